@@ -1,0 +1,1 @@
+"""What is done to images: multi-crop views, patch masking, and anomalies placed by attention."""

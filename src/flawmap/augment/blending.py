@@ -1,0 +1,45 @@
+"""Two ways to put a patch into an image: over it, or by Poisson blending (Perez, Gangnet and Blake 2003)."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+MIN_POISSON_AREA_PX = 50
+MIN_POISSON_SIDE_PX = 5
+FRAME_PX = 2  # seamlessClone needs the mask to stay off the image frame
+
+
+def paste(
+    image: UInt8[np.ndarray, "h w 3"], patched: UInt8[np.ndarray, "h w 3"], footprint: Bool[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """``patched`` inside the footprint, ``image`` outside."""
+    return np.where(footprint[..., None], patched, image)
+
+
+def poisson_blend(
+    image: UInt8[np.ndarray, "h w 3"], patched: UInt8[np.ndarray, "h w 3"], footprint: Bool[np.ndarray, "h w"]
+) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]] | None:
+    """Blend ``patched`` into ``image`` with mixed gradients, and the footprint that was really blended.
+
+    OpenCV centres the *bounding box of the mask* on the point it is given and solves on that rectangle. Cloning a
+    whole canvas onto the whole image with the point at the middle of that box therefore aligns exactly. The
+    solver may also touch pixels of the rectangle outside the mask: those are put back, and the footprint is
+    eroded by one pixel and kept off the frame.
+
+    Returns:
+        the blended image and its footprint, or None where the footprint is too small to blend.
+    """
+    mask = cv2.erode(footprint.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    mask[:FRAME_PX] = mask[-FRAME_PX:] = 0
+    mask[:, :FRAME_PX] = mask[:, -FRAME_PX:] = 0
+    x, y, width, height = cv2.boundingRect(mask)
+    if int(mask.sum()) < MIN_POISSON_AREA_PX or min(width, height) < MIN_POISSON_SIDE_PX:
+        return None
+    center = (x + width // 2, y + height // 2)
+    canvas = paste(image, patched, footprint)
+    try:
+        blended = cv2.seamlessClone(canvas, image, mask * 255, center, cv2.MIXED_CLONE)
+    except cv2.error:  # some OpenCV versions refuse a rectangle that touches the frame
+        return None
+    blended_footprint = mask.astype(bool)
+    return paste(image, blended, blended_footprint), blended_footprint

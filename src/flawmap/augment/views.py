@@ -1,0 +1,95 @@
+"""The views of stage 1: one teacher view, one global and V - 1 local student views of each image.
+
+Recipes and parameters are DINO's: the teacher view follows its first global recipe, the student's global view
+its second. Every crop is drawn on its own, so no two views share one (methods of the DINO repository).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from flawmap.augment.color_jitter import color_jitter
+
+
+@dataclass(frozen=True)
+class ViewRecipe:
+    """How one kind of view is made: crop area, chance of blur, chance of solarisation."""
+
+    min_area: float
+    max_area: float
+    blur_probability: float
+    solarize_probability: float
+
+
+TEACHER_VIEW = ViewRecipe(0.4, 1.0, blur_probability=1.0, solarize_probability=0.0)
+STUDENT_GLOBAL_VIEW = ViewRecipe(0.4, 1.0, blur_probability=0.1, solarize_probability=0.2)
+STUDENT_LOCAL_VIEW = ViewRecipe(0.05, 0.4, blur_probability=0.5, solarize_probability=0.0)
+
+JITTER_PROBABILITY = 0.8
+JITTER = (0.4, 0.4, 0.2, 0.1)  # brightness, contrast, saturation, hue
+GRAY_PROBABILITY = 0.2
+SOLARIZE_THRESHOLD = 128
+
+
+def make_view(
+    image: UInt8[np.ndarray, "h w 3"], size_px: int, recipe: ViewRecipe, generator: np.random.Generator
+) -> UInt8[np.ndarray, "s s 3"]:
+    """One random view of ``image``: crop, flip, colours, blur, solarisation."""
+    view = random_resized_crop(image, size_px, recipe.min_area, recipe.max_area, generator)
+    if generator.random() < 0.5:
+        view = view[:, ::-1]
+    if generator.random() < JITTER_PROBABILITY:
+        view = color_jitter(view, generator, *JITTER)
+    if generator.random() < GRAY_PROBABILITY:
+        view = np.repeat(np.asarray(Image.fromarray(view).convert("L"))[..., None], 3, axis=2)
+    if generator.random() < recipe.blur_probability:
+        view = cv2.GaussianBlur(view, (0, 0), sigmaX=generator.uniform(0.1, 2.0))
+    if generator.random() < recipe.solarize_probability:
+        view = np.where(view < SOLARIZE_THRESHOLD, view, 255 - view)
+    return np.ascontiguousarray(view)
+
+
+def random_resized_crop(
+    image: UInt8[np.ndarray, "h w 3"], size_px: int, min_area: float, max_area: float, generator: np.random.Generator
+) -> UInt8[np.ndarray, "s s 3"]:
+    """A crop of a random share of the area and an aspect of 3/4 to 4/3, resized (bicubic, antialiased)."""
+    height, width = image.shape[:2]
+    crop_height, crop_width = height, width
+    for _ in range(10):
+        area = generator.uniform(min_area, max_area) * height * width
+        aspect = np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
+        tried_width, tried_height = round(float(np.sqrt(area * aspect))), round(float(np.sqrt(area / aspect)))
+        if 0 < tried_width <= width and 0 < tried_height <= height:
+            crop_height, crop_width = tried_height, tried_width
+            break
+    top = int(generator.integers(0, height - crop_height + 1))
+    left = int(generator.integers(0, width - crop_width + 1))
+    box = (left, top, left + crop_width, top + crop_height)
+    return np.asarray(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BICUBIC, box=box))
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of one image, as uint8 arrays (size, size, 3)."""
+
+    teacher: UInt8[np.ndarray, "g g 3"]
+    student_global: UInt8[np.ndarray, "g g 3"]
+    student_locals: tuple[UInt8[np.ndarray, "l l 3"], ...]
+
+
+def make_views(
+    image: UInt8[np.ndarray, "h w 3"],
+    global_size_px: int,
+    local_size_px: int,
+    num_locals: int,
+    generator: np.random.Generator,
+) -> Views:
+    """All views of one image for one step of stage 1."""
+    return Views(
+        make_view(image, global_size_px, TEACHER_VIEW, generator),
+        make_view(image, global_size_px, STUDENT_GLOBAL_VIEW, generator),
+        tuple(make_view(image, local_size_px, STUDENT_LOCAL_VIEW, generator) for _ in range(num_locals)),
+    )

@@ -1,0 +1,37 @@
+"""flawmap demo: the whole path on real solar-cell images (ELPV), with the quick recipe."""
+
+import time
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from flawmap.cli.arguments import add_device_argument
+
+RECIPE = "demo"
+DEFAULT_RUN = "runs/demo"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Where the run goes."""
+    parser.add_argument("--run", type=str, default=DEFAULT_RUN, help="run folder; an unfinished or equal one is continued")
+    add_device_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Pre-train, fine-tune, evaluate, report."""
+    from flawmap.cli.evaluate import evaluate_run, summary
+    from flawmap.cli.training_run import TrainingOrder, train_run
+    from flawmap.recipe_files import load_recipe
+    from flawmap.training.run_folder import RunFolder
+
+    started = time.monotonic()
+    recipe = load_recipe(RECIPE)
+    path = Path(arguments.run)
+    same = (path / "recipe.yaml").is_file() and load_recipe(path / "recipe.yaml") == recipe
+    folder = RunFolder(path) if same else None
+    if folder is None or not folder.is_finished:
+        folder, _ = train_run(TrainingOrder("elpv", recipe, path, arguments.device), folder)
+    metrics = evaluate_run(folder.path, "elpv", [], device=arguments.device)
+    print(summary(metrics))
+    print(f"report     {folder.path / 'report.html'}   ({(time.monotonic() - started) / 60:.1f} minutes)")
+    return 0

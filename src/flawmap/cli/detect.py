@@ -1,0 +1,127 @@
+"""flawmap detect IMAGES --model RUN."""
+
+import glob
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from flawmap.cli.arguments import add_device_argument, add_json_argument, free_path
+from flawmap.errors import UserError
+
+if TYPE_CHECKING:
+    from flawmap.detect.detection import Detection
+    from flawmap.detect.detector import AnomalyDetector
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """IMAGES, the model and where results go."""
+    parser.add_argument("images", type=str, nargs="+", help="image files, folders or patterns")
+    parser.add_argument("--model", type=str, default=None, help="a run or model folder (default: the latest run)")
+    parser.add_argument("--output", type=str, default="detections", help="folder for result.json and overlays")
+    parser.add_argument("--fail-on-anomaly", action="store_true", help="exit with 1 if any image is anomalous")
+    add_device_argument(parser)
+    add_json_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Detect; one line per image on stdout, then a summary."""
+    import time
+
+    from flawmap.detect.detector import AnomalyDetector
+    from flawmap.training.run_folder import latest_run
+
+    model = Path(arguments.model) if arguments.model else latest_run()
+    if model is None:
+        raise UserError("no model given and no run here", "--model", "flawmap train DATA, or --model RUN")
+    paths = find_images(arguments.images)
+    detector = AnomalyDetector.from_pretrained(model, arguments.device)
+    folder = free_path(Path(arguments.output))
+    results, failed, started = [], [], time.monotonic()
+    width = max(len(str(path)) for path in paths)
+    for number, path in enumerate(paths):
+        try:
+            record = detect_one(detector, path, folder, number)
+        except UserError as error:  # one bad image must not cost the others
+            failed.append((path, error))
+            continue
+        results.append(record)
+        print(json.dumps(record) if arguments.json else as_line(record, width), flush=True)
+    _write_results(folder, results, failed, str(model))
+    anomalous = sum(record["is_anomalous"] for record in results)
+    seconds = (time.monotonic() - started) / max(1, len(results))
+    print(f"{len(results)} images, {anomalous} anomalous, {seconds:.2f} s per image -> {folder}/", file=sys.stderr)
+    for path, error in failed:
+        print(f"not scored: {path}: {error.problem}", file=sys.stderr)
+    if failed:
+        return 2
+    return 1 if arguments.fail_on_anomaly and anomalous else 0
+
+
+def find_images(patterns: list[str]) -> list[Path]:
+    """Files, the images in folders, and what patterns match; each file once, in the order given."""
+    from flawmap.data.image_files import IMAGE_SUFFIXES
+
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            matches = inside
+        elif path.is_file():
+            matches = [path]
+        else:
+            matches = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+        if not matches:
+            raise UserError("no images there", pattern, f"give files, folders or patterns (you are in {Path.cwd()})")
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def detect_one(detector: "AnomalyDetector", path: Path, folder: Path, number: int) -> dict[str, Any]:
+    """Score one image and write its overlay."""
+    from PIL import Image
+
+    from flawmap.data.image_files import read_image
+
+    pixels = read_image(path)
+    detection = detector.verdict(detector.analyse(pixels))
+    overlay_path = folder / f"{number:04d}_{path.stem}.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(_overlay(detector, pixels, detection)).save(overlay_path)
+    return {"image": str(path), **detection.to_json(), "overlay": str(overlay_path)}
+
+
+def _overlay(detector: "AnomalyDetector", pixels: Any, detection: "Detection") -> Any:
+    from flawmap.report.colour import ColourScale
+    from flawmap.report.overlay import overlay
+
+    calibration = detector.calibration_
+    low, middle, high = (
+        (calibration.map_scale.low, calibration.map_threshold, calibration.map_scale.high) if calibration else (0.0, 0.5, 1.0)
+    )
+    return overlay(pixels, detection.anomaly_map, ColourScale(low, middle, high))
+
+
+def as_line(record: dict[str, Any], width: int) -> str:
+    """The verdict on one image for people."""
+    verdict = "ANOMALY" if record["is_anomalous"] else "ok"
+    line = f"{record['image']:<{width}}   {verdict:<8} {record['score']:7.3f}"
+    regions = record["regions"]
+    if record["is_anomalous"] and regions:
+        first = regions[0]
+        left, top, right, bottom = first["box_xyxy_px"]
+        plural = "region" if len(regions) == 1 else "regions"
+        line += f"   {len(regions)} {plural}, {first['area_px']} px at ({(left + right) // 2}, {(top + bottom) // 2})"
+    return line
+
+
+def _write_results(folder: Path, results: list[dict[str, Any]], failed: list[tuple[Path, UserError]], model: str) -> None:
+    from flawmap.reproducibility import atomic_write_text
+
+    folder.mkdir(parents=True, exist_ok=True)
+    errors = [{"image": str(path), "problem": error.problem} for path, error in failed]
+    content = {"model": model, "images": results, "not_scored": errors}
+    atomic_write_text(folder / "result.json", json.dumps(content, indent=2))

@@ -1,0 +1,143 @@
+"""Opens a data location: finds out its layout, and gives normal images for training or labelled ones for a test."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TypeVar
+
+from flawmap.data import elpv, folder, manifest, mvtec
+from flawmap.data.image_folders import list_images
+from flawmap.data.sample import LabelledImage, NormalImage, TestData, TrainingData
+from flawmap.errors import UserError
+from flawmap.recipe import DataSettings
+
+T = TypeVar("T", NormalImage, LabelledImage)
+
+
+def open_training_data(location: str | Path, settings: DataSettings) -> TrainingData:
+    """Normal images of a data location.
+
+    Args:
+        location: a folder in MVTec AD layout, a plain folder of good images, a manifest (or its folder), or ``elpv``.
+        settings: names of sub-folders, and how many images to use.
+
+    Raises:
+        UserError: no such place, or a layout that is not known.
+    """
+    if str(location) == "elpv":
+        root = elpv.elpv_root()
+        return _training("elpv", root, elpv.LAYOUT, elpv.read_training(root), settings)
+    path = existing(Path(location))
+    if (found := _manifest_in(path)) is not None:
+        return _training(_name(found.parent), found.parent, manifest.LAYOUT, manifest.read_training(found), settings)
+    if mvtec.is_mvtec(path) and not settings.normal:
+        return _training(_name(path), path, mvtec.LAYOUT, mvtec.read_training(path), settings)
+    layout = folder.LAYOUT_NAMED if settings.normal else folder.LAYOUT
+    images = folder.read_training(path, settings)
+    if not images:
+        raise _unknown_layout(path)
+    return _training(_name(path), path, layout, images, settings)
+
+
+def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
+    """Labelled images of a data location; only ``flawmap.evaluate`` and the leak check ask for them.
+
+    Raises:
+        UserError: as for training data; or there are no labels.
+    """
+    if str(location) == "elpv":
+        root = elpv.elpv_root()
+        return TestData("elpv", root, elpv.LAYOUT, _subset_per_label(elpv.read_test(root), settings), elpv.PROTOCOL)
+    path = existing(Path(location))
+    if (found := _manifest_in(path)) is not None:
+        layout, samples, protocol = manifest.LAYOUT, manifest.read_test(found), manifest.protocol(found)
+        path = found.parent
+    elif (path / "test").is_dir() and not settings.anomalous:
+        layout, samples, protocol = mvtec.LAYOUT, mvtec.read_test(path, settings), mvtec.protocol(path)
+    else:
+        layout, samples, protocol = folder.LAYOUT_NAMED, folder.read_test(path, settings), folder.protocol(path, settings)
+    if not samples:
+        raise UserError("there are no test images", str(path), "see flawmap check")
+    return TestData(_name(path), path, layout, _subset_per_label(samples, settings), protocol)
+
+
+def load_images(location: str | Path) -> TrainingData:
+    """Good images for ``AnomalyDetector.fit`` and ``calibrate``: a folder, or anything that training reads."""
+    return open_training_data(location, DataSettings())
+
+
+def has_test_data(location: str | Path, settings: DataSettings) -> bool:
+    """Whether a location has test images beside its training images."""
+    if str(location) == "elpv":
+        return True
+    path = Path(location)
+    return _manifest_in(path) is not None or (path / "test").is_dir() or settings.anomalous is not None
+
+
+def existing(path: Path) -> Path:
+    """The path itself.
+
+    Raises:
+        UserError: it does not exist; names what is nearest to it.
+    """
+    if path.exists():
+        return path
+    siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, siblings, n=1, cutoff=0.6)
+    hint = f"; {path.parent / near[0]} exists" if near else ""
+    kind = "file" if path.suffix == ".csv" else "folder"
+    remedy = f"flawmap check {path.parent / near[0]}" if near else "give a folder of good images, a manifest.csv, or elpv"
+    raise UserError(f"no such {kind}: {path}  (you are in {Path.cwd()}{hint})", "", remedy)
+
+
+def _manifest_in(path: Path) -> Path | None:
+    if path.is_file():
+        if path.suffix.lower() == ".csv":
+            return path
+        raise UserError("a data location is a folder or a .csv manifest", str(path), f"give its folder: {path.parent}")
+    return path / manifest.FILE_NAME if (path / manifest.FILE_NAME).is_file() else None
+
+
+def _unknown_layout(path: Path) -> UserError:
+    inside = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    with_images = [child for child in inside if list_images(child)]
+    names = [child.name for child in with_images]
+    if not names:
+        return UserError(
+            f"no images here ({folder.folder_names(path)})", str(path), "give a folder with PNG, JPEG, BMP or TIFF files"
+        )
+    remedy = f"flawmap train {path / names[0]}, or --set data.normal={names[0]}"
+    if len(names) > 1:
+        remedy += f" --set data.anomalous={names[1]}" + (f" --set data.masks={names[2]}" if len(names) > 2 else "")
+    return UserError(
+        f"{path.name}/ has folders {', '.join(child.name for child in inside[:6])}; expected train/good (MVTec AD), a "
+        "manifest.csv, or images directly inside",
+        str(path),
+        remedy,
+    )
+
+
+def _name(path: Path) -> str:
+    return path.resolve().name or "data"
+
+
+def _training(
+    name: str, root: Path, layout: str, images: Sequence[NormalImage], settings: DataSettings
+) -> TrainingData:
+    return TrainingData(name, root, layout, evenly_spaced(images, settings.train_subset))
+
+
+def _subset_per_label(samples: Sequence[LabelledImage], settings: DataSettings) -> tuple[LabelledImage, ...]:
+    chosen: set[str] = set()
+    for label in (False, True):
+        of_label = [sample for sample in samples if sample.is_anomalous is label]
+        chosen |= {sample.key for sample in evenly_spaced(of_label, settings.test_subset)}
+    return tuple(sample for sample in samples if sample.key in chosen)
+
+
+def evenly_spaced(images: Sequence[T], count: int | None) -> tuple[T, ...]:
+    """``count`` of the images (all for None), evenly over their sorted keys; always the same ones."""
+    ordered = sorted(images, key=lambda image: image.key)
+    if count is None or count >= len(ordered):
+        return tuple(ordered)
+    return tuple(ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count))

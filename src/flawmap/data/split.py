@@ -1,0 +1,25 @@
+"""Which normal images train, and which are held out for the threshold."""
+
+import hashlib
+from collections.abc import Sequence
+
+from flawmap.data.sample import NormalImage
+
+
+def split_normals(
+    images: Sequence[NormalImage], held_out_fraction: float, seed: int
+) -> tuple[tuple[NormalImage, ...], tuple[NormalImage, ...]]:
+    """Split into (train, held out) by a hash of each image's key and the seed.
+
+    The order of the images does not matter, and the same key is on the same side whenever the fraction leaves room:
+    adding images moves few of the others. At least one image is held out for any fraction above 0.
+    """
+    if held_out_fraction <= 0:
+        return tuple(images), ()
+    ranked = sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image.key}".encode()).digest())
+    num_held_out = max(1, round(len(images) * held_out_fraction))
+    held_out = {image.key for image in ranked[:num_held_out]}
+    return (
+        tuple(image for image in images if image.key not in held_out),
+        tuple(image for image in images if image.key in held_out),
+    )

@@ -1,0 +1,1 @@
+"""The detector that users hold: fit, predict, calibrate, save, load."""

@@ -1,0 +1,81 @@
+"""The threshold of a detector, from normal images that no stage has seen. Needs numpy alone."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from flawmap.errors import UserError
+from flawmap.metrics.rates import threshold_for_false_alarm_rate
+
+
+@dataclass(frozen=True)
+class MapScale:
+    """The map values that a detector's colour scale begins and ends at."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where normal ends.
+
+    Attributes:
+        threshold: of the image score; above it an image is called anomalous.
+        false_alarm_rate: the rate that the threshold was chosen for.
+        n_held_out: number of normal images it rests on.
+        smallest_resolvable_rate: no smaller rate can be told apart with that many images.
+        map_threshold: of map values; above it a pixel belongs to a region. At most ``false_alarm_rate`` of normal
+            images are expected to have any such pixel.
+        map_scale: ends of the colour scale.
+        held_out_scores: image scores of the held-out normal images, ascending.
+    """
+
+    threshold: float
+    false_alarm_rate: float
+    n_held_out: int
+    smallest_resolvable_rate: float
+    map_threshold: float
+    map_scale: MapScale
+    held_out_scores: tuple[float, ...]
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+
+
+def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_rate: float) -> Calibration:
+    """Thresholds from held-out normal images.
+
+    Args:
+        scores: one image score per normal image.
+        map_peaks: the highest map value of each.
+        false_alarm_rate: wanted share of normal images above the threshold, in (0, 1).
+    """
+    if len(scores) == 0:
+        raise UserError("no normal images to calibrate with", "", "flawmap calibrate RUN GOOD_IMAGES")
+    image = threshold_for_false_alarm_rate(scores, false_alarm_rate)
+    pixel = threshold_for_false_alarm_rate(map_peaks, false_alarm_rate)
+    return Calibration(
+        threshold=image.value,
+        false_alarm_rate=false_alarm_rate,
+        n_held_out=len(scores),
+        smallest_resolvable_rate=image.smallest_resolvable_rate,
+        map_threshold=min(pixel.value, 1.0),
+        map_scale=MapScale(0.0, 1.0),
+        held_out_scores=tuple(sorted(float(score) for score in scores)),
+    )
+
+
+def read_calibration(path: Path) -> Calibration | None:
+    """Read calibration.json; None where the detector was never calibrated."""
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["map_scale"] = MapScale(**values["map_scale"])
+        values["held_out_scores"] = tuple(values["held_out_scores"])
+        return Calibration(**values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"the calibration is damaged: {error}", str(path), "flawmap calibrate RUN GOOD_IMAGES") from error

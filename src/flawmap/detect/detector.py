@@ -1,0 +1,200 @@
+"""AnomalyDetector: fit on good images, then say of new ones whether something is wrong, and where."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from flawmap.data.image_files import read_image, to_rgb
+from flawmap.data.sample import NormalImage, TrainingData
+from flawmap.data.split import split_normals
+from flawmap.detect.calibration import Calibration, calibrate
+from flawmap.detect.detection import Detection
+from flawmap.detect.held_out import ProxyScores, proxy_scores, simulate_on, write_samples
+from flawmap.detect.multiscale import ScaleResult, image_scores, mean_map, score_at_scales, test_sizes
+from flawmap.detect.pretrained import load_pretrained, write_pretrained
+from flawmap.detect.regions import find_regions
+from flawmap.errors import UserError
+from flawmap.models.positions import round_to_patches
+from flawmap.models.weights import WeightsOrigin
+from flawmap.recipe import Recipe
+from flawmap.scorers.paper_head import PaperHead
+from flawmap.training.device import DeviceName, choose_compute
+from flawmap.training.progress import say
+from flawmap.training.run_folder import RunFolder, create_run
+from flawmap.training.train import StageChoice, train_stages
+
+ImageLike = str | Path | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All that one pass over the scales gives for one image."""
+
+    scales: tuple[ScaleResult, ...]
+    anomaly_map: Float[np.ndarray, "h w"]
+    scores: dict[str, float]
+
+
+class AnomalyDetector:
+    """Learns from pictures of good parts only, and finds what is wrong, and where, in new ones.
+
+    Args:
+        recipe: all settings; ``Recipe()`` is the letter of the paper, ``Recipe.preset("standard")`` what we
+            recommend. The constructor only stores it.
+
+    Attributes (after ``fit`` or ``from_pretrained``):
+        scorer_: the trained networks.
+        calibration_: thresholds, or None before calibration.
+        origin_: where the initial weights came from.
+        proxy_: held-out simulated defects' AUROC after ``fit`` (not a test result).
+    """
+
+    def __init__(self, recipe: Recipe | None = None) -> None:
+        self.recipe = recipe if recipe is not None else Recipe()
+        self.scorer_: PaperHead | None = None
+        self.calibration_: Calibration | None = None
+        self.origin_: WeightsOrigin | None = None
+        self.proxy_: ProxyScores | None = None
+        self.stage_keys_: dict[str, str] = {}
+
+    def fit(
+        self,
+        images: TrainingData | Sequence[NormalImage],
+        run: RunFolder | None = None,
+        device: DeviceName = "auto",
+        stages: StageChoice = "all",
+    ) -> "AnomalyDetector":
+        """Pre-train, fine-tune and calibrate on normal images.
+
+        Args:
+            images: of good parts only, for example from :func:`flawmap.load_images`.
+            run: where results, log and checkpoints go, and from where an interrupted training goes on; a
+                temporary folder when None.
+            device: ``auto`` takes CUDA, then MPS, then the processor.
+            stages: ``pretrain`` ends after stage 1 and leaves the detector unfitted.
+
+        Returns:
+            self.
+        """
+        if run is None:
+            with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
+                return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages)
+        normals = images.images if isinstance(images, TrainingData) else tuple(images)
+        recipe = self.recipe
+        train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
+        compute = choose_compute(device, recipe.compute.precision, recipe.compute.devices)
+        say("device", f"{compute.device}, {compute.precision}: {compute.reason}")
+        trained = train_stages(train, recipe, run, compute, stages)
+        self.origin_, self.stage_keys_ = trained.origin, trained.stage_keys
+        if trained.scorer is None:
+            return self
+        self.scorer_ = trained.scorer.to(compute.device).eval()
+        if held_out:
+            size_px = self._training_size_px()
+            defects = simulate_on(held_out, trained.guide, recipe, size_px, compute)
+            self.proxy_ = proxy_scores(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
+            write_samples(run, self.scorer_, defects, self.sizes_px, recipe.pretrain.masking.drop_ratio)
+            self.calibrate(held_out, recipe.calibration.false_alarm_rate)
+        return self
+
+    @property
+    def sizes_px(self) -> tuple[int, ...]:
+        """The test sizes, multiples of the patch."""
+        return test_sizes(self.recipe.detect.sizes_px, self._fitted.encoder.patch_size_px)
+
+    def _training_size_px(self) -> int:
+        size = self.recipe.finetune.image_size_px or self.recipe.data.image_size_px
+        return round_to_patches(size, self._fitted.encoder.patch_size_px)
+
+    @property
+    def _fitted(self) -> PaperHead:
+        if self.scorer_ is None:
+            raise UserError("this detector is not fitted", "AnomalyDetector", "call fit(), or from_pretrained()")
+        return self.scorer_
+
+    def analyse(self, image: ImageLike) -> Analysis:
+        """Score one image at every scale: maps, logits and image scores."""
+        pixels = as_rgb(image)
+        scales = score_at_scales(self._fitted, pixels, self.sizes_px)
+        anomaly_map = mean_map(scales, pixels.shape[0], pixels.shape[1])
+        return Analysis(scales, anomaly_map, image_scores(scales, anomaly_map))
+
+    def predict(self, images: ImageLike | Sequence[ImageLike]) -> Detection | list[Detection]:
+        """The verdict on one image, or on each of a list.
+
+        Args:
+            images: a path, a PIL image, a uint8 array (H, W) or (H, W, 3), or a list of these.
+        """
+        if isinstance(images, str | Path | Image.Image | np.ndarray):
+            return self.predict_one(images)
+        return [self.predict_one(image) for image in images]
+
+    def predict_one(self, image: ImageLike) -> Detection:
+        """The verdict on one image."""
+        return self.verdict(self.analyse(image))
+
+    def verdict(self, analysis: Analysis) -> Detection:
+        """Turn an analysis into a verdict by the calibrated thresholds; without them nothing is called anomalous."""
+        calibration = self.calibration_
+        score = analysis.scores[self.recipe.detect.image_score]
+        regions = find_regions(analysis.anomaly_map, calibration.map_threshold) if calibration else ()
+        return Detection(
+            score=score,
+            is_anomalous=calibration is not None and score > calibration.threshold,
+            threshold=calibration.threshold if calibration else None,
+            anomaly_map=analysis.anomaly_map,
+            regions=regions,
+            scores=analysis.scores,
+        )
+
+    def score_samples(self, images: Sequence[ImageLike]) -> Float[np.ndarray, "n"]:  # noqa: F821 - jaxtyping axis
+        """Image scores; higher = more anomalous, the opposite of scikit-learn's sign."""
+        name = self.recipe.detect.image_score
+        return np.array([self.analyse(image).scores[name] for image in images], np.float64)
+
+    def calibrate(
+        self, images: TrainingData | Sequence[NormalImage] | Sequence[ImageLike], false_alarm_rate: float = 0.01
+    ) -> "AnomalyDetector":
+        """Set the thresholds from normal images that training has not seen; no retraining.
+
+        Args:
+            images: good images, for example of a new camera.
+            false_alarm_rate: wanted share of good images that are called anomalous.
+        """
+        chosen = images.images if isinstance(images, TrainingData) else images
+        name = self.recipe.detect.image_score
+        scores, peaks = [], []
+        for image in chosen:
+            analysis = self.analyse(image.path if isinstance(image, NormalImage) else image)
+            scores.append(analysis.scores[name])
+            peaks.append(float(analysis.anomaly_map.max()))
+        self.calibration_ = calibrate(scores, peaks, false_alarm_rate)
+        return self
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights (safetensors), settings, calibration (JSON) and a model card; an existing folder is refused."""
+        write_pretrained(
+            Path(folder), self._fitted, self.recipe, self.calibration_, self.origin_, self.stage_keys_, self.proxy_
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: DeviceName = "auto") -> "AnomalyDetector":
+        """Load what :meth:`save_pretrained` or ``flawmap train`` wrote; a run folder works too. Executes nothing."""
+        saved = load_pretrained(Path(folder))
+        detector = cls(saved.recipe)
+        detector.scorer_ = saved.scorer.to(choose_compute(device, "fp32").device).eval()
+        detector.calibration_, detector.origin_ = saved.calibration, saved.origin
+        detector.stage_keys_ = saved.stage_keys
+        return detector
+
+
+def as_rgb(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
+    """Any accepted image as uint8 RGB."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    return to_rgb(image)

@@ -1,0 +1,116 @@
+"""What held-out normal images tell before any test image is seen: does the detector find simulated defects?
+
+These images were kept out of both stages. The simulated defects on them are fixed by the seed, so that runs can
+be compared; the numbers say how well the proxy task was learned and are no test result.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from flawmap.augment.attention_cutpaste import simulate_anomaly
+from flawmap.augment.patch_masking import attention_patch_mask
+from flawmap.data.normal_pixels import NormalPixels
+from flawmap.data.sample import NormalImage
+from flawmap.detect.multiscale import image_scores, mean_map, score_at_scales
+from flawmap.metrics.ranking import BinnedScores, auroc
+from flawmap.models.encoder import Encoder
+from flawmap.recipe import Recipe
+from flawmap.reproducibility import numpy_generator
+from flawmap.scorers.paper_head import PaperHead
+from flawmap.training.attention_cache import cache_attention
+from flawmap.training.device import Compute
+from flawmap.training.run_folder import RunFolder
+
+MAX_IMAGES = 64
+NUM_SAMPLES = 6
+DROPPED_GRAY = 118  # what a dropped patch looks like in a picture
+
+
+@dataclass(frozen=True)
+class SimulatedDefect:
+    """A held-out normal image and its fixed simulated defect."""
+
+    normal: UInt8[np.ndarray, "s s 3"]
+    attention: Float[np.ndarray, "r c"]
+    simulated: UInt8[np.ndarray, "s s 3"]
+    footprint: Bool[np.ndarray, "s s"]
+
+
+@dataclass(frozen=True)
+class ProxyScores:
+    """AUROC on held-out simulated defects against the same images without them (not a test result)."""
+
+    image_auroc: float | None
+    pixel_auroc: float | None
+    n: int
+
+
+def simulate_on(
+    images: Sequence[NormalImage], guide: Encoder, recipe: Recipe, size_px: int, compute: Compute
+) -> list[SimulatedDefect]:
+    """One fixed defect on each image, made as in training but without augmentation."""
+    pixels = NormalPixels(images[:MAX_IMAGES], size_px)
+    attention = cache_attention(guide, pixels, size_px, compute)
+    defects = []
+    for index in range(len(pixels)):
+        generator = numpy_generator(recipe.seed, "held out", index)
+        anomaly = simulate_anomaly(pixels[index], attention[index], generator, recipe.finetune.simulation)
+        defects.append(SimulatedDefect(pixels[index], attention[index], anomaly.image, anomaly.footprint))
+    return defects
+
+
+def proxy_scores(
+    scorer: PaperHead, defects: Sequence[SimulatedDefect], sizes_px: Sequence[int], image_score: str
+) -> ProxyScores:
+    """How well simulated defects are told from the images they were made on."""
+    pixels, scores, labels = BinnedScores(), [], []
+    for defect in defects:
+        for image, footprint in ((defect.normal, np.zeros_like(defect.footprint)), (defect.simulated, defect.footprint)):
+            scales = score_at_scales(scorer, image, sizes_px)
+            anomaly_map = mean_map(scales, *footprint.shape)
+            pixels.add(anomaly_map, footprint)
+            scores.append(image_scores(scales, anomaly_map)[image_score])
+            labels.append(bool(footprint.any()))
+    return ProxyScores(auroc(np.array(scores), np.array(labels)), pixels.auroc(), len(defects))
+
+
+def write_samples(
+    run: RunFolder, scorer: PaperHead, defects: Sequence[SimulatedDefect], sizes_px: Sequence[int], drop_ratio: float
+) -> None:
+    """Pictures of input, attention, masked view, simulated defect, footprint and map (the paper's Figs. 1 and 4)."""
+    run.samples.mkdir(exist_ok=True)
+    for number, defect in enumerate(defects[:NUM_SAMPLES]):
+        height, width = defect.footprint.shape
+        attention = cv2.resize(defect.attention, (width, height), interpolation=cv2.INTER_NEAREST)
+        anomaly_map = mean_map(score_at_scales(scorer, defect.simulated, sizes_px), height, width)
+        pictures = {
+            "input": defect.normal,
+            "attention": _gray(attention / max(float(attention.max()), 1e-12)),
+            "masked": masked_view(defect.normal, defect.attention, drop_ratio),
+            "simulated": defect.simulated,
+            "footprint": _gray(defect.footprint.astype(np.float32)),
+            "map": _gray(anomaly_map),
+        }
+        for name, picture in pictures.items():
+            Image.fromarray(picture).save(run.samples / f"{number:02d}_{name}.png")
+
+
+def masked_view(
+    image: UInt8[np.ndarray, "s s 3"], attention: Float[np.ndarray, "r c"], drop_ratio: float
+) -> UInt8[np.ndarray, "s s 3"]:
+    """What APMask leaves of an image; dropped patches are gray."""
+    rows, columns = attention.shape
+    mask = attention_patch_mask(torch.from_numpy(attention.reshape(1, -1)), drop_ratio).reshape(rows, columns).numpy()
+    dropped = cv2.resize(mask.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+    return np.where(dropped[..., None], np.uint8(DROPPED_GRAY), image)
+
+
+def _gray(values: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """[0, 1] -> 0..255."""
+    return np.rint(values.clip(0, 1) * 255).astype(np.uint8)

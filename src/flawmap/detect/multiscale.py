@@ -1,0 +1,87 @@
+"""Multi-scale evaluation: one image at T sizes, maps averaged, decisions put to the vote (Fig. 3, bottom)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from flawmap.data.resize import resize_image
+from flawmap.models.positions import round_to_patches
+from flawmap.scorers.paper_head import PaperHead, image_logit, upsample_logits
+from flawmap.training.datasets import channels_first, normalise
+
+IMAGE_SCORES = ("vote_mean", "vote", "mean_logit", "map_max")
+
+
+@dataclass(frozen=True)
+class ScaleResult:
+    """What the scorer says of an image at one size.
+
+    Attributes:
+        size_px: side of the square that the image was resized to.
+        logit: of p(anomalous), float64.
+        map_logits: float32 (r, c) on the patch grid.
+    """
+
+    size_px: int
+    logit: float
+    map_logits: Float[np.ndarray, "r c"]
+
+
+def test_sizes(sizes_px: Sequence[int], patch_size_px: int) -> tuple[int, ...]:
+    """The recipe's sizes as the nearest multiples of the patch, each once, ascending."""
+    return tuple(sorted({round_to_patches(size, patch_size_px) for size in sizes_px}))
+
+
+@torch.no_grad()
+def score_at_scales(
+    scorer: PaperHead, image: UInt8[np.ndarray, "h w 3"], sizes_px: Sequence[int]
+) -> tuple[ScaleResult, ...]:
+    """Score one whole image at each size, in fp32.
+
+    Images go through one at a time, so that an image's score cannot depend on its neighbours in a batch, not even
+    by rounding. On two cores this costs nothing; on a GPU the scales of several images could share a batch.
+    """
+    device = next(scorer.parameters()).device
+    results = []
+    for size in sizes_px:
+        square = channels_first(resize_image(image, size, size))[None].to(device)
+        with torch.autocast(device.type, enabled=False):
+            logits, map_logits = scorer(normalise(square))
+        results.append(ScaleResult(size, float(image_logit(logits.double())[0]), map_logits[0].cpu().numpy()))
+    return tuple(results)
+
+
+def mean_map(scales: Sequence[ScaleResult], height: int, width: int) -> Float[np.ndarray, "h w"]:
+    """Y_hat_test: the scales' maps at the original resolution, averaged; in [0, 1]."""
+    total: Tensor = torch.zeros(height, width)
+    for scale in scales:
+        total += upsample_logits(torch.from_numpy(scale.map_logits)[None], height, width)[0].sigmoid()
+    return (total / len(scales)).numpy()
+
+
+def image_scores(scales: Sequence[ScaleResult], anomaly_map: Float[np.ndarray, "h w"]) -> dict[str, float]:
+    """The four image scores.
+
+    ``vote``: share of scales that call the image anomalous (p > 0.5); its majority is the paper's decision.
+    ``vote_mean``: votes first, the mean logit within equal votes; breaks ties of an even number of scales.
+    ``mean_logit``: the mean logit. ``map_max``: the highest value of the averaged map.
+    """
+    logits = np.array([scale.logit for scale in scales], np.float64)
+    votes = float((logits > 0).mean())
+    mean_logit = float(logits.mean())
+    # sigmoid in (0, 1) scaled below one vote keeps the order: votes decide first, the mean logit among equals
+    return {
+        "vote_mean": votes + float(_sigmoid(mean_logit)) / len(logits),
+        "vote": votes,
+        "mean_logit": mean_logit,
+        "map_max": float(anomaly_map.max()),
+    }
+
+
+def _sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), which neither overflows nor ties below |x| of about 35."""
+    return 0.5 * (1 + np.tanh(x / 2))

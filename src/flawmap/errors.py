@@ -1,0 +1,26 @@
+"""The one kind of error that a user can cause and repair.
+
+A :class:`UserError` says what is wrong, where, and what to do about it. The command line prints these
+three parts without a traceback and exits with 2; any other exception is a bug of ours.
+"""
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    Args:
+        problem: what is wrong, in one sentence, with the values that were found.
+        place: the file, folder, line or setting it was found at ("" if the problem names it already).
+        remedy: what to do about it, as a command or a setting where possible.
+    """
+
+    def __init__(self, problem: str, place: str = "", remedy: str = "") -> None:
+        super().__init__(problem, place, remedy)
+        self.problem = problem
+        self.place = place
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        where = f"\n  at: {self.place}" if self.place else ""
+        how = f"\nremedy: {self.remedy}" if self.remedy else ""
+        return f"{self.problem}{where}{how}"

@@ -1,0 +1,1 @@
+"""Networks: the ViT encoder and its weights, the projection head with prototypes, the detection heads."""

@@ -1,0 +1,161 @@
+"""All settings, as frozen dataclasses: one field, one meaning, one place.
+
+A recipe file (YAML) holds the same tree of names. Three presets are the effort dial: ``quick``, ``standard``
+and ``paper`` (the letter of the paper). Field comments name the paper's symbol where there is one.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How a data folder is read. Names are relative to the data folder."""
+
+    image_size_px: int = 224  # W: training images are resized to W x W
+    train_subset: int | None = None  # use only this many training images, chosen evenly by name
+    test_subset: int | None = None  # use only this many test images per label, chosen evenly by name
+    normal: str | None = None  # folder of good images, where the layout is not a known one
+    anomalous: str | None = None  # folder of defective images, for evaluation
+    masks: str | None = None  # folder of masks for the anomalous images
+    mask_pattern: str = "{stem}_mask"  # name of the mask that belongs to STEM.EXT, without its ending
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The encoder: a timm ViT and where its weights come from."""
+
+    weights: str = "dinov2_vits14"  # dino_vits16 | dinov2_vits14 | random | a path
+    architecture: str | None = None  # a timm name; None: the one that the weights belong to
+    drop_path_rate: float = 0.1  # stochastic depth of the student and of fine-tuning, not of the teacher
+
+
+@dataclass(frozen=True)
+class MaskingSettings:
+    """Attention-conditioned patch masking (Equations 3 and 4)."""
+
+    strategy: Literal["none", "random", "attention"] = "attention"
+    drop_ratio: float = 0.3  # r
+    mask_local_views: bool = True
+    attention_from: Literal["teacher", "student", "initial"] = "teacher"
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """Stage 1: agreement of cluster assignments (Equation 1)."""
+
+    enabled: bool = True
+    epochs: int | None = 300
+    steps: int | None = None  # a fixed number of steps instead of epochs
+    batch_size: int = 16  # B
+    local_views: int = 8  # V - 1
+    local_size_px: int = 96  # rounded to a multiple of the patch size
+    prototypes: int = 20  # K
+    temperature: float = 0.1  # tau
+    sinkhorn_epsilon: float = 0.05
+    sinkhorn_iterations: int = 3
+    center_outputs: bool = False  # subtract a running mean of the teacher's outputs before the l2 norm
+    learning_rate: float = 5e-4
+    warmup_learning_rate: float = 1e-5
+    final_learning_rate: float = 1e-6
+    warmup_epochs: float = 10.0
+    learning_rate_scaling: Literal["none", "linear"] = "none"  # linear: times batch_size / 256
+    weight_decay: float = 0.04
+    final_weight_decay: float = 0.4
+    clip_gradient_norm: float = 3.0  # of each parameter, as DINO does
+    teacher_momentum: float = 0.996  # rises to 1 on a cosine
+    masking: MaskingSettings = field(default_factory=MaskingSettings)
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """Attention-conditioned anomaly simulation by cutting and pasting."""
+
+    blend: Literal["hard", "poisson"] = "hard"
+    min_size: float = 0.1  # of the image width
+    max_size: float = 0.4
+    max_rotation_deg: float = 45.0
+    min_scale: float = 0.7
+    max_scale: float = 1.3
+    jitter: float = 0.1
+    max_patches: int = 1
+
+
+@dataclass(frozen=True)
+class NormalAugmentation:
+    """What is done to a normal image before an anomaly is simulated on it."""
+
+    min_crop: float = 0.8  # of the area
+    horizontal_flip: bool = True
+    vertical_flip: bool = False
+    max_rotation_deg: float = 0.0
+    jitter: float = 0.1
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Stage 2: detect and localize simulated anomalies (Equation 5)."""
+
+    epochs: int | None = 100
+    steps: int | None = None
+    batch_size: int = 16  # normal images per step; each brings one simulated anomaly
+    image_size_px: int | None = None  # None: data.image_size_px
+    detection_weight: float = 0.95  # lambda_det
+    segmentation_weight: float = 0.05  # lambda_seg
+    dice: Literal["batch", "image"] = "batch"
+    learning_rate: float = 5e-4  # of the encoder
+    head_learning_rate: float | None = None  # None: the encoder's
+    aggregation_learning_rate_factor: float = 10.0
+    warmup_learning_rate: float = 1e-5
+    final_learning_rate: float = 1e-6
+    warmup_epochs: float = 10.0
+    weight_decay: float = 0.05
+    clip_gradient_norm: float = 1.0
+    augmentation: NormalAugmentation = field(default_factory=NormalAugmentation)
+    simulation: SimulationSettings = field(default_factory=SimulationSettings)
+
+
+@dataclass(frozen=True)
+class DetectSettings:
+    """Multi-scale evaluation."""
+
+    sizes_px: tuple[int, ...] = (224, 320, 384, 416, 448, 512)  # T sizes, rounded to multiples of the patch
+    image_score: Literal["vote_mean", "vote", "mean_logit", "map_max"] = "vote_mean"
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """The threshold, from normal images that no stage has seen."""
+
+    held_out_fraction: float = 0.1
+    false_alarm_rate: float = 0.01
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """Where and how precisely to compute. ``auto``: bf16 where the processor has it, else fp32."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    workers: int | None = None  # loader processes; None: by the number of cores
+    devices: int = 1  # with more, training is distributed: each device takes its share of every batch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines a run, besides the data."""
+
+    seed: int = 0
+    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    pretrain: PretrainSettings = field(default_factory=PretrainSettings)
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    detect: DetectSettings = field(default_factory=DetectSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+
+    @classmethod
+    def preset(cls, name: str) -> "Recipe":
+        """A preset by name: ``quick``, ``standard``, ``paper``, ``chest_xray``, ``paper_chest_xray``."""
+        from flawmap.recipe_files import load_recipe  # reads YAML, which settings themselves need not
+
+        return load_recipe(name)

@@ -1,0 +1,94 @@
+"""Which numbers a recipe may hold, and which settings contradict each other."""
+
+from flawmap.errors import UserError
+from flawmap.recipe import Recipe
+
+_RATE = (0.0, 10.0)
+_SHARE = (0.0, 1.0)
+_LARGE = 10_000_000
+
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
+    "data.image_size_px": (28, 2048),
+    "data.train_subset": (2, _LARGE),
+    "data.test_subset": (1, _LARGE),
+    "model.drop_path_rate": (0, 0.9),
+    "pretrain.epochs": (1, 100_000),
+    "pretrain.steps": (1, _LARGE),
+    "pretrain.batch_size": (2, 65_536),
+    "pretrain.local_views": (0, 32),
+    "pretrain.local_size_px": (14, 1024),
+    "pretrain.prototypes": (2, 65_536),
+    "pretrain.temperature": (0.001, 1),
+    "pretrain.sinkhorn_epsilon": (0.0005, 1),
+    "pretrain.sinkhorn_iterations": (1, 100),
+    "pretrain.learning_rate": _RATE,
+    "pretrain.warmup_learning_rate": _RATE,
+    "pretrain.final_learning_rate": _RATE,
+    "pretrain.warmup_epochs": (0, 100_000),
+    "pretrain.weight_decay": _RATE,
+    "pretrain.final_weight_decay": _RATE,
+    "pretrain.clip_gradient_norm": (1e-6, 1e6),
+    "pretrain.teacher_momentum": _SHARE,
+    "pretrain.masking.drop_ratio": (0, 0.9),
+    "finetune.epochs": (1, 100_000),
+    "finetune.steps": (1, _LARGE),
+    "finetune.batch_size": (1, 65_536),
+    "finetune.image_size_px": (28, 2048),
+    "finetune.detection_weight": (0, 1000),
+    "finetune.segmentation_weight": (0, 1000),
+    "finetune.learning_rate": (1e-9, 10),
+    "finetune.head_learning_rate": _RATE,
+    "finetune.aggregation_learning_rate_factor": (0, 1e6),
+    "finetune.warmup_learning_rate": _RATE,
+    "finetune.final_learning_rate": _RATE,
+    "finetune.warmup_epochs": (0, 100_000),
+    "finetune.weight_decay": _RATE,
+    "finetune.clip_gradient_norm": (1e-6, 1e6),
+    "finetune.augmentation.min_crop": (0.05, 1),
+    "finetune.augmentation.max_rotation_deg": (0, 180),
+    "finetune.augmentation.jitter": (0, 0.5),
+    "finetune.simulation.min_size": (0.005, 1),
+    "finetune.simulation.max_size": (0.005, 1),
+    "finetune.simulation.max_rotation_deg": (0, 180),
+    "finetune.simulation.min_scale": (0.05, 20),
+    "finetune.simulation.max_scale": (0.05, 20),
+    "finetune.simulation.jitter": (0, 0.5),
+    "finetune.simulation.max_patches": (1, 50),
+    "detect.sizes_px": (28, 4096),
+    "calibration.held_out_fraction": (0, 0.9),
+    "calibration.false_alarm_rate": (1e-6, 0.5),
+    "compute.workers": (0, 256),
+    "compute.devices": (1, 1024),
+}
+
+
+def cross_check(recipe: Recipe) -> None:
+    """Settings that contradict each other.
+
+    Raises:
+        UserError: names both settings.
+    """
+    for name, stage in (("pretrain", recipe.pretrain), ("finetune", recipe.finetune)):
+        if (stage.epochs is None) == (stage.steps is None):
+            raise UserError(
+                f"{name}.epochs is {stage.epochs} and {name}.steps is {stage.steps}",
+                name,
+                f"give one of them, for example --set {name}.steps=null",
+            )
+    simulation = recipe.finetune.simulation
+    for low, high in (("min_size", "max_size"), ("min_scale", "max_scale")):
+        if getattr(simulation, low) > getattr(simulation, high):
+            raise UserError(
+                f"{low} is {getattr(simulation, low):g}, above {high} {getattr(simulation, high):g}",
+                "finetune.simulation",
+                "swap them",
+            )
+    if recipe.compute.devices > 1:
+        for name, batch_size in (("pretrain", recipe.pretrain.batch_size), ("finetune", recipe.finetune.batch_size)):
+            if batch_size % recipe.compute.devices:
+                raise UserError(
+                    f"{name}.batch_size is {batch_size}, no multiple of compute.devices {recipe.compute.devices}",
+                    name,
+                    "the batch is shared out evenly: change one of them",
+                )

@@ -1,0 +1,48 @@
+"""Which test images teach the most: misses, false alarms and closest calls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from flawmap.report.run_files import ScoredImage
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A test image and why it is shown."""
+
+    image: ScoredImage
+    reason: Literal["missed", "false alarm", "close call"]
+
+
+def most_instructive(images: Sequence[ScoredImage], threshold: float, count: int = 12) -> tuple[Choice, ...]:
+    """Chooses up to ``count`` images: the worst misses, the worst false alarms, and the closest calls.
+
+    Each of the three gets a third of the places; places that one leaves free go to the others, misses first.
+    Within each, the most telling come first: misses by falling distance below the threshold, false alarms by
+    falling distance above it, close calls (decided correctly) by rising distance. Equal scores are ordered by
+    key.
+
+    Args:
+        images: all test images.
+        threshold: what ``is_flagged`` was decided with.
+        count: how many to choose at most.
+    """
+    missed = [image for image in images if image.is_anomalous and not image.is_flagged]
+    alarms = [image for image in images if image.is_flagged and not image.is_anomalous]
+    right = [image for image in images if image.is_flagged == image.is_anomalous]
+    groups = [
+        [Choice(image, "missed") for image in sorted(missed, key=lambda image: (image.score, image.key))],
+        [
+            Choice(image, "false alarm")
+            for image in sorted(alarms, key=lambda image: (-image.score, image.key))
+        ],
+        [
+            Choice(image, "close call")
+            for image in sorted(right, key=lambda image: (abs(image.score - threshold), image.key))
+        ],
+    ]
+    places = [min(len(group), count // 3) for group in groups]
+    for i, group in enumerate(groups):
+        places[i] += min(len(group) - places[i], count - sum(places))
+    return tuple(choice for group, n in zip(groups, places, strict=True) for choice in group[:n])

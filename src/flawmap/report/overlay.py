@@ -1,0 +1,83 @@
+"""An anomaly map laid over its picture, and the outline of a ground-truth mask."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flawmap.report.colour import ColourScale
+
+TRUTH_GREEN = (34, 197, 94)  # not on the colour scale, so an outline is never taken for a map value
+_POSITIONS = (0.0, 0.25, 0.5, 1.0)  # of the colour scale; 0.5 is the threshold
+_OPACITIES = (0.0, 0.0, 0.5, 0.8)
+
+
+def overlay(
+    image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: ColourScale
+) -> NDArray[np.uint8]:
+    """The picture, tinted where the map is high; a normal picture stays as it is.
+
+    The opacity of the colour grows with the map: 0 up to half-way between ``scale.low`` and the threshold,
+    then linear to 50 % at the threshold, and on to 80 % at ``scale.high``.
+
+    Args:
+        image: uint8 (H, W, 3) sRGB; not modified.
+        anomaly_map: float (H, W), finite; higher = more anomalous.
+        scale: the model's colour scale.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ValueError: when the image is no colour picture or the map has another size.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"the image must be uint8 (H, W, 3), but is {image.dtype} {image.shape}")
+    if anomaly_map.shape != image.shape[:2]:
+        raise ValueError(f"the map has shape {anomaly_map.shape}, but the image {image.shape[:2]}")
+    position = scale.position(anomaly_map)
+    opacity = np.interp(position, _POSITIONS, _OPACITIES)[..., None]
+    mixed = (1.0 - opacity) * image + opacity * scale.colours(anomaly_map)
+    return np.round(mixed).astype(np.uint8)
+
+
+def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The outline of a mask: its pixels that have a neighbour (of 4) outside of it.
+
+    The picture's border is no outside, so that a region which the border cuts off is not closed there; a mask
+    of the whole picture has no outline.
+
+    Args:
+        mask: bool (H, W); True = anomalous.
+
+    Returns:
+        bool (H, W), a subset of the mask.
+    """
+    padded = np.pad(mask, 1, mode="edge")
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inside
+
+
+def draw_contour(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    colour: tuple[int, int, int] = TRUTH_GREEN,
+    width: int = 2,
+) -> NDArray[np.uint8]:
+    """A copy of the picture with a mask's outline drawn ``width`` pixels wide, inwards.
+
+    Args:
+        image: uint8 (H, W, 3); not modified.
+        mask: bool (H, W).
+        colour: sRGB.
+        width: in pixels, at least 1.
+
+    Raises:
+        ValueError: when the mask has another size than the image.
+    """
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"the mask has shape {mask.shape}, but the image {image.shape[:2]}")
+    drawn, rest = image.copy(), mask
+    for _ in range(width):
+        line = contour(rest)
+        drawn[line] = colour
+        rest = rest & ~line
+    return drawn

@@ -1,0 +1,267 @@
+"""The words and numbers of the report: verdict, metrics and comparisons, ready to print."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flawmap.metrics.rates import wilson_interval
+from flawmap.report.run_files import RunFiles, ScoredImage
+
+NOTHING = "–"
+
+IMAGE_SCORE_TITLES = {
+    "vote": "votes of the sizes",
+    "vote_mean": "votes, ties by mean logit",
+    "mean_logit": "mean logit",
+    "map_max": "map maximum",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first lines of the report: a sentence, and remarks below it."""
+
+    sentence: str
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of strings; the first column names the row. ``strong`` lists the rows to emphasize."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    strong: frozenset[int] = frozenset()
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A metric with fixed digits, or a dash for None."""
+    return NOTHING if value is None else f"{float(value):.{digits}f}"
+
+
+def counted(n_events: int, n: int) -> str:
+    """``3 of 191 (1.6 %, 95 % interval 0.5–4.5 %)``."""
+    interval = wilson_interval(n_events, n)
+    if interval is None:
+        return NOTHING
+    low, high = interval
+    return f"{n_events} of {n} ({_percent(n_events / n)}, 95 % interval {100 * low:.1f}–{_percent(high)})"
+
+
+def verdict_of(files: RunFiles) -> Verdict:
+    """What this run can do, in one sentence, from the counts of the test images."""
+    if not files.is_evaluated:
+        return Verdict(
+            "Not evaluated yet: nothing is known about how well this model finds defects.",
+            (f"To score it on labelled pictures: flawmap evaluate {files.run} DATA", *_promise_of(files)),
+        )
+    if files.threshold is None:
+        return Verdict(
+            "Scored, but without a threshold: it ranks pictures and decides about none.",
+            (f"To set one: flawmap calibrate {files.run} GOOD_IMAGES, then evaluate again.",),
+        )
+    good = [image for image in files.images if not image.is_anomalous]
+    bad = [image for image in files.images if image.is_anomalous]
+    n_found, n_alarms = sum(image.is_flagged for image in bad), sum(image.is_flagged for image in good)
+    found = f"finds {n_found} of {plural(len(bad), 'anomalous picture')}"
+    count = plural(n_alarms, "false alarm") if n_alarms else "no false alarm"
+    alarms = f"raises {count} on {plural(len(good), 'good picture')}"
+    if good and bad:
+        sentence = f"It {found} and {alarms}."
+    elif bad:
+        sentence = f"It {found}; the test data has no good pictures, so false alarms are unknown."
+    else:
+        sentence = f"It {alarms}; the test data has no defects, so what it would find is unknown."
+    return Verdict(sentence, (*_promise_of(files), *_surprises_of(files, n_alarms, len(good))))
+
+
+def _promise_of(files: RunFiles) -> tuple[str, ...]:
+    calibration = files.calibration
+    if "threshold" not in calibration:
+        return ()
+    rate, n = float(calibration.get("false_alarm_rate", 0.0)), int(calibration.get("n_held_out", 0))
+    text = f"Threshold {calibration['threshold']:.4g}, for {_percent(rate)} false alarms"
+    if n:
+        text += f", from {plural(n, 'held-out good picture')}"
+    finest = calibration.get("smallest_resolvable_rate")
+    if finest is not None and rate < float(finest) * (1 - 1e-9):
+        text += (
+            f", which cannot promise less than {_percent(float(finest))}: add good pictures for a firmer one"
+        )
+    return (text + ".",)
+
+
+def _surprises_of(files: RunFiles, n_alarms: int, n_good: int) -> tuple[str, ...]:
+    """A remark when observed false alarms contradict the promise, or are of another threshold."""
+    calibrated = files.calibration.get("threshold")
+    if calibrated is not None and float(calibrated) != files.threshold:
+        return (
+            "Calibrated anew since the evaluation: the counts are those of the "
+            f"threshold {files.threshold:.4g}.",
+        )
+    rate = files.metrics.get("false_alarm_rate", files.calibration.get("false_alarm_rate"))
+    interval = wilson_interval(n_alarms, n_good)
+    if rate is None or interval is None:
+        return ()
+    promised = max(float(rate), float(files.calibration.get("smallest_resolvable_rate", 0.0)))
+    if interval[0] > promised:
+        return (
+            f"More false alarms than promised ({_percent(n_alarms / n_good)} against {_percent(promised)}): "
+            "the good test pictures differ from the held-out ones, in light, camera or position for example.",
+        )
+    return ()
+
+
+def headline(files: RunFiles) -> Table:
+    """Detection and localization in one table, each row with what it was counted on."""
+    metrics = files.metrics
+    good = [image for image in files.images if not image.is_anomalous]
+    bad = [image for image in files.images if image.is_anomalous]
+    both = f"{len(good)} good, {len(bad)} anomalous pictures"
+    image_auroc, pixel_auroc = metrics.get("image_auroc"), metrics.get("pixel_auroc")
+    error = metrics.get("pixel_auroc_binning_error")
+    pixel = number(pixel_auroc, 4) + (
+        f" ± {max(error, 1e-5):.5f}" if pixel_auroc is not None and error is not None else ""
+    )
+    n_pixel = int(metrics.get("n_pixel_images") or 0)
+    rows = [
+        (
+            "image AUROC",
+            number(image_auroc, 4),
+            both if image_auroc is not None else "needs good and anomalous pictures",
+        ),
+        (
+            "pixel AUROC",
+            pixel,
+            f"pixels of {plural(n_pixel, 'picture')}; ± is the error of binning"
+            if pixel_auroc is not None
+            else "no ground truth for pixels in this data",
+        ),
+    ]
+    if files.threshold is not None:
+        missed = counted(sum(not i.is_flagged for i in bad), len(bad))
+        alarms = counted(sum(i.is_flagged for i in good), len(good))
+        rows.append(("missed", missed, "anomalous pictures at the threshold"))
+        rows.append(("false alarms", alarms, "good pictures at the threshold"))
+    if metrics.get("seconds_per_image") is not None:
+        rows.append(("time", f"{float(metrics['seconds_per_image']):.3g} s", "per picture, all scales"))
+    return Table(("measure", "value", "counted on"), tuple(rows))
+
+
+def simulated(config: Mapping[str, Any]) -> Table:
+    """How well simulated defects on held-out pictures are found; empty when training did not measure it."""
+    proxy = config.get("held_out_simulated_defects") or {}
+    rows = [
+        (name.replace("_auroc", " AUROC"), number(proxy[name], 4), plural(int(proxy.get("n", 0)), "picture"))
+        for name in ("image_auroc", "pixel_auroc")
+        if proxy.get(name) is not None
+    ]
+    return Table(("measure", "value", "with and without a simulated defect"), tuple(rows))
+
+
+def image_scores(metrics: Mapping[str, Any]) -> Table:
+    """The ways to score an image, side by side; the one in use is emphasized."""
+    scores = metrics.get("image_scores") or {}
+    rows = tuple(
+        (IMAGE_SCORE_TITLES.get(name, str(name)), number(value, 4)) for name, value in scores.items()
+    )
+    used = frozenset(i for i, name in enumerate(scores) if name == metrics.get("image_score"))
+    return Table(("image score", "image AUROC"), rows, used)
+
+
+def scales(metrics: Mapping[str, Any]) -> Table:
+    """Each image size alone, and all of them together (emphasized)."""
+    alone = list(metrics.get("per_scale") or [])
+    single = metrics.get("single_scale") or {}
+    if single and all(row.get("size_px") != single.get("size_px") for row in alone):
+        alone.insert(0, single)
+    rows = []
+    for row in alone:
+        name = f"{row.get('size_px')} px alone"
+        if row.get("size_px") == single.get("size_px"):
+            name += " (size of training)"
+        rows.append((name, number(row.get("image_auroc"), 4), number(row.get("pixel_auroc"), 4)))
+    if rows:
+        rows.append(
+            (
+                "all sizes together",
+                number(metrics.get("image_auroc"), 4),
+                number(metrics.get("pixel_auroc"), 4),
+            )
+        )
+    return Table(("image size", "image AUROC", "pixel AUROC"), tuple(rows), frozenset({len(rows) - 1}))
+
+
+def kinds(files: RunFiles) -> Table:
+    """Every kind of defect: how many, how many were found, and its AUROCs against all good pictures."""
+    rows = []
+    for kind, values in (files.metrics.get("per_kind") or {}).items():
+        of_kind = [image for image in files.images if image.kind == kind and image.is_anomalous]
+        found = _found(of_kind) if files.threshold is not None else NOTHING
+        if kind == "good" and not of_kind:
+            continue
+        rows.append((kind, str(values.get("n", len(of_kind))), found, *_aurocs(values)))
+    return Table(("kind", "pictures", "found", "image AUROC", "pixel AUROC"), tuple(rows))
+
+
+def groups(metrics: Mapping[str, Any]) -> Table:
+    """Each group of pictures (sex, view, ...) scored on its own."""
+    rows = [
+        (name, str(values.get("n", NOTHING)), *_aurocs(values))
+        for name, values in (metrics.get("groups") or {}).items()
+    ]
+    return Table(("group", "pictures", "image AUROC", "pixel AUROC"), tuple(rows))
+
+
+def calibration_rows(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The threshold and its promise; empty without a threshold."""
+    if "threshold" not in calibration:
+        return []
+    rows = [("threshold", f"{float(calibration['threshold']):.6g}")]
+    if calibration.get("false_alarm_rate") is not None:
+        rows.append(("false-alarm rate asked for", _percent(float(calibration["false_alarm_rate"]))))
+    if calibration.get("n_held_out") is not None:
+        rows.append(("held-out good pictures", str(calibration["n_held_out"])))
+    if calibration.get("smallest_resolvable_rate") is not None:
+        rows.append(
+            ("smallest rate they can promise", _percent(float(calibration["smallest_resolvable_rate"])))
+        )
+    if calibration.get("map_threshold") is not None:
+        rows.append(("threshold of the map", f"{float(calibration['map_threshold']):.6g}"))
+    return rows
+
+
+def flat(source: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested JSON object as rows of dotted name and text."""
+    rows: list[tuple[str, str]] = []
+    for name, value in source.items():
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{prefix}{name}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            rows.append((prefix + name, ", ".join(str(item) for item in value)))
+        else:
+            rows.append((prefix + name, NOTHING if value is None else str(value)))
+    return rows
+
+
+def provenance(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What model/config.json says about weights, data and their licences."""
+    telling = ("licen", "weight", "architecture", "source")
+    return [(name, text) for name, text in flat(config) if any(word in name.lower() for word in telling)]
+
+
+def _found(images: Sequence[ScoredImage]) -> str:
+    return f"{sum(image.is_flagged for image in images)} of {len(images)}" if images else NOTHING
+
+
+def _aurocs(values: Mapping[str, Any]) -> tuple[str, str]:
+    return number(values.get("image_auroc"), 4), number(values.get("pixel_auroc"), 4)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def plural(n: int, noun: str) -> str:
+    """``1 picture``, ``2 pictures``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -1,0 +1,1 @@
+"""From tokens to an anomaly map and an image score."""

@@ -1,0 +1,44 @@
+"""The paper's scorer: encoder f, detection head g_gamma and the learned aggregation of attention maps."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flawmap.models.detection import AttentionAggregation, DetectionHead
+from flawmap.models.encoder import Encoder
+
+
+class PaperHead(nn.Module):
+    """Phi of the paper: an image gives one image logit and a map of logits on its patch grid.
+
+    Args:
+        encoder: pre-trained; all of it is tuned in stage 2.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.detection = DetectionHead(encoder.embed_dim)
+        self.aggregation = AttentionAggregation(encoder.num_heads)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b r c"]]:
+        """Score normalised images whose sides are multiples of the patch size.
+
+        Returns:
+            logits of (normal, anomalous), and the map's logits on the patch grid; both float32.
+        """
+        output = self.encoder(images)
+        map_logits = self.aggregation(output.cls_attention)
+        rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
+        return self.detection(output.cls), map_logits.reshape(-1, rows, columns)
+
+
+def image_logit(logits: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:  # noqa: F821 - a jaxtyping axis
+    """The logit of p(anomalous): the difference of the two neurons. Unlike p it does not saturate."""
+    return logits[:, 1] - logits[:, 0]
+
+
+def upsample_logits(map_logits: Float[Tensor, "b r c"], height: int, width: int) -> Float[Tensor, "b h w"]:
+    """Bilinear (align_corners=False) to image resolution."""
+    resized = torch.nn.functional.interpolate(map_logits[:, None], (height, width), mode="bilinear", align_corners=False)
+    return resized[:, 0]

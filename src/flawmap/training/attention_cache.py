@@ -1,0 +1,36 @@
+"""Attention of the frozen guide on every normal image, computed once."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from flawmap.data.normal_pixels import NormalPixels
+from flawmap.data.resize import resize_image
+from flawmap.models.encoder import Encoder, mean_cls_attention
+from flawmap.training.datasets import channels_first, normalise
+from flawmap.training.device import Compute
+
+BATCH_SIZE = 16
+
+
+@torch.no_grad()
+def cache_attention(
+    guide: Encoder, pixels: NormalPixels, size_px: int, compute: Compute
+) -> Float[np.ndarray, "n r c"]:
+    """A^[CLS] of each whole image, resized to ``size_px``, on the patch grid.
+
+    Args:
+        guide: frozen encoder, after pre-training.
+        pixels: the normal images.
+        size_px: a multiple of the patch size.
+        compute: where to compute; in fp32, because the attention decides where anomalies go.
+    """
+    guide = guide.eval().to(compute.device)
+    rows, columns = guide.grid(size_px, size_px)
+    maps = []
+    for start in range(0, len(pixels), BATCH_SIZE):
+        chosen = range(start, min(start + BATCH_SIZE, len(pixels)))
+        images = torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
+        attention = mean_cls_attention(guide(normalise(images.to(compute.device))))
+        maps.append(attention.reshape(-1, rows, columns).cpu().numpy())
+    return np.concatenate(maps)

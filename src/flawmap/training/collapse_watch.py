@@ -1,0 +1,61 @@
+"""Is stage 1 learning clusters, or has it collapsed? Watched from the first step and written to the log."""
+
+import math
+from collections import deque
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flawmap.errors import UserError
+from flawmap.objectives.clustering import entropy, gather_batch, prototypes_used
+
+WINDOW_STEPS = 20
+COLLAPSED_ENTROPY = 0.995  # of ln K: targets that are uniform carry no information
+
+
+class CollapseWatch:
+    """Records prototype usage, target entropy, score spread and loss against ln K.
+
+    Args:
+        num_prototypes: K.
+        warmup_steps: before this step nothing is called a collapse.
+    """
+
+    def __init__(self, num_prototypes: int, warmup_steps: int) -> None:
+        self.uniform = math.log(num_prototypes)
+        self._num_prototypes, self._warmup_steps = num_prototypes, warmup_steps
+        self._entropies: deque[float] = deque(maxlen=WINDOW_STEPS)
+        self._recent_favourites: deque[Tensor] = deque(maxlen=WINDOW_STEPS)
+
+    @torch.no_grad()
+    def observe(self, step: int, loss: Tensor, targets: Float[Tensor, "b k"], score_spread: Tensor) -> dict[str, float]:
+        """Numbers for the log.
+
+        Raises:
+            UserError: after the warm-up, the targets of the last steps were uniform on average: there is no
+                gradient worth the name, and more steps would not help.
+        """
+        all_targets = gather_batch(targets)
+        self._entropies.append(float(entropy(all_targets)))
+        self._recent_favourites.append(all_targets.argmax(dim=-1))
+        mean_entropy = sum(self._entropies) / len(self._entropies)
+        if step >= self._warmup_steps and len(self._entropies) == WINDOW_STEPS:
+            self._stop_if_collapsed(step, mean_entropy)
+        return {
+            "loss": float(loss.detach()),
+            "uniform_loss": self.uniform,
+            "target_entropy": self._entropies[-1],
+            "score_spread": float(score_spread),
+            "prototypes_used": prototypes_used(all_targets),
+            "prototypes_used_recently": int(torch.cat(list(self._recent_favourites)).unique().numel()),
+        }
+
+    def _stop_if_collapsed(self, step: int, mean_entropy: float) -> None:
+        if mean_entropy > COLLAPSED_ENTROPY * self.uniform:
+            raise UserError(
+                f"pre-training has collapsed: the clusters' targets are uniform (entropy {mean_entropy:.3f} of at most "
+                f"ln {self._num_prototypes} = {self.uniform:.3f}) over the last {WINDOW_STEPS} steps",
+                f"stage pretrain, step {step}",
+                "--set pretrain.sinkhorn_epsilon=0.005, or pretrain.center_outputs=true, or pretrain.enabled=false",
+            )

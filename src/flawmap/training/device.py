@@ -1,0 +1,62 @@
+"""Which device and precision to compute with, and why."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from flawmap.errors import UserError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A choice of device and precision with its reason, which is printed.
+
+    Attributes:
+        device: a torch device type.
+        precision: ``fp32`` or ``bf16`` (autocast).
+        reason: why, in words.
+        devices: how many of them; with more than one, each process takes its share of every batch.
+    """
+
+    device: str
+    precision: Literal["fp32", "bf16"]
+    reason: str
+    devices: int = 1
+
+    @property
+    def lightning_precision(self) -> Literal["32-true", "bf16-mixed"]:
+        """The same for Lightning's Trainer."""
+        return "bf16-mixed" if self.precision == "bf16" else "32-true"
+
+
+def choose_compute(
+    device: DeviceName = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto", devices: int = 1
+) -> Compute:
+    """Resolve ``auto``: CUDA, then Apple's MPS, then the processor; bf16 where the hardware computes in it.
+
+    Raises:
+        UserError: a device that this torch build or machine does not have.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        chosen = next(name for name in ("cuda", "mps", "cpu") if available[name])
+        why = f"{chosen} is the fastest device here" if chosen != "cpu" else "no CUDA device visible"
+    elif available[device]:
+        chosen, why = device, "as asked"
+    else:
+        has_cuda_build = torch.version.cuda is not None
+        cause = "this torch build has no CUDA support" if device == "cuda" and not has_cuda_build else "none is visible"
+        raise UserError(f"--device {device}, but {cause}", "--device", "install a matching torch build, or --device cpu")
+    if precision == "auto":
+        fast = _computes_in_bf16(chosen)
+        return Compute(chosen, "bf16" if fast else "fp32", f"{why}; it computes in bf16" if fast else why, devices)
+    return Compute(chosen, precision, why, devices)
+
+
+def _computes_in_bf16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and torch.cpu._is_avx512_bf16_supported()

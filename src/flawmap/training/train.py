@@ -1,0 +1,193 @@
+"""Both stages in a row: normal images in, the paper's scorer out."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from flawmap.data.normal_pixels import NormalPixels
+from flawmap.data.sample import NormalImage
+from flawmap.errors import UserError
+from flawmap.models.encoder import Encoder
+from flawmap.models.positions import round_to_patches
+from flawmap.models.weights import WeightsOrigin, load_encoder
+from flawmap.recipe import Recipe
+from flawmap.reproducibility import file_sha256, stable_hash
+from flawmap.scorers.paper_head import PaperHead
+from flawmap.training.attention_cache import cache_attention
+from flawmap.training.checkpoints import SAVE_EVERY_SECONDS
+from flawmap.training.datasets import CROP_MARGIN, SimulationDataset, ViewsDataset, ViewSizes
+from flawmap.training.device import Compute
+from flawmap.training.finetune import FinetuneModule
+from flawmap.training.pretrain import PretrainModule
+from flawmap.training.progress import say
+from flawmap.training.run_folder import RunFolder
+from flawmap.training.sampling import epoch_loader
+from flawmap.training.schedules import steps_of_stage
+from flawmap.training.stage import Stage, finished_stage, keep_result, run_stage
+
+ALGORITHM_VERSION = 1  # raised when code changes what a stage computes: older results are then not reused
+
+StageChoice = Literal["all", "pretrain", "finetune"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gives.
+
+    Attributes:
+        scorer: in evaluation mode; None after ``--stage pretrain``.
+        guide: the frozen encoder whose attention placed the simulated anomalies.
+        origin: of the initial weights.
+        stage_keys: hashes under which the stages' results are shared.
+    """
+
+    scorer: PaperHead | None
+    guide: Encoder
+    origin: WeightsOrigin
+    stage_keys: dict[str, str]
+
+
+def train_stages(
+    images: Sequence[NormalImage],
+    recipe: Recipe,
+    run: RunFolder,
+    compute: Compute,
+    stages: StageChoice = "all",
+    save_every_seconds: float = SAVE_EVERY_SECONDS,
+) -> Trained:
+    """Pre-train, then fine-tune.
+
+    Args:
+        images: normal training images, without the held-out ones.
+        recipe: all settings.
+        run: results, log and checkpoints go there; what it already holds is continued.
+        compute: device and precision.
+        stages: ``pretrain`` stops after stage 1; ``finetune`` requires that stage 1 is done.
+        save_every_seconds: how often a checkpoint is due.
+    """
+    guide, origin = load_encoder(recipe.model, seed=recipe.seed)
+    common = _what_determines_both(images, recipe, guide, compute)
+    keys: dict[str, str] = {}
+    if recipe.pretrain.enabled:
+        pretrained, keys["pretrain"] = _pretrain(images, recipe, run, compute, common, stages, save_every_seconds)
+        guide.load_state_dict(pretrained)
+    guide.eval().requires_grad_(False)
+    if stages == "pretrain":
+        return Trained(None, guide, origin, keys)
+    scorer, keys["finetune"] = _finetune(images, recipe, run, compute, guide, common | keys, save_every_seconds)
+    return Trained(scorer.eval(), guide, origin, keys)
+
+
+def _what_determines_both(
+    images: Sequence[NormalImage], recipe: Recipe, encoder: Encoder, compute: Compute
+) -> dict[str, Any]:
+    weights = hashlib.sha256(save(encoder.state_dict())).hexdigest()
+    return {
+        "algorithm": ALGORITHM_VERSION,
+        "data": stable_hash([(image.key, file_sha256(image.path)) for image in images]),
+        "initial_weights": weights,
+        "model": asdict(recipe.model),
+        "seed": recipe.seed,
+        "precision": compute.precision,
+        "device": compute.device,
+        "devices": compute.devices,
+    }
+
+
+def _pretrain(
+    images: Sequence[NormalImage], recipe: Recipe, run: RunFolder, compute: Compute, common: dict[str, Any],
+    stages: StageChoice, save_every_seconds: float,
+) -> tuple[dict[str, Tensor], str]:
+    """Stage 1; returns the teacher encoder's state and the stage's key."""
+    settings = recipe.pretrain
+    batch_size = _batch_that_fits(settings.batch_size, len(images))
+    total_steps, per_epoch = steps_of_stage(settings.epochs, settings.steps, len(images), batch_size)
+    key = stable_hash(common | {"stage": "pretrain", "settings": asdict(settings), "size": recipe.data.image_size_px})
+    stage = Stage("pretrain", key, total_steps, recipe.seed, _describe_pretrain)
+    if (finished := finished_stage(run, stage)) is not None:
+        return finished, key
+    if stages == "finetune":
+        raise UserError("stage 1 of this recipe is not done yet", str(run.path), "flawmap train --stage all")
+    torch.manual_seed(recipe.seed)
+    encoder, _ = load_encoder(recipe.model, drop_path_rate=recipe.model.drop_path_rate, seed=recipe.seed)
+    patch = encoder.patch_size_px
+    sizes = ViewSizes(
+        round_to_patches(recipe.data.image_size_px, patch),
+        round_to_patches(settings.local_size_px, patch),
+        settings.local_views,
+    )
+    dataset = ViewsDataset(_pixels(images, sizes.global_px), sizes, recipe.seed)
+    module = PretrainModule(encoder, replace(settings, batch_size=batch_size), total_steps, per_epoch, recipe.seed)
+    loader = epoch_loader(dataset, len(images), batch_size, recipe.seed, _workers(recipe, compute), compute.devices)
+    run_stage(module, loader, stage, run, compute, save_every_seconds)
+    state = module.teacher_encoder.state_dict()
+    keep_result(run, stage, state, module.record)
+    return state, key
+
+
+def _finetune(
+    images: Sequence[NormalImage], recipe: Recipe, run: RunFolder, compute: Compute, guide: Encoder,
+    common: dict[str, Any], save_every_seconds: float,
+) -> tuple[PaperHead, str]:
+    """Stage 2; returns the trained scorer and the stage's key."""
+    settings = recipe.finetune
+    batch_size = _batch_that_fits(settings.batch_size, len(images))
+    total_steps, per_epoch = steps_of_stage(settings.epochs, settings.steps, len(images), batch_size)
+    size_px = round_to_patches(settings.image_size_px or recipe.data.image_size_px, guide.patch_size_px)
+    key = stable_hash(common | {"stage": "finetune", "settings": asdict(settings), "size": size_px})
+    stage = Stage("finetune", key, total_steps, recipe.seed, _describe_finetune)
+    torch.manual_seed(recipe.seed)
+    encoder, _ = load_encoder(recipe.model, drop_path_rate=recipe.model.drop_path_rate, seed=recipe.seed)
+    encoder.load_state_dict(guide.state_dict())
+    scorer = PaperHead(encoder)
+    if (finished := finished_stage(run, stage)) is not None:
+        scorer.load_state_dict(finished)
+        return scorer, key
+    pixels = _pixels(images, size_px)
+    say("attention", f"of the frozen encoder on {len(pixels)} images")
+    attention = cache_attention(guide, pixels, size_px, compute)
+    dataset = SimulationDataset(
+        pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed
+    )
+    module = FinetuneModule(scorer, settings, total_steps, per_epoch)
+    loader = epoch_loader(dataset, len(images), batch_size, recipe.seed, _workers(recipe, compute), compute.devices)
+    run_stage(module, loader, stage, run, compute, save_every_seconds)
+    keep_result(run, stage, scorer.state_dict(), module.record)
+    return scorer.cpu(), key
+
+
+def _pixels(images: Sequence[NormalImage], size_px: int) -> NormalPixels:
+    return NormalPixels(images, round(size_px * CROP_MARGIN))
+
+
+def _batch_that_fits(batch_size: int, num_images: int) -> int:
+    """A data set smaller than a batch is one batch per epoch."""
+    if num_images < 2:
+        raise UserError(f"{num_images} training images", "", "at least 2 are needed to train")
+    return min(batch_size, num_images)
+
+
+def _workers(recipe: Recipe, compute: Compute) -> int:
+    """Without an accelerator the loader needs a few hundredths of a step: workers would only take its cores."""
+    if recipe.compute.workers is not None:
+        return recipe.compute.workers
+    return 0 if compute.device == "cpu" else min(8, torch.get_num_threads())
+
+
+def _describe_pretrain(record: dict[str, float]) -> str:
+    return (
+        f"loss {record['loss']:.3f} (uniform {record['uniform_loss']:.3f})  target entropy "
+        f"{record['target_entropy']:.2f}  prototypes used {record['prototypes_used_recently']:.0f}"
+    )
+
+
+def _describe_finetune(record: dict[str, float]) -> str:
+    return (
+        f"detection {record['detection_loss']:.3f}  Dice loss {record['dice_loss']:.3f}  "
+        f"accuracy {record['accuracy']:.2f}"
+    )

@@ -1,0 +1,127 @@
+"""The threshold's promise, by closed forms and by simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flawmap.metrics.rates import threshold_for_false_alarm_rate, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "value"),
+    [
+        (99, 0.01, 99),
+        (99, 0.05, 95),
+        (99, 0.29, 71),
+        (99, 0.07, 93),
+        (9, 0.1, 9),
+        (19, 0.5, 10),
+        (20, 0.999, 1),
+    ],
+)
+def test_scores_one_to_n_give_the_expected_rank(n: int, rate: float, value: float) -> None:
+    threshold = threshold_for_false_alarm_rate(
+        np.random.default_rng(1).permutation(np.arange(1, n + 1)), rate
+    )
+    assert threshold.value == value
+    assert (threshold.rate, threshold.n) == (rate, n)
+    assert threshold.smallest_resolvable_rate == 1 / (n + 1)
+    assert threshold.is_resolved
+    assert threshold.promised_rate == rate
+
+
+def test_a_finer_rate_than_the_scores_resolve_takes_the_number_above_the_largest_and_says_so() -> None:
+    threshold = threshold_for_false_alarm_rate([0.25, 0.75, 0.5], 0.01)
+    assert threshold.value == np.nextafter(0.75, 1)
+    assert threshold.smallest_resolvable_rate == 0.25
+    assert not threshold.is_resolved
+    assert threshold.promised_rate == 0.25
+
+
+def test_just_resolvable_takes_the_largest_score_itself() -> None:
+    assert threshold_for_false_alarm_rate([0.25, 0.75, 0.5], 0.25).value == 0.75
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.floats(0.001, 0.999))
+def test_leaving_each_score_out_in_turn_keeps_the_rate(scores: list[float], rate: float) -> None:
+    """The rank argument itself: each of n + 1 scores against the threshold of the other n."""
+    false_alarms = [
+        score > threshold_for_false_alarm_rate(scores[:i] + scores[i + 1 :], rate).value
+        for i, score in enumerate(scores)
+        if len(scores) > 1
+    ]
+    promised = max(rate, 1 / len(scores))
+    assert sum(false_alarms) <= promised * len(scores) + 1e-6
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.floats(0.001, 0.999), st.floats(0.001, 0.999))
+def test_a_smaller_rate_never_lowers_the_threshold(scores: list[int], one: float, other: float) -> None:
+    fine, coarse = sorted((one, other))
+    assert (
+        threshold_for_false_alarm_rate(scores, fine).value
+        >= threshold_for_false_alarm_rate(scores, coarse).value
+    )
+
+
+def test_tied_scores_raise_no_alarm_on_more_of_the_same() -> None:
+    threshold = threshold_for_false_alarm_rate(np.full(50, 2.5), 0.1)
+    assert threshold.value == 2.5
+    assert not threshold.value < 2.5
+
+
+@pytest.mark.parametrize(("n", "rate"), [(19, 0.1), (49, 0.05), (30, 0.2), (10, 0.01)])
+def test_simulated_false_alarm_rate_is_the_promised_one(n: int, rate: float) -> None:
+    rng = np.random.default_rng(7)
+    trials = 4000
+    alarms = 0
+    for _ in range(trials):
+        scores = rng.gumbel(size=n + 1)
+        alarms += bool(scores[n] > threshold_for_false_alarm_rate(scores[:n], rate).value)
+    expected = math.floor((n + 1) * rate + 1e-9) / (n + 1) or 1 / (n + 1)
+    deviation = 4 * math.sqrt(trials * expected * (1 - expected))  # 4 sigma of the binomial
+    assert abs(alarms - trials * expected) < deviation
+
+
+@pytest.mark.parametrize(
+    ("scores", "rate", "message"),
+    [
+        ([], 0.1, "at least one"),
+        ([1.0, np.nan], 0.1, "finite"),
+        ([1.0], 0.0, "rate is 0.0"),
+        ([1.0], 1.0, "rate is 1.0"),
+    ],
+)
+def test_impossible_requests_are_refused(scores: list[float], rate: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        threshold_for_false_alarm_rate(scores, rate)
+
+
+def test_scores_of_the_caller_are_left_alone() -> None:
+    scores = np.array([3.0, 1.0, 2.0])
+    threshold_for_false_alarm_rate(scores, 0.5)
+    assert scores.tolist() == [3.0, 1.0, 2.0]
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson_interval_ends_where_the_deviation_is_z(n: int, data: st.DataObject) -> None:
+    n_events = data.draw(st.integers(0, n))
+    interval = wilson_interval(n_events, n)
+    assert interval is not None
+    low, high = interval
+    assert 0 <= low <= n_events / n <= high <= 1
+    for end in (low, high):
+        if 0 < end < 1:
+            assert abs(n_events / n - end) == pytest.approx(1.96 * math.sqrt(end * (1 - end) / n), rel=1e-3)
+
+
+def test_wilson_interval_of_nothing_and_of_the_impossible() -> None:
+    assert wilson_interval(0, 0) is None
+    interval = wilson_interval(0, 20)
+    assert interval is not None
+    assert interval[0] == 0
+    assert interval[1] == pytest.approx(0.1611, abs=1e-4)  # z² / (n + z²)
+    with pytest.raises(ValueError, match="5 events out of 4"):
+        wilson_interval(5, 4)

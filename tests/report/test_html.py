@@ -1,0 +1,259 @@
+"""The report as a reader's browser meets it: parsed, and opened where there is a browser."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from flawmap.errors import UserError
+from flawmap.report import html as report
+
+HOSTILE_KEY = "test/scratch/<script>alert(1)&x.png"
+VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects tags, visible text and scripts, and checks that every tag is closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self.by_id: dict[str, str] = {}
+        self.scripts: list[str] = []
+        self._open: list[str] = []
+        self._ids: list[str | None] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, attributes))
+        if tag not in VOID:
+            self._open.append(tag)
+            self._ids.append(attributes.get("id"))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+        self._ids.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] == "script":
+            self.scripts.append(data)
+        elif self._open and self._open[-1] != "style":
+            self.text.append(data.strip())
+        for name in self._ids:
+            if name:
+                self.by_id[name] = self.by_id.get(name, "") + data
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text)
+
+
+def page_of(run: Path) -> Page:
+    return Page(report.write_report(run).read_text(encoding="utf-8"))
+
+
+def test_one_file_that_loads_nothing(made_up) -> None:
+    path = report.write_report(made_up.run)
+    assert path == made_up.run / "report.html"
+    assert path.stat().st_size < 5e6
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    for tag, attributes in page.tags:
+        assert not {"srcset", "action", "data", "poster"} & set(attributes), tag
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith(("data:", "#")), (tag, attributes[name][:60])
+    assert not re.search(
+        r"""url\(|@import|https?://|(?<![:\w])//[\w.]+/""", re.sub(r'"data:[^"]*"', '""', text)
+    )
+    policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; img-src data:")
+    assert sum(tag == "img" for tag, _ in page.tags) > 12 * 3 + 4 * 5
+    assert all("alt" in attributes for tag, attributes in page.tags if tag == "img")
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [attributes["href"][1:] for tag, attributes in page.tags if tag == "a"]
+    assert set(links) <= set(ids)
+    assert [name for name in os.listdir(made_up.run) if name.startswith(".report")] == []
+
+
+def test_embedded_scores_and_counts_are_those_of_the_evaluation(made_up) -> None:
+    page = page_of(made_up.run)
+    data = json.loads(page.by_id["scores-data"])
+    assert data["good"] == sorted(made_up.good.tolist())
+    assert data["anomalous"] == sorted(made_up.anomalous.tolist())
+    assert data["threshold"] == 0.6
+    assert page.by_id["live-missed"] == f"{int((made_up.anomalous <= 0.6).sum())} of 40"
+    assert page.by_id["live-false-alarms"] == f"{int((made_up.good > 0.6).sum())} of 60"
+    line = next(attributes for _, attributes in page.tags if attributes.get("id") == "threshold-line")
+    expected = data["left"] + (0.6 - data["low"]) / (data["high"] - data["low"]) * (
+        data["right"] - data["left"]
+    )
+    assert float(line["x1"]) == pytest.approx(expected, abs=0.01)
+
+
+def test_hostile_names_are_text(made_up) -> None:
+    text = report.write_report(made_up.run).read_text(encoding="utf-8")
+    page = Page(text)
+    assert "<script>alert" not in text
+    assert HOSTILE_KEY in page.text  # shown to the reader as it is
+    assert len(page.scripts) == 2  # the scores, and our own
+    assert "# <b>not bold</b>" in page.words
+
+
+def test_a_hostile_folder_name_is_text_too(made_up) -> None:
+    run = made_up.run.rename(made_up.run.parent / "a<img src=x onerror=alert(1)>")
+    text = report.write_report(run).read_text(encoding="utf-8")
+    assert "<img src=x" not in text
+
+
+def test_every_section_of_an_evaluated_run_has_content(made_up) -> None:
+    page = page_of(made_up.run)
+    for words in (
+        "It finds",
+        "votes, ties by mean logit",
+        "320 px alone",
+        "scratch",
+        "camera=left",
+        "CC BY-NC-SA 4.0",
+    ):
+        assert words in page.words
+    for words in (
+        "prototypes used",
+        "target entropy",
+        "held-out good: 40",
+        "flawmap evaluate runs/demo tiles",
+        "360 pictures",
+    ):
+        assert words in page.words
+    badges = [a["class"].split()[1] for tag, a in page.tags if a.get("class", "").startswith("badge")]
+    assert badges.count("false-alarm") == 1
+    assert badges[0] == "missed"
+    assert len(badges) == 12
+    assert "not been evaluated" not in page.words
+
+
+def test_a_run_that_is_not_evaluated_says_so(trained_run: Path) -> None:
+    page = page_of(trained_run)
+    assert "Not evaluated yet: nothing is known" in page.words
+    assert f"flawmap evaluate {trained_run.resolve()} DATA" in page.words
+    assert "No test pictures have been scored yet." in page.words
+    assert "live-missed" not in page.by_id
+    assert "held-out good: 40" in page.words
+    assert (
+        "Metrics This run has not been evaluated yet. On simulated defects (not a test result)"
+        in " ".join(page.words.split())
+    )
+
+
+def test_an_empty_run_makes_a_page_of_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("")
+    page = page_of(tmp_path)
+    for words in (
+        "holds no samples",
+        "no log of training",
+        "No threshold has been calibrated",
+        "holds no recipe",
+    ):
+        assert words in page.words
+
+
+def test_without_defects_nothing_is_claimed_about_them(made_up) -> None:
+    table = made_up.run / "evaluation" / "per_image.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:61]))
+    page = page_of(made_up.run)
+    assert page.by_id["live-missed"] == "unknown: no anomalous pictures"
+    assert json.loads(page.by_id["scores-data"])["anomalous"] == []
+
+
+def test_without_a_threshold_nothing_is_decided(made_up) -> None:
+    file = made_up.run / "evaluation" / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": None, "map_threshold": None}))
+    page = page_of(made_up.run)
+    assert "it ranks pictures and decides about none" in page.words
+    assert page.words.count("This needs a threshold, and none was calibrated.") == 2
+    assert "live-missed" not in page.by_id
+    assert "0.9313" in page.words
+    assert "of 20" not in page.words  # no kind claims to be found
+
+
+def test_files_that_were_left_out_are_listed(made_up) -> None:
+    file = made_up.run / "evaluation" / "metrics.json"
+    skipped = [{"key": "test/good/<b>.png", "reason": "truncated at byte 40"}]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"skipped": skipped}))
+    page = page_of(made_up.run)
+    assert "test/good/<b>.png" in page.text
+    assert "truncated at byte 40" in page.text
+
+
+def test_pictures_that_are_gone_are_said_to_be_gone(made_up) -> None:
+    shutil.rmtree(made_up.run.parent / "pictures")
+    page = page_of(made_up.run)
+    assert page.words.count("its map alone is shown") == 12
+    assert sum(a.get("alt", "").startswith("anomaly map of") for _, a in page.tags) == 12
+
+
+def test_maps_without_ground_truth_say_so(made_up) -> None:
+    shutil.rmtree(made_up.run / "evaluation" / "truth")
+    page = page_of(made_up.run)
+    assert "no ground truth for this picture" in page.words
+    assert "a good part: nothing to outline" in page.words
+
+
+def test_an_older_report_survives_a_failure(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made_up.run / "report.html"
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(report.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        report.write_report(made_up.run)
+    assert path.read_text() == "old"
+    assert [name for name in os.listdir(made_up.run) if name.startswith(".report")] == []
+
+
+def test_what_is_no_run_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run"):
+        report.write_report(tmp_path)
+
+
+def opened(path: Path, fragment: str, profile: Path) -> Page:
+    """The page after its script ran in a headless browser."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs chromium to run the page's script")
+    quiet = [
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", *quiet]
+    command += [f"--user-data-dir={profile}", "--dump-dom", path.as_uri() + fragment]
+    dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return Page(dumped)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.4])
+def test_the_slider_counts_in_a_browser(made_up, tmp_path: Path, threshold: float | None) -> None:
+    fragment = "" if threshold is None else f"#threshold={threshold}"
+    page = opened(report.write_report(made_up.run), fragment, tmp_path / "profile")
+    value = threshold or 0.6
+    n_missed, n_alarms = int((made_up.anomalous <= value).sum()), int((made_up.good > value).sum())
+    assert page.by_id["live-missed"] == f"{n_missed} of 40 ({100 * n_missed / 40:.1f} %)"
+    assert page.by_id["live-false-alarms"] == f"{n_alarms} of 60 ({100 * n_alarms / 60:.1f} %)"
+    slider = next(attributes for _, attributes in page.tags if attributes.get("id") == "threshold-slider")
+    assert slider["aria-valuetext"].endswith(f"{n_missed} missed, {n_alarms} false alarms")
+    assert not any("hidden" in attributes for _, attributes in page.tags if "data-needs-script" in attributes)

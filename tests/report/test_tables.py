@@ -1,0 +1,109 @@
+"""The words and numbers of the report."""
+
+import json
+
+from flawmap.report import tables
+from flawmap.report.run_files import read_run
+
+
+def cells(table: tables.Table) -> dict[str, tuple[str, ...]]:
+    return {row[0]: row[1:] for row in table.rows}
+
+
+def test_verdict_counts_the_pictures(made_up) -> None:
+    n_found = int((made_up.anomalous > 0.6).sum())
+    verdict = tables.verdict_of(read_run(made_up.run))
+    assert (
+        verdict.sentence
+        == f"It finds {n_found} of 40 anomalous pictures and raises 1 false alarm on 60 good pictures."
+    )
+    assert verdict.remarks == ("Threshold 0.6, for 5.0 % false alarms, from 40 held-out good pictures.",)
+
+
+def test_verdict_says_when_the_promise_is_finer_than_the_held_out_images(made_up) -> None:
+    file = made_up.run / "model" / "calibration.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"false_alarm_rate": 0.01}))
+    assert "cannot promise less than 2.4 %" in tables.verdict_of(read_run(made_up.run)).remarks[0]
+
+
+def test_verdict_says_when_false_alarms_contradict_the_promise(made_up) -> None:
+    table = made_up.run / "evaluation" / "per_image.csv"
+    lines = table.read_text().splitlines()
+    flagged = [line.replace(",0,maps", ",1,maps") if i <= 12 else line for i, line in enumerate(lines)]
+    table.write_text("\n".join(flagged))
+    remarks = tables.verdict_of(read_run(made_up.run)).remarks
+    assert "More false alarms than promised (20.0 % against 5.0 %)" in remarks[1]
+
+
+def test_verdict_says_when_the_threshold_is_another_now(made_up) -> None:
+    file = made_up.run / "model" / "calibration.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": 0.7}))
+    first, second = tables.verdict_of(read_run(made_up.run)).remarks
+    assert first.startswith("Threshold 0.7, ")
+    assert second.endswith("since the evaluation: the counts are those of the threshold 0.6.")
+
+
+def test_simulated_defects_are_apart_from_test_results(made_up) -> None:
+    table = tables.simulated(read_run(made_up.run).config)
+    assert table.rows == (("image AUROC", "0.9876", "32 pictures"),)
+    assert tables.simulated({"held_out_simulated_defects": None}).rows == ()
+
+
+def test_verdict_without_one_of_the_classes(made_up) -> None:
+    table = made_up.run / "evaluation" / "per_image.csv"
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head, *lines[:60]]))
+    files = read_run(made_up.run)
+    assert tables.verdict_of(files).sentence.endswith(
+        "the test data has no defects, so what it would find is unknown."
+    )
+    assert cells(tables.headline(files))["missed"][0] == "–"
+    table.write_text("\n".join([head, *lines[60:]]))
+    files = read_run(made_up.run)
+    assert tables.verdict_of(files).sentence.endswith("no good pictures, so false alarms are unknown.")
+    assert cells(tables.headline(files))["false alarms"][0] == "–"
+
+
+def test_headline_states_error_and_intervals(made_up) -> None:
+    table = cells(tables.headline(read_run(made_up.run)))
+    assert table["image AUROC"] == ("0.9313", "60 good, 40 anomalous pictures")
+    assert table["pixel AUROC"] == ("0.8422 ± 0.00003", "pixels of 100 pictures; ± is the error of binning")
+    assert table["false alarms"][0] == "1 of 60 (1.7 %, 95 % interval 0.3–8.9 %)"
+    assert table["time"][0] == "0.432 s"
+
+
+def test_without_masks_the_pixel_row_says_so(made_up) -> None:
+    file = made_up.run / "evaluation" / "metrics.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"pixel_auroc": None, "pixel_auroc_binning_error": None})
+    )
+    table = cells(tables.headline(read_run(made_up.run)))
+    assert table["pixel AUROC"] == ("–", "no ground truth for pixels in this data")
+
+
+def test_comparisons_emphasize_what_is_in_use(made_up) -> None:
+    metrics = read_run(made_up.run).metrics
+    scores, sizes = tables.image_scores(metrics), tables.scales(metrics)
+    assert [scores.rows[i] for i in scores.strong] == [("votes, ties by mean logit", "0.9313")]
+    assert cells(scores)["map maximum"] == ("–",)
+    assert sizes.rows[0] == ("224 px alone (size of training)", "0.9012", "0.7741")
+    assert [sizes.rows[i] for i in sizes.strong] == [("all sizes together", "0.9313", "0.8422")]
+    only = tables.scales({"single_scale": {"size_px": 96, "image_auroc": 0.5}, "image_auroc": 0.6})
+    assert [row[1] for row in only.rows] == ["0.5000", "0.6000"]
+    assert tables.scales({}).rows == ()
+
+
+def test_kinds_count_what_was_found(made_up) -> None:
+    files = read_run(made_up.run)
+    table = cells(tables.kinds(files))
+    for kind, first in (("stain", 0), ("scratch", 1)):
+        found = int((made_up.anomalous[first::2] > 0.6).sum())
+        assert table[kind][:2] == ("20", f"{found} of 20")
+    assert table["stain"][3] == "–"
+    assert cells(tables.groups(files.metrics)) == {"camera=left": ("50", "0.9400", "0.8500")}
+
+
+def test_nested_settings_become_rows() -> None:
+    source = {"a": {"b": [1, 2], "c": None}, "d": "x"}
+    assert tables.flat(source) == [("a.b", "1, 2"), ("a.c", "–"), ("d", "x")]
+    assert tables.provenance({"licences": {"data": "CC0"}, "size": 3}) == [("licences.data", "CC0")]
