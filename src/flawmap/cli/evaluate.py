@@ -41,6 +41,7 @@ def evaluate_run(
     """Evaluate a run and write its report; an earlier evaluation is kept under another name."""
     from flawmap.cli.arguments import free_path
     from flawmap.cli.progress_line import ProgressLine
+    from flawmap.data.checks import check_test_data
     from flawmap.data.open_data import open_test_data
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.evaluate import evaluate
@@ -50,7 +51,7 @@ def evaluate_run(
 
     detector = AnomalyDetector.from_pretrained(run_path, device)
     settings = load_recipe(None, [*_data_settings(to_yaml(detector.recipe)), *overrides]).data
-    data = open_test_data(location, settings, skip_unreadable)
+    data = check_test_data(open_test_data(location, settings), skip_unreadable)
     is_run = (run_path / "model").is_dir()
     folder = Path(output) if output else (run_path / "evaluation" if is_run else None)
     if folder is not None and folder.exists():

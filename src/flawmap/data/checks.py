@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flawmap.data.image_files import read_image
 from flawmap.data.open_data import has_test_data, open_test_data
-from flawmap.data.sample import NormalImage, SkippedFile, TrainingData
+from flawmap.data.sample import NormalImage, SkippedFile, TestData, TrainingData
 from flawmap.errors import UserError
 from flawmap.recipe import DataSettings
 
@@ -59,20 +59,38 @@ def check_training_data(data: TrainingData, held_out_fraction: float, skip_unrea
     """
     facts, bad = _read_all(data.images)
     if bad and not skip_unreadable:
-        shown = ", ".join(f"{file.key} ({file.reason})" for file in bad[:5])
-        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-        noun = "file" if len(bad) == 1 else "files"
-        raise UserError(
-            f"{len(bad)} {noun} cannot be decoded: {shown}{more}",
-            str(data.root),
-            "remove them, or --skip-unreadable (they are listed in the report)",
-        )
+        raise _unreadable(bad, data.root)
     readable = {fact.key for fact in facts}
     kept = tuple(image for image in data.images if image.key in readable)
     num_unique = len({fact.pixels_sha256 for fact in facts})
     _check_count(len(kept), num_unique, held_out_fraction, data)
     checked = replace(data, images=kept, skipped=data.skipped + tuple(bad))
     return CheckedData(checked, tuple(facts), len(kept) - num_unique)
+
+
+def check_test_data(data: TestData, skip_unreadable: bool = False) -> TestData:
+    """Decode every test image before any is scored.
+
+    Raises:
+        UserError: files that cannot be decoded, unless ``skip_unreadable``; they are then listed in ``skipped``.
+    """
+    facts, bad = _read_all([NormalImage(sample.key, sample.path) for sample in data.samples])
+    if bad and not skip_unreadable:
+        raise _unreadable(bad, data.root)
+    readable = {fact.key for fact in facts}
+    kept = tuple(sample for sample in data.samples if sample.key in readable)
+    return replace(data, samples=kept, skipped=data.skipped + tuple(bad))
+
+
+def _unreadable(bad: Sequence[SkippedFile], root: Path) -> UserError:
+    shown = ", ".join(f"{file.key} ({file.reason})" for file in bad[:5])
+    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    noun = "file" if len(bad) == 1 else "files"
+    return UserError(
+        f"{len(bad)} {noun} cannot be decoded: {shown}{more}",
+        str(root),
+        "remove them, or --skip-unreadable (they are listed in the report)",
+    )
 
 
 def check_leak(checked: CheckedData, location: str | Path, settings: DataSettings) -> LeakCheck | None:

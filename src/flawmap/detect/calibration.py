@@ -9,6 +9,9 @@ from flawmap.errors import UserError
 from flawmap.metrics.rates import threshold_for_false_alarm_rate
 
 
+HIGHEST_MAP_THRESHOLD = 0.999  # maps lie in [0, 1]: something must be able to lie above the threshold
+
+
 @dataclass(frozen=True)
 class MapScale:
     """The map values that a detector's colour scale begins and ends at."""
@@ -62,7 +65,7 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_r
         false_alarm_rate=false_alarm_rate,
         n_held_out=len(scores),
         smallest_resolvable_rate=image.smallest_resolvable_rate,
-        map_threshold=min(pixel.value, 1.0),
+        map_threshold=min(pixel.value, HIGHEST_MAP_THRESHOLD),
         map_scale=MapScale(0.0, 1.0),
         held_out_scores=tuple(sorted(float(score) for score in scores)),
     )
