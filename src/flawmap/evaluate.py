@@ -109,7 +109,12 @@ def _pool_pixels(
 
 
 def _metrics(
-    detector: AnomalyDetector, data: TestData, scored: list[ScoredSample], pools: PixelPools, seconds: float, command: str
+    detector: AnomalyDetector,
+    data: TestData,
+    scored: list[ScoredSample],
+    pools: PixelPools,
+    seconds: float,
+    command: str,
 ) -> dict[str, Any]:
     name = detector.recipe.detect.image_score
     scores = np.array([s.scores[name] for s in scored])
@@ -157,7 +162,10 @@ def _metrics(
 
 
 def _per_kind(
-    scored: list[ScoredSample], scores: Float[np.ndarray, "n"], labels: Bool[np.ndarray, "n"], pools: PixelPools  # noqa: F821
+    scored: list[ScoredSample],
+    scores: Float[np.ndarray, "n"],
+    labels: Bool[np.ndarray, "n"],
+    pools: PixelPools,
 ) -> dict[str, dict[str, Any]]:
     """Each defect kind against all normal images."""
     kinds = np.array([s.sample.kind for s in scored])
@@ -170,7 +178,11 @@ def _per_kind(
             pixels.merge(pools.by_kind[kind])
         count = int(((kinds == kind) & labels).sum())
         pixel_auroc = pixels.auroc() if kind in pools.by_kind else None
-        result[str(kind)] = {"n": count, "image_auroc": auroc(scores[chosen], labels[chosen]), "pixel_auroc": pixel_auroc}
+        result[str(kind)] = {
+            "n": count,
+            "image_auroc": auroc(scores[chosen], labels[chosen]),
+            "pixel_auroc": pixel_auroc,
+        }
     return result
 
 
@@ -194,7 +206,11 @@ def _per_group(
 
 
 def _write_maps(
-    folder: Path | None, number: int, sample: LabelledImage, analysis: Analysis, truth: np.ndarray | None,
+    folder: Path | None,
+    number: int,
+    sample: LabelledImage,
+    analysis: Analysis,
+    truth: np.ndarray | None,
     detector: AnomalyDetector,
 ) -> tuple[str, str]:
     """The map as 16-bit PNG and the truth as 8-bit PNG; their names relative to the folder, or ""."""
@@ -230,11 +246,20 @@ def _write_per_image(folder: Path, scored: list[ScoredSample], score_name: str, 
         flagged = int(threshold is not None and score > threshold)
         all_scores = [repr(s.scores[name]) for name in IMAGE_SCORES]
         rows.writerow(
-            [s.sample.key, s.sample.path, s.sample.kind, int(s.sample.is_anomalous), repr(score), flagged, s.map_file,
-             s.truth_file, *all_scores]
+            [
+                s.sample.key,
+                s.sample.path,
+                s.sample.kind,
+                int(s.sample.is_anomalous),
+                repr(score),
+                flagged,
+                s.map_file,
+                s.truth_file,
+                *all_scores,
+            ]
         )
     atomic_write_text(folder / "per_image.csv", buffer.getvalue())
 
 
-def _share(flags: Bool[np.ndarray, "n"]) -> float | None:  # noqa: F821 - jaxtyping axis
+def _share(flags: Bool[np.ndarray, "n"]) -> float | None:
     return float(flags.mean()) if len(flags) else None

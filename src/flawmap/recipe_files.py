@@ -1,29 +1,53 @@
-"""Recipes as YAML files: strict reading, presets, ``--set`` overrides, and writing them out again."""
+"""Recipes as YAML files: strict reading, presets, ``--set`` overrides, and writing them out again.
 
-import dataclasses
-import types
-import typing
+Scalars are read as YAML 1.2 has them: ``5e-4`` is a number and ``no`` is text. PyYAML alone follows YAML 1.1, where
+it is the other way round.
+"""
+
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_origin, get_type_hints
 
 import yaml
 
 from flawmap.errors import UserError
 from flawmap.recipe import Recipe
-from flawmap.recipe_ranges import RANGES, cross_check
+from flawmap.recipe_fields import (
+    SEE_ALL,
+    Entry,
+    checked_value,
+    options_of,
+    refuse_unless_setting,
+    sections,
+    settings,
+    values_of,
+)
+from flawmap.recipe_ranges import cross_check
 
 PRESETS = ("quick", "standard", "paper", "chest_xray", "paper_chest_xray", "demo")
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A value of a recipe file and where it stands ("recipes/my.yaml line 6" or "--set a.b=c")."""
+class _Reader(yaml.SafeLoader):
+    """YAML's safe loader with the scalars of YAML 1.2."""
 
-    value: Any
-    place: str
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (PyYAML's way to say which text is a number)
+
+
+class _Writer(yaml.SafeDumper):
+    """Quotes all text that YAML 1.1 or 1.2 would read as something else."""
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
+    ("float", r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
+):
+    for _kind in (_Reader, _Writer):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})$"), _first)
 
 
 def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
@@ -31,26 +55,36 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ())
 
     Args:
         source: a preset's name, a YAML file, or None for the defaults (the letter of the paper). A file may name
-            another recipe as its ``base`` and change parts of it.
-        overrides: settings such as ``pretrain.masking.drop_ratio=0.15``, applied last, in order.
+            another recipe as its ``base`` (a preset, or a path relative to the file) and change parts of it. What
+            a file leaves out keeps its default.
+        overrides: settings such as ``pretrain.masking.drop_ratio=0.15``, applied last, in order. Text is taken as
+            it stands; anything else is read as YAML.
+
+    ``epochs`` and ``steps`` are two ways to say one thing: the one that was said last replaces the other.
 
     Raises:
-        UserError: no such recipe, an unknown key, a wrong type, a value out of range, or settings that contradict
-            each other; with file and line.
+        UserError: no such recipe, an unknown or repeated key, a wrong type, a value out of range, or settings that
+            contradict each other; with file and line.
     """
-    entries = _entries_of(recipe_path(source), ()) if source is not None else {}
+    entries = _entries_of_file(recipe_path(source), ()) if source is not None else {}
+    changes: dict[str, Entry] = {}
     for override in overrides:
-        name, equals, text = override.partition("=")
-        if not equals:
-            raise UserError(f"--set {override} has no value", "--set", "write --set a.b=c")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"the value of {name} is no YAML", f"--set {override}", "quote it") from error
-        _merge(entries, _flatten(value, name.strip(), f"--set {override}"))
-    recipe = _build(Recipe, "", entries)
+        changes.update(_entry_of_override(override))
+    _merge(entries, changes)
+    recipe = _build(Recipe, "", {key: checked_value(key, entry) for key, entry in entries.items()})
     cross_check(recipe)
     return recipe
+
+
+def validate(recipe: Recipe) -> None:
+    """Hold a recipe that was built in Python to the rules of recipe files.
+
+    Raises:
+        UserError: as :func:`load_recipe`; its place is the setting's name.
+    """
+    for key, value in values_of(recipe):
+        checked_value(key, Entry(value, key))
+    cross_check(recipe)
 
 
 def recipe_path(source: str | Path) -> Path:
@@ -59,18 +93,19 @@ def recipe_path(source: str | Path) -> Path:
     Raises:
         UserError: neither.
     """
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UserError(f"no such recipe file: {path}", f"you are in {Path.cwd()}", f"use a preset: {', '.join(PRESETS)}")
-        return path
     if str(source) in PRESETS:
         return preset_path(str(source))
+    path = Path(source)
+    if path.is_file():
+        return path
+    if (path / "recipe.yaml").is_file():
+        raise UserError(f"{path} is a folder, not a recipe", "--recipe", f"--recipe {path / 'recipe.yaml'}")
+    choices = f"presets are {', '.join(PRESETS)}; or give the path of a YAML file"
+    if path.suffix or len(path.parts) > 1:
+        raise UserError(f"no such recipe file: {path}", f"you are in {Path.cwd()}", choices)
     near = get_close_matches(str(source), PRESETS, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(
-        f"no recipe called {str(source)!r}", "--recipe", f"{hint}presets are {', '.join(PRESETS)}; a file ends in .yaml"
-    )
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UserError(f"no recipe called {str(source)!r}{hint}", "--recipe", choices)
 
 
 def preset_path(name: str) -> Path:
@@ -79,167 +114,123 @@ def preset_path(name: str) -> Path:
     return installed if installed.is_file() else Path(__file__).parents[2] / "recipes" / f"{name}.yaml"
 
 
+def recipe_header(path: str | Path) -> str:
+    """The comment that a recipe file begins with, without its "# "; "" where there is none."""
+    lines = []
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").removeprefix(" ").rstrip())
+    return "\n".join(lines)
+
+
 def to_yaml(recipe: Recipe) -> str:
     """The complete recipe; :func:`load_recipe` reads it back to an equal one."""
-    return yaml.safe_dump(_plain(recipe), sort_keys=False)
+    return yaml.dump(_plain(recipe), Dumper=_Writer, sort_keys=False, allow_unicode=True, width=2**31)
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
+    if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    return list(value) if isinstance(value, tuple) else value
 
 
-def _entries_of(path: Path, seen: tuple[Path, ...]) -> dict[str, Entry]:
-    """Dotted keys of a file, on top of those of its base."""
-    if path in seen:
+def _entries_of_file(path: Path, seen: tuple[Path, ...]) -> dict[str, Entry]:
+    """Settings of a file by their dotted names, on top of those of its base."""
+    if path.resolve() in seen:
         raise UserError("a recipe is its own base", str(path), "remove one `base:` line")
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Reader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        line = f" line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise UserError(f"the recipe cannot be read: {str(error).splitlines()[0]}", f"{path}{line}", "mend the YAML") from error
+        raise _unreadable(error, str(path)) from error
     own: dict[str, Entry] = {}
     if node is not None:
-        _flatten_node(node, "", path, own)
-    base = own.pop("base", None)
+        _collect(node, "", path, own)
     entries: dict[str, Entry] = {}
-    if base is not None:
-        name = str(base.value)
-        base_path = path.parent / name if name.endswith((".yaml", ".yml")) else recipe_path(name)
-        entries = _entries_of(base_path, (*seen, path))
+    if (base := own.pop("base", None)) is not None:
+        if not isinstance(base.value, str):
+            raise UserError(
+                f"base is {base.value!r}, must be a recipe", base.place, f"one of {', '.join(PRESETS)}, or a path"
+            )
+        base_path = preset_path(base.value) if base.value in PRESETS else path.parent / base.value
+        if not base_path.is_file():
+            near = get_close_matches(base.value, PRESETS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(
+                f"no such base: {base_path}{hint}", base.place, "paths are relative to the file that names them"
+            )
+        entries = _entries_of_file(base_path, (*seen, path.resolve()))
     _merge(entries, own)
     return entries
 
 
-def _flatten_node(node: yaml.Node, prefix: str, path: Path, into: dict[str, Entry]) -> None:
-    """Dotted keys with their line numbers; a key given twice is an error."""
-    place = f"{path} line {node.start_mark.line + 1}"
+def _collect(node: yaml.Node, prefix: str, path: Path, into: dict[str, Entry]) -> None:
+    """Put the settings below ``node`` into ``into``, with their lines."""
     if not isinstance(node, yaml.MappingNode):
-        if not prefix:
-            raise UserError("a recipe is a mapping of settings", place, "write `seed: 0` and so on")
-        into[prefix] = Entry(_construct(node), place)
-        return
+        raise UserError("a recipe is a list of `name: value` lines", f"{path} line {node.start_mark.line + 1}", SEE_ALL)
+    names: set[str] = set()
     for key_node, value_node in node.value:
-        name = f"{prefix}.{key_node.value}" if prefix else str(key_node.value)
-        key_place = f"{path} line {key_node.start_mark.line + 1}"
-        if any(known == name or known.startswith(f"{name}.") for known in into):
-            raise UserError(f"{name} is given twice", key_place, "remove one of the lines")
-        if isinstance(value_node, yaml.MappingNode):
-            if not _is_section(name):
-                raise _unknown(name, key_place)
-            _flatten_node(value_node, name, path, into)
-        else:
-            into[name] = Entry(_construct(value_node), key_place)
+        key = f"{prefix}{key_node.value if isinstance(key_node, yaml.ScalarNode) else '[...]'}"
+        place = f"{path} line {key_node.start_mark.line + 1}"
+        if key in names:
+            raise UserError(f"{key} is given twice", place, "remove one of the lines")
+        names.add(key)
+        if key in sections() and isinstance(value_node, yaml.MappingNode):
+            _collect(value_node, f"{key}.", path, into)
+            continue
+        if key != "base":
+            refuse_unless_setting(key, place)
+        into[key] = Entry(_construct(value_node, place), place)
 
 
-def _construct(node: yaml.Node) -> Any:
-    loader = yaml.SafeLoader("")
+def _construct(node: yaml.Node, place: str) -> Any:
+    loader = _Reader("")
     try:
         return loader.construct_object(node, deep=True)
+    except yaml.YAMLError as error:  # a tag that the safe loader does not know
+        raise _unreadable(error, place) from error
     finally:
         loader.dispose()
 
 
-def _flatten(value: Any, prefix: str, place: str) -> dict[str, Entry]:
-    if isinstance(value, Mapping):
-        return {k: e for name, inner in value.items() for k, e in _flatten(inner, f"{prefix}.{name}", place).items()}
-    return {prefix: Entry(value, place)}
+def _entry_of_override(override: str) -> dict[str, Entry]:
+    place = f"--set {override}"
+    key, equals, text = (part.strip() for part in override.partition("="))
+    if not equals:
+        raise UserError(f"--set {override} has no value", place, "write --set a.b=c")
+    refuse_unless_setting(key, place)
+    options = options_of(settings()[key])
+    if (str in options or get_origin(options[0]) is Literal) and not text.startswith(("'", '"')):
+        is_null = text in ("", "~", "null") and type(None) in options
+        return {key: Entry(None if is_null else text, place)}  # "{stem}_mask" would be a mapping to YAML
+    try:
+        node = yaml.compose(text, Loader=_Reader)
+    except yaml.YAMLError as error:
+        raise UserError(f"the value of {key} cannot be read", place, "write it as in a recipe file") from error
+    return {key: Entry(_construct(node, place) if node is not None else None, place)}
 
 
 def _merge(entries: dict[str, Entry], changes: Mapping[str, Entry]) -> None:
+    """Put ``changes`` on top of ``entries``; epochs replace steps that were said before, and the other way round."""
+    for epochs, steps in (("pretrain.epochs", "pretrain.steps"), ("finetune.epochs", "finetune.steps")):
+        said = [key for key in (epochs, steps) if key in changes and changes[key].value is not None]
+        if len(said) == 1:
+            entries[steps if said == [epochs] else epochs] = Entry(None, changes[said[0]].place)
     entries.update(changes)
 
 
-def _is_section(name: str) -> bool:
-    kind: Any = Recipe
-    for part in name.split("."):
-        hints = typing.get_type_hints(kind) if is_dataclass(kind) else {}
-        if part not in hints:
-            return False
-        kind = hints[part]
-    return is_dataclass(kind)
+def _unreadable(error: Exception, place: str) -> UserError:
+    mark = getattr(error, "problem_mark", None)
+    line = f" line {mark.line + 1}" if mark is not None and " line " not in place else ""
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return UserError(f"the recipe cannot be read: {problem}", f"{place}{line}", "mend the YAML")
 
 
-def _all_keys(kind: Any = Recipe, prefix: str = "") -> list[str]:
-    keys = []
-    for name, hint in typing.get_type_hints(kind).items():
-        keys += _all_keys(hint, f"{prefix}{name}.") if is_dataclass(hint) else [f"{prefix}{name}"]
-    return keys
-
-
-def _unknown(name: str, place: str) -> UserError:
-    known = _all_keys()
-    by_last = {key.rpartition(".")[2]: key for key in known}
-    near = get_close_matches(name, known, n=1, cutoff=0.7)
-    if not near:
-        last = get_close_matches(name.rpartition(".")[2], by_last, n=1, cutoff=0.6)
-        near = [by_last[last[0]]] if last else []
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return UserError(f"unknown key {name}{hint}", place, "flawmap recipe prints all settings")
-
-
-def _build(kind: Any, prefix: str, entries: Mapping[str, Entry]) -> Any:
-    """A dataclass from its defaults and the entries under ``prefix``; checks names, types and ranges."""
-    if not prefix:
-        known = set(_all_keys())
-        for name, entry in entries.items():
-            if name not in known:
-                if _is_section(name):
-                    raise UserError(f"{name} is a group of settings, not a value", entry.place, f"set {name}.NAME")
-                raise _unknown(name, entry.place)
-    values = {}
-    for name, hint in typing.get_type_hints(kind).items():
-        key = f"{prefix}{name}"
+def _build(kind: Any, prefix: str, values: Mapping[str, Any]) -> Any:
+    chosen = {}
+    for name, hint in get_type_hints(kind).items():
         if is_dataclass(hint):
-            values[name] = _build(hint, f"{key}.", entries)
-        elif key in entries:
-            values[name] = _checked(key, hint, entries[key])
-    return kind(**values)
-
-
-def _checked(key: str, hint: Any, entry: Entry) -> Any:
-    value = _converted(key, hint, entry)
-    if value is not None and key in RANGES:
-        low, high = RANGES[key]
-        for number in value if isinstance(value, tuple) else (value,):
-            if not low <= number <= high:
-                raise UserError(f"{key} is {number:g}, must be between {low:g} and {high:g}", entry.place, f"change {key}")
-    return value
-
-
-def _converted(key: str, hint: Any, entry: Entry) -> Any:
-    """``entry``'s value as the field's type."""
-    value, origin = entry.value, get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        options = [option for option in get_args(hint) if option is not type(None)]
-        return None if value is None else _converted(key, options[0], entry)
-    if origin is Literal:
-        choices = get_args(hint)
-        if value in choices:
-            return value
-        near = get_close_matches(str(value), [str(choice) for choice in choices], n=1)
-        hint_text = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"{key} is {value!r}, must be one of {', '.join(map(str, choices))}{hint_text}", entry.place, f"change {key}")
-    if origin is tuple:
-        items = value if isinstance(value, list) else [value]
-        if not items:
-            raise UserError(f"{key} is empty", entry.place, f"give {key} at least one value")
-        return tuple(_converted(key, get_args(hint)[0], Entry(item, entry.place)) for item in items)
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if hint is float and not isinstance(value, bool):
-        if isinstance(value, int | float):
-            return float(value)
-        if isinstance(value, str):  # YAML 1.1 reads 5e-4 as text
-            try:
-                return float(value)
-            except ValueError:
-                pass
-    if hint is str and isinstance(value, str):
-        return value
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    raise UserError(f"{key} is {value!r}, must be {names.get(hint, hint)}", entry.place, f"change {key}")
+            chosen[name] = _build(hint, f"{prefix}{name}.", values)
+        elif f"{prefix}{name}" in values:
+            chosen[name] = values[f"{prefix}{name}"]
+    return kind(**chosen)

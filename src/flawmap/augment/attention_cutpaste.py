@@ -99,11 +99,12 @@ def _draw_patch(
     source = _box_around(distribution.sample(generator), patch_height, patch_width, height, width)
     destination = distribution.sample(generator)
     top, left = source
-    if _overlap(source, _box_around(destination, patch_height, patch_width, height, width), patch_height, patch_width) > MAX_OVERLAP:
+    if (
+        _overlap(source, _box_around(destination, patch_height, patch_width, height, width), patch_height, patch_width)
+        > MAX_OVERLAP
+    ):
         return None
-    patch = color_jitter(
-        image[top : top + patch_height, left : left + patch_width], generator, *(settings.jitter,) * 4
-    )
+    patch = color_jitter(image[top : top + patch_height, left : left + patch_width], generator, *(settings.jitter,) * 4)
     patch, alpha = _rotate_and_resize(
         patch,
         generator.uniform(-settings.max_rotation_deg, settings.max_rotation_deg),

@@ -29,7 +29,9 @@ def poisson_blend(
     Returns:
         the blended image and its footprint, or None where the footprint is too small to blend.
     """
-    mask = cv2.erode(footprint.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    mask = cv2.erode(
+        footprint.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
+    )
     mask[:FRAME_PX] = mask[-FRAME_PX:] = 0
     mask[:, :FRAME_PX] = mask[:, -FRAME_PX:] = 0
     x, y, width, height = cv2.boundingRect(mask)

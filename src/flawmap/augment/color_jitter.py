@@ -18,8 +18,10 @@ def color_jitter(
 
     A gray image stays gray: saturation and hue do nothing to it, and are skipped.
     """
-    factors = {name: generator.uniform(max(0.0, 1 - s), 1 + s) for name, s in
-               (("brightness", brightness), ("contrast", contrast), ("saturation", saturation))}
+    factors = {
+        name: generator.uniform(max(0.0, 1 - s), 1 + s)
+        for name, s in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation))
+    }
     shift = generator.uniform(-hue, hue)
     order = generator.permutation(4)
     is_gray = bool((image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all())

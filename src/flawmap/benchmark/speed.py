@@ -18,7 +18,14 @@ import torch
 from flawmap.models.encoder import Encoder
 from flawmap.models.weights import load_encoder
 from flawmap.objectives.clustering import cluster_agreement_loss
-from flawmap.recipe import FinetuneSettings, MaskingSettings, ModelSettings, NormalAugmentation, PretrainSettings, SimulationSettings
+from flawmap.recipe import (
+    FinetuneSettings,
+    MaskingSettings,
+    ModelSettings,
+    NormalAugmentation,
+    PretrainSettings,
+    SimulationSettings,
+)
 from flawmap.scorers.paper_head import PaperHead
 from flawmap.training.datasets import SimulationDataset, ViewsDataset, ViewSizes
 from flawmap.training.finetune import FinetuneModule
@@ -63,7 +70,7 @@ def student_step(drop_ratio: float) -> float:
 def whole_step(drop_ratio: float) -> float:
     """Seconds of a whole stage-1 step: teacher, attention for the masks, student on 9 views, optimizer, EMA."""
     module = _pretrain_module(drop_ratio)
-    dataset = ViewsDataset(RandomPixels(BATCH_SIZE, SIZE_PX), ViewSizes(SIZE_PX, 96, 8), seed=0)  # pyright: ignore[reportArgumentType]
+    dataset = ViewsDataset(RandomPixels(BATCH_SIZE, SIZE_PX), ViewSizes(SIZE_PX, 96, 8), seed=0)
     items = [dataset[0, index] for index in range(BATCH_SIZE)]
     batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
     optimizer = module.configure_optimizers()
@@ -80,7 +87,7 @@ def whole_step(drop_ratio: float) -> float:
 
 def views_loader() -> float:
     """Seconds per image of making all ten views."""
-    dataset = ViewsDataset(RandomPixels(BATCH_SIZE, 256), ViewSizes(SIZE_PX, 96, 8), seed=0)  # pyright: ignore[reportArgumentType]
+    dataset = ViewsDataset(RandomPixels(BATCH_SIZE, 256), ViewSizes(SIZE_PX, 96, 8), seed=0)
     return _seconds(lambda: [dataset[0, index] for index in range(BATCH_SIZE)]) / BATCH_SIZE
 
 
@@ -88,7 +95,12 @@ def simulation_loader() -> float:
     """Seconds per image of augmenting it and simulating an anomaly on it."""
     attention = np.ones((BATCH_SIZE, 14, 14), np.float32)
     dataset = SimulationDataset(
-        RandomPixels(BATCH_SIZE, 256), attention, SIZE_PX, NormalAugmentation(), SimulationSettings(), 0  # pyright: ignore[reportArgumentType]
+        RandomPixels(BATCH_SIZE, 256),
+        attention,
+        SIZE_PX,
+        NormalAugmentation(),
+        SimulationSettings(),
+        0,
     )
     return _seconds(lambda: [dataset[0, index] for index in range(BATCH_SIZE)]) / BATCH_SIZE
 
@@ -100,7 +112,12 @@ def finetune_step() -> float:
     images = torch.randint(0, 256, (2, BATCH_SIZE, 3, SIZE_PX, SIZE_PX), dtype=torch.uint8, generator=generator)
     footprint = torch.zeros(BATCH_SIZE, SIZE_PX, SIZE_PX, dtype=torch.bool)
     footprint[:, 50:100, 50:100] = True
-    batch = {"normal": images[0], "anomalous": images[1], "footprint": footprint, "label": torch.ones(BATCH_SIZE).long()}
+    batch = {
+        "normal": images[0],
+        "anomalous": images[1],
+        "footprint": footprint,
+        "label": torch.ones(BATCH_SIZE).long(),
+    }
     optimizer = module.configure_optimizers()
 
     def step() -> None:
@@ -171,8 +188,10 @@ def main() -> None:
         ("simulation", "fine-tuning", best["fine-tuning"]["seconds"]),
     ):
         rate, needed = 1 / best[loader]["seconds"], 1 / per_image
-        print(f"  {loader:<12} loader {rate:.0f} images/s per core; the step ({step}) takes {needed:.1f} images/s: "
-              f"{rate / needed:.0f} times as many as it needs")
+        print(
+            f"  {loader:<12} loader {rate:.0f} images/s per core; the step ({step}) takes {needed:.1f} images/s: "
+            f"{rate / needed:.0f} times as many as it needs"
+        )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ def parse(verb: str, add_arguments: Callable[[ArgumentParser], None], words: Seq
 
 def add_recipe_arguments(parser: ArgumentParser) -> None:
     """``--recipe`` and ``--set``."""
-    parser.add_argument("--recipe", type=str, default=None, help="a preset (quick, standard, paper, ...) or a YAML file")
+    parser.add_argument(
+        "--recipe", type=str, default=None, help="a preset (quick, standard, paper, ...) or a YAML file"
+    )
     parser.add_argument(
         "--set", type=str, action="append", default=[], metavar="A.B=C", help="change one setting; may be repeated"
     )
@@ -38,7 +40,9 @@ def add_data_arguments(parser: ArgumentParser) -> None:
 
 def add_device_argument(parser: ArgumentParser) -> None:
     """``--device``."""
-    parser.add_argument("--device", type=str, default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute")
+    parser.add_argument(
+        "--device", type=str, default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute"
+    )
 
 
 def add_json_argument(parser: ArgumentParser) -> None:

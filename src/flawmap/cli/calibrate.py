@@ -12,7 +12,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """RUN, GOOD_IMAGES and the wanted rate."""
     parser.add_argument("run", type=str, help="a run folder of flawmap train, or a model folder")
     parser.add_argument("images", type=str, help="folder of good images that training has not seen")
-    parser.add_argument("--false-alarm-rate", type=float, default=0.01, help="wanted share of good images called anomalous")
+    parser.add_argument(
+        "--false-alarm-rate", type=float, default=0.01, help="wanted share of good images called anomalous"
+    )
     parser.add_argument("--output", type=str, default=None, help="write the recalibrated model to this folder instead")
     add_device_argument(parser)
     add_json_argument(parser)
@@ -29,7 +31,9 @@ def run(arguments: Namespace) -> int:
 
     if not 0 < arguments.false_alarm_rate < 1:
         raise UserError(
-            f"the false-alarm rate is {arguments.false_alarm_rate}, must be between 0 and 1", "--false-alarm-rate", "0.01 is 1 %"
+            f"the false-alarm rate is {arguments.false_alarm_rate}, must be between 0 and 1",
+            "--false-alarm-rate",
+            "0.01 is 1 %",
         )
     folder = Path(arguments.run)
     folder = folder / "model" if (folder / "model").is_dir() else folder

@@ -43,9 +43,11 @@ def run(arguments: Namespace) -> int:
 
 def as_text(found: dict[str, Any]) -> str:
     """What was found, for people."""
-    lines = [f"data       {found['data']}  {found['good_images']} good images, layout \"{found['layout']}\""]
+    lines = [f'data       {found["data"]}  {found["good_images"]} good images, layout "{found["layout"]}"']
     largest = ", ".join(f"{s['width_px']}x{s['height_px']} ({s['images']})" for s in found["sizes"])
-    more = f", {found['distinct_sizes']} different sizes in all" if found["distinct_sizes"] > len(found["sizes"]) else ""
+    more = (
+        f", {found['distinct_sizes']} different sizes in all" if found["distinct_sizes"] > len(found["sizes"]) else ""
+    )
     lines.append(f"sizes      {largest}{more}")
     lines.append(f"identical  {found['identical_images']} images repeat another one's content")
     for skipped in found["skipped"]:

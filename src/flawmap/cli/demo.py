@@ -13,7 +13,9 @@ DEFAULT_RUN = "runs/demo"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Where the run goes."""
-    parser.add_argument("--run", type=str, default=DEFAULT_RUN, help="run folder; an unfinished or equal one is continued")
+    parser.add_argument(
+        "--run", type=str, default=DEFAULT_RUN, help="run folder; an unfinished or equal one is continued"
+    )
     add_device_argument(parser)
 
 

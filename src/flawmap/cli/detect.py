@@ -100,7 +100,9 @@ def _overlay(detector: "AnomalyDetector", pixels: Any, detection: "Detection") -
 
     calibration = detector.calibration_
     low, middle, high = (
-        (calibration.map_scale.low, calibration.map_threshold, calibration.map_scale.high) if calibration else (0.0, 0.5, 1.0)
+        (calibration.map_scale.low, calibration.map_threshold, calibration.map_scale.high)
+        if calibration
+        else (0.0, 0.5, 1.0)
     )
     return overlay(pixels, detection.anomaly_map, ColourScale(low, middle, high))
 
@@ -118,7 +120,9 @@ def as_line(record: dict[str, Any], width: int) -> str:
     return line
 
 
-def _write_results(folder: Path, results: list[dict[str, Any]], failed: list[tuple[Path, UserError]], model: str) -> None:
+def _write_results(
+    folder: Path, results: list[dict[str, Any]], failed: list[tuple[Path, UserError]], model: str
+) -> None:
     from flawmap.reproducibility import atomic_write_text
 
     folder.mkdir(parents=True, exist_ok=True)

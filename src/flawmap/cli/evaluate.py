@@ -15,7 +15,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="a run folder of flawmap train, or a model folder")
     parser.add_argument("data", type=str, help="labelled data: MVTec AD folder, manifest.csv, or elpv")
     parser.add_argument("--set", type=str, action="append", default=[], metavar="data.B=C", help="how the data is read")
-    parser.add_argument("--output", type=str, default=None, help="folder for metrics and maps (default: RUN/evaluation)")
+    parser.add_argument(
+        "--output", type=str, default=None, help="folder for metrics and maps (default: RUN/evaluation)"
+    )
     add_data_arguments(parser)
     add_device_argument(parser)
     add_json_argument(parser)
@@ -24,7 +26,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Evaluate; prints the metrics."""
     metrics = evaluate_run(
-        Path(arguments.run), arguments.data, arguments.set, arguments.output, arguments.skip_unreadable, arguments.device
+        Path(arguments.run),
+        arguments.data,
+        arguments.set,
+        arguments.output,
+        arguments.skip_unreadable,
+        arguments.device,
     )
     print(json.dumps(metrics) if arguments.json else summary(metrics))
     return 0
@@ -81,8 +88,10 @@ def summary(metrics: dict[str, Any]) -> str:
     ]
     for name in ("per_kind", "groups"):
         for kind, values in metrics[name].items():
-            lines.append(f"  {kind:<14} n={values['n']:<4} image {_number(values['image_auroc'])}  "
-                         f"pixel {_number(values['pixel_auroc'])}")
+            lines.append(
+                f"  {kind:<14} n={values['n']:<4} image {_number(values['image_auroc'])}  "
+                f"pixel {_number(values['pixel_auroc'])}"
+            )
     if metrics["threshold"] is not None:
         lines.append(
             f"threshold  {metrics['threshold']:.4g}: {_percent(metrics['realised_false_alarm_rate'])} false alarms "

@@ -36,7 +36,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     checked: CheckedData = check_training_data(data, held_out_fraction, order.skip_unreadable)
     check_leak(checked, order.location, order.recipe.data)
     train, held_out = split_normals(checked.data.images, held_out_fraction, order.recipe.seed)
-    say("data", f"{order.location}  {len(checked.data.images)} good images, layout \"{checked.data.layout}\"")
+    say("data", f'{order.location}  {len(checked.data.images)} good images, layout "{checked.data.layout}"')
     for skipped in checked.data.skipped:
         say("left out", f"{skipped.key}: {skipped.reason}")
     say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
@@ -57,13 +57,18 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
     """Save the detector into its run and say what it promises."""
     proxy, calibration = detector.proxy_, detector.calibration_
     if proxy is not None and proxy.image_auroc is not None and proxy.pixel_auroc is not None:
-        say("held out", f"simulated defects: image AUROC {proxy.image_auroc:.3f}, pixel AUROC {proxy.pixel_auroc:.3f} "
-            f"on {proxy.n} images (not a test result)")
+        say(
+            "held out",
+            f"simulated defects: image AUROC {proxy.image_auroc:.3f}, pixel AUROC {proxy.pixel_auroc:.3f} "
+            f"on {proxy.n} images (not a test result)",
+        )
     if calibration is not None:
         text = f"{calibration.threshold:.4g} for {calibration.false_alarm_rate:.1%} false alarms"
         if calibration.false_alarm_rate < calibration.smallest_resolvable_rate:
-            text += (f"; {calibration.n_held_out} held-out images cannot resolve below "
-                     f"{calibration.smallest_resolvable_rate:.1%}: add good images for a firmer threshold")
+            text += (
+                f"; {calibration.n_held_out} held-out images cannot resolve below "
+                f"{calibration.smallest_resolvable_rate:.1%}: add good images for a firmer threshold"
+            )
         say("threshold", text)
     detector.save_pretrained(run.model)
 

@@ -24,6 +24,13 @@ def overview() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {name:<{width}}  {meaning}" for name, meaning in VERBS.items()]
     return "\n".join(
-        ["usage: flawmap VERB ... [--debug]   (flawmap VERB --help tells more)", "", *lines, "", EXAMPLES.rstrip(), "",
-         "exit codes: 0 done, 1 a check failed, 2 a mistake to repair, 130 interrupted"]
+        [
+            "usage: flawmap VERB ... [--debug]   (flawmap VERB --help tells more)",
+            "",
+            *lines,
+            "",
+            EXAMPLES.rstrip(),
+            "",
+            "exit codes: 0 done, 1 a check failed, 2 a mistake to repair, 130 interrupted",
+        ]
     )

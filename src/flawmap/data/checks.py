@@ -146,5 +146,3 @@ def _read(image: NormalImage) -> FileFacts | SkippedFile:
     content = hashlib.sha256(image.path.read_bytes()).hexdigest()
     of_pixels = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     return FileFacts(image.key, image.path, content, of_pixels, pixels.shape[1], pixels.shape[0])
-
-

@@ -44,7 +44,7 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
         pixels = np.asarray(image.convert("RGBA") if image.mode in ("PA", "CMYK") else image)
     if pixels.ndim == 3:
         colours = pixels[..., : pixels.shape[2] - 1] if pixels.shape[2] in (2, 4) else pixels  # without alpha
-        return (colours > 0).any(axis=2)
+        return np.asarray((colours > 0).any(axis=2))
     return pixels > 0
 
 
@@ -59,7 +59,8 @@ def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
     """A PIL image or an array as uint8 RGB (height, width, 3).
 
     Args:
-        image: a PIL image of any mode; or uint8 or uint16 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or floats in [0, 1].
+        image: a PIL image of any mode; or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or
+            floats in [0, 1].
 
     Raises:
         UserError: an array of another shape or type, or numbers that are not finite.

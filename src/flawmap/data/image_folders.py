@@ -47,7 +47,9 @@ def pair_masks(images: list[Path], mask_folder: Path, pattern: str) -> dict[Path
         candidates = by_stem.get(pattern.format(stem=image.stem)) or by_stem.get(image.stem) or []
         if len(candidates) > 1:
             names = " and ".join(mask.name for mask in candidates)
-            raise UserError(f"{image.name} has {len(candidates)} masks: {names}", str(mask_folder), "remove one of them")
+            raise UserError(
+                f"{image.name} has {len(candidates)} masks: {names}", str(mask_folder), "remove one of them"
+            )
         if candidates:
             pairs[image] = MaskFile(candidates[0])
             used.add(candidates[0])

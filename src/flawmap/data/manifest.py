@@ -85,10 +85,14 @@ def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
             raise UserError(f"row {line} has split {row['split']!r}", str(manifest), "use train or test")
         if row["image"] in seen:
             first = seen[row["image"]]
-            raise UserError(f"row {line} names {row['image']} again (first in row {first})", str(manifest), "remove one row")
+            raise UserError(
+                f"row {line} names {row['image']} again (first in row {first})", str(manifest), "remove one row"
+            )
         seen[row["image"]] = line
         if not (manifest.parent / row["image"]).is_file():
-            raise UserError(f"row {line}: no such image: {row['image']}", str(manifest), "paths are relative to the manifest")
+            raise UserError(
+                f"row {line}: no such image: {row['image']}", str(manifest), "paths are relative to the manifest"
+            )
     return rows
 
 
@@ -96,7 +100,9 @@ def _truth(row: dict[str, str], line: int, manifest: Path) -> MaskFile | Boxes |
     if row.get("mask"):
         path = manifest.parent / row["mask"]
         if not path.is_file():
-            raise UserError(f"row {line}: no such mask: {row['mask']}", str(manifest), "paths are relative to the manifest")
+            raise UserError(
+                f"row {line}: no such mask: {row['mask']}", str(manifest), "paths are relative to the manifest"
+            )
         return MaskFile(path)
     if not row.get("boxes"):
         return None
@@ -107,6 +113,8 @@ def _truth(row: dict[str, str], line: int, manifest: Path) -> MaskFile | Boxes |
             raise ValueError("a box needs x, y, width and height")
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"row {line}: the boxes cannot be read ({error})", str(manifest), 'write [["finding", x, y, width, height], ...]'
+            f"row {line}: the boxes cannot be read ({error})",
+            str(manifest),
+            'write [["finding", x, y, width, height], ...]',
         ) from error
     return Boxes(numbers) if numbers else None  # pyright: ignore[reportArgumentType] - lengths were checked above

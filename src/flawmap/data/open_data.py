@@ -55,7 +55,11 @@ def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
     elif (path / "test").is_dir() and not settings.anomalous:
         layout, samples, protocol = mvtec.LAYOUT, mvtec.read_test(path, settings), mvtec.protocol(path)
     else:
-        layout, samples, protocol = folder.LAYOUT_NAMED, folder.read_test(path, settings), folder.protocol(path, settings)
+        layout, samples, protocol = (
+            folder.LAYOUT_NAMED,
+            folder.read_test(path, settings),
+            folder.protocol(path, settings),
+        )
     if not samples:
         raise UserError("there are no test images", str(path), "see flawmap check")
     return TestData(_name(path), path, layout, _subset_per_label(samples, settings), protocol)
@@ -86,7 +90,9 @@ def existing(path: Path) -> Path:
     near = get_close_matches(path.name, siblings, n=1, cutoff=0.6)
     hint = f"; {path.parent / near[0]} exists" if near else ""
     kind = "file" if path.suffix == ".csv" else "folder"
-    remedy = f"flawmap check {path.parent / near[0]}" if near else "give a folder of good images, a manifest.csv, or elpv"
+    remedy = (
+        f"flawmap check {path.parent / near[0]}" if near else "give a folder of good images, a manifest.csv, or elpv"
+    )
     raise UserError(f"no such {kind}: {path}  (you are in {Path.cwd()}{hint})", "", remedy)
 
 
@@ -104,7 +110,9 @@ def _unknown_layout(path: Path) -> UserError:
     names = [child.name for child in with_images]
     if not names:
         return UserError(
-            f"no images here ({folder.folder_names(path)})", str(path), "give a folder with PNG, JPEG, BMP or TIFF files"
+            f"no images here ({folder.folder_names(path)})",
+            str(path),
+            "give a folder with PNG, JPEG, BMP or TIFF files",
         )
     remedy = f"flawmap train {path / names[0]}, or --set data.normal={names[0]}"
     if len(names) > 1:

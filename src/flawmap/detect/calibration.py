@@ -8,7 +8,6 @@ from pathlib import Path
 from flawmap.errors import UserError
 from flawmap.metrics.rates import threshold_for_false_alarm_rate
 
-
 HIGHEST_MAP_THRESHOLD = 0.999  # maps lie in [0, 1]: something must be able to lie above the threshold
 
 
@@ -81,4 +80,6 @@ def read_calibration(path: Path) -> Calibration | None:
         values["held_out_scores"] = tuple(values["held_out_scores"])
         return Calibration(**values)
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"the calibration is damaged: {error}", str(path), "flawmap calibrate RUN GOOD_IMAGES") from error
+        raise UserError(
+            f"the calibration is damaged: {error}", str(path), "flawmap calibrate RUN GOOD_IMAGES"
+        ) from error

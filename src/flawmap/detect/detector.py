@@ -152,7 +152,7 @@ class AnomalyDetector:
             scores=analysis.scores,
         )
 
-    def score_samples(self, images: Sequence[ImageLike]) -> Float[np.ndarray, "n"]:  # noqa: F821 - jaxtyping axis
+    def score_samples(self, images: Sequence[ImageLike]) -> Float[np.ndarray, "n"]:
         """Image scores; higher = more anomalous, the opposite of scikit-learn's sign."""
         name = self.recipe.detect.image_score
         return np.array([self.analyse(image).scores[name] for image in images], np.float64)

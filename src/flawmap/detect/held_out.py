@@ -71,7 +71,10 @@ def proxy_scores(
     """How well simulated defects are told from the images they were made on."""
     pixels, scores, labels = BinnedScores(), [], []
     for defect in defects:
-        for image, footprint in ((defect.normal, np.zeros_like(defect.footprint)), (defect.simulated, defect.footprint)):
+        for image, footprint in (
+            (defect.normal, np.zeros_like(defect.footprint)),
+            (defect.simulated, defect.footprint),
+        ):
             scales = score_at_scales(scorer, image, sizes_px)
             anomaly_map = mean_map(scales, *footprint.shape)
             pixels.add(anomaly_map, footprint)

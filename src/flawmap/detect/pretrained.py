@@ -108,12 +108,16 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         missing = {"format", "architecture", "weights_source", "weights_licence", "stage_keys"} - config.keys()
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"the model's settings cannot be read: {error}", str(path), "copy the whole folder again") from error
+        raise UserError(
+            f"the model's settings cannot be read: {error}", str(path), "copy the whole folder again"
+        ) from error
     if missing:
         raise UserError(f"the model's settings lack {sorted(missing)}", str(path), "copy the whole folder again")
     if config["format"] > FORMAT:
         raise UserError(
-            f"the model has format {config['format']}, this flawmap reads up to {FORMAT}", str(path), "pip install -U flawmap"
+            f"the model has format {config['format']}, this flawmap reads up to {FORMAT}",
+            str(path),
+            "pip install -U flawmap",
         )
     return config
 

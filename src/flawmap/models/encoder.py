@@ -76,9 +76,9 @@ class Encoder(nn.Module):
 
     @property
     def _last_attention(self) -> Attention:
-        attention = self.vit.blocks[-1].attn
-        assert isinstance(attention, Attention)
-        return attention
+        block = self.vit.blocks[-1]
+        assert isinstance(block, Block) and isinstance(block.attn, Attention)
+        return block.attn
 
     def grid(self, height_px: int, width_px: int) -> tuple[int, int]:
         """Rows and columns of patches of an image; its sides must be multiples of the patch size."""
@@ -90,6 +90,7 @@ class Encoder(nn.Module):
     def embed(self, images: Float[Tensor, "b 3 h w"], keep: Int[Tensor, "b k"] | None) -> Float[Tensor, "b t d"]:
         """Prefix tokens and patch tokens with their positions; ``keep`` selects patches after positions are added."""
         vit = self.vit
+        assert vit.pos_embed is not None and vit.cls_token is not None
         grid = self.grid(images.shape[-2], images.shape[-1])
         patches = vit.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (b, n, d)
         native = vit.patch_embed.grid_size
@@ -143,6 +144,7 @@ class Encoder(nn.Module):
     def _last_block(self, x: Tensor, all_tokens: bool) -> tuple[Tensor, Float[Tensor, "b heads t"]]:
         """The last block and its [CLS] row A = softmax(q_cls K^T / sqrt(d')), Equation 2, in float32."""
         block = self.vit.blocks[-1]
+        assert isinstance(block, Block)
         attention = self._last_attention
         normed = block.norm1(x)
         b, t, _ = normed.shape

@@ -76,7 +76,9 @@ def _rename(graph: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         attention = f"layer.{i}/attention"
         parts = ("query", "key", "value")
         state[f"{ours}.attn.qkv.weight"] = np.concatenate([linear(f"{attention}/attention/{p}") for p in parts])
-        state[f"{ours}.attn.qkv.bias"] = np.concatenate([arrays[f"{theirs}.attention.attention.{p}.bias"] for p in parts])
+        state[f"{ours}.attn.qkv.bias"] = np.concatenate(
+            [arrays[f"{theirs}.attention.attention.{p}.bias"] for p in parts]
+        )
         state[f"{ours}.attn.proj.weight"] = linear(f"{attention}/output/dense")
         state[f"{ours}.attn.proj.bias"] = arrays[f"{theirs}.attention.output.dense.bias"]
         for j in (1, 2):

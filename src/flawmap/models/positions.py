@@ -36,8 +36,6 @@ def split_positions(
     return prefix, pos_embed[:, num_prefix:]
 
 
-def kept_positions(
-    tokens: Float[Tensor, "b n d"], keep: torch.Tensor
-) -> Float[Tensor, "b k d"]:
+def kept_positions(tokens: Float[Tensor, "b n d"], keep: torch.Tensor) -> Float[Tensor, "b k d"]:
     """Gather the tokens with indices ``keep`` (b, k): the same number is kept of every image."""
     return tokens.gather(1, keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))

@@ -86,7 +86,9 @@ def build_vit(architecture: str, drop_path_rate: float) -> VisionTransformer:
     if not timm.is_model(architecture.split(".")[0]):
         near = timm.list_models(f"*{architecture.split('.')[0][:12]}*")[:3]
         raise UserError(
-            f"timm knows no model {architecture!r}", "model.architecture", f"choose one of {near} or see timm.list_models()"
+            f"timm knows no model {architecture!r}",
+            "model.architecture",
+            f"choose one of {near} or see timm.list_models()",
         )
     vit = timm.create_model(architecture, pretrained=False, num_classes=0, drop_path_rate=drop_path_rate)
     if not isinstance(vit, VisionTransformer):
@@ -118,7 +120,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         near = ", ".join(sorted(NAMED_WEIGHTS)) + ", random, hub:NAME"
-        raise UserError(f"no weights of that name and no such file: {path}", "model.weights", f"give a path or one of: {near}")
+        raise UserError(
+            f"no weights of that name and no such file: {path}", "model.weights", f"give a path or one of: {near}"
+        )
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
@@ -127,7 +131,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch and safetensors raise a dozen kinds for a damaged or unsafe file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"the weights cannot be read safely: {reason[:200]}", str(path), "give a safetensors file or a plain state dict"
+            f"the weights cannot be read safely: {reason[:200]}",
+            str(path),
+            "give a safetensors file or a plain state dict",
         ) from error
     return _from_dino(state)
 

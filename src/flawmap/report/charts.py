@@ -10,9 +10,7 @@ import numpy as np
 _HIST_BINS = 48
 _MAX_MARKS = 400  # of a strip, so that thousands of scores do not make the page heavy
 _MAX_POINTS = 240  # of a curve
-_NO_CURVE = frozenset(
-    {"step", "steps", "epoch", "epochs", "seed", "time", "timestamp", "seconds", "seconds_left"}
-)
+_NO_CURVE = frozenset({"step", "steps", "epoch", "epochs", "seed", "time", "timestamp", "seconds", "seconds_left"})
 
 
 @dataclass(frozen=True)
@@ -127,12 +125,8 @@ def histogram(good: Sequence[float], anomalous: Sequence[float], threshold: floa
 
     marks = [(value, label) for value, label in round_numbers(0.0, 100 * peak, 2) if value > 0]
     ticks = [Tick(round(middle - value / 100 * scale, 2), f"{label} %") for value, label in marks if good]
-    ticks += [
-        Tick(round(middle + value / 100 * scale, 2), f"{label} %") for value, label in marks if anomalous
-    ]
-    return Histogram(
-        axis, bars(0, "good"), bars(1, "anomalous"), tuple(ticks), middle, bottom, axis.at(threshold)
-    )
+    ticks += [Tick(round(middle + value / 100 * scale, 2), f"{label} %") for value, label in marks if anomalous]
+    return Histogram(axis, bars(0, "good"), bars(1, "anomalous"), tuple(ticks), middle, bottom, axis.at(threshold))
 
 
 def strip(title: str, scores: Sequence[float], axis: Axis, is_anomalous: bool = False) -> Strip:
@@ -175,9 +169,7 @@ def _curve(name: str, points: list[tuple[float, float]], uniform: list[float]) -
     kept = _thin(values)
     x = (steps[kept] - first) / ((last - first) or 1.0) * width
     y, uniform_y = (
-        height - (np.array(numbers) - low) / (high - low) * height
-        if high > low
-        else np.full(len(numbers), height / 2)
+        height - (np.array(numbers) - low) / (high - low) * height if high > low else np.full(len(numbers), height / 2)
         for numbers in (values[kept], uniform)
     )
     path = "M" + " L".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))

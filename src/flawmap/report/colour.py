@@ -68,10 +68,7 @@ class ColourScale:
     high: float
 
     def __post_init__(self) -> None:
-        if not (
-            np.isfinite([self.low, self.threshold, self.high]).all()
-            and self.low <= self.threshold <= self.high
-        ):
+        if not (np.isfinite([self.low, self.threshold, self.high]).all() and self.low <= self.threshold <= self.high):
             raise ValueError(
                 "a colour scale needs finite low <= threshold <= high, "
                 f"but has {self.low}, {self.threshold}, {self.high}"

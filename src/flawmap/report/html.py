@@ -89,12 +89,8 @@ def render(files: RunFiles) -> str:
         curves=charts.curves_of(files.log),
         strips=_strips(files),
         calibration_rows=tables.calibration_rows(files.calibration),
-        split_rows=[
-            (split.replace("_", " "), tables.plural(n, "picture")) for split, n in files.splits.items()
-        ],
-        skipped_rows=[
-            (str(one.get("key")), str(one.get("reason"))) for one in files.metrics.get("skipped") or []
-        ],
+        split_rows=[(split.replace("_", " "), tables.plural(n, "picture")) for split, n in files.splits.items()],
+        skipped_rows=[(str(one.get("key")), str(one.get("reason"))) for one in files.metrics.get("skipped") or []],
         environment_rows=tables.flat(files.environment),
         provenance=tables.provenance(files.config),
         number=tables.number,
@@ -161,11 +157,7 @@ def _cases(files: RunFiles, scale: ColourScale | None) -> list[Case]:
 def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | None) -> Case:
     image = choice.image
     tiles = tiles_of(image, map_ends, scale)
-    remark = (
-        ""
-        if tiles.image is not None
-        else f"The picture is no longer at {image.path}; its map alone is shown."
-    )
+    remark = "" if tiles.image is not None else f"The picture is no longer at {image.path}; its map alone is shown."
     no_truth = "no ground truth for this picture" if image.is_anomalous else "a good part: nothing to outline"
     no_picture = "the original picture is gone"
     shown = (

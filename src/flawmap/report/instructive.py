@@ -33,10 +33,7 @@ def most_instructive(images: Sequence[ScoredImage], threshold: float, count: int
     right = [image for image in images if image.is_flagged == image.is_anomalous]
     groups = [
         [Choice(image, "missed") for image in sorted(missed, key=lambda image: (image.score, image.key))],
-        [
-            Choice(image, "false alarm")
-            for image in sorted(alarms, key=lambda image: (-image.score, image.key))
-        ],
+        [Choice(image, "false alarm") for image in sorted(alarms, key=lambda image: (-image.score, image.key))],
         [
             Choice(image, "close call")
             for image in sorted(right, key=lambda image: (abs(image.score - threshold), image.key))

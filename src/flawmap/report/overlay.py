@@ -10,9 +10,7 @@ _POSITIONS = (0.0, 0.25, 0.5, 1.0)  # of the colour scale; 0.5 is the threshold
 _OPACITIES = (0.0, 0.0, 0.5, 0.8)
 
 
-def overlay(
-    image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: ColourScale
-) -> NDArray[np.uint8]:
+def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: ColourScale) -> NDArray[np.uint8]:
     """The picture, tinted where the map is high; a normal picture stays as it is.
 
     The opacity of the colour grows with the map: 0 up to half-way between ``scale.low`` and the threshold,

@@ -56,15 +56,11 @@ def tiles_of(scored: ScoredImage, map_ends: tuple[float, float], scale: ColourSc
         image=image,
         truth=truth,
         map=None if anomaly_map is None or scale is None else scale.colours(anomaly_map),
-        overlay=None
-        if anomaly_map is None or scale is None or image is None
-        else overlay(image, anomaly_map, scale),
+        overlay=None if anomaly_map is None or scale is None or image is None else overlay(image, anomaly_map, scale),
     )
 
 
-def sample_pictures(
-    row: SampleRow, scale: ColourScale | None, longest_px: int
-) -> Mapping[str, NDArray[np.uint8]]:
+def sample_pictures(row: SampleRow, scale: ColourScale | None, longest_px: int) -> Mapping[str, NDArray[np.uint8]]:
     """The columns of one row of what training saw, ready to show: name to uint8 (h, w, 3).
 
     The simulated defect is outlined with its footprint, and the map has the model's colours (gray without a
@@ -129,8 +125,6 @@ def _read_rgb(path: Path) -> NDArray[np.uint8]:
 def _read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:
     """A mask at another size, True where any part of a pixel was: so no small defect vanishes."""
     with Image.open(path) as file:
-        mask = (np.asarray(file.convert("L")) > 0).astype(
-            np.float32
-        )  # float: a small share must not round to 0
+        mask = (np.asarray(file.convert("L")) > 0).astype(np.float32)  # float: a small share must not round to 0
     resized = Image.fromarray(mask).resize((width, height), Image.Resampling.BOX)
     return np.asarray(resized) > 0

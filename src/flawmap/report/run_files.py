@@ -91,9 +91,7 @@ def read_run(run: Path) -> RunFiles:
             if not run.is_dir()
             else "this folder is no run: it has none of " + ", ".join(known)
         )
-        raise UserError(
-            problem, str(run), "give the run folder that `flawmap train` printed on its last line"
-        )
+        raise UserError(problem, str(run), "give the run folder that `flawmap train` printed on its last line")
     recipe = run / "recipe.yaml"
     return RunFiles(
         run=run.resolve(),
@@ -141,9 +139,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
             f"{path.name} is not valid JSON ({error})", str(path), "write it again with the verb that made it"
         ) from error
     if not isinstance(content, dict):
-        raise UserError(
-            f"{path.name} holds no JSON object", str(path), "write it again with the verb that made it"
-        )
+        raise UserError(f"{path.name} holds no JSON object", str(path), "write it again with the verb that made it")
     return content
 
 
@@ -171,9 +167,7 @@ def _read_images(path: Path) -> tuple[ScoredImage, ...]:
                     "run `flawmap evaluate` again",
                 ) from error
             if not math.isfinite(image.score):
-                raise UserError(
-                    f"row {number} has the score {image.score}", str(path), "run `flawmap evaluate` again"
-                )
+                raise UserError(f"row {number} has the score {image.score}", str(path), "run `flawmap evaluate` again")
             images.append(image)
     return tuple(images)
 
@@ -199,9 +193,7 @@ def _read_log(path: Path) -> tuple[Mapping[str, Any], ...]:
         except ValueError as error:
             if number == len(lines):  # training was interrupted while it wrote, or is still writing
                 continue
-            raise UserError(
-                f"line {number} is not valid JSON ({error})", str(path), "remove this line"
-            ) from error
+            raise UserError(f"line {number} is not valid JSON ({error})", str(path), "remove this line") from error
         if isinstance(entry, dict):
             entries.append(entry)
     return tuple(entries)

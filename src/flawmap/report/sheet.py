@@ -44,8 +44,7 @@ def write_sheet(run: Path, max_rows: int = 6) -> Path | None:
         return None
     scale = map_scale_of(files.calibration) or map_scale_of(files.metrics)
     pictures = [
-        {name: _filling(picture) for name, picture in sample_pictures(row, scale, _TILE_PX).items()}
-        for row in rows
+        {name: _filling(picture) for name, picture in sample_pictures(row, scale, _TILE_PX).items()} for row in rows
     ]
     columns = [name for name in COLUMN_TITLES if any(name in row for row in pictures)]
     row_heights = [max(tile.height for tile in row.values()) for row in pictures]
@@ -55,9 +54,7 @@ def write_sheet(run: Path, max_rows: int = 6) -> Path | None:
     draw = ImageDraw.Draw(sheet)
     for i, name in enumerate(columns):
         centre = _MARGIN_PX + i * (_TILE_PX + _GAP_PX) + _TILE_PX // 2
-        draw.text(
-            (centre, _HEADER_PX // 2 + 2), COLUMN_TITLES[name], _INK, ImageFont.load_default(17), anchor="mm"
-        )
+        draw.text((centre, _HEADER_PX // 2 + 2), COLUMN_TITLES[name], _INK, ImageFont.load_default(17), anchor="mm")
     top = _HEADER_PX
     for row, height in zip(pictures, row_heights, strict=True):
         for i, name in enumerate(columns):

@@ -85,9 +85,7 @@ def _promise_of(files: RunFiles) -> tuple[str, ...]:
         text += f", from {plural(n, 'held-out good picture')}"
     finest = calibration.get("smallest_resolvable_rate")
     if finest is not None and rate < float(finest) * (1 - 1e-9):
-        text += (
-            f", which cannot promise less than {_percent(float(finest))}: add good pictures for a firmer one"
-        )
+        text += f", which cannot promise less than {_percent(float(finest))}: add good pictures for a firmer one"
     return (text + ".",)
 
 
@@ -95,10 +93,7 @@ def _surprises_of(files: RunFiles, n_alarms: int, n_good: int) -> tuple[str, ...
     """A remark when observed false alarms contradict the promise, or are of another threshold."""
     calibrated = files.calibration.get("threshold")
     if calibrated is not None and float(calibrated) != files.threshold:
-        return (
-            "Calibrated anew since the evaluation: the counts are those of the "
-            f"threshold {files.threshold:.4g}.",
-        )
+        return (f"Calibrated anew since the evaluation: the counts are those of the threshold {files.threshold:.4g}.",)
     rate = files.metrics.get("false_alarm_rate", files.calibration.get("false_alarm_rate"))
     interval = wilson_interval(n_alarms, n_good)
     if rate is None or interval is None:
@@ -162,9 +157,7 @@ def simulated(config: Mapping[str, Any]) -> Table:
 def image_scores(metrics: Mapping[str, Any]) -> Table:
     """The ways to score an image, side by side; the one in use is emphasized."""
     scores = metrics.get("image_scores") or {}
-    rows = tuple(
-        (IMAGE_SCORE_TITLES.get(name, str(name)), number(value, 4)) for name, value in scores.items()
-    )
+    rows = tuple((IMAGE_SCORE_TITLES.get(name, str(name)), number(value, 4)) for name, value in scores.items())
     used = frozenset(i for i, name in enumerate(scores) if name == metrics.get("image_score"))
     return Table(("image score", "image AUROC"), rows, used)
 
@@ -223,9 +216,7 @@ def calibration_rows(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     if calibration.get("n_held_out") is not None:
         rows.append(("held-out good pictures", str(calibration["n_held_out"])))
     if calibration.get("smallest_resolvable_rate") is not None:
-        rows.append(
-            ("smallest rate they can promise", _percent(float(calibration["smallest_resolvable_rate"])))
-        )
+        rows.append(("smallest rate they can promise", _percent(float(calibration["smallest_resolvable_rate"]))))
     if calibration.get("map_threshold") is not None:
         rows.append(("threshold of the map", f"{float(calibration['map_threshold']):.6g}"))
     return rows

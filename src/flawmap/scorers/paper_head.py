@@ -33,12 +33,14 @@ class PaperHead(nn.Module):
         return self.detection(output.cls), map_logits.reshape(-1, rows, columns)
 
 
-def image_logit(logits: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:  # noqa: F821 - a jaxtyping axis
+def image_logit(logits: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:
     """The logit of p(anomalous): the difference of the two neurons. Unlike p it does not saturate."""
     return logits[:, 1] - logits[:, 0]
 
 
 def upsample_logits(map_logits: Float[Tensor, "b r c"], height: int, width: int) -> Float[Tensor, "b h w"]:
     """Bilinear (align_corners=False) to image resolution."""
-    resized = torch.nn.functional.interpolate(map_logits[:, None], (height, width), mode="bilinear", align_corners=False)
+    resized = torch.nn.functional.interpolate(
+        map_logits[:, None], (height, width), mode="bilinear", align_corners=False
+    )
     return resized[:, 0]

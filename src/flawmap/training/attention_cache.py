@@ -14,9 +14,7 @@ BATCH_SIZE = 16
 
 
 @torch.no_grad()
-def cache_attention(
-    guide: Encoder, pixels: NormalPixels, size_px: int, compute: Compute
-) -> Float[np.ndarray, "n r c"]:
+def cache_attention(guide: Encoder, pixels: NormalPixels, size_px: int, compute: Compute) -> Float[np.ndarray, "n r c"]:
     """A^[CLS] of each whole image, resized to ``size_px``, on the patch grid.
 
     Args:

@@ -1,10 +1,11 @@
 """What the two stages read: views of normal images, and normal images with their simulated anomalies.
 
-Both are built from :class:`NormalPixels` and know nothing of labels or masks. Every item is determined by
+Both are built from normal images alone and know nothing of labels or masks. Every item is determined by
 (seed, epoch, index).
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,12 +16,19 @@ from torch.utils.data import Dataset
 from flawmap.augment.attention_cutpaste import simulate_anomaly
 from flawmap.augment.normal_images import augment_normal
 from flawmap.augment.views import make_views
-from flawmap.data.normal_pixels import NormalPixels
 from flawmap.models.weights import IMAGENET_MEAN, IMAGENET_STD
 from flawmap.recipe import NormalAugmentation, SimulationSettings
 from flawmap.reproducibility import numpy_generator
 
 CROP_MARGIN = 1.15  # normal images are kept this much larger than a training image, so that crops stay sharp
+
+
+class NormalImageSource(Protocol):
+    """Normal images by index, uint8 (h, w, 3): :class:`flawmap.data.normal_pixels.NormalPixels`, for example."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class ViewSizes:
 class ViewsDataset(Dataset):
     """Stage 1: ``teacher`` and ``student_global`` (3, g, g) and ``student_locals`` (V - 1, 3, l, l), uint8."""
 
-    def __init__(self, pixels: NormalPixels, sizes: ViewSizes, seed: int) -> None:
+    def __init__(self, pixels: NormalImageSource, sizes: ViewSizes, seed: int) -> None:
         self._pixels, self._sizes, self._seed = pixels, sizes, seed
 
     def __len__(self) -> int:
@@ -70,7 +78,7 @@ class SimulationDataset(Dataset):
 
     def __init__(
         self,
-        pixels: NormalPixels,
+        pixels: NormalImageSource,
         attention: Float[np.ndarray, "n r c"],
         size_px: int,
         augmentation: NormalAugmentation,

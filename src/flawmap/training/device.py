@@ -49,7 +49,9 @@ def choose_compute(
     else:
         has_cuda_build = torch.version.cuda is not None
         cause = "this torch build has no CUDA support" if device == "cuda" and not has_cuda_build else "none is visible"
-        raise UserError(f"--device {device}, but {cause}", "--device", "install a matching torch build, or --device cpu")
+        raise UserError(
+            f"--device {device}, but {cause}", "--device", "install a matching torch build, or --device cpu"
+        )
     if precision == "auto":
         fast = _computes_in_bf16(chosen)
         return Compute(chosen, "bf16" if fast else "fp32", f"{why}; it computes in bf16" if fast else why, devices)

@@ -1,7 +1,7 @@
 """Parameter groups, rates and gradient clipping of both stages."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,8 @@ def set_rates(optimizers: object, learning_rate: float, weight_decay: float | No
 def clip_each_gradient(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
     """Scale down each tensor's gradient whose norm is above ``max_norm``."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norms: Sequence[Tensor] = torch._foreach_norm(gradients)
-    factors = [(max_norm / (norm + 1e-6)).clamp(max=1.0) for norm in norms]
-    torch._foreach_mul_(gradients, factors)
+    for gradient in gradients:
+        gradient.mul_((max_norm / (gradient.norm() + 1e-6)).clamp(max=1.0))
 
 
 def check_finite(loss: Tensor, stage: str, step: int) -> None:

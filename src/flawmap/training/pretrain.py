@@ -36,6 +36,8 @@ class PretrainModule(lightning.LightningModule):
     The result of the stage is ``teacher_encoder`` (DINO evaluates the teacher).
     """
 
+    center: Tensor  # (256,) running mean of the teacher's outputs; zero unless ``center_outputs``
+
     def __init__(
         self, encoder: Encoder, settings: PretrainSettings, total_steps: int, steps_per_epoch: int, seed: int
     ) -> None:
@@ -51,7 +53,10 @@ class PretrainModule(lightning.LightningModule):
         peak = settings.learning_rate * (settings.batch_size / 256 if settings.learning_rate_scaling == "linear" else 1)
         warmup_steps = round(settings.warmup_epochs * steps_per_epoch)
         self.learning_rate = WarmupCosine(
-            min(settings.warmup_learning_rate, peak), peak, min(settings.final_learning_rate, peak), warmup_steps,
+            min(settings.warmup_learning_rate, peak),
+            peak,
+            min(settings.final_learning_rate, peak),
+            warmup_steps,
             total_steps,
         )
         self.watch = CollapseWatch(settings.prototypes, warmup_steps=max(warmup_steps, min(100, total_steps // 2)))
@@ -162,4 +167,5 @@ def frozen_copy(module: M) -> M:
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """theta_t <- m theta_t + (1 - m) theta_s, parameters only."""
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    for of_teacher, of_student in zip(teacher.parameters(), student.parameters(), strict=True):
+        of_teacher.lerp_(of_student, 1 - momentum)

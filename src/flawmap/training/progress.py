@@ -71,8 +71,14 @@ class StageProgress(lightning.Callback):
         record: dict[str, float] = getattr(pl_module, "record", {})
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self._log.write(
-            {"stage": self._stage, "step": step - 1, "epoch": trainer.current_epoch, "steps": total, **record,
-             "learning_rate": rate}
+            {
+                "stage": self._stage,
+                "step": step - 1,
+                "epoch": trainer.current_epoch,
+                "steps": total,
+                **record,
+                "learning_rate": rate,
+            }
         )
         now = time.monotonic()
         interactive = sys.stderr.isatty()

@@ -100,8 +100,10 @@ def run_stage(
 
 def finished_stage(run: RunFolder, stage: Stage) -> dict[str, Tensor] | None:
     """The result of a stage that this run, or an equal one beside it, has finished; None where there is none."""
-    for path, words in ((run.stage_output(stage.name), "done already"),
-                        (run.shared_stage(stage.name, stage.key), "equal to an earlier run's, reused")):
+    for path, words in (
+        (run.stage_output(stage.name), "done already"),
+        (run.shared_stage(stage.name, stage.key), "equal to an earlier run's, reused"),
+    ):
         if _is_result_of(path, stage.key):
             say(stage.name, f"{words}: {path}")
             if path != run.stage_output(stage.name):

@@ -100,8 +100,13 @@ def _what_determines_both(
 
 
 def _pretrain(
-    images: Sequence[NormalImage], recipe: Recipe, run: RunFolder, compute: Compute, common: dict[str, Any],
-    stages: StageChoice, save_every_seconds: float,
+    images: Sequence[NormalImage],
+    recipe: Recipe,
+    run: RunFolder,
+    compute: Compute,
+    common: dict[str, Any],
+    stages: StageChoice,
+    save_every_seconds: float,
 ) -> tuple[dict[str, Tensor], str]:
     """Stage 1; returns the teacher encoder's state and the stage's key."""
     settings = recipe.pretrain
@@ -131,8 +136,13 @@ def _pretrain(
 
 
 def _finetune(
-    images: Sequence[NormalImage], recipe: Recipe, run: RunFolder, compute: Compute, guide: Encoder,
-    common: dict[str, Any], save_every_seconds: float,
+    images: Sequence[NormalImage],
+    recipe: Recipe,
+    run: RunFolder,
+    compute: Compute,
+    guide: Encoder,
+    common: dict[str, Any],
+    save_every_seconds: float,
 ) -> tuple[PaperHead, str]:
     """Stage 2; returns the trained scorer and the stage's key."""
     settings = recipe.finetune
@@ -151,9 +161,7 @@ def _finetune(
     pixels = _pixels(images, size_px)
     say("attention", f"of the frozen encoder on {len(pixels)} images")
     attention = cache_attention(guide, pixels, size_px, compute)
-    dataset = SimulationDataset(
-        pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed
-    )
+    dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed)
     module = FinetuneModule(scorer, settings, total_steps, per_epoch)
     loader = epoch_loader(dataset, len(images), batch_size, recipe.seed, _workers(recipe, compute), compute.devices)
     run_stage(module, loader, stage, run, compute, save_every_seconds)
