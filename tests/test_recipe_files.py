@@ -4,8 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import hypothesis
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
 from flawmap.errors import UserError
 from flawmap.recipe import (
     DataSettings,
@@ -28,8 +32,6 @@ from flawmap.recipe_files import (
     validate,
 )
 from flawmap.recipe_ranges import RANGES
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.fixture
@@ -162,9 +164,7 @@ def test_epochs_and_steps_replace_each_other(stage, write):
 def test_an_unknown_key_names_its_line_and_what_was_meant(write):
     text = "seed: 1\npretrain:\n  epochs: 5\n  masking:\n    strategy: random\n    dropratio: 0.2\n"
     error = mistake(write("recipes/my.yaml", text))
-    assert error.problem == (
-        "unknown key pretrain.masking.dropratio; did you mean pretrain.masking.drop_ratio?"
-    )
+    assert error.problem == ("unknown key pretrain.masking.dropratio; did you mean pretrain.masking.drop_ratio?")
     assert error.place == f"{Path('recipes/my.yaml')} line 6"
     assert error.remedy == "flawmap recipe prints all settings"
 
@@ -320,7 +320,22 @@ def _value_of(key: str, hint: Any) -> st.SearchStrategy:
         elif option is float:
             kinds.append(st.floats(low, high))
         else:
-            tricky = ["no", "5e-4", "1_0", "0x1f", "010", "1:30", "2024-11-24", "null", "~", "=", "<<", "{stem}", " a", ""]
+            tricky = [
+                "no",
+                "5e-4",
+                "1_0",
+                "0x1f",
+                "010",
+                "1:30",
+                "2024-11-24",
+                "null",
+                "~",
+                "=",
+                "<<",
+                "{stem}",
+                " a",
+                "",
+            ]
             kinds.append(st.sampled_from(tricky) | st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
     return st.one_of(kinds)
 
@@ -350,10 +365,11 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
 VALUES = st.fixed_dictionaries({key: _value_of(key, hint) for key, hint in settings().items()})
 
 
+@hypothesis.settings(deadline=None)
 @given(values=VALUES)
 def test_what_is_written_reads_back_equal(values, tmp_path_factory):
     recipe = _recipe_of(values)
-    file = tmp_path_factory.mktemp("recipe") / "r.yaml"
+    file = tmp_path_factory.getbasetemp() / "read_back.yaml"
     file.write_text(to_yaml(recipe), encoding="utf-8", newline="")
     assert load_recipe(file) == recipe
     assert dict(values_of(load_recipe(file))) == dict(values_of(recipe))

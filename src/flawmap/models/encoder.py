@@ -98,7 +98,7 @@ class Encoder(nn.Module):
         patches = patches + resize_positions(patch_positions, native, grid)
         if keep is not None:
             patches = kept_positions(patches, keep)
-        prefix = [vit.cls_token] if vit.reg_token is None else [vit.cls_token, vit.reg_token]
+        prefix: list[Tensor] = [vit.cls_token] if vit.reg_token is None else [vit.cls_token, vit.reg_token]
         prefix_tokens = torch.cat(prefix, dim=1)
         if prefix_positions is not None:
             prefix_tokens = prefix_tokens + prefix_positions

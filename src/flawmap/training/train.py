@@ -126,7 +126,7 @@ def _pretrain(
         round_to_patches(settings.local_size_px, patch),
         settings.local_views,
     )
-    dataset = ViewsDataset(_pixels(images, sizes.global_px), sizes, recipe.seed)
+    dataset = ViewsDataset(NormalPixels(images, round(sizes.global_px * CROP_MARGIN)), sizes, recipe.seed)
     module = PretrainModule(encoder, replace(settings, batch_size=batch_size), total_steps, per_epoch, recipe.seed)
     loader = epoch_loader(dataset, len(images), batch_size, recipe.seed, _workers(recipe, compute), compute.devices)
     run_stage(module, loader, stage, run, compute, save_every_seconds)
@@ -158,7 +158,9 @@ def _finetune(
     if (finished := finished_stage(run, stage)) is not None:
         scorer.load_state_dict(finished)
         return scorer, key
-    pixels = _pixels(images, size_px)
+    # the smallest crop still has as many pixels as the training image
+    margin = max(CROP_MARGIN, settings.augmentation.min_crop**-0.5)
+    pixels = NormalPixels(images, round(size_px * margin))
     say("attention", f"of the frozen encoder on {len(pixels)} images")
     attention = cache_attention(guide, pixels, size_px, compute)
     dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed)
@@ -167,10 +169,6 @@ def _finetune(
     run_stage(module, loader, stage, run, compute, save_every_seconds)
     keep_result(run, stage, scorer.state_dict(), module.record)
     return scorer.cpu(), key
-
-
-def _pixels(images: Sequence[NormalImage], size_px: int) -> NormalPixels:
-    return NormalPixels(images, round(size_px * CROP_MARGIN))
 
 
 def _batch_that_fits(batch_size: int, num_images: int) -> int:
