@@ -47,5 +47,7 @@ def test_two_steps_of_the_paper_run_unscaled(tmp_path: Path) -> None:
     steps = MVTEC_IMAGES // 16
     days = steps * (300 * pretrain_seconds + 100 * finetune_seconds) / 86400
     xray_days = X_RAYS // 16 * 100 * finetune_seconds / 86400
-    print(f"\n{pretrain_seconds:.1f} s per step of stage 1, {finetune_seconds:.1f} s of stage 2 ({compute.precision}); "
-          f"all of MVTec AD: {days:.0f} days; NIH's X-rays: {xray_days:.0f} days")
+    print(
+        f"\n{pretrain_seconds:.1f} s per step of stage 1, {finetune_seconds:.1f} s of stage 2 ({compute.precision}); "
+        f"all of MVTec AD: {days:.0f} days; NIH's X-rays: {xray_days:.0f} days"
+    )

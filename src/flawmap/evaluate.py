@@ -9,7 +9,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +151,7 @@ def _metrics(
         "realised_false_alarm_rate": _share(flagged[~labels]) if calibration else None,
         "missed_rate": _share(~flagged[labels]) if calibration else None,
         "map_threshold": calibration.map_threshold if calibration else None,
-        "map_scale": {"low": calibration.map_scale.low, "high": calibration.map_scale.high}
-        if calibration
-        else {"low": 0.0, "high": 1.0},
+        "map_scale": asdict(detector.map_scale),
         "seconds_per_image": seconds,
         "threads": torch.get_num_threads(),
         "skipped": [{"key": s.key, "reason": s.reason} for s in data.skipped],
@@ -217,9 +215,9 @@ def _write_maps(
     if folder is None:
         return "", ""
     name = f"{number:04d}_{sample.path.stem}.png"
-    scale = detector.calibration_.map_scale if detector.calibration_ else None
-    low, high = (scale.low, scale.high) if scale else (0.0, 1.0)
-    levels = np.rint((analysis.anomaly_map - low) / (high - low) * MAX_16_BIT).clip(0, MAX_16_BIT).astype(np.uint16)
+    scale = detector.map_scale
+    shares = (analysis.anomaly_map - scale.low) / (scale.high - scale.low)
+    levels = np.rint(shares.clip(0, 1) * MAX_16_BIT).astype(np.uint16)
     _write_png(folder / "maps" / name, levels)
     if truth is None or not truth.any():
         return f"maps/{name}", ""

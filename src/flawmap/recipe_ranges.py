@@ -76,6 +76,7 @@ def cross_check(recipe: Recipe) -> None:
                 name,
                 f"give one of them, for example --set {name}.steps=null",
             )
+    _check_losses_and_data(recipe)
     simulation = recipe.finetune.simulation
     for low, high in (("min_size", "max_size"), ("min_scale", "max_scale")):
         if getattr(simulation, low) > getattr(simulation, high):
@@ -92,3 +93,19 @@ def cross_check(recipe: Recipe) -> None:
                     name,
                     "the batch is shared out evenly: change one of them",
                 )
+
+
+def _check_losses_and_data(recipe: Recipe) -> None:
+    finetune, data = recipe.finetune, recipe.data
+    if finetune.detection_weight == finetune.segmentation_weight == 0:
+        raise UserError(
+            "finetune.detection_weight and finetune.segmentation_weight are both 0",
+            "finetune",
+            "nothing would be learned: give one of them weight",
+        )
+    if "{stem}" not in data.mask_pattern:
+        raise UserError(
+            f"data.mask_pattern is {data.mask_pattern!r}, without {{stem}}",
+            "data.mask_pattern",
+            'say where the image\'s name stands, for example "{stem}_mask"',
+        )

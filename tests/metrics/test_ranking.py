@@ -21,9 +21,7 @@ def scores_and_labels(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """Float32 scores of any size and sign, often tied or nearly so, with both classes present."""
     n = draw(st.integers(2, 60))
     anything = st.floats(width=32, allow_nan=False, allow_infinity=False)
-    few_values = st.sampled_from(
-        [0.0, -0.0, 1.0, -1.0, 1.0001, 1.001, TINY, -TINY, HUGE, -HUGE, 1e-39, -1e-39]
-    )
+    few_values = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.0001, 1.001, TINY, -TINY, HUGE, -HUGE, 1e-39, -1e-39])
     scores = draw(hnp.arrays(np.float32, n, elements=draw(st.sampled_from([anything, few_values]))))
     labels = draw(hnp.arrays(np.bool_, n))
     labels[:2] = [True, False]
@@ -133,11 +131,7 @@ def test_bound_is_small_for_ordinary_scores() -> None:
     assert abs(exact - value) <= bound
 
 
-@given(
-    hnp.arrays(
-        np.float32, st.integers(1, 50), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)
-    )
-)
+@given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
 def test_quantised_scores_keep_their_order_and_stay_within_a_bin_of_themselves(scores: np.ndarray) -> None:
     ordered = np.sort(scores)
     quantised = BinnedScores.quantise(ordered)
@@ -182,9 +176,7 @@ def test_auroc_depends_on_the_order_of_the_scores_only(case: tuple[np.ndarray, n
     ranks = np.unique(scores, return_inverse=True)[1]
     assert auroc(scores, labels) == auroc(ranks, labels) == auroc(2.0**ranks, labels)
     # Distinct powers of two never share a bin, so the binned AUROC is exact for them.
-    assert binned(np.float32(2.0) ** (ranks - 60), labels).auroc() == pytest.approx(
-        auroc(ranks, labels), abs=1e-12
-    )
+    assert binned(np.float32(2.0) ** (ranks - 60), labels).auroc() == pytest.approx(auroc(ranks, labels), abs=1e-12)
 
 
 def test_maps_of_any_shape_and_strides_are_counted_alike() -> None:
@@ -222,13 +214,9 @@ print(counts.n_positive, counts.n_negative, grown_mib, result)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    sys.platform == "win32", reason="the resource module, which measures memory, is Unix only"
-)
+@pytest.mark.skipif(sys.platform == "win32", reason="the resource module, which measures memory, is Unix only")
 def test_a_thousand_maps_of_a_megapixel_fit_in_a_gibibyte() -> None:
-    answer = subprocess.run(
-        [sys.executable, "-c", STREAM], capture_output=True, text=True, check=True, timeout=300
-    )
+    answer = subprocess.run([sys.executable, "-c", STREAM], capture_output=True, text=True, check=True, timeout=300)
     n_positive, n_negative, grown_mib, value = answer.stdout.split()
     assert (int(n_positive), int(n_negative)) == (10_000_000, 1_038_576_000)
     assert float(grown_mib) < 1024

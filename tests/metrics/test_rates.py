@@ -23,9 +23,7 @@ from flawmap.metrics.rates import threshold_for_false_alarm_rate, wilson_interva
     ],
 )
 def test_scores_one_to_n_give_the_expected_rank(n: int, rate: float, value: float) -> None:
-    threshold = threshold_for_false_alarm_rate(
-        np.random.default_rng(1).permutation(np.arange(1, n + 1)), rate
-    )
+    threshold = threshold_for_false_alarm_rate(np.random.default_rng(1).permutation(np.arange(1, n + 1)), rate)
     assert threshold.value == value
     assert (threshold.rate, threshold.n) == (rate, n)
     assert threshold.smallest_resolvable_rate == 1 / (n + 1)
@@ -60,10 +58,7 @@ def test_leaving_each_score_out_in_turn_keeps_the_rate(scores: list[float], rate
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.floats(0.001, 0.999), st.floats(0.001, 0.999))
 def test_a_smaller_rate_never_lowers_the_threshold(scores: list[int], one: float, other: float) -> None:
     fine, coarse = sorted((one, other))
-    assert (
-        threshold_for_false_alarm_rate(scores, fine).value
-        >= threshold_for_false_alarm_rate(scores, coarse).value
-    )
+    assert threshold_for_false_alarm_rate(scores, fine).value >= threshold_for_false_alarm_rate(scores, coarse).value
 
 
 def test_tied_scores_raise_no_alarm_on_more_of_the_same() -> None:

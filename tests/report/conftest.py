@@ -182,9 +182,7 @@ def trained_run(tmp_path: Path) -> Path:
     write_model(run, np.random.default_rng(14).normal(0.25, 0.12, 40))
     write_samples(run, 4)
     write_log(run)
-    (run / "recipe.yaml").write_text(
-        "seed: 0\ndata:\n  image_size_px: 224  # <b>not bold</b>\n", encoding="utf-8"
-    )
+    (run / "recipe.yaml").write_text("seed: 0\ndata:\n  image_size_px: 224  # <b>not bold</b>\n", encoding="utf-8")
     (run / "environment.json").write_text(
         '{"python": "3.11", "device": "cpu", "versions": {"torch": "2.9"}}', encoding="utf-8"
     )
@@ -202,9 +200,7 @@ def made_up(trained_run: Path, tmp_path: Path) -> MadeUpRun:
     good[3] = 0.68  # the one false alarm
     anomalous[1] = 0.31  # the worst miss: HOSTILE_KEY
     good[5] = anomalous[3] = THRESHOLD  # at the threshold is not above it
-    held_out = np.array(
-        json.loads((trained_run / "model" / "calibration.json").read_text())["held_out_scores"]
-    )
+    held_out = np.array(json.loads((trained_run / "model" / "calibration.json").read_text())["held_out_scores"])
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (trained_run / "evaluation").mkdir()

@@ -97,10 +97,7 @@ def test_curves_hold_every_number_of_each_stage() -> None:
 
 
 def test_the_loss_of_a_collapsed_model_is_a_line_in_the_curve_of_the_loss() -> None:
-    log = [
-        {"stage": "pretrain", "step": i, "loss": loss, "uniform_loss": 3.0}
-        for i, loss in enumerate([2.0, 1.0])
-    ]
+    log = [{"stage": "pretrain", "step": i, "loss": loss, "uniform_loss": 3.0} for i, loss in enumerate([2.0, 1.0])]
     (curve,) = charts.curves_of(log)["pretrain"]
     assert (curve.name, curve.low, curve.high, curve.uniform_y) == ("loss", "1", "3", 0.0)
     assert curve.path == "M0.0,48.0 L300.0,96.0"

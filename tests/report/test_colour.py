@@ -59,9 +59,7 @@ def test_a_scale_without_room_on_one_side_is_a_step() -> None:
     assert ColourScale(0.0, 2.0, 2.0).position([1.0, 2.0, 2.5]).tolist() == [0.25, 0.5, 1.0]
 
 
-@pytest.mark.parametrize(
-    "ends", [(1.0, 0.5, 2.0), (0.0, 3.0, 2.0), (0.0, float("nan"), 1.0), (0.0, 1.0, float("inf"))]
-)
+@pytest.mark.parametrize("ends", [(1.0, 0.5, 2.0), (0.0, 3.0, 2.0), (0.0, float("nan"), 1.0), (0.0, 1.0, float("inf"))])
 def test_a_scale_out_of_order_is_refused(ends: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="low <= threshold <= high"):
         ColourScale(*ends)

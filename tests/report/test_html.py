@@ -73,9 +73,7 @@ def test_one_file_that_loads_nothing(made_up) -> None:
         assert not {"srcset", "action", "data", "poster"} & set(attributes), tag
         for name in ("src", "href", "xlink:href"):
             assert attributes.get(name, "#").startswith(("data:", "#")), (tag, attributes[name][:60])
-    assert not re.search(
-        r"""url\(|@import|https?://|(?<![:\w])//[\w.]+/""", re.sub(r'"data:[^"]*"', '""', text)
-    )
+    assert not re.search(r"""url\(|@import|https?://|(?<![:\w])//[\w.]+/""", re.sub(r'"data:[^"]*"', '""', text))
     policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
     assert policy.startswith("default-src 'none'; img-src data:")
     assert sum(tag == "img" for tag, _ in page.tags) > 12 * 3 + 4 * 5
@@ -96,9 +94,7 @@ def test_embedded_scores_and_counts_are_those_of_the_evaluation(made_up) -> None
     assert page.by_id["live-missed"] == f"{int((made_up.anomalous <= 0.6).sum())} of 40"
     assert page.by_id["live-false-alarms"] == f"{int((made_up.good > 0.6).sum())} of 60"
     line = next(attributes for _, attributes in page.tags if attributes.get("id") == "threshold-line")
-    expected = data["left"] + (0.6 - data["low"]) / (data["high"] - data["low"]) * (
-        data["right"] - data["left"]
-    )
+    expected = data["left"] + (0.6 - data["low"]) / (data["high"] - data["low"]) * (data["right"] - data["left"])
     assert float(line["x1"]) == pytest.approx(expected, abs=0.01)
 
 
@@ -150,9 +146,8 @@ def test_a_run_that_is_not_evaluated_says_so(trained_run: Path) -> None:
     assert "No test pictures have been scored yet." in page.words
     assert "live-missed" not in page.by_id
     assert "held-out good: 40" in page.words
-    assert (
-        "Metrics This run has not been evaluated yet. On simulated defects (not a test result)"
-        in " ".join(page.words.split())
+    assert "Metrics This run has not been evaluated yet. On simulated defects (not a test result)" in " ".join(
+        page.words.split()
     )
 
 

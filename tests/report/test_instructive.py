@@ -13,9 +13,7 @@ THRESHOLD = 0.5
 
 
 def image(key: str, is_anomalous: bool, score: float) -> ScoredImage:
-    return ScoredImage(
-        key, Path(key), "x" if is_anomalous else "good", is_anomalous, score, score > THRESHOLD
-    )
+    return ScoredImage(key, Path(key), "x" if is_anomalous else "good", is_anomalous, score, score > THRESHOLD)
 
 
 def test_worst_errors_come_first_then_closest_calls() -> None:

@@ -90,7 +90,5 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_numbers_that_json_cannot_hold_do_not_stop_the_log(tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text(
-        json.dumps({"stage": "pretrain", "step": 0, "loss": float("nan")}) + "\n\n"
-    )
+    (tmp_path / "log.jsonl").write_text(json.dumps({"stage": "pretrain", "step": 0, "loss": float("nan")}) + "\n\n")
     assert np.isnan(read_run(tmp_path).log[0]["loss"])

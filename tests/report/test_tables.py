@@ -14,8 +14,7 @@ def test_verdict_counts_the_pictures(made_up) -> None:
     n_found = int((made_up.anomalous > 0.6).sum())
     verdict = tables.verdict_of(read_run(made_up.run))
     assert (
-        verdict.sentence
-        == f"It finds {n_found} of 40 anomalous pictures and raises 1 false alarm on 60 good pictures."
+        verdict.sentence == f"It finds {n_found} of 40 anomalous pictures and raises 1 false alarm on 60 good pictures."
     )
     assert verdict.remarks == ("Threshold 0.6, for 5.0 % false alarms, from 40 held-out good pictures.",)
 
@@ -54,9 +53,7 @@ def test_verdict_without_one_of_the_classes(made_up) -> None:
     head, *lines = table.read_text().splitlines()
     table.write_text("\n".join([head, *lines[:60]]))
     files = read_run(made_up.run)
-    assert tables.verdict_of(files).sentence.endswith(
-        "the test data has no defects, so what it would find is unknown."
-    )
+    assert tables.verdict_of(files).sentence.endswith("the test data has no defects, so what it would find is unknown.")
     assert cells(tables.headline(files))["missed"][0] == "–"
     table.write_text("\n".join([head, *lines[60:]]))
     files = read_run(made_up.run)
@@ -74,9 +71,7 @@ def test_headline_states_error_and_intervals(made_up) -> None:
 
 def test_without_masks_the_pixel_row_says_so(made_up) -> None:
     file = made_up.run / "evaluation" / "metrics.json"
-    file.write_text(
-        json.dumps(json.loads(file.read_text()) | {"pixel_auroc": None, "pixel_auroc_binning_error": None})
-    )
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pixel_auroc": None, "pixel_auroc_binning_error": None}))
     table = cells(tables.headline(read_run(made_up.run)))
     assert table["pixel AUROC"] == ("–", "no ground truth for pixels in this data")
 

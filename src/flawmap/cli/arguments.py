@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -40,9 +41,7 @@ def add_data_arguments(parser: ArgumentParser) -> None:
 
 def add_device_argument(parser: ArgumentParser) -> None:
     """``--device``."""
-    parser.add_argument(
-        "--device", type=str, default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute"
-    )
+    parser.add_argument("--device", type=Literal["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute")
 
 
 def add_json_argument(parser: ArgumentParser) -> None:

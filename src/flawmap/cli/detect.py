@@ -98,13 +98,8 @@ def _overlay(detector: "AnomalyDetector", pixels: Any, detection: "Detection") -
     from flawmap.report.colour import ColourScale
     from flawmap.report.overlay import overlay
 
-    calibration = detector.calibration_
-    low, middle, high = (
-        (calibration.map_scale.low, calibration.map_threshold, calibration.map_scale.high)
-        if calibration
-        else (0.0, 0.5, 1.0)
-    )
-    return overlay(pixels, detection.anomaly_map, ColourScale(low, middle, high))
+    scale = detector.map_scale
+    return overlay(pixels, detection.anomaly_map, ColourScale(scale.low, (scale.low + scale.high) / 2, scale.high))
 
 
 def as_line(record: dict[str, Any], width: int) -> str:

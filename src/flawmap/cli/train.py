@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -22,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--run", type=str, default=None, help="run folder (a taken name gets a number)")
     parser.add_argument("--resume", action="store_true", help="go on with --run DIR, or with the latest run")
-    parser.add_argument("--stage", type=str, default="all", choices=["all", "pretrain", "finetune"])
+    parser.add_argument("--stage", type=Literal["all", "pretrain", "finetune"], default="all")
     add_data_arguments(parser)
     add_device_argument(parser)
     add_json_argument(parser)

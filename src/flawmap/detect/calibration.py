@@ -2,21 +2,22 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from flawmap.errors import UserError
 from flawmap.metrics.rates import threshold_for_false_alarm_rate
 
-HIGHEST_MAP_THRESHOLD = 0.999  # maps lie in [0, 1]: something must be able to lie above the threshold
-
 
 @dataclass(frozen=True)
 class MapScale:
-    """The map values that a detector's colour scale begins and ends at."""
+    """The map values that a detector's colour scale begins and ends at; its middle is the map's threshold."""
 
     low: float
     high: float
+
+
+UNCALIBRATED_MAP_SCALE = MapScale(0.0, 10.0)  # ten times the evidence of evenly spread attention is a hot spot
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,6 @@ class Calibration:
     map_scale: MapScale
     held_out_scores: tuple[float, ...]
 
-    def write(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
-
 
 def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_rate: float) -> Calibration:
     """Thresholds from held-out normal images.
@@ -64,10 +61,16 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_r
         false_alarm_rate=false_alarm_rate,
         n_held_out=len(scores),
         smallest_resolvable_rate=image.smallest_resolvable_rate,
-        map_threshold=min(pixel.value, HIGHEST_MAP_THRESHOLD),
-        map_scale=MapScale(0.0, 1.0),
+        map_threshold=pixel.value,
+        map_scale=map_scale_around(pixel.value),
         held_out_scores=tuple(sorted(float(score) for score in scores)),
     )
+
+
+def map_scale_around(threshold: float) -> MapScale:
+    """From 0, where no attention is, to twice the threshold; as wide below a threshold that is not positive."""
+    width = max(abs(threshold), 1e-6)
+    return MapScale(threshold - width, threshold + width)
 
 
 def read_calibration(path: Path) -> Calibration | None:

@@ -12,7 +12,7 @@ from PIL import Image
 from flawmap.data.image_files import read_image, to_rgb
 from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
-from flawmap.detect.calibration import Calibration, calibrate
+from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale, calibrate
 from flawmap.detect.detection import Detection
 from flawmap.detect.held_out import ProxyScores, proxy_scores, simulate_on, write_samples
 from flawmap.detect.multiscale import ScaleResult, image_scores, mean_map, score_at_scales, test_sizes
@@ -22,6 +22,7 @@ from flawmap.errors import UserError
 from flawmap.models.positions import round_to_patches
 from flawmap.models.weights import WeightsOrigin
 from flawmap.recipe import Recipe
+from flawmap.recipe_files import validate
 from flawmap.scorers.paper_head import PaperHead
 from flawmap.training.device import DeviceName, choose_compute
 from flawmap.training.progress import say
@@ -84,6 +85,7 @@ class AnomalyDetector:
         if run is None:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages)
+        validate(self.recipe)
         normals = images.images if isinstance(images, TrainingData) else tuple(images)
         recipe = self.recipe
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
@@ -98,14 +100,19 @@ class AnomalyDetector:
             size_px = self._training_size_px()
             defects = simulate_on(held_out, trained.guide, recipe, size_px, compute)
             self.proxy_ = proxy_scores(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
-            write_samples(run, self.scorer_, defects, self.sizes_px, recipe.pretrain.masking.drop_ratio)
             self.calibrate(held_out, recipe.calibration.false_alarm_rate)
+            write_samples(run, self.scorer_, defects, self.sizes_px, recipe.pretrain.masking.drop_ratio, self.map_scale)
         return self
 
     @property
     def sizes_px(self) -> tuple[int, ...]:
         """The test sizes, multiples of the patch."""
         return test_sizes(self.recipe.detect.sizes_px, self._fitted.encoder.patch_size_px)
+
+    @property
+    def map_scale(self) -> MapScale:
+        """Ends of the colour scale of all maps of this detector."""
+        return self.calibration_.map_scale if self.calibration_ else UNCALIBRATED_MAP_SCALE
 
     def _training_size_px(self) -> int:
         size = self.recipe.finetune.image_size_px or self.recipe.data.image_size_px

@@ -17,6 +17,7 @@ from flawmap.augment.attention_cutpaste import simulate_anomaly
 from flawmap.augment.patch_masking import attention_patch_mask
 from flawmap.data.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
+from flawmap.detect.calibration import MapScale
 from flawmap.detect.multiscale import image_scores, mean_map, score_at_scales
 from flawmap.metrics.ranking import BinnedScores, auroc
 from flawmap.models.encoder import Encoder
@@ -84,7 +85,12 @@ def proxy_scores(
 
 
 def write_samples(
-    run: RunFolder, scorer: PaperHead, defects: Sequence[SimulatedDefect], sizes_px: Sequence[int], drop_ratio: float
+    run: RunFolder,
+    scorer: PaperHead,
+    defects: Sequence[SimulatedDefect],
+    sizes_px: Sequence[int],
+    drop_ratio: float,
+    map_scale: MapScale,
 ) -> None:
     """Pictures of input, attention, masked view, simulated defect, footprint and map (the paper's Figs. 1 and 4)."""
     run.samples.mkdir(exist_ok=True)
@@ -98,7 +104,7 @@ def write_samples(
             "masked": masked_view(defect.normal, defect.attention, drop_ratio),
             "simulated": defect.simulated,
             "footprint": _gray(defect.footprint.astype(np.float32)),
-            "map": _gray(anomaly_map),
+            "map": _gray((anomaly_map - map_scale.low) / (map_scale.high - map_scale.low)),
         }
         for name, picture in pictures.items():
             Image.fromarray(picture).save(run.samples / f"{number:02d}_{name}.png")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flawmap.data.resize import resize_image
 from flawmap.models.positions import round_to_patches
-from flawmap.scorers.paper_head import PaperHead, image_logit, upsample_logits
+from flawmap.scorers.paper_head import PaperHead, image_logit, upsample_map
 from flawmap.training.datasets import channels_first, normalise
 
 IMAGE_SCORES = ("vote_mean", "vote", "mean_logit", "map_max")
@@ -23,12 +23,12 @@ class ScaleResult:
     Attributes:
         size_px: side of the square that the image was resized to.
         logit: of p(anomalous), float64.
-        map_logits: float32 (r, c) on the patch grid.
+        evidence: E of the map, float32 (r, c) on the patch grid.
     """
 
     size_px: int
     logit: float
-    map_logits: Float[np.ndarray, "r c"]
+    evidence: Float[np.ndarray, "r c"]
 
 
 def test_sizes(sizes_px: Sequence[int], patch_size_px: int) -> tuple[int, ...]:
@@ -50,16 +50,20 @@ def score_at_scales(
     for size in sizes_px:
         square = channels_first(resize_image(image, size, size))[None].to(device)
         with torch.autocast(device.type, enabled=False):
-            logits, map_logits = scorer(normalise(square))
-        results.append(ScaleResult(size, float(image_logit(logits.double())[0]), map_logits[0].cpu().numpy()))
+            logits, evidence = scorer(normalise(square))
+        results.append(ScaleResult(size, float(image_logit(logits.double())[0]), evidence[0].cpu().numpy()))
     return tuple(results)
 
 
 def mean_map(scales: Sequence[ScaleResult], height: int, width: int) -> Float[np.ndarray, "h w"]:
-    """Y_hat_test: the scales' maps at the original resolution, averaged; in [0, 1]."""
+    """Y_hat_test: the scales' maps at the original resolution, averaged.
+
+    The average is of evidence, which is the logit of Y_hat up to the constant b: unlike probabilities it keeps its
+    order where an image is clearly normal or clearly anomalous. 0 means that no head looks there.
+    """
     total: Tensor = torch.zeros(height, width)
     for scale in scales:
-        total += upsample_logits(torch.from_numpy(scale.map_logits)[None], height, width)[0].sigmoid()
+        total += upsample_map(torch.from_numpy(scale.evidence)[None], height, width)[0]
     return (total / len(scales)).numpy()
 
 

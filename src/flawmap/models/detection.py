@@ -31,7 +31,10 @@ class DetectionHead(nn.Module):
 
 
 class AttentionAggregation(nn.Module):
-    """Y_hat = sigmoid(b + sum_l w_l N A_l): learned weights over the last block's [CLS] attention maps.
+    """Learned weights over the last block's [CLS] attention maps: Y_hat = sigmoid(b + E), E = sum_l w_l N A_l.
+
+    E is called the evidence. What it says is kept apart from the constant b, because far from any anomaly E is
+    around 1e-6, which float32 could not tell from 0 beside b.
 
     Attention is about 1 / N per patch: times N it does not fade with the number of patches, so that one set of
     weights serves every scale. It is not renormalised over the patches, because on normal images the mass
@@ -45,7 +48,11 @@ class AttentionAggregation(nn.Module):
         self.bias = nn.Parameter(torch.tensor(initial_logit - 1.0))
 
     def forward(self, cls_attention: Float[Tensor, "b heads n"]) -> Float[Tensor, "b n"]:
-        """Logits of the map on the patch grid, row-major."""
+        """E on the patch grid, row-major; 0 where no head looks."""
         num_patches = cls_attention.shape[-1]
         # a plain weighted sum: autocast would turn a matrix product into bf16, too coarse for a map
-        return self.bias + (self.weight[:, None] * cls_attention.float() * num_patches).sum(dim=1)
+        return (self.weight[:, None] * cls_attention.float() * num_patches).sum(dim=1)
+
+    def probability(self, evidence: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        """Y_hat = sigmoid(b + E)."""
+        return (self.bias + evidence).sigmoid()

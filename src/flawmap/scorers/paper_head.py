@@ -9,7 +9,7 @@ from flawmap.models.encoder import Encoder
 
 
 class PaperHead(nn.Module):
-    """Phi of the paper: an image gives one image logit and a map of logits on its patch grid.
+    """Phi of the paper: an image gives one image logit and a map of evidence on its patch grid.
 
     Args:
         encoder: pre-trained; all of it is tuned in stage 2.
@@ -25,12 +25,12 @@ class PaperHead(nn.Module):
         """Score normalised images whose sides are multiples of the patch size.
 
         Returns:
-            logits of (normal, anomalous), and the map's logits on the patch grid; both float32.
+            logits of (normal, anomalous), and the map's evidence E on the patch grid; both float32.
         """
         output = self.encoder(images)
-        map_logits = self.aggregation(output.cls_attention)
+        evidence = self.aggregation(output.cls_attention)
         rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
-        return self.detection(output.cls), map_logits.reshape(-1, rows, columns)
+        return self.detection(output.cls), evidence.reshape(-1, rows, columns)
 
 
 def image_logit(logits: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:
@@ -38,9 +38,7 @@ def image_logit(logits: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:
     return logits[:, 1] - logits[:, 0]
 
 
-def upsample_logits(map_logits: Float[Tensor, "b r c"], height: int, width: int) -> Float[Tensor, "b h w"]:
+def upsample_map(evidence: Float[Tensor, "b r c"], height: int, width: int) -> Float[Tensor, "b h w"]:
     """Bilinear (align_corners=False) to image resolution."""
-    resized = torch.nn.functional.interpolate(
-        map_logits[:, None], (height, width), mode="bilinear", align_corners=False
-    )
+    resized = torch.nn.functional.interpolate(evidence[:, None], (height, width), mode="bilinear", align_corners=False)
     return resized[:, 0]

@@ -1,6 +1,5 @@
 """Checkpoints that survive a crash: written to a temporary file, synced, then renamed."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -63,11 +62,10 @@ class SaveEachEpoch(lightning.Callback):
             self._saved_at = time.monotonic()
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """A safetensors file and, beside it, ``about`` as JSON (same name, .json), each written atomically."""
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A safetensors file, written atomically."""
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     atomic_write_bytes(path, save(contiguous))
-    atomic_write_bytes(path.with_suffix(".json"), json.dumps(about, indent=2).encode())
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ Both are built from normal images alone and know nothing of labels or masks. Eve
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from flawmap.reproducibility import numpy_generator
 CROP_MARGIN = 1.15  # normal images are kept this much larger than a training image, so that crops stay sharp
 
 
+@runtime_checkable
 class NormalImageSource(Protocol):
     """Normal images by index, uint8 (h, w, 3): :class:`flawmap.data.normal_pixels.NormalPixels`, for example."""
 

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from flawmap.objectives.segmentation import dice_loss
 from flawmap.recipe import FinetuneSettings
-from flawmap.scorers.paper_head import PaperHead, image_logit, upsample_logits
+from flawmap.scorers.paper_head import PaperHead, image_logit, upsample_map
 from flawmap.training.datasets import normalise
 from flawmap.training.optimisation import check_finite, decay_groups, set_rates
 from flawmap.training.schedules import WarmupCosine
@@ -41,9 +41,9 @@ class FinetuneModule(lightning.LightningModule):
         images = normalise(torch.cat([batch["normal"], batch["anomalous"]]))
         labels = torch.cat([torch.zeros_like(batch["label"]), batch["label"]])
         footprints = torch.cat([torch.zeros_like(batch["footprint"]), batch["footprint"]]).float()
-        logits, map_logits = self.scorer(images)
+        logits, evidence = self.scorer(images)
         detection = cross_entropy(logits, labels)  # on two neurons this is BCE of their difference
-        prediction = upsample_logits(map_logits, *footprints.shape[-2:]).sigmoid()
+        prediction = self.scorer.aggregation.probability(upsample_map(evidence, *footprints.shape[-2:]))
         segmentation = dice_loss(prediction, footprints, settings.dice)
         loss = settings.detection_weight * detection + settings.segmentation_weight * segmentation
         check_finite(loss, "finetune", self.global_step)

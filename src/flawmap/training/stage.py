@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from flawmap.reproducibility import file_sha256, numpy_generator
+from flawmap.reproducibility import atomic_write_text, file_sha256, numpy_generator
 from flawmap.training.checkpoints import AtomicCheckpointIO, SaveEachEpoch, read_tensors, write_tensors
 from flawmap.training.device import Compute
 from flawmap.training.progress import LogFile, StageProgress, say
@@ -116,19 +116,13 @@ def keep_result(run: RunFolder, stage: Stage, tensors: dict[str, Tensor], record
     """Store a stage's result in the run and for other runs, then drop the state that was kept for resuming."""
     path = run.stage_output(stage.name)
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, tensors)
     about = {"stage": stage.name, "key": stage.key, "steps": stage.total_steps, "seed": stage.seed, "last": record}
-    write_tensors(path, tensors, about)
     about["sha256"] = file_sha256(path)
-    write_about(path, about)
+    # written last: a result without it does not count as finished
+    atomic_write_text(path.with_suffix(".json"), json.dumps(about, indent=2))
     _share(path, run.shared_stage(stage.name, stage.key))
     run.checkpoint(stage.name).unlink(missing_ok=True)
-
-
-def write_about(path: Path, about: dict[str, Any]) -> None:
-    """The JSON beside a result; written last, so that a result without it does not count as finished."""
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(json.dumps(about, indent=2), encoding="utf-8")
-    os.replace(temporary, path.with_suffix(".json"))
 
 
 def _is_result_of(path: Path, key: str) -> bool:
