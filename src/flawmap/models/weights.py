@@ -9,6 +9,7 @@ Sources (``model.weights``):
 """
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import timm
@@ -84,7 +85,7 @@ def load_encoder(settings: ModelSettings, drop_path_rate: float = 0.0, seed: int
 def build_vit(architecture: str, drop_path_rate: float) -> VisionTransformer:
     """An untrained timm ViT without a classifier."""
     if not timm.is_model(architecture.split(".")[0]):
-        near = timm.list_models(f"*{architecture.split('.')[0][:12]}*")[:3]
+        near = get_close_matches(architecture.split(".")[0], timm.list_models("*vit*"), n=3, cutoff=0.3)
         raise UserError(
             f"timm knows no model {architecture!r}",
             "model.architecture",
