@@ -64,7 +64,10 @@ def test_random_weights_depend_on_the_seed_alone():
     before = torch.get_rng_state()
     first = load_encoder(settings, seed=1)[0].vit.state_dict()
     assert torch.equal(torch.get_rng_state(), before)  # nobody else's random numbers are used up
-    second, other = load_encoder(settings, seed=1)[0].vit.state_dict(), load_encoder(settings, seed=2)[0].vit.state_dict()
+    second, other = (
+        load_encoder(settings, seed=1)[0].vit.state_dict(),
+        load_encoder(settings, seed=2)[0].vit.state_dict(),
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["blocks.0.attn.qkv.weight"], other["blocks.0.attn.qkv.weight"])
 
