@@ -214,7 +214,7 @@ def _write_maps(
     """The map as 16-bit PNG and the truth as 8-bit PNG; their names relative to the folder, or ""."""
     if folder is None:
         return "", ""
-    name = f"{number:04d}_{sample.path.stem}.png"
+    name = f"{number:04d}_{sample.path.stem[:48]}.png"  # a name that no file system finds too long
     scale = detector.map_scale
     shares = (analysis.anomaly_map - scale.low) / (scale.high - scale.low)
     levels = np.rint(shares.clip(0, 1) * MAX_16_BIT).astype(np.uint16)
@@ -246,7 +246,7 @@ def _write_per_image(folder: Path, scored: list[ScoredSample], score_name: str, 
         rows.writerow(
             [
                 s.sample.key,
-                s.sample.path,
+                s.sample.path.absolute(),  # a report is also written from elsewhere
                 s.sample.kind,
                 int(s.sample.is_anomalous),
                 repr(score),

@@ -71,7 +71,7 @@ class PretrainSettings:
 class SimulationSettings:
     """Attention-conditioned anomaly simulation by cutting and pasting."""
 
-    blend: Literal["hard", "poisson"] = "hard"
+    blend: Literal["hard", "mixed", "poisson"] = "hard"  # mixed: every other patch, by chance, with soft edges
     min_size: float = 0.1  # of the image width
     max_size: float = 0.4
     max_rotation_deg: float = 45.0

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from flawmap.augment.blending import paste, poisson_blend
+from flawmap.augment.blending import paste, poisson_blend, soft_paste
 from flawmap.augment.color_jitter import color_jitter
 from flawmap.augment.simulated_anomaly import SimulatedAnomaly
 from flawmap.recipe import SimulationSettings
@@ -73,7 +73,9 @@ def _add_patch(
         if drawn is None:
             continue
         patched, footprint = drawn
-        if settings.blend == "poisson":
+        if settings.blend == "mixed" and generator.random() < 0.5:
+            patched = soft_paste(image, patched, footprint)
+        elif settings.blend == "poisson":
             blended = poisson_blend(image, patched, footprint)
             if blended is None:
                 continue

@@ -33,8 +33,9 @@ def augment_normal(
     warped = color_jitter(warped, generator, *(settings.jitter,) * 4)
     rows, columns = attention.shape
     to_grid = _scaling(columns / width, rows / height) @ np.vstack([matrix, [0, 0, 1]])
+    # the grid's outer edge, half a cell beyond its last centre, is the image's: mirrored there, as the image is
     attention = cv2.warpAffine(
-        attention.astype(np.float32), to_grid[:2], size, flags=flags, borderMode=cv2.BORDER_REPLICATE
+        attention.astype(np.float32), to_grid[:2], size, flags=flags, borderMode=cv2.BORDER_REFLECT
     )
     return warped, attention.clip(min=0)
 

@@ -55,9 +55,12 @@ def make_view(
 def random_resized_crop(
     image: UInt8[np.ndarray, "h w 3"], size_px: int, min_area: float, max_area: float, generator: np.random.Generator
 ) -> UInt8[np.ndarray, "s s 3"]:
-    """A crop of a random share of the area and an aspect of 3/4 to 4/3, resized (bicubic, antialiased)."""
+    """A crop of a random share of the area and an aspect of 3/4 to 4/3, resized (bicubic, antialiased).
+
+    Where ten drawn crops are all higher or wider than the image, it is the largest crop of such an aspect.
+    """
     height, width = image.shape[:2]
-    crop_height, crop_width = height, width
+    crop_height, crop_width = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
     for _ in range(10):
         area = generator.uniform(min_area, max_area) * height * width
         aspect = np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))

@@ -1,47 +1,55 @@
 """The command line: one file per verb. Heavy imports happen inside the verbs, so that help is instant."""
 
+import io
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from flawmap import __version__
 from flawmap.cli.verbs import VERBS, overview
 from flawmap.errors import UserError
 
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+CAN_GO_ON = ("train", "demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        0 done; 1 a check failed; 2 a mistake the user can repair (printed without a traceback unless ``--debug``);
-        130 interrupted, with what was done kept.
+        0 done; 1 a check failed; 2 a mistake the user can repair, or a bug (printed without a traceback unless
+        ``--debug``); 130 interrupted, with what was done kept.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return EXIT_DONE
     if words[0] == "--version":
         print(f"flawmap {__version__}")
         return EXIT_DONE
-    debug = "--debug" in words
     try:
-        return _run([word for word in words if word != "--debug"])
-    except UserError as error:
-        if debug:
-            raise
-        print(_as_text(error), file=sys.stderr)
-        return EXIT_USER_ERROR
+        code = _run(words)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
-        print("\ninterrupted; what was finished is kept (go on with --resume)", file=sys.stderr)
+        kept = "; what was finished is kept (go on with --resume)" if words[0] in CAN_GO_ON else ""
+        print(f"\ninterrupted{kept}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as `flawmap ... | head` does
-        sys.stderr.close()
+        _forget_stdout()
         return EXIT_DONE
     except Exception as error:
         if debug:
-            raise
-        print(_as_bug(error, words), file=sys.stderr)
+            import traceback
+
+            traceback.print_exc()
+        print(_as_text(error, words), file=sys.stderr)
         return EXIT_USER_ERROR
 
 
@@ -58,18 +66,44 @@ def _run(words: list[str]) -> int:
     module = import_module(f"flawmap.cli.{verb}")
     from flawmap.cli.arguments import parse
 
-    return module.run(parse(verb, module.add_arguments, words[1:]))
+    try:
+        parsed = parse(verb, module.add_arguments, words[1:])
+    except SystemExit as done:  # --help was asked for, and printed
+        return int(done.code or 0)
+    return module.run(parsed)
 
 
-def _as_text(error: UserError) -> str:
+def _forget_stdout() -> None:
+    """Python flushes stdout once more when it ends, which would fail and say so."""
+    with suppress(OSError, ValueError):  # stdout may be no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _as_text(error: Exception, words: list[str]) -> str:
+    if not isinstance(error, UserError):
+        error = _of_the_machine(error) or _bug(error, words)
     place = f"\n  at: {error.place}" if error.place else ""
     remedy = f"\nremedy: {error.remedy}" if error.remedy else ""
     return f"error: {error.problem}{place}{remedy}"
 
 
-def _as_bug(error: Exception, words: list[str]) -> str:
-    return (
-        f"error: {type(error).__name__}: {error}\n"
-        "this is a bug of flawmap, not of yours\n"
-        f"remedy: run `flawmap {' '.join(words)} --debug` and report what it prints"
+def _of_the_machine(error: Exception) -> UserError | None:
+    """A full disk, a folder without permission or too little memory is nobody's bug; None for anything else."""
+    if isinstance(error, OSError) and error.strerror:
+        place = str(error.filename or "")
+        return UserError(error.strerror, place, "check the path, its permissions and the space left there")
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return UserError("out of memory", "", "--device cpu, or a recipe with smaller detect.sizes_px or batches")
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != "flawmap":
+        return UserError(f"the package {error.name} is not installed", "", 'pip install "flawmap[train]"')
+    return None
+
+
+def _bug(error: Exception, words: list[str]) -> UserError:
+    import shlex
+
+    return UserError(
+        f"{type(error).__name__}: {error}\nthis is a bug of flawmap, not of yours",
+        "",
+        f"run `{shlex.join(['flawmap', *words, '--debug'])}` and report what it prints",
     )

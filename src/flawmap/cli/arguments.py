@@ -1,8 +1,10 @@
 """Parsing, and the arguments that several verbs share."""
 
-from collections.abc import Callable, Sequence
+import re
+import shlex
+from argparse import HelpFormatter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -11,17 +13,44 @@ from flawmap.errors import UserError
 from flawmap.recipe import Recipe
 from flawmap.recipe_files import load_recipe
 
+# how jsonargparse says that a value has the wrong type
+WRONG_TYPE = re.compile(r'Parser key "(?P<key>\w+)":\s+Expected a <class .(?P<type>\w+).>\. Got value: (?P<value>.*)')
+
 
 def parse(verb: str, add_arguments: Callable[[ArgumentParser], None], words: Sequence[str]) -> Namespace:
-    """Parse the words after the verb; mistakes become a :class:`UserError`."""
+    """Parse the words after the verb.
+
+    Returns:
+        the arguments, and ``command``: what was typed, for the record.
+
+    Raises:
+        UserError: unknown, missing or empty arguments.
+    """
     parser = ArgumentParser(
-        prog=f"flawmap {verb}", description=VERBS[verb], exit_on_error=False, default_env=False, allow_abbrev=False
+        prog=f"flawmap {verb}",
+        description=VERBS[verb],
+        formatter_class=HelpFormatter,
+        exit_on_error=False,
+        default_env=False,
+        allow_abbrev=False,
     )
     add_arguments(parser)
     try:
-        return parser.parse_args(list(words))
+        arguments = parser.parse_args(list(words))
     except ArgumentError as error:
-        raise UserError(str(error).strip(), f"flawmap {verb}", f"flawmap {verb} --help") from error
+        raise UserError(_plain(str(error).strip()), f"flawmap {verb}", f"flawmap {verb} --help") from error
+    for name, value in vars(arguments).items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise UserError(f"{name} is empty", f"flawmap {verb}", "name it; was a variable of the shell not set?")
+    arguments.command = shlex.join(["flawmap", verb, *words])
+    return arguments
+
+
+def _plain(problem: str) -> str:
+    found = WRONG_TYPE.match(problem)
+    if found is None:
+        return problem
+    return f"--{found['key'].replace('_', '-')} is {found['value']}, must be a number"
 
 
 def add_recipe_arguments(parser: ArgumentParser) -> None:
@@ -41,12 +70,14 @@ def add_data_arguments(parser: ArgumentParser) -> None:
 
 def add_device_argument(parser: ArgumentParser) -> None:
     """``--device``."""
-    parser.add_argument("--device", type=Literal["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute (default: auto)"
+    )
 
 
 def add_json_argument(parser: ArgumentParser) -> None:
     """``--json``."""
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout, and nothing else")
 
 
 def recipe_of(arguments: Namespace, default: str) -> Recipe:
@@ -55,8 +86,28 @@ def recipe_of(arguments: Namespace, default: str) -> Recipe:
 
 
 def free_path(path: Path) -> Path:
-    """``path`` if it is free, else the first free ``path-2``, ``path-3``, ...: nothing is overwritten."""
+    """``path`` if nothing is there, else the first free ``path-2``, ``path-3``, ...: nothing is overwritten.
+
+    An empty folder counts as nothing.
+    """
+    if path.name in ("", ".."):  # a number cannot be added to "." or ".."
+        path = path.resolve()
+    stem, suffix = (path.stem, path.suffix) if path.is_file() else (path.name, "")
     candidate, number = path, 2
-    while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    while candidate.exists() and not (candidate.is_dir() and not any(candidate.iterdir())):
+        candidate, number = path.with_name(f"{stem}-{number}{suffix}"), number + 1
     return candidate
+
+
+def refuse_unwritable_names(names: Iterable[str]) -> None:
+    """Refuse file names that no text file can hold.
+
+    Raises:
+        UserError: a name that is not UTF-8; manifests and results could not be written.
+    """
+    for name in names:
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError as error:
+            shown = name.encode("utf-8", "backslashreplace").decode("utf-8")
+            raise UserError("a file name is not UTF-8", shown, "rename it; flawmap writes names into UTF-8") from error

@@ -1,11 +1,15 @@
 """flawmap calibrate RUN GOOD_IMAGES."""
 
 import json
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_device_argument, add_json_argument, free_path
+from flawmap.cli.run_manifest import FILE_NAME, read_run_manifest
+from flawmap.errors import UserError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -13,7 +17,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="a run folder of flawmap train, or a model folder")
     parser.add_argument("images", type=str, help="folder of good images that training has not seen")
     parser.add_argument(
-        "--false-alarm-rate", type=float, default=0.01, help="wanted share of good images called anomalous"
+        "--false-alarm-rate",
+        type=float,
+        default=0.01,
+        help="wanted share of good images called anomalous (default: 0.01)",
     )
     parser.add_argument("--output", type=str, default=None, help="write the recalibrated model to this folder instead")
     add_device_argument(parser)
@@ -26,26 +33,20 @@ def run(arguments: Namespace) -> int:
 
     from flawmap.data.open_data import load_images
     from flawmap.detect.detector import AnomalyDetector
-    from flawmap.detect.pretrained import write_calibration
-    from flawmap.errors import UserError
+    from flawmap.detect.pretrained import model_folder, write_calibration
 
-    if not 0 < arguments.false_alarm_rate < 1:
-        raise UserError(
-            f"the false-alarm rate is {arguments.false_alarm_rate}, must be between 0 and 1",
-            "--false-alarm-rate",
-            "0.01 is 1 %",
-        )
-    folder = Path(arguments.run)
-    folder = folder / "model" if (folder / "model").is_dir() else folder
+    folder = model_folder(Path(arguments.run))
     detector = AnomalyDetector.from_pretrained(folder, arguments.device)
-    calibration = detector.calibrate(load_images(arguments.images), arguments.false_alarm_rate).calibration_
+    images = load_images(arguments.images)
+    refuse_training_images((image.path for image in images.images), folder.parent)
+    calibration = detector.calibrate(images, arguments.false_alarm_rate).calibration_
     assert calibration is not None
     if arguments.output:
         detector.save_pretrained(arguments.output)
     else:
         former = folder / "calibration.json"
         if former.exists():
-            former.rename(free_path(folder / "calibration-earlier.json"))
+            shutil.copyfile(former, free_path(folder / "calibration-earlier.json"))
         write_calibration(folder, calibration)
     if arguments.json:
         print(json.dumps(asdict(calibration)))
@@ -55,3 +56,25 @@ def run(arguments: Namespace) -> int:
             f"{calibration.n_held_out} images (cannot resolve below {calibration.smallest_resolvable_rate:.1%})"
         )
     return 0
+
+
+def refuse_training_images(paths: Iterable[Path], run: Path) -> None:
+    """A threshold from images that training has seen would be too low.
+
+    Args:
+        paths: images to calibrate with.
+        run: whose training; nothing is refused where its list of images is missing.
+
+    Raises:
+        UserError: images with the content of training images.
+    """
+    from flawmap.reproducibility import file_sha256
+
+    trained = {row.sha256 for row in read_run_manifest(run) if row.split == "train"}
+    seen = [path for path in paths if file_sha256(path) in trained] if trained else []
+    if seen:
+        raise UserError(
+            f"{len(seen)} of these images were trained on, first: {seen[0]}",
+            str(run / FILE_NAME),
+            "give good images that training has not seen; the threshold would be too low",
+        )

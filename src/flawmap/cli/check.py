@@ -2,11 +2,21 @@
 
 import json
 from collections import Counter
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from flawmap.cli.arguments import add_data_arguments, add_json_argument, add_recipe_arguments, recipe_of
+from flawmap.cli.arguments import (
+    add_data_arguments,
+    add_json_argument,
+    add_recipe_arguments,
+    recipe_of,
+    refuse_unwritable_names,
+)
+
+if TYPE_CHECKING:
+    from flawmap.data.sample import LabelledImage
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -18,14 +28,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Look at the data; prints what was found. Exits with 2 at the first thing that training would refuse."""
+    """Look at the data; prints what was found. Exits with 2 at the first thing that train or evaluate would refuse."""
     from flawmap.data.checks import check_leak, check_training_data
-    from flawmap.data.open_data import open_training_data
+    from flawmap.data.open_data import open_test_data, open_training_data
 
     recipe = recipe_of(arguments, "standard")
     data = open_training_data(arguments.data, recipe.data)
+    refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     checked = check_training_data(data, recipe.calibration.held_out_fraction, arguments.skip_unreadable)
-    leak = check_leak(checked, arguments.data, recipe.data)
+    leak = check_leak(checked, arguments.data, recipe.data, arguments.skip_unreadable)
     sizes = Counter((fact.width_px, fact.height_px) for fact in checked.facts)
     found: dict[str, Any] = {
         "data": checked.data.name,
@@ -36,9 +47,26 @@ def run(arguments: Namespace) -> int:
         "sizes": [{"width_px": w, "height_px": h, "images": n} for (w, h), n in sizes.most_common(5)],
         "distinct_sizes": len(sizes),
         "test_files_compared": leak.num_compared if leak else 0,
+        "test": None,
     }
+    if leak is not None:
+        skipped = [{"key": s.key, "reason": s.reason} for s in leak.skipped]
+        others = {image.key for image in data.images} | {s["key"] for s in skipped}
+        samples = open_test_data(arguments.data, recipe.data).samples
+        found["test"] = _test_facts(s for s in samples if s.key not in others) | {"skipped": skipped}
     print(json.dumps(found) if arguments.json else as_text(found))
     return 0
+
+
+def _test_facts(samples: "Iterable[LabelledImage]") -> dict[str, Any]:
+    samples = list(samples)
+    anomalous = [sample for sample in samples if sample.is_anomalous]
+    return {
+        "good": len(samples) - len(anomalous),
+        "anomalous": len(anomalous),
+        "with_truth": sum(sample.truth is not None for sample in anomalous),
+        "kinds": dict(Counter(sample.kind for sample in anomalous)),
+    }
 
 
 def as_text(found: dict[str, Any]) -> str:
@@ -50,8 +78,14 @@ def as_text(found: dict[str, Any]) -> str:
     )
     lines.append(f"sizes      {largest}{more}")
     lines.append(f"identical  {found['identical_images']} images repeat another one's content")
-    for skipped in found["skipped"]:
+    test = found["test"]
+    for skipped in [*found["skipped"], *(test["skipped"] if test else [])]:
         lines.append(f"left out   {skipped['key']}: {skipped['reason']}")
-    if found["test_files_compared"]:
+    if test:
+        kinds = "".join(f", {kind} {count}" for kind, count in test["kinds"].items())
+        lines.append(
+            f"test       {test['good']} good, {test['anomalous']} anomalous{kinds}; "
+            f"{test['with_truth']} have a mask or box"
+        )
         lines.append(f"leak       none: {found['test_files_compared']} test files share no content with training")
     return "\n".join(lines)

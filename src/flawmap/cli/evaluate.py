@@ -1,20 +1,53 @@
 """flawmap evaluate RUN DATA."""
 
 import json
-import sys
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_json_argument
+from flawmap.cli.arguments import (
+    add_data_arguments,
+    add_device_argument,
+    add_json_argument,
+    free_path,
+    refuse_unwritable_names,
+)
+
+
+@dataclass(frozen=True)
+class EvaluationOrder:
+    """What to evaluate on what.
+
+    Attributes:
+        run: a run folder, or a model folder.
+        location: labelled data.
+        overrides: of the run's own data settings, such as ``data.normal=OK``.
+        output: where results go; None: into the run, where a report is written, too. Results of a model folder that is
+            in no run are then not kept.
+        skip_unreadable: leave files out that cannot be decoded.
+        device: where to compute.
+        command: what was typed, for the record.
+    """
+
+    run: Path
+    location: str
+    overrides: tuple[str, ...] = ()
+    output: Path | None = None
+    skip_unreadable: bool = False
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    command: str = ""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """RUN, DATA and options."""
     parser.add_argument("run", type=str, help="a run folder of flawmap train, or a model folder")
     parser.add_argument("data", type=str, help="labelled data: MVTec AD folder, manifest.csv, or elpv")
-    parser.add_argument("--set", type=str, action="append", default=[], metavar="data.B=C", help="how the data is read")
+    parser.add_argument(
+        "--set", type=str, action="append", default=[], metavar="data.B=C", help="change how the data is read"
+    )
     parser.add_argument(
         "--output", type=str, default=None, help="folder for metrics and maps (default: RUN/evaluation)"
     )
@@ -26,57 +59,77 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Evaluate; prints the metrics."""
     metrics = evaluate_run(
-        Path(arguments.run),
-        arguments.data,
-        arguments.set,
-        arguments.output,
-        arguments.skip_unreadable,
-        arguments.device,
+        EvaluationOrder(
+            Path(arguments.run),
+            arguments.data,
+            tuple(arguments.set),
+            Path(arguments.output) if arguments.output else None,
+            arguments.skip_unreadable,
+            arguments.device,
+            arguments.command,
+        )
     )
     print(json.dumps(metrics) if arguments.json else summary(metrics))
     return 0
 
 
-def evaluate_run(
-    run_path: Path,
-    location: str,
-    overrides: list[str],
-    output: str | None = None,
-    skip_unreadable: bool = False,
-    device: Any = "auto",
-) -> dict[str, Any]:
+def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     """Evaluate a run and write its report; an earlier evaluation is kept under another name."""
-    from flawmap.cli.arguments import free_path
     from flawmap.cli.progress_line import ProgressLine
+    from flawmap.cli.run_manifest import read_run_manifest
     from flawmap.data.checks import check_test_data
     from flawmap.data.open_data import open_test_data
     from flawmap.detect.detector import AnomalyDetector
+    from flawmap.detect.pretrained import model_folder
     from flawmap.evaluate import evaluate
-    from flawmap.recipe_files import load_recipe, to_yaml
+    from flawmap.recipe_files import to_yaml
     from flawmap.report.html import write_report
     from flawmap.report.sheet import write_sheet
 
-    detector = AnomalyDetector.from_pretrained(run_path, device)
-    settings = load_recipe(None, [*_data_settings(to_yaml(detector.recipe)), *overrides]).data
-    data = check_test_data(open_test_data(location, settings), skip_unreadable)
-    is_run = (run_path / "model").is_dir()
-    folder = Path(output) if output else (run_path / "evaluation" if is_run else None)
-    if folder is not None and folder.exists():
-        folder.rename(free_path(folder.with_name(f"{folder.name}-earlier")))
-    command = "flawmap " + " ".join(sys.argv[1:])
-    metrics = evaluate(detector, data, folder, command, ProgressLine("evaluate"))
-    if is_run and not output:
-        write_sheet(run_path)
-        write_report(run_path)
+    detector = AnomalyDetector.from_pretrained(order.run, order.device)
+    settings = _data_settings(to_yaml(detector.recipe), order.overrides)
+    # held-out images have set the threshold: they are no test images either
+    known = {row.sha256: row.key for row in read_run_manifest(model_folder(order.run).parent)}
+    data = check_test_data(open_test_data(order.location, settings), order.skip_unreadable, known)
+    refuse_unwritable_names(sample.key for sample in data.samples)
+    in_run = (order.run / "model").is_dir() and order.output is None
+    final = order.run / "evaluation" if in_run else free_path(order.output) if order.output else None
+    if final is None:
+        return evaluate(detector, data, None, order.command, ProgressLine("evaluate"))
+    unfinished = free_path(final.with_name(f"{final.name}-unfinished"))
+    unfinished.mkdir(parents=True, exist_ok=True)
+    try:
+        metrics = evaluate(detector, data, unfinished, order.command, ProgressLine("evaluate"))
+    except BaseException:  # the earlier results stay in their place
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    if final.exists() and any(final.iterdir()):
+        final.rename(free_path(final.with_name(f"{final.name}-earlier")))
+    elif final.exists():
+        final.rmdir()
+    unfinished.rename(final)
+    if in_run:
+        write_sheet(order.run)
+        write_report(order.run)
     return metrics
 
 
-def _data_settings(recipe_yaml: str) -> list[str]:
-    """The run's own data settings as overrides, so that ``--set data.x=y`` goes on top of them."""
+def _data_settings(recipe_yaml: str, overrides: tuple[str, ...]) -> Any:
+    """The run's own data settings with ``--set data.x=y`` on top of them."""
     import yaml
 
-    values = yaml.safe_load(recipe_yaml)["data"]
-    return [f"data.{name}={json.dumps(value)}" for name, value in values.items()]
+    from flawmap.errors import UserError
+    from flawmap.recipe_files import load_recipe
+
+    for override in overrides:
+        if not override.strip().startswith("data."):
+            raise UserError(
+                f"--set {override} does not say how the data is read",
+                "flawmap evaluate",
+                "only data.NAME=VALUE changes without a new training",
+            )
+    own = [f"data.{name}={json.dumps(value)}" for name, value in yaml.safe_load(recipe_yaml)["data"].items()]
+    return load_recipe(None, [*own, *overrides]).data
 
 
 def summary(metrics: dict[str, Any]) -> str:
@@ -92,6 +145,7 @@ def summary(metrics: dict[str, Any]) -> str:
                 f"  {kind:<14} n={values['n']:<4} image {_number(values['image_auroc'])}  "
                 f"pixel {_number(values['pixel_auroc'])}"
             )
+    lines += _comparisons(metrics)
     if metrics["threshold"] is not None:
         lines.append(
             f"threshold  {metrics['threshold']:.4g}: {_percent(metrics['realised_false_alarm_rate'])} false alarms "
@@ -99,6 +153,19 @@ def summary(metrics: dict[str, Any]) -> str:
         )
     lines.append(f"time       {metrics['seconds_per_image']:.3f} s per image")
     return "\n".join(lines)
+
+
+def _comparisons(metrics: dict[str, Any]) -> list[str]:
+    """What several scales and the vote are worth, by the same images."""
+    scores, single, count = metrics["image_scores"], metrics["single_scale"], len(metrics["per_scale"])
+    all_scales = f"all {count} scales" if count > 1 else "all scales (1)"
+    return [
+        f"scales     {single['size_px']} px alone: image {_number(single['image_auroc'])}  "
+        f"pixel {_number(single['pixel_auroc'])};  {all_scales}: image {_number(scores['mean_logit'])}  "
+        f"pixel {_number(metrics['pixel_auroc'])}  (image by mean logit)",
+        f"score      vote {_number(scores['vote'])}, vote then mean logit {_number(scores['vote_mean'])}, "
+        f"mean logit {_number(scores['mean_logit'])}, map's peak {_number(scores['map_max'])}",
+    ]
 
 
 def _number(value: float | None) -> str:

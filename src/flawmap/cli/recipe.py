@@ -20,5 +20,5 @@ def run(arguments: Namespace) -> int:
     from flawmap.recipe_files import load_recipe, to_yaml
 
     recipe = load_recipe(arguments.preset, arguments.set)
-    print(json.dumps(asdict(recipe)) if arguments.json else to_yaml(recipe), end="")
+    print(json.dumps(asdict(recipe)) if arguments.json else to_yaml(recipe).rstrip("\n"))
     return 0

@@ -1,13 +1,17 @@
 """flawmap report RUN."""
 
+import json
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
+
+from flawmap.cli.arguments import add_json_argument
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """RUN."""
     parser.add_argument("run", type=str, help="a run folder of flawmap train")
+    add_json_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -18,5 +22,6 @@ def run(arguments: Namespace) -> int:
 
     folder = open_run(Path(arguments.run))
     write_sheet(folder.path)
-    print(write_report(folder.path))
+    report = write_report(folder.path)
+    print(json.dumps({"report": str(report)}) if arguments.json else report)
     return 0

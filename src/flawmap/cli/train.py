@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -14,6 +14,9 @@ from flawmap.cli.arguments import (
     recipe_of,
 )
 
+if TYPE_CHECKING:
+    from flawmap.detect.detector import AnomalyDetector
+
 DEFAULT_PRESET = "standard"
 
 
@@ -23,7 +26,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--run", type=str, default=None, help="run folder (a taken name gets a number)")
     parser.add_argument("--resume", action="store_true", help="go on with --run DIR, or with the latest run")
-    parser.add_argument("--stage", type=Literal["all", "pretrain", "finetune"], default="all")
+    parser.add_argument(
+        "--stage",
+        choices=("all", "pretrain", "finetune"),
+        default="all",
+        help="pretrain: end after stage 1; finetune: only if stage 1 is done (default: all)",
+    )
     add_data_arguments(parser)
     add_device_argument(parser)
     add_json_argument(parser)
@@ -31,9 +39,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train; prints the run folder."""
-    from dataclasses import asdict
-
     from flawmap.cli.training_run import TrainingOrder, resumed_run, train_run
+    from flawmap.detect.detector import AnomalyDetector
     from flawmap.recipe_files import load_recipe
 
     requested = Path(arguments.run) if arguments.run else None
@@ -44,21 +51,38 @@ def run(arguments: Namespace) -> int:
         recipe = load_recipe(resumed.recipe)
     else:
         recipe = recipe_of(arguments, DEFAULT_PRESET)
-    order = TrainingOrder(
-        arguments.data, recipe, requested, arguments.device, arguments.stage, arguments.skip_unreadable
-    )
     if resumed is not None and resumed.is_finished:
-        print(f"{resumed.path}  was finished already")
-        return 0
-    finished, detector = train_run(order, resumed)
-    if arguments.json:
-        proxy, calibration = detector.proxy_, detector.calibration_
-        summary = {
-            "run": str(finished.path),
-            "threshold": calibration.threshold if calibration else None,
-            "held_out_simulated_defects": asdict(proxy) if proxy else None,
-        }
-        print(json.dumps(summary))
+        detector = AnomalyDetector.from_pretrained(resumed.path, arguments.device)
+        finished, words = resumed, "was finished already"
     else:
-        print(f"run        {finished.path}      next: flawmap detect NEW_IMAGES --model {finished.path}")
+        order = TrainingOrder(
+            arguments.data,
+            recipe,
+            requested,
+            arguments.device,
+            arguments.stage,
+            arguments.skip_unreadable,
+            arguments.command,
+        )
+        finished, detector = train_run(order, resumed)
+        words = f"next: flawmap detect NEW_IMAGES --model {finished.path}"
+        if not finished.is_finished:
+            words = f"next: flawmap train {arguments.data} --run {finished.path} --resume"
+    if arguments.json:
+        print(json.dumps(_facts(finished.path, finished.is_finished, detector)))
+    else:
+        print(f"run        {finished.path}      {words}")
     return 0
+
+
+def _facts(path: Path, is_finished: bool, detector: "AnomalyDetector") -> dict[str, Any]:
+    """What ``--json`` prints."""
+    from dataclasses import asdict
+
+    proxy, calibration = detector.proxy_, detector.calibration_
+    return {
+        "run": str(path),
+        "finished": is_finished,
+        "threshold": calibration.threshold if calibration else None,
+        "held_out_simulated_defects": asdict(proxy) if proxy else None,
+    }

@@ -1,10 +1,12 @@
 """From a data location to a finished run folder: what ``train`` and ``demo`` have in common."""
 
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flawmap.data.checks import CheckedData, check_leak, check_training_data
+from flawmap.cli.arguments import refuse_unwritable_names
+from flawmap.cli.run_manifest import FILE_NAME, read_run_manifest
+from flawmap.data.checks import FileFacts, check_leak, check_training_data
 from flawmap.data.open_data import open_training_data
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
@@ -19,7 +21,7 @@ from flawmap.training.train import StageChoice
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """What to train on what, and where to put it."""
+    """What to train on what, where to put it, and what was typed, for the record."""
 
     location: str
     recipe: Recipe
@@ -27,30 +29,62 @@ class TrainingOrder:
     device: DeviceName = "auto"
     stages: StageChoice = "all"
     skip_unreadable: bool = False
+    command: str = ""
 
 
 def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolder, AnomalyDetector]:
     """Check the data, train, calibrate, save. Nothing is created before the data has been found sound."""
     data = open_training_data(order.location, order.recipe.data)
+    refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     held_out_fraction = order.recipe.calibration.held_out_fraction
-    checked: CheckedData = check_training_data(data, held_out_fraction, order.skip_unreadable)
-    check_leak(checked, order.location, order.recipe.data)
+    checked = check_training_data(data, held_out_fraction, order.skip_unreadable)
+    check_leak(checked, order.location, order.recipe.data, order.skip_unreadable)
     train, held_out = split_normals(checked.data.images, held_out_fraction, order.recipe.seed)
-    say("data", f'{order.location}  {len(checked.data.images)} good images, layout "{checked.data.layout}"')
+    side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
+    facts = [(side[fact.key], fact) for fact in checked.facts if fact.key in side]
+    if resumed is not None:
+        refuse_other_data(resumed, facts)
+    sizes = _sizes(checked.facts)
+    say("data", f'{order.location}  {len(checked.data.images)} good images, {sizes}, layout "{checked.data.layout}"')
     for skipped in checked.data.skipped:
         say("left out", f"{skipped.key}: {skipped.reason}")
     say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
-    compute = choose_compute(order.device, order.recipe.compute.precision)
+    compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
     run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
-    side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
-    run.write_data_manifest((side[fact.key], fact) for fact in checked.facts if fact.key in side)
-    command = {"command": "flawmap " + " ".join(sys.argv[1:]), "seed": order.recipe.seed}
-    run.write_environment(environment(compute.device) | command)
+    run.write_data_manifest(facts)
+    run.write_environment(environment(compute.device) | {"command": order.command, "seed": order.recipe.seed})
     say("run", str(run.path))
     detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages)
     if order.stages != "pretrain":
         finish(run, detector)
     return run, detector
+
+
+def _sizes(facts: Sequence[FileFacts]) -> str:
+    """640x480 px, or the smallest and the largest."""
+    shown = [f"{f.width_px}x{f.height_px}" for f in sorted(facts, key=lambda f: (f.width_px * f.height_px, f.width_px))]
+    return f"{shown[0]} px" if len(set(shown)) == 1 else f"{shown[0]} to {shown[-1]} px"
+
+
+def refuse_other_data(run: RunFolder, facts: Sequence[tuple[str, FileFacts]]) -> None:
+    """A run goes on with the images it began with.
+
+    Args:
+        run: to be resumed.
+        facts: images that are there now, with their side of the split.
+
+    Raises:
+        UserError: images have come, gone or changed.
+    """
+    before = {(row.key, row.sha256, row.split) for row in read_run_manifest(run.path)}
+    differing = sorted({key for key, *_ in before ^ {(fact.key, fact.sha256, side) for side, fact in facts}})
+    if before and differing:
+        noun = "image is" if len(differing) == 1 else "images are"
+        raise UserError(
+            f"{len(differing)} {noun} not what this run began with, first: {differing[0]}",
+            str(run.path / FILE_NAME),
+            "put the images back, or train without --resume to start a new run",
+        )
 
 
 def finish(run: RunFolder, detector: AnomalyDetector) -> None:
@@ -62,7 +96,9 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
             f"simulated defects: image AUROC {proxy.image_auroc:.3f}, pixel AUROC {proxy.pixel_auroc:.3f} "
             f"on {proxy.n} images (not a test result)",
         )
-    if calibration is not None:
+    if calibration is None:
+        say("threshold", f"none, no images were held out; next: flawmap calibrate {run.path} GOOD_IMAGES")
+    else:
         text = f"{calibration.threshold:.4g} for {calibration.false_alarm_rate:.1%} false alarms"
         if calibration.false_alarm_rate < calibration.smallest_resolvable_rate:
             text += (

@@ -1,14 +1,16 @@
 """Everything that can be wrong with the files, found before training starts."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flawmap.data.image_files import read_image
+from flawmap.data.image_files import read_image, read_mask
 from flawmap.data.open_data import has_test_data, open_test_data
-from flawmap.data.sample import NormalImage, SkippedFile, TestData, TrainingData
+from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, SkippedFile, TestData, TrainingData
+from flawmap.data.truth import read_truth
 from flawmap.errors import UserError
 from flawmap.recipe import DataSettings
 
@@ -46,9 +48,10 @@ class CheckedData:
 
 @dataclass(frozen=True)
 class LeakCheck:
-    """No test file has the content of a training file; ``num_compared`` test files were looked at."""
+    """No test file has the content of a training file; ``num_compared`` were looked at, the ``skipped`` were not."""
 
     num_compared: int
+    skipped: tuple[SkippedFile, ...] = ()
 
 
 def check_training_data(data: TrainingData, held_out_fraction: float, skip_unreadable: bool = False) -> CheckedData:
@@ -63,23 +66,30 @@ def check_training_data(data: TrainingData, held_out_fraction: float, skip_unrea
     readable = {fact.key for fact in facts}
     kept = tuple(image for image in data.images if image.key in readable)
     num_unique = len({fact.pixels_sha256 for fact in facts})
-    _check_count(len(kept), num_unique, held_out_fraction, data)
+    _check_count(facts, held_out_fraction, data.root)
     checked = replace(data, images=kept, skipped=data.skipped + tuple(bad))
     return CheckedData(checked, tuple(facts), len(kept) - num_unique)
 
 
-def check_test_data(data: TestData, skip_unreadable: bool = False) -> TestData:
-    """Decode every test image before any is scored.
+def check_test_data(
+    data: TestData, skip_unreadable: bool = False, trained_sha256: Mapping[str, str] | None = None
+) -> TestData:
+    """Decode every test image and its mask before any is scored.
+
+    Args:
+        data: what is to be scored.
+        skip_unreadable: leave out, and list in ``skipped``, images that cannot be decoded or whose mask cannot.
+        trained_sha256: hashes of the files that the detector was trained on, with their names.
 
     Raises:
-        UserError: files that cannot be decoded, unless ``skip_unreadable``; they are then listed in ``skipped``.
+        UserError: files that cannot be decoded, unless ``skip_unreadable``; a mask of another size than its image; a
+            box outside it; a test image that was trained on; nothing is left.
     """
-    facts, bad = _read_all([NormalImage(sample.key, sample.path) for sample in data.samples])
-    if bad and not skip_unreadable:
-        raise _unreadable(bad, data.root)
-    readable = {fact.key for fact in facts}
-    kept = tuple(sample for sample in data.samples if sample.key in readable)
-    return replace(data, samples=kept, skipped=data.skipped + tuple(bad))
+    checked, facts = _decode_tests(data, skip_unreadable)
+    if not facts:
+        raise UserError("no test image can be read", str(data.root), "copy them again")
+    _refuse_trained({fact.key: fact.sha256 for fact in facts}, trained_sha256 or {}, data.root)
+    return checked
 
 
 def _unreadable(bad: Sequence[SkippedFile], root: Path) -> UserError:
@@ -93,44 +103,68 @@ def _unreadable(bad: Sequence[SkippedFile], root: Path) -> UserError:
     )
 
 
-def check_leak(checked: CheckedData, location: str | Path, settings: DataSettings) -> LeakCheck | None:
+def check_leak(
+    checked: CheckedData, location: str | Path, settings: DataSettings, skip_unreadable: bool = False
+) -> LeakCheck | None:
     """Compare the contents of test files, if the location has any, with the training files'.
 
-    Test images are only hashed here, neither their labels nor their masks are used.
+    Test images and masks are only decoded here, and images hashed; no label is used. A file that the layout offers
+    for both (good images of a folder that the recipe names) is left to the check before an evaluation.
 
     Raises:
-        UserError: a test file has the same bytes as a training file, or the same pixels.
+        UserError: a test image has the same pixels as a training image; or as :func:`check_test_data`.
     """
     if not has_test_data(location, settings):
         return None
-    tests = open_test_data(location, replace(settings, test_subset=None)).samples
-    trained = {fact.sha256: fact.key for fact in checked.facts}
-    trained_pixels = {fact.pixels_sha256: fact.key for fact in checked.facts}
-    facts, _ = _read_all([NormalImage(sample.key, sample.path) for sample in tests])
-    for fact in facts:
-        twin = trained.get(fact.sha256) or trained_pixels.get(fact.pixels_sha256)
-        if twin is not None:
-            raise UserError(
-                f"{fact.key} is also in training as {twin} (same content)",
-                str(checked.data.root),
-                "remove one copy; scores would be meaningless",
-            )
-    return LeakCheck(len(facts))
+    own = {image.key for image in checked.data.images} | {file.key for file in checked.data.skipped}
+    tests = open_test_data(location, replace(settings, test_subset=None))
+    others = tuple(sample for sample in tests.samples if sample.key not in own)
+    kept, facts = _decode_tests(replace(tests, samples=others), skip_unreadable)
+    trained = {fact.pixels_sha256: fact.key for fact in checked.facts}
+    _refuse_trained({fact.key: fact.pixels_sha256 for fact in facts}, trained, checked.data.root)
+    return LeakCheck(len(facts), kept.skipped)
 
 
-def _check_count(num_images: int, num_unique: int, held_out_fraction: float, data: TrainingData) -> None:
+def _refuse_trained(tests: Mapping[str, str], trained: Mapping[str, str], root: Path) -> None:
+    """Raise if a test file (name to hash) has the content of a training file (hash to name)."""
+    twins = [(key, trained[content]) for key, content in tests.items() if content in trained]
+    if twins:
+        more = f", and {len(twins) - 1} more" if len(twins) > 1 else ""
+        raise UserError(
+            f"{twins[0][0]} is also in training as {twins[0][1]} (same content){more}",
+            str(root),
+            "remove one copy; scores would be meaningless",
+        )
+
+
+def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, root: Path) -> None:
     needed = MIN_IMAGES if held_out_fraction > 0 else MIN_IMAGES_WITHOUT_THRESHOLD
-    if num_unique >= needed:
+    copies = Counter(fact.pixels_sha256 for fact in facts)
+    if len(copies) >= needed:
         return
-    same = f" ({num_images - num_unique + 1} identical by content)" if num_unique < num_images else ""
+    noun = "image" if len(facts) == 1 else "images"
+    same = sum(number for number in copies.values() if number > 1)
+    identical = f" ({same} identical by content)" if same else ""
     remedy = "add images"
-    if held_out_fraction > 0 and num_unique >= MIN_IMAGES_WITHOUT_THRESHOLD:
+    if held_out_fraction > 0 and len(copies) >= MIN_IMAGES_WITHOUT_THRESHOLD:
         remedy += ", or --set calibration.held_out_fraction=0 and calibrate later"
     purpose = "to hold some out for the threshold" if held_out_fraction > 0 else "to train"
-    raise UserError(f"{num_images} good images{same}; at least {needed} are needed {purpose}", str(data.root), remedy)
+    raise UserError(f"{len(facts)} good {noun}{identical}; at least {needed} are needed {purpose}", str(root), remedy)
 
 
-def _read_all(images: Sequence[NormalImage]) -> tuple[list[FileFacts], list[SkippedFile]]:
+def _decode_tests(data: TestData, skip_unreadable: bool) -> tuple[TestData, list[FileFacts]]:
+    """The test data without what cannot be decoded, and facts of the images that are left, in the same order."""
+    facts, bad = _read_all(data.samples)
+    if bad and not skip_unreadable:
+        raise _unreadable(bad, data.root)
+    by_key = {fact.key: fact for fact in facts}
+    kept = tuple(sample for sample in data.samples if sample.key in by_key)
+    for sample in kept:  # the size of a mask and the place of a box are looked at here, too
+        read_truth(sample, by_key[sample.key].height_px, by_key[sample.key].width_px)
+    return replace(data, samples=kept, skipped=data.skipped + tuple(bad)), facts
+
+
+def _read_all(images: Sequence[NormalImage | LabelledImage]) -> tuple[list[FileFacts], list[SkippedFile]]:
     """Facts of the readable images and the reasons of the others, in order."""
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         results = list(pool.map(_read, images))
@@ -138,11 +172,16 @@ def _read_all(images: Sequence[NormalImage]) -> tuple[list[FileFacts], list[Skip
     return facts, [result for result in results if isinstance(result, SkippedFile)]
 
 
-def _read(image: NormalImage) -> FileFacts | SkippedFile:
+def _read(image: NormalImage | LabelledImage) -> FileFacts | SkippedFile:
     try:
         pixels = read_image(image.path)
     except UserError as error:
         return SkippedFile(image.key, error.problem)
+    if isinstance(image, LabelledImage) and isinstance(image.truth, MaskFile):
+        try:
+            read_mask(image.truth.path)
+        except UserError as error:
+            return SkippedFile(image.key, f"its mask {image.truth.path.name}: {error.problem}")
     content = hashlib.sha256(image.path.read_bytes()).hexdigest()
     of_pixels = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     return FileFacts(image.key, image.path, content, of_pixels, pixels.shape[1], pixels.shape[0])

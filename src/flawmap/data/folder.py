@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flawmap.data.image_folders import key_of, list_images, pair_masks
+from flawmap.data.image_folders import images_with_masks, key_of, list_images, visible
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
 from flawmap.errors import UserError
 from flawmap.recipe import DataSettings
@@ -12,18 +12,23 @@ LAYOUT_NAMED = "folders named by the recipe"
 
 
 def read_training(root: Path, settings: DataSettings) -> tuple[NormalImage, ...]:
-    """Good images of ``root``, or of its sub-folder ``data.normal``."""
-    folder = _named(root, "normal", settings.normal) if settings.normal else root
-    return tuple(NormalImage(key_of(path, root), path) for path in list_images(folder, recursive=bool(settings.normal)))
+    """Good images of ``root``, or of its sub-folder ``data.normal`` and below it.
+
+    Raises:
+        UserError: no such folder, or the folder of good images holds another one that the recipe names.
+    """
+    _keep_apart(root, settings)
+    return tuple(NormalImage(key_of(path, root), path) for path in _good_images(root, settings))
 
 
 def read_test(root: Path, settings: DataSettings) -> tuple[LabelledImage, ...]:
     """Good images of ``data.normal`` (not those of the training split: name another folder) and ``data.anomalous``.
 
-    Sub-folders of ``data.anomalous`` are kinds of defects.
+    Sub-folders of ``data.anomalous`` are kinds of defects; their masks lie in the same sub-folders of ``data.masks``.
 
     Raises:
-        UserError: the recipe does not name the folder of anomalous images, or a named folder does not exist.
+        UserError: the recipe does not name the folder of anomalous images, a named folder does not exist or lies in
+            another one, or masks match no image.
     """
     if settings.anomalous is None:
         raise UserError(
@@ -31,35 +36,51 @@ def read_test(root: Path, settings: DataSettings) -> tuple[LabelledImage, ...]:
             str(root),
             "--set data.normal=GOOD --set data.anomalous=BAD (folders inside), or use the MVTec AD layout",
         )
-    good_folder = _named(root, "normal", settings.normal) if settings.normal else root
-    bad_folder = _named(root, "anomalous", settings.anomalous)
-    good = list_images(good_folder, recursive=bool(settings.normal))
-    samples = [LabelledImage(key_of(path, root), path, False, "good") for path in good]
-    for folder in [bad_folder, *sorted(path for path in bad_folder.rglob("*") if path.is_dir())]:
-        images = list_images(folder)
-        inside = folder.relative_to(bad_folder)
-        masks = {}
-        if settings.masks:
-            masks = pair_masks(images, _named(root, "masks", settings.masks) / inside, settings.mask_pattern)
-        kind = inside.as_posix() if folder != bad_folder else bad_folder.name
-        samples += [LabelledImage(key_of(p, root), p, True, kind, masks.get(p)) for p in images]
+    _keep_apart(root, settings)
+    samples = [LabelledImage(key_of(path, root), path, False, "good") for path in _good_images(root, settings)]
+    bad = _named(root, "anomalous", settings.anomalous)
+    masks = _named(root, "masks", settings.masks) if settings.masks else None
+    for path, mask in images_with_masks(bad, masks, settings.mask_pattern):
+        kind = bad.name if path.parent == bad else key_of(path.parent, bad)
+        samples.append(LabelledImage(key_of(path, root), path, True, kind, mask))
     return tuple(samples)
 
 
 def protocol(root: Path, settings: DataSettings) -> Protocol:
     """Pixel metrics only where the recipe names a folder of masks."""
-    return Protocol(root.name, pixel_pool="all" if settings.masks else "none")
+    return Protocol(root.resolve().name, pixel_pool="all" if settings.masks else "none")
+
+
+def folder_names(root: Path) -> str:
+    """Names of the folders inside, for an error message."""
+    names = [path.name for path in visible(root) if path.is_dir()]
+    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    return f"folders {shown}" if names else "no folders"
+
+
+def _good_images(root: Path, settings: DataSettings) -> list[Path]:
+    if settings.normal:
+        return list_images(_named(root, "normal", settings.normal), recursive=True)
+    return list_images(root)
 
 
 def _named(root: Path, setting: str, name: str) -> Path:
     folder = root / name
     if not folder.is_dir():
-        raise UserError(f"no such folder: {folder}", f"data.{setting}", f"it has {folder_names(root)}")
+        raise UserError(f"no such folder: {folder}", f"data.{setting}", f"{root} has {folder_names(root)}: name one")
+    if not folder.is_relative_to(root):
+        raise UserError(f"{name} is not relative to {root}", f"data.{setting}", "name a folder inside, or ../OTHER")
     return folder
 
 
-def folder_names(root: Path) -> str:
-    """Names of the folders inside, for an error message."""
-    names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-    return f"folders {shown}" if names else "no folders"
+def _keep_apart(root: Path, settings: DataSettings) -> None:
+    """No folder may hold another one: defects or masks would be taken for good images, or masks for defects."""
+    names = {"normal": settings.normal, "anomalous": settings.anomalous, "masks": settings.masks}
+    folders = {setting: (root / name).resolve() for setting, name in names.items() if name}
+    for outer, inner in (("normal", "anomalous"), ("anomalous", "normal"), ("normal", "masks"), ("anomalous", "masks")):
+        if outer in folders and inner in folders and folders[inner].is_relative_to(folders[outer]):
+            raise UserError(
+                f"data.{inner} {names[inner]} lies in data.{outer} {names[outer]}",
+                str(root),
+                "name folders that lie beside each other, or list the images in a manifest.csv",
+            )

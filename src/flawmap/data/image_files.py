@@ -1,9 +1,8 @@
 """Image files in: any common format becomes uint8 RGB, or a clear error. Files are only ever read."""
 
 import io
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,45 +13,44 @@ from flawmap.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content, whatever the file is called
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-MAX_PIXELS = 200_000_000  # a 14,000 x 14,000 px image; more is more likely a decompression bomb than a photograph
+MAX_PIXELS = 170_000_000  # a 13,000 x 13,000 px image; more is more likely a decompression bomb than a photograph
 SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255: one fixed scale, never stretched per image, so that scores stay comparable
+WARNING_FILTERS = threading.Lock()  # they belong to the whole process: two threads must not exchange them at once
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """Read an image as uint8 RGB (height, width, 3) in [0, 255].
 
     EXIF rotation is applied. Gray is repeated, CMYK and palettes are converted, transparent pixels are shown over
-    black, 16-bit values are divided by 257, floats are taken to lie in [0, 1]. Of several frames the first counts.
+    black, 16-bit gray values are divided by 257 and rounded (of 16-bit colours Pillow gives the upper byte), floats
+    are taken to lie in [0, 1]. Of several frames the first counts.
 
     Raises:
         UserError: the file is missing, empty, truncated, too large or no image of a known format.
     """
-    with _opened(Path(path)) as image:
-        return to_rgb(image)
+    image = _decoded(Path(path))
+    try:
+        return _upright_to_rgb(image)
+    except UserError as error:
+        raise UserError(error.problem, str(path), error.remedy) from error
 
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
-    """Read a ground-truth mask as bool (height, width): every non-zero pixel is anomalous.
+    """Read a ground-truth mask as bool (height, width): every non-zero pixel or palette index is anomalous.
+
+    In a JPEG file those above half are: its compression scatters small values around each edge.
 
     Raises:
         UserError: as :func:`read_image`.
     """
-    with _opened(Path(path)) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "P":  # palette indices are labels here, not colours
-            return np.asarray(image) > 0
-        pixels = np.asarray(image.convert("RGBA") if image.mode in ("PA", "CMYK") else image)
-    if pixels.ndim == 3:
-        colours = pixels[..., : pixels.shape[2] - 1] if pixels.shape[2] in (2, 4) else pixels  # without alpha
-        return np.asarray((colours > 0).any(axis=2))
-    return pixels > 0
-
-
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height in pixels as :func:`read_image` would give them, from the header alone."""
-    with _opened(Path(path)) as image:
-        width, height = image.size
-        return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+    image = _decoded(Path(path))
+    highest_normal = 127 if image.format in ("JPEG", "MPO") else 0
+    if image.mode in ("CMYK", "YCbCr", "LAB"):  # black is not zero there
+        image = image.convert("RGB")
+    values = np.asarray(image)
+    if values.ndim == 3:
+        values = (values[..., :-1] if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") else values).max(axis=2)
+    return values > highest_normal
 
 
 def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
@@ -66,12 +64,7 @@ def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
         UserError: an array of another shape or type, or numbers that are not finite.
     """
     if isinstance(image, Image.Image):
-        image = ImageOps.exif_transpose(image)
-        if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-            return _deep_to_rgb(np.asarray(image))
-        if image.mode in ("P", "LA", "PA", "RGBA", "La", "RGBa"):
-            return _over_black(np.asarray(image.convert("RGBA")))
-        return np.asarray(image.convert("RGB"))
+        return _upright_to_rgb(ImageOps.exif_transpose(image))
     pixels = np.asarray(image)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
@@ -82,6 +75,17 @@ def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], 3, axis=2)
     return _over_black(pixels) if pixels.shape[2] == 4 else np.ascontiguousarray(pixels)
+
+
+def _upright_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
+        return _deep_to_rgb(np.asarray(image))
+    if image.mode in ("La", "RGBa"):  # colours already multiplied by alpha: shown over black as they are
+        values = np.asarray(image)[..., :-1]
+        return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
+    if image.has_transparency_data:  # an alpha channel, or one colour or palette entry that is transparent
+        return _over_black(np.asarray(image.convert("RGBA")))
+    return np.asarray(image.convert("RGB"))
 
 
 def _over_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -111,9 +115,8 @@ def _deep_to_rgb(pixels: NDArray) -> NDArray[np.uint8]:
     return to_rgb(gray_or_rgb)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The decoded image; whatever goes wrong becomes a UserError that names the file."""
+def _decoded(path: Path) -> Image.Image:
+    """The upright image; whatever goes wrong becomes a UserError that names the file."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -121,27 +124,32 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     if not data:
         raise UserError("the file is empty (0 bytes)", str(path), "remove it, or --skip-unreadable")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit only warns; ours is checked below
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise UserError(
-                        f"{width} x {height} px is more than {MAX_PIXELS:,} pixels", str(path), "cut it into tiles"
-                    )
-                image.load()
-                yield image
-    except UserError as error:
-        raise error if error.place else UserError(error.problem, str(path), error.remedy) from error
+        image = _opened(data)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise UserError(f"{width} x {height} px is more than {MAX_PIXELS:,} pixels", str(path), "cut it into tiles")
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
+    except UserError:
+        raise
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise UserError(f"not an image ({known} are read)", str(path), "remove it, or --skip-unreadable") from error
     except Image.DecompressionBombError as error:
         raise UserError("the image is too large to be decoded safely", str(path), "cut it into tiles") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:  # what Pillow's decoders raise
-        reason = "truncated" if "truncated" in str(error) or isinstance(error, EOFError) else str(error)
+    except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
+        truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
+        reason = "truncated" if truncated else str(error) or type(error).__name__
         raise UserError(
             f"the image cannot be decoded: {reason} (file of {len(data):,} bytes)",
             str(path),
             "copy it again or remove it, or --skip-unreadable",
         ) from error
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The image with its header read; Pillow's own limit of pixels only warns, ours is checked by the caller."""
+    with WARNING_FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(io.BytesIO(data), formats=FORMATS)

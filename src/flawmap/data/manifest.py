@@ -1,12 +1,15 @@
 """A CSV manifest: one row per image, with split, label, and masks or boxes.
 
-Columns ``image`` (path relative to the manifest), ``split`` (train, test) and ``label`` (0 normal, 1 anomalous) are
-required. ``mask`` (path) or ``boxes`` (JSON list of [finding, x, y, width, height] in pixels) give the place;
-``kind`` names the defect; ``sex`` and ``view`` are groups that are reported apart. Other columns are passed over.
+Columns ``image`` (path relative to the manifest; it may lead out of its folder), ``split`` (train, test) and
+``label`` (0 normal, 1 anomalous) are required. ``mask`` (path) or else ``boxes`` (JSON list of [finding, x, y, width,
+height] in pixels of the upright image) give the place; ``kind`` names the defect; ``sex`` and ``view`` are groups that
+are reported apart. Other columns are passed over. Commas separate columns, the encoding is UTF-8.
 """
 
 import csv
 import json
+import math
+import posixpath
 from pathlib import Path
 
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
@@ -39,50 +42,66 @@ def read_training(manifest: Path) -> tuple[NormalImage, ...]:
 
 
 def read_test(manifest: Path) -> tuple[LabelledImage, ...]:
-    """Rows of split ``test``. An anomalous image without mask or box counts for image metrics only."""
+    """Rows of split ``test``. An anomalous image without mask or box counts for image metrics only.
+
+    Raises:
+        UserError: the manifest cannot be read, a label is neither 0 nor 1, or a mask or box is wrong.
+    """
     samples = []
     for line, row in _rows(manifest):
         if row["split"] != "test":
             continue
         if row["label"] not in ("0", "1"):
             raise UserError(f"row {line} has label {row['label']!r}", str(manifest), "0 is normal, 1 is anomalous")
-        anomalous = row["label"] == "1"
-        kind = (row.get("kind") or "anomalous") if anomalous else "good"
-        truth = _truth(row, line, manifest) if anomalous else None
+        path, truth = manifest.parent / row["image"], _truth(row, line, manifest)
         groups = {name: row[name] for name in GROUPS if row.get(name)}
-        samples.append(LabelledImage(row["image"], manifest.parent / row["image"], anomalous, kind, truth, groups))
+        if row["label"] == "1":
+            kind = row.get("kind") or "anomalous"
+            samples.append(LabelledImage(row["image"], path, True, kind, truth, groups))
+            continue
+        if isinstance(truth, Boxes):
+            remedy = "set its label to 1, or empty its boxes"
+            raise UserError(f"row {line} has boxes and label 0", str(manifest), remedy)
+        samples.append(LabelledImage(row["image"], path, False, "good", None, groups))
     return tuple(samples)
 
 
 def protocol(manifest: Path) -> Protocol:
     """With boxes, pixels are pooled over the images that have one (chest X-rays); with masks, over all."""
-    with manifest.open(encoding="utf-8-sig", newline="") as file:
-        columns = csv.DictReader(file).fieldnames or []
+    columns, _ = _table(manifest)
     pool = "truth_only" if "boxes" in columns else "all" if "mask" in columns else "none"
-    name = manifest.parent.name if manifest.name == FILE_NAME else manifest.stem
+    name = manifest.resolve().parent.name if manifest.name == FILE_NAME else manifest.stem
     return Protocol(name, pool, tuple(group for group in GROUPS if group in columns))
 
 
-def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
-    """(line number, row) of a manifest whose required columns are there."""
+def _table(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Names of the columns, and (line number, row) of every row that is not empty."""
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
+            columns = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = columns
             rows = [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"the manifest cannot be read: {error}", str(manifest), "save it as CSV in UTF-8") from error
+    return columns, [(line, row) for line, row in rows if any(row.values())]
+
+
+def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
+    """(line number, row) of a manifest whose required columns and images are there, each image once."""
+    columns, rows = _table(manifest)
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise UserError(
             f"the manifest lacks the column {missing[0]!r} (it has {', '.join(columns) or 'none'})",
             str(manifest),
-            "image, split and label are required",
+            "image, split and label are required, separated by commas",
         )
     seen: dict[str, int] = {}
     for line, row in rows:
         if row["split"] not in ("train", "test"):
             raise UserError(f"row {line} has split {row['split']!r}", str(manifest), "use train or test")
+        row["image"] = posixpath.normpath(_slashes(row["image"]))  # else one image could have two names
         if row["image"] in seen:
             first = seen[row["image"]]
             raise UserError(
@@ -96,9 +115,14 @@ def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
     return rows
 
 
+def _slashes(path: str) -> str:
+    """A path as written on Windows, for any system."""
+    return path.replace("\\", "/")
+
+
 def _truth(row: dict[str, str], line: int, manifest: Path) -> MaskFile | Boxes | None:
     if row.get("mask"):
-        path = manifest.parent / row["mask"]
+        path = manifest.parent / _slashes(row["mask"])
         if not path.is_file():
             raise UserError(
                 f"row {line}: no such mask: {row['mask']}", str(manifest), "paths are relative to the manifest"
@@ -107,14 +131,20 @@ def _truth(row: dict[str, str], line: int, manifest: Path) -> MaskFile | Boxes |
     if not row.get("boxes"):
         return None
     try:
-        boxes = json.loads(row["boxes"])
-        numbers = tuple(tuple(float(value) for value in box[-4:]) for box in boxes)
-        if any(len(box) != 4 for box in numbers):
-            raise ValueError("a box needs x, y, width and height")
-    except (ValueError, TypeError) as error:
+        boxes = tuple(_box(values) for values in json.loads(row["boxes"]))
+    except (ValueError, TypeError, OverflowError) as error:
         raise UserError(
             f"row {line}: the boxes cannot be read ({error})",
             str(manifest),
             'write [["finding", x, y, width, height], ...]',
         ) from error
-    return Boxes(numbers) if numbers else None  # pyright: ignore[reportArgumentType] - lengths were checked above
+    return Boxes(boxes) if boxes else None
+
+
+def _box(values: object) -> tuple[float, float, float, float]:
+    if not isinstance(values, list) or len(values) not in (4, 5):
+        raise ValueError(f"{json.dumps(values)} is no box")
+    x, y, width, height = (float(value) for value in values[-4:])
+    if not (math.isfinite(x) and math.isfinite(y) and 0 < width < math.inf and 0 < height < math.inf):
+        raise ValueError(f"{json.dumps(values)} has no width, no height or no place")
+    return x, y, width, height

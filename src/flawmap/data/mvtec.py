@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flawmap.data.image_folders import key_of, list_images, pair_masks
+from flawmap.data.image_folders import images_with_masks, key_of, list_images, visible
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
 from flawmap.errors import UserError
 from flawmap.recipe import DataSettings
@@ -16,8 +16,9 @@ def is_mvtec(root: Path) -> bool:
 
 
 def read_training(root: Path) -> tuple[NormalImage, ...]:
-    """Images of train/good. Nothing else is looked at."""
-    return tuple(NormalImage(key_of(path, root), path) for path in list_images(root / "train" / "good"))
+    """Images of train/good and below it. Nothing else is looked at."""
+    images = list_images(root / "train" / "good", recursive=True)
+    return tuple(NormalImage(key_of(path, root), path) for path in images)
 
 
 def read_test(root: Path, settings: DataSettings) -> tuple[LabelledImage, ...]:
@@ -26,26 +27,21 @@ def read_test(root: Path, settings: DataSettings) -> tuple[LabelledImage, ...]:
     Raises:
         UserError: there is no test folder, a folder of masks has no images, or masks match no image.
     """
-    test = root / "test"
+    test, ground_truth = root / "test", root / "ground_truth"
     if not test.is_dir():
         raise UserError("there are no test images: no folder test", str(root), "add test/good and test/KIND folders")
-    kinds = sorted(path.name for path in test.iterdir() if path.is_dir() and not path.name.startswith("."))
-    masks_root = root / "ground_truth"
-    mask_kinds = sorted(path.name for path in masks_root.iterdir() if path.is_dir()) if masks_root.is_dir() else []
-    strangers = [kind for kind in mask_kinds if kind not in kinds and list_images(masks_root / kind)]
-    if strangers:
-        raise UserError(
-            f"masks of kind {strangers[0]!r} have no images", str(masks_root / strangers[0]), f"add test/{strangers[0]}"
-        )
+    kinds = [path.name for path in visible(test) if path.is_dir()]
+    for place in visible(ground_truth) if ground_truth.is_dir() else []:
+        if place.is_dir() and place.name not in kinds and list_images(place, recursive=True):
+            raise UserError(f"masks of kind {place.name!r} have no images", str(place), f"add test/{place.name}")
     samples = []
     for kind in kinds:
-        images = list_images(test / kind)
         anomalous = kind != "good"
-        masks = pair_masks(images, masks_root / kind, settings.mask_pattern) if anomalous else {}
-        samples += [LabelledImage(key_of(p, root), p, anomalous, kind, masks.get(p)) for p in images]
+        found = images_with_masks(test / kind, ground_truth / kind if anomalous else None, settings.mask_pattern)
+        samples += [LabelledImage(key_of(path, root), path, anomalous, kind, mask) for path, mask in found]
     return tuple(samples)
 
 
 def protocol(root: Path) -> Protocol:
     """Every image in the image pool; normal images and those with a mask in the pixel pool."""
-    return Protocol(root.name, pixel_pool="all" if (root / "ground_truth").is_dir() else "none")
+    return Protocol(root.resolve().name, pixel_pool="all" if (root / "ground_truth").is_dir() else "none")

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from flawmap.data import elpv, folder, manifest, mvtec
-from flawmap.data.image_folders import list_images
+from flawmap.data.image_folders import list_images, visible
 from flawmap.data.sample import LabelledImage, NormalImage, TestData, TrainingData
 from flawmap.errors import UserError
 from flawmap.recipe import DataSettings
 
+GOOD_NAMES = ("good", "normal", "ok", "io", "pass")
+MASK_NAMES = ("masks", "mask", "ground_truth", "gt")
 T = TypeVar("T", NormalImage, LabelledImage)
 
 
@@ -34,6 +36,8 @@ def open_training_data(location: str | Path, settings: DataSettings) -> Training
         return _training(_name(path), path, mvtec.LAYOUT, mvtec.read_training(path), settings)
     layout = folder.LAYOUT_NAMED if settings.normal else folder.LAYOUT
     images = folder.read_training(path, settings)
+    if not images and settings.normal:
+        raise UserError(f"no images in {settings.normal}", str(path), "give it PNG, JPEG, BMP or TIFF files")
     if not images:
         raise _unknown_layout(path)
     return _training(_name(path), path, layout, images, settings)
@@ -61,7 +65,8 @@ def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
             folder.protocol(path, settings),
         )
     if not samples:
-        raise UserError("there are no test images", str(path), "see flawmap check")
+        remedy = "fill test/good and test/KIND, give a manifest.csv rows of split test, or --set data.anomalous=BAD"
+        raise UserError("there are no test images", str(path), remedy)
     return TestData(_name(path), path, layout, _subset_per_label(samples, settings), protocol)
 
 
@@ -71,11 +76,19 @@ def load_images(location: str | Path) -> TrainingData:
 
 
 def has_test_data(location: str | Path, settings: DataSettings) -> bool:
-    """Whether a location has test images beside its training images."""
+    """Whether a location has test images beside its training images.
+
+    Raises:
+        UserError: they are laid out or listed wrongly.
+    """
     if str(location) == "elpv":
         return True
-    path = Path(location)
-    return _manifest_in(path) is not None or (path / "test").is_dir() or settings.anomalous is not None
+    path = existing(Path(location))
+    if (found := _manifest_in(path)) is not None:
+        return bool(manifest.read_test(found))
+    if settings.anomalous:
+        return True
+    return (path / "test").is_dir() and bool(mvtec.read_test(path, settings))
 
 
 def existing(path: Path) -> Path:
@@ -86,7 +99,7 @@ def existing(path: Path) -> Path:
     """
     if path.exists():
         return path
-    siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    siblings = [other.name for other in visible(path.parent)] if path.parent.is_dir() else []
     near = get_close_matches(path.name, siblings, n=1, cutoff=0.6)
     hint = f"; {path.parent / near[0]} exists" if near else ""
     kind = "file" if path.suffix == ".csv" else "folder"
@@ -105,24 +118,40 @@ def _manifest_in(path: Path) -> Path | None:
 
 
 def _unknown_layout(path: Path) -> UserError:
-    inside = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-    with_images = [child for child in inside if list_images(child)]
-    names = [child.name for child in with_images]
+    inside = [child for child in visible(path) if child.is_dir()]
+    if categories := [child for child in inside if mvtec.is_mvtec(child)]:
+        shown = ", ".join(child.name for child in categories[:6])
+        return UserError(
+            f"{path.name}/ holds {len(categories)} data sets: {shown}",
+            str(path),
+            f"flawmap train {categories[0]}: each part has a model of its own",
+        )
+    names = [child.name for child in inside if list_images(child, recursive=True)]
     if not names:
         return UserError(
             f"no images here ({folder.folder_names(path)})",
             str(path),
             "give a folder with PNG, JPEG, BMP or TIFF files",
         )
-    remedy = f"flawmap train {path / names[0]}, or --set data.normal={names[0]}"
-    if len(names) > 1:
-        remedy += f" --set data.anomalous={names[1]}" + (f" --set data.masks={names[2]}" if len(names) > 2 else "")
     return UserError(
-        f"{path.name}/ has folders {', '.join(child.name for child in inside[:6])}; expected train/good (MVTec AD), a "
-        "manifest.csv, or images directly inside",
+        f"{path.name}/ has {folder.folder_names(path)}; expected train/good (MVTec AD), a manifest.csv, or images "
+        "directly inside",
         str(path),
-        remedy,
+        _naming(path, names),
     )
+
+
+def _naming(path: Path, names: list[str]) -> str:
+    """How to say which folder is which; guessed from well-known names only, for defects must not be trained on."""
+    good = next((name for name in names if name.lower() in GOOD_NAMES), None)
+    if good is None:
+        return f"flawmap train {path}/GOOD, or --set data.normal=GOOD with GOOD one of {', '.join(names[:6])}"
+    masks = next((name for name in names if name.lower() in MASK_NAMES), None)
+    bad = next((name for name in names if name not in (good, masks)), None)
+    remedy = f"flawmap train {path / good}, or --set data.normal={good}"
+    if bad is not None:
+        remedy += f" --set data.anomalous={bad}" + (f" --set data.masks={masks}" if masks else "")
+    return remedy
 
 
 def _name(path: Path) -> str:

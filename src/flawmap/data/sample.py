@@ -27,7 +27,7 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Ground truth as boxes ``(x, y, width, height)`` in pixels of the original image; their union counts."""
+    """Ground truth as boxes ``(x, y, width, height)`` in pixels of the upright image; their union counts."""
 
     xywh_px: tuple[tuple[float, float, float, float], ...]
 

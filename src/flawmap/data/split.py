@@ -12,14 +12,19 @@ def split_normals(
     """Split into (train, held out) by a hash of each image's key and the seed.
 
     The order of the images does not matter, and the same key is on the same side whenever the fraction leaves room:
-    adding images moves few of the others. At least one image is held out for any fraction above 0.
+    adding an image moves at most one other. For any fraction above 0 at least one image is held out, and at least one
+    is left to train.
     """
     if held_out_fraction <= 0:
         return tuple(images), ()
-    ranked = sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image.key}".encode()).digest())
-    num_held_out = max(1, round(len(images) * held_out_fraction))
+    ranked = sorted(images, key=lambda image: _rank(image.key, seed))
+    num_held_out = min(max(1, round(len(images) * held_out_fraction)), max(0, len(images) - 1))
     held_out = {image.key for image in ranked[:num_held_out]}
     return (
         tuple(image for image in images if image.key not in held_out),
         tuple(image for image in images if image.key in held_out),
     )
+
+
+def _rank(key: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}/{key}".encode("utf-8", "surrogateescape")).digest()  # a name need not be UTF-8

@@ -18,7 +18,7 @@ def read_truth(sample: LabelledImage, height: int, width: int) -> NDArray[np.boo
         nobody has said where its anomaly is, so it counts for image metrics only.
 
     Raises:
-        UserError: the mask cannot be read or has another size than the image.
+        UserError: the mask cannot be read or has another size than the image, or no box lies inside the image.
     """
     if not sample.is_anomalous:
         return np.zeros((height, width), bool)
@@ -26,6 +26,12 @@ def read_truth(sample: LabelledImage, height: int, width: int) -> NDArray[np.boo
         return None
     if isinstance(sample.truth, Boxes):
         mask = boxes_to_mask(sample.truth, height, width)
+        if not mask.any():
+            raise UserError(
+                f"no box covers a pixel of the image ({width} x {height} px)",
+                sample.key,
+                "boxes are x, y, width and height in pixels of the image as it is displayed",
+            )
     else:
         mask = _read_mask_of_size(sample.truth, height, width)
     return mask if mask.any() else None

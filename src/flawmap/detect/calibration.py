@@ -1,6 +1,7 @@
 """The threshold of a detector, from normal images that no stage has seen. Needs numpy alone."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,11 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_r
         scores: one image score per normal image.
         map_peaks: the highest map value of each.
         false_alarm_rate: wanted share of normal images above the threshold, in (0, 1).
+
+    Raises:
+        UserError: no images, or a rate outside (0, 1).
     """
+    refuse_bad_rate(false_alarm_rate)
     if len(scores) == 0:
         raise UserError("no normal images to calibrate with", "", "flawmap calibrate RUN GOOD_IMAGES")
     image = threshold_for_false_alarm_rate(scores, false_alarm_rate)
@@ -67,6 +72,14 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_r
     )
 
 
+def refuse_bad_rate(false_alarm_rate: float) -> None:
+    """Raises: UserError: the rate is not above 0 and below 1."""
+    if not 0 < false_alarm_rate < 1:
+        raise UserError(
+            f"the false-alarm rate is {false_alarm_rate:g}, must be between 0 and 1", "false_alarm_rate", "0.01 is 1 %"
+        )
+
+
 def map_scale_around(threshold: float) -> MapScale:
     """From 0, where no attention is, to twice the threshold; as wide below a threshold that is not positive."""
     width = max(abs(threshold), 1e-6)
@@ -74,15 +87,23 @@ def map_scale_around(threshold: float) -> MapScale:
 
 
 def read_calibration(path: Path) -> Calibration | None:
-    """Read calibration.json; None where the detector was never calibrated."""
+    """Read calibration.json; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
     if not path.is_file():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         values["map_scale"] = MapScale(**values["map_scale"])
         values["held_out_scores"] = tuple(values["held_out_scores"])
-        return Calibration(**values)
-    except (ValueError, TypeError, KeyError) as error:
+        calibration = Calibration(**values)
+        scale, numbers = calibration.map_scale, (calibration.threshold, calibration.map_threshold)
+        if not all(math.isfinite(number) for number in (*numbers, scale.low, scale.high)) or scale.low >= scale.high:
+            raise ValueError("a threshold or an end of the colour scale is no usable number")
+        return calibration
+    except Exception as error:  # whatever a damaged file makes of the values
         raise UserError(
             f"the calibration is damaged: {error}", str(path), "flawmap calibrate RUN GOOD_IMAGES"
         ) from error

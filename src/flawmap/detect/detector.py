@@ -12,7 +12,7 @@ from PIL import Image
 from flawmap.data.image_files import read_image, to_rgb
 from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
-from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale, calibrate
+from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale, calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection
 from flawmap.detect.held_out import ProxyScores, proxy_scores, simulate_on, write_samples
 from flawmap.detect.multiscale import ScaleResult, image_scores, mean_map, score_at_scales, test_sizes
@@ -29,7 +29,7 @@ from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder, create_run
 from flawmap.training.train import StageChoice, train_stages
 
-ImageLike = str | Path | Image.Image | np.ndarray
+ImageLike = str | Path | Image.Image | np.ndarray | NormalImage
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,16 @@ class AnomalyDetector:
 
         Returns:
             self.
+
+        Raises:
+            UserError: settings that do not hold, weights that cannot be found, too few images, a device that is not
+                there, a training that has collapsed.
         """
         if run is None:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages)
         validate(self.recipe)
+        self.scorer_ = self.calibration_ = self.proxy_ = None
         normals = images.images if isinstance(images, TrainingData) else tuple(images)
         recipe = self.recipe
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
@@ -126,20 +131,24 @@ class AnomalyDetector:
 
     def analyse(self, image: ImageLike) -> Analysis:
         """Score one image at every scale: maps, logits and image scores."""
-        pixels = as_rgb(image)
-        scales = score_at_scales(self._fitted, pixels, self.sizes_px)
+        scorer, pixels = self._fitted, as_rgb(image)
+        scales = score_at_scales(scorer, pixels, self.sizes_px)
         anomaly_map = mean_map(scales, pixels.shape[0], pixels.shape[1])
         return Analysis(scales, anomaly_map, image_scores(scales, anomaly_map))
 
-    def predict(self, images: ImageLike | Sequence[ImageLike]) -> Detection | list[Detection]:
+    def predict(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Detection | list[Detection]:
         """The verdict on one image, or on each of a list.
 
         Args:
-            images: a path, a PIL image, a uint8 array (H, W) or (H, W, 3), or a list of these.
+            images: a path, a PIL image, a uint8 array (H, W) or (H, W, 3), or a list of these; or what
+                :func:`flawmap.load_images` gives.
+
+        Raises:
+            UserError: the detector is not fitted, or a file or array is no image.
         """
-        if isinstance(images, str | Path | Image.Image | np.ndarray):
+        if isinstance(images, ImageLike):
             return self.predict_one(images)
-        return [self.predict_one(image) for image in images]
+        return [self.predict_one(image) for image in each_of(images)]
 
     def predict_one(self, image: ImageLike) -> Detection:
         """The verdict on one image."""
@@ -159,25 +168,28 @@ class AnomalyDetector:
             scores=analysis.scores,
         )
 
-    def score_samples(self, images: Sequence[ImageLike]) -> Float[np.ndarray, "n"]:
-        """Image scores; higher = more anomalous, the opposite of scikit-learn's sign."""
+    def score_samples(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Float[np.ndarray, "n"]:
+        """Image scores, one per image; higher = more anomalous, the opposite of scikit-learn's sign."""
         name = self.recipe.detect.image_score
-        return np.array([self.analyse(image).scores[name] for image in images], np.float64)
+        return np.array([self.analyse(image).scores[name] for image in each_of(images)], np.float64)
 
     def calibrate(
-        self, images: TrainingData | Sequence[NormalImage] | Sequence[ImageLike], false_alarm_rate: float = 0.01
+        self, images: ImageLike | Sequence[ImageLike] | TrainingData, false_alarm_rate: float = 0.01
     ) -> "AnomalyDetector":
         """Set the thresholds from normal images that training has not seen; no retraining.
 
         Args:
             images: good images, for example of a new camera.
-            false_alarm_rate: wanted share of good images that are called anomalous.
+            false_alarm_rate: wanted share of good images that are called anomalous, in (0, 1).
+
+        Returns:
+            self.
         """
-        chosen = images.images if isinstance(images, TrainingData) else images
+        refuse_bad_rate(false_alarm_rate)
         name = self.recipe.detect.image_score
         scores, peaks = [], []
-        for image in chosen:
-            analysis = self.analyse(image.path if isinstance(image, NormalImage) else image)
+        for image in each_of(images):
+            analysis = self.analyse(image)
             scores.append(analysis.scores[name])
             peaks.append(float(analysis.anomaly_map.max()))
         self.calibration_ = calibrate(scores, peaks, false_alarm_rate)
@@ -196,12 +208,21 @@ class AnomalyDetector:
         detector = cls(saved.recipe)
         detector.scorer_ = saved.scorer.to(choose_compute(device, "fp32").device).eval()
         detector.calibration_, detector.origin_ = saved.calibration, saved.origin
-        detector.stage_keys_ = saved.stage_keys
+        detector.stage_keys_, detector.proxy_ = saved.stage_keys, saved.proxy
         return detector
 
 
 def as_rgb(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
     """Any accepted image as uint8 RGB."""
+    if isinstance(image, NormalImage):
+        return read_image(image.path)
     if isinstance(image, str | Path):
         return read_image(Path(image))
     return to_rgb(image)
+
+
+def each_of(images: ImageLike | Sequence[ImageLike] | TrainingData) -> Sequence[ImageLike]:
+    """One image as a list of one, and what ``load_images`` gives as its images."""
+    if isinstance(images, TrainingData):
+        return images.images
+    return [images] if isinstance(images, ImageLike) else images

@@ -79,7 +79,7 @@ def image_scores(scales: Sequence[ScaleResult], anomaly_map: Float[np.ndarray, "
     mean_logit = float(logits.mean())
     # sigmoid in (0, 1) scaled below one vote keeps the order: votes decide first, the mean logit among equals
     return {
-        "vote_mean": votes + float(_sigmoid(mean_logit)) / len(logits),
+        "vote_mean": votes + _sigmoid(mean_logit) / len(logits),
         "vote": votes,
         "mean_logit": mean_logit,
         "map_max": float(anomaly_map.max()),
@@ -87,5 +87,5 @@ def image_scores(scales: Sequence[ScaleResult], anomaly_map: Float[np.ndarray, "
 
 
 def _sigmoid(x: float) -> float:
-    """1 / (1 + exp(-x)), which neither overflows nor ties below |x| of about 35."""
-    return 0.5 * (1 + np.tanh(x / 2))
+    """1 / (1 + exp(-x)) without overflow; two very negative logits, as of clearly normal images, stay apart."""
+    return float(np.exp(-np.logaddexp(0.0, -x)))

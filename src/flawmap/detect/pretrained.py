@@ -20,6 +20,19 @@ from flawmap.scorers.paper_head import PaperHead
 from flawmap.training.checkpoints import read_tensors
 
 FORMAT = 1
+WEIGHTS, RECIPE, CARD, CALIBRATION, CONFIG = FILES = (
+    *("model.safetensors", "recipe.yaml", "README.md", "calibration.json"),
+    "config.json",  # written last: a model without it is not complete
+)
+RUN_SIGNS = ("log.jsonl", "data_manifest.csv")
+COPY_AGAIN = "copy the whole folder again, or train again"
+CONFIG_TYPES = {
+    "format": int,
+    "architecture": str,
+    "weights_source": str,
+    "weights_licence": str,
+    "stage_keys": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Saved:
     calibration: Calibration | None
     origin: WeightsOrigin
     stage_keys: dict[str, str]
+    proxy: ProxyScores | None
 
 
 def write_pretrained(
@@ -42,18 +56,16 @@ def write_pretrained(
     stage_keys: dict[str, str],
     proxy: ProxyScores | None,
 ) -> None:
-    """Write a model folder; calibration.json goes last and marks it as complete.
+    """Write a model folder; config.json goes last and marks it as complete.
 
     Raises:
-        UserError: the folder already holds a model.
+        UserError: the folder already holds a model, or other files of these names.
     """
-    if (folder / "model.safetensors").exists() and (folder / "calibration.json").exists():
-        raise UserError("this folder already holds a model", str(folder), "choose another folder")
     if origin is None:
         raise UserError("this detector is not fitted", "save_pretrained", "call fit() first")
+    _refuse_taken(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in scorer.state_dict().items()}
-    atomic_write_bytes(folder / "model.safetensors", save(tensors))
     config = {
         "format": FORMAT,
         "flawmap": flawmap.__version__,
@@ -63,56 +75,103 @@ def write_pretrained(
         "stage_keys": stage_keys,
         "held_out_simulated_defects": asdict(proxy) if proxy else None,
     }
-    atomic_write_text(folder / "config.json", json.dumps(config, indent=2))
-    atomic_write_text(folder / "recipe.yaml", to_yaml(recipe))
-    atomic_write_text(folder / "README.md", model_card(config, recipe, calibration))
-    if calibration is not None:
-        write_calibration(folder, calibration)
+    atomic_write_bytes(folder / WEIGHTS, save(tensors))
+    atomic_write_text(folder / RECIPE, to_yaml(recipe))
+    (folder / CALIBRATION).unlink(missing_ok=True)  # of a model that was not written to its end
+    _write_rest(folder, config, recipe, calibration)
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Replace calibration.json."""
-    atomic_write_text(folder / "calibration.json", json.dumps(asdict(calibration), indent=2))
+    """Replace the calibration of a model folder, and what its card says of it."""
+    config, recipe = _read_config(folder / CONFIG), load_recipe(folder / RECIPE)
+    _write_rest(folder, config, recipe, calibration)
 
 
-def load_pretrained(folder: Path) -> Saved:
+def _write_rest(folder: Path, config: dict[str, Any], recipe: Recipe, calibration: Calibration | None) -> None:
+    atomic_write_text(folder / CARD, model_card(config, recipe, calibration))
+    if calibration is not None:
+        atomic_write_text(folder / CALIBRATION, json.dumps(asdict(calibration), indent=2))
+    config = config | {"calibrated": calibration is not None}
+    atomic_write_text(folder / CONFIG, json.dumps(config, indent=2))
+
+
+def _refuse_taken(folder: Path) -> None:
+    taken = [name for name in FILES if (folder / name).exists()]
+    if CONFIG in taken:
+        raise UserError("this folder already holds a model", str(folder), "choose another folder")
+    if taken and WEIGHTS not in taken:  # with them, it is a model of ours that was not written to its end
+        raise UserError(f"this folder already holds {taken[0]}", str(folder), "choose a new or an empty folder")
+
+
+def model_folder(path: Path) -> Path:
+    """The model folder of a run folder; of a model folder, itself."""
+    return path / "model" if (path / "model").is_dir() else path
+
+
+def load_pretrained(path: Path) -> Saved:
     """Read a model folder, or a run folder that has one.
 
     Raises:
         UserError: the folder is none, is incomplete or damaged, or was written by a newer flawmap.
     """
-    if (folder / "model" / "model.safetensors").is_file():
-        folder = folder / "model"
-    if not (folder / "model.safetensors").is_file():
-        unfinished = (folder / "recipe.yaml").is_file()
-        remedy = f"flawmap train DATA --run {folder} --resume" if unfinished else "give a run folder of flawmap train"
-        raise UserError("no trained model here", str(folder), remedy)
-    config = _read_config(folder / "config.json")
+    folder = model_folder(path)
+    _refuse_unless_complete(path, folder)
+    config = _read_config(folder / CONFIG)
     origin = WeightsOrigin(config["weights_source"], config["architecture"], config["weights_licence"])
-    scorer = PaperHead(Encoder(build_vit(origin.architecture, 0.0)))
-    tensors = read_tensors(folder / "model.safetensors")
+    try:
+        scorer = PaperHead(Encoder(build_vit(origin.architecture, 0.0)))
+    except UserError as error:
+        raise UserError(error.problem, str(folder / CONFIG), COPY_AGAIN) from error
+    scorer.load_state_dict(_tensors_for(scorer, folder / WEIGHTS, origin.architecture))
+    recipe, calibration = load_recipe(folder / RECIPE), read_calibration(folder / CALIBRATION)
+    if calibration is None and config.get("calibrated"):
+        raise UserError("the model has lost its threshold", str(folder / CALIBRATION), COPY_AGAIN)
+    return Saved(scorer.eval(), recipe, calibration, origin, config["stage_keys"], _proxy_of(config))
+
+
+def _refuse_unless_complete(path: Path, folder: Path) -> None:
+    """``path`` is what was asked for, ``folder`` where the model should be."""
+    if not path.is_dir():
+        problem = f"{path} is a file, not a model folder" if path.exists() else f"no such folder: {path}"
+        raise UserError(f"{problem}  (you are in {Path.cwd()})", "", "give a run folder of flawmap train")
+    missing = [name for name in (WEIGHTS, RECIPE, CONFIG) if not _is_filled(folder / name)]
+    if not missing:
+        return
+    run = next((place for place in (path, folder.parent) if any((place / sign).is_file() for sign in RUN_SIGNS)), None)
+    if run is not None and CONFIG in missing:
+        raise UserError(
+            "no trained model here: training was not finished", str(path), f"flawmap train DATA --run {run} --resume"
+        )
+    if CONFIG in missing and WEIGHTS in missing:
+        raise UserError("no trained model here", str(path), "give a run folder of flawmap train")
+    raise UserError(f"the model is incomplete: {missing[0]} is missing or empty", str(folder), COPY_AGAIN)
+
+
+def _is_filled(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _tensors_for(scorer: PaperHead, path: Path, architecture: str) -> dict[str, Any]:
+    try:
+        tensors = read_tensors(path)
+    except UserError as error:
+        raise UserError(error.problem, error.place, COPY_AGAIN) from error
     expected = {name: tuple(tensor.shape) for name, tensor in scorer.state_dict().items()}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
-        raise UserError(
-            f"the tensors are not those of {origin.architecture} with the paper's head",
-            str(folder / "model.safetensors"),
-            "copy the whole folder again, or train again",
-        )
-    scorer.load_state_dict(tensors)
-    recipe = load_recipe(folder / "recipe.yaml")
-    return Saved(scorer.eval(), recipe, read_calibration(folder / "calibration.json"), origin, config["stage_keys"])
+        raise UserError(f"the tensors are not those of {architecture} with the paper's head", str(path), COPY_AGAIN)
+    return tensors
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"format", "architecture", "weights_source", "weights_licence", "stage_keys"} - config.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"the model's settings cannot be read: {error}", str(path), "copy the whole folder again"
-        ) from error
-    if missing:
-        raise UserError(f"the model's settings lack {sorted(missing)}", str(path), "copy the whole folder again")
+    except (OSError, ValueError) as error:
+        raise UserError(f"the model's settings cannot be read: {error}", str(path), COPY_AGAIN) from error
+    if not isinstance(config, dict):
+        raise UserError("the model's settings are no JSON object", str(path), COPY_AGAIN)
+    wrong = [name for name, kind in CONFIG_TYPES.items() if not isinstance(config.get(name), kind)]
+    if wrong:
+        raise UserError(f"the model's settings lack {', '.join(wrong)}", str(path), COPY_AGAIN)
     if config["format"] > FORMAT:
         raise UserError(
             f"the model has format {config['format']}, this flawmap reads up to {FORMAT}",
@@ -122,9 +181,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def _proxy_of(config: dict[str, Any]) -> ProxyScores | None:
+    values = config.get("held_out_simulated_defects")
+    if not isinstance(values, dict):
+        return None
+    return ProxyScores(values.get("image_auroc"), values.get("pixel_auroc"), values.get("n", 0))
+
+
 def model_card(config: dict[str, Any], recipe: Recipe, calibration: Calibration | None) -> str:
     """README.md of a model folder."""
-    proxy = config["held_out_simulated_defects"]
+    proxy = _proxy_of(config)
     lines = [
         "# Anomaly detector trained with flawmap",
         "",
@@ -132,7 +198,9 @@ def model_card(config: dict[str, Any], recipe: Recipe, calibration: Calibration 
         f"- licence of the initial weights: {config['weights_licence']}",
         f"- training: recipe.yaml in this folder, seed {recipe.seed}; image score: {recipe.detect.image_score}",
     ]
-    if calibration is not None:
+    if calibration is None:
+        lines.append("- threshold: none yet, so nothing is called anomalous; `flawmap calibrate` sets one")
+    else:
         lines.append(
             f"- threshold: {calibration.threshold:.4g} for {calibration.false_alarm_rate:.2%} false alarms, from "
             f"{calibration.n_held_out} held-out normal images (cannot resolve below "
@@ -140,8 +208,8 @@ def model_card(config: dict[str, Any], recipe: Recipe, calibration: Calibration 
         )
     if proxy:
         lines.append(
-            f"- held-out *simulated* defects (not a test result): image AUROC {_number(proxy['image_auroc'])}, "
-            f"pixel AUROC {_number(proxy['pixel_auroc'])}, n = {proxy['n']}"
+            f"- held-out *simulated* defects (not a test result): image AUROC {_number(proxy.image_auroc)}, "
+            f"pixel AUROC {_number(proxy.pixel_auroc)}, n = {proxy.n}"
         )
     lines += ["", "Not a medical device. Test it on your own labelled images before relying on it.", ""]
     return "\n".join(lines)

@@ -60,5 +60,9 @@ class Prototypes(nn.Module):
         self.weight.copy_(F.normalize(self.weight, dim=-1))
 
     def forward(self, z: Float[Tensor, "b 256"]) -> Float[Tensor, "b k"]:
-        """Scores in [-1, 1] for unit vectors z."""
-        return z @ self.weight.t()
+        """Scores in [-1, 1] for unit vectors z, float32 also under autocast.
+
+        In bf16 they would be off by 6e-4, which Sinkhorn's small epsilon magnifies to a hundredth of a target.
+        """
+        with torch.autocast(z.device.type, enabled=False):
+            return z.float() @ self.weight.float().t()

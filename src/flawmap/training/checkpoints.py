@@ -15,17 +15,27 @@ from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_bytes
 
 SAVE_EVERY_SECONDS = 30.0
+KEY = "stage_key"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint file, replaced in one step and read without executing anything."""
+    """Lightning's checkpoint file, replaced in one step and read without executing anything.
+
+    Args:
+        key: of the stage; a checkpoint of a stage with another key is refused, because what it holds was computed
+            from other data, weights or settings.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self._key = key
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write ``checkpoint`` so that either the old or the new file exists, never a part."""
         temporary = Path(f"{path}.part")
         temporary.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+            torch.save({**checkpoint, KEY: self._key}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -33,31 +43,45 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read with torch's ``weights_only`` reader."""
+        """Read with torch's ``weights_only`` reader.
+
+        Raises:
+            UserError: the file is damaged, holds something that would be executed, or is another stage's.
+        """
         try:
-            return torch.load(path, map_location=map_location, weights_only=True)
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"the checkpoint cannot be read: {str(error).splitlines()[0][:200]}",
+                f"the checkpoint cannot be read: {reason[:200]}",
                 str(path),
                 "delete this file to start the stage again",
             ) from error
+        if not isinstance(checkpoint, dict) or checkpoint.pop(KEY, None) != self._key:
+            raise UserError(
+                "the checkpoint was made from other data, weights or settings, or on another device",
+                str(path),
+                "delete this file to start the stage again, or train without --resume",
+            )
+        return checkpoint
 
 
-class SaveEachEpoch(lightning.Callback):
-    """Saves at the end of an epoch, but not more often than every ``every_seconds``.
+class SaveNowAndThen(lightning.Callback):
+    """Saves between two steps, but not more often than every ``every_seconds``.
 
-    An epoch's end is the only place where nothing is in flight: random numbers, order and batches of the next
-    epoch follow from its number, so that training resumed from here is the same training.
+    Before a step nothing is in flight: its batch and its random numbers follow from its number.
     """
 
     def __init__(self, path: Path, every_seconds: float = SAVE_EVERY_SECONDS) -> None:
         self._path, self._every_seconds = path, every_seconds
         self._saved_at = time.monotonic()
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save when the last save is long enough ago."""
-        if time.monotonic() - self._saved_at >= self._every_seconds:
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when the last save is long enough ago. (After a step, Lightning calls us before the module.)"""
+        due = time.monotonic() - self._saved_at >= self._every_seconds
+        if trainer.strategy.broadcast(due):  # all processes save or none: the clock of the first one counts
             trainer.save_checkpoint(self._path, weights_only=False)  # the optimizer's state, too
             self._saved_at = time.monotonic()
 

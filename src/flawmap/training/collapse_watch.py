@@ -38,7 +38,7 @@ class CollapseWatch:
         """
         all_targets = gather_batch(targets)
         self._entropies.append(float(entropy(all_targets)))
-        self._recent_favourites.append(all_targets.argmax(dim=-1))
+        self._recent_favourites.append(all_targets.argmax(dim=-1).cpu())
         mean_entropy = sum(self._entropies) / len(self._entropies)
         if step >= self._warmup_steps and len(self._entropies) == WINDOW_STEPS:
             self._stop_if_collapsed(step, mean_entropy)
@@ -50,6 +50,15 @@ class CollapseWatch:
             "prototypes_used": prototypes_used(all_targets),
             "prototypes_used_recently": int(torch.cat(list(self._recent_favourites)).unique().numel()),
         }
+
+    def state(self) -> dict[str, list]:
+        """What a checkpoint keeps, so that a resumed stage judges and logs what an uninterrupted one would."""
+        return {"entropies": list(self._entropies), "recent_favourites": list(self._recent_favourites)}
+
+    def load_state(self, state: dict[str, list]) -> None:
+        """Go on from :meth:`state`."""
+        self._entropies = deque(state["entropies"], maxlen=WINDOW_STEPS)
+        self._recent_favourites = deque(state["recent_favourites"], maxlen=WINDOW_STEPS)
 
     def _stop_if_collapsed(self, step: int, mean_entropy: float) -> None:
         if mean_entropy > COLLAPSED_ENTROPY * self.uniform:

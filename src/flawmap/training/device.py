@@ -38,7 +38,7 @@ def choose_compute(
     """Resolve ``auto``: CUDA, then Apple's MPS, then the processor; bf16 where the hardware computes in it.
 
     Raises:
-        UserError: a device that this torch build or machine does not have.
+        UserError: a device that this torch build or machine does not have, or has fewer of.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
@@ -51,6 +51,13 @@ def choose_compute(
         cause = "this torch build has no CUDA support" if device == "cuda" and not has_cuda_build else "none is visible"
         raise UserError(
             f"--device {device}, but {cause}", "--device", "install a matching torch build, or --device cpu"
+        )
+    visible = {"cuda": torch.cuda.device_count(), "mps": 1}.get(chosen, devices)
+    if devices > visible:
+        raise UserError(
+            f"{devices} devices are asked for, {visible} {chosen} device{'s are' if visible != 1 else ' is'} visible",
+            "compute.devices",
+            f"--set compute.devices={visible}",
         )
     if precision == "auto":
         fast = _computes_in_bf16(chosen)

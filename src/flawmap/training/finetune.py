@@ -26,6 +26,7 @@ class FinetuneModule(lightning.LightningModule):
     def __init__(self, scorer: PaperHead, settings: FinetuneSettings, total_steps: int, steps_per_epoch: int) -> None:
         super().__init__()
         self.scorer, self.settings = scorer, settings
+        self.record: dict[str, float] = {}
         peak = settings.learning_rate
         self.learning_rate = WarmupCosine(
             min(settings.warmup_learning_rate, peak),
@@ -67,8 +68,9 @@ class FinetuneModule(lightning.LightningModule):
             "decays": False,
             "rate": settings.aggregation_learning_rate_factor,
         }
-        for group in head:
-            group["rate"] = (settings.head_learning_rate or settings.learning_rate) / settings.learning_rate
+        if settings.head_learning_rate is not None:
+            for group in head:
+                group["rate"] = settings.head_learning_rate / settings.learning_rate
         return torch.optim.AdamW([*encoder, *head, aggregation], lr=settings.learning_rate)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:

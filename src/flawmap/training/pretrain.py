@@ -1,7 +1,7 @@
 """Stage 1: the student, seeing a masked view, agrees with the teacher's clusters (Equations 1 to 4, Fig. 2)."""
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import lightning
 import torch
@@ -51,15 +51,16 @@ class PretrainModule(lightning.LightningModule):
         self.prototypes = Prototypes(settings.prototypes)
         self.register_buffer("center", torch.zeros(BOTTLENECK_DIM))
         peak = settings.learning_rate * (settings.batch_size / 256 if settings.learning_rate_scaling == "linear" else 1)
-        warmup_steps = round(settings.warmup_epochs * steps_per_epoch)
         self.learning_rate = WarmupCosine(
             min(settings.warmup_learning_rate, peak),
             peak,
             min(settings.final_learning_rate, peak),
-            warmup_steps,
+            round(settings.warmup_epochs * steps_per_epoch),
             total_steps,
         )
-        self.watch = CollapseWatch(settings.prototypes, warmup_steps=max(warmup_steps, min(100, total_steps // 2)))
+        patience = max(self.learning_rate.warmup, min(100, total_steps // 2))
+        self.watch = CollapseWatch(settings.prototypes, warmup_steps=patience)
+        self.record: dict[str, float] = {}
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """Equation 1 on one mini-batch of views."""
@@ -149,6 +150,14 @@ class PretrainModule(lightning.LightningModule):
         momentum = cosine(self.settings.teacher_momentum, 1.0, step, self.total_steps)
         update_teacher(self.teacher_encoder, self.student_encoder, momentum)
         update_teacher(self.teacher_head, self.student_head, momentum)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What is neither a parameter nor a buffer."""
+        checkpoint["collapse_watch"] = self.watch.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The same again."""
+        self.watch.load_state(checkpoint["collapse_watch"])
 
     def train(self, mode: bool = True) -> "PretrainModule":
         """The frozen networks stay in evaluation mode: no stochastic depth for the teacher."""

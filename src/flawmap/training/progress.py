@@ -9,6 +9,8 @@ from typing import Any
 
 import lightning
 
+from flawmap.reproducibility import atomic_write_text
+
 PRINT_EVERY_SECONDS = 20.0  # where the output is no terminal
 
 
@@ -32,13 +34,17 @@ class LogFile:
         """Drop records of ``stage`` from ``step`` on: a resumed stage writes them again."""
         if not self._path.exists():
             return
-        lines = [line for line in self._path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        kept = [line for line in lines if not _is_after(json.loads(line), stage, step)]
-        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        kept = [record for record in self._records() if record.get("stage") != stage or record.get("step", -1) < step]
+        atomic_write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
 
+    def last(self, stage: str) -> dict[str, Any]:
+        """The last record of ``stage``; empty where there is none."""
+        records = self._records() if self._path.exists() else []
+        return next((record for record in reversed(records) if record.get("stage") == stage), {})
 
-def _is_after(record: dict[str, Any], stage: str, step: int) -> bool:
-    return record.get("stage") == stage and record.get("step", -1) >= step
+    def _records(self) -> list[dict[str, Any]]:
+        lines = self._path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.endswith("}")]  # the last line may be torn
 
 
 class StageProgress(lightning.Callback):
@@ -48,10 +54,14 @@ class StageProgress(lightning.Callback):
         stage: ``pretrain`` or ``finetune``.
         log: where records go.
         describe: turns a record into the words that are printed.
+        steps_per_epoch: for the epoch's number in the log.
     """
 
-    def __init__(self, stage: str, log: LogFile, describe: Callable[[dict[str, float]], str]) -> None:
+    def __init__(
+        self, stage: str, log: LogFile, describe: Callable[[dict[str, float]], str], steps_per_epoch: int
+    ) -> None:
         self._stage, self._log, self._describe = stage, log, describe
+        self._steps_per_epoch = steps_per_epoch
         self._started = self._printed = time.monotonic()
         self._first_step = 0
 
@@ -74,7 +84,7 @@ class StageProgress(lightning.Callback):
             {
                 "stage": self._stage,
                 "step": step - 1,
-                "epoch": trainer.current_epoch,
+                "epoch": (step - 1) // self._steps_per_epoch,
                 "steps": total,
                 **record,
                 "learning_rate": rate,

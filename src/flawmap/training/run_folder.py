@@ -52,7 +52,7 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         """Whether training reached its end."""
-        return (self.model / "calibration.json").is_file()
+        return (self.model / "config.json").is_file()
 
     def checkpoint(self, stage: str) -> Path:
         """State from which an interrupted stage goes on; removed when the stage is done."""
@@ -84,15 +84,20 @@ def create_run(requested: Path | None, data_name: str, recipe: Recipe, parent: P
     """A new run folder: ``requested``, or ``runs/DATE_DATA_HASH``; a taken name gets a number."""
     today = datetime.date.today().isoformat()
     wanted = requested or parent / f"{today}_{data_name}_{stable_hash(recipe)[:4]}"
+    if wanted.name in ("", ".."):  # a number could not be added to "." or ".."
+        wanted = wanted.resolve()
     path, number = wanted, 2
-    while True:
-        try:
-            path.mkdir(parents=True, exist_ok=False)
-            break
-        except FileExistsError:
-            path, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
-        except OSError as error:
-            raise UserError(f"the run folder cannot be created: {error.strerror}", str(path), "--run DIR") from error
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                path, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+    except (OSError, ValueError) as error:  # ValueError: the root has no name to number
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"the run folder cannot be created: {reason}", str(path), "--run DIR") from error
     atomic_write_text(path / "recipe.yaml", to_yaml(recipe))
     atomic_write_text(path.parent / LATEST, path.name + "\n")
     return RunFolder(path)

@@ -1,4 +1,4 @@
-"""Which image comes when, decided by seed and epoch alone."""
+"""Which image comes when, decided by seed and step alone."""
 
 from collections.abc import Iterator
 
@@ -8,47 +8,54 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from flawmap.reproducibility import numpy_generator
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields ``(epoch, index)``: a fresh permutation per epoch, split over the processes of a distributed run.
+class BatchOrder(Sampler[list[tuple[int, int]]]):
+    """The batches of a whole stage, one per optimizer step, as lists of ``(epoch, index)``.
 
-    A dataset that draws its random numbers from (seed, epoch, index) then gives the same images whatever the
-    number of loader workers, and after a resume. Lightning calls :meth:`set_epoch` before each epoch.
+    Every epoch is a fresh permutation of the images; those beyond its last whole batch wait for the next epoch. A
+    dataset that draws its random numbers from (seed, epoch, index) then gives the same images whatever the number
+    of loader workers, and a stage can go on from any step.
 
     Args:
         num_images: of the data set.
-        batch_size: of all processes together; images beyond the last whole batch of an epoch wait for the next.
+        batch_size: of all processes together, a multiple of ``world_size`` and not above ``num_images``.
+        total_steps: optimizer steps of the stage.
         seed: of the run.
-        world_size: number of processes. Each takes every ``world_size``-th image, so that the joint batch is the
-            one that a single process would see.
+        world_size: number of processes. Each takes every ``world_size``-th image of a batch, so that the joint
+            batch is the one that a single process would see.
+
+    Attributes:
+        first_step: where iteration starts; a resumed stage sets it.
     """
 
-    def __init__(self, num_images: int, batch_size: int, seed: int, world_size: int = 1) -> None:
-        self._num_images, self._seed, self._world_size = num_images, seed, world_size
-        self._num_used = (num_images // batch_size) * batch_size
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the permutation."""
-        self._epoch = epoch
+    def __init__(self, num_images: int, batch_size: int, total_steps: int, seed: int, world_size: int = 1) -> None:
+        if batch_size % world_size or not 0 < batch_size <= num_images:
+            raise ValueError(f"{num_images} images cannot give {world_size} processes a share of {batch_size}")
+        self._num_images, self._batch_size, self._total_steps = num_images, batch_size, total_steps
+        self._seed, self._world_size = seed, world_size
+        self.first_step = 0
 
     def __len__(self) -> int:
-        return self._num_used // self._world_size
+        return self._total_steps  # not what is left: Lightning counts the batches before a resume, too
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-        order = numpy_generator(self._seed, "order", self._epoch).permutation(self._num_images)[: self._num_used]
-        return iter([(self._epoch, int(index)) for index in order[rank :: self._world_size]])
+        per_epoch = self._num_images // self._batch_size
+        for step in range(self.first_step, self._total_steps):
+            epoch, number = divmod(step, per_epoch)
+            order = numpy_generator(self._seed, "order", epoch).permutation(self._num_images)
+            joint = order[number * self._batch_size : (number + 1) * self._batch_size]
+            yield [(epoch, int(index)) for index in joint[rank :: self._world_size]]
 
 
-def epoch_loader(
-    dataset: Dataset, num_images: int, batch_size: int, seed: int, workers: int, world_size: int = 1
+def stage_loader(
+    dataset: Dataset,
+    num_images: int,
+    batch_size: int,
+    total_steps: int,
+    seed: int,
+    workers: int = 0,
+    world_size: int = 1,
 ) -> DataLoader:
-    """A loader over :class:`EpochSampler`; ``batch_size`` is that of all processes together."""
-    return DataLoader(
-        dataset,
-        batch_size=batch_size // world_size,
-        sampler=EpochSampler(num_images, batch_size, seed, world_size),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        drop_last=True,
-    )
+    """A loader over :class:`BatchOrder`; ``batch_size`` is that of all processes together."""
+    order = BatchOrder(num_images, batch_size, total_steps, seed, world_size)
+    return DataLoader(dataset, batch_sampler=order, num_workers=workers)

@@ -22,9 +22,14 @@ class WarmupCosine:
     warmup_steps: int
     total_steps: int
 
+    @property
+    def warmup(self) -> int:
+        """Steps that the warm-up really takes."""
+        return min(self.warmup_steps, max(1, self.total_steps // 3))
+
     def at(self, step: int) -> float:
         """Value for the update number ``step`` (0 = first)."""
-        warmup = min(self.warmup_steps, max(1, self.total_steps // 3))
+        warmup = self.warmup
         if step < warmup:
             return self.start + (self.peak - self.start) * step / warmup
         return cosine(self.peak, self.end, step - warmup, self.total_steps - warmup)

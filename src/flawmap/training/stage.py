@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import secrets
 import shutil
 import signal
 import warnings
@@ -17,10 +18,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from flawmap.reproducibility import atomic_write_text, file_sha256, numpy_generator
-from flawmap.training.checkpoints import AtomicCheckpointIO, SaveEachEpoch, read_tensors, write_tensors
+from flawmap.training.checkpoints import AtomicCheckpointIO, SaveNowAndThen, read_tensors, write_tensors
 from flawmap.training.device import Compute
+from flawmap.training.failures import explained
 from flawmap.training.progress import LogFile, StageProgress, say
 from flawmap.training.run_folder import RunFolder
+from flawmap.training.sampling import BatchOrder
+
+EXPECTED_WARNINGS = (
+    ".*module.* in eval mode at the start of training",  # the teacher
+    ".*does not have many workers",  # decided in train._workers
+    ".*resuming from a checkpoint that ended before the epoch ended",  # BatchOrder goes on at the step
+    ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning 2.6's own use of torch
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,9 @@ class Stage:
         name: ``pretrain`` or ``finetune``.
         key: hash of all that determines the result; equal keys share results.
         total_steps: optimizer steps.
+        steps_per_epoch: of them.
+        batch_size: images per step, of all processes together.
+        image_size_px: their side.
         seed: of the run.
         describe: turns a log record into the words that are printed.
     """
@@ -38,20 +51,50 @@ class Stage:
     name: str
     key: str
     total_steps: int
+    steps_per_epoch: int
+    batch_size: int
+    image_size_px: int
     seed: int
     describe: Callable[[dict[str, float]], str]
 
 
-class SeedEachEpoch(lightning.Callback):
-    """Stochastic depth draws from torch's own generator: set it by (seed, stage, epoch, rank) so that a resumed
-    epoch equals an uninterrupted one."""
+class QuietLightning(lightning.Callback):
+    """Silences what our own progress says better, in spawned processes, too."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Called in every process before it trains."""
+        _lower_its_voice()
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Seed torch for this epoch."""
-        generator = numpy_generator(self._stage.seed, self._stage.name, trainer.current_epoch, trainer.global_rank)
+
+def _lower_its_voice() -> None:
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # greetings and tips
+
+
+class StepsByNumber(lightning.Callback):
+    """Every step follows from its number, so that a resumed stage equals an uninterrupted one.
+
+    Stochastic depth draws from torch's own generator, which is set by (seed, stage, step, rank); the batches go on
+    from the checkpoint's step. To Lightning a stage is one long epoch, because its own counting of epochs does not
+    survive a resume by steps.
+    """
+
+    def __init__(self, stage: Stage, order: BatchOrder) -> None:
+        self._stage, self._order = stage, order
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Called before the loader's iterator, and with it any worker, is made."""
+        self._order.first_step = checkpoint["global_step"]
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed torch for this step."""
+        generator = numpy_generator(self._stage.seed, self._stage.name, trainer.global_step, trainer.global_rank)
         torch.manual_seed(int(generator.integers(2**62)))
 
 
@@ -63,10 +106,14 @@ def run_stage(
     compute: Compute,
     save_every_seconds: float,
 ) -> None:
-    """Train ``module`` to the end of its stage, from the run's checkpoint where there is one."""
+    """Train ``module`` to the end of its stage, from the run's checkpoint where there is one.
+
+    Raises:
+        UserError: the checkpoint cannot be used, the memory is too small, or what the module itself finds wrong.
+    """
     checkpoint = run.checkpoint(stage.name)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # its greetings and tips; our own progress says enough
+    assert isinstance(loader.batch_sampler, BatchOrder)
+    _lower_its_voice()
     trainer = lightning.Trainer(
         accelerator=compute.device,
         devices=compute.devices,
@@ -79,23 +126,27 @@ def run_stage(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(stage.key)],
         callbacks=[
-            SeedEachEpoch(stage),
-            StageProgress(stage.name, LogFile(run.log), stage.describe),
-            SaveEachEpoch(checkpoint, save_every_seconds),
+            QuietLightning(),
+            StepsByNumber(stage, loader.batch_sampler),
+            StageProgress(stage.name, LogFile(run.log), stage.describe, stage.steps_per_epoch),
+            SaveNowAndThen(checkpoint, save_every_seconds),
         ],
     )
     module.train()
     start_from = str(checkpoint) if checkpoint.is_file() else None
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*module.* in eval mode at the start of training")  # the teacher
-            warnings.filterwarnings("ignore", message=".*does not have many workers")  # decided in train._workers
+        with warnings.catch_warnings():  # to which QuietLightning adds
             trainer.fit(module, loader, ckpt_path=start_from, weights_only=True)
     except SystemExit as stopped:  # how Lightning ends on Ctrl+C, with further Ctrl+C switched off
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from stopped
+    except Exception as error:
+        mistake = explained(error, stage.name, stage.batch_size, stage.image_size_px, compute.devices)
+        if mistake is None:
+            raise
+        raise mistake from error
 
 
 def finished_stage(run: RunFolder, stage: Stage) -> dict[str, Tensor] | None:
@@ -112,17 +163,20 @@ def finished_stage(run: RunFolder, stage: Stage) -> dict[str, Tensor] | None:
     return None
 
 
-def keep_result(run: RunFolder, stage: Stage, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+def keep_result(run: RunFolder, stage: Stage, tensors: dict[str, Tensor]) -> None:
     """Store a stage's result in the run and for other runs, then drop the state that was kept for resuming."""
     path = run.stage_output(stage.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(path, tensors)
-    about = {"stage": stage.name, "key": stage.key, "steps": stage.total_steps, "seed": stage.seed, "last": record}
+    last = LogFile(run.log).last(stage.name)  # the module need not have made a step in this process
+    about = {"stage": stage.name, "key": stage.key, "steps": stage.total_steps, "seed": stage.seed, "last": last}
     about["sha256"] = file_sha256(path)
     # written last: a result without it does not count as finished
     atomic_write_text(path.with_suffix(".json"), json.dumps(about, indent=2))
     _share(path, run.shared_stage(stage.name, stage.key))
-    run.checkpoint(stage.name).unlink(missing_ok=True)
+    checkpoint = run.checkpoint(stage.name)
+    for state in (checkpoint, Path(f"{checkpoint}.part")):
+        state.unlink(missing_ok=True)
 
 
 def _is_result_of(path: Path, key: str) -> bool:
@@ -137,10 +191,10 @@ def _share(source: Path, target: Path) -> None:
     """Make a finished result appear at ``target`` too: a second name for the same bytes, or a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".safetensors", ".json"):
-        temporary = target.with_suffix(f"{suffix}.part")
-        temporary.unlink(missing_ok=True)
+        temporary = target.with_suffix(f"{suffix}.{secrets.token_hex(4)}.part")  # other runs may share at this moment
         try:
             os.link(source.with_suffix(suffix), temporary)
         except OSError:  # another file system, or one without hard links
             shutil.copyfile(source.with_suffix(suffix), temporary)
         os.replace(temporary, target.with_suffix(suffix))
+        temporary.unlink(missing_ok=True)  # replacing a file by another name of itself does nothing

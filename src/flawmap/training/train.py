@@ -26,11 +26,11 @@ from flawmap.training.finetune import FinetuneModule
 from flawmap.training.pretrain import PretrainModule
 from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder
-from flawmap.training.sampling import epoch_loader
+from flawmap.training.sampling import stage_loader
 from flawmap.training.schedules import steps_of_stage
 from flawmap.training.stage import Stage, finished_stage, keep_result, run_stage
 
-ALGORITHM_VERSION = 1  # raised when code changes what a stage computes: older results are then not reused
+ALGORITHM_VERSION = 2  # raised when code changes what a stage computes: older results are then not reused
 
 StageChoice = Literal["all", "pretrain", "finetune"]
 
@@ -69,7 +69,16 @@ def train_stages(
         compute: device and precision.
         stages: ``pretrain`` stops after stage 1; ``finetune`` requires that stage 1 is done.
         save_every_seconds: how often a checkpoint is due.
+
+    Raises:
+        UserError: too few images, a stage that cannot be run as asked, or what :func:`run_stage` raises.
     """
+    if stages == "pretrain" and not recipe.pretrain.enabled:
+        raise UserError(
+            "stage 1 is switched off in this recipe (pretrain.enabled is false)",
+            "--stage pretrain",
+            "--set pretrain.enabled=true, or --stage all",
+        )
     guide, origin = load_encoder(recipe.model, seed=recipe.seed)
     common = _what_determines_both(images, recipe, guide, compute)
     keys: dict[str, str] = {}
@@ -110,10 +119,11 @@ def _pretrain(
 ) -> tuple[dict[str, Tensor], str]:
     """Stage 1; returns the teacher encoder's state and the stage's key."""
     settings = recipe.pretrain
-    batch_size = _batch_that_fits(settings.batch_size, len(images))
+    batch_size = _batch_that_fits(settings.batch_size, len(images), compute.devices)
     total_steps, per_epoch = steps_of_stage(settings.epochs, settings.steps, len(images), batch_size)
     key = stable_hash(common | {"stage": "pretrain", "settings": asdict(settings), "size": recipe.data.image_size_px})
-    stage = Stage("pretrain", key, total_steps, recipe.seed, _describe_pretrain)
+    size_px = recipe.data.image_size_px
+    stage = Stage("pretrain", key, total_steps, per_epoch, batch_size, size_px, recipe.seed, _describe_pretrain)
     if (finished := finished_stage(run, stage)) is not None:
         return finished, key
     if stages == "finetune":
@@ -128,10 +138,11 @@ def _pretrain(
     )
     dataset = ViewsDataset(NormalPixels(images, round(sizes.global_px * CROP_MARGIN)), sizes, recipe.seed)
     module = PretrainModule(encoder, replace(settings, batch_size=batch_size), total_steps, per_epoch, recipe.seed)
-    loader = epoch_loader(dataset, len(images), batch_size, recipe.seed, _workers(recipe, compute), compute.devices)
+    workers = _workers(recipe, compute)
+    loader = stage_loader(dataset, len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
     run_stage(module, loader, stage, run, compute, save_every_seconds)
     state = module.teacher_encoder.state_dict()
-    keep_result(run, stage, state, module.record)
+    keep_result(run, stage, state)
     return state, key
 
 
@@ -146,11 +157,11 @@ def _finetune(
 ) -> tuple[PaperHead, str]:
     """Stage 2; returns the trained scorer and the stage's key."""
     settings = recipe.finetune
-    batch_size = _batch_that_fits(settings.batch_size, len(images))
+    batch_size = _batch_that_fits(settings.batch_size, len(images), compute.devices)
     total_steps, per_epoch = steps_of_stage(settings.epochs, settings.steps, len(images), batch_size)
     size_px = round_to_patches(settings.image_size_px or recipe.data.image_size_px, guide.patch_size_px)
     key = stable_hash(common | {"stage": "finetune", "settings": asdict(settings), "size": size_px})
-    stage = Stage("finetune", key, total_steps, recipe.seed, _describe_finetune)
+    stage = Stage("finetune", key, total_steps, per_epoch, batch_size, size_px, recipe.seed, _describe_finetune)
     torch.manual_seed(recipe.seed)
     encoder, _ = load_encoder(recipe.model, drop_path_rate=recipe.model.drop_path_rate, seed=recipe.seed)
     encoder.load_state_dict(guide.state_dict())
@@ -165,17 +176,23 @@ def _finetune(
     attention = cache_attention(guide, pixels, size_px, compute)
     dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed)
     module = FinetuneModule(scorer, settings, total_steps, per_epoch)
-    loader = epoch_loader(dataset, len(images), batch_size, recipe.seed, _workers(recipe, compute), compute.devices)
+    workers = _workers(recipe, compute)
+    loader = stage_loader(dataset, len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
     run_stage(module, loader, stage, run, compute, save_every_seconds)
-    keep_result(run, stage, scorer.state_dict(), module.record)
+    keep_result(run, stage, scorer.state_dict())
     return scorer.cpu(), key
 
 
-def _batch_that_fits(batch_size: int, num_images: int) -> int:
-    """A data set smaller than a batch is one batch per epoch."""
-    if num_images < 2:
-        raise UserError(f"{num_images} training images", "", "at least 2 are needed to train")
-    return min(batch_size, num_images)
+def _batch_that_fits(batch_size: int, num_images: int, devices: int) -> int:
+    """A data set smaller than a batch is one batch per epoch; every device gets an equal share."""
+    fitting = min(batch_size, num_images) // devices * devices
+    if num_images < 2 or fitting == 0:
+        raise UserError(
+            f"{num_images} training image{'s' * (num_images != 1)} for {devices} device{'s' * (devices != 1)}",
+            "",
+            f"at least {max(2, devices)} are needed to train",
+        )
+    return fitting
 
 
 def _workers(recipe: Recipe, compute: Compute) -> int:

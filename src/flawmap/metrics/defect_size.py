@@ -1,0 +1,28 @@
+"""Classes of defect size, by the share of the image that is anomalous."""
+
+from typing import Literal, get_args
+
+SizeClass = Literal["small", "medium", "large"]
+SIZE_CLASSES: tuple[SizeClass, ...] = get_args(SizeClass)
+
+# Blowholes and hairline cracks of the magnetic tiles are small, breaks medium, uneven surfaces and fraying large; half
+# of the boxes on chest X-rays are medium and half are large.
+SMALL_BELOW = 0.005
+LARGE_FROM = 0.05
+
+
+def size_class(share: float) -> SizeClass:
+    """``small`` below 0.5 % of the image's area, ``large`` from 5 % on, ``medium`` between.
+
+    Args:
+        share: anomalous pixels over all pixels of the image at its original resolution, all its regions together, in
+            (0, 1].
+
+    Raises:
+        ValueError: for a share outside (0, 1]: an image without anomalous pixels has no defect size.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"the anomalous share of an image is {share}, must be above 0 and at most 1")
+    if share < SMALL_BELOW:
+        return "small"
+    return "large" if share >= LARGE_FROM else "medium"

@@ -1,0 +1,80 @@
+"""flawmap check: what is found in good data. (What is found in bad data: test_cli_mistakes.py.)"""
+
+import pytest
+
+from tiny_detector import NUM_TEST, NUM_TRAIN, files_and_bytes, striped, write_good, write_image
+
+
+def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
+    said = cli("check", trained.data, "--json")
+    assert said.code == 0 and said.err == ""
+    assert said.json == {
+        "data": "tile",
+        "layout": "MVTec AD (train/good, test/KIND)",
+        "good_images": NUM_TRAIN,
+        "identical_images": 0,
+        "skipped": [],
+        "sizes": [{"width_px": 48, "height_px": 48, "images": NUM_TRAIN}],
+        "distinct_sizes": 1,
+        "test_files_compared": 3 * NUM_TEST,
+        "test": {
+            "good": NUM_TEST,
+            "anomalous": 2 * NUM_TEST,
+            "with_truth": NUM_TEST,
+            "kinds": {"hole": NUM_TEST, "stain": NUM_TEST},
+            "skipped": [],
+        },
+    }
+
+
+def test_a_category_in_words(cli, trained):
+    assert cli("check", trained.data).out.splitlines() == [
+        'data       tile  24 good images, layout "MVTec AD (train/good, test/KIND)"',
+        "sizes      48x48 (24)",
+        "identical  0 images repeat another one's content",
+        "test       6 good, 12 anomalous, hole 6, stain 6; 6 have a mask or box",
+        "leak       none: 18 test files share no content with training",
+    ]
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """22 good images of three sizes, two of them equal, and one that cannot be read."""
+    parts = write_good(tmp_path / "parts", 20)
+    write_image(parts / "wide.png", striped(1, 20, 60))
+    write_image(parts / "wide-again.png", striped(1, 20, 60))
+    (parts / "broken.png").write_bytes(b"\x89PNG nothing")
+    return parts
+
+
+def test_a_plain_folder_has_no_test_part(cli, mixed):
+    before = files_and_bytes(mixed)
+    said = cli("check", mixed, "--skip-unreadable", "--json")
+    assert said.code == 0
+    assert (said.json["good_images"], said.json["identical_images"], said.json["test"]) == (22, 1, None)
+    assert said.json["sizes"] == [
+        {"width_px": 48, "height_px": 48, "images": 20},
+        {"width_px": 60, "height_px": 20, "images": 2},
+    ]
+    assert [one["key"] for one in said.json["skipped"]] == ["broken.png"]
+    assert files_and_bytes(mixed) == before
+
+
+def test_a_plain_folder_in_words(cli, mixed):
+    lines = cli("check", mixed, "--skip-unreadable").out.splitlines()
+    assert lines[1:3] == ["sizes      48x48 (20), 60x20 (2)", "identical  1 images repeat another one's content"]
+    assert lines[3].startswith("left out   broken.png: ") and len(lines) == 4
+
+
+def test_named_folders_count_only_what_training_does_not_use(cli, tmp_path):
+    write_good(tmp_path / "OK", 20)
+    write_good(tmp_path / "NG", 3, first_seed=90)
+    said = cli("check", tmp_path, "--set", "data.normal=OK", "--set", "data.anomalous=NG", "--json")
+    assert said.code == 0 and said.json["good_images"] == 20 and said.json["test_files_compared"] == 3
+    assert said.json["test"] == {"good": 0, "anomalous": 3, "with_truth": 0, "kinds": {"NG": 3}, "skipped": []}
+
+
+def test_check_holds_the_data_to_the_recipe_that_will_train(cli, tmp_path):
+    parts = write_good(tmp_path / "parts", 4)
+    assert cli("check", parts).code == 2
+    assert cli("check", parts, "--set", "calibration.held_out_fraction=0").code == 0

@@ -1,0 +1,211 @@
+"""flawmap detect: verdicts on stdout, overlays and result.json beside them, and nothing lost to one bad image."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flawmap.cli.detect as verb
+from flawmap import AnomalyDetector
+from tiny_detector import files_and_bytes, pixels_of, striped, write_good, write_image
+
+
+@pytest.fixture
+def parts(tmp_path) -> Path:
+    """Three new images."""
+    return write_good(tmp_path / "parts", 3, first_seed=800)
+
+
+# ---- what is said and written
+
+
+def test_scores_are_the_detectors_and_everything_is_in_result_json(cli, trained, parts):
+    before = files_and_bytes(parts)
+    said = cli("detect", parts, "--model", trained.run, "--json")
+    assert said.code == 0
+    assert said.json == json.loads(Path("detections/result.json").read_text())
+    results = AnomalyDetector.from_pretrained(trained.run, "cpu").predict(sorted(parts.iterdir()))
+    for one, path, result in zip(said.json["images"], sorted(parts.iterdir()), results, strict=True):
+        assert one["image"] == str(path)
+        assert {name: one[name] for name in result.to_json()} == result.to_json()
+        assert pixels_of(one["overlay"]).shape == (48, 48, 3)
+    assert said.json["model"] == str(trained.run) and said.json["not_scored"] == []
+    assert files_and_bytes(parts) == before
+
+
+def test_each_image_has_a_line_and_the_summary_is_a_note(cli, calm_run, parts):
+    said = cli("detect", parts, "--model", calm_run)
+    lines = said.out.splitlines()
+    assert [line.split()[:2] for line in lines] == [[str(parts / f"{n:03d}.png"), "ok"] for n in range(3)]
+    assert said.err.startswith("3 images, 0 anomalous, ") and said.err.endswith(" s per image -> detections/\n")
+
+
+def test_an_anomaly_names_its_strongest_region(cli, alarmed_run, parts):
+    said = cli("detect", parts / "000.png", "--model", alarmed_run)
+    assert said.code == 0 and said.err.startswith("1 image, 1 anomalous, ")
+    assert "   ANOMALY  " in said.out and said.out.endswith("   1 region, 2304 px at (24, 24)\n")  # all of 48 x 48
+
+
+def test_overlays_of_calm_images_are_the_images(cli, calm_run, parts):
+    cli("detect", parts, "--model", calm_run)
+    for number in range(3):
+        shown = pixels_of(f"detections/{number:04d}_{number:03d}.png")
+        assert np.array_equal(shown, pixels_of(parts / f"{number:03d}.png"))
+
+
+def test_fail_on_anomaly_turns_verdicts_into_exit_codes(cli, alarmed_run, parts):
+    assert cli("detect", parts, "--model", alarmed_run).code == 0
+    assert cli("detect", parts, "--model", alarmed_run, "--fail-on-anomaly").code == 1
+
+
+def test_fail_on_anomaly_passes_calm_images(cli, calm_run, parts):
+    assert cli("detect", parts, "--model", calm_run, "--fail-on-anomaly").code == 0
+
+
+def test_earlier_detections_are_not_overwritten(cli, trained, parts):
+    for name in ("detections", "detections-2", "detections-3"):
+        said = cli("detect", parts, "--model", trained.run)
+        assert said.err.endswith(f"-> {name}/\n") and (Path(name) / "result.json").is_file()
+        if name == "detections":
+            first = files_and_bytes(Path(name))
+    assert files_and_bytes(Path("detections")) == first
+    Path("notes.txt").write_text("mine")
+    cli("detect", parts, "--model", trained.run, "--output", "notes.txt")
+    assert Path("notes.txt").read_text() == "mine" and Path("notes-2.txt/result.json").is_file()
+
+
+def test_an_empty_folder_may_be_named_for_the_output(cli, trained, parts):
+    Path("out").mkdir()
+    assert cli("detect", parts, "--model", trained.run, "--output", "out").err.endswith("-> out/\n")
+    assert Path("out/result.json").is_file()
+
+
+# ---- one bad image
+
+
+def test_a_bad_image_is_listed_at_the_end_and_costs_no_result(cli, trained, parts):
+    (parts / "001.png").write_bytes((parts / "001.png").read_bytes()[:100])
+    (parts / "002a.png").write_text("no picture")
+    said = cli("detect", parts, "--model", trained.run)
+    assert said.code == 2
+    assert [Path(line.split()[0]).name for line in said.out.splitlines()] == ["000.png", "002.png"]
+    summary, *failed = said.err.splitlines()
+    assert summary.startswith("2 images, ")
+    assert [
+        line.startswith(f"not scored: {parts / name}: ")
+        for line, name in zip(failed, ("001.png", "002a.png"), strict=True)
+    ]
+    content = json.loads(Path("detections/result.json").read_text())
+    assert [Path(one["image"]).name for one in content["images"]] == ["000.png", "002.png"]
+    assert [Path(one["image"]).name for one in content["not_scored"]] == ["001.png", "002a.png"]
+
+
+def test_bad_images_alone_give_an_empty_result(cli, trained, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"")
+    said = cli("detect", bad, "--model", trained.run, "--json")
+    assert said.code == 2 and said.json["images"] == [] and "not scored: " in said.err and "empty" in said.err
+
+
+def test_ctrl_c_keeps_what_was_scored(cli, trained, parts, monkeypatch):
+    one = verb.detect_one
+
+    def stop_at_the_third(detector, path, folder, number):
+        if number == 2:
+            raise KeyboardInterrupt
+        return one(detector, path, folder, number)
+
+    monkeypatch.setattr(verb, "detect_one", stop_at_the_third)
+    said = cli("detect", parts, "--model", trained.run)
+    assert said.code == 130 and len(said.out.splitlines()) == 2
+    assert len(json.loads(Path("detections/result.json").read_text())["images"]) == 2
+
+
+# ---- which images
+
+
+def test_files_folders_and_patterns_are_found_once_each_in_the_order_given(cli, parts):
+    write_image(parts / "deep" / "er" / "x.JPG", striped(1))
+    write_image(parts / ".hidden.png", striped(1))
+    (parts / "notes.txt").write_text("no picture")
+    given = [str(parts / "002.png"), str(parts), str(parts / "00*.png"), str(parts / "**" / "*.JPG")]
+    names = [path.name for path in verb.find_images(given)]
+    assert names == ["002.png", "000.png", "001.png", "x.JPG"]
+
+
+def test_a_name_with_brackets_is_a_name_before_it_is_a_pattern(parts):
+    path = write_image(parts / "[1].png", striped(1))
+    assert verb.find_images([str(path)]) == [path]
+
+
+def test_results_of_an_earlier_detection_are_passed_over_with_a_note(cli, trained, parts, monkeypatch):
+    monkeypatch.chdir(parts)
+    for _ in range(2):
+        said = cli("detect", ".", "--model", trained.run, "--json")
+        assert len(said.json["images"]) == 3
+    assert said.err.startswith("left out   detections/: results of an earlier detection\n")
+
+
+@pytest.mark.parametrize("given", ["empty", "nothing/*.png", "missing.png"])
+def test_no_images_is_said_before_a_model_is_loaded(cli, given):
+    Path("empty").mkdir()
+    said = cli("detect", given, "--model", "nowhere")
+    assert said.code == 2 and said.err.startswith(f"error: no images there\n  at: {given}\nremedy: give files")
+    assert not Path("detections").exists()
+
+
+# ---- which model
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "remedy"),
+    [
+        ((), "no model given and no run here", "flawmap train DATA, or --model RUN"),
+        (("--model", "nowhere"), "no such folder: nowhere", "give a run folder"),
+        (("--model", "."), "no trained model here", "give a run folder"),
+        (("--model", "notes.txt"), "notes.txt is a file, not a model folder", "give a run folder"),
+    ],
+)
+def test_a_missing_model_is_explained(cli, parts, words, problem, remedy):
+    Path("notes.txt").write_text("")
+    said = cli("detect", parts, *words)
+    assert said.code == 2 and f"error: {problem}" in said.err and f"remedy: {remedy}" in said.err
+    assert not Path("detections").exists()
+
+
+# ---- rough edges
+
+
+def test_an_output_folder_that_cannot_be_made_is_explained(cli, trained, parts):
+    Path("in_the_way").write_text("a file")
+    said = cli("detect", parts, "--model", trained.run, "--output", "in_the_way/out")
+    assert said.code == 2 and "bug" not in said.err
+    assert "error: Not a directory\n  at: in_the_way" in said.err and "remedy: check the path" in said.err
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5000), (5000, 3)])
+def test_images_of_extreme_shapes_are_scored(cli, alarmed_run, tmp_path, shape):
+    path = write_image(tmp_path / "odd.png", striped(0, *shape))
+    said = cli("detect", path, "--model", alarmed_run, "--json")
+    (one,) = said.json["images"]
+    assert one["regions"][0]["box_xyxy_px"] == [0, 0, shape[1], shape[0]]
+    assert pixels_of(one["overlay"]).shape == (*shape, 3)
+
+
+def test_a_name_that_is_not_utf_8_is_scored_and_printed_escaped(cli, trained, parts):
+    try:
+        (parts / "000.png").rename(parts / "bad\udcff.png")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system has no such names")
+    said = cli("detect", parts / "bad\udcff.png", "--model", trained.run, "--json")
+    assert said.code == 0
+    (one,) = said.json["images"]
+    assert one["image"] == str(parts / "bad\udcff.png") and Path(one["overlay"]).is_file()
+
+
+def test_very_long_names_and_equal_names_do_not_collide(cli, trained, tmp_path):
+    long = "ä" * 100 + ".png"
+    paths = [write_image(tmp_path / folder / long, striped(0)) for folder in ("a", "b")]
+    said = cli("detect", *paths, "--model", trained.run, "--json")
+    assert said.code == 0 and len({one["overlay"] for one in said.json["images"]}) == 2

@@ -1,0 +1,255 @@
+"""flawmap evaluate, calibrate and report on a real run."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from flawmap import AnomalyDetector
+from flawmap.metrics.ranking import BinnedScores
+from tiny_detector import NUM_TEST, files_and_bytes, pixels_of, striped, write_category, write_good, write_image
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "per_image.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def forbidden(monkeypatch):
+    """Fails if any image is scored."""
+
+    def analyse(*_):
+        raise AssertionError("an image was scored")
+
+    monkeypatch.setattr(AnomalyDetector, "analyse", analyse)
+
+
+# ---- evaluate
+
+
+def test_metrics_are_scikit_learns_on_what_was_written(cli, run_copy, trained):
+    said = cli("evaluate", run_copy, trained.data, "--json", "--device", "cpu")
+    assert said.code == 0 and "evaluate" in said.err
+    metrics, folder = said.json, run_copy / "evaluation"
+    assert metrics == json.loads((folder / "metrics.json").read_text())
+    rows = rows_of(folder)
+    labels = np.array([int(row["is_anomalous"]) for row in rows])
+    assert (metrics["n_good"], metrics["n_anomalous"]) == (NUM_TEST, 2 * NUM_TEST)
+    assert metrics["image_auroc"] == pytest.approx(
+        roc_auc_score(labels, [float(row["score"]) for row in rows]), abs=1e-12
+    )
+    detector = AnomalyDetector.from_pretrained(run_copy, "cpu")
+    pooled = [row for row in rows if row["kind"] in ("good", "hole")]  # stains have no masks
+    maps = np.stack([detector.predict(row["path"]).anomaly_map for row in pooled])
+    truth = np.stack([truth_of(folder, row) for row in pooled])
+    expected = roc_auc_score(truth.ravel(), BinnedScores.quantise(maps).ravel())
+    assert metrics["pixel_auroc"] == pytest.approx(expected, abs=1e-9)
+    assert sorted(metrics["per_kind"]) == ["hole", "stain"] and metrics["seconds_per_image"] > 0
+    assert metrics["command"] == f"flawmap evaluate {run_copy} {trained.data} --json --device cpu"
+    assert f"AUROC {metrics['image_auroc']:.3f}" not in said.out  # JSON only
+    assert (run_copy / "report.html").stat().st_size > 10_000
+
+
+def truth_of(folder: Path, row: dict[str, str]) -> np.ndarray:
+    return pixels_of(folder / row["truth"]) > 0 if row["truth"] else np.zeros((48, 48), bool)
+
+
+def test_the_summary_sets_one_scale_against_all_and_the_vote_against_the_mean(cli, run_copy, trained):
+    said = cli("evaluate", run_copy, trained.data)
+    metrics = json.loads((run_copy / "evaluation" / "metrics.json").read_text())
+    lines = {line.split()[0]: line for line in said.out.splitlines()}
+    scores, single = metrics["image_scores"], metrics["single_scale"]
+    assert lines["data"].split("  ")[-1].strip() == "tile: 6 good, 12 anomalous"
+    assert f"AUROC {metrics['image_auroc']:.3f}  by mean_logit" in lines["image"]
+    assert f"AUROC {metrics['pixel_auroc']:.3f}  on 12 images" in lines["pixel"]
+    assert lines["stain"].split() == [
+        "stain",
+        "n=6",
+        "image",
+        f"{metrics['per_kind']['stain']['image_auroc']:.3f}",
+        "pixel",
+        "-",
+    ]
+    assert f"32 px alone: image {single['image_auroc']:.3f}  pixel {single['pixel_auroc']:.3f};" in lines["scales"]
+    assert f"all 2 scales: image {scores['mean_logit']:.3f}  pixel {metrics['pixel_auroc']:.3f}" in lines["scales"]
+    assert f"vote {scores['vote']:.3f}, vote then mean logit {scores['vote_mean']:.3f}" in lines["score"]
+    assert f"mean logit {scores['mean_logit']:.3f}, map's peak {scores['map_max']:.3f}" in lines["score"]
+    assert f"{metrics['missed_rate']:.1%} missed" in lines["threshold"]
+    assert "s per image" in lines["time"]
+
+
+def test_an_earlier_evaluation_is_kept(cli, run_copy, trained):
+    few = ("--set", "data.test_subset=1")
+    cli("evaluate", run_copy, trained.data, *few)
+    first = files_and_bytes(run_copy / "evaluation")
+    for name in ("evaluation-earlier", "evaluation-earlier-2"):
+        assert cli("evaluate", run_copy, trained.data, *few).code == 0
+        assert (run_copy / name / "metrics.json").is_file()
+    assert files_and_bytes(run_copy / "evaluation-earlier") == first
+    assert sorted(p.name for p in run_copy.glob("evaluation*")) == [
+        "evaluation",
+        "evaluation-earlier",
+        "evaluation-earlier-2",
+    ]
+
+
+def test_an_evaluation_that_is_cut_off_leaves_the_earlier_one_in_its_place(cli, run_copy, trained, monkeypatch):
+    cli("evaluate", run_copy, trained.data, "--set", "data.test_subset=1")
+    before = files_and_bytes(run_copy)
+    analyse, calls = AnomalyDetector.analyse, []
+
+    def stop_at_the_third(self, image):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return analyse(self, image)
+
+    monkeypatch.setattr(AnomalyDetector, "analyse", stop_at_the_third)
+    said = cli("evaluate", run_copy, trained.data)
+    assert (said.code, said.out) == (130, "") and said.err.endswith("interrupted\n")
+    assert files_and_bytes(run_copy) == before
+
+
+def test_an_output_folder_takes_the_results_and_a_taken_one_is_left_alone(cli, trained):
+    before = files_and_bytes(trained.run)
+    Path("mine").mkdir()
+    Path("mine/photo.txt").write_text("precious")
+    said = cli("evaluate", trained.run, trained.data, "--output", "mine", "--set", "data.test_subset=1")
+    assert said.code == 0
+    assert files_and_bytes(Path("mine")) == {"photo.txt": b"precious"}
+    assert (Path("mine-2") / "metrics.json").is_file() and len(rows_of(Path("mine-2"))) == 2
+    assert files_and_bytes(trained.run) == before
+
+
+def test_a_model_folder_alone_is_evaluated_without_leaving_anything(cli, trained, tmp_path):
+    model = Path(shutil.copytree(trained.run / "model", tmp_path / "model-alone"))
+    before = files_and_bytes(tmp_path)
+    said = cli("evaluate", model, trained.data, "--json", "--set", "data.test_subset=2")
+    assert said.code == 0 and (said.json["n_good"], said.json["n_anomalous"]) == (2, 2)
+    assert files_and_bytes(tmp_path) == before
+
+
+def test_without_masks_pixel_metrics_are_null(cli, trained, tmp_path):
+    write_good(tmp_path / "d" / "OK", 3, first_seed=30)
+    write_good(tmp_path / "d" / "NG", 3, first_seed=40)
+    sets = ("--set", "data.normal=OK", "--set", "data.anomalous=NG")
+    said = cli("evaluate", trained.run, tmp_path / "d", *sets, "--output", "out", "--json")
+    assert said.code == 0 and said.json["pixel_auroc"] is None and said.json["image_auroc"] is not None
+    text = cli("evaluate", trained.run, tmp_path / "d", *sets, "--output", "out")
+    assert "pixel      AUROC -  on 0 images" in text.out
+
+
+def test_only_data_settings_can_change_after_training(cli, trained, forbidden):
+    said = cli("evaluate", trained.run, trained.data, "--set", "detect.sizes_px=64")
+    assert said.code == 2 and "--set detect.sizes_px=64 does not say how the data is read" in said.err
+    assert "remedy: only data.NAME=VALUE" in said.err
+
+
+def test_unreadable_test_images_are_found_before_any_is_scored(cli, trained, tmp_path, forbidden):
+    data = write_category(tmp_path / "tile")
+    (data / "test" / "hole" / "003.png").write_bytes(b"\x89PNG broken")
+    said = cli("evaluate", trained.run, data)
+    assert (
+        said.code == 2 and "1 file cannot be decoded: test/hole/003.png" in said.err and "--skip-unreadable" in said.err
+    )
+
+
+def test_unreadable_test_images_can_be_skipped_and_are_listed(cli, trained, tmp_path):
+    data = write_category(tmp_path / "tile")
+    (data / "test" / "hole" / "003.png").write_bytes(b"\x89PNG broken")
+    said = cli("evaluate", trained.run, data, "--skip-unreadable", "--output", "out", "--json")
+    assert said.code == 0 and said.json["n_anomalous"] == 2 * NUM_TEST - 1
+    assert [one["key"] for one in said.json["skipped"]] == ["test/hole/003.png"]
+
+
+def test_a_mask_of_another_size_is_found_before_any_image_is_scored(cli, trained, tmp_path, forbidden):
+    data = write_category(tmp_path / "tile")
+    mask = write_image(data / "ground_truth" / "hole" / "005_mask.png", np.full((10, 12), 255, np.uint8))
+    for words in (("evaluate", trained.run, data), ("check", data)):
+        said = cli(*words)
+        assert said.code == 2 and said.out == ""
+        assert "the mask is 12 x 10 px, its image 48 x 48 px" in said.err
+        assert f"at: {mask}" in said.err and "remedy: save the mask at the size of its image" in said.err
+
+
+def test_images_that_the_run_has_seen_are_no_test_images(cli, trained, tmp_path, forbidden):
+    data = tmp_path / "d"
+    write_good(data / "NG", 2, first_seed=40)
+    write_good(data / "OK", 2, first_seed=50)
+    write_image(data / "OK" / "seen.png", striped(7))  # train/good/007.png
+    sets = ("--set", "data.normal=OK", "--set", "data.anomalous=NG")
+    said = cli("evaluate", trained.run, data, *sets)
+    assert said.code == 2 and "OK/seen.png is also in training as train/good/007.png" in said.err
+
+
+# ---- calibrate
+
+
+def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_path):
+    camera = write_good(tmp_path / "camera2", 9, first_seed=900)
+    former = (run_copy / "model" / "calibration.json").read_bytes()
+    said = cli("calibrate", run_copy, camera, "--false-alarm-rate", "0.2", "--json")
+    scores = np.sort(AnomalyDetector.from_pretrained(run_copy, "cpu").score_samples(sorted(camera.iterdir())))
+    assert said.code == 0 and said.json["threshold"] == scores[7]  # two of ten, a new one included, may be above
+    assert said.json == json.loads((run_copy / "model" / "calibration.json").read_text())
+    assert (run_copy / "model" / "calibration-earlier.json").read_bytes() == former
+    assert "for 20.00% false alarms, from 9 held-out" in (run_copy / "model" / "README.md").read_text()
+    again = cli("calibrate", run_copy / "model", camera, "--false-alarm-rate", "0.2")
+    assert (
+        again.out == f"threshold  {scores[7]:.4g} for 20.00% false alarms, from 9 images (cannot resolve below 10.0%)\n"
+    )
+    assert (run_copy / "model" / "calibration-earlier-2.json").is_file()
+
+
+def test_a_recalibrated_model_can_go_to_a_folder_of_its_own(cli, trained, tmp_path):
+    camera = write_good(tmp_path / "camera2", 3, first_seed=900)
+    before = files_and_bytes(trained.run)
+    assert cli("calibrate", trained.run, camera, "--output", "camera2-model").code == 0
+    assert AnomalyDetector.from_pretrained("camera2-model", "cpu").calibration_.n_held_out == 3
+    assert files_and_bytes(trained.run) == before
+    taken = cli("calibrate", trained.run, camera, "--output", "camera2-model")
+    assert taken.code == 2 and "this folder already holds a model\n  at: camera2-model\nremedy: " in taken.err
+
+
+def test_images_that_were_trained_on_set_no_threshold(cli, trained, forbidden):
+    said = cli("calibrate", trained.run, trained.data)
+    assert said.code == 2
+    assert f"22 of these images were trained on, first: {trained.data / 'train' / 'good'}" in said.err
+    assert f"at: {trained.run / 'data_manifest.csv'}" in said.err and "remedy: give good images that" in said.err
+
+
+@pytest.mark.parametrize("rate", ["0", "1", "-1", "2e3"])
+def test_an_impossible_rate_is_refused(cli, trained, tmp_path, rate, forbidden):
+    camera = write_good(tmp_path / "camera2", 2, first_seed=900)
+    said = cli("calibrate", trained.run, camera, f"--false-alarm-rate={rate}")
+    assert said.code == 2 and f"the false-alarm rate is {float(rate):g}, must be between 0 and 1" in said.err
+
+
+# ---- report
+
+
+def test_report_writes_the_page_again_and_says_where(cli, run_copy):
+    said = cli("report", run_copy)
+    assert said.code == 0 and said.err == "" and Path(said.out.strip()).samefile(run_copy / "report.html")
+    Path(said.out.strip()).unlink()
+    assert Path(cli("report", run_copy, "--json").json["report"]).is_file()
+
+
+def test_report_of_no_run_is_explained(cli):
+    said = cli("report", ".")
+    assert said.code == 2 and "error: no run folder" in said.err and "remedy: flawmap train DATA first" in said.err
+
+
+def test_pictures_are_found_when_the_report_is_written_from_elsewhere(cli, run_copy, tmp_path, monkeypatch):
+    data = write_category(tmp_path / "tile")
+    write_image(data / "test" / "good" / "new.png", striped(5))
+    monkeypatch.chdir(tmp_path)
+    cli("evaluate", run_copy, "tile")
+    monkeypatch.chdir("/")
+    cli("report", run_copy)
+    assert "The picture is no longer at" not in (run_copy / "report.html").read_text(encoding="utf-8")

@@ -1,0 +1,67 @@
+"""What can go wrong once the data has been read: no hub, a loss that is not finite, too little memory, too few."""
+
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from explained import assert_explained
+
+from flawmap.training.finetune import FinetuneModule
+from tiny_detector import striped, write_good, write_image
+
+STAGE_2_ONLY = ("--set", "pretrain.enabled=false", "--device", "cpu")
+
+
+def test_a_hub_that_does_not_answer_is_explained(cli, trained, monkeypatch):
+    write_good(Path("parts"))
+    create = timm.create_model
+
+    def offline(name, pretrained=False, **options):
+        if pretrained:
+            raise OSError("We couldn't connect to 'https://huggingface.co'\nCheck your internet connection")
+        return create(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    weights = ("--set", "model.weights=hub:vit_tiny_patch16_224", "--set", "model.architecture=null")
+    said = cli("train", "parts", "--recipe", trained.recipe, *weights)
+    problem = ("the weights vit_tiny_patch16_224 are not in the Hugging Face cache", "couldn't connect")
+    assert_explained(said, problem, "model.weights", ("connect once, or pass --set model.weights=PATH",))
+
+
+def test_a_loss_that_is_not_finite_stops_training(cli, trained, monkeypatch):
+    write_good(Path("parts"))
+    step = FinetuneModule.training_step
+
+    def diverged(self, batch, number):
+        with torch.no_grad():
+            self.scorer.detection.neurons.bias.fill_(torch.nan)
+        return step(self, batch, number)
+
+    monkeypatch.setattr(FinetuneModule, "training_step", diverged)
+    said = cli("train", "parts", "--recipe", trained.recipe, *STAGE_2_ONLY)
+    assert_explained(said, ("the loss is nan at step 0",), "stage finetune", ("lower finetune.learning_rate",))
+
+
+def test_too_little_memory_in_training_names_the_batch(cli, trained, monkeypatch):
+    write_good(Path("parts"))
+
+    def too_large(self, batch, number):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: 9e12 bytes")
+
+    monkeypatch.setattr(FinetuneModule, "training_step", too_large)
+    said = cli("train", "parts", "--recipe", trained.recipe, *STAGE_2_ONLY)
+    problem = ("out of memory with batches of 10 images of 32 px",)
+    assert_explained(said, problem, "stage finetune", ("--set finetune.batch_size=5",))
+
+
+def test_a_single_image_is_too_few_even_without_a_threshold(cli, trained):
+    write_image(Path("parts/only.png"), striped(1))
+    said = cli("train", "parts", "--recipe", trained.recipe, "--set", "calibration.held_out_fraction=0")
+    assert_explained(said, ("1 good image", "at least 2 are needed to train"), "parts", ("add images",))
+
+
+def test_an_anomalous_row_in_a_training_manifest_is_refused(cli):
+    write_image(Path("d/a.png"), np.zeros((8, 8, 3), np.uint8))
+    Path("d/manifest.csv").write_text("image,split,label\na.png,train,1\n")
+    assert_explained(cli("train", "d"), ("normal images only",), "manifest.csv", ("set its split to test",))

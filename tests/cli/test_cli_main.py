@@ -1,0 +1,221 @@
+"""The command line as a whole: exit codes, what goes where, and what happens when something is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import flawmap as package
+import flawmap.cli.recipe
+from flawmap.cli.verbs import VERBS
+from flawmap.errors import UserError
+from flawmap.recipe_files import load_recipe
+
+SOURCE = Path(package.__file__).parents[1]
+
+
+def process(*words: object, **options) -> subprocess.CompletedProcess:
+    """``python -m flawmap WORDS`` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "flawmap", *map(str, words)]
+    return subprocess.run(command, capture_output=True, env=environment, timeout=300, **options)
+
+
+# ---- help
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"], ["--debug"]])
+def test_the_overview_names_every_verb(cli, words):
+    said = cli(*words)
+    assert said.code == 0 and said.err == ""
+    assert all(f"\n  {verb} " in said.out for verb in VERBS)
+
+
+def test_version(cli):
+    assert cli("--version").out == f"flawmap {package.__version__}\n"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
+    said = cli(verb, "--help")
+    assert said.code == 0 and said.err == ""
+    assert said.out.startswith(f"usage: flawmap {verb} ")
+    assert VERBS[verb].split(":")[0] in " ".join(said.out.split())
+    assert "--json" in said.out
+
+
+# ---- mistakes on the line itself
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "remedy"),
+    [
+        (["trian"], "there is no verb 'trian'", "did you mean flawmap train?"),
+        (["--nonsense"], "there is no verb '--nonsense'", "flawmap --help lists all verbs"),
+        (["train"], "the following arguments are required: data", "flawmap train --help"),
+        (["evaluate", "a"], "the following arguments are required: data", "flawmap evaluate --help"),
+        (["detect"], "the following arguments are required: images", "flawmap detect --help"),
+        (["train", "a", "--nope"], "unrecognized arguments: --nope", "flawmap train --help"),
+        (["train", "a", "--recip", "quick"], "unrecognized arguments: --recip quick", "flawmap train --help"),
+        (["detect", "a", "--set", "detect.sizes_px=64"], "unrecognized arguments: --set", "flawmap detect --help"),
+        (["recipe", "a.yaml"], "unrecognized arguments: a.yaml", "flawmap recipe --help"),
+        (["train", "a", "--device", "tpu"], "invalid choice: 'tpu'", "flawmap train --help"),
+        (["train", "a", "--stage", "last"], "invalid choice: 'last'", "flawmap train --help"),
+        (["calibrate", "a", "b", "--false-alarm-rate", "x"], "--false-alarm-rate is x, must be a number", "--help"),
+        (["train", ""], "data is empty", "was a variable of the shell not set?"),
+        (["train", "a", "--run", ""], "run is empty", "was a variable of the shell not set?"),
+        (["detect", "a.png", ""], "images is empty", "was a variable of the shell not set?"),
+    ],
+)
+def test_a_mistyped_line_is_explained(cli, words, problem, remedy):
+    said = cli(*words)
+    assert said.code == 2 and said.out == ""
+    first, *_, last = said.err.splitlines()
+    assert first.startswith("error: ") and problem in first
+    assert last.startswith("remedy: ") and remedy in last
+
+
+def test_words_that_look_like_yaml_stay_what_they_are(cli):
+    for name in ("null", "[a]", "{a: b}", "1e3", "-"):
+        said = cli("check", name)
+        assert said.code == 2 and f"no such folder: {name} " in said.err
+
+
+# ---- unexpected errors
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes ``flawmap recipe`` fail with an error of one's choice."""
+
+    def fail_with(error: BaseException) -> None:
+        def run(_):
+            raise error
+
+        monkeypatch.setattr(flawmap.cli.recipe, "run", run)
+
+    return fail_with
+
+
+def test_an_unexpected_error_is_called_a_bug_and_tells_how_to_report_it(cli, failing):
+    failing(ValueError("the sky is falling"))
+    said = cli("recipe", "--preset", "my recipe.yaml")
+    assert said.code == 2 and said.out == ""
+    assert said.err == (
+        "error: ValueError: the sky is falling\n"
+        "this is a bug of flawmap, not of yours\n"
+        "remedy: run `flawmap recipe --preset 'my recipe.yaml' --debug` and report what it prints\n"
+    )
+
+
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(cli, failing):
+    failing(ValueError("the sky is falling"))
+    said = cli("recipe", "--debug")
+    assert said.code == 2
+    assert "Traceback (most recent call last)" in said.err and "in run" in said.err
+    assert "--debug --debug" not in said.err
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_debug_may_stand_anywhere(cli, place):
+    words = ["recipe", "--preset"]
+    words.insert(place, "--debug")
+    said = cli(*words)
+    assert said.code == 2 and "Traceback" in said.err and "expected one argument" in said.err
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device", "/disk/x.png"), ["No space left on device", "at: /disk/x.png"]),
+        (PermissionError(13, "Permission denied", "/root/runs"), ["Permission denied", "at: /root/runs"]),
+        (MemoryError(), ["error: out of memory", "remedy: --device cpu"]),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), ["error: out of memory"]),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), ["torch is not installed", "flawmap[train]"]),
+    ],
+)
+def test_what_the_machine_lacks_is_no_bug(cli, failing, error, expected):
+    failing(error)
+    said = cli("recipe")
+    assert said.code == 2 and "bug" not in said.err and "Traceback" not in said.err
+    assert all(part in said.err for part in expected) and "remedy: " in said.err
+
+
+def test_a_missing_module_of_our_own_is_a_bug(cli, failing):
+    failing(ModuleNotFoundError("No module named 'flawmap.nothing'", name="flawmap.nothing"))
+    assert "this is a bug of flawmap" in cli("recipe").err
+
+
+def test_a_user_error_shows_its_three_parts(cli, failing):
+    failing(UserError("too few", "parts/", "add some"))
+    assert cli("recipe").err == "error: too few\n  at: parts/\nremedy: add some\n"
+
+
+def test_ctrl_c_ends_with_130(cli, failing):
+    failing(KeyboardInterrupt())
+    said = cli("recipe")
+    assert (said.code, said.out, said.err) == (130, "", "\ninterrupted\n")
+
+
+# ---- recipe
+
+
+def test_recipe_prints_a_file_that_reads_back(cli, tmp_path):
+    said = cli("recipe", "--preset", "paper", "--set", "seed=7")
+    assert said.code == 0 and said.err == ""
+    again = tmp_path / "again.yaml"
+    again.write_text(said.out, encoding="utf-8")
+    assert load_recipe(again) == load_recipe("paper", ["seed=7"])
+
+
+def test_recipe_as_json_says_the_same(cli):
+    as_yaml, as_json = cli("recipe").out, cli("recipe", "--json")
+    assert as_json.json == yaml.safe_load(as_yaml)
+    assert as_json.out.endswith("}\n") and as_json.out.count("\n") == 1
+
+
+# ---- real processes
+
+
+def test_a_process_separates_results_from_notes_and_exits_with_the_code(trained, tmp_path):
+    done = process("detect", trained.data / "test" / "hole", "--model", trained.run, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["images"]) == 6
+    assert done.stderr.decode().startswith("6 images, ")
+    wrong = process("check", "nowhere", cwd=tmp_path)
+    assert wrong.returncode == 2 and wrong.stdout == b"" and b"Traceback" not in wrong.stderr
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchvision", "timm", "lightning", "cv2", "jaxtyping"):
+    sys.modules[name] = None
+from flawmap.cli import main
+print([main([verb, *words]) for verb, *words in {commands!r}])
+"""
+
+
+def test_check_recipe_and_report_need_no_torch_and_train_says_what_to_install(trained, run_copy):
+    data, run = str(trained.data), str(run_copy)
+    commands = [["check", data, "--json"], ["recipe"], ["report", run], ["train", data], ["detect", data]]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    code = WITHOUT_TORCH.format(commands=commands)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 2, 2]", done.stderr
+    assert done.stderr.count('is not installed\nremedy: pip install "flawmap[train]"') == 2
+    assert "bug" not in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-m", "flawmap", "recipe"], stdout=write_end, stderr=subprocess.PIPE, env=environment
+    )
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,257 @@
+"""flawmap train: what it leaves behind, what it never touches, and how it goes on."""
+
+import csv
+import hashlib
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+import flawmap.detect.detector
+from flawmap.recipe_files import load_recipe
+from flawmap.training.finetune import FinetuneModule
+from tiny_detector import NUM_TRAIN, files_and_bytes, striped, write_category, write_good, write_image
+
+QUICKEST = ("--set", "pretrain.enabled=false", "--set", "finetune.steps=1")  # for what does not look at the weights
+
+
+def log_of(run: Path) -> list[tuple[str, int]]:
+    return [(r["stage"], r["step"]) for r in map(json.loads, (run / "log.jsonl").read_text().splitlines())]
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Ctrl+C in the middle of stage 2, with checkpoints at every step; counts the steps of stage 2 that were begun."""
+    stages, step = flawmap.detect.detector.train_stages, FinetuneModule.training_step
+    monkeypatch.setattr(flawmap.detect.detector, "train_stages", partial(stages, save_every_seconds=0.0))
+    begun: list[int] = []
+
+    def counted(self, batch, number):
+        begun.append(self.global_step)
+        if self.global_step == stop["at"]:
+            raise KeyboardInterrupt
+        return step(self, batch, number)
+
+    monkeypatch.setattr(FinetuneModule, "training_step", counted)
+    stop = {"at": 2, "begun": begun}
+    return stop
+
+
+# ---- a finished run
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(trained):
+    assert trained.said.out == f"run        {trained.run}      next: flawmap detect NEW_IMAGES --model {trained.run}\n"
+    labels = [line.split("  ")[0].strip() for line in trained.said.err.splitlines()]
+    expected = ["data", "split", "run", "device", "pretrain", "attention", "finetune", "held out", "threshold"]
+    assert [label for label in expected if any(line.startswith(label) for line in labels)] == expected
+    assert f'{NUM_TRAIN} good images, 48x48 px, layout "MVTec AD' in trained.said.err
+    assert "22 train, 2 held out for the threshold (seed 0)" in trained.said.err
+    assert "2 held-out images cannot resolve below 33.3%" in trained.said.err
+    assert "not a test result" in trained.said.err
+
+
+def test_a_run_folder_holds_what_was_promised(trained):
+    files = set(files_and_bytes(trained.run))
+    assert {
+        *("recipe.yaml", "environment.json", "data_manifest.csv", "log.jsonl"),
+        *(f"model/{name}" for name in ("model.safetensors", "config.json", "calibration.json", "README.md")),
+        *("checkpoints/pretrain.safetensors", "checkpoints/finetune.safetensors"),
+    } <= files
+    assert not [name for name in files if name.endswith((".pt", ".pkl", ".ckpt", ".part", ".tmp"))]
+    assert load_recipe(trained.run / "recipe.yaml") == load_recipe(trained.recipe)
+
+
+def test_the_environment_says_how_to_repeat_it(trained):
+    environment = json.loads((trained.run / "environment.json").read_text())
+    words = ["train", str(trained.data), "--recipe", str(trained.recipe), "--run", str(trained.run), "--device", "cpu"]
+    assert environment["command"].split() == ["flawmap", *words]
+    assert environment["seed"] == 0 and environment["device"] == "cpu" and environment["torch"]
+
+
+def test_the_manifest_lists_every_training_image_with_hash_side_and_size(trained):
+    with (trained.run / "data_manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [f"train/good/{n:03d}.png" for n in range(NUM_TRAIN)]
+    assert sorted(row["split"] for row in rows) == ["held_out"] * 2 + ["train"] * 22
+    for row in rows:
+        assert row["sha256"] == hashlib.sha256((trained.data / row["path"]).read_bytes()).hexdigest()
+        assert (row["width"], row["height"]) == ("48", "48")
+
+
+def test_the_log_has_one_line_per_step(trained):
+    assert log_of(trained.run) == [("pretrain", n) for n in range(3)] + [("finetune", n) for n in range(4)]
+
+
+def test_no_verb_changes_an_image_of_the_user(trained):
+    assert files_and_bytes(trained.data) == trained.bytes_before
+
+
+def test_a_taken_run_folder_gets_a_number_and_equal_stages_are_reused(cli, trained):
+    before = files_and_bytes(trained.run)
+    said = cli("train", trained.data, "--recipe", trained.recipe, "--run", trained.run, "--device", "cpu", "--json")
+    second = trained.run.with_name("first-2")
+    assert said.code == 0 and said.json["run"] == str(second)
+    assert said.err.count("equal to an earlier run's, reused") == 2
+    assert files_and_bytes(trained.run) == before
+    name = "model/model.safetensors"
+    assert (second / name).read_bytes() == (trained.run / name).read_bytes()
+    shutil.rmtree(second)
+
+
+def test_json_is_all_that_is_on_stdout(cli, trained):
+    said = cli("train", trained.data, "--resume", "--run", trained.run, "--json")
+    calibration = json.loads((trained.run / "model" / "calibration.json").read_text())
+    assert sorted(said.json) == ["finished", "held_out_simulated_defects", "run", "threshold"]
+    assert said.json["run"] == str(trained.run) and said.json["finished"] is True
+    assert said.json["threshold"] == calibration["threshold"]
+    assert said.json["held_out_simulated_defects"]["n"] == 2
+
+
+# ---- a plain folder, from nothing to a verdict
+
+
+def test_a_plain_folder_of_good_images_is_enough(cli, trained, tmp_path):
+    parts = write_good(tmp_path / "parts")
+    write_image(parts / ".hidden.png", striped(0))
+    before = files_and_bytes(parts)
+    said = cli("train", parts, "--recipe", trained.recipe, *QUICKEST, "--json")
+    assert said.code == 0, said.err
+    run = Path(said.json["run"])
+    assert run.parent == Path("runs") and "_parts_" in run.name
+    assert Path("runs/latest.txt").read_text().strip() == run.name
+    assert f'{NUM_TRAIN} good images, 48x48 px, layout "plain folder of good images"' in said.err
+    detected = cli("detect", parts / "000.png")  # with the latest run
+    assert detected.code == 0 and detected.out.startswith(f"{parts / '000.png'}   ")
+    assert json.loads(Path("detections/result.json").read_text())["model"] == str(run)
+    assert files_and_bytes(parts) == before
+
+
+def test_without_held_out_images_the_threshold_comes_later(cli, trained, tmp_path):
+    parts = write_good(tmp_path / "parts", 4)
+    sets = (*QUICKEST, "--set", "calibration.held_out_fraction=0")
+    said = cli("train", parts, "--recipe", trained.recipe, *sets, "--run", "r", "--json")
+    assert said.code == 0 and said.json["threshold"] is None and said.json["finished"] is True
+    assert "next: flawmap calibrate r GOOD_IMAGES" in said.err
+    plain = cli("detect", parts, "--model", "r")
+    assert plain.code == 0 and "ok" not in plain.out and plain.out.count("   -  ") == 4
+    assert "no threshold yet, so nothing is called anomalous: flawmap calibrate r GOOD_IMAGES" in plain.err
+    refused = cli("detect", parts, "--model", "r", "--fail-on-anomaly")
+    assert refused.code == 2 and "remedy: flawmap calibrate r GOOD_IMAGES" in refused.err
+    more = write_good(tmp_path / "more", 9, first_seed=500)
+    calibrated = cli("calibrate", "r", more, "--false-alarm-rate", "0.3", "--json")
+    assert calibrated.code == 0 and calibrated.json["n_held_out"] == 9
+    after = cli("detect", more, "--model", "r", "--fail-on-anomaly", "--json")
+    above = [score > calibrated.json["threshold"] for score in calibrated.json["held_out_scores"]]
+    assert after.code == 1 and 1 <= sum(above) <= 2  # of ten, a new one included, three may be above
+    assert sum(one["is_anomalous"] for one in after.json["images"]) == sum(above)
+
+
+# ---- --resume
+
+
+def test_a_finished_run_is_left_as_it_is(cli, trained):
+    before = files_and_bytes(trained.run)
+    said = cli("train", trained.data, "--resume", "--run", trained.run)
+    assert said.code == 0 and said.out == f"run        {trained.run}      was finished already\n"
+    assert files_and_bytes(trained.run) == before
+
+
+def test_an_interrupted_run_goes_on_to_the_same_model(cli, trained, interrupted, tmp_path):
+    run = tmp_path / "elsewhere" / "run"  # not beside the first run, whose results it would reuse
+    words = ("train", trained.data, "--recipe", trained.recipe, "--run", run, "--device", "cpu")
+    stopped = cli(*words)
+    assert stopped.code == 130 and stopped.out == ""
+    assert "interrupted; what was finished is kept (go on with --resume)" in stopped.err
+    assert interrupted["begun"] == [0, 1, 2] and not (run / "model").exists()
+    unfinished = cli("detect", trained.data / "test", "--model", run)
+    assert unfinished.code == 2 and f"remedy: flawmap train DATA --run {run} --resume" in unfinished.err
+    interrupted["at"] = None
+    said = cli(*words, "--resume")
+    assert said.code == 0, said.err
+    assert interrupted["begun"] == [0, 1, 2, 2, 3]  # no step is done twice but the one that was cut off
+    assert "done already" in said.err
+    for name in ("model/model.safetensors", "model/calibration.json", "checkpoints/pretrain.safetensors"):
+        assert (run / name).read_bytes() == (trained.run / name).read_bytes(), name
+    assert log_of(run) == log_of(trained.run)
+
+
+def test_stage_pretrain_ends_early_and_resume_does_the_rest(cli, trained):
+    run = trained.run.with_name("staged")
+    words = ("train", trained.data, "--recipe", trained.recipe, "--run", run, "--device", "cpu")
+    first = cli(*words, "--stage", "pretrain")
+    assert first.code == 0
+    assert first.out == f"run        {run}      next: flawmap train {trained.data} --run {run} --resume\n"
+    assert not (run / "model").exists()
+    said = cli(*words, "--resume", "--json")
+    assert said.code == 0 and said.json["finished"] is True
+    assert (
+        load_file(run / "model" / "model.safetensors").keys()
+        == load_file(trained.run / "model/model.safetensors").keys()
+    )
+    shutil.rmtree(run)
+
+
+def test_another_recipe_is_no_resume(cli, trained):
+    said = cli("train", trained.data, "--resume", "--run", trained.run, "--set", "seed=5")
+    assert said.code == 2
+    assert "error: the recipe given differs from the one this run began with" in said.err
+    assert f"at: {trained.run / 'recipe.yaml'}" in said.err and "remedy: leave --recipe and --set out" in said.err
+
+
+def test_other_images_are_no_resume(cli, trained, run_copy, tmp_path):
+    (run_copy / "model" / "config.json").unlink()  # not finished
+    data = write_category(tmp_path / "tile")
+    write_good(data / "train" / "good", 1, first_seed=77)
+    before = files_and_bytes(run_copy)
+    said = cli("train", data, "--resume", "--run", run_copy)
+    assert said.code == 2
+    assert "error: 1 image is not what this run began with, first: train/good/000.png" in said.err
+    assert f"at: {run_copy / 'data_manifest.csv'}" in said.err and "remedy: put the images back" in said.err
+    assert files_and_bytes(run_copy) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ((), "error: there is no run to resume\n  at: runs/\nremedy: flawmap train DATA"),
+        (("--run", "nowhere"), "error: no run folder (it would hold recipe.yaml)\n  at: nowhere\nremedy: "),
+    ],
+)
+def test_resuming_nothing_is_explained(cli, trained, words, problem):
+    said = cli("train", trained.data, "--resume", *words)
+    assert said.code == 2 and said.err.startswith(problem)
+
+
+# ---- rough edges
+
+
+def test_a_run_folder_that_cannot_be_made_is_explained(cli, trained):
+    Path("in_the_way").write_text("a file")
+    said = cli("train", trained.data, "--recipe", trained.recipe, "--run", "in_the_way/run")
+    assert said.code == 2 and "error: the run folder cannot be created: " in said.err
+    assert "at: in_the_way/run" in said.err and "remedy: --run DIR" in said.err
+
+
+def test_names_that_are_not_utf_8_are_refused_before_training(cli, trained, tmp_path):
+    parts = write_good(tmp_path / "parts")
+    try:
+        (parts / "000.png").rename(parts / "bad\udcff.png")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system has no such names")
+    for verb in ("train", "check"):
+        said = cli(verb, parts, "--recipe", trained.recipe)
+        assert said.code == 2 and said.out == "" and "error: a file name is not UTF-8" in said.err
+        assert "at: bad\\udcff.png" in said.err and "remedy: rename it" in said.err
+
+
+def test_odd_sizes_train_too(cli, trained, tmp_path):
+    parts = write_good(tmp_path / "parts")
+    write_image(parts / "dot.png", striped(1, 1, 1))
+    write_image(parts / "line.png", striped(2, 3, 5000))
+    said = cli("train", parts, "--recipe", trained.recipe, *QUICKEST, "--run", "r")
+    assert said.code == 0, said.err
+    assert "26 good images, 1x1 to 5000x3 px" in said.err

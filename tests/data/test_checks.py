@@ -1,0 +1,272 @@
+"""What is found wrong with files before anything is trained or scored, and that no file is touched meanwhile."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_files import mistake, picture, save, save_pictures, truncate
+from PIL import Image
+
+from flawmap.data.checks import check_leak, check_test_data, check_training_data
+from flawmap.data.open_data import open_test_data, open_training_data
+from flawmap.data.sample import SkippedFile
+from flawmap.data.truth import read_truth
+from flawmap.recipe import DataSettings
+
+DEFAULT = DataSettings()
+NAMED = DataSettings(normal="OK", anomalous="NG")
+SKIP_HINT = "remove them, or --skip-unreadable (they are listed in the report)"
+LEAK_HINT = "remove one copy; scores would be meaningless"
+
+
+def check(location: Path, settings: DataSettings = DEFAULT, held_out: float = 0.1, skip: bool = False):
+    return check_training_data(open_training_data(location, settings), held_out, skip)
+
+
+def check_tests(location: Path, settings: DataSettings = DEFAULT, skip: bool = False):
+    return check_test_data(open_test_data(location, settings), skip)
+
+
+# ---- sound data
+
+
+def test_sound_images_are_described_in_order(good_folder: Path):
+    checked = check(good_folder)
+    assert checked.data == open_training_data(good_folder, DEFAULT)
+    assert [fact.key for fact in checked.facts] == [image.key for image in checked.data.images]
+    first = checked.facts[0]
+    assert first.path == good_folder / "000.png" and (first.width_px, first.height_px) == (48, 48)
+    assert first.sha256 == hashlib.sha256((good_folder / "000.png").read_bytes()).hexdigest()
+    assert len({fact.pixels_sha256 for fact in checked.facts}) == 24
+    assert checked.num_duplicates == 0
+
+
+def test_sizes_are_those_of_the_upright_image(good_folder: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(good_folder / "000.png", picture(0, 30, 20), exif=exif)
+    assert (check(good_folder).facts[0].width_px, check(good_folder).facts[0].height_px) == (30, 20)
+
+
+def test_copies_are_counted_by_their_pixels_not_their_bytes(good_folder: Path):
+    with Image.open(good_folder / "003.png") as image:
+        image.save(good_folder / "copy.bmp")
+    shutil.copy(good_folder / "003.png", good_folder / "copy.png")
+    for shape in ((4, 6), (6, 4)):  # the same bytes, but not the same picture
+        save(good_folder / f"black {shape}.png", np.zeros(shape, np.uint8))
+    checked = check(good_folder)
+    assert checked.num_duplicates == 2 and len(checked.facts) == 28
+
+
+def test_no_file_is_touched(mvtec_folder: Path):
+    truncate(mvtec_folder / "train" / "good" / "000.png")
+    (mvtec_folder / "test" / "scratch" / "001.png").write_bytes(b"")
+
+    def state() -> dict[str, tuple[str, int, int]]:
+        files = [path for path in sorted(mvtec_folder.rglob("*")) if path.is_file()]
+        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+        facts = [path.stat() for path in files]
+        return {str(p): (h, f.st_mtime_ns, f.st_mode) for p, h, f in zip(files, hashes, facts, strict=True)}
+
+    before, folders = state(), sorted(mvtec_folder.rglob("*"))
+    checked = check(mvtec_folder, skip=True)
+    check_leak(checked, mvtec_folder, DEFAULT, skip_unreadable=True)
+    for sample in check_tests(mvtec_folder, skip=True).samples:
+        read_truth(sample, 48, 48)
+    assert state() == before and sorted(mvtec_folder.rglob("*")) == folders
+
+
+# ---- unreadable files
+
+
+def spoil(folder: Path) -> None:
+    truncate(folder / "001.png")
+    (folder / "002.png").write_bytes(b"")
+    (folder / "003.png").write_text("text")
+
+
+def test_all_unreadable_training_files_are_listed(good_folder: Path):
+    spoil(good_folder)
+    size = (good_folder / "001.png").stat().st_size
+    problem = (
+        f"3 files cannot be decoded: 001.png (the image cannot be decoded: truncated (file of {size:,} bytes)), "
+        "002.png (the file is empty (0 bytes)), 003.png (not an image (PNG, JPEG, BMP, TIFF are read))"
+    )
+    with mistake(problem, good_folder, SKIP_HINT):
+        check(good_folder)
+
+
+def test_of_many_unreadable_files_five_are_shown(good_folder: Path):
+    for number in range(7):
+        (good_folder / f"{number:03d}.png").write_bytes(b"")
+    listed = ", ".join(f"{number:03d}.png (the file is empty (0 bytes))" for number in range(5))
+    with mistake(f"7 files cannot be decoded: {listed} and 2 more", good_folder, SKIP_HINT):
+        check(good_folder)
+
+
+def test_one_unreadable_file_is_singular_and_a_dead_link_is_one(good_folder: Path):
+    os.symlink(good_folder / "nowhere.png", good_folder / "link.png")
+    problem = "1 file cannot be decoded: link.png (the file cannot be read: No such file or directory)"
+    with mistake(problem, good_folder, SKIP_HINT):
+        check(good_folder)
+
+
+def test_unreadable_training_files_can_be_left_out_and_are_listed(good_folder: Path):
+    spoil(good_folder)
+    checked = check(good_folder, skip=True)
+    assert [file.key for file in checked.data.skipped] == ["001.png", "002.png", "003.png"]
+    assert checked.data.skipped[1] == SkippedFile("002.png", "the file is empty (0 bytes)")
+    keys = [image.key for image in checked.data.images]
+    assert keys == [fact.key for fact in checked.facts] and len(keys) == 21
+
+
+def test_unreadable_test_files_are_found_before_training_too(mvtec_folder: Path):
+    (mvtec_folder / "test" / "scratch" / "004.png").write_bytes(b"")
+    problem = "1 file cannot be decoded: test/scratch/004.png (the file is empty (0 bytes))"
+    skipped = (SkippedFile("test/scratch/004.png", "the file is empty (0 bytes)"),)
+    checked = check(mvtec_folder)
+    with mistake(problem, mvtec_folder, SKIP_HINT):
+        check_leak(checked, mvtec_folder, DEFAULT)
+    with mistake(problem, mvtec_folder, SKIP_HINT):
+        check_tests(mvtec_folder)
+    leak, data = (
+        check_leak(checked, mvtec_folder, DEFAULT, skip_unreadable=True),
+        check_tests(mvtec_folder, skip=True),
+    )
+    assert leak is not None and (leak.num_compared, leak.skipped) == (11, skipped)
+    assert data.skipped == skipped and len(data.samples) == 11
+
+
+def test_an_unreadable_mask_is_found_and_takes_its_image_along(mvtec_folder: Path):
+    truncate(mvtec_folder / "ground_truth" / "scratch" / "002_mask.png")
+    size = (mvtec_folder / "ground_truth" / "scratch" / "002_mask.png").stat().st_size
+    reason = f"its mask 002_mask.png: the image cannot be decoded: truncated (file of {size:,} bytes)"
+    problem = f"1 file cannot be decoded: test/scratch/002.png ({reason})"
+    with mistake(problem, mvtec_folder, SKIP_HINT):
+        check_tests(mvtec_folder)
+    with mistake(problem, mvtec_folder, SKIP_HINT):
+        check_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
+    data = check_tests(mvtec_folder, skip=True)
+    assert data.skipped == (SkippedFile("test/scratch/002.png", reason),) and len(data.samples) == 11
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_mask_of_another_size_is_found_before_scoring(skip: bool, mvtec_folder: Path):
+    mask = save(mvtec_folder / "ground_truth" / "scratch" / "003_mask.png", np.ones((24, 30), np.uint8))
+    problem = "the mask is 30 x 24 px, its image 48 x 48 px"
+    with mistake(problem, mask, "save the mask at the size of its image"):
+        check_tests(mvtec_folder, skip=skip)
+
+
+def test_nothing_is_left_to_score(mvtec_folder: Path):
+    for path in (mvtec_folder / "test").rglob("*.png"):
+        path.write_bytes(b"")
+    with mistake("no test image can be read", mvtec_folder, "copy them again"):
+        check_tests(mvtec_folder, skip=True)
+
+
+# ---- how many
+
+
+@pytest.mark.parametrize("number", [1, 2, 19])
+def test_too_few_images(number: int, tmp_path: Path):
+    save_pictures(tmp_path / "few", range(number))
+    noun = "image" if number == 1 else "images"
+    problem = f"{number} good {noun}; at least 20 are needed to hold some out for the threshold"
+    remedy = "add images" if number == 1 else "--set calibration.held_out_fraction=0 and calibrate later"
+    with mistake(problem, tmp_path / "few", remedy):
+        check(tmp_path / "few")
+
+
+def test_twenty_images_are_enough_and_two_without_a_threshold(tmp_path: Path):
+    save_pictures(tmp_path / "20", range(20))
+    save_pictures(tmp_path / "2", range(2))
+    assert len(check(tmp_path / "20").facts) == 20
+    assert len(check(tmp_path / "2", held_out=0.0).facts) == 2
+    (tmp_path / "2" / "001.png").unlink()
+    with mistake("1 good image; at least 2 are needed to train", tmp_path / "2", "add images"):
+        check(tmp_path / "2", held_out=0.0)
+
+
+def test_copies_do_not_make_more_images(tmp_path: Path):
+    save_pictures(tmp_path / "few", range(18))
+    for copy in ("a", "b"):
+        shutil.copy(tmp_path / "few" / "000.png", tmp_path / "few" / f"{copy}.png")
+    shutil.copy(tmp_path / "few" / "001.png", tmp_path / "few" / "c.png")
+    problem = "21 good images (5 identical by content); at least 20 are needed to hold some out for the threshold"
+    with mistake(problem, tmp_path / "few", "add images, or --set calibration.held_out_fraction=0"):
+        check(tmp_path / "few")
+
+
+def test_what_is_left_out_does_not_count(tmp_path: Path):
+    save_pictures(tmp_path / "few", range(22))
+    spoil(tmp_path / "few")
+    problem = "19 good images; at least 20 are needed to hold some out for the threshold"
+    with mistake(problem, tmp_path / "few", "add images"):
+        check(tmp_path / "few", skip=True)
+
+
+# ---- the same content in training and test
+
+
+@pytest.mark.parametrize("as_format", ["copy", "bmp", "link"])
+def test_a_test_image_that_is_also_in_training(as_format: str, mvtec_folder: Path):
+    source, name = mvtec_folder / "train" / "good" / "005.png", f"x.{'bmp' if as_format == 'bmp' else 'png'}"
+    target = mvtec_folder / "test" / "good" / name
+    if as_format == "copy":
+        shutil.copy(source, target)
+    elif as_format == "link":
+        os.symlink(source, target)
+    else:
+        with Image.open(source) as image:
+            image.save(target)
+    problem = f"test/good/{name} is also in training as train/good/005.png (same content)"
+    with mistake(problem, mvtec_folder, LEAK_HINT):
+        check_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
+
+
+def test_several_leaks_are_counted_and_a_subset_of_the_test_hides_none(mvtec_folder: Path):
+    for number in range(3):
+        shutil.copy(
+            mvtec_folder / "train" / "good" / f"{number:03d}.png", mvtec_folder / "test" / "scratch" / f"{number}.png"
+        )
+    problem = "test/scratch/0.png is also in training as train/good/000.png (same content), and 2 more"
+    with mistake(problem, mvtec_folder, LEAK_HINT):
+        check_leak(check(mvtec_folder), mvtec_folder, DataSettings(test_subset=1))
+
+
+def test_without_a_leak_all_test_images_were_compared(mvtec_folder: Path, good_folder: Path):
+    leak = check_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
+    assert leak is not None and (leak.num_compared, leak.skipped) == (12, ())
+    assert check_leak(check(good_folder), good_folder, DEFAULT) is None
+
+
+def test_masks_without_images_are_found_before_training(mvtec_folder: Path):
+    (mvtec_folder / "test" / "scratch" / "002.png").unlink()
+    problem = "1 of 6 masks match no image, first: 002_mask.png (images are named like 000.png)"
+    with mistake(problem, mvtec_folder / "ground_truth" / "scratch", "rename them to STEM_mask"):
+        check_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
+
+
+def test_named_folders_can_be_trained_on_but_not_scored_on_what_was_trained(tmp_path: Path):
+    save_pictures(tmp_path / "OK", range(20))
+    save_pictures(tmp_path / "NG", range(30, 33))
+    checked = check(tmp_path, NAMED)
+    leak = check_leak(checked, tmp_path, NAMED)
+    assert leak is not None and leak.num_compared == 3  # the defects; good images are the same files
+    (tmp_path / "OK" / "broken.png").write_bytes(b"")
+    leak = check_leak(check(tmp_path, NAMED, skip=True), tmp_path, NAMED, skip_unreadable=True)
+    assert leak is not None and (leak.num_compared, leak.skipped) == (3, ())  # training has listed it already
+    (tmp_path / "OK" / "broken.png").unlink()
+    trained = {fact.sha256: fact.key for fact in checked.facts}
+    problem = "OK/000.png is also in training as OK/000.png (same content), and 19 more"
+    tests = open_test_data(tmp_path, NAMED)
+    with mistake(problem, tmp_path, LEAK_HINT):
+        check_test_data(tests, trained_sha256=trained)
+    assert check_test_data(tests, trained_sha256={"0" * 64: "other.png"}) == tests
+    shutil.copy(tmp_path / "OK" / "004.png", tmp_path / "NG" / "x.png")
+    with mistake("NG/x.png is also in training as OK/004.png (same content)", tmp_path, LEAK_HINT):
+        check_leak(checked, tmp_path, NAMED)

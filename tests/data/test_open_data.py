@@ -1,0 +1,180 @@
+"""Where data comes from: which layout a location has, how many images are used, and what is said when it is wrong."""
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up_files import mistake, picture, save, save_pictures
+
+from flawmap.data.open_data import evenly_spaced, has_test_data, load_images, open_test_data, open_training_data
+from flawmap.data.sample import NormalImage
+from flawmap.recipe import DataSettings
+
+DEFAULT = DataSettings()
+
+
+def write_manifest(folder: Path, *rows: str, name: str = "manifest.csv") -> Path:
+    (folder / name).write_text("\n".join(("image,split,label,boxes", *rows)) + "\n", encoding="utf-8")
+    return folder / name
+
+
+# ---- layouts
+
+
+def test_a_plain_folder(good_folder: Path):
+    data = open_training_data(good_folder, DEFAULT)
+    assert (data.name, data.root, data.layout) == ("parts", good_folder, "plain folder of good images")
+    assert [image.key for image in data.images] == [f"{number:03d}.png" for number in range(24)]
+    assert data.skipped == ()
+    assert not has_test_data(good_folder, DEFAULT)
+    assert load_images(str(good_folder)) == open_training_data(str(good_folder), DEFAULT)
+
+
+def test_an_mvtec_folder(mvtec_folder: Path):
+    training, test = open_training_data(mvtec_folder, DEFAULT), open_test_data(mvtec_folder, DEFAULT)
+    assert (training.name, training.layout) == ("tile", "MVTec AD (train/good, test/KIND)")
+    assert len(training.images) == 24
+    assert (test.name, test.root, test.layout) == ("tile", mvtec_folder, training.layout)
+    assert [sample.is_anomalous for sample in test.samples] == [False] * 6 + [True] * 6
+    assert test.protocol.pixel_pool == "all"
+    assert has_test_data(mvtec_folder, DEFAULT)
+
+
+def test_a_manifest_or_its_folder(tmp_path: Path, monkeypatch):
+    save_pictures(tmp_path / "xray" / "images", range(3))
+    file = write_manifest(tmp_path / "xray", "images/000.png,train,0,", 'images/001.png,test,1,"[[0,0,9,9]]"')
+    other = write_manifest(tmp_path / "xray", "images/002.png,train,0,", name="other.CSV")
+    for location in (file, file.parent):
+        training, test = open_training_data(location, DEFAULT), open_test_data(location, DEFAULT)
+        assert (training.name, training.root, training.layout) == ("xray", file.parent, "CSV manifest")
+        assert [image.key for image in training.images] == ["images/000.png"]
+        assert [sample.key for sample in test.samples] == ["images/001.png"]
+        assert (test.protocol.pixel_pool, test.protocol.name) == ("truth_only", "xray")
+        assert has_test_data(location, DEFAULT)
+    assert [image.key for image in open_training_data(other, DEFAULT).images] == ["images/002.png"]
+    assert not has_test_data(other, DEFAULT)  # it has training rows only
+    monkeypatch.chdir(tmp_path / "xray")
+    assert open_training_data(".", DEFAULT).name == "xray"
+
+
+def test_folders_that_the_recipe_names_come_before_those_of_mvtec(mvtec_folder: Path):
+    settings = DataSettings(normal="test/good", anomalous="test/scratch", masks="ground_truth/scratch")
+    assert {image.key[:9] for image in open_training_data(mvtec_folder, settings).images} == {"test/good"}
+    test = open_test_data(mvtec_folder, settings)
+    assert test.layout == "folders named by the recipe"
+    assert sum(sample.truth is not None for sample in test.samples) == 6
+    assert has_test_data(mvtec_folder, settings)
+
+
+def test_an_empty_test_folder_is_no_test_data(mvtec_folder: Path):
+    shutil.rmtree(mvtec_folder / "ground_truth")
+    shutil.rmtree(mvtec_folder / "test")
+    assert not has_test_data(mvtec_folder, DEFAULT)
+    (mvtec_folder / "test" / "good").mkdir(parents=True)
+    assert not has_test_data(mvtec_folder, DEFAULT)
+    remedy = "fill test/good and test/KIND, give a manifest.csv rows of split test, or --set data.anomalous=BAD"
+    with mistake("there are no test images", mvtec_folder, remedy):
+        open_test_data(mvtec_folder, DEFAULT)
+
+
+# ---- how many images are used
+
+
+def images(number: int) -> list[NormalImage]:
+    return [NormalImage(f"{i:04d}", Path(f"{i:04d}")) for i in range(number)]
+
+
+@given(number=st.integers(0, 60), count=st.none() | st.integers(1, 70), order=st.randoms(use_true_random=False))
+def test_evenly_spaced_images_do_not_depend_on_order_and_leave_no_gap(number, count, order):
+    everything = images(number)
+    shuffled = list(everything)
+    order.shuffle(shuffled)
+    chosen = evenly_spaced(shuffled, count)
+    assert chosen == evenly_spaced(everything, count)
+    assert len(chosen) == (number if count is None else min(number, count))
+    indices = [int(image.key) for image in chosen]
+    assert indices == sorted(set(indices))
+    if count is not None and 0 < count <= number:
+        gaps = [b - a for a, b in pairwise(indices)]
+        assert all(gap in (number // count, -(-number // count)) for gap in gaps)
+        before, after = indices[0], number - 1 - indices[-1]
+        assert abs(before - after) <= 1 and before <= number / count / 2  # the middle of equal parts
+
+
+def test_five_of_twelve_are_the_middles_of_five_equal_parts():
+    assert [image.key for image in evenly_spaced(images(12), 5)] == ["0001", "0003", "0006", "0008", "0010"]
+
+
+def test_subsets_of_training_and_test(mvtec_folder: Path):
+    settings = DataSettings(train_subset=4, test_subset=2)
+    keys = [image.key for image in open_training_data(mvtec_folder, settings).images]
+    assert keys == [f"train/good/{number:03d}.png" for number in (3, 9, 15, 21)]
+    keys = [sample.key for sample in open_test_data(mvtec_folder, settings).samples]
+    assert keys == [f"test/{kind}/{number:03d}.png" for kind in ("good", "scratch") for number in (1, 4)]
+
+
+# ---- mistakes
+
+
+def test_a_wrong_path_names_the_nearest_one(tmp_path: Path, monkeypatch):
+    (tmp_path / "parts").mkdir()
+    monkeypatch.chdir(tmp_path)
+    problem = f"no such folder: {tmp_path / 'part'}  (you are in {tmp_path}; {tmp_path / 'parts'} exists)"
+    for read in (open_training_data, open_test_data, has_test_data):
+        with mistake(problem, "", f"flawmap check {tmp_path / 'parts'}"):
+            read(tmp_path / "part", DEFAULT)
+    problem = f"no such file: nowhere/x.csv  (you are in {tmp_path})"
+    with mistake(problem, "", "give a folder of good images, a manifest.csv, or elpv"):
+        open_training_data("nowhere/x.csv", DEFAULT)
+
+
+def test_a_single_image_is_no_data_location(good_folder: Path):
+    problem = "a data location is a folder or a .csv manifest"
+    with mistake(problem, good_folder / "000.png", f"give its folder: {good_folder}"):
+        open_training_data(good_folder / "000.png", DEFAULT)
+
+
+def test_a_folder_without_images(tmp_path: Path):
+    save(tmp_path / "a" / ".hidden.png", picture(0))
+    (tmp_path / "notes.txt").touch()
+    with mistake("no images here (folders a)", tmp_path, "give a folder with PNG, JPEG, BMP or TIFF files"):
+        open_training_data(tmp_path, DEFAULT)
+    with mistake("no images here (no folders)", tmp_path / "a", "give a folder with PNG, JPEG, BMP or TIFF files"):
+        open_training_data(tmp_path / "a", DEFAULT)
+    with mistake("no images in a", tmp_path, "give it PNG, JPEG, BMP or TIFF files"):
+        open_training_data(tmp_path, DataSettings(normal="a"))
+
+
+@pytest.mark.parametrize(
+    ("names", "remedy"),
+    [
+        (
+            ("NG", "OK", "masks"),
+            "flawmap train {root}/OK, or --set data.normal=OK --set data.anomalous=NG --set data.masks=masks",
+        ),
+        (("defect", "good"), "flawmap train {root}/good, or --set data.normal=good --set data.anomalous=defect"),
+        (("Normal",), "flawmap train {root}/Normal, or --set data.normal=Normal"),
+        (("a", "b"), "flawmap train {root}/GOOD, or --set data.normal=GOOD with GOOD one of a, b"),
+    ],
+)
+def test_an_unknown_layout_never_guesses_that_defects_are_good(names: tuple[str, ...], remedy: str, tmp_path):
+    root = tmp_path / "parts"
+    for name in names:
+        save(root / name / "1.png", picture(0))
+    problem = (
+        f"parts/ has folders {', '.join(names)}; expected train/good (MVTec AD), a manifest.csv, or images directly "
+        "inside"
+    )
+    with mistake(problem, root, remedy.format(root=root)):
+        open_training_data(root, DEFAULT)
+
+
+def test_a_collection_of_data_sets_is_not_one(tmp_path: Path):
+    for name in ("bottle", "cable"):
+        save(tmp_path / "mvtec" / name / "train" / "good" / "1.png", picture(0))
+    remedy = f"flawmap train {tmp_path / 'mvtec' / 'bottle'}: each part has a model of its own"
+    with mistake("mvtec/ holds 2 data sets: bottle, cable", tmp_path / "mvtec", remedy):
+        open_training_data(tmp_path / "mvtec", DEFAULT)

@@ -1,0 +1,102 @@
+"""Thresholds from held-out normal images, the colour scale around them, and their file."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flawmap.detect.calibration import MapScale, calibrate, map_scale_around, read_calibration
+from flawmap.errors import UserError
+
+scores = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
+rates = st.floats(0.005, 0.9)
+
+
+def test_a_calibration_by_hand():
+    calibration = calibrate([4.0, 1.0, 3.0, 2.0], [0.5, 0.25, 1.0, 0.75], 0.4)
+    # with a new image they are five, of which two may be above: the new one and the highest of these
+    assert (calibration.threshold, calibration.map_threshold) == (3.0, 0.75)
+    assert calibration.held_out_scores == (1.0, 2.0, 3.0, 4.0)
+    assert (calibration.n_held_out, calibration.false_alarm_rate) == (4, 0.4)
+    assert calibration.smallest_resolvable_rate == pytest.approx(0.2)
+    assert calibration.map_scale == MapScale(0.0, 1.5)
+
+
+def test_a_rate_that_cannot_be_resolved_flags_none_of_the_held_out():
+    calibration = calibrate([1.0, 2.0], [0.0, 0.0], 0.01)
+    assert 2.0 < calibration.threshold < 2.0 + 1e-9
+
+
+@given(scores, rates)
+def test_at_most_the_promised_share_of_held_out_images_is_flagged(held_out, rate):
+    calibration = calibrate(held_out, held_out, rate)
+    assert np.mean(np.array(held_out) > calibration.threshold) <= rate
+    assert np.mean(np.array(held_out) > calibration.map_threshold) <= rate
+
+
+@given(scores, rates)
+def test_the_order_of_the_images_does_not_matter(held_out, rate):
+    assert calibrate(held_out, held_out, rate) == calibrate(held_out[::-1], held_out[::-1], rate)
+
+
+@given(st.floats(-100, 100))
+def test_the_threshold_is_the_middle_of_the_colour_scale(threshold):
+    scale = map_scale_around(threshold)
+    assert scale.low < threshold < scale.high
+    assert (scale.low + scale.high) / 2 == pytest.approx(threshold, abs=1e-6)
+    if threshold > 1e-3:
+        assert scale.low == pytest.approx(0, abs=1e-9)  # where no attention is
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 5.0, float("nan")])
+def test_a_rate_that_is_none_is_refused(rate):
+    with pytest.raises(UserError) as caught:
+        calibrate([1.0], [1.0], rate)
+    assert "must be between 0 and 1" in caught.value.problem and caught.value.remedy == "0.01 is 1 %"
+
+
+def test_no_images_are_refused():
+    with pytest.raises(UserError) as caught:
+        calibrate([], [], 0.1)
+    assert caught.value.problem == "no normal images to calibrate with"
+    assert caught.value.remedy == "flawmap calibrate RUN GOOD_IMAGES"
+
+
+# ---- the file
+
+
+def test_a_calibration_survives_its_file(tmp_path):
+    calibration = calibrate([0.1 + 0.2, 1 / 3, -1e-300], [1e-6, 2.0, 1 / 7], 0.3)
+    (tmp_path / "calibration.json").write_text(json.dumps(asdict(calibration)))
+    assert read_calibration(tmp_path / "calibration.json") == calibration
+
+
+def test_no_file_is_no_calibration(tmp_path):
+    assert read_calibration(tmp_path / "calibration.json") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda values: "",
+        lambda values: "[]",
+        lambda values: '{"threshold": 1',
+        lambda values: json.dumps({**values, "threshold": "high"}),
+        lambda values: json.dumps({**values, "threshold": float("nan")}),
+        lambda values: json.dumps({**values, "map_threshold": None}),
+        lambda values: json.dumps({**values, "map_scale": {"low": 1.0, "high": 1.0}}),
+        lambda values: json.dumps({**values, "surprise": 1}),
+        lambda values: json.dumps({k: v for k, v in values.items() if k != "held_out_scores"}),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, damage):
+    values = asdict(replace(calibrate([1.0, 2.0], [1.0, 2.0], 0.4)))
+    path = tmp_path / "calibration.json"
+    path.write_text(damage(values))
+    with pytest.raises(UserError) as caught:
+        read_calibration(path)
+    assert "the calibration is damaged" in caught.value.problem and caught.value.place == str(path)
+    assert caught.value.remedy == "flawmap calibrate RUN GOOD_IMAGES"

@@ -1,0 +1,161 @@
+"""Estimates for image scores: values and intervals against scikit-learn on images that are really drawn again."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+
+from flawmap.metrics.bootstrap import Estimate, percentile_interval, resample_weights
+from flawmap.metrics.image_metrics import IMAGE_METRICS, image_estimates, image_estimates_by
+from flawmap.metrics.ranking import auroc, average_precision, f1_max, fpr_at_tpr
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def some_scores(n_normal: int, n_anomalous: int, shift: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.arange(n_normal + n_anomalous) >= n_normal
+    generator = rng(7)
+    generator.shuffle(labels)
+    return np.round(generator.normal(size=labels.size) + shift * labels, 1), labels  # rounded: many ties
+
+
+def by_sklearn(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    fprs, tprs, _ = roc_curve(labels, scores, drop_intermediate=False)
+    return {
+        "auroc": float(roc_auc_score(labels, scores)),
+        "average_precision": float(average_precision_score(labels, scores)),
+        "f1_max": float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-300))),
+        "fpr_at_tpr_95": float(fprs[np.argmax(tprs >= 0.95)]),
+    }
+
+
+def test_intervals_are_those_of_images_drawn_again():
+    scores, labels = some_scores(23, 17)
+    estimates = image_estimates(scores, labels, rng(), n_resamples=200)
+    drawn = np.concatenate(list(resample_weights(labels, 200, rng()))).astype(int)
+    resamples = [by_sklearn(np.repeat(scores, times), np.repeat(labels, times)) for times in drawn]
+    assert tuple(estimates) == tuple(IMAGE_METRICS)
+    for name, value in by_sklearn(scores, labels).items():
+        low, high = np.quantile([resample[name] for resample in resamples], [0.025, 0.975])
+        found = estimates[name]
+        assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-9), name
+        assert (found.binning_error, found.interval_shift) == (0, 0)
+
+
+def test_values_are_those_of_the_exact_functions():
+    scores, labels = some_scores(50, 30)
+    estimates = image_estimates(scores, labels, rng(), n_resamples=10)
+    best = f1_max(scores, labels)
+    assert best is not None
+    assert estimates["auroc"].value == auroc(scores, labels)
+    assert estimates["average_precision"].value == average_precision(scores, labels)
+    assert estimates["f1_max"].value == best.value
+    assert estimates["fpr_at_tpr_95"].value == fpr_at_tpr(scores, labels, 0.95)
+
+
+def test_each_resample_has_as_many_normal_and_anomalous_images_as_the_test_set():
+    labels = rng().random(31) < 0.3
+    weights = np.concatenate(list(resample_weights(labels, 500, rng())))
+    assert weights.shape == (500, 31)
+    assert (weights[:, labels].sum(1) == labels.sum()).all() and (weights[:, ~labels].sum(1) == (~labels).sum()).all()
+    # An image is drawn once on average, with the variance 1 - 1/m of a binomial of m draws.
+    m = int((~labels).sum())
+    assert weights.mean(0) == pytest.approx(1, abs=5 / math.sqrt(500))
+    assert weights[:, ~labels].var() == pytest.approx(1 - 1 / m, rel=0.05)
+
+
+def test_chunks_hold_all_resamples_and_stay_small():
+    labels = np.arange(3000) < 1000
+    chunks = list(resample_weights(labels, 1000, rng(), n_scores=5000))
+    assert sum(len(chunk) for chunk in chunks) == 1000
+    assert max(len(chunk) for chunk in chunks) * 5000 <= 2**20
+    whole = np.concatenate(list(resample_weights(labels, 1000, rng())))
+    assert np.array_equal(np.concatenate(chunks), whole)  # and their size changes no draw
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_does_not():
+    scores, labels = some_scores(40, 40)
+    one, again, other = (image_estimates(scores, labels, rng(seed), n_resamples=300) for seed in (1, 1, 2))
+    assert one == again
+    assert one["average_precision"].value == other["average_precision"].value
+    assert one["average_precision"].low != other["average_precision"].low
+
+
+def delong_deviation(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Standard deviation of the AUROC by its structural components (DeLong, DeLong and Clarke-Pearson, 1988)."""
+    above = (scores[labels][:, None] > scores[~labels]) + 0.5 * (scores[labels][:, None] == scores[~labels])
+    return math.sqrt(above.mean(1).var(ddof=1) / labels.sum() + above.mean(0).var(ddof=1) / (~labels).sum())
+
+
+def test_auroc_interval_is_as_wide_as_delongs():
+    scores, labels = some_scores(300, 200)
+    estimate = image_estimates(scores, labels, rng(), n_resamples=2000)["auroc"]
+    assert estimate.low is not None and estimate.high is not None
+    deviation = delong_deviation(scores, labels)
+    assert estimate.high - estimate.low == pytest.approx(2 * norm.ppf(0.975) * deviation, rel=0.1)
+    assert (estimate.high + estimate.low) / 2 == pytest.approx(auroc(scores, labels), abs=deviation / 4)
+
+
+def test_95_percent_of_intervals_hold_the_truth():
+    truth, generator, hits = norm.cdf(1 / math.sqrt(2)), rng(5), 0
+    labels = np.arange(160) < 60
+    for _ in range(200):
+        estimate = image_estimates(generator.normal(size=160) + labels, labels, generator, n_resamples=200)["auroc"]
+        assert estimate.low is not None and estimate.high is not None
+        hits += estimate.low <= truth <= estimate.high
+    assert 0.89 <= hits / 200 <= 0.99  # 4 standard errors, and what a percentile interval lacks at this size
+
+
+def test_perfect_separation_has_an_interval_without_width():
+    estimates = image_estimates([1.0, 2, 3, 4, 5], [0, 0, 0, 1, 1], rng(), n_resamples=50)
+    assert estimates["auroc"] == estimates["average_precision"] == estimates["f1_max"] == Estimate(1.0, 1.0, 1.0)
+    assert estimates["fpr_at_tpr_95"] == Estimate(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_one_class_alone_has_no_estimate(label: bool):
+    assert set(image_estimates(np.ones(4), np.full(4, label), rng()).values()) == {Estimate(None, None, None, None)}
+
+
+def test_huge_scores_do_not_overflow():
+    estimates = image_estimates([-1.7e308, 1.7e308, 0.0, 1.0], [0, 1, 0, 1], rng(), n_resamples=20)
+    assert estimates["auroc"].value == 1
+
+
+def test_each_group_stands_against_all_normal_images():
+    scores, labels = some_scores(40, 20)
+    kinds = np.where(labels, np.where(np.arange(60) % 2 == 0, "crack", "dent"), "good").tolist()
+    groups = image_estimates_by(kinds, scores, labels, seed=3, n_resamples=50)
+    assert list(groups) == ["crack", "dent"]  # "good" is no defect kind
+    for kind, estimates in groups.items():
+        chosen = ~labels | (np.array(kinds) == kind)
+        assert estimates["auroc"].value == pytest.approx(roc_auc_score(labels[chosen], scores[chosen]), abs=1e-12)
+        assert estimates["auroc"].low < estimates["auroc"].value < estimates["auroc"].high
+
+
+def test_a_group_does_not_depend_on_other_groups_and_none_is_no_group():
+    scores, labels = some_scores(30, 20)
+    sizes = np.where(np.arange(50) % 3 == 0, "small", "large").tolist()
+    only_small = [size if size == "small" else None for size in sizes]
+    both = image_estimates_by(sizes, scores, labels, seed=0, n_resamples=50)
+    one = image_estimates_by(only_small, scores, labels, seed=0, n_resamples=50)
+    assert list(one) == ["small"]
+    assert one["small"] == both["small"]
+    assert image_estimates_by([None] * 50, scores, labels, seed=0) == {}
+
+
+def test_groups_must_be_as_many_as_the_images():
+    with pytest.raises(ValueError, match="1 groups for 2 images"):
+        image_estimates_by(["a"], [1.0, 2.0], [True, False], seed=0)
+
+
+def test_an_interval_moves_with_its_shift_and_stays_between_0_and_1():
+    values = np.linspace(0, 1, 1001)
+    assert percentile_interval(values) == pytest.approx((0.025, 0.975))
+    assert percentile_interval(values, 0.01) == pytest.approx((0.035, 0.985))
+    assert percentile_interval(values, -0.5) == (0, pytest.approx(0.475))

@@ -1,0 +1,254 @@
+"""Evaluation against scikit-learn, against the maps themselves, and against what the protocol says."""
+
+import copy
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import flawmap.data.sample as data_types
+from flawmap.data.open_data import open_test_data
+from flawmap.data.sample import Boxes, LabelledImage, Protocol
+from flawmap.data.truth import read_truth
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.evaluate import evaluate
+from flawmap.metrics.ranking import BinnedScores
+from flawmap.recipe import DataSettings
+from tiny_detector import NUM_TEST, SIDE_PX, fitted_detector, pixels_of, striped, write_category, write_image
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> data_types.TestData:
+    return open_test_data(write_category(tmp_path_factory.mktemp("evaluated") / "tile"), DataSettings())
+
+
+@pytest.fixture(scope="module")
+def folder(data: data_types.TestData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Metrics, maps and scores of the tiny detector on the category."""
+    folder = tmp_path_factory.mktemp("results") / "evaluation"
+    folder.mkdir()
+    evaluate(calibrated(), data, folder, "flawmap evaluate RUN DATA")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "per_image.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def calibrated() -> AnomalyDetector:
+    """With a threshold in the middle of the scores, so that both kinds of mistakes occur."""
+    detector = copy.copy(fitted_detector())
+    middle = float(np.median(detector.score_samples([striped(1000 + seed) for seed in range(5)])))
+    detector.calibration_ = replace(detector.calibration_, threshold=middle)
+    return detector
+
+
+def column(rows: list[dict[str, str]], name: str, kinds: set[str] | None = None) -> np.ndarray:
+    return np.array([float(row[name]) for row in rows if kinds is None or row["kind"] in kinds])
+
+
+def maps_and_truth(data: data_types.TestData, kinds: set[str]) -> tuple[np.ndarray, np.ndarray]:
+    samples = [sample for sample in data.samples if sample.kind in kinds]
+    maps = [fitted_detector().predict(sample.path).anomaly_map.ravel() for sample in samples]
+    truth = [read_truth(sample, SIDE_PX, SIDE_PX).ravel() for sample in samples]
+    return np.concatenate(maps), np.concatenate(truth)
+
+
+# ---- image metrics
+
+
+def test_the_image_auroc_is_scikit_learns_on_per_image_csv(metrics, rows):
+    labels = column(rows, "is_anomalous")
+    assert (metrics["n_good"], metrics["n_anomalous"]) == (NUM_TEST, 2 * NUM_TEST)
+    assert metrics["image_auroc"] == pytest.approx(roc_auc_score(labels, column(rows, "score")), abs=1e-12)
+    for name, value in metrics["image_scores"].items():
+        assert value == pytest.approx(roc_auc_score(labels, column(rows, name)), abs=1e-12), name
+    assert metrics["image_auroc"] == metrics["image_scores"][metrics["image_score"]]
+
+
+def test_each_kind_is_set_against_all_normal_images(metrics, rows):
+    assert sorted(metrics["per_kind"]) == ["hole", "stain"]
+    for kind, values in metrics["per_kind"].items():
+        chosen = {"good", kind}
+        expected = roc_auc_score(column(rows, "is_anomalous", chosen), column(rows, "score", chosen))
+        assert values["n"] == NUM_TEST and values["image_auroc"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_scores_are_those_of_the_detector_to_the_last_digit(data, rows):
+    results = fitted_detector().predict([sample.path for sample in data.samples])
+    assert [row["key"] for row in rows] == [sample.key for sample in data.samples]
+    assert [float(row["score"]) for row in rows] == [result.score for result in results]
+    assert [float(row["map_max"]) for row in rows] == [result.scores["map_max"] for result in results]
+
+
+def test_thresholds_are_the_detectors_and_the_rates_follow(metrics, rows):
+    threshold = calibrated().calibration_.threshold
+    assert metrics["threshold"] == threshold
+    flagged, labels = column(rows, "is_flagged") > 0, column(rows, "is_anomalous") > 0
+    assert np.array_equal(flagged, column(rows, "score") > threshold)
+    assert metrics["realised_false_alarm_rate"] == flagged[~labels].mean()
+    assert metrics["missed_rate"] == (~flagged[labels]).mean()
+    assert 0 < flagged.mean() < 1
+
+
+# ---- pixel metrics
+
+
+def test_the_pixel_auroc_is_scikit_learns_on_the_binned_maps(metrics, data):
+    maps, truth = maps_and_truth(data, {"good", "hole"})  # stains have no masks
+    binned = roc_auc_score(truth, BinnedScores.quantise(maps))
+    assert metrics["n_pixel_images"] == 2 * NUM_TEST
+    assert metrics["pixel_auroc"] == pytest.approx(binned, abs=1e-9)
+    assert abs(metrics["pixel_auroc"] - roc_auc_score(truth, maps)) <= metrics["pixel_auroc_binning_error"] + 1e-9
+    assert metrics["per_kind"]["hole"]["pixel_auroc"] == pytest.approx(binned, abs=1e-9)
+
+
+def test_a_kind_without_masks_has_no_pixel_auroc(metrics):
+    assert metrics["per_kind"]["stain"]["pixel_auroc"] is None
+
+
+def test_each_scale_is_also_measured_alone(metrics, data):
+    labels = [sample.is_anomalous for sample in data.samples]
+    assert [entry["size_px"] for entry in metrics["per_scale"]] == [32, 64]
+    assert metrics["single_scale"] == metrics["per_scale"][0]  # trained at 32 px
+    for entry in metrics["per_scale"]:
+        alone = copy.copy(fitted_detector())
+        sizes = replace(alone.recipe.detect, sizes_px=(entry["size_px"],))
+        alone.recipe = replace(alone.recipe, detect=sizes)
+        only = evaluate(alone, data, None)
+        assert entry["image_auroc"] == only["image_scores"]["mean_logit"]
+        assert entry["pixel_auroc"] == only["pixel_auroc"]
+        assert entry["image_auroc"] == pytest.approx(
+            roc_auc_score(labels, alone.score_samples([sample.path for sample in data.samples])), abs=1e-12
+        )
+
+
+@pytest.fixture
+def boxed(tmp_path: Path) -> data_types.TestData:
+    """Two good and three anomalous images of two groups; of the anomalous ones two have a box."""
+    box = Boxes(((4.0, 6.0, 10.0, 12.0),))
+    samples = []
+    for number, (anomalous, truth, sex) in enumerate(
+        [(False, None, "F"), (False, None, "M"), (True, box, "F"), (True, box, "M"), (True, None, "F")]
+    ):
+        path = write_image(tmp_path / f"{number}.png", striped(600 + number))
+        kind = "nodule" if anomalous else "good"
+        samples.append(LabelledImage(path.name, path, anomalous, kind, truth, {"sex": sex}))
+    protocol = Protocol("xray", pixel_pool="truth_only", group_by=("sex",))
+    return data_types.TestData("xray", tmp_path, "by hand", tuple(samples), protocol)
+
+
+def test_the_protocol_may_pool_boxed_images_alone(boxed):
+    metrics = evaluate(fitted_detector(), boxed, None)
+    with_box = [sample for sample in boxed.samples if sample.truth is not None]
+    maps = np.concatenate([fitted_detector().predict(s.path).anomaly_map.ravel() for s in with_box])
+    truth = np.concatenate([read_truth(s, SIDE_PX, SIDE_PX).ravel() for s in with_box])
+    assert metrics["n_pixel_images"] == 2
+    assert metrics["pixel_auroc"] == pytest.approx(roc_auc_score(truth, BinnedScores.quantise(maps)), abs=1e-9)
+
+
+def test_groups_are_reported_apart(boxed):
+    metrics = evaluate(fitted_detector(), boxed, None)
+    assert sorted(metrics["groups"]) == ["sex=F", "sex=M"]
+    women = [sample for sample in boxed.samples if sample.groups["sex"] == "F"]
+    scores = fitted_detector().score_samples([sample.path for sample in women])
+    values = metrics["groups"]["sex=F"]
+    assert (values["n"], values["n_anomalous"]) == (3, 2)
+    assert values["image_auroc"] == pytest.approx(roc_auc_score([s.is_anomalous for s in women], scores))
+    boxed_woman = next(sample for sample in women if sample.truth is not None)
+    anomaly_map = BinnedScores.quantise(fitted_detector().predict(boxed_woman.path).anomaly_map)
+    truth = read_truth(boxed_woman, SIDE_PX, SIDE_PX)
+    assert values["pixel_auroc"] == pytest.approx(roc_auc_score(truth.ravel(), anomaly_map.ravel()), abs=1e-9)
+
+
+def test_without_a_pixel_pool_there_is_no_pixel_metric(boxed):
+    metrics = evaluate(fitted_detector(), replace(boxed, protocol=Protocol("x", pixel_pool="none")), None)
+    assert metrics["pixel_auroc"] is None and metrics["n_pixel_images"] == 0
+    assert metrics["single_scale"]["pixel_auroc"] is None and metrics["image_auroc"] is not None
+
+
+def test_good_images_alone_have_no_auroc_but_a_false_alarm_rate(boxed):
+    good = tuple(sample for sample in boxed.samples if not sample.is_anomalous)
+    metrics = evaluate(calibrated(), replace(boxed, samples=good, protocol=Protocol("x")), None)
+    assert (metrics["image_auroc"], metrics["pixel_auroc"], metrics["missed_rate"]) == (None, None, None)
+    assert metrics["per_kind"] == {} and 0 <= metrics["realised_false_alarm_rate"] <= 1
+
+
+# ---- no label flows back
+
+
+def test_labels_change_no_score(boxed, tmp_path):
+    flipped = tuple(replace(s, is_anomalous=not s.is_anomalous, truth=None) for s in boxed.samples)
+    files = []
+    for name, samples in (("a", boxed.samples), ("b", flipped)):
+        (tmp_path / name).mkdir()
+        evaluate(fitted_detector(), replace(boxed, samples=samples), tmp_path / name)
+        with (tmp_path / name / "per_image.csv").open(newline="") as file:
+            files.append([(row["key"], row["score"], row["map_max"]) for row in csv.DictReader(file)])
+    assert files[0] == files[1]
+
+
+def test_an_uncalibrated_detector_flags_nothing(boxed, tmp_path):
+    detector = copy.copy(fitted_detector())
+    detector.calibration_ = None
+    metrics = evaluate(detector, boxed, tmp_path)
+    names = ("threshold", "false_alarm_rate", "realised_false_alarm_rate", "missed_rate", "map_threshold")
+    assert [metrics[name] for name in names] == [None] * 5
+    with (tmp_path / "per_image.csv").open(newline="") as file:
+        assert {row["is_flagged"] for row in csv.DictReader(file)} == {"0"}
+
+
+# ---- files
+
+
+def test_maps_are_16_bit_on_one_scale_and_truth_is_8_bit(folder, data, rows, metrics):
+    low, high = metrics["map_scale"]["low"], metrics["map_scale"]["high"]
+    for sample, row in zip(data.samples, rows, strict=True):
+        stored = pixels_of(folder / row["map"]).astype(np.float64)
+        anomaly_map = fitted_detector().predict(sample.path).anomaly_map
+        assert stored.shape == anomaly_map.shape
+        expected = ((anomaly_map - low) / (high - low)).clip(0, 1) * 65535
+        np.testing.assert_allclose(stored, expected, atol=0.6)
+        if sample.truth is None:
+            assert row["truth"] == ""
+        else:
+            truth = pixels_of(folder / row["truth"])
+            assert np.array_equal(truth > 0, read_truth(sample, SIDE_PX, SIDE_PX))
+
+
+def test_rows_name_the_pictures_by_their_whole_path(rows, data):
+    assert all(Path(row["path"]).is_absolute() and Path(row["path"]).is_file() for row in rows)
+
+
+def test_the_record_says_what_was_done(metrics):
+    assert metrics["command"] == "flawmap evaluate RUN DATA"
+    assert metrics["seconds_per_image"] > 0 and metrics["threads"] >= 1
+    assert metrics["data"] == "tile" and metrics["skipped"] == []
+
+
+def test_a_very_long_name_is_no_obstacle(tmp_path):
+    name = "ü" * 100 + ".png"
+    path = write_image(tmp_path / "data" / name, striped(1))
+    data = data_types.TestData("x", tmp_path, "", (LabelledImage(name, path, False, "good"),), Protocol("x"))
+    (tmp_path / "out").mkdir()
+    evaluate(fitted_detector(), data, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "maps").iterdir())) == 1
+
+
+def test_without_a_folder_nothing_is_written_and_progress_is_told(boxed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before, told = sorted(tmp_path.rglob("*")), []
+    evaluate(fitted_detector(), boxed, None, progress=lambda done, total: told.append((done, total)))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert told == [(n, 5) for n in range(1, 6)]
