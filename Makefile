@@ -15,7 +15,7 @@ help:
 	@echo "make test-all  lint and all tests"
 	@echo "make lint      style, types, import order"
 	@echo "make format    bring the code into shape"
-	@echo "make bench     measure what token dropping saves, and the loader"
+	@echo "make bench     measure token dropping, loaders, simulators, metrics"
 	@echo "make clean     remove caches and builds; .venv and runs stay"
 
 demo: $(VENV)/.installed-demo
@@ -37,8 +37,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(VENV)/.installed-demo
+bench: $(VENV)/.installed-dev
 	$(BIN)/python -m flawmap.benchmark.speed
+	$(BIN)/python -m flawmap.benchmark.simulator_speed
+	$(BIN)/python -m flawmap.benchmark.metric_speed
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -34,7 +34,8 @@ class ModelSettings:
 class MaskingSettings:
     """Attention-conditioned patch masking (Equations 3 and 4)."""
 
-    strategy: Literal["none", "random", "attention"] = "attention"
+    # attention: least attended patches are dropped (APMask); most_attended: its opposite; block: as in iBOT
+    strategy: Literal["none", "random", "attention", "most_attended", "block"] = "attention"
     drop_ratio: float = 0.3  # r
     mask_local_views: bool = True
     attention_from: Literal["teacher", "student", "initial"] = "teacher"
@@ -69,8 +70,19 @@ class PretrainSettings:
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """Attention-conditioned anomaly simulation by cutting and pasting."""
+    """Anomaly simulation; all but the simulator's name concerns ours, attention-conditioned cutting and pasting."""
 
+    simulator: Literal[
+        "attention_cutpaste",  # ours
+        "random_cutpaste",  # ours with random locations: the control
+        "cutpaste",
+        "scar",
+        "cutpaste_union",
+        "fpi",
+        "pii",
+        "nsa",
+        "draem",
+    ] = "attention_cutpaste"
     blend: Literal["hard", "mixed", "poisson"] = "hard"  # mixed: every other patch, by chance, with soft edges
     min_size: float = 0.1  # of the image width
     max_size: float = 0.4

@@ -88,7 +88,7 @@ def test_keeps_the_rules_on_images_of_all_kinds(name: str):
 
 
 @pytest.mark.slow
-@every_simulator
+@pytest.mark.parametrize("name", SIMULATOR_NAMES)
 def test_keeps_the_rules_ten_thousand_times(name: str):
     assert draw_many_times(name, 10_000) > 3_000
 

@@ -50,6 +50,21 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return stop
 
 
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shelf")
+
+
+@pytest.fixture
+def whole(shelf: Path, normal_images: tuple[NormalImage, ...], tiny_recipe: Recipe, cpu: Compute) -> RunFolder:
+    """A run that nothing interrupted; trained once for all tests."""
+    run = RunFolder(shelf / "whole")
+    if not run.path.exists():
+        run = create_run(run.path, "tiles", tiny_recipe)
+        train_stages(normal_images, tiny_recipe, run, cpu)
+    return run
+
+
 def log(run: RunFolder) -> list[dict]:
     return [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
 
@@ -68,12 +83,11 @@ def assert_same_training(run: RunFolder, uninterrupted: RunFolder) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_that_goes_on_is_the_same_training(
-    tiny_recipe: Recipe, normal_images, new_run, cpu: Compute, stop_at, workers: int
+    tiny_recipe: Recipe, normal_images, whole, new_run, cpu: Compute, stop_at, workers: int
 ):
     """Stopped in the middle of an epoch and at its start, in both stages; every epoch has two steps."""
     recipe = replace(tiny_recipe, compute=ComputeSettings(workers=workers))
-    whole, broken = new_run("whole", "one shelf"), new_run("broken", "another shelf")
-    train_stages(normal_images, recipe, whole, cpu)
+    broken = new_run("broken")
     for stage, at in (("pretrain", 1), ("pretrain", 2), ("finetune", 3)):
         stop_at(stage, at)
         with pytest.raises(StoppedError):
@@ -85,10 +99,9 @@ def test_training_that_goes_on_is_the_same_training(
 
 
 def test_going_on_from_an_older_checkpoint_makes_the_lost_steps_again(
-    tiny_recipe: Recipe, normal_images, new_run, cpu: Compute, stop_at
+    tiny_recipe: Recipe, normal_images, whole, new_run, cpu: Compute, stop_at
 ):
-    whole, broken = new_run("whole", "one shelf"), new_run("broken", "another shelf")
-    train_stages(normal_images, tiny_recipe, whole, cpu)
+    broken = new_run("broken")
     stop_at("pretrain", 1)
     with pytest.raises(StoppedError):
         train_stages(normal_images, tiny_recipe, broken, cpu, save_every_seconds=0.0)
@@ -102,11 +115,10 @@ def test_going_on_from_an_older_checkpoint_makes_the_lost_steps_again(
 
 
 def test_stopped_after_its_last_step_a_stage_is_finished_without_another(
-    tiny_recipe: Recipe, normal_images, new_run, cpu: Compute, monkeypatch: pytest.MonkeyPatch
+    tiny_recipe: Recipe, normal_images, whole, new_run, cpu: Compute, monkeypatch: pytest.MonkeyPatch
 ):
     """The last checkpoint is from before the last step, so that this one is made again; the others are not."""
-    whole, broken = new_run("whole", "one shelf"), new_run("broken", "another shelf")
-    train_stages(normal_images, tiny_recipe, whole, cpu)
+    broken = new_run("broken")
 
     def killed(*_: object) -> None:
         raise StoppedError
@@ -157,10 +169,9 @@ def test_data_that_changed_since_the_checkpoint_is_refused(
 
 
 def test_a_loss_that_is_no_number_stops_and_the_last_checkpoint_is_still_there(
-    tiny_recipe: Recipe, normal_images, new_run, cpu: Compute, monkeypatch: pytest.MonkeyPatch
+    tiny_recipe: Recipe, normal_images, whole, new_run, cpu: Compute, monkeypatch: pytest.MonkeyPatch
 ):
-    whole, run = new_run("whole", "one shelf"), new_run("run", "another shelf")
-    train_stages(normal_images, tiny_recipe, whole, cpu)
+    run = new_run("run")
     original = PretrainModule.student_scores
     with monkeypatch.context() as patch:
 

@@ -196,7 +196,9 @@ def _shifted_patch(
     generator: np.random.Generator,
     parameters: NsaParameters,
 ) -> tuple[UInt8[np.ndarray, "a b 3"], Bool[np.ndarray, "a b"], tuple[slice, slice]] | None:
-    """A patch, what of it is to be pasted, and where; None if ``MAX_TRIES`` places were not on the object."""
+    """A patch, what of it is to be pasted, and where; None if no place on the object was found."""
+    if on_second is not None and on_image is not None and not (on_second.any() and on_image.any()):
+        return None  # what no place could satisfy need not be tried
     cut, pasted = draw_sides(second.shape[0], second.shape[1], generator, parameters)
     for _ in range(MAX_TRIES):
         source = _box(second.shape[:2], cut, generator)

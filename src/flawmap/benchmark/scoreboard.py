@@ -143,17 +143,8 @@ def _as_csv(tables: Sequence[BoardTable]) -> str:
     )
     for table in tables:
         for row in table.rows:
-            for seed in sorted(row.image_auroc) or [""]:
-                rows.writerow(
-                    [
-                        table.title,
-                        row.name,
-                        seed,
-                        row.image_auroc.get(seed, ""),
-                        row.pixel_auroc.get(seed, ""),
-                        row.train_seconds.get(seed, ""),
-                        row.published.get("image", ""),
-                        row.published.get("pixel", ""),
-                    ]
-                )
+            published = [row.published.get("image", ""), row.published.get("pixel", "")]
+            for seed in sorted(row.image_auroc):
+                values = [row.image_auroc[seed], row.pixel_auroc.get(seed, ""), row.train_seconds.get(seed, "")]
+                rows.writerow([table.title, row.name, seed, *values, *published])
     return buffer.getvalue()

@@ -3,7 +3,7 @@
 import re
 import shlex
 from argparse import HelpFormatter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -97,17 +97,3 @@ def free_path(path: Path) -> Path:
     while candidate.exists() and not (candidate.is_dir() and not any(candidate.iterdir())):
         candidate, number = path.with_name(f"{stem}-{number}{suffix}"), number + 1
     return candidate
-
-
-def refuse_unwritable_names(names: Iterable[str]) -> None:
-    """Refuse file names that no text file can hold.
-
-    Raises:
-        UserError: a name that is not UTF-8; manifests and results could not be written.
-    """
-    for name in names:
-        try:
-            name.encode("utf-8")
-        except UnicodeEncodeError as error:
-            shown = name.encode("utf-8", "backslashreplace").decode("utf-8")
-            raise UserError("a file name is not UTF-8", shown, "rename it; flawmap writes names into UTF-8") from error

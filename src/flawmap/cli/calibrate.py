@@ -8,8 +8,8 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_device_argument, add_json_argument, free_path
-from flawmap.cli.run_manifest import FILE_NAME, read_run_manifest
 from flawmap.errors import UserError
+from flawmap.training.run_manifest import FILE_NAME, read_run_manifest
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -12,7 +12,6 @@ from flawmap.cli.arguments import (
     add_json_argument,
     add_recipe_arguments,
     recipe_of,
-    refuse_unwritable_names,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Look at the data; prints what was found. Exits with 2 at the first thing that train or evaluate would refuse."""
     from flawmap.data.checks import check_leak, check_training_data
+    from flawmap.data.file_names import refuse_unwritable_names
     from flawmap.data.open_data import open_test_data, open_training_data
 
     recipe = recipe_of(arguments, "standard")

@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Pre-train, fine-tune, evaluate, report."""
     from flawmap.cli.evaluate import EvaluationOrder, evaluate_run, summary
-    from flawmap.cli.training_run import TrainingOrder, train_run
+    from flawmap.detect.training_run import TrainingOrder, train_run
     from flawmap.recipe_files import load_recipe
     from flawmap.training.run_folder import RunFolder
 

@@ -13,7 +13,6 @@ from flawmap.cli.arguments import (
     add_device_argument,
     add_json_argument,
     free_path,
-    refuse_unwritable_names,
 )
 
 
@@ -76,8 +75,8 @@ def run(arguments: Namespace) -> int:
 def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     """Evaluate a run and write its report; an earlier evaluation is kept under another name."""
     from flawmap.cli.progress_line import ProgressLine
-    from flawmap.cli.run_manifest import read_run_manifest
     from flawmap.data.checks import check_test_data
+    from flawmap.data.file_names import refuse_unwritable_names
     from flawmap.data.open_data import open_test_data
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.detect.pretrained import model_folder
@@ -85,6 +84,7 @@ def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     from flawmap.recipe_files import to_yaml
     from flawmap.report.html import write_report
     from flawmap.report.sheet import write_sheet
+    from flawmap.training.run_manifest import read_run_manifest
 
     detector = AnomalyDetector.from_pretrained(order.run, order.device)
     settings = _data_settings(to_yaml(detector.recipe), order.overrides)

@@ -39,8 +39,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train; prints the run folder."""
-    from flawmap.cli.training_run import TrainingOrder, resumed_run, train_run
     from flawmap.detect.detector import AnomalyDetector
+    from flawmap.detect.training_run import TrainingOrder, resumed_run, train_run
     from flawmap.recipe_files import load_recipe
 
     requested = Path(arguments.run) if arguments.run else None

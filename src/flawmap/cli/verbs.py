@@ -8,6 +8,7 @@ VERBS = {
     "evaluate": "score a trained run against labelled test images",
     "calibrate": "set a new threshold from good images, for example of another camera, without retraining",
     "report": "write report.html of a run again",
+    "benchmark": "compare variants of the method on one data set: every row of the paper's ablation tables",
     "recipe": "print a preset's settings as YAML",
 }
 

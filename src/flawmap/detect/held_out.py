@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from flawmap.augment.attention_cutpaste import simulate_anomaly
 from flawmap.augment.patch_masking import attention_patch_mask
+from flawmap.augment.simulators import simulator_by_name
 from flawmap.data.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
 from flawmap.detect.calibration import MapScale
@@ -58,10 +58,12 @@ def simulate_on(
     """One fixed defect on each image, made as in training but without augmentation."""
     pixels = NormalPixels(images[:MAX_IMAGES], size_px)
     attention = cache_attention(guide, pixels, size_px, compute)
+    simulate = simulator_by_name(recipe.finetune.simulation.simulator, recipe.finetune.simulation)
     defects = []
     for index in range(len(pixels)):
         generator = numpy_generator(recipe.seed, "held out", index)
-        anomaly = simulate_anomaly(pixels[index], attention[index], generator, recipe.finetune.simulation)
+        second = pixels[(index + 1) % len(pixels)] if simulate.needs_second else None
+        anomaly = simulate(pixels[index], generator, attention[index], second)
         defects.append(SimulatedDefect(pixels[index], attention[index], anomaly.image, anomaly.footprint))
     return defects
 

@@ -57,7 +57,7 @@ def aupro_of_counts(normal: Counts, region_share: Counts, n_regions: Numbers, fp
 
     The curve gives, over the share of all normal pixels that are at or above a threshold, the mean over regions of the
     share of the region that is. It starts at (0, 0), is linear between thresholds, and its last piece is cut at the
-    limit (Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 5).
+    limit (Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021).
 
     Args:
         normal: (..., k), normal pixels per score.

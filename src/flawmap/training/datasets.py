@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from flawmap.augment.attention_cutpaste import simulate_anomaly
 from flawmap.augment.normal_images import augment_normal
+from flawmap.augment.simulators import simulator_by_name
 from flawmap.augment.views import make_views
 from flawmap.models.weights import IMAGENET_MEAN, IMAGENET_STD
 from flawmap.recipe import NormalAugmentation, SimulationSettings
@@ -68,6 +68,8 @@ class ViewsDataset(Dataset):
 class SimulationDataset(Dataset):
     """Stage 2: a normal image, the same image with a simulated anomaly, the footprint and the label.
 
+    Simulators that take patches from a second image get another normal image of the set, augmented on its own.
+
     Args:
         pixels: normal images, ``CROP_MARGIN`` larger than ``size_px``.
         attention: (n, r, c) A^[CLS] of each whole image by the frozen guide.
@@ -87,7 +89,8 @@ class SimulationDataset(Dataset):
         seed: int,
     ) -> None:
         self._pixels, self._attention, self._size_px = pixels, attention, size_px
-        self._augmentation, self._simulation, self._seed = augmentation, simulation, seed
+        self._augmentation, self._seed = augmentation, seed
+        self._simulate = simulator_by_name(simulation.simulator, simulation)
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -95,16 +98,22 @@ class SimulationDataset(Dataset):
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Tensor]:
         epoch, index = item
         generator = numpy_generator(self._seed, "simulation", epoch, index)
-        normal, attention = augment_normal(
-            self._pixels[index], self._attention[index], self._size_px, self._augmentation, generator
-        )
-        anomaly = simulate_anomaly(normal, attention, generator, self._simulation)
+        normal, attention = self._augmented(index, generator)
+        second = None
+        if self._simulate.needs_second:
+            other = (index + int(generator.integers(1, max(2, len(self))))) % len(self)
+            second, _ = self._augmented(other, generator)
+        anomaly = self._simulate(normal, generator, attention, second)
         return {
             "normal": channels_first(normal),
             "anomalous": channels_first(anomaly.image),
             "footprint": torch.from_numpy(anomaly.footprint),
             "label": torch.tensor(anomaly.label),
         }
+
+    def _augmented(self, index: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """An image and its attention, warped alike."""
+        return augment_normal(self._pixels[index], self._attention[index], self._size_px, self._augmentation, generator)
 
 
 def channels_first(image: np.ndarray) -> Tensor:

@@ -8,7 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flawmap.augment.patch_masking import attention_patch_mask, kept_patches, random_patch_mask
+from flawmap.augment.patch_masking import (
+    attention_patch_mask,
+    block_patch_mask,
+    kept_patches,
+    most_attended_patch_mask,
+    random_patch_mask,
+)
 from flawmap.models.encoder import Encoder, mean_cls_attention
 from flawmap.models.projection import BOTTLENECK_DIM, ProjectionHead, Prototypes
 from flawmap.objectives.clustering import cluster_agreement_loss, gather_batch, sinkhorn
@@ -104,12 +110,17 @@ class PretrainModule(lightning.LightningModule):
         masking = self.settings.masking
         if masking.strategy == "none" or masking.drop_ratio == 0:
             return None
-        if masking.strategy == "random":
+        if masking.strategy in ("random", "block"):
             generator = torch.Generator(views.device).manual_seed(self._mask_seed(len(views)))
             rows, columns = self.student_encoder.grid(views.shape[-2], views.shape[-1])
-            mask = random_patch_mask(len(views), rows * columns, masking.drop_ratio, generator)
+            if masking.strategy == "random":
+                mask = random_patch_mask(len(views), rows * columns, masking.drop_ratio, generator)
+            else:
+                mask = block_patch_mask(len(views), rows, columns, masking.drop_ratio, generator)
         else:
-            mask = attention_patch_mask(mean_cls_attention(self.attention_network()(views)), masking.drop_ratio)
+            attention = mean_cls_attention(self.attention_network()(views))
+            of_attention = attention_patch_mask if masking.strategy == "attention" else most_attended_patch_mask
+            mask = of_attention(attention, masking.drop_ratio)
         return kept_patches(mask)
 
     def _mask_seed(self, num_views: int) -> int:

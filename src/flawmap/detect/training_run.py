@@ -1,21 +1,22 @@
-"""From a data location to a finished run folder: what ``train`` and ``demo`` have in common."""
+"""From a data location to a finished run folder: what ``train``, ``demo`` and ``benchmark`` have in common."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flawmap.cli.arguments import refuse_unwritable_names
-from flawmap.cli.run_manifest import FILE_NAME, read_run_manifest
 from flawmap.data.checks import FileFacts, check_leak, check_training_data
+from flawmap.data.file_names import refuse_unwritable_names
 from flawmap.data.open_data import open_training_data
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
 from flawmap.recipe import Recipe
+from flawmap.recipe_files import load_recipe
 from flawmap.reproducibility import environment
 from flawmap.training.device import DeviceName, choose_compute
 from flawmap.training.progress import say
-from flawmap.training.run_folder import RunFolder, create_run
+from flawmap.training.run_folder import RunFolder, create_run, latest_run, open_run
+from flawmap.training.run_manifest import FILE_NAME, read_run_manifest
 from flawmap.training.train import StageChoice
 
 
@@ -115,9 +116,6 @@ def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:
     Raises:
         UserError: there is none, or a recipe was given that is not the run's.
     """
-    from flawmap.recipe_files import load_recipe
-    from flawmap.training.run_folder import latest_run, open_run
-
     path = requested or latest_run()
     if path is None:
         raise UserError("there is no run to resume", "runs/", "flawmap train DATA, or name it with --run DIR")
