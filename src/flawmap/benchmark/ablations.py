@@ -139,7 +139,7 @@ def board(order: AblationOrder) -> tuple[BoardTable, ...]:
 def _run(order: AblationOrder, work: Work) -> None:
     """Train (or go on training) and evaluate one recipe; its result is written last."""
     path = _run_path(order.folder, work)
-    begun = RunFolder(path) if (path / "recipe.yaml").is_file() else None
+    begun = _begun_run(path)
     started = time.monotonic()
     if begun is None or not begun.is_finished:
         train_run(TrainingOrder(order.location, work.recipe, path, order.device), begun)
@@ -158,6 +158,15 @@ def _run(order: AblationOrder, work: Work) -> None:
         "seconds_per_image": metrics["seconds_per_image"],
     }
     atomic_write_text(path / "ablation.json", json.dumps(result, indent=2))
+
+
+def _begun_run(path: Path) -> RunFolder | None:
+    """What a killed benchmark left of a run; a folder that it had only just made is taken away."""
+    if (path / "recipe.yaml").is_file():
+        return RunFolder(path)
+    if path.is_dir():
+        path.rmdir()  # refuses a folder with anything in it
+    return None
 
 
 def _run_path(folder: Path, work: Work) -> Path:
