@@ -208,7 +208,7 @@ def test_nothing_is_suggested_where_nothing_is_near():
         ("detect.sizes_px=224,320", "detect.sizes_px is '224,320', must be a whole number"),
         (
             "finetune.simulation.blend=poison",
-            "finetune.simulation.blend is 'poison', must be one of hard, poisson; did you mean poisson?",
+            "finetune.simulation.blend is 'poison', must be one of hard, mixed, poisson; did you mean poisson?",
         ),
         ("pretrain=5", "pretrain is a group of settings, not a value"),
         ("data.train_subset=[1", "the value of data.train_subset cannot be read"),
@@ -358,6 +358,9 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
         low, high = f"finetune.simulation.{low}", f"finetune.simulation.{high}"
         values[low], values[high] = sorted((values[low], values[high]))
     values["compute.devices"] = 1
+    values["finetune.detection_weight"] = values["finetune.detection_weight"] or 1.0
+    if "{stem}" not in values["data.mask_pattern"]:
+        values["data.mask_pattern"] += "{stem}"
     return _with(Recipe(), values)
 
 

@@ -72,6 +72,14 @@ class PretrainSettings:
 class SimulationSettings:
     """Anomaly simulation; all but the simulator's name concerns ours, attention-conditioned cutting and pasting."""
 
+    blend: Literal["hard", "mixed", "poisson"] = "hard"  # mixed: every other patch, by chance, with soft edges
+    min_size: float = 0.1  # of the image width
+    max_size: float = 0.4
+    max_rotation_deg: float = 45.0
+    min_scale: float = 0.7
+    max_scale: float = 1.3
+    jitter: float = 0.1
+    max_patches: int = 1
     simulator: Literal[
         "attention_cutpaste",  # ours
         "random_cutpaste",  # ours with random locations: the control
@@ -83,14 +91,6 @@ class SimulationSettings:
         "nsa",
         "draem",
     ] = "attention_cutpaste"
-    blend: Literal["hard", "mixed", "poisson"] = "hard"  # mixed: every other patch, by chance, with soft edges
-    min_size: float = 0.1  # of the image width
-    max_size: float = 0.4
-    max_rotation_deg: float = 45.0
-    min_scale: float = 0.7
-    max_scale: float = 1.3
-    jitter: float = 0.1
-    max_patches: int = 1
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,13 @@ class _Reader(yaml.SafeLoader):
 class _Writer(yaml.SafeDumper):
     """Quotes all text that YAML 1.1 or 1.2 would read as something else."""
 
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Line ends other than a line feed must be escaped: outside double quotes they are read as spaces."""
+        style = '"' if re.search("[\r\x85\u2028\u2029]", text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
+
+_Writer.add_representer(str, _Writer.represent_text)
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),

@@ -238,7 +238,7 @@ def test_killed_in_each_stage_training_goes_on_to_the_same_bits(
         while child.poll() is None and not any(
             record["stage"] == stage and record["step"] >= 13 for record in written_so_far(killed)
         ):
-            time.sleep(0.005)
+            time.sleep(0.02)
         assert child.poll() is None, "the stage was over before it could be killed"
         os.kill(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
