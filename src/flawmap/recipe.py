@@ -32,7 +32,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class MaskingSettings:
-    """Attention-conditioned patch masking (Equations 3 and 4)."""
+    """Attention-conditioned patch masking (Equations 3 and 4); all of it concerns the objective ``clusters`` only."""
 
     # attention: least attended patches are dropped (APMask); most_attended: its opposite; block: as in iBOT
     strategy: Literal["none", "random", "attention", "most_attended", "block"] = "attention"
@@ -43,19 +43,26 @@ class MaskingSettings:
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """Stage 1: agreement of cluster assignments (Equation 1)."""
+    """Stage 1: agreement of cluster assignments (Equation 1), or another objective in its place.
+
+    Loop, views of the data set, schedules and optimiser serve every objective. ``center_outputs`` and ``masking``
+    are ignored by all but ``clusters``; dino, ibot and msn keep the outputs, temperatures and Sinkhorn of their files
+    in ``objectives/``.
+    """
 
     enabled: bool = True
+    objective: Literal["clusters", "dino", "swav", "ibot", "msn"] = "clusters"  # clusters: ours
     epochs: int | None = 300
     steps: int | None = None  # a fixed number of steps instead of epochs
     batch_size: int = 16  # B
     local_views: int = 8  # V - 1
     local_size_px: int = 96  # rounded to a multiple of the patch size
-    prototypes: int = 20  # K
-    temperature: float = 0.1  # tau
-    sinkhorn_epsilon: float = 0.05
-    sinkhorn_iterations: int = 3
-    center_outputs: bool = False  # subtract a running mean of the teacher's outputs before the l2 norm
+    prototypes: int = 20  # K of clusters and swav
+    temperature: float = 0.1  # tau of clusters and swav
+    sinkhorn_epsilon: float = 0.05  # of clusters and swav
+    sinkhorn_iterations: int = 3  # of clusters and swav
+    # subtract a running mean of the teacher's outputs before the l2 norm; clusters only, ignored by the others
+    center_outputs: bool = False
     learning_rate: float = 5e-4
     warmup_learning_rate: float = 1e-5
     final_learning_rate: float = 1e-6
@@ -64,8 +71,8 @@ class PretrainSettings:
     weight_decay: float = 0.04
     final_weight_decay: float = 0.4
     clip_gradient_norm: float = 3.0  # of each parameter, as DINO does
-    teacher_momentum: float = 0.996  # rises to 1 on a cosine
-    masking: MaskingSettings = field(default_factory=MaskingSettings)
+    teacher_momentum: float = 0.996  # rises to 1 on a cosine; swav has no teacher
+    masking: MaskingSettings = field(default_factory=MaskingSettings)  # clusters only, ignored by the others
 
 
 @dataclass(frozen=True)

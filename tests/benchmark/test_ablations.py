@@ -120,3 +120,18 @@ def test_bad_seeds_are_named(order: AblationOrder, capsys: pytest.CaptureFixture
     assert main(["benchmark", "ablations", order.location, f"--seeds={seeds}"]) == 2
     error = capsys.readouterr().err
     assert problem in error and "--seeds 0,1,2" in error and "Traceback" not in error
+
+
+def test_a_row_that_collapses_says_so_and_costs_no_other(order: AblationOrder, monkeypatch: pytest.MonkeyPatch):
+    done: list[object] = []
+
+    def collapses_with_fpi(_: object, item: ablations.Work) -> None:
+        done.append(item)
+        if item.recipe.finetune.simulation.simulator == "fpi":
+            raise UserError("pre-training has collapsed", "stage pretrain", "another objective")
+
+    monkeypatch.setattr(ablations, "_run", collapses_with_fpi)
+    again = AblationOrder(order.location, order.base, (), (SIMULATORS,), (5,), order.folder, "cpu")
+    text = run_ablations(again, "").read_text(encoding="utf-8")
+    assert len(done) == 2
+    assert "| FPI (seed 5: pre-training has collapsed) | – |" in text

@@ -124,6 +124,40 @@ def test_keeping_all_patches_changes_nothing():
         torch.testing.assert_close(encoder(x, keep=everything).cls, encoder(x).cls)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_hidden_patches_show_the_mask_token_at_their_position_and_nothing_of_themselves(architecture: str):
+    encoder = encoder_of(architecture, img_size=112)
+    side, prefix = 112 // encoder.patch_size_px, encoder.vit.num_prefix_tokens
+    mask = torch.rand(2, side * side, generator=torch.Generator().manual_seed(0)) < 0.4
+    token, x = torch.randn(encoder.embed_dim, generator=torch.Generator().manual_seed(1)), images(112)
+    plain = encoder.embed(x, None)[:, prefix:] - encoder.vit.patch_embed.proj(x).flatten(2).mT  # positions
+    embedded = encoder.embed(x, None, mask, token)[:, prefix:]
+    torch.testing.assert_close(embedded[mask], (token + plain)[mask], atol=1e-5, rtol=1e-5)
+    assert torch.equal(embedded[~mask], encoder.embed(x, None)[:, prefix:][~mask])
+    pixels = mask.view(2, 1, side, side).repeat_interleave(112 // side, 2).repeat_interleave(112 // side, 3)
+    changed = torch.where(pixels, torch.zeros(()), x)
+    outputs = [encoder(seen, patch_tokens=True, mask=mask, mask_token=token) for seen in (x, changed)]
+    assert torch.equal(outputs[0].cls, outputs[1].cls)
+    assert torch.equal(outputs[0].patch_tokens, outputs[1].patch_tokens)
+    assert not torch.allclose(outputs[0].cls, encoder(x).cls, atol=1e-3)
+
+
+@torch.no_grad()
+def test_without_a_mask_nothing_changes_by_a_bit():
+    encoder, x = encoder_of(), images(160)
+    nothing, token = torch.zeros(2, 100, dtype=torch.bool), torch.ones(encoder.embed_dim)
+    plain, hidden = encoder(x, patch_tokens=True), encoder(x, patch_tokens=True, mask=nothing, mask_token=token)
+    given_none = encoder(x, patch_tokens=True, mask=None, mask_token=None)
+    for other in (hidden, given_none):
+        assert torch.equal(plain.cls, other.cls) and torch.equal(plain.patch_tokens, other.patch_tokens)
+        assert torch.equal(plain.cls_attention, other.cls_attention)
+    with pytest.raises(ValueError, match="go together"):
+        encoder(x, mask=nothing)
+    with pytest.raises(ValueError, match="go together"):
+        encoder(x, mask_token=token)
+
+
 def test_batch_independence():
     encoder, x = encoder_of(), images(160, 5)
     with torch.no_grad():

@@ -15,7 +15,8 @@ from flawmap.models.encoder import Encoder, mean_cls_attention
 from flawmap.objectives.clustering import sinkhorn
 from flawmap.recipe import MaskingSettings, PretrainSettings
 from flawmap.training.datasets import normalise
-from flawmap.training.pretrain import CENTER_MOMENTUM, PretrainModule, update_teacher
+from flawmap.training.pretrain import CENTER_MOMENTUM, PretrainModule
+from flawmap.training.self_distillation import update_teacher
 
 TOTAL_STEPS, STEPS_PER_EPOCH = 6, 2
 

@@ -6,6 +6,7 @@ come out equal are trained once, and a row that is added later costs only itself
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from flawmap.data.checks import check_test_data
 from flawmap.data.open_data import open_test_data
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.training_run import TrainingOrder, train_run
+from flawmap.errors import UserError
 from flawmap.evaluate import evaluate
 from flawmap.recipe import Recipe
 from flawmap.recipe_files import load_recipe
@@ -74,6 +76,7 @@ def run_ablations(order: AblationOrder, command: str) -> Path:
     say("ablations", f"{len(work)} runs, {len(work) - len(missing)} done, {len(missing)} to do -> {order.folder}/")
     order.folder.mkdir(parents=True, exist_ok=True)
     started, slowest = time.monotonic(), 0.0
+    failed: dict[Recipe, str] = {}
     for number, item in enumerate(missing):
         elapsed = time.monotonic() - started
         if order.limit_seconds is not None and number and elapsed + slowest > order.limit_seconds:
@@ -82,10 +85,14 @@ def run_ablations(order: AblationOrder, command: str) -> Path:
         left = f", about {duration(elapsed / number * (len(missing) - number))} left" if number else ""
         say("ablations", f"run {number + 1}/{len(missing)}{left}: {'; '.join(item.names)}, seed {item.recipe.seed}")
         began = time.monotonic()
-        _run(order, item)
+        try:
+            _run(order, item)
+        except UserError as error:  # a variant that collapses must not cost the others; the next call tries it again
+            say("ablations", f"{'; '.join(item.names)}: {error.problem}")
+            failed[item.recipe] = error.problem
         slowest = max(slowest, time.monotonic() - began)
-        _write_board(order, command)
-    return _write_board(order, command)
+        _write_board(order, command, failed)
+    return _write_board(order, command, failed)
 
 
 def planned_work(order: AblationOrder) -> tuple[Work, ...]:
@@ -113,8 +120,8 @@ def read_result(folder: Path, work: Work) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def board(order: AblationOrder) -> tuple[BoardTable, ...]:
-    """The tables with what has been measured so far."""
+def board(order: AblationOrder, failed: Mapping[Recipe, str]) -> tuple[BoardTable, ...]:
+    """The tables with what has been measured so far, and why a row could not be."""
     tables = []
     for table in order.tables:
         rows = []
@@ -122,16 +129,19 @@ def board(order: AblationOrder) -> tuple[BoardTable, ...]:
             image: dict[int, float] = {}
             pixel: dict[int, float] = {}
             seconds: dict[int, float] = {}
+            notes: list[str] = []
             for seed in order.seeds:
-                result = read_result(order.folder, Work(recipe_of_row(order, row, seed), ()))
+                recipe = recipe_of_row(order, row, seed)
+                result = read_result(order.folder, Work(recipe, ()))
                 if result is None:
+                    notes += [f"seed {seed}: {failed[recipe]}"] if recipe in failed else []
                     continue
                 seconds[seed] = result["train_seconds"]
                 if result["image_auroc"] is not None:
                     image[seed] = result["image_auroc"]
                 if result["pixel_auroc"] is not None:
                     pixel[seed] = result["pixel_auroc"]
-            rows.append(BoardRow(row.name, image, pixel, seconds, row.published))
+            rows.append(BoardRow(row.name, image, pixel, seconds, row.published, "; ".join(notes)))
         tables.append(BoardTable(table.title, tuple(rows)))
     return tuple(tables)
 
@@ -177,7 +187,7 @@ def _silent(done: int, total: int) -> None:
     """Ablations report per run, not per image."""
 
 
-def _write_board(order: AblationOrder, command: str) -> Path:
+def _write_board(order: AblationOrder, command: str, failed: Mapping[Recipe, str]) -> Path:
     device = choose_compute(order.device).device
     machine = environment(device)
     about = {
@@ -188,4 +198,4 @@ def _write_board(order: AblationOrder, command: str) -> Path:
         "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['device_name'] or device}",
         "values": "AUROC in %, last step, mean ± standard error over seeds",
     }
-    return write_scoreboard(order.folder, board(order), about)
+    return write_scoreboard(order.folder, board(order, failed), about)

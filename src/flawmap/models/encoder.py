@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -87,12 +87,25 @@ class Encoder(nn.Module):
             raise ValueError(f"image {height_px}x{width_px} px is not a multiple of the patch size {s} px")
         return height_px // s, width_px // s
 
-    def embed(self, images: Float[Tensor, "b 3 h w"], keep: Int[Tensor, "b k"] | None) -> Float[Tensor, "b t d"]:
-        """Prefix tokens and patch tokens with their positions; ``keep`` selects patches after positions are added."""
+    def embed(
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        keep: Int[Tensor, "b k"] | None,
+        mask: Bool[Tensor, "b n"] | None = None,
+        mask_token: Float[Tensor, "d"] | None = None,
+    ) -> Float[Tensor, "b t d"]:
+        """Prefix tokens and patch tokens with their positions; ``keep`` selects patches after positions are added.
+
+        ``mask`` puts ``mask_token`` in place of patches before they are, see :meth:`forward`.
+        """
+        if (mask is None) != (mask_token is None):
+            raise ValueError("mask and mask_token go together: give both or neither")
         vit = self.vit
         assert vit.pos_embed is not None and vit.cls_token is not None
         grid = self.grid(images.shape[-2], images.shape[-1])
         patches = vit.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (b, n, d)
+        if mask is not None and mask_token is not None:
+            patches = torch.where(mask[..., None], mask_token.to(patches.dtype), patches)
         native = vit.patch_embed.grid_size
         prefix_positions, patch_positions = split_positions(vit.pos_embed, native[0] * native[1])
         patches = patches + resize_positions(patch_positions, native, grid)
@@ -110,6 +123,8 @@ class Encoder(nn.Module):
         keep: Int[Tensor, "b k"] | None = None,
         blocks: Sequence[int] = (),
         patch_tokens: bool = False,
+        mask: Bool[Tensor, "b n"] | None = None,
+        mask_token: Float[Tensor, "d"] | None = None,
     ) -> EncoderOutput:
         """Encode normalised images.
 
@@ -120,11 +135,18 @@ class Encoder(nn.Module):
             blocks: numbers of the blocks whose patch tokens are wanted; negative numbers count from the end.
             patch_tokens: also give the last block's patch tokens. Without them the last block computes its
                 query and its MLP for the [CLS] token alone, which is all that both stages need.
+            mask: True where a patch is hidden: ``mask_token`` takes its place and gets its position, so the number
+                of tokens stays (iBOT). Of all n patches in row-major order, before ``keep`` selects.
+            mask_token: goes with ``mask``.
+
+        Raises:
+            ValueError: one of ``mask`` and ``mask_token`` without the other, or a size that is no multiple of the
+                patch.
         """
         num_blocks, num_prefix = len(self.vit.blocks), self.vit.num_prefix_tokens
         wanted = {block % num_blocks for block in blocks}
         all_tokens = patch_tokens or num_blocks - 1 in wanted
-        x = self.embed(images, keep)
+        x = self.embed(images, keep, mask, mask_token)
         block_tokens: dict[int, Tensor] = {}
         for number, block in enumerate(self.vit.blocks[:-1]):
             x = block(x)

@@ -12,6 +12,7 @@ from flawmap.objectives.clustering import entropy, gather_batch, prototypes_used
 
 WINDOW_STEPS = 20
 COLLAPSED_ENTROPY = 0.995  # of ln K: targets that are uniform carry no information
+REMEDY = "--set pretrain.sinkhorn_epsilon=0.005, or pretrain.center_outputs=true, or pretrain.enabled=false"
 
 
 class CollapseWatch:
@@ -20,10 +21,15 @@ class CollapseWatch:
     Args:
         num_prototypes: K.
         warmup_steps: before this step nothing is called a collapse.
+        remedy: what a user can do about one.
+        uniform_loss: the loss of a collapsed model; None: ln K.
     """
 
-    def __init__(self, num_prototypes: int, warmup_steps: int) -> None:
-        self.uniform = math.log(num_prototypes)
+    def __init__(
+        self, num_prototypes: int, warmup_steps: int, remedy: str = REMEDY, uniform_loss: float | None = None
+    ) -> None:
+        self.uniform, self._remedy = math.log(num_prototypes), remedy
+        self._uniform_loss = self.uniform if uniform_loss is None else uniform_loss
         self._num_prototypes, self._warmup_steps = num_prototypes, warmup_steps
         self._entropies: deque[float] = deque(maxlen=WINDOW_STEPS)
         self._recent_favourites: deque[Tensor] = deque(maxlen=WINDOW_STEPS)
@@ -44,7 +50,7 @@ class CollapseWatch:
             self._stop_if_collapsed(step, mean_entropy)
         return {
             "loss": float(loss.detach()),
-            "uniform_loss": self.uniform,
+            "uniform_loss": self._uniform_loss,
             "target_entropy": self._entropies[-1],
             "score_spread": float(score_spread),
             "prototypes_used": prototypes_used(all_targets),
@@ -66,5 +72,5 @@ class CollapseWatch:
                 f"pre-training has collapsed: the clusters' targets are uniform (entropy {mean_entropy:.3f} of at most "
                 f"ln {self._num_prototypes} = {self.uniform:.3f}) over the last {WINDOW_STEPS} steps",
                 f"stage pretrain, step {step}",
-                "--set pretrain.sinkhorn_epsilon=0.005, or pretrain.center_outputs=true, or pretrain.enabled=false",
+                self._remedy,
             )

@@ -23,7 +23,7 @@ from flawmap.training.checkpoints import SAVE_EVERY_SECONDS
 from flawmap.training.datasets import CROP_MARGIN, SimulationDataset, ViewsDataset, ViewSizes
 from flawmap.training.device import Compute
 from flawmap.training.finetune import FinetuneModule
-from flawmap.training.pretrain import PretrainModule
+from flawmap.training.pretrain_module import pretrain_module
 from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder
 from flawmap.training.sampling import stage_loader
@@ -117,7 +117,7 @@ def _pretrain(
     stages: StageChoice,
     save_every_seconds: float,
 ) -> tuple[dict[str, Tensor], str]:
-    """Stage 1; returns the teacher encoder's state and the stage's key."""
+    """Stage 1; returns the state of the encoder that it results in (the teacher's) and the stage's key."""
     settings = recipe.pretrain
     batch_size = _batch_that_fits(settings.batch_size, len(images), compute.devices)
     total_steps, per_epoch = steps_of_stage(settings.epochs, settings.steps, len(images), batch_size)
@@ -137,11 +137,11 @@ def _pretrain(
         settings.local_views,
     )
     dataset = ViewsDataset(NormalPixels(images, round(sizes.global_px * CROP_MARGIN)), sizes, recipe.seed)
-    module = PretrainModule(encoder, replace(settings, batch_size=batch_size), total_steps, per_epoch, recipe.seed)
+    module = pretrain_module(encoder, replace(settings, batch_size=batch_size), total_steps, per_epoch, recipe.seed)
     workers = _workers(recipe, compute)
     loader = stage_loader(dataset, len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
     run_stage(module, loader, stage, run, compute, save_every_seconds)
-    state = module.teacher_encoder.state_dict()
+    state = module.result_encoder.state_dict()
     keep_result(run, stage, state)
     return state, key
 
