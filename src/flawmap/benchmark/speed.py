@@ -147,7 +147,9 @@ def _encoder() -> Encoder:
 def _pretrain_module(drop_ratio: float) -> PretrainModule:
     masking = MaskingSettings(strategy="attention" if drop_ratio else "none", drop_ratio=drop_ratio)
     settings = replace(PretrainSettings(), masking=masking, batch_size=BATCH_SIZE)
-    return PretrainModule(_encoder(), settings, total_steps=1000, steps_per_epoch=10, seed=0).train()
+    module = PretrainModule(_encoder(), settings, total_steps=1000, steps_per_epoch=10, seed=0)
+    module.train()
+    return module
 
 
 def _seconds(step: object, rounds: int = ROUNDS) -> float:
