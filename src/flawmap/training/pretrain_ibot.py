@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from flawmap.augment.patch_masking import block_patch_mask
 from flawmap.models.encoder import Encoder
-from flawmap.objectives.dino import STUDENT_TEMPERATURE, cross_view_loss, dino_targets, updated_center
-from flawmap.objectives.ibot import OUTPUT_DIM, PATCH_WEIGHT, ibot_patch_loss
+from flawmap.objectives.dino import dino_targets, updated_center
+from flawmap.objectives.ibot import OUTPUT_DIM, PATCH_WEIGHT, ibot_loss
 from flawmap.recipe import PretrainSettings
 from flawmap.training.pretrain_dino import REMEDY, DinoModule
 from flawmap.training.self_distillation import Objective, by_view, global_views, spread_over_batch
@@ -81,10 +81,8 @@ class IbotModule(DinoModule):
         student = self.student_encoder(views, patch_tokens=True, mask=mask, mask_token=self.mask_token)
         assert student.patch_tokens is not None
         cls = by_view(self.student_head(torch.cat([student.cls, self.local_cls(batch)])), batch)
-        cls_loss = cross_view_loss(targets, cls, STUDENT_TEMPERATURE, shared_views=len(targets))
         patches = self.student_head(student.patch_tokens[mask])
-        patch_loss = ibot_patch_loss(patch_targets, patches, mask.unflatten(0, targets.shape[:2]), STUDENT_TEMPERATURE)
+        loss = ibot_loss(targets, cls, patch_targets, patches, mask.unflatten(0, targets.shape[:2]))
         self.center.copy_(updated_center(self.center, cls_logits))
         self.patch_center.copy_(updated_center(self.patch_center, patch_logits))
-        loss = cls_loss + PATCH_WEIGHT * patch_loss
         return Objective(loss, targets.flatten(0, 1), spread_over_batch(cls_logits.flatten(0, 1)))
