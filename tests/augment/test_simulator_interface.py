@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flawmap.augment.color_jitter import is_gray
 from flawmap.augment.nsa import NSA_PARAMETERS, NaturalSyntheticAnomalies
-from flawmap.augment.simulated_anomaly import SimulatedAnomaly
-from flawmap.augment.simulators import SIMULATOR_NAMES, Simulator, anomaly_inside, is_gray, simulator_by_name
+from flawmap.augment.simulated_anomaly import SimulatedAnomaly, anomaly_inside
+from flawmap.augment.simulators import SIMULATOR_NAMES, Simulator, simulator_by_name
 from flawmap.errors import UserError
 from flawmap.recipe import SimulationSettings
 

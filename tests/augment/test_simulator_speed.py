@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from flawmap.augment.simulated_anomaly import SimulatedAnomaly
-from flawmap.augment.simulators import SIMULATOR_NAMES, anomaly_inside
+from flawmap.augment.simulated_anomaly import SimulatedAnomaly, anomaly_inside
+from flawmap.augment.simulators import SIMULATOR_NAMES
 from flawmap.benchmark.simulator_speed import images_per_second, measure, table
 
 

@@ -31,18 +31,42 @@ def poisson_blend(
     Returns:
         the blended image and its footprint, or None where the footprint is too small to blend.
     """
+    canvas = paste(image, patched, footprint)
+    return seamless_clone(image, canvas, footprint, cv2.MIXED_CLONE, MIN_POISSON_SIDE_PX, MIN_POISSON_AREA_PX)
+
+
+def seamless_clone(
+    image: UInt8[np.ndarray, "h w 3"],
+    canvas: UInt8[np.ndarray, "h w 3"],
+    footprint: Bool[np.ndarray, "h w"],
+    flag: int,
+    min_side_px: int,
+    min_area_px: int = 0,
+) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]] | None:
+    """The safe way to call OpenCV's seamlessClone, see :func:`poisson_blend`.
+
+    Args:
+        image: what is cloned into.
+        canvas: of the same size; its pixels in the footprint are cloned to where they are.
+        footprint: wanted; it is eroded by one pixel and kept off the frame.
+        flag: cv2.NORMAL_CLONE or cv2.MIXED_CLONE.
+        min_side_px: of the bounding box of what is left of the footprint.
+        min_area_px: of what is left of it.
+
+    Returns:
+        the blended image, equal to ``image`` outside the footprint, and that footprint; None where too little of it
+        is left or OpenCV refuses.
+    """
     mask = cv2.erode(
         footprint.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
     )
     mask[:FRAME_PX] = mask[-FRAME_PX:] = 0
     mask[:, :FRAME_PX] = mask[:, -FRAME_PX:] = 0
     x, y, width, height = cv2.boundingRect(mask)
-    if int(mask.sum()) < MIN_POISSON_AREA_PX or min(width, height) < MIN_POISSON_SIDE_PX:
+    if int(mask.sum()) < min_area_px or min(width, height) < min_side_px:
         return None
-    center = (x + width // 2, y + height // 2)
-    canvas = paste(image, patched, footprint)
     try:
-        blended = cv2.seamlessClone(canvas, image, mask * 255, center, cv2.MIXED_CLONE)
+        blended = cv2.seamlessClone(canvas, image, mask * 255, (x + width // 2, y + height // 2), flag)
     except cv2.error:  # some OpenCV versions refuse a rectangle that touches the frame
         return None
     blended_footprint = mask.astype(bool)

@@ -24,15 +24,20 @@ def color_jitter(
     }
     shift = generator.uniform(-hue, hue)
     order = generator.permutation(4)
-    is_gray = bool((image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all())
+    has_colour = not is_gray(image)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     for step in order:
         if step == 0:
             pixels = F.adjust_brightness(pixels, factors["brightness"])
         elif step == 1:
             pixels = F.adjust_contrast(pixels, factors["contrast"])
-        elif step == 2 and not is_gray:
+        elif step == 2 and has_colour:
             pixels = F.adjust_saturation(pixels, factors["saturation"])
-        elif step == 3 and not is_gray:
+        elif step == 3 and has_colour:
             pixels = F.adjust_hue(pixels, shift)
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+
+
+def is_gray(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Whether all three channels are equal."""
+    return bool((image == image[..., :1]).all())

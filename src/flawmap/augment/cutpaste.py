@@ -8,8 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from flawmap.augment.color_jitter import color_jitter
-from flawmap.augment.simulated_anomaly import SimulatedAnomaly
-from flawmap.augment.simulators import anomaly_inside
+from flawmap.augment.simulated_anomaly import SimulatedAnomaly, anomaly_inside
 
 AREA = (0.02, 0.15)  # of the rectangle, as a share of the image
 FLAT_ASPECT, WIDE_ASPECT = (0.3, 1.0), (1.0, 3.3)  # width / height of the rectangle, one or the other by a fair coin

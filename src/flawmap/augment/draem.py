@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageEnhance, ImageOps
 
-from flawmap.augment.simulated_anomaly import SimulatedAnomaly
-from flawmap.augment.simulators import anomaly_inside, is_gray
+from flawmap.augment.color_jitter import is_gray
+from flawmap.augment.simulated_anomaly import SimulatedAnomaly, anomaly_inside
 from flawmap.data.image_files import read_image
 from flawmap.data.image_folders import list_images
 from flawmap.errors import UserError

@@ -6,8 +6,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from flawmap.augment.simulated_anomaly import SimulatedAnomaly
-from flawmap.augment.simulators import anomaly_inside
+from flawmap.augment.simulated_anomaly import SimulatedAnomaly, anomaly_inside
 
 HALF_SIDE = (0.05, 0.2)  # of the shorter image side, upper end excluded
 FOREIGN_SHARE = (0.05, 0.95)

@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from flawmap.augment.blending import FRAME_PX, seamless_clone
 from flawmap.augment.cutpaste import uniform_corner
-from flawmap.augment.simulated_anomaly import SimulatedAnomaly
-from flawmap.augment.simulators import anomaly_inside
+from flawmap.augment.simulated_anomaly import SimulatedAnomaly, anomaly_inside
 
 MAX_TRIES = 200  # to find a place on the object
 SCALE_MEAN, SCALE_DEVIATION = 1.0, 0.5
 MIN_SIDE_PX = 12  # OpenCV blends with nothing but the border's colours within 3 px of a mask's edge
-FRAME_PX = 2  # seamlessClone needs the mask to stay off the image frame
 DISK_PX = 5  # radius of the median that smooths the labels
 
 
@@ -231,24 +230,9 @@ def clone_patch(
     place: tuple[slice, slice],
     kind: Literal["normal", "mixed"],
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
-    """The image with the patch cloned in, and where; the image and nothing where the mask is too small.
-
-    OpenCV puts the middle of the mask's bounding box where it is told: cloning a whole canvas with that very point
-    aligns exactly. What it changes in the box outside the mask is put back by the caller's footprint.
-    """
-    canvas, mask = image.copy(), np.zeros(image.shape[:2], np.uint8)
+    """The image with the patch cloned in, and where; the image and nothing where the mask is too small."""
+    canvas, mask = image.copy(), np.zeros(image.shape[:2], bool)
     canvas[place], mask[place] = patch, alpha
-    mask = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    mask[:FRAME_PX] = mask[-FRAME_PX:] = 0
-    mask[:, :FRAME_PX] = mask[:, -FRAME_PX:] = 0
-    x, y, width, height = cv2.boundingRect(mask)
-    nothing = image, np.zeros(image.shape[:2], bool)
-    if min(width, height) < MIN_SIDE_PX - 2 * FRAME_PX - 2:
-        return nothing
     flag = cv2.NORMAL_CLONE if kind == "normal" else cv2.MIXED_CLONE
-    try:
-        cloned = cv2.seamlessClone(canvas, image, mask * 255, (x + width // 2, y + height // 2), flag)
-    except cv2.error:  # some OpenCV versions refuse a rectangle that touches the frame
-        return nothing
-    footprint = mask.astype(bool)
-    return np.where(footprint[..., None], cloned, image), footprint
+    cloned = seamless_clone(image, canvas, mask, flag, MIN_SIDE_PX - 2 * FRAME_PX - 2)
+    return (image, np.zeros(image.shape[:2], bool)) if cloned is None else cloned

@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from flawmap.augment.color_jitter import is_gray
 from flawmap.augment.fpi import FOREIGN_SHARE, draw_square
-from flawmap.augment.simulated_anomaly import SimulatedAnomaly
-from flawmap.augment.simulators import anomaly_inside, is_gray
+from flawmap.augment.simulated_anomaly import SimulatedAnomaly, anomaly_inside
 
 
 @dataclass(frozen=True)

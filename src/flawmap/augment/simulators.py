@@ -1,30 +1,24 @@
-"""The one interface of all anomaly simulators, the rule that each of them keeps, and the list of them by name.
+"""The one interface of all anomaly simulators, and the list of them by name.
 
 A simulator turns a normal image into one with an anomaly. Ours (``attention_cutpaste``) is compared with the
-others of the paper's Table 3. To add one: a file with a callable class, and its name in :func:`simulator_by_name`.
+others of the paper's Table 3. To add one: a file with a callable class, and its name in :data:`SIMULATORS`.
 """
 
+from collections.abc import Callable
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
-from flawmap.augment.blending import paste
+from flawmap.augment.control import AttentionCutPaste, RandomCutPaste
+from flawmap.augment.cutpaste import CutPaste
+from flawmap.augment.draem import Draem
+from flawmap.augment.fpi import ForeignPatchInterpolation
+from flawmap.augment.nsa import NaturalSyntheticAnomalies
+from flawmap.augment.pii import PoissonImageInterpolation
 from flawmap.augment.simulated_anomaly import SimulatedAnomaly
 from flawmap.errors import UserError
 from flawmap.recipe import SimulationSettings
-
-SIMULATOR_NAMES = (
-    "attention_cutpaste",
-    "random_cutpaste",
-    "cutpaste",
-    "scar",
-    "cutpaste_union",
-    "fpi",
-    "pii",
-    "nsa",
-    "draem",
-)
 
 
 @runtime_checkable
@@ -60,38 +54,22 @@ class Simulator(Protocol):
         ...
 
 
-def anomaly_inside(
-    image: UInt8[np.ndarray, "h w 3"],
-    patched: UInt8[np.ndarray, "h w 3"],
-    footprint: Bool[np.ndarray, "h w"],
-    soft_target: Float[np.ndarray, "h w"] | None = None,
-) -> SimulatedAnomaly:
-    """What every simulator keeps to: pixels change inside the footprint only, and where none does, nothing is one.
-
-    Args:
-        image: the normal image.
-        patched: the image with the anomaly; pixels outside ``footprint`` are not used.
-        footprint: True where something was pasted.
-        soft_target: the simulator's own label in [0, 1], not used outside the footprint; None: the footprint.
-
-    Returns:
-        the anomaly with label 1; or the image as it was with label 0, an empty footprint and an empty soft target
-        where ``patched`` equals ``image`` all over the footprint.
-    """
-    result = paste(image, patched, footprint)
-    if (result == image).all():
-        footprint = np.zeros_like(footprint)
-    soft = footprint if soft_target is None else np.where(footprint, soft_target, 0)
-    return SimulatedAnomaly(result, footprint, soft.astype(np.float32), int(footprint.any()))
-
-
-def is_gray(image: UInt8[np.ndarray, "h w 3"]) -> bool:
-    """Whether all three channels are equal."""
-    return bool((image == image[..., :1]).all())
+SIMULATORS: dict[str, Callable[[SimulationSettings], Simulator]] = {
+    "attention_cutpaste": AttentionCutPaste,
+    "random_cutpaste": RandomCutPaste,
+    "cutpaste": lambda _: CutPaste("normal"),
+    "scar": lambda _: CutPaste("scar"),
+    "cutpaste_union": lambda _: CutPaste("union"),
+    "fpi": lambda _: ForeignPatchInterpolation(),
+    "pii": lambda _: PoissonImageInterpolation(),
+    "nsa": lambda _: NaturalSyntheticAnomalies(),
+    "draem": lambda _: Draem(),
+}
+SIMULATOR_NAMES = tuple(SIMULATORS)
 
 
 def simulator_by_name(name: str, settings: SimulationSettings) -> Simulator:
-    """A simulator of :data:`SIMULATOR_NAMES`.
+    """A simulator of :data:`SIMULATORS`.
 
     Args:
         name: ``random_cutpaste`` is ours with uniform locations; NSA comes with its parameters for textures.
@@ -100,31 +78,6 @@ def simulator_by_name(name: str, settings: SimulationSettings) -> Simulator:
     Raises:
         UserError: there is no simulator of that name.
     """
-    # imported here, because these files build on the interface above
-    from flawmap.augment.control import AttentionCutPaste, RandomCutPaste
-    from flawmap.augment.cutpaste import CutPaste
-    from flawmap.augment.draem import Draem
-    from flawmap.augment.fpi import ForeignPatchInterpolation
-    from flawmap.augment.nsa import NaturalSyntheticAnomalies
-    from flawmap.augment.pii import PoissonImageInterpolation
-
-    match name:
-        case "attention_cutpaste":
-            return AttentionCutPaste(settings)
-        case "random_cutpaste":
-            return RandomCutPaste(settings)
-        case "cutpaste":
-            return CutPaste("normal")
-        case "scar":
-            return CutPaste("scar")
-        case "cutpaste_union":
-            return CutPaste("union")
-        case "fpi":
-            return ForeignPatchInterpolation()
-        case "pii":
-            return PoissonImageInterpolation()
-        case "nsa":
-            return NaturalSyntheticAnomalies()
-        case "draem":
-            return Draem()
-    raise UserError(f"there is no anomaly simulator {name!r}", "", f"choose one of {', '.join(SIMULATOR_NAMES)}")
+    if name not in SIMULATORS:
+        raise UserError(f"there is no anomaly simulator {name!r}", "", f"choose one of {', '.join(SIMULATOR_NAMES)}")
+    return SIMULATORS[name](settings)
