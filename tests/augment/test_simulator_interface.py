@@ -1,6 +1,7 @@
 """What holds for every anomaly simulator alike, on images of all kinds and sizes."""
 
 from collections.abc import Callable
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -218,3 +219,7 @@ def test_is_gray_sees_a_single_coloured_pixel():
         coloured = image.copy()
         coloured[31, 0, channel] = 8
         assert not is_gray(coloured)
+
+
+def test_the_recipe_and_the_table_name_the_same_simulators():
+    assert set(get_args(get_type_hints(SimulationSettings)["simulator"])) == set(SIMULATOR_NAMES)
