@@ -137,6 +137,7 @@ def board(order: AblationOrder, failed: Mapping[Recipe, str]) -> tuple[BoardTabl
                     notes += [f"seed {seed}: {failed[recipe]}"] if recipe in failed else []
                     continue
                 seconds[seed] = result["train_seconds"]
+                notes += [f"seed {seed}: stage 1 ended with uniform targets"] if result.get("stage_1_collapsed") else []
                 if result["image_auroc"] is not None:
                     image[seed] = result["image_auroc"]
                 if result["pixel_auroc"] is not None:
@@ -165,9 +166,16 @@ def _run(order: AblationOrder, work: Work) -> None:
         "seed": work.recipe.seed,
         "train_seconds": train_seconds,
         "went_on": begun is not None,
+        "stage_1_collapsed": _stage_1_collapsed(RunFolder(path)),
         "seconds_per_image": metrics["seconds_per_image"],
     }
     atomic_write_text(path / "ablation.json", json.dumps(result, indent=2))
+
+
+def _stage_1_collapsed(run: RunFolder) -> bool:
+    """Whether the watch's last word was so; objectives run for comparison are not stopped by it."""
+    about = run.stage_output("pretrain").with_suffix(".json")
+    return about.is_file() and bool(json.loads(about.read_text(encoding="utf-8"))["last"].get("collapsed"))
 
 
 def _begun_run(path: Path) -> RunFolder | None:

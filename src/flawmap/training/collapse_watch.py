@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flawmap.errors import UserError
 from flawmap.objectives.clustering import entropy, gather_batch, prototypes_used
+from flawmap.training.progress import say
 
 WINDOW_STEPS = 20
 COLLAPSED_ENTROPY = 0.995  # of ln K: targets that are uniform carry no information
@@ -21,38 +22,46 @@ class CollapseWatch:
     Args:
         num_prototypes: K.
         warmup_steps: before this step nothing is called a collapse.
-        remedy: what a user can do about one.
         uniform_loss: the loss of a collapsed model; None: ln K.
+        stops: end the training. Without it, a collapse is said once and recorded: of an objective that others
+            published and that is run for comparison, it is the result.
     """
 
     def __init__(
-        self, num_prototypes: int, warmup_steps: int, remedy: str = REMEDY, uniform_loss: float | None = None
+        self,
+        num_prototypes: int,
+        warmup_steps: int,
+        uniform_loss: float | None = None,
+        stops: bool = True,
     ) -> None:
-        self.uniform, self._remedy = math.log(num_prototypes), remedy
+        self.uniform = math.log(num_prototypes)
         self._uniform_loss = self.uniform if uniform_loss is None else uniform_loss
         self._num_prototypes, self._warmup_steps = num_prototypes, warmup_steps
+        self._stops, self._is_said = stops, False
         self._entropies: deque[float] = deque(maxlen=WINDOW_STEPS)
         self._recent_favourites: deque[Tensor] = deque(maxlen=WINDOW_STEPS)
 
     @torch.no_grad()
     def observe(self, step: int, loss: Tensor, targets: Float[Tensor, "b k"], score_spread: Tensor) -> dict[str, float]:
-        """Numbers for the log.
+        """Numbers for the log; ``collapsed`` is whether the targets of the last steps were uniform on average.
 
         Raises:
-            UserError: after the warm-up, the targets of the last steps were uniform on average: there is no
-                gradient worth the name, and more steps would not help.
+            UserError: they were, after the warm-up, in a watch that stops: there is no gradient worth the name, and
+                more steps would not help.
         """
         all_targets = gather_batch(targets)
         self._entropies.append(float(entropy(all_targets)))
         self._recent_favourites.append(all_targets.argmax(dim=-1).cpu())
         mean_entropy = sum(self._entropies) / len(self._entropies)
-        if step >= self._warmup_steps and len(self._entropies) == WINDOW_STEPS:
-            self._stop_if_collapsed(step, mean_entropy)
+        collapsed = len(self._entropies) == WINDOW_STEPS and mean_entropy > COLLAPSED_ENTROPY * self.uniform
+        if collapsed and step >= self._warmup_steps:
+            self._report_collapse(step, mean_entropy)
         return {
             "loss": float(loss.detach()),
             "uniform_loss": self._uniform_loss,
             "target_entropy": self._entropies[-1],
             "score_spread": float(score_spread),
+            "collapsed": collapsed,
             "prototypes_used": prototypes_used(all_targets),
             "prototypes_used_recently": int(torch.cat(list(self._recent_favourites)).unique().numel()),
         }
@@ -66,11 +75,13 @@ class CollapseWatch:
         self._entropies = deque(state["entropies"], maxlen=WINDOW_STEPS)
         self._recent_favourites = deque(state["recent_favourites"], maxlen=WINDOW_STEPS)
 
-    def _stop_if_collapsed(self, step: int, mean_entropy: float) -> None:
-        if mean_entropy > COLLAPSED_ENTROPY * self.uniform:
-            raise UserError(
-                f"pre-training has collapsed: the clusters' targets are uniform (entropy {mean_entropy:.3f} of at most "
-                f"ln {self._num_prototypes} = {self.uniform:.3f}) over the last {WINDOW_STEPS} steps",
-                f"stage pretrain, step {step}",
-                self._remedy,
-            )
+    def _report_collapse(self, step: int, mean_entropy: float) -> None:
+        problem = (
+            f"pre-training has collapsed: the clusters' targets are uniform (entropy {mean_entropy:.3f} of at most "
+            f"ln {self._num_prototypes} = {self.uniform:.3f}) over the last {WINDOW_STEPS} steps"
+        )
+        if self._stops:
+            raise UserError(problem, f"stage pretrain, step {step}", REMEDY)
+        if not self._is_said:
+            say("collapse", f"{problem}; it goes on, because that is what this objective does here")
+        self._is_said = True

@@ -26,7 +26,6 @@ from flawmap.training.self_distillation import (
 )
 
 PUBLISHED_EPOCHS = 300  # what the warm-up of 30 epochs belongs to; shorter trainings warm up for the same share
-REMEDY = "--set pretrain.objective=clusters, or more different images, or pretrain.enabled=false"
 
 
 class DinoModule(SelfDistillation):
@@ -57,7 +56,7 @@ class DinoModule(SelfDistillation):
         self.teacher_encoder = frozen_copy(encoder)
         self.teacher_head = frozen_copy(self.student_head)
         self.register_buffer("center", torch.zeros(num_outputs))
-        self.watch = self.watch_for(num_outputs, remedy=REMEDY)
+        self.watch = self.watch_for(num_outputs, stops=False)
         epochs = total_steps / steps_per_epoch
         self.temperature_warmup = round(
             min(TEMPERATURE_WARMUP_EPOCHS, epochs * TEMPERATURE_WARMUP_EPOCHS / PUBLISHED_EPOCHS) * steps_per_epoch

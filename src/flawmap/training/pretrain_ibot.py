@@ -9,7 +9,7 @@ from flawmap.models.encoder import Encoder
 from flawmap.objectives.dino import dino_targets, updated_center
 from flawmap.objectives.ibot import OUTPUT_DIM, PATCH_WEIGHT, ibot_loss
 from flawmap.recipe import PretrainSettings
-from flawmap.training.pretrain_dino import REMEDY, DinoModule
+from flawmap.training.pretrain_dino import DinoModule
 from flawmap.training.self_distillation import Objective, by_view, global_views, spread_over_batch
 
 MASKED_SHARE = 0.5  # of the global crops; the others are seen whole
@@ -44,7 +44,7 @@ class IbotModule(DinoModule):
         self.register_buffer("patch_center", torch.zeros(num_outputs))
         # predictions that say nothing cost ln K per [CLS] token, and again where patches are masked
         collapsed = (1 + PATCH_WEIGHT * MASKED_SHARE) * self.watch.uniform
-        self.watch = self.watch_for(num_outputs, remedy=REMEDY, uniform_loss=collapsed)
+        self.watch = self.watch_for(num_outputs, stops=False, uniform_loss=collapsed)
 
     def prototypes_of(self) -> list[nn.Parameter]:
         """The mask token is not decayed."""

@@ -13,7 +13,6 @@ from flawmap.training.self_distillation import Objective, SelfDistillation, by_v
 
 DROP_RATIO = 0.15  # of the global anchor's patches; MSN's for ViT-S
 HEAD_NORM = "layer"  # batch norm of the teacher's one view of 16 images would be noise
-REMEDY = "--set pretrain.objective=clusters, or more different images, or pretrain.enabled=false"
 
 
 class MsnModule(SelfDistillation):
@@ -45,7 +44,7 @@ class MsnModule(SelfDistillation):
         self.teacher_encoder = frozen_copy(encoder)
         self.teacher_head = frozen_copy(self.student_head)
         self.prototypes = MsnPrototypes(num_prototypes)
-        self.watch = self.watch_for(num_prototypes, remedy=REMEDY)
+        self.watch = self.watch_for(num_prototypes, stops=False)
 
     def learners(self) -> list[nn.Module]:
         """Encoder and head."""

@@ -10,7 +10,6 @@ from flawmap.recipe import PretrainSettings
 from flawmap.training.self_distillation import Objective, SelfDistillation, by_view, global_views, spread_over_batch
 
 NUM_TARGET_VIEWS = 2  # the global ones
-REMEDY = "--set pretrain.sinkhorn_epsilon=0.005, or pretrain.objective=clusters, or pretrain.enabled=false"
 
 
 class SwavModule(SelfDistillation):
@@ -30,7 +29,7 @@ class SwavModule(SelfDistillation):
         super().__init__(encoder, settings, total_steps, steps_per_epoch, seed)
         self.student_head = ProjectionHead(encoder.embed_dim)
         self.prototypes = Prototypes(settings.prototypes)
-        self.watch = self.watch_for(settings.prototypes, remedy=REMEDY)
+        self.watch = self.watch_for(settings.prototypes, stops=False)
 
     def learners(self) -> list[nn.Module]:
         """Encoder and head."""
