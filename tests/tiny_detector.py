@@ -31,7 +31,7 @@ NUM_TRAIN, NUM_TEST, SIDE_PX = 24, 6, 48
 
 
 def tiny_recipe(*changes: str) -> Recipe:
-    return load_recipe("quick", [*SETTINGS, *changes])
+    return load_recipe("paper_cpu", [*SETTINGS, *changes])
 
 
 def striped(seed: int, height: int = SIDE_PX, width: int = SIDE_PX) -> np.ndarray:

@@ -88,7 +88,8 @@ class SimulationSettings:
     jitter: float = 0.1
     max_patches: int = 1
     simulator: Literal[
-        "attention_cutpaste",  # ours
+        "attention_cutpaste",  # the paper's
+        "varied",  # a third of them the paper's, the others defects of many shapes and looks, placed by attention, too
         "random_cutpaste",  # ours with random locations: the control
         "cutpaste",
         "scar",
@@ -135,6 +136,34 @@ class FinetuneSettings:
 
 
 @dataclass(frozen=True)
+class MemorySettings:
+    """A memory of normal patch tokens, for the scorers ``memory``, ``residual`` and ``fused``."""
+
+    blocks: tuple[int, ...] = (4, 6, 8, 10)  # whose tokens are compared, 1 = the encoder's first block
+    tokens: int = 5000  # kept of each block, those that cover all others best
+    image_share: float = 0.01  # the image score is the mean over this share of the map's highest values
+
+
+@dataclass(frozen=True)
+class ResidualSettings:
+    """A head on tokens and their differences from normal ones, for the scorers ``residual`` and ``fused``."""
+
+    steps: int = 300
+    batch_size: int = 8  # normal images per step; each brings one simulated anomaly
+    hidden: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    augmentation: NormalAugmentation = field(
+        default_factory=lambda: NormalAugmentation(min_crop=0.9, horizontal_flip=False)
+    )
+    simulation: SimulationSettings = field(
+        default_factory=lambda: SimulationSettings(
+            simulator="varied", blend="mixed", min_size=0.02, max_size=0.5, jitter=0.25, max_patches=3
+        )
+    )
+
+
+@dataclass(frozen=True)
 class DetectSettings:
     """Multi-scale evaluation."""
 
@@ -167,7 +196,12 @@ class Recipe:
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
-    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    # who scores. paper_head: the network of stage 2. The others leave the encoder of stage 1 as it is and look at
+    # tokens of its middle blocks; memory: distance to normal ones; residual: a trained head; fused: both
+    scoring: Literal["paper_head", "memory", "residual", "fused"] = "paper_head"
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)  # of paper_head only
+    memory: MemorySettings = field(default_factory=MemorySettings)  # of all but paper_head
+    residual: ResidualSettings = field(default_factory=ResidualSettings)  # of residual and fused
     detect: DetectSettings = field(default_factory=DetectSettings)
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)

@@ -27,7 +27,7 @@ from flawmap.recipe_fields import (
 )
 from flawmap.recipe_ranges import cross_check
 
-PRESETS = ("quick", "standard", "paper", "chest_xray", "paper_chest_xray", "demo")
+PRESETS = ("quick", "standard", "paper", "chest_xray", "paper_chest_xray", "paper_cpu", "demo")
 
 
 class _Reader(yaml.SafeLoader):

@@ -55,6 +55,24 @@ RANGES: dict[str, tuple[float, float]] = {
     "finetune.simulation.max_scale": (0.05, 20),
     "finetune.simulation.jitter": (0, 0.5),
     "finetune.simulation.max_patches": (1, 50),
+    "memory.blocks": (1, 100),
+    "memory.tokens": (1, 1_000_000),
+    "memory.image_share": (1e-6, 1),
+    "residual.steps": (1, _LARGE),
+    "residual.batch_size": (1, 65_536),
+    "residual.hidden": (1, 65_536),
+    "residual.learning_rate": (1e-9, 10),
+    "residual.weight_decay": _RATE,
+    "residual.augmentation.min_crop": (0.05, 1),
+    "residual.augmentation.max_rotation_deg": (0, 180),
+    "residual.augmentation.jitter": (0, 0.5),
+    "residual.simulation.min_size": (0.005, 1),
+    "residual.simulation.max_size": (0.005, 1),
+    "residual.simulation.max_rotation_deg": (0, 180),
+    "residual.simulation.min_scale": (0.05, 20),
+    "residual.simulation.max_scale": (0.05, 20),
+    "residual.simulation.jitter": (0, 0.5),
+    "residual.simulation.max_patches": (1, 50),
     "detect.sizes_px": (28, 4096),
     "calibration.held_out_fraction": (0, 0.9),
     "calibration.false_alarm_rate": (1e-6, 0.5),
@@ -77,22 +95,46 @@ def cross_check(recipe: Recipe) -> None:
                 f"give one of them, for example --set {name}.steps=null",
             )
     _check_losses_and_data(recipe)
-    simulation = recipe.finetune.simulation
-    for low, high in (("min_size", "max_size"), ("min_scale", "max_scale")):
-        if getattr(simulation, low) > getattr(simulation, high):
-            raise UserError(
-                f"{low} is {getattr(simulation, low):g}, above {high} {getattr(simulation, high):g}",
-                "finetune.simulation",
-                "swap them",
-            )
+    _check_scoring(recipe)
+    for stage in ("finetune", "residual"):
+        simulation = getattr(recipe, stage).simulation
+        for low, high in (("min_size", "max_size"), ("min_scale", "max_scale")):
+            if getattr(simulation, low) > getattr(simulation, high):
+                raise UserError(
+                    f"{low} is {getattr(simulation, low):g}, above {high} {getattr(simulation, high):g}",
+                    f"{stage}.simulation",
+                    "swap them",
+                )
     if recipe.compute.devices > 1:
-        for name, batch_size in (("pretrain", recipe.pretrain.batch_size), ("finetune", recipe.finetune.batch_size)):
+        for name in ("pretrain", "finetune", "residual"):
+            batch_size = getattr(recipe, name).batch_size
             if batch_size % recipe.compute.devices:
                 raise UserError(
                     f"{name}.batch_size is {batch_size}, no multiple of compute.devices {recipe.compute.devices}",
                     name,
                     "the batch is shared out evenly: change one of them",
                 )
+
+
+def _check_scoring(recipe: Recipe) -> None:
+    """The token scorers have a memory of one size, and no decision of their own that could be put to the vote."""
+    if recipe.scoring == "paper_head":
+        return
+    if recipe.detect.sizes_px != (recipe.data.image_size_px,):
+        raise UserError(
+            f"scoring is {recipe.scoring}, which compares tokens of one image size, but detect.sizes_px is "
+            f"{list(recipe.detect.sizes_px)} and data.image_size_px {recipe.data.image_size_px}",
+            "detect.sizes_px",
+            f"--set detect.sizes_px=[{recipe.data.image_size_px}], or --set scoring=paper_head",
+        )
+    if recipe.detect.image_score not in ("mean_logit", "map_max"):
+        raise UserError(
+            f"scoring is {recipe.scoring}, which casts no votes, but detect.image_score is {recipe.detect.image_score}",
+            "detect.image_score",
+            "--set detect.image_score=mean_logit, or --set scoring=paper_head",
+        )
+    if list(recipe.memory.blocks) != sorted(set(recipe.memory.blocks)):
+        raise UserError(f"memory.blocks is {list(recipe.memory.blocks)}", "memory.blocks", "ascending, each once")
 
 
 def _check_losses_and_data(recipe: Recipe) -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from flawmap.models.weights import load_encoder
 from flawmap.recipe import ModelSettings
-from flawmap.scorers.paper_head import PaperHead, image_logit, upsample_map
+from flawmap.scorers.paper_head import PaperHead, image_logit
+from flawmap.scorers.scorer import upsample_map
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from flawmap.augment.fpi import ForeignPatchInterpolation
 from flawmap.augment.nsa import NaturalSyntheticAnomalies
 from flawmap.augment.pii import PoissonImageInterpolation
 from flawmap.augment.simulated_anomaly import SimulatedAnomaly
+from flawmap.augment.varied import VariedDefects
 from flawmap.errors import UserError
 from flawmap.recipe import SimulationSettings
 
@@ -56,6 +57,7 @@ class Simulator(Protocol):
 
 SIMULATORS: dict[str, Callable[[SimulationSettings], Simulator]] = {
     "attention_cutpaste": AttentionCutPaste,
+    "varied": VariedDefects,
     "random_cutpaste": RandomCutPaste,
     "cutpaste": lambda _: CutPaste("normal"),
     "scar": lambda _: CutPaste("scar"),

@@ -14,7 +14,7 @@ from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
 from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale, calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection
-from flawmap.detect.held_out import ProxyScores, proxy_scores, simulate_on, write_samples
+from flawmap.detect.held_out import ProxyScores, fit_scales, proxy_scores, simulate_on, write_samples
 from flawmap.detect.multiscale import ScaleResult, image_scores, mean_map, score_at_scales, test_sizes
 from flawmap.detect.pretrained import load_pretrained, write_pretrained
 from flawmap.detect.regions import find_regions
@@ -23,7 +23,8 @@ from flawmap.models.positions import round_to_patches
 from flawmap.models.weights import WeightsOrigin
 from flawmap.recipe import Recipe
 from flawmap.recipe_files import validate
-from flawmap.scorers.paper_head import PaperHead
+from flawmap.scorers.scorer import Scorer
+from flawmap.scorers.token_scorers import TokenScorer
 from flawmap.training.device import DeviceName, choose_compute
 from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder, create_run
@@ -57,7 +58,7 @@ class AnomalyDetector:
 
     def __init__(self, recipe: Recipe | None = None) -> None:
         self.recipe = recipe if recipe is not None else Recipe()
-        self.scorer_: PaperHead | None = None
+        self.scorer_: Scorer | None = None
         self.calibration_: Calibration | None = None
         self.origin_: WeightsOrigin | None = None
         self.proxy_: ProxyScores | None = None
@@ -101,6 +102,8 @@ class AnomalyDetector:
         if trained.scorer is None:
             return self
         self.scorer_ = trained.scorer.to(compute.device).eval()
+        if isinstance(self.scorer_, TokenScorer):
+            fit_scales(self.scorer_, held_out or train, self.sizes_px[0])
         if held_out:
             size_px = self._training_size_px()
             defects = simulate_on(held_out, trained.guide, recipe, size_px, compute)
@@ -124,7 +127,7 @@ class AnomalyDetector:
         return round_to_patches(size, self._fitted.encoder.patch_size_px)
 
     @property
-    def _fitted(self) -> PaperHead:
+    def _fitted(self) -> Scorer:
         if self.scorer_ is None:
             raise UserError("this detector is not fitted", "AnomalyDetector", "call fit(), or from_pretrained()")
         return self.scorer_

@@ -23,8 +23,10 @@ from flawmap.metrics.ranking import BinnedScores, auroc
 from flawmap.models.encoder import Encoder
 from flawmap.recipe import Recipe
 from flawmap.reproducibility import numpy_generator
-from flawmap.scorers.paper_head import PaperHead
+from flawmap.scorers.scorer import Scorer
+from flawmap.scorers.token_scorers import TokenScorer
 from flawmap.training.attention_cache import cache_attention
+from flawmap.training.datasets import channels_first, normalise
 from flawmap.training.device import Compute
 from flawmap.training.run_folder import RunFolder
 
@@ -52,13 +54,25 @@ class ProxyScores:
     n: int
 
 
+def fit_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int) -> None:
+    """Put the kinds of evidence of a token scorer on one scale, by what these normal images have of each.
+
+    Shift and scale of each kind follow from them, so that fusing is no choice of ours; the order within a kind, and
+    thereby what the threshold is worth, does not.
+    """
+    device = next(scorer.parameters()).device
+    pixels = NormalPixels(images[:MAX_IMAGES], size_px)
+    scorer.fit_scales([normalise(channels_first(pixels[i])[None].to(device)) for i in range(len(pixels))])
+
+
 def simulate_on(
     images: Sequence[NormalImage], guide: Encoder, recipe: Recipe, size_px: int, compute: Compute
 ) -> list[SimulatedDefect]:
     """One fixed defect on each image, made as in training but without augmentation."""
     pixels = NormalPixels(images[:MAX_IMAGES], size_px)
     attention = cache_attention(guide, pixels, size_px, compute)
-    simulate = simulator_by_name(recipe.finetune.simulation.simulator, recipe.finetune.simulation)
+    simulation = (recipe.finetune if recipe.scoring == "paper_head" else recipe.residual).simulation
+    simulate = simulator_by_name(simulation.simulator, simulation)
     defects = []
     for index in range(len(pixels)):
         generator = numpy_generator(recipe.seed, "held out", index)
@@ -69,7 +83,7 @@ def simulate_on(
 
 
 def proxy_scores(
-    scorer: PaperHead, defects: Sequence[SimulatedDefect], sizes_px: Sequence[int], image_score: str
+    scorer: Scorer, defects: Sequence[SimulatedDefect], sizes_px: Sequence[int], image_score: str
 ) -> ProxyScores:
     """How well simulated defects are told from the images they were made on."""
     pixels, scores, labels = BinnedScores(), [], []
@@ -88,7 +102,7 @@ def proxy_scores(
 
 def write_samples(
     run: RunFolder,
-    scorer: PaperHead,
+    scorer: Scorer,
     defects: Sequence[SimulatedDefect],
     sizes_px: Sequence[int],
     drop_ratio: float,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flawmap.data.resize import resize_image
 from flawmap.models.positions import round_to_patches
-from flawmap.scorers.paper_head import PaperHead, image_logit, upsample_map
+from flawmap.scorers.scorer import Scorer, upsample_map
 from flawmap.training.datasets import channels_first, normalise
 
 IMAGE_SCORES = ("vote_mean", "vote", "mean_logit", "map_max")
@@ -22,7 +22,7 @@ class ScaleResult:
 
     Attributes:
         size_px: side of the square that the image was resized to.
-        logit: of p(anomalous), float64.
+        logit: the scorer's image score; of the paper's head, the logit of p(anomalous), float64.
         evidence: E of the map, float32 (r, c) on the patch grid.
     """
 
@@ -38,7 +38,7 @@ def test_sizes(sizes_px: Sequence[int], patch_size_px: int) -> tuple[int, ...]:
 
 @torch.no_grad()
 def score_at_scales(
-    scorer: PaperHead, image: UInt8[np.ndarray, "h w 3"], sizes_px: Sequence[int]
+    scorer: Scorer, image: UInt8[np.ndarray, "h w 3"], sizes_px: Sequence[int]
 ) -> tuple[ScaleResult, ...]:
     """Score one whole image at each size, in fp32.
 
@@ -50,8 +50,8 @@ def score_at_scales(
     for size in sizes_px:
         square = channels_first(resize_image(image, size, size))[None].to(device)
         with torch.autocast(device.type, enabled=False):
-            logits, evidence = scorer(normalise(square))
-        results.append(ScaleResult(size, float(image_logit(logits.double())[0]), evidence[0].cpu().numpy()))
+            output = scorer.score(normalise(square))
+        results.append(ScaleResult(size, float(output.image[0]), output.evidence[0].cpu().numpy()))
     return tuple(results)
 
 

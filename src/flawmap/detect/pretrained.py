@@ -17,7 +17,10 @@ from flawmap.recipe import Recipe
 from flawmap.recipe_files import load_recipe, to_yaml
 from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
 from flawmap.scorers.paper_head import PaperHead
+from flawmap.scorers.scorer import Scorer
+from flawmap.scorers.token_scorers import TOKEN_SCORERS, TokenScorer
 from flawmap.training.checkpoints import read_tensors
+from flawmap.training.token_stages import token_scorer_shape
 
 FORMAT = 1
 WEIGHTS, RECIPE, CARD, CALIBRATION, CONFIG = FILES = (
@@ -39,7 +42,7 @@ CONFIG_TYPES = {
 class Saved:
     """What a model folder holds."""
 
-    scorer: PaperHead
+    scorer: Scorer
     recipe: Recipe
     calibration: Calibration | None
     origin: WeightsOrigin
@@ -49,7 +52,7 @@ class Saved:
 
 def write_pretrained(
     folder: Path,
-    scorer: PaperHead,
+    scorer: Scorer,
     recipe: Recipe,
     calibration: Calibration | None,
     origin: WeightsOrigin | None,
@@ -73,6 +76,7 @@ def write_pretrained(
         "weights_source": origin.source,
         "weights_licence": origin.licence,
         "stage_keys": stage_keys,
+        "memory_tokens": scorer.shape.memory_tokens if isinstance(scorer, TokenScorer) else None,
         "held_out_simulated_defects": asdict(proxy) if proxy else None,
     }
     atomic_write_bytes(folder / WEIGHTS, save(tensors))
@@ -119,14 +123,23 @@ def load_pretrained(path: Path) -> Saved:
     config = _read_config(folder / CONFIG)
     origin = WeightsOrigin(config["weights_source"], config["architecture"], config["weights_licence"])
     try:
-        scorer = PaperHead(Encoder(build_vit(origin.architecture, 0.0)))
+        encoder = Encoder(build_vit(origin.architecture, 0.0))
     except UserError as error:
         raise UserError(error.problem, str(folder / CONFIG), COPY_AGAIN) from error
-    scorer.load_state_dict(_tensors_for(scorer, folder / WEIGHTS, origin.architecture))
     recipe, calibration = load_recipe(folder / RECIPE), read_calibration(folder / CALIBRATION)
+    scorer = _empty_scorer(encoder, recipe, config)
+    scorer.load_state_dict(_tensors_for(scorer, folder / WEIGHTS, origin.architecture))
     if calibration is None and config.get("calibrated"):
         raise UserError("the model has lost its threshold", str(folder / CALIBRATION), COPY_AGAIN)
     return Saved(scorer.eval(), recipe, calibration, origin, config["stage_keys"], _proxy_of(config))
+
+
+def _empty_scorer(encoder: Encoder, recipe: Recipe, config: dict[str, Any]) -> Scorer:
+    """The recipe's scorer, its tensors still to be read."""
+    if recipe.scoring == "paper_head":
+        return PaperHead(encoder)
+    shape = token_scorer_shape(recipe, encoder, config.get("memory_tokens"))
+    return TOKEN_SCORERS[recipe.scoring](encoder, shape)
 
 
 def _refuse_unless_complete(path: Path, folder: Path) -> None:
@@ -151,14 +164,14 @@ def _is_filled(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def _tensors_for(scorer: PaperHead, path: Path, architecture: str) -> dict[str, Any]:
+def _tensors_for(scorer: Scorer, path: Path, architecture: str) -> dict[str, Any]:
     try:
         tensors = read_tensors(path)
     except UserError as error:
         raise UserError(error.problem, error.place, COPY_AGAIN) from error
     expected = {name: tuple(tensor.shape) for name, tensor in scorer.state_dict().items()}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
-        raise UserError(f"the tensors are not those of {architecture} with the paper's head", str(path), COPY_AGAIN)
+        raise UserError(f"the tensors are not those of {architecture} with this recipe's scorer", str(path), COPY_AGAIN)
     return tensors
 
 

@@ -163,6 +163,24 @@ class Encoder(nn.Module):
             block_tokens=block_tokens,
         )
 
+    def tokens_of(self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int]) -> Float[Tensor, "b n l d"]:
+        """Patch tokens after chosen blocks, each normed to mean 0 and variance 1 over its d entries, float32.
+
+        The learned final norm belongs to the last block alone; a norm without parameters puts all blocks on one
+        scale. Blocks after the last one asked for are not computed.
+
+        Args:
+            images: normalised; sides multiples of the patch size.
+            blocks: numbers of the blocks, 0 = first, ascending.
+        """
+        x = self.embed(images, None)
+        tokens = []
+        for number, block in enumerate(self.vit.blocks[: max(blocks) + 1]):
+            x = block(x)
+            if number in blocks:
+                tokens.append(F.layer_norm(x[:, self.vit.num_prefix_tokens :].float(), (self.embed_dim,)))
+        return torch.stack(tokens, dim=2)
+
     def _last_block(self, x: Tensor, all_tokens: bool) -> tuple[Tensor, Float[Tensor, "b heads t"]]:
         """The last block and its [CLS] row A = softmax(q_cls K^T / sqrt(d')), Equation 2, in float32."""
         block = self.vit.blocks[-1]

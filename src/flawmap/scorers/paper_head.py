@@ -1,14 +1,14 @@
 """The paper's scorer: encoder f, detection head g_gamma and the learned aggregation of attention maps."""
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from flawmap.models.detection import AttentionAggregation, DetectionHead
 from flawmap.models.encoder import Encoder
+from flawmap.scorers.scorer import Scorer, ScorerOutput
 
 
-class PaperHead(nn.Module):
+class PaperHead(Scorer):
     """Phi of the paper: an image gives one image logit and a map of evidence on its patch grid.
 
     Args:
@@ -16,8 +16,7 @@ class PaperHead(nn.Module):
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.detection = DetectionHead(encoder.embed_dim)
         self.aggregation = AttentionAggregation(encoder.num_heads)
 
@@ -32,13 +31,12 @@ class PaperHead(nn.Module):
         rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
         return self.detection(output.cls), evidence.reshape(-1, rows, columns)
 
+    def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
+        """The image's logit and the map's evidence."""
+        logits, evidence = self(images)
+        return ScorerOutput(image_logit(logits.double()), evidence)
+
 
 def image_logit(logits: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:
     """The logit of p(anomalous): the difference of the two neurons. Unlike p it does not saturate."""
     return logits[:, 1] - logits[:, 0]
-
-
-def upsample_map(evidence: Float[Tensor, "b r c"], height: int, width: int) -> Float[Tensor, "b h w"]:
-    """Bilinear (align_corners=False) to image resolution."""
-    resized = torch.nn.functional.interpolate(evidence[:, None], (height, width), mode="bilinear", align_corners=False)
-    return resized[:, 0]

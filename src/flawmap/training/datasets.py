@@ -109,6 +109,7 @@ class SimulationDataset(Dataset):
             "anomalous": channels_first(anomaly.image),
             "footprint": torch.from_numpy(anomaly.footprint),
             "label": torch.tensor(anomaly.label),
+            "index": torch.tensor(index),
         }
 
     def _augmented(self, index: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

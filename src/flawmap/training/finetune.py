@@ -7,7 +7,8 @@ from torch.nn.functional import cross_entropy
 
 from flawmap.objectives.segmentation import dice_loss
 from flawmap.recipe import FinetuneSettings
-from flawmap.scorers.paper_head import PaperHead, image_logit, upsample_map
+from flawmap.scorers.paper_head import PaperHead, image_logit
+from flawmap.scorers.scorer import upsample_map
 from flawmap.training.datasets import normalise
 from flawmap.training.optimisation import check_finite, decay_groups, set_rates
 from flawmap.training.schedules import WarmupCosine

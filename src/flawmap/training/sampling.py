@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from flawmap.errors import UserError
 from flawmap.reproducibility import numpy_generator
+from flawmap.training.device import Compute
 
 
 class BatchOrder(Sampler[list[tuple[int, int]]]):
@@ -59,3 +62,22 @@ def stage_loader(
     """A loader over :class:`BatchOrder`; ``batch_size`` is that of all processes together."""
     order = BatchOrder(num_images, batch_size, total_steps, seed, world_size)
     return DataLoader(dataset, batch_sampler=order, num_workers=workers)
+
+
+def batch_that_fits(batch_size: int, num_images: int, devices: int) -> int:
+    """A data set smaller than a batch is one batch per epoch; every device gets an equal share."""
+    fitting = min(batch_size, num_images) // devices * devices
+    if num_images < 2 or fitting == 0:
+        raise UserError(
+            f"{num_images} training image{'s' * (num_images != 1)} for {devices} device{'s' * (devices != 1)}",
+            "",
+            f"at least {max(2, devices)} are needed to train",
+        )
+    return fitting
+
+
+def loader_workers(wanted: int | None, compute: Compute) -> int:
+    """Without an accelerator the loader needs a few hundredths of a step: workers would only take its cores."""
+    if wanted is not None:
+        return wanted
+    return 0 if compute.device == "cpu" else min(8, torch.get_num_threads())

@@ -1,4 +1,4 @@
-"""Both stages in a row: normal images in, the paper's scorer out."""
+"""All stages in a row: normal images in, a scorer out."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from flawmap.models.weights import WeightsOrigin, load_encoder
 from flawmap.recipe import Recipe
 from flawmap.reproducibility import file_sha256, stable_hash
 from flawmap.scorers.paper_head import PaperHead
+from flawmap.scorers.scorer import Scorer
 from flawmap.training.attention_cache import cache_attention
 from flawmap.training.checkpoints import SAVE_EVERY_SECONDS
 from flawmap.training.datasets import CROP_MARGIN, SimulationDataset, ViewsDataset, ViewSizes
@@ -26,9 +27,10 @@ from flawmap.training.finetune import FinetuneModule
 from flawmap.training.pretrain_module import pretrain_module
 from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder
-from flawmap.training.sampling import stage_loader
+from flawmap.training.sampling import batch_that_fits, loader_workers, stage_loader
 from flawmap.training.schedules import steps_of_stage
 from flawmap.training.stage import Stage, finished_stage, keep_result, run_stage
+from flawmap.training.token_stages import token_stages
 
 ALGORITHM_VERSION = 2  # raised when code changes what a stage computes: older results are then not reused
 
@@ -46,7 +48,7 @@ class Trained:
         stage_keys: hashes under which the stages' results are shared.
     """
 
-    scorer: PaperHead | None
+    scorer: Scorer | None
     guide: Encoder
     origin: WeightsOrigin
     stage_keys: dict[str, str]
@@ -60,7 +62,7 @@ def train_stages(
     stages: StageChoice = "all",
     save_every_seconds: float = SAVE_EVERY_SECONDS,
 ) -> Trained:
-    """Pre-train, then fine-tune.
+    """Pre-train, then train what scores: the paper's head in stage 2, or a memory and a head on tokens.
 
     Args:
         images: normal training images, without the held-out ones.
@@ -88,6 +90,9 @@ def train_stages(
     guide.eval().requires_grad_(False)
     if stages == "pretrain":
         return Trained(None, guide, origin, keys)
+    if recipe.scoring != "paper_head":
+        token_scorer, of_stages = token_stages(images, recipe, run, compute, guide, common | keys, save_every_seconds)
+        return Trained(token_scorer, guide, origin, keys | of_stages)
     scorer, keys["finetune"] = _finetune(images, recipe, run, compute, guide, common | keys, save_every_seconds)
     return Trained(scorer.eval(), guide, origin, keys)
 
@@ -119,7 +124,7 @@ def _pretrain(
 ) -> tuple[dict[str, Tensor], str]:
     """Stage 1; returns the state of the encoder that it results in (the teacher's) and the stage's key."""
     settings = recipe.pretrain
-    batch_size = _batch_that_fits(settings.batch_size, len(images), compute.devices)
+    batch_size = batch_that_fits(settings.batch_size, len(images), compute.devices)
     total_steps, per_epoch = steps_of_stage(settings.epochs, settings.steps, len(images), batch_size)
     key = stable_hash(common | {"stage": "pretrain", "settings": asdict(settings), "size": recipe.data.image_size_px})
     size_px = recipe.data.image_size_px
@@ -138,7 +143,7 @@ def _pretrain(
     )
     dataset = ViewsDataset(NormalPixels(images, round(sizes.global_px * CROP_MARGIN)), sizes, recipe.seed)
     module = pretrain_module(encoder, replace(settings, batch_size=batch_size), total_steps, per_epoch, recipe.seed)
-    workers = _workers(recipe, compute)
+    workers = loader_workers(recipe.compute.workers, compute)
     loader = stage_loader(dataset, len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
     run_stage(module, loader, stage, run, compute, save_every_seconds)
     state = module.result_encoder.state_dict()
@@ -157,7 +162,7 @@ def _finetune(
 ) -> tuple[PaperHead, str]:
     """Stage 2; returns the trained scorer and the stage's key."""
     settings = recipe.finetune
-    batch_size = _batch_that_fits(settings.batch_size, len(images), compute.devices)
+    batch_size = batch_that_fits(settings.batch_size, len(images), compute.devices)
     total_steps, per_epoch = steps_of_stage(settings.epochs, settings.steps, len(images), batch_size)
     size_px = round_to_patches(settings.image_size_px or recipe.data.image_size_px, guide.patch_size_px)
     key = stable_hash(common | {"stage": "finetune", "settings": asdict(settings), "size": size_px})
@@ -176,30 +181,11 @@ def _finetune(
     attention = cache_attention(guide, pixels, size_px, compute)
     dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed)
     module = FinetuneModule(scorer, settings, total_steps, per_epoch)
-    workers = _workers(recipe, compute)
+    workers = loader_workers(recipe.compute.workers, compute)
     loader = stage_loader(dataset, len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
     run_stage(module, loader, stage, run, compute, save_every_seconds)
     keep_result(run, stage, scorer.state_dict())
     return scorer.cpu(), key
-
-
-def _batch_that_fits(batch_size: int, num_images: int, devices: int) -> int:
-    """A data set smaller than a batch is one batch per epoch; every device gets an equal share."""
-    fitting = min(batch_size, num_images) // devices * devices
-    if num_images < 2 or fitting == 0:
-        raise UserError(
-            f"{num_images} training image{'s' * (num_images != 1)} for {devices} device{'s' * (devices != 1)}",
-            "",
-            f"at least {max(2, devices)} are needed to train",
-        )
-    return fitting
-
-
-def _workers(recipe: Recipe, compute: Compute) -> int:
-    """Without an accelerator the loader needs a few hundredths of a step: workers would only take its cores."""
-    if recipe.compute.workers is not None:
-        return recipe.compute.workers
-    return 0 if compute.device == "cpu" else min(8, torch.get_num_threads())
 
 
 def _describe_pretrain(record: dict[str, float]) -> str:

@@ -1,0 +1,72 @@
+"""A memory of normal patch tokens: how far a token is from the nearest normal one, and which one that is."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest normal token of each token.
+
+    Attributes:
+        distances: 1 - cosine similarity, in [0, 2].
+        tokens: the nearest ones, of unit length.
+    """
+
+    distances: Float[Tensor, "b n l"]
+    tokens: Float[Tensor, "b n l d"]
+
+
+class PatchMemory(nn.Module):
+    """Normal tokens of several blocks, each block with a memory of its own.
+
+    Args:
+        num_blocks: l.
+        num_tokens: m, per block.
+        dim: d of a token.
+
+    Buffers:
+        tokens: (l, m, d) of unit length.
+        sources: (l, m) the number of the training image that a token came from, so that while a head is trained an
+            image is never compared with itself.
+        mean, deviation: (l,) of normal tokens' distances to the tokens of other images.
+    """
+
+    tokens: Float[Tensor, "l m d"]
+    sources: Int[Tensor, "l m"]
+    mean: Float[Tensor, "l"]
+    deviation: Float[Tensor, "l"]
+
+    def __init__(self, num_blocks: int, num_tokens: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("tokens", torch.zeros(num_blocks, num_tokens, dim))
+        self.register_buffer("sources", torch.zeros(num_blocks, num_tokens, dtype=torch.int32))
+        self.register_buffer("mean", torch.zeros(num_blocks))
+        self.register_buffer("deviation", torch.ones(num_blocks))
+
+    def nearest(self, tokens: Float[Tensor, "b n l d"], exclude: Int[Tensor, "b"] | None = None) -> Nearest:
+        """Look tokens up.
+
+        Args:
+            tokens: of any length.
+            exclude: for each image, the number of the training image whose tokens do not count.
+        """
+        distances, nearest = [], []
+        for block, memory in enumerate(self.tokens):
+            with torch.autocast(tokens.device.type, enabled=False):  # bf16 has three digits; distances start at 0.1
+                similarity = F.normalize(tokens[:, :, block].float(), dim=-1) @ memory.T  # (b, n, m)
+            if exclude is not None:
+                own = self.sources[block] == exclude[:, None]  # (b, m)
+                similarity = similarity.masked_fill(own[:, None], -1.0)
+            best, index = similarity.max(dim=-1)
+            distances.append(1 - best)
+            nearest.append(memory[index])
+        return Nearest(torch.stack(distances, dim=2), torch.stack(nearest, dim=2))
+
+    def standardised(self, distances: Float[Tensor, "b n l"]) -> Float[Tensor, "b n"]:
+        """Mean over the blocks of distances in standard deviations from what normal tokens have."""
+        return ((distances - self.mean) / self.deviation).mean(dim=-1)

@@ -1,0 +1,147 @@
+"""Scorers on the tokens of middle blocks: a memory of normal tokens, a trained head on what differs, and both."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flawmap.models.encoder import Encoder
+from flawmap.scorers.patch_memory import Nearest, PatchMemory
+from flawmap.scorers.residual_head import ResidualHead
+from flawmap.scorers.scorer import Scorer, ScorerOutput
+
+
+@dataclass(frozen=True)
+class TokenScorerShape:
+    """What must be known to build a scorer before its tensors are read.
+
+    Attributes:
+        blocks: numbers of the blocks whose tokens are used, 0 = first, ascending.
+        memory_tokens: per block.
+        hidden: width of the residual head.
+        image_share: the image score is the mean over this share of the map's highest values.
+    """
+
+    blocks: tuple[int, ...]
+    memory_tokens: int
+    hidden: int
+    image_share: float
+
+
+class Standardisation(nn.Module):
+    """Standard deviations from the mean, both taken from normal images: what puts different scores on one scale."""
+
+    mean: Float[Tensor, ""]
+    deviation: Float[Tensor, ""]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(0.0))
+        self.register_buffer("deviation", torch.tensor(1.0))
+
+    @torch.no_grad()
+    def fit(self, values: Tensor) -> None:
+        """Take mean and deviation over all ``values``."""
+        self.mean.copy_(values.mean())
+        self.deviation.copy_(values.std(correction=0).clamp(min=1e-6))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Standardised values of the same shape."""
+        return (values - self.mean) / self.deviation
+
+
+class TokenScorer(Scorer):
+    """An encoder, which stays as it was given, a memory of normal tokens, and kinds of evidence drawn from them.
+
+    Each kind is put in standard deviations from what normal images have of it, then they are added up.
+
+    Args:
+        encoder: frozen.
+        shape: of memory and head.
+    """
+
+    MAP_WEIGHTS: ClassVar[tuple[float, ...]]  # of the kinds of evidence in the map
+
+    def __init__(self, encoder: Encoder, shape: TokenScorerShape) -> None:
+        super().__init__(encoder)
+        self.shape = shape
+        self.memory = PatchMemory(len(shape.blocks), shape.memory_tokens, encoder.embed_dim)
+        self.map_scales = nn.ModuleList(Standardisation() for _ in self.MAP_WEIGHTS)
+        self.image_scales = nn.ModuleList(Standardisation() for _ in self.MAP_WEIGHTS)
+
+    @abstractmethod
+    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
+        """The kinds of evidence for an anomaly, per token, not yet standardised."""
+
+    def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
+        """Standardised image scores and weighted standardised maps, each summed over the kinds of evidence."""
+        evidence = self._evidence_in(images)
+        image = sum(scale(self.top_mean(one)) for scale, one in zip(self.image_scales, evidence, strict=True))
+        parts = zip(self.MAP_WEIGHTS, self.map_scales, evidence, strict=True)
+        tokens = sum(weight * scale(one) for weight, scale, one in parts)
+        assert isinstance(image, Tensor) and isinstance(tokens, Tensor)
+        rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
+        return ScorerOutput(image, tokens.reshape(-1, rows, columns))
+
+    @torch.no_grad()
+    def fit_scales(self, images: Iterable[Float[Tensor, "1 3 h w"]]) -> None:
+        """Take from normal images, best ones that no part was fitted to, what a normal image has of each evidence."""
+        of_images = [self._evidence_in(image) for image in images]
+        for kind, (map_scale, image_scale) in enumerate(zip(self.map_scales, self.image_scales, strict=True)):
+            evidence = torch.cat([one[kind] for one in of_images])
+            map_scale.fit(evidence)  # pyright: ignore[reportCallIssue]
+            image_scale.fit(self.top_mean(evidence))  # pyright: ignore[reportCallIssue]
+
+    def top_mean(self, evidence: Float[Tensor, "b n"]) -> Float[Tensor, "b"]:
+        """Mean over the highest ``image_share`` of an image's tokens, one at least."""
+        count = max(1, round(self.shape.image_share * evidence.shape[1]))
+        return evidence.topk(count, dim=1).values.mean(dim=1)
+
+    def _evidence_in(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b n"], ...]:
+        tokens = self.encoder.tokens_of(images, self.shape.blocks)
+        return self.evidence_of(tokens, self.memory.nearest(tokens))
+
+
+class MemoryScorer(TokenScorer):
+    """How far tokens are from the nearest normal ones; nothing is trained (PatchCore's and AnomalyDINO's idea)."""
+
+    MAP_WEIGHTS = (1.0,)
+
+    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
+        """The blocks' mean distance."""
+        return (self.memory.standardised(nearest.distances),)
+
+
+class ResidualScorer(TokenScorer):
+    """A head, trained on simulated anomalies, on tokens and their differences from normal ones."""
+
+    MAP_WEIGHTS = (1.0,)
+
+    def __init__(self, encoder: Encoder, shape: TokenScorerShape) -> None:
+        super().__init__(encoder, shape)
+        self.head = ResidualHead(len(shape.blocks), encoder.embed_dim, shape.hidden)
+
+    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
+        """The head's logits."""
+        return (self.head(tokens, nearest),)
+
+
+class FusedScorer(ResidualScorer):
+    """Memory and residual head together: the memory knows what is rare, the head where a defect ends."""
+
+    MAP_WEIGHTS = (0.25, 1.0)
+
+    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
+        """The memory's distance and the head's logits."""
+        return (self.memory.standardised(nearest.distances), self.head(tokens, nearest))
+
+
+TOKEN_SCORERS: dict[str, type[TokenScorer]] = {
+    "memory": MemoryScorer,
+    "residual": ResidualScorer,
+    "fused": FusedScorer,
+}

@@ -1,0 +1,140 @@
+"""The stages of the scorers on tokens: fill the memory, then train the residual head on it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from flawmap.data.normal_pixels import NormalPixels
+from flawmap.data.sample import NormalImage
+from flawmap.errors import UserError
+from flawmap.models.encoder import Encoder
+from flawmap.models.positions import round_to_patches
+from flawmap.recipe import Recipe
+from flawmap.reproducibility import stable_hash
+from flawmap.scorers.patch_memory import PatchMemory
+from flawmap.scorers.token_scorers import TOKEN_SCORERS, ResidualScorer, TokenScorer, TokenScorerShape
+from flawmap.training.attention_cache import cache_attention
+from flawmap.training.build_memory import build_memory
+from flawmap.training.datasets import CROP_MARGIN, SimulationDataset
+from flawmap.training.device import Compute
+from flawmap.training.progress import say
+from flawmap.training.residual import ResidualModule
+from flawmap.training.run_folder import RunFolder
+from flawmap.training.sampling import batch_that_fits, loader_workers, stage_loader
+from flawmap.training.schedules import steps_of_stage
+from flawmap.training.stage import Stage, finished_stage, keep_result, run_stage
+
+
+def token_scorer_shape(recipe: Recipe, encoder: Encoder, memory_tokens: int | None = None) -> TokenScorerShape:
+    """The recipe's scorer in the encoder's terms.
+
+    Args:
+        recipe: its blocks are counted from 1.
+        encoder: has to have them.
+        memory_tokens: what a memory really holds, where it is known.
+
+    Raises:
+        UserError: the encoder has no such block.
+    """
+    num_blocks = len(encoder.vit.blocks)
+    if max(recipe.memory.blocks) > num_blocks:
+        raise UserError(
+            f"memory.blocks is {list(recipe.memory.blocks)}, but the encoder has {num_blocks} blocks",
+            "memory.blocks",
+            f"numbers from 1 to {num_blocks}",
+        )
+    return TokenScorerShape(
+        tuple(block - 1 for block in recipe.memory.blocks),
+        memory_tokens if memory_tokens is not None else recipe.memory.tokens,
+        recipe.residual.hidden,
+        recipe.memory.image_share,
+    )
+
+
+def token_stages(
+    images: Sequence[NormalImage],
+    recipe: Recipe,
+    run: RunFolder,
+    compute: Compute,
+    encoder: Encoder,
+    common: dict[str, Any],
+    save_every_seconds: float,
+) -> tuple[TokenScorer, dict[str, str]]:
+    """Build and train the recipe's scorer; its scales are still to be fitted, on images that are not among these.
+
+    Returns:
+        the scorer, and the stages' keys.
+    """
+    size_px = round_to_patches(recipe.data.image_size_px, encoder.patch_size_px)
+    shape = token_scorer_shape(recipe, encoder)
+    common = common | {"size": size_px, "memory": asdict(recipe.memory)}
+    key = stable_hash(common | {"stage": "memory"})
+    memory = _memory(images, recipe, run, compute, encoder, shape, key, size_px)
+    shape = token_scorer_shape(recipe, encoder, memory.tokens.shape[1])
+    scorer = TOKEN_SCORERS[recipe.scoring](encoder, shape)
+    scorer.memory.load_state_dict(memory.state_dict())
+    keys = {"memory": key}
+    if isinstance(scorer, ResidualScorer):
+        keys["residual"] = _train_head(scorer, images, recipe, run, compute, common, save_every_seconds)
+    return scorer.cpu().eval(), keys
+
+
+def _memory(
+    images: Sequence[NormalImage],
+    recipe: Recipe,
+    run: RunFolder,
+    compute: Compute,
+    encoder: Encoder,
+    shape: TokenScorerShape,
+    key: str,
+    size_px: int,
+) -> PatchMemory:
+    stage = Stage("memory", key, 0, 0, 0, size_px, recipe.seed, str)
+    if (finished := finished_stage(run, stage)) is not None:
+        memory = PatchMemory(*finished["tokens"].shape)
+        memory.load_state_dict(finished)
+        return memory
+    say("memory", f"tokens of {len(shape.blocks)} blocks of {len(images)} images at {size_px} px")
+    pixels = NormalPixels(images, size_px)
+    memory = build_memory(encoder, pixels, shape.blocks, shape.memory_tokens, size_px, compute, recipe.seed).cpu()
+    keep_result(run, stage, memory.state_dict())
+    return memory
+
+
+def _train_head(
+    scorer: ResidualScorer,
+    images: Sequence[NormalImage],
+    recipe: Recipe,
+    run: RunFolder,
+    compute: Compute,
+    common: dict[str, Any],
+    save_every_seconds: float,
+) -> str:
+    """Returns the stage's key."""
+    settings = recipe.residual
+    batch_size = batch_that_fits(settings.batch_size, len(images), compute.devices)
+    total_steps, per_epoch = steps_of_stage(None, settings.steps, len(images), batch_size)
+    key = stable_hash(common | {"stage": "residual", "settings": asdict(settings)})
+    size_px = common["size"]
+    stage = Stage("residual", key, total_steps, per_epoch, batch_size, size_px, recipe.seed, _describe)
+    if (finished := finished_stage(run, stage)) is not None:
+        scorer.head.load_state_dict(finished)
+        return key
+    pixels = NormalPixels(images, round(size_px * CROP_MARGIN))
+    say("attention", f"of the frozen encoder on {len(pixels)} images")
+    attention = cache_attention(scorer.encoder, pixels, size_px, compute)
+    torch.manual_seed(recipe.seed)
+    scorer.head.reset()
+    dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed)
+    module = ResidualModule(scorer, settings, total_steps)
+    workers = loader_workers(recipe.compute.workers, compute)
+    loader = stage_loader(dataset, len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
+    run_stage(module, loader, stage, run, compute, save_every_seconds)
+    keep_result(run, stage, scorer.head.state_dict())
+    return key
+
+
+def _describe(record: dict[str, float]) -> str:
+    return f"loss {record['loss']:.3f}  found {record['found']:.0%} of the anomalous patches"

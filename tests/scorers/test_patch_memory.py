@@ -1,0 +1,92 @@
+"""The memory of normal tokens and the coreset it keeps."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flawmap.scorers.coreset import greedy_coreset
+from flawmap.scorers.patch_memory import PatchMemory
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def filled(tokens: torch.Tensor, sources: torch.Tensor | None = None) -> PatchMemory:
+    memory = PatchMemory(*tokens.shape)
+    memory.tokens.copy_(torch.nn.functional.normalize(tokens, dim=-1))
+    memory.sources.copy_(torch.zeros(tokens.shape[:2]) if sources is None else sources)
+    return memory
+
+
+def test_the_nearest_token_and_its_distance_by_hand():
+    memory = filled(torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]))
+    found = memory.nearest(torch.tensor([[[[3.0, 0.0]], [[1.0, 1.0]], [[-1.0, -0.5]]]]))
+    expected = [0.0, 1 - 0.5**0.5, 1 + 0.5 / 1.25**0.5]
+    assert found.distances[0, :, 0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert found.tokens[0, 0, 0].tolist() == [1, 0] and found.tokens[0, 2, 0].tolist() == [0, 1]
+
+
+def test_each_block_has_a_memory_of_its_own():
+    memory = filled(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]))
+    found = memory.nearest(torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]]))
+    assert found.distances[0, 0].tolist() == [0, 1]
+
+
+def test_distances_agree_with_brute_force_and_do_not_depend_on_the_batch():
+    tokens = torch.randn(3, 5, 2, 7, generator=generator())
+    memory = filled(torch.randn(2, 11, 7, generator=generator(1)))
+    found = memory.nearest(tokens)
+    for image, place, block in np.ndindex(3, 5, 2):
+        similarities = torch.cosine_similarity(tokens[image, place, block][None], memory.tokens[block])
+        assert found.distances[image, place, block].item() == pytest.approx(1 - similarities.max().item(), abs=1e-6)
+        assert (found.tokens[image, place, block] == memory.tokens[block, similarities.argmax()]).all()
+    torch.testing.assert_close(memory.nearest(tokens[1:2]).distances, found.distances[1:2])
+
+
+def test_an_image_is_not_compared_with_itself():
+    memory = filled(torch.eye(2)[None], sources=torch.tensor([[7, 8]]))
+    token = torch.tensor([[[[1.0, 0.0]]]])
+    assert memory.nearest(token).distances.item() == 0
+    assert memory.nearest(token, exclude=torch.tensor([8])).distances.item() == 0
+    assert memory.nearest(token, exclude=torch.tensor([7])).distances.item() == 1
+
+
+def test_standardised_distances_are_means_over_blocks():
+    memory = PatchMemory(2, 1, 3)
+    memory.mean.copy_(torch.tensor([0.1, 0.2]))
+    memory.deviation.copy_(torch.tensor([0.05, 0.1]))
+    standardised = memory.standardised(torch.tensor([[[0.2, 0.2]]]))
+    assert standardised.item() == pytest.approx((2 + 0) / 2, abs=1e-6)
+
+
+@given(count=st.integers(1, 40), size=st.integers(1, 50), seed=st.integers(0, 100))
+def test_a_coreset_picks_different_vectors_and_all_where_it_may(count: int, size: int, seed: int):
+    vectors = torch.randn(count, 5, generator=generator(seed))
+    chosen = greedy_coreset(vectors, size, generator(seed)).tolist()
+    assert len(chosen) == len(set(chosen)) == min(count, size)
+    assert set(chosen) <= set(range(count))
+
+
+def test_repeated_vectors_are_picked_once_each():
+    assert sorted(greedy_coreset(torch.ones(5, 3), 4, generator()).tolist())[:1] != [] and len(
+        set(greedy_coreset(torch.ones(5, 3), 4, generator()).tolist())
+    ) == 4
+
+
+def test_a_coreset_finds_every_cluster_before_it_takes_a_second_of_one():
+    centers = 100 * torch.eye(8)
+    vectors = centers.repeat_interleave(50, dim=0) + torch.randn(400, 8, generator=generator())
+    chosen = greedy_coreset(vectors, 8, generator(3))
+    assert sorted((chosen // 50).tolist()) == list(range(8))
+
+
+def test_a_coreset_covers_better_than_a_random_choice():
+    vectors = torch.randn(2000, 3, generator=generator()) * torch.linspace(0.1, 3, 2000)[:, None]
+
+    def radius(chosen: torch.Tensor) -> float:
+        return torch.cdist(vectors, vectors[chosen]).min(dim=1).values.max().item()
+
+    assert radius(greedy_coreset(vectors, 100, generator())) < 0.8 * radius(torch.randperm(2000)[:100])

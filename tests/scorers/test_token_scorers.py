@@ -1,0 +1,129 @@
+"""Memory, residual head and both: what they say of images, by hand and on a small real encoder."""
+
+import pytest
+import torch
+
+from flawmap.models.encoder import Encoder
+from flawmap.models.weights import build_vit
+from flawmap.scorers.patch_memory import Nearest
+from flawmap.scorers.residual_head import ResidualHead
+from flawmap.scorers.token_scorers import TOKEN_SCORERS, FusedScorer, MemoryScorer, Standardisation, TokenScorerShape
+
+SHAPE = TokenScorerShape(blocks=(0, 1), memory_tokens=12, hidden=8, image_share=0.25)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(build_vit("test_vit", 0.0)).eval()
+
+
+def scorer_of(name: str, encoder: Encoder):
+    torch.manual_seed(1)
+    scorer = TOKEN_SCORERS[name](encoder, SHAPE).eval()
+    scorer.memory.tokens.copy_(torch.nn.functional.normalize(torch.randn(scorer.memory.tokens.shape), dim=-1))
+    return scorer
+
+
+def images_of(encoder: Encoder, count: int, seed: int = 0) -> torch.Tensor:
+    side = 4 * encoder.patch_size_px
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", list(TOKEN_SCORERS))
+@torch.no_grad()
+def test_scores_do_not_depend_on_the_batch(name: str, encoder: Encoder):
+    scorer, images = scorer_of(name, encoder), images_of(encoder, 3)
+    scorer.fit_scales(list(images_of(encoder, 4, seed=5).split(1)))
+    together = scorer.score(images)
+    assert together.image.shape == (3,) and together.evidence.shape == (3, 4, 4)
+    alone = [scorer.score(images[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(torch.cat([one.image for one in alone]), together.image, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cat([one.evidence for one in alone]), together.evidence, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_memory_scorer_is_the_mean_standardised_distance(encoder: Encoder):
+    scorer, images = scorer_of("memory", encoder), images_of(encoder, 2)
+    scorer.memory.mean.copy_(torch.tensor([0.4, 0.5]))
+    scorer.memory.deviation.copy_(torch.tensor([0.1, 0.2]))
+    output = scorer.score(images)
+    expected = torch.zeros(2, 16)
+    blocks = encoder(images, blocks=(0, 1)).block_tokens
+    for block in (0, 1):
+        tokens = torch.nn.functional.layer_norm(blocks[block], blocks[block].shape[-1:])
+        cosines = torch.cosine_similarity(tokens[:, :, None], scorer.memory.tokens[block][None, None], dim=-1)
+        distance = 1 - cosines.max(dim=-1).values
+        expected += (distance - scorer.memory.mean[block]) / scorer.memory.deviation[block] / 2
+    torch.testing.assert_close(output.evidence.flatten(1), expected, atol=2e-4, rtol=1e-3)
+    highest = expected.sort(dim=1, descending=True).values[:, :4].mean(dim=1)  # a quarter of 16 patches
+    torch.testing.assert_close(output.image, highest, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", list(TOKEN_SCORERS))
+@torch.no_grad()
+def test_on_the_images_that_scales_come_from_scores_have_mean_0_and_the_number_of_kinds(name: str, encoder: Encoder):
+    scorer, images = scorer_of(name, encoder), images_of(encoder, 6)
+    scorer.fit_scales(list(images.split(1)))
+    output = scorer.score(images)
+    assert output.image.mean().item() == pytest.approx(0, abs=1e-3)
+    assert output.evidence.mean().item() == pytest.approx(0, abs=1e-3)
+    if name != "fused":  # a sum of two has no deviation of its own
+        assert output.image.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+        assert output.evidence.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+
+
+@torch.no_grad()
+def test_the_fused_scorer_is_the_sum_of_the_other_two(encoder: Encoder):
+    fused, images = scorer_of("fused", encoder), images_of(encoder, 3)
+    memory, residual = scorer_of("memory", encoder), scorer_of("residual", encoder)
+    for other in (memory, residual):
+        other.memory.load_state_dict(fused.memory.state_dict())
+    assert isinstance(fused, FusedScorer) and isinstance(memory, MemoryScorer)
+    residual.head.load_state_dict(fused.head.state_dict())
+    for scorer in (fused, memory, residual):
+        scorer.fit_scales(list(images_of(encoder, 5, seed=9).split(1)))
+    ours, first, second = (scorer.score(images) for scorer in (fused, memory, residual))
+    torch.testing.assert_close(ours.image, first.image + second.image, atol=1e-4, rtol=1e-4)
+    expected = fused.MAP_WEIGHTS[0] * first.evidence + fused.MAP_WEIGHTS[1] * second.evidence
+    torch.testing.assert_close(ours.evidence, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_standardisation_of_equal_values_stays_finite():
+    scale = Standardisation()
+    scale.fit(torch.full((5,), 3.0))
+    assert scale(torch.tensor([3.0])).item() == 0 and torch.isfinite(scale(torch.tensor([4.0]))).all()
+
+
+def test_the_head_sees_the_token_and_its_difference_and_learns_from_both():
+    torch.manual_seed(0)
+    head = ResidualHead(num_blocks=2, dim=6, hidden=4).eval()
+    tokens, near = torch.randn(1, 5, 2, 6), torch.nn.functional.normalize(torch.randn(1, 5, 2, 6), dim=-1)
+    logits = head(tokens, Nearest(torch.zeros(1, 5, 2), near))
+    assert logits.shape == (1, 5) and logits.mean().item() == pytest.approx(ResidualHead.INITIAL_LOGIT, abs=1.0)
+    assert not torch.equal(logits, head(tokens, Nearest(torch.zeros(1, 5, 2), near.flip(1))))
+    assert not torch.equal(logits, head(tokens + 0.5 * torch.randn_like(tokens), Nearest(torch.zeros(1, 5, 2), near)))
+    logits.sum().backward()
+    weight = head.layers[2].weight
+    assert isinstance(weight, torch.Tensor) and weight.grad is not None
+    assert (weight.grad.abs().sum(dim=0) > 0).all()  # every input, of tokens and of differences
+
+
+def test_reset_draws_new_weights_from_the_seed():
+    head = ResidualHead(1, 4, 3)
+    torch.manual_seed(5)
+    head.reset()
+    first = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    torch.manual_seed(5)
+    head.reset()
+    assert all(torch.equal(first[name], tensor) for name, tensor in head.state_dict().items())
+
+
+@torch.no_grad()
+def test_tokens_of_blocks_are_those_of_the_whole_forward_normed(encoder: Encoder):
+    images = images_of(encoder, 2)
+    tokens = encoder.tokens_of(images, (0, 1))
+    whole = encoder(images, blocks=(0, 1)).block_tokens
+    for place, block in enumerate((0, 1)):
+        expected = torch.nn.functional.layer_norm(whole[block], whole[block].shape[-1:])
+        torch.testing.assert_close(tokens[:, :, place], expected, atol=1e-4, rtol=1e-4)
