@@ -48,13 +48,15 @@ def run(arguments: Namespace) -> int:
     from flawmap.data.checks import check_leak, check_training_data
     from flawmap.data.file_names import refuse_unwritable_names
     from flawmap.data.open_data import open_test_data, open_training_data
+    from flawmap.data.pool import read_pool
 
     recipe = recipe_of(arguments, "standard")
     output = _gallery_output(arguments)
     data = open_training_data(arguments.data, recipe.data)
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     checked = check_training_data(data, recipe.calibration.held_out_fraction, arguments.skip_unreadable)
-    leak = check_leak(checked, arguments.data, recipe.data, arguments.skip_unreadable)
+    pool = read_pool(recipe, checked.facts, arguments.skip_unreadable)
+    leak = check_leak(checked, arguments.data, recipe.data, arguments.skip_unreadable, pool.facts)
     sizes = Counter((fact.width_px, fact.height_px) for fact in checked.facts)
     found: dict[str, Any] = {
         "data": checked.data.name,
@@ -67,6 +69,14 @@ def run(arguments: Namespace) -> int:
         "test_files_compared": leak.num_compared if leak else 0,
         "test": None,
     }
+    if pool.images:
+        found["pool"] = {
+            "images": len(pool.images),
+            "locations": pool.num_locations,
+            "left_out": pool.num_left_out,
+            "skipped": [{"key": s.key, "reason": s.reason} for s in pool.skipped],
+            "words": pool.words,
+        }
     if leak is not None:
         skipped = [{"key": s.key, "reason": s.reason} for s in leak.skipped]
         others = {image.key for image in data.images} | {s["key"] for s in skipped}
@@ -143,8 +153,11 @@ def as_text(found: dict[str, Any]) -> str:
     )
     lines.append(f"sizes      {largest}{more}")
     lines.append(f"identical  {found['identical_images']} images repeat another one's content")
-    test = found["test"]
-    for skipped in [*found["skipped"], *(test["skipped"] if test else [])]:
+    test, pool = found["test"], found.get("pool")
+    if pool:
+        lines.append(f"pool       {pool['words']}")
+    parts = [part for part in (found, pool, test) if part]
+    for skipped in (one for part in parts for one in part["skipped"]):
         lines.append(f"left out   {skipped['key']}: {skipped['reason']}")
     if test:
         kinds = "".join(f", {kind} {count}" for kind, count in test["kinds"].items())
