@@ -66,8 +66,8 @@ def test_a_data_location_of_any_layout_will_do(root: Path, own: CheckedData):
     plain = read_pool(pooling(root / "carpet" / "train" / "good"), own.facts)
     assert keys_of(plain) == ["good/000.png", "good/001.png", "good/002.png"]
     assert plain.words == "3 further good images for stage 1, of 1 location"
-    listing = ["image,split,label", "train/good/000.png,train,good", "train/good/001.png,train,good"]
-    (root / "carpet" / "manifest.csv").write_text("\n".join([*listing, "test/good/000.png,test,good"]))
+    listing = ["image,split,label", "train/good/000.png,train,0", "train/good/001.png,train,0"]
+    (root / "carpet" / "manifest.csv").write_text("\n".join([*listing, "test/good/000.png,test,0"]))
     listed = read_pool(pooling(root / "carpet" / "manifest.csv"), own.facts)
     assert keys_of(listed) == ["carpet/train/good/000.png", "carpet/train/good/001.png"]
 
@@ -138,7 +138,7 @@ def test_a_wrong_location_is_explained(root: Path, own: CheckedData):
 def test_a_damaged_manifest_says_how_to_mend_it(root: Path, own: CheckedData):
     (root / "carpet" / "manifest.csv").write_text("picture,split,label\n")
     for location in (root / "carpet", root / "carpet" / "manifest.csv"):
-        with pytest.raises(UserError, match="data.pretrain_on: the manifest lacks the column 'image'") as caught:
+        with pytest.raises(UserError, match=r"data\.pretrain_on: the manifest lacks the column 'image'") as caught:
             read_pool(pooling(location), own.facts)
         assert "image, split and label are required" in caught.value.remedy
 
