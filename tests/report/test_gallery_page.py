@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from flawmap.report.gallery import GalleryPage, render, write_gallery
 from flawmap.report.overlay import TRUTH_GREEN
 from flawmap.training.gallery_image import GalleryDefect, GalleryImage
 
-PAGE = GalleryPage("tiles", 0.25, (("seed", "0"), ("command", "flawmap check <tiles>")))
+PAGE = GalleryPage("tiles", 0.25, ("attention", "cutpaste"), (("seed", "0"), ("command", "flawmap check <tiles>")))
 SIDE, PATCHES = 28, 4
 STRATEGIES, SIMULATORS = ("none", "attention"), ("cutpaste", "of_tomorrow")
 
@@ -56,6 +57,14 @@ def test_captions_say_what_was_counted(image) -> None:
         f"{100 * 49 / 784:.1f} % of the image",
         "nothing changed this time",
     ]
+
+
+def test_what_the_recipe_trains_with_is_marked(image) -> None:
+    marked = re.findall(r'<dt>([^<]*)</dt><dd>[^<]*<b class="used">in this recipe</b>', render(PAGE, [image]))
+    assert marked == ["APMask (ours)", "CutPaste"]
+    without = render(replace(PAGE, in_use=(None, "cutpaste")), [image])
+    assert without.count('class="used"') == 1 and "this recipe has no masked stage 1" in without
+    assert "no masked stage 1" not in render(PAGE, [image])
 
 
 def test_the_pictures_are_inside_the_page_and_of_one_size(image) -> None:

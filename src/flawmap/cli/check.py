@@ -130,7 +130,10 @@ def _write_gallery(arguments: Namespace, recipe: "Recipe", data: "TrainingData",
         ("blending of our simulator", recipe.finetune.simulation.blend),
         ("seed", str(recipe.seed)),
     )
-    write_gallery(GalleryPage(data.name, ratio, facts), images, path)
+    pretrain = recipe.pretrain
+    masks = pretrain.masking.strategy if pretrain.enabled and pretrain.objective == "clusters" else None
+    in_use = (masks, recipe.finetune.simulation.simulator)
+    write_gallery(GalleryPage(data.name, ratio, in_use, facts), images, path)
 
 
 def _test_facts(samples: "Iterable[LabelledImage]") -> dict[str, Any]:

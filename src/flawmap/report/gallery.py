@@ -46,11 +46,13 @@ class GalleryPage:
     Attributes:
         data: name of the data.
         drop_ratio: r, of every masking strategy.
+        in_use: the masking strategy and the simulator that the recipe trains with; None for a stage that it leaves out.
         facts: what the page was made from, as rows of name and text.
     """
 
     data: str
     drop_ratio: float
+    in_use: tuple[str | None, str | None]
     facts: tuple[tuple[str, str], ...]
 
 
@@ -96,8 +98,8 @@ def render(page: GalleryPage, images: Sequence[GalleryImage]) -> str:
         rows=[_row(image, scale) for image in images],
         scale=scale,
         colour_bar=data_uri(colour_bar(256, 8), quality=95),
-        masking=[MASKING_WORDS.get(name, (name, "")) for name in strategies],
-        simulators=[SIMULATOR_WORDS.get(name, (name, "")) for name in simulators],
+        masking=[(*MASKING_WORDS.get(name, (name, "")), name == page.in_use[0]) for name in strategies],
+        simulators=[(*SIMULATOR_WORDS.get(name, (name, "")), name == page.in_use[1]) for name in simulators],
         size_px=images[0].pixels.shape[0],
         grid=images[0].attention.shape,
     )
