@@ -361,6 +361,7 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
     values["finetune.detection_weight"] = values["finetune.detection_weight"] or 1.0
     if "{stem}" not in values["data.mask_pattern"]:
         values["data.mask_pattern"] += "{stem}"
+    values["data.pretrain_on"] = (values["data.pretrain_on"] or "").strip() or None
     return _with(Recipe(), values)
 
 

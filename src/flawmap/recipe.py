@@ -10,7 +10,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class DataSettings:
-    """How a data folder is read. Names are relative to the data folder."""
+    """How a data folder is read. Names of folders in it are relative to it."""
 
     image_size_px: int = 224  # W: training images are resized to W x W
     train_subset: int | None = None  # use only this many training images, chosen evenly by name
@@ -19,6 +19,9 @@ class DataSettings:
     anomalous: str | None = None  # folder of defective images, for evaluation
     masks: str | None = None  # folder of masks for the anomalous images
     mask_pattern: str = "{stem}_mask"  # name of the mask that belongs to STEM.EXT, without its ending
+    # a further data location, or a folder of several: stage 1 learns from their good images, too; stage 2 does not.
+    # Relative to where flawmap is called
+    pretrain_on: str | None = None
 
 
 @dataclass(frozen=True)

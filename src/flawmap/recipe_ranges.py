@@ -145,6 +145,12 @@ def _check_losses_and_data(recipe: Recipe) -> None:
             "finetune",
             "nothing would be learned: give one of them weight",
         )
+    if data.pretrain_on is not None and not data.pretrain_on.strip():
+        raise UserError(
+            "data.pretrain_on is empty",
+            "data.pretrain_on",
+            "name a data location, or give null to pre-train on the category alone",
+        )
     if "{stem}" not in data.mask_pattern:
         raise UserError(
             f"data.mask_pattern is {data.mask_pattern!r}, without {{stem}}",

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from flawmap.augment.patch_masking import (
     kept_patches,
     most_attended_patch_mask,
     num_dropped,
+    patch_mask,
     random_patch_mask,
 )
+from flawmap.recipe import MaskingSettings
 
 
 def attention(images: int, patches: int, seed: int = 0) -> Tensor:
@@ -227,3 +230,31 @@ def test_gathering_kept_patches_gives_the_patches_that_are_not_masked():
     mask = attention_patch_mask(attention(3, 36), 0.3)
     gathered = tokens.gather(1, kept_patches(mask)[..., None].expand(-1, -1, 4))
     torch.testing.assert_close(gathered, tokens[~mask].reshape(3, 26, 4))
+
+
+# ---- by name
+
+
+def test_a_strategy_by_its_name_is_the_function_of_that_name():
+    seen, ratio = attention(3, 24), 0.4
+    expected = {
+        "none": torch.zeros(3, 24, dtype=torch.bool),
+        "random": random_patch_mask(3, 24, ratio, generator(5)),
+        "attention": attention_patch_mask(seen, ratio),
+        "most_attended": most_attended_patch_mask(seen, ratio),
+        "block": block_patch_mask(3, 4, 6, ratio, generator(5)),
+    }
+    assert tuple(expected) == get_args(get_type_hints(MaskingSettings)["strategy"])
+    for name, mask in expected.items():
+        assert torch.equal(patch_mask(name, (4, 6), ratio, generator(5), seen, num_images=3), mask), name
+
+
+@pytest.mark.parametrize("strategy", ["attention", "most_attended"])
+def test_a_strategy_that_follows_the_attention_wants_it(strategy: str):
+    with pytest.raises(ValueError, match=f"{strategy} needs the attention"):
+        patch_mask(strategy, (4, 6), 0.3, generator())
+
+
+def test_an_unknown_strategy_is_refused():
+    with pytest.raises(ValueError, match="no masking strategy 'chess'"):
+        patch_mask("chess", (4, 6), 0.3, generator())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flawmap.benchmark.ablation_rows import ablation_folder, read_table, read_tables
+from flawmap.benchmark.ablation_rows import ablation_folder, read_table, read_tables, usable_tables
 from flawmap.errors import UserError
 from flawmap.recipe_files import load_recipe
 
@@ -46,9 +46,10 @@ def test_the_tables_that_come_along_are_valid_and_share_one_reference():
     tables = read_tables(())
     assert {"masking", "ratio", "simulators", "objectives", "clusters", "blending"} <= {table.key for table in tables}
     base = ablation_folder() / "cpu.yaml"
-    reference = load_recipe(base)
     for table in tables:
-        recipes = [load_recipe(base, row.changes) for row in table.rows]
+        given = (f"{table.needs}=elsewhere",) if table.needs else ()
+        reference = load_recipe(base, given)
+        recipes = [load_recipe(base, (*given, *row.changes)) for row in table.rows]
         assert recipes.count(reference) == 1, table.title  # each row is compared with the same recipe
         assert len(set(recipes)) == len(recipes), table.title  # and no two rows are the same
 
@@ -72,12 +73,36 @@ def test_tables_are_found_by_name_and_by_path(tmp_path: Path):
     assert "ratio" in caught.value.remedy and "cpu" not in caught.value.remedy
 
 
+def test_a_table_that_needs_a_setting_waits_for_it():
+    tables = read_tables(())
+    waiting = [table.key for table in tables if table.needs]
+    assert waiting == ["pooling"]
+    without, given = load_recipe("quick"), load_recipe("quick", ["data.pretrain_on=elsewhere"])
+    assert [table.key for table in tables if table not in usable_tables(tables, without, asked_for=False)] == waiting
+    assert usable_tables(tables, given, asked_for=False) == tables
+    pooling = read_tables(["pooling"])
+    assert usable_tables(pooling, given, asked_for=True) == pooling
+    with pytest.raises(UserError) as caught:
+        usable_tables(pooling, without, asked_for=True)
+    assert caught.value.problem == "the rows of pooling are all alike without data.pretrain_on"
+    assert (caught.value.place, caught.value.remedy) == ("--table", "--set data.pretrain_on=VALUE for all rows")
+
+
+def test_the_rows_of_pooling_differ_in_the_pool_alone():
+    per_class, pooled = (
+        load_recipe("quick", ("data.pretrain_on=elsewhere", *row.changes)) for row in read_tables(["pooling"])[0].rows
+    )
+    assert (per_class.data.pretrain_on, pooled.data.pretrain_on) == (None, "elsewhere")
+    assert per_class == load_recipe("quick")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("title: x\nneeds: data.pretrain_in\nrows:\n  - name: a\n", "unknown key data.pretrain_in"),
         ("title: x\n", "an ablation table has a title and a list of rows"),
         ("title: x\nrows: []\n", "an ablation table has a title and a list of rows"),
-        ("- a\n- b\n", "expected rows, title"),
+        ("- a\n- b\n", "expected needs, rows, title"),
         ("title: x\nrows:\n  - name: a\n    sett: {}\n", "unknown key sett"),
         ("title: x\nrows:\n  - set: {}\n", "a row has a name and the settings it changes"),
         ("title: x\nrows:\n  - name: a\n  - name: a\n", "two rows are called 'a'"),

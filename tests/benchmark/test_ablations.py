@@ -1,15 +1,17 @@
 """Ablations with a tiny detector: shared stages, resuming, and a board that grows."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from flawmap.benchmark import ablations
 from flawmap.benchmark.ablation_rows import AblationRow, AblationTable
-from flawmap.benchmark.ablations import AblationOrder, planned_work, read_result, run_ablations
+from flawmap.benchmark.ablations import AblationOrder, Work, planned_work, read_result, run_ablations
 from flawmap.cli import main
 from flawmap.errors import UserError
 from flawmap.recipe_files import to_yaml
+from flawmap.reproducibility import stable_hash
 from tiny_detector import tiny_recipe, write_category
 
 RATIOS = AblationTable(
@@ -43,6 +45,15 @@ def test_rows_that_come_out_equal_are_one_piece_of_work(order: AblationOrder):
     two_seeds = planned_work(AblationOrder(order.location, order.base, (), order.tables, (0, 7), order.folder))
     assert [item.recipe.seed for item in two_seeds] == [0, 0, 0, 7, 7, 7]  # a whole board of one seed comes first
     assert len({item.key for item in two_seeds}) == 6
+
+
+def test_a_run_keeps_the_name_it_had_before_there_was_a_pool():
+    recipe = tiny_recipe()
+    settings = asdict(recipe)
+    del settings["data"]["pretrain_on"]
+    assert Work(recipe, ()).key == stable_hash(settings)[:12]
+    keys = {Work(tiny_recipe(f"data.pretrain_on={place}"), ()).key for place in ("null", "a", "b")}
+    assert len(keys) == 3 and Work(recipe, ()).key in keys
 
 
 def test_an_impossible_row_is_an_error_before_anything_runs(order: AblationOrder):

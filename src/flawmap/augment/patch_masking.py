@@ -1,8 +1,8 @@
 """Which patches the student does not see (Equations 3 and 4).
 
 Every strategy gives a mask (b, n), True = dropped, with the same number of dropped patches per image, so that
-what is kept can be gathered into one batch. To add a strategy: one function here and its name in
-``recipe.MaskingSettings.strategy``.
+what is kept can be gathered into one batch. To add a strategy: one function here, its line in :func:`patch_mask`
+and its name in ``recipe.MaskingSettings.strategy``.
 """
 
 import math
@@ -13,6 +13,43 @@ from torch import Tensor
 
 BLOCK_TRIES = 64  # blocks that are tried for one image before the rest is dropped patch by patch
 MIN_BLOCK_ASPECT = 0.3  # height / width; at most 1 / 0.3
+FOLLOW_ATTENTION = frozenset({"attention", "most_attended"})  # the strategies that need A^[CLS]
+
+
+def patch_mask(
+    strategy: str,
+    grid: tuple[int, int],
+    drop_ratio: float,
+    generator: torch.Generator,
+    cls_attention: Float[Tensor, "b n"] | None = None,
+    num_images: int = 1,
+) -> Bool[Tensor, "b n"]:
+    """The mask of a strategy by its name in the recipe.
+
+    Args:
+        strategy: one of ``recipe.MaskingSettings.strategy``.
+        grid: rows and columns of the patch grid.
+        drop_ratio: r in [0, 1).
+        generator: of strategies that are random.
+        cls_attention: A^[CLS] of the unmasked views, for the strategies in :data:`FOLLOW_ATTENTION`.
+        num_images: b, where no attention says it.
+
+    Raises:
+        ValueError: an unknown strategy, or one that follows the attention without any.
+    """
+    rows, columns = grid
+    if strategy in FOLLOW_ATTENTION:
+        if cls_attention is None:
+            raise ValueError(f"the masking strategy {strategy} needs the attention of the images")
+        of_attention = attention_patch_mask if strategy == "attention" else most_attended_patch_mask
+        return of_attention(cls_attention, drop_ratio)
+    if strategy == "random":
+        return random_patch_mask(num_images, rows * columns, drop_ratio, generator)
+    if strategy == "block":
+        return block_patch_mask(num_images, rows, columns, drop_ratio, generator)
+    if strategy == "none":
+        return torch.zeros(num_images, rows * columns, dtype=torch.bool, device=generator.device)
+    raise ValueError(f"there is no masking strategy {strategy!r}")
 
 
 def num_dropped(num_patches: int, drop_ratio: float) -> int:

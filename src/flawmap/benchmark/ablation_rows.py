@@ -21,9 +21,11 @@ from typing import Any
 import yaml
 
 from flawmap.errors import UserError
+from flawmap.recipe import Recipe
+from flawmap.recipe_fields import refuse_unless_setting, values_of
 from flawmap.recipe_files import preset_path
 
-_TABLE_KEYS = {"title", "rows"}
+_TABLE_KEYS = {"title", "rows", "needs"}
 _ROW_KEYS = {"name", "set", "published"}
 _PUBLISHED_KEYS = {"image", "pixel"}
 
@@ -45,11 +47,19 @@ class AblationRow:
 
 @dataclass(frozen=True)
 class AblationTable:
-    """Rows that are compared with each other; ``key`` is the file's name without its ending."""
+    """Rows that are compared with each other.
+
+    Attributes:
+        key: the file's name without its ending.
+        title: above the table.
+        rows: at least one.
+        needs: a setting without which the rows would not differ, to be given by ``--set``; "" for none.
+    """
 
     key: str
     title: str
     rows: tuple[AblationRow, ...]
+    needs: str = ""
 
 
 def ablation_folder() -> Path:
@@ -96,7 +106,33 @@ def read_table(path: Path) -> AblationTable:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two rows are called {twice!r}", str(path), "rename one of them")
-    return AblationTable(path.stem, title, read)
+    needs = str(content.get("needs", ""))
+    if needs:
+        refuse_unless_setting(needs, str(path))
+    return AblationTable(path.stem, title, read, needs)
+
+
+def usable_tables(tables: Sequence[AblationTable], base: Recipe, asked_for: bool) -> tuple[AblationTable, ...]:
+    """The tables whose rows differ with this base: those that need no setting, or find it there.
+
+    Args:
+        tables: as read.
+        base: the common recipe, with what was ``--set``.
+        asked_for: whether the tables were named one by one; a table that cannot be run is then an error.
+
+    Raises:
+        UserError: a table that was asked for needs a setting.
+    """
+    given = dict(values_of(base))
+    lacking = [table for table in tables if table.needs and given[table.needs] is None]
+    if lacking and asked_for:
+        needs = lacking[0].needs
+        raise UserError(
+            f"the rows of {lacking[0].key} are all alike without {needs}",
+            "--table",
+            f"--set {needs}=VALUE for all rows",
+        )
+    return tuple(table for table in tables if table not in lacking)
 
 
 def _row(content: Any, place: str) -> AblationRow:

@@ -7,7 +7,7 @@ come out equal are trained once, and a row that is added later costs only itself
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,10 @@ class Work:
     @property
     def key(self) -> str:
         """Name of its run folder."""
-        return stable_hash(self.recipe)[:12]
+        settings = asdict(self.recipe)
+        if settings["data"]["pretrain_on"] is None:  # results from before this setting keep their place
+            del settings["data"]["pretrain_on"]
+        return stable_hash(settings)[:12]
 
 
 def run_ablations(order: AblationOrder, command: str) -> Path:

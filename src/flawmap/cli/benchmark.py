@@ -35,14 +35,22 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Run what is missing; prints the scoreboard."""
-    from flawmap.benchmark.ablation_rows import read_tables
+    from flawmap.benchmark.ablation_rows import read_tables, usable_tables
     from flawmap.benchmark.ablations import AblationOrder, run_ablations
+    from flawmap.recipe_files import load_recipe
+    from flawmap.training.progress import say
 
+    base = load_recipe(arguments.base, arguments.set)
+    read = read_tables(arguments.table)
+    tables = usable_tables(read, base, bool(arguments.table))
+    for table in read:
+        if table not in tables:
+            say("ablations", f"table {table.key} is left out: it needs --set {table.needs}=VALUE")
     order = AblationOrder(
         location=arguments.data,
         base=arguments.base,
         overrides=tuple(arguments.set),
-        tables=read_tables(arguments.table),
+        tables=tables,
         seeds=seeds_of(arguments.seeds),
         folder=Path(arguments.output or "runs/ablations"),
         device=arguments.device,

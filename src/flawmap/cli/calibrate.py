@@ -70,7 +70,7 @@ def refuse_training_images(paths: Iterable[Path], run: Path) -> None:
     """
     from flawmap.reproducibility import file_sha256
 
-    trained = {row.sha256 for row in read_run_manifest(run) if row.split == "train"}
+    trained = {row.sha256 for row in read_run_manifest(run) if row.split != "held_out"}
     seen = [path for path in paths if file_sha256(path) in trained] if trained else []
     if seen:
         raise UserError(

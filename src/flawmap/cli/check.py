@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -11,11 +12,16 @@ from flawmap.cli.arguments import (
     add_data_arguments,
     add_json_argument,
     add_recipe_arguments,
+    free_path,
     recipe_of,
 )
+from flawmap.errors import UserError
 
 if TYPE_CHECKING:
-    from flawmap.data.sample import LabelledImage
+    from flawmap.data.sample import LabelledImage, TrainingData
+    from flawmap.recipe import Recipe
+
+GALLERY_IMAGES = 6
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -23,6 +29,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", type=str, help="folder of good images, MVTec AD folder, manifest.csv, or elpv")
     add_recipe_arguments(parser)
     add_data_arguments(parser)
+    parser.add_argument(
+        "--gallery",
+        action="store_true",
+        help="write a page with attention, every masking strategy and every simulator on some of the images",
+    )
+    parser.add_argument(
+        "--images", type=int, default=None, help=f"how many images the gallery shows (default: {GALLERY_IMAGES})"
+    )
+    parser.add_argument(
+        "--output", type=str, default=None, help="the gallery's file (default: runs/check/NAME/gallery.html)"
+    )
     add_json_argument(parser)
 
 
@@ -31,12 +48,15 @@ def run(arguments: Namespace) -> int:
     from flawmap.data.checks import check_leak, check_training_data
     from flawmap.data.file_names import refuse_unwritable_names
     from flawmap.data.open_data import open_test_data, open_training_data
+    from flawmap.data.pool import read_pool
 
     recipe = recipe_of(arguments, "standard")
+    output = _gallery_output(arguments)
     data = open_training_data(arguments.data, recipe.data)
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     checked = check_training_data(data, recipe.calibration.held_out_fraction, arguments.skip_unreadable)
-    leak = check_leak(checked, arguments.data, recipe.data, arguments.skip_unreadable)
+    pool = read_pool(recipe, checked.facts, arguments.skip_unreadable)
+    leak = check_leak(checked, arguments.data, recipe.data, arguments.skip_unreadable, pool.facts)
     sizes = Counter((fact.width_px, fact.height_px) for fact in checked.facts)
     found: dict[str, Any] = {
         "data": checked.data.name,
@@ -49,13 +69,71 @@ def run(arguments: Namespace) -> int:
         "test_files_compared": leak.num_compared if leak else 0,
         "test": None,
     }
+    if pool.images:
+        found["pool"] = {
+            "images": len(pool.images),
+            "locations": pool.num_locations,
+            "left_out": pool.num_left_out,
+            "skipped": [{"key": s.key, "reason": s.reason} for s in pool.skipped],
+            "words": pool.words,
+        }
     if leak is not None:
         skipped = [{"key": s.key, "reason": s.reason} for s in leak.skipped]
         others = {image.key for image in data.images} | {s["key"] for s in skipped}
         samples = open_test_data(arguments.data, recipe.data).samples
         found["test"] = _test_facts(s for s in samples if s.key not in others) | {"skipped": skipped}
+    if arguments.gallery:
+        path = output or free_path(Path("runs") / "check" / checked.data.name / "gallery.html")
+        _write_gallery(arguments, recipe, checked.data, path)
+        found["gallery"] = str(path)
     print(json.dumps(found) if arguments.json else as_text(found))
     return 0
+
+
+def _gallery_output(arguments: Namespace) -> Path | None:
+    """Where the gallery was asked to go, None for the usual place; looked at before anything takes time.
+
+    Raises:
+        UserError: something is there already, or an option of the gallery is given without it.
+    """
+    for name in ("images", "output"):
+        if getattr(arguments, name) is not None and not arguments.gallery:
+            raise UserError(f"--{name} is an option of the gallery", f"--{name}", "give --gallery, too")
+    if arguments.images is not None and arguments.images < 1:
+        raise UserError(f"--images is {arguments.images}, must be 1 or more", "--images", "for example --images 6")
+    if arguments.output is None:
+        return None
+    path = Path(arguments.output)
+    if path.exists():
+        kind = "a folder" if path.is_dir() else "there already, and nothing is overwritten"
+        raise UserError(
+            f"the gallery's file is {kind}", str(path), "--output with another name, such as new/gallery.html"
+        )
+    return path
+
+
+def _write_gallery(arguments: Namespace, recipe: "Recipe", data: "TrainingData", path: Path) -> None:
+    """The page, by the encoder that the recipe names; needs what ``flawmap[train]`` installs."""
+    from flawmap.models.weights import load_encoder
+    from flawmap.report.gallery import GalleryPage, write_gallery
+    from flawmap.training.gallery import gallery_images
+
+    encoder, origin = load_encoder(recipe.model, seed=recipe.seed)
+    images = gallery_images(data, encoder, recipe, arguments.images or GALLERY_IMAGES)
+    ratio = recipe.pretrain.masking.drop_ratio
+    facts = (
+        ("command", arguments.command),
+        ("pictures", f"{len(images)} of {len(data.images)} good images, evenly by name"),
+        ("recipe", " ".join([arguments.recipe or "standard", *arguments.set])),
+        ("encoder", f"{origin.source}; licence: {origin.licence}"),
+        ("masking ratio", f"{ratio:g}"),
+        ("blending of our simulator", recipe.finetune.simulation.blend),
+        ("seed", str(recipe.seed)),
+    )
+    pretrain = recipe.pretrain
+    masks = pretrain.masking.strategy if pretrain.enabled and pretrain.objective == "clusters" else None
+    in_use = (masks, recipe.finetune.simulation.simulator)
+    write_gallery(GalleryPage(data.name, ratio, in_use, facts), images, path)
 
 
 def _test_facts(samples: "Iterable[LabelledImage]") -> dict[str, Any]:
@@ -78,8 +156,11 @@ def as_text(found: dict[str, Any]) -> str:
     )
     lines.append(f"sizes      {largest}{more}")
     lines.append(f"identical  {found['identical_images']} images repeat another one's content")
-    test = found["test"]
-    for skipped in [*found["skipped"], *(test["skipped"] if test else [])]:
+    test, pool = found["test"], found.get("pool")
+    if pool:
+        lines.append(f"pool       {pool['words']}")
+    parts = [part for part in (found, pool, test) if part]
+    for skipped in (one for part in parts for one in part["skipped"]):
         lines.append(f"left out   {skipped['key']}: {skipped['reason']}")
     if test:
         kinds = "".join(f", {kind} {count}" for kind, count in test["kinds"].items())
@@ -88,4 +169,6 @@ def as_text(found: dict[str, Any]) -> str:
             f"{test['with_truth']} have a mask or box"
         )
         lines.append(f"leak       none: {found['test_files_compared']} test files share no content with training")
+    if "gallery" in found:
+        lines.append(f"gallery    {found['gallery']}")
     return "\n".join(lines)

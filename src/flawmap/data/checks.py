@@ -104,12 +104,17 @@ def _unreadable(bad: Sequence[SkippedFile], root: Path) -> UserError:
 
 
 def check_leak(
-    checked: CheckedData, location: str | Path, settings: DataSettings, skip_unreadable: bool = False
+    checked: CheckedData,
+    location: str | Path,
+    settings: DataSettings,
+    skip_unreadable: bool = False,
+    pool: Sequence[FileFacts] = (),
 ) -> LeakCheck | None:
     """Compare the contents of test files, if the location has any, with the training files'.
 
     Test images and masks are only decoded here, and images hashed; no label is used. A file that the layout offers
-    for both (good images of a folder that the recipe names) is left to the check before an evaluation.
+    for both (good images of a folder that the recipe names) is left to the check before an evaluation. The ``pool``
+    of stage 1 is training, too.
 
     Raises:
         UserError: a test image has the same pixels as a training image; or as :func:`check_test_data`.
@@ -120,7 +125,7 @@ def check_leak(
     tests = open_test_data(location, replace(settings, test_subset=None))
     others = tuple(sample for sample in tests.samples if sample.key not in own)
     kept, facts = _decode_tests(replace(tests, samples=others), skip_unreadable)
-    trained = {fact.pixels_sha256: fact.key for fact in checked.facts}
+    trained = {fact.pixels_sha256: fact.key for fact in (*pool, *checked.facts)}
     _refuse_trained({fact.key: fact.pixels_sha256 for fact in facts}, trained, checked.data.root)
     return LeakCheck(len(facts), kept.skipped)
 

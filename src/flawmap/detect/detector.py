@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from flawmap.data.image_files import read_image, to_rgb
+from flawmap.data.pool import Pool, pool_beside
 from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
 from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale, calibrate, refuse_bad_rate
@@ -70,6 +71,7 @@ class AnomalyDetector:
         run: RunFolder | None = None,
         device: DeviceName = "auto",
         stages: StageChoice = "all",
+        pool: Pool | None = None,
     ) -> "AnomalyDetector":
         """Pre-train, fine-tune and calibrate on normal images.
 
@@ -79,6 +81,7 @@ class AnomalyDetector:
                 temporary folder when None.
             device: ``auto`` takes CUDA, then MPS, then the processor.
             stages: ``pretrain`` ends after stage 1 and leaves the detector unfitted.
+            pool: of stage 1, where it has been read already; None reads what ``data.pretrain_on`` names.
 
         Returns:
             self.
@@ -89,15 +92,16 @@ class AnomalyDetector:
         """
         if run is None:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
-                return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages)
+                return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
         validate(self.recipe)
         self.scorer_ = self.calibration_ = self.proxy_ = None
         normals = images.images if isinstance(images, TrainingData) else tuple(images)
         recipe = self.recipe
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
+        pool = pool_beside(normals, recipe) if pool is None else pool
         compute = choose_compute(device, recipe.compute.precision, recipe.compute.devices)
         say("device", f"{compute.device}, {compute.precision}: {compute.reason}")
-        trained = train_stages(train, recipe, run, compute, stages)
+        trained = train_stages(train, recipe, run, compute, stages, pool=pool.images)
         self.origin_, self.stage_keys_ = trained.origin, trained.stage_keys
         if trained.scorer is None:
             return self

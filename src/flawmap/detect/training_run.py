@@ -7,6 +7,7 @@ from pathlib import Path
 from flawmap.data.checks import FileFacts, check_leak, check_training_data
 from flawmap.data.file_names import refuse_unwritable_names
 from flawmap.data.open_data import open_training_data
+from flawmap.data.pool import read_pool
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
@@ -16,7 +17,7 @@ from flawmap.reproducibility import environment
 from flawmap.training.device import DeviceName, choose_compute
 from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder, create_run, latest_run, open_run
-from flawmap.training.run_manifest import FILE_NAME, read_run_manifest
+from flawmap.training.run_manifest import FILE_NAME, ONLY_PRETRAINED, read_run_manifest
 from flawmap.training.train import StageChoice
 
 
@@ -39,15 +40,19 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     held_out_fraction = order.recipe.calibration.held_out_fraction
     checked = check_training_data(data, held_out_fraction, order.skip_unreadable)
-    check_leak(checked, order.location, order.recipe.data, order.skip_unreadable)
+    pool = read_pool(order.recipe, checked.facts, order.skip_unreadable)
+    check_leak(checked, order.location, order.recipe.data, order.skip_unreadable, pool.facts)
     train, held_out = split_normals(checked.data.images, held_out_fraction, order.recipe.seed)
     side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
     facts = [(side[fact.key], fact) for fact in checked.facts if fact.key in side]
+    facts += [(ONLY_PRETRAINED, fact) for fact in pool.facts]
     if resumed is not None:
         refuse_other_data(resumed, facts)
     sizes = _sizes(checked.facts)
     say("data", f'{order.location}  {len(checked.data.images)} good images, {sizes}, layout "{checked.data.layout}"')
-    for skipped in checked.data.skipped:
+    if pool.images:
+        say("pool", pool.words)
+    for skipped in (*checked.data.skipped, *pool.skipped):
         say("left out", f"{skipped.key}: {skipped.reason}")
     say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
     compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
@@ -55,7 +60,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     run.write_data_manifest(facts)
     run.write_environment(environment(compute.device) | {"command": order.command, "seed": order.recipe.seed})
     say("run", str(run.path))
-    detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages)
+    detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages, pool)
     if order.stages != "pretrain":
         finish(run, detector)
     return run, detector

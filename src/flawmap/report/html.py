@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 
 from flawmap.report import charts, tables
@@ -60,8 +60,8 @@ def write_report(run: Path) -> Path:
     return path
 
 
-def render(files: RunFiles) -> str:
-    """The report as text."""
+def page_template(name: str) -> Template:
+    """A page in ``report/template``; text is escaped, and what is not given is an error."""
     environment = Environment(
         loader=PackageLoader("flawmap.report", "template"),
         autoescape=True,
@@ -69,8 +69,13 @@ def render(files: RunFiles) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template(name)
+
+
+def render(files: RunFiles) -> str:
+    """The report as text."""
     scale = map_scale_of(files.metrics) or map_scale_of(files.calibration)
-    return environment.get_template("report.html").render(
+    return page_template("report.html").render(
         name=files.run.name,
         files=files,
         verdict=tables.verdict_of(files),

@@ -4,13 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flawmap.augment.patch_masking import (
-    attention_patch_mask,
-    block_patch_mask,
-    kept_patches,
-    most_attended_patch_mask,
-    random_patch_mask,
-)
+from flawmap.augment.patch_masking import FOLLOW_ATTENTION, kept_patches, patch_mask
 from flawmap.models.encoder import Encoder, mean_cls_attention
 from flawmap.models.projection import BOTTLENECK_DIM, ProjectionHead, Prototypes
 from flawmap.objectives.clustering import cluster_agreement_loss, gather_batch, sinkhorn
@@ -109,17 +103,11 @@ class PretrainModule(SelfDistillation):
         masking = self.settings.masking
         if masking.strategy == "none" or masking.drop_ratio == 0:
             return None
-        if masking.strategy in ("random", "block"):
-            generator = self.mask_generator(views)
-            rows, columns = self.student_encoder.grid(views.shape[-2], views.shape[-1])
-            if masking.strategy == "random":
-                mask = random_patch_mask(len(views), rows * columns, masking.drop_ratio, generator)
-            else:
-                mask = block_patch_mask(len(views), rows, columns, masking.drop_ratio, generator)
-        else:
-            attention = mean_cls_attention(self.attention_network()(views))
-            of_attention = attention_patch_mask if masking.strategy == "attention" else most_attended_patch_mask
-            mask = of_attention(attention, masking.drop_ratio)
+        follows = masking.strategy in FOLLOW_ATTENTION
+        attention = mean_cls_attention(self.attention_network()(views)) if follows else None
+        grid = self.student_encoder.grid(views.shape[-2], views.shape[-1])
+        generator = self.mask_generator(views)
+        mask = patch_mask(masking.strategy, grid, masking.drop_ratio, generator, attention, len(views))
         return kept_patches(mask)
 
     def attention_network(self) -> Encoder:

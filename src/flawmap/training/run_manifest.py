@@ -7,11 +7,15 @@ from pathlib import Path
 from flawmap.errors import UserError
 
 FILE_NAME = "data_manifest.csv"
+ONLY_PRETRAINED = "pretrain_only"  # the split of images that stage 1 alone has seen
 
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """An image of a run: its path relative to the data, the hash of its bytes, and ``train`` or ``held_out``."""
+    """An image of a run: its path relative to the data, the hash of its bytes, and its split.
+
+    The split is ``train``, ``held_out`` or ``pretrain_only``.
+    """
 
     key: str
     sha256: str

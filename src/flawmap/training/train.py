@@ -61,6 +61,7 @@ def train_stages(
     compute: Compute,
     stages: StageChoice = "all",
     save_every_seconds: float = SAVE_EVERY_SECONDS,
+    pool: Sequence[NormalImage] = (),
 ) -> Trained:
     """Pre-train, then train what scores: the paper's head in stage 2, or a memory and a head on tokens.
 
@@ -71,6 +72,7 @@ def train_stages(
         compute: device and precision.
         stages: ``pretrain`` stops after stage 1; ``finetune`` requires that stage 1 is done.
         save_every_seconds: how often a checkpoint is due.
+        pool: further normal images, which stage 1 learns from beside ``images``; without the held-out ones, too.
 
     Raises:
         UserError: too few images, a stage that cannot be run as asked, or what :func:`run_stage` raises.
@@ -85,7 +87,9 @@ def train_stages(
     common = _what_determines_both(images, recipe, guide, compute)
     keys: dict[str, str] = {}
     if recipe.pretrain.enabled:
-        pretrained, keys["pretrain"] = _pretrain(images, recipe, run, compute, common, stages, save_every_seconds)
+        pooled = (*images, *pool)
+        with_pool = common | {"data": _content(pooled)} if pool else common
+        pretrained, keys["pretrain"] = _pretrain(pooled, recipe, run, compute, with_pool, stages, save_every_seconds)
         guide.load_state_dict(pretrained)
     guide.eval().requires_grad_(False)
     if stages == "pretrain":
@@ -103,7 +107,7 @@ def _what_determines_both(
     weights = hashlib.sha256(save(encoder.state_dict())).hexdigest()
     return {
         "algorithm": ALGORITHM_VERSION,
-        "data": stable_hash([(image.key, file_sha256(image.path)) for image in images]),
+        "data": _content(images),
         "initial_weights": weights,
         "model": asdict(recipe.model),
         "seed": recipe.seed,
@@ -111,6 +115,11 @@ def _what_determines_both(
         "device": compute.device,
         "devices": compute.devices,
     }
+
+
+def _content(images: Sequence[NormalImage]) -> str:
+    """Changes with the content, name or order of any image."""
+    return stable_hash([(image.key, file_sha256(image.path)) for image in images])
 
 
 def _pretrain(
