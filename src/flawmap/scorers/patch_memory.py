@@ -48,22 +48,30 @@ class PatchMemory(nn.Module):
         self.register_buffer("mean", torch.zeros(num_blocks))
         self.register_buffer("deviation", torch.ones(num_blocks))
 
-    def nearest(self, tokens: Float[Tensor, "b n l d"], exclude: Int[Tensor, "b"] | None = None) -> Nearest:
+    def nearest(
+        self, tokens: Float[Tensor, "b n l d"], exclude: Int[Tensor, "b"] | None = None, precise: bool = True
+    ) -> Nearest:
         """Look tokens up.
 
         Args:
             tokens: of any length.
             exclude: for each image, the number of the training image whose tokens do not count.
+            precise: False lets autocast compute similarities in its own type. With three digits, what is found is a
+                nearest token or one just as near, but distances are too coarse to be scores.
         """
         distances, nearest = [], []
         for block, memory in enumerate(self.tokens):
-            with torch.autocast(tokens.device.type, enabled=False):  # bf16 has three digits; distances start at 0.1
-                similarity = F.normalize(tokens[:, :, block].float(), dim=-1) @ memory.T  # (b, n, m)
+            unit = F.normalize(tokens[:, :, block].float(), dim=-1)
+            if precise:
+                with torch.autocast(tokens.device.type, enabled=False):
+                    similarity = unit @ memory.T  # (b, n, m)
+            else:
+                similarity = unit @ memory.T
             if exclude is not None:
                 own = self.sources[block] == exclude[:, None]  # (b, m)
                 similarity = similarity.masked_fill(own[:, None], -1.0)
             best, index = similarity.max(dim=-1)
-            distances.append(1 - best)
+            distances.append(1 - best.float())
             nearest.append(memory[index])
         return Nearest(torch.stack(distances, dim=2), torch.stack(nearest, dim=2))
 

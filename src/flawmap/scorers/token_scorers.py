@@ -1,7 +1,7 @@
 """Scorers on the tokens of middle blocks: a memory of normal tokens, a trained head on what differs, and both."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,14 +57,16 @@ class Standardisation(nn.Module):
 class TokenScorer(Scorer):
     """An encoder, which stays as it was given, a memory of normal tokens, and kinds of evidence drawn from them.
 
-    Each kind is put in standard deviations from what normal images have of it, then they are added up.
+    Each kind is put in standard deviations from what normal images have of it; then they are added up, for the image
+    and for the map with weights of their own. The map is smoothed over neighbouring patches.
 
     Args:
         encoder: frozen.
         shape: of memory and head.
     """
 
-    MAP_WEIGHTS: ClassVar[tuple[float, ...]]  # of the kinds of evidence in the map
+    MAP_WEIGHTS: ClassVar[tuple[float, ...]] = (1.0,)  # of the kinds of evidence in the map
+    IMAGE_WEIGHTS: ClassVar[tuple[float, ...]] = (1.0,)  # and in the image score
 
     def __init__(self, encoder: Encoder, shape: TokenScorerShape) -> None:
         super().__init__(encoder)
@@ -78,14 +80,13 @@ class TokenScorer(Scorer):
         """The kinds of evidence for an anomaly, per token, not yet standardised."""
 
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
-        """Standardised image scores and weighted standardised maps, each summed over the kinds of evidence."""
+        """Weighted sums of the standardised kinds of evidence, per image and per patch."""
         evidence = self._evidence_in(images)
-        image = sum(scale(self.top_mean(one)) for scale, one in zip(self.image_scales, evidence, strict=True))
-        parts = zip(self.MAP_WEIGHTS, self.map_scales, evidence, strict=True)
-        tokens = sum(weight * scale(one) for weight, scale, one in parts)
-        assert isinstance(image, Tensor) and isinstance(tokens, Tensor)
+        tops = [self.top_mean(one) for one in evidence]
+        image = _weighted_sum(self.IMAGE_WEIGHTS, self.image_scales, tops)
+        tokens = _weighted_sum(self.MAP_WEIGHTS, self.map_scales, evidence)
         rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
-        return ScorerOutput(image, tokens.reshape(-1, rows, columns))
+        return ScorerOutput(image, smoothed(tokens.reshape(-1, rows, columns)))
 
     @torch.no_grad()
     def fit_scales(self, images: Iterable[Float[Tensor, "1 3 h w"]]) -> None:
@@ -109,8 +110,6 @@ class TokenScorer(Scorer):
 class MemoryScorer(TokenScorer):
     """How far tokens are from the nearest normal ones; nothing is trained (PatchCore's and AnomalyDINO's idea)."""
 
-    MAP_WEIGHTS = (1.0,)
-
     def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
         """The blocks' mean distance."""
         return (self.memory.standardised(nearest.distances),)
@@ -118,8 +117,6 @@ class MemoryScorer(TokenScorer):
 
 class ResidualScorer(TokenScorer):
     """A head, trained on simulated anomalies, on tokens and their differences from normal ones."""
-
-    MAP_WEIGHTS = (1.0,)
 
     def __init__(self, encoder: Encoder, shape: TokenScorerShape) -> None:
         super().__init__(encoder, shape)
@@ -131,13 +128,25 @@ class ResidualScorer(TokenScorer):
 
 
 class FusedScorer(ResidualScorer):
-    """Memory and residual head together: the memory knows what is rare, the head where a defect ends."""
+    """Memory and residual head together: the memory tells whether anything is wrong, the head more of where."""
 
     MAP_WEIGHTS = (0.25, 1.0)
+    IMAGE_WEIGHTS = (1.0, 0.0)  # simulated defects teach what a defect is too narrowly to judge a whole image
 
     def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
         """The memory's distance and the head's logits."""
         return (self.memory.standardised(nearest.distances), self.head(tokens, nearest))
+
+
+def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:
+    """Weighted mean over 3 x 3 patches, 1-2-1 in each direction; the border is repeated."""
+    kernel = evidence.new_tensor([0.25, 0.5, 0.25])
+    padded = nn.functional.pad(evidence[:, None], (1, 1, 1, 1), mode="replicate")
+    return nn.functional.conv2d(padded, torch.outer(kernel, kernel)[None, None])[:, 0]
+
+
+def _weighted_sum(weights: Sequence[float], scales: nn.ModuleList, evidence: Sequence[Tensor]) -> Tensor:
+    return torch.stack([w * scale(e) for w, scale, e in zip(weights, scales, evidence, strict=True)]).sum(dim=0)
 
 
 TOKEN_SCORERS: dict[str, type[TokenScorer]] = {

@@ -43,7 +43,7 @@ class ResidualModule(lightning.LightningModule):
         numbers = torch.cat([batch["index"], batch["index"]])
         with torch.no_grad():
             tokens = self.scorer.encoder.tokens_of(images, self.scorer.shape.blocks)
-            nearest = self.scorer.memory.nearest(tokens, exclude=numbers)
+            nearest = self.scorer.memory.nearest(tokens, exclude=numbers, precise=False)
         logits = self.scorer.head(tokens, nearest)
         cover = F.avg_pool2d(footprints[:, None], self.scorer.encoder.patch_size_px).flatten(1)
         targets = (cover >= ANOMALOUS_COVER).float()
