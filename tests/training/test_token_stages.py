@@ -1,0 +1,156 @@
+"""Memory and residual head: what they are made from, what learns, and that a run can be repeated and gone on with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flawmap.data.open_data import load_images
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.errors import UserError
+from flawmap.models.encoder import Encoder
+from flawmap.models.weights import build_vit
+from flawmap.scorers.token_scorers import ResidualScorer, TokenScorer, TokenScorerShape
+from flawmap.training.build_memory import build_memory
+from flawmap.training.datasets import channels_first, normalise
+from flawmap.training.device import choose_compute
+from flawmap.training.residual import ResidualModule
+from flawmap.training.run_folder import create_run
+from flawmap.training.token_stages import token_scorer_shape
+from tiny_detector import striped, tiny_recipe, write_good
+
+TOKENS = ("data.image_size_px=64", "detect.sizes_px=[64]", "detect.image_score=mean_logit", "pretrain.enabled=false")
+SMALL = (*TOKENS, "memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=12", "residual.batch_size=6")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(build_vit("test_vit", 0.0)).eval()
+
+
+def memory_of(encoder: Encoder, images: list[np.ndarray], tokens: int = 30):
+    return build_memory(encoder, images, (0, 1), tokens, 64, choose_compute("cpu", "fp32"), seed=0)
+
+
+def test_a_memory_holds_unit_tokens_of_the_images_it_was_given(encoder: Encoder):
+    images = [striped(seed, 64, 64) for seed in range(4)]
+    memory = memory_of(encoder, images)
+    assert memory.tokens.shape == (2, 30, encoder.embed_dim)
+    torch.testing.assert_close(memory.tokens.norm(dim=-1), torch.ones(2, 30), atol=1e-3, rtol=0)
+    with torch.no_grad():
+        encoded = encoder.tokens_of(normalise(torch.stack([channels_first(image) for image in images])), (0, 1))
+    for block in range(2):
+        unit = torch.nn.functional.normalize(encoded[:, :, block], dim=-1)
+        for token, source in zip(memory.tokens[block], memory.sources[block].tolist(), strict=True):
+            assert (unit[source] @ token).max().item() == pytest.approx(1, abs=1e-3)  # candidates are kept in fp16
+
+
+def test_the_scale_is_that_of_distances_to_other_images(encoder: Encoder):
+    images = [striped(seed, 64, 64) for seed in range(3)]
+    memory = memory_of(encoder, images, tokens=10_000)  # more than there are: all are kept
+    with torch.no_grad():
+        encoded = encoder.tokens_of(normalise(torch.stack([channels_first(image) for image in images])), (0, 1))
+    for block in range(2):
+        unit = torch.nn.functional.normalize(encoded[:, :, block], dim=-1)
+        others = [unit[[j for j in range(3) if j != i]].flatten(0, 1) for i in range(3)]
+        distances = torch.stack([1 - (unit[i] @ others[i].T).max(dim=1).values for i in range(3)])
+        assert memory.mean[block].item() == pytest.approx(distances.mean().item(), rel=2e-2)
+        assert memory.deviation[block].item() == pytest.approx(distances.std(correction=0).item(), rel=2e-2)
+
+
+def test_memories_of_one_seed_are_equal(encoder: Encoder):
+    images = [striped(seed, 64, 64) for seed in range(3)]
+    first, second = memory_of(encoder, images), memory_of(encoder, images)
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+def test_the_head_learns_and_nothing_else_does(encoder: Encoder):
+    recipe = tiny_recipe(*SMALL)
+    scorer = ResidualScorer(encoder, TokenScorerShape((0, 1), 30, 16, 0.1))
+    scorer.memory.load_state_dict(memory_of(encoder, [striped(seed, 64, 64) for seed in range(4)]).state_dict())
+    before = {name: tensor.clone() for name, tensor in scorer.state_dict().items()}
+    module = ResidualModule(scorer, recipe.residual, total_steps=60)
+    optimizer = module.configure_optimizers()
+    patch = encoder.patch_size_px
+    normal = torch.stack([channels_first(striped(seed, 64, 64)) for seed in range(4)])
+    anomalous, footprint = normal.clone(), torch.zeros(4, 64, 64, dtype=torch.bool)
+    anomalous[:, :, : 2 * patch, : 2 * patch] = 0
+    footprint[:, : 2 * patch, : 2 * patch] = True
+    batch = {"normal": normal, "anomalous": anomalous, "footprint": footprint, "index": torch.arange(4)}
+    losses = []
+    for _ in range(60):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3
+        optimizer.zero_grad()
+        loss = module.training_step(batch, 0)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+    assert module.record["found"] > 0.9
+    assert module.record["anomalous_share"] == pytest.approx(4 * 4 / (8 * (64 // patch) ** 2), abs=1e-6)
+    for name, tensor in scorer.state_dict().items():
+        assert torch.equal(tensor, before[name]) != name.startswith("head."), name
+
+
+def test_patches_that_an_anomaly_only_touches_are_not_judged(encoder: Encoder):
+    scorer = ResidualScorer(encoder, TokenScorerShape((0, 1), 30, 16, 0.1)).eval()
+    scorer.memory.load_state_dict(memory_of(encoder, [striped(seed, 64, 64) for seed in range(4)]).state_dict())
+    module = ResidualModule(scorer, tiny_recipe(*SMALL).residual, total_steps=5)
+    scorer.head.eval()
+    normal = channels_first(striped(3, 64, 64))[None]
+    footprint = torch.zeros(1, 64, 64, dtype=torch.bool)
+    footprint[0, 0, 0] = True  # one pixel of a patch
+    batch = {"normal": normal, "anomalous": normal, "footprint": footprint, "index": torch.tensor([0])}
+    loss = module.training_step(batch, 0)
+    with torch.no_grad():
+        tokens = encoder.tokens_of(normalise(normal), (0, 1))
+        logits = scorer.head(tokens, scorer.memory.nearest(tokens, exclude=torch.tensor([0])))[0]
+    judged = torch.cat([logits, logits[1:]])  # the touched patch counts once, as a patch of the normal image
+    expected = torch.nn.functional.softplus(judged).mean().item()
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("scoring", ["memory", "fused"])
+def test_a_detector_on_tokens_finds_a_hole_and_comes_back_from_its_folder(tmp_path: Path, scoring: str):
+    images = load_images(write_good(tmp_path / "good"))
+    recipe = tiny_recipe(*SMALL, f"scoring={scoring}")
+    run = create_run(tmp_path / "runs" / "a", "test", recipe)
+    detector = AnomalyDetector(recipe).fit(images, run, device="cpu")
+    assert isinstance(detector.scorer_, TokenScorer)
+    good, bad = striped(5000), striped(5001)
+    bad[10:30, 10:30] = 0
+    assert detector.predict_one(bad).score > detector.predict_one(good).score
+    found = detector.predict_one(bad).anomaly_map
+    assert found[12:28, 12:28].mean() > found[34:, 34:].mean()
+    detector.save_pretrained(tmp_path / "saved")
+    again = AnomalyDetector.from_pretrained(tmp_path / "saved", device="cpu")
+    assert again.predict_one(bad).score == detector.predict_one(bad).score
+    np.testing.assert_array_equal(again.predict_one(bad).anomaly_map, found)
+    repeated = AnomalyDetector(recipe).fit(images, create_run(tmp_path / "other" / "b", "test", recipe), device="cpu")
+    assert repeated.predict_one(bad).score == detector.predict_one(bad).score
+    assert repeated.stage_keys_ == detector.stage_keys_ and "memory" in detector.stage_keys_
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem", "remedy"),
+    [
+        (("detect.sizes_px=[64, 32]",), "compares tokens of one image size", "detect.sizes_px=[64]"),
+        (("detect.image_score=vote",), "casts no votes", "mean_logit"),
+        (("memory.blocks=[2, 1]",), "memory.blocks is [2, 1]", "ascending"),
+    ],
+)
+def test_settings_that_contradict_the_scoring_are_named(changes: tuple[str, ...], problem: str, remedy: str):
+    with pytest.raises(UserError) as caught:
+        tiny_recipe(*SMALL, "scoring=memory", *changes)
+    assert problem in caught.value.problem and remedy in caught.value.remedy
+
+
+def test_a_block_that_the_encoder_lacks_is_named(encoder: Encoder):
+    with pytest.raises(UserError, match="the encoder has") as caught:
+        token_scorer_shape(tiny_recipe(*TOKENS, "scoring=memory", "memory.blocks=[99]"), encoder)
+    assert caught.value.place == "memory.blocks"
