@@ -26,6 +26,9 @@ from flawmap.training.device import DeviceName, choose_compute
 from flawmap.training.progress import duration, say
 from flawmap.training.run_folder import RunFolder
 
+# of metrics.json, that a result keeps
+MEASURES = ("image_auroc", "pixel_auroc", "image", "pixel", "per_kind", "groups", "image_scores", "per_scale")
+
 
 @dataclass(frozen=True)
 class AblationOrder:
@@ -158,7 +161,7 @@ def _run(order: AblationOrder, work: Work) -> None:
     data = check_test_data(open_test_data(order.location, work.recipe.data))
     metrics = evaluate(detector, data, None, progress=_silent)
     result = {
-        **{name: metrics[name] for name in ("image_auroc", "pixel_auroc", "per_kind", "image_scores", "per_scale")},
+        **{name: metrics[name] for name in MEASURES},
         "n_good": metrics["n_good"],
         "n_anomalous": metrics["n_anomalous"],
         "names": list(work.names),
