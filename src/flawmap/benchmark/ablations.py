@@ -191,9 +191,14 @@ def _silent(done: int, total: int) -> None:
 
 
 def _write_board(order: AblationOrder, command: str, failed: Mapping[Recipe, str]) -> Path:
+    return write_scoreboard(order.folder, board(order, failed), about_order(order, command))
+
+
+def about_order(order: AblationOrder, command: str) -> dict[str, str]:
+    """What a reader of a scoreboard needs to repeat it."""
     device = choose_compute(order.device).device
     machine = environment(device)
-    about = {
+    return {
         "command": command,
         "data": order.location,
         "base recipe": " ".join((order.base, *order.overrides)),
@@ -201,4 +206,3 @@ def _write_board(order: AblationOrder, command: str, failed: Mapping[Recipe, str
         "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['device_name'] or device}",
         "values": "AUROC in %, last step, mean ± standard error over seeds",
     }
-    return write_scoreboard(order.folder, board(order, failed), about)
