@@ -91,7 +91,7 @@ def test_other_window_functions(function: str, expected: list[float]):
 
 
 def test_the_linear_window_is_pydicoms(tmp_path: Path):
-    from pydicom.pixels import apply_voi_lut
+    from pydicom.pixels.processing import apply_voi_lut
 
     path = dicom(tmp_path / "a.dcm", RAMP, WindowCenter=1500, WindowWidth=700)
     expected = apply_voi_lut(RAMP, pydicom.dcmread(path)) / 4095 * 255

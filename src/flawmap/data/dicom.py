@@ -33,7 +33,7 @@ def read_dicom(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """
     try:
         import pydicom
-        from pydicom.pixels import apply_modality_lut, apply_voi_lut
+        from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
     except ModuleNotFoundError as error:
         raise UserError("DICOM needs the package pydicom", "", 'pip install "flawmap[medical]"') from error
     dataset = pydicom.dcmread(io.BytesIO(data))
