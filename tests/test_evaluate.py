@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from scipy.stats import ks_2samp
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 import flawmap.data.sample as data_types
 from flawmap.data.open_data import open_test_data
@@ -16,6 +17,7 @@ from flawmap.data.sample import Boxes, LabelledImage, Protocol
 from flawmap.data.truth import read_truth
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.evaluate import evaluate
+from flawmap.metrics.evaluation_size import at_evaluation_size
 from flawmap.metrics.ranking import BinnedScores
 from flawmap.recipe import DataSettings
 from tiny_detector import NUM_TEST, SIDE_PX, fitted_detector, pixels_of, striped, write_category, write_image
@@ -183,6 +185,116 @@ def test_good_images_alone_have_no_auroc_but_a_false_alarm_rate(boxed):
     metrics = evaluate(calibrated(), replace(boxed, samples=good, protocol=Protocol("x")), None)
     assert (metrics["image_auroc"], metrics["pixel_auroc"], metrics["missed_rate"]) == (None, None, None)
     assert metrics["per_kind"] == {} and 0 <= metrics["realised_false_alarm_rate"] <= 1
+
+
+# ---- measures with intervals (their own tests are in tests/metrics)
+
+
+def test_the_image_measures_are_scikit_learns_each_inside_its_interval(metrics, rows):
+    labels, scores = column(rows, "is_anomalous"), column(rows, "score")
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    false_alarms, found, _ = roc_curve(labels, scores, drop_intermediate=False)
+    expected = {
+        "auroc": roc_auc_score(labels, scores),
+        "ap": average_precision_score(labels, scores),
+        "f1_max": np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)),
+        "fpr_at_95_tpr": false_alarms[found >= 0.95][0],
+    }
+    assert {name: measure["value"] for name, measure in metrics["image"].items()} == pytest.approx(expected, abs=1e-9)
+    for name, measure in metrics["image"].items():
+        assert set(measure) == {"value", "low", "high"}
+        assert 0 <= measure["low"] <= measure["value"] <= measure["high"] <= 1, name
+
+
+def test_the_pixel_measures_are_scikit_learns_on_the_binned_maps(metrics, data):
+    maps, truth = maps_and_truth(data, {"good", "hole"})
+    binned = BinnedScores.quantise(maps)
+    assert list(metrics["pixel"]) == ["auroc", "ap", "f1_max", "aupro_30", "aupro_05"]
+    assert metrics["pixel"]["ap"]["value"] == pytest.approx(average_precision_score(truth, binned), abs=1e-9)
+    assert metrics["pixel"]["auroc"]["value"] == metrics["pixel_auroc"]
+    assert metrics["pixel"]["auroc"]["low"] < metrics["pixel_auroc"] < metrics["pixel"]["auroc"]["high"]
+    # one region per image, all of the same size: the overlap of regions is the true-positive rate
+    false_alarms, found, _ = roc_curve(truth, binned, drop_intermediate=False)
+    rates = np.append(false_alarms[false_alarms < 0.3], 0.3)
+    area = np.trapezoid(np.interp(rates, false_alarms, found), rates) / 0.3
+    assert metrics["pixel"]["aupro_30"]["value"] == pytest.approx(area, abs=1e-9)
+
+
+def test_kinds_and_sizes_have_all_measures(metrics):
+    assert {kind: block["n"] for kind, block in metrics["by_kind"].items()} == {"hole": NUM_TEST, "stain": NUM_TEST}
+    for kind, block in metrics["by_kind"].items():
+        assert block["image"]["auroc"]["value"] == metrics["per_kind"][kind]["image_auroc"]
+    assert metrics["by_kind"]["stain"]["pixel"] is None  # stains have no masks
+    # a hole covers 12 x 14 of 48 x 48 pixels, and a stain's size is unknown
+    assert {size: block["n"] for size, block in metrics["by_size"].items()} == {"large": NUM_TEST}
+    assert metrics["by_size"]["large"]["pixel"]["auroc"]["value"] == metrics["pixel_auroc"]
+    assert list(metrics["size_classes"]) == ["small", "medium", "large"]
+    assert "5%" in metrics["size_classes"]["large"] and "0.5%" in metrics["size_classes"]["small"]
+
+
+def test_groups_have_all_measures_of_their_own_images(boxed):
+    metrics = evaluate(fitted_detector(), boxed, None)
+    assert sorted(metrics["by_group"]) == ["sex=F", "sex=M"]
+    for key, block in metrics["by_group"].items():
+        assert block["n"] == metrics["groups"][key]["n"]
+        assert block["image"]["auroc"]["value"] == metrics["groups"][key]["image_auroc"]
+        assert block["pixel"]["auroc"]["value"] == metrics["groups"][key]["pixel_auroc"]
+
+
+def test_the_same_scores_have_the_same_intervals(boxed):
+    first, again = (evaluate(fitted_detector(), boxed, None) for _ in range(2))
+    for name in ("image", "pixel", "by_kind", "by_size", "by_group"):
+        assert first[name] == again[name]
+
+
+def test_undefined_measures_are_null(boxed):
+    good = tuple(sample for sample in boxed.samples if not sample.is_anomalous)
+    metrics = evaluate(calibrated(), replace(boxed, samples=good, protocol=Protocol("x")), None)
+    assert set(metrics["image"].values()) == {None} and metrics["pixel"] is None
+    assert metrics["by_kind"] == metrics["by_size"] == metrics["by_group"] == {}
+
+
+def test_held_out_scores_and_their_drift_are_told(metrics, rows):
+    calibration = fitted_detector().calibration_
+    assert metrics["held_out_scores"] == list(calibration.held_out_scores)
+    good = column(rows, "score", {"good"})
+    expected = ks_2samp(calibration.held_out_scores, good, method="exact")
+    assert metrics["drift"]["statistic"] == pytest.approx(expected.statistic)
+    assert metrics["drift"]["p_value"] == pytest.approx(expected.pvalue)
+    assert (metrics["drift"]["n_calibration"], metrics["drift"]["n_test_good"]) == (2, NUM_TEST)
+    assert metrics["drift"]["text"].startswith(f"The {NUM_TEST} good test images score ")
+
+
+# ---- a fixed evaluation size
+
+
+def test_a_fixed_evaluation_size_compares_resized_maps_and_masks(data, metrics, tmp_path):
+    small = evaluate(fitted_detector(), data, tmp_path, evaluation_size_px=24)
+    assert metrics["evaluation_size_px"] is None and small["evaluation_size_px"] == 24
+    pairs = [
+        at_evaluation_size(
+            fitted_detector().predict(sample.path).anomaly_map, read_truth(sample, SIDE_PX, SIDE_PX), 24, 24
+        )
+        for sample in data.samples
+        if sample.kind in ("good", "hole")
+    ]
+    maps, truth = (np.stack(parts).ravel() for parts in zip(*pairs, strict=True))
+    assert small["pixel_auroc"] == pytest.approx(roc_auc_score(truth, BinnedScores.quantise(maps)), abs=1e-9)
+    assert small["pixel_auroc"] != metrics["pixel_auroc"] and small["image"] == metrics["image"]
+    assert small["per_scale"][0]["pixel_auroc"] != metrics["per_scale"][0]["pixel_auroc"]
+    first = next((tmp_path / "maps").iterdir())
+    assert pixels_of(first).shape == (SIDE_PX, SIDE_PX)  # what people look at keeps its resolution
+
+
+def test_a_defect_that_is_lost_at_the_evaluation_size_leaves_its_image_out(boxed):
+    dot = Boxes(((4.0, 6.0, 1.0, 1.0),))  # halving keeps odd rows and columns
+    samples = tuple(replace(s, truth=dot if s.groups["sex"] == "M" and s.truth else s.truth) for s in boxed.samples)
+    lost = replace(boxed, samples=samples)
+    assert evaluate(fitted_detector(), lost, None)["n_pixel_images"] == 2
+    metrics = evaluate(fitted_detector(), lost, None, evaluation_size_px=24)
+    assert metrics["n_pixel_images"] == 1 and metrics["by_group"]["sex=M"]["pixel"] is None
+    # its size is still that at the original resolution
+    assert {size: block["n"] for size, block in metrics["by_size"].items()} == {"large": 1, "small": 1}
 
 
 # ---- no label flows back

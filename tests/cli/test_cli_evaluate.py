@@ -65,8 +65,13 @@ def test_the_summary_sets_one_scale_against_all_and_the_vote_against_the_mean(cl
     lines = {line.split()[0]: line for line in said.out.splitlines()}
     scores, single = metrics["image_scores"], metrics["single_scale"]
     assert lines["data"].split("  ")[-1].strip() == "tile: 6 good, 12 anomalous"
-    assert f"AUROC {metrics['image_auroc']:.3f}  by mean_logit" in lines["image"]
-    assert f"AUROC {metrics['pixel_auroc']:.3f}  on 12 images" in lines["pixel"]
+    image, pixel = metrics["image"]["auroc"], metrics["pixel"]["auroc"]
+    assert f"AUROC {image['value']:.3f} [{image['low']:.3f}, {image['high']:.3f}]  by mean_logit" in lines["image"]
+    assert f"AUROC {pixel['value']:.3f} [{pixel['low']:.3f}, {pixel['high']:.3f}]  on 12 images" in lines["pixel"]
+    for name, measure in (("F1-max", metrics["image"]["f1_max"]), ("AUPRO at 30 %", metrics["pixel"]["aupro_30"])):
+        assert f"{name} {measure['value']:.3f} [{measure['low']:.3f}, {measure['high']:.3f}]" in said.out
+    assert lines["large"].split()[:3] == ["large", "defects", "n=6"]
+    assert lines["drift"].endswith(metrics["drift"]["text"])
     assert lines["stain"].split() == [
         "stain",
         "n=6",
@@ -142,6 +147,20 @@ def test_without_masks_pixel_metrics_are_null(cli, trained, tmp_path):
     assert said.code == 0 and said.json["pixel_auroc"] is None and said.json["image_auroc"] is not None
     text = cli("evaluate", trained.run, tmp_path / "d", *sets, "--output", "out")
     assert "pixel      AUROC -  on 0 images" in text.out
+
+
+def test_pixels_can_be_compared_at_a_fixed_size(cli, trained):
+    words = ("--set", "data.test_subset=2", "--evaluation-size", "24", "--output")
+    said = cli("evaluate", trained.run, trained.data, *words, "out")
+    metrics = json.loads((Path("out") / "metrics.json").read_text())
+    assert metrics["evaluation_size_px"] == 24 and "images at 24 x 24 px" in said.out
+
+
+@pytest.mark.parametrize("size", ["0", "-256", "5000"])
+def test_an_impossible_evaluation_size_is_refused(cli, trained, forbidden, size):
+    said = cli("evaluate", trained.run, trained.data, f"--evaluation-size={size}")
+    assert said.code == 2 and f"--evaluation-size is {size}, must be 16 to 4096 px" in said.err
+    assert "remedy: for example 256" in said.err
 
 
 def test_only_data_settings_can_change_after_training(cli, trained, forbidden):

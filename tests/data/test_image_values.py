@@ -164,7 +164,7 @@ def test_other_formats_are_refused_whatever_their_name(content: str, tmp_path):
         Image.fromarray(picture(0)).save(path, "GIF")
     else:
         path.write_text("no image at all")
-    problem = "not an image (PNG, JPEG, BMP, TIFF are read)"
+    problem = "not an image (PNG, JPEG, BMP, TIFF, DICOM are read)"
     with mistake(problem, path, "remove it, or --skip-unreadable"):
         read_image(path)
 

@@ -12,7 +12,7 @@ import pytest
 from made_up_files import mistake, picture, save
 
 import flawmap
-from flawmap.data import elpv, folder, manifest, mvtec, open_data, sample
+from flawmap.data import elpv, folder, manifest, mtd, mvtec, mvtec_2, nih, open_data, sample, visa
 from flawmap.data.image_files import read_image
 from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
 from flawmap.data.sample import Boxes, MaskFile, NormalImage, TrainingData
@@ -52,6 +52,19 @@ def test_elpv_is_split_as_scikit_learn_splits_it():
     cells = {key: cell for key, _, cell in lines}
     assert all(s.groups["cell"] == cells[s.key] for s in samples)
     assert {s.groups["cell"] for s in samples} == {"mono", "poly"}
+
+
+@pytest.mark.parametrize(("cell", "n_normal", "n_defective"), [("mono", 588, 313), ("poly", 920, 402)])
+def test_elpv_can_be_restricted_to_one_cell_type(cell: str, n_normal: int, n_defective: int):
+    pytest.importorskip("elpv_dataset")
+    training, test = open_training_data(f"elpv:cell={cell}", DEFAULT), open_test_data(f"elpv:cell={cell}", DEFAULT)
+    assert training.name == test.name == f"elpv-{cell}"
+    assert {s.groups["cell"] for s in test.samples} == {cell}
+    assert sum(s.is_anomalous for s in test.samples) == n_defective
+    # the split of all cells, restricted: no cell changes sides
+    whole = {image.key for image in open_training_data("elpv", DEFAULT).images}
+    assert {image.key for image in training.images} <= whole
+    assert len(training.images) + sum(not s.is_anomalous for s in test.samples) == n_normal
 
 
 def test_elpv_without_its_package(monkeypatch):
@@ -99,6 +112,15 @@ def test_chest_x_rays(development_data):
         assert read_image(one.path).shape == (512, 512, 3)
 
 
+def test_chest_x_rays_of_one_sex(development_data):
+    root = development_data("nih")
+    men, women = (open_training_data(f"{root}:sex={sex}", DEFAULT) for sex in "MF")
+    assert len(men.images) + len(women.images) == 316 and not set(men.images) & set(women.images)
+    test = open_test_data(f"{root}:sex=F", DEFAULT)
+    assert (test.name, {s.groups["sex"] for s in test.samples}) == ("nih-F", {"F"})
+    assert sum(s.truth is not None for s in test.samples) == 4
+
+
 # ---- what training can see
 
 
@@ -108,7 +130,7 @@ def test_a_training_image_has_no_place_for_a_label_or_a_mask():
     assert get_type_hints(TrainingData)["images"] == tuple[NormalImage, ...]
     with pytest.raises((AttributeError, TypeError)):
         NormalImage("a", Path("a")).is_anomalous = True
-    for reader in (elpv, folder, manifest, mvtec):
+    for reader in (elpv, folder, manifest, mtd, mvtec, mvtec_2, nih, visa):
         assert get_type_hints(reader.read_training)["return"] == tuple[NormalImage, ...]
     assert get_type_hints(open_data.open_training_data)["return"] is TrainingData
 

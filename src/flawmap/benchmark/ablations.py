@@ -26,6 +26,9 @@ from flawmap.training.device import DeviceName, choose_compute
 from flawmap.training.progress import duration, say
 from flawmap.training.run_folder import RunFolder
 
+# of metrics.json, that a result keeps
+MEASURES = ("image_auroc", "pixel_auroc", "image", "pixel", "per_kind", "groups", "image_scores", "per_scale")
+
 
 @dataclass(frozen=True)
 class AblationOrder:
@@ -162,7 +165,7 @@ def _run(order: AblationOrder, work: Work) -> None:
     data = check_test_data(open_test_data(order.location, work.recipe.data))
     metrics = evaluate(detector, data, None, progress=_silent)
     result = {
-        **{name: metrics[name] for name in ("image_auroc", "pixel_auroc", "per_kind", "image_scores", "per_scale")},
+        **{name: metrics[name] for name in MEASURES},
         "n_good": metrics["n_good"],
         "n_anomalous": metrics["n_anomalous"],
         "names": list(work.names),
@@ -199,9 +202,14 @@ def _silent(done: int, total: int) -> None:
 
 
 def _write_board(order: AblationOrder, command: str, failed: Mapping[Recipe, str]) -> Path:
+    return write_scoreboard(order.folder, board(order, failed), about_order(order, command))
+
+
+def about_order(order: AblationOrder, command: str) -> dict[str, str]:
+    """What a reader of a scoreboard needs to repeat it."""
     device = choose_compute(order.device).device
     machine = environment(device)
-    about = {
+    return {
         "command": command,
         "data": order.location,
         "base recipe": " ".join((order.base, *order.overrides)),
@@ -209,4 +217,3 @@ def _write_board(order: AblationOrder, command: str, failed: Mapping[Recipe, str
         "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['device_name'] or device}",
         "values": "AUROC in %, last step, mean ± standard error over seeds",
     }
-    return write_scoreboard(order.folder, board(order, failed), about)

@@ -102,6 +102,21 @@ def as_markdown(tables: Sequence[BoardTable], about: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def class_table(title: str, columns: Sequence[str], lines: Mapping[str, Sequence[float | None]]) -> str:
+    """A table with a column for each class as Markdown.
+
+    Args:
+        title: above it.
+        columns: names of the classes and of what follows them, such as ``mean``.
+        lines: numbers in % of each line, one for each column; None where there is none.
+    """
+    rows = [
+        f"| {name} | {' | '.join('–' if v is None else f'{v:.1f}' for v in values)} |" for name, values in lines.items()
+    ]
+    header = [f"## {title}", "", f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    return "\n".join([*header, *rows]) + "\n"
+
+
 def percent(value: Measured | None) -> str:
     """0.983 -> "98.3"; with the standard error and the number of seeds where there are several."""
     if value is None:

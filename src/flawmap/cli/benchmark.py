@@ -13,18 +13,36 @@ EXAMPLE = "for example --seeds 0,1,2"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """SUITE, DATA, which rows, and where results go."""
-    parser.add_argument("suite", choices=("ablations",), help="ablations: variants of the method, row by row")
-    parser.add_argument("data", type=str, help="data with labelled test images: MVTec AD folder, manifest.csv, or elpv")
-    parser.add_argument("--base", type=str, default="quick", help="the recipe that every row changes (default: quick)")
     parser.add_argument(
-        "--table", type=str, action="append", default=[], help="a table by name or YAML file; repeat (default: all)"
+        "suite",
+        choices=("ablations", "paper"),
+        help="ablations: variants of the method, row by row; paper: a table of the paper, measured beside published",
     )
-    parser.add_argument("--seeds", type=str, default="0", help="such as 0,1,2 (default: 0)")
+    parser.add_argument(
+        "data",
+        type=str,
+        nargs="?",
+        default=None,
+        help="data with labelled test images: MVTec AD folder, manifest.csv, or elpv; for the paper's tables the "
+        "folder of MVTec AD's 15 classes (1, 3, 4) or of the NIH chest X-rays (2)",
+    )
+    parser.add_argument("--data", type=str, default=None, dest="data_option", help="the same as DATA")
+    parser.add_argument(
+        "--base", type=str, default=None, help="the recipe that every row changes (default: paper_cpu; of paper: paper)"
+    )
+    parser.add_argument(
+        "--table",
+        type=str,
+        action="append",
+        default=[],
+        help="a table by name or YAML file; repeat (default: all); of paper: 1, 2, 3 or 4",
+    )
+    parser.add_argument("--seeds", type=str, default=None, help="such as 0,1,2 (default: 0; of paper: as published)")
     parser.add_argument(
         "--set", type=str, action="append", default=[], metavar="A.B=C", help="change one setting of all rows"
     )
     parser.add_argument(
-        "--output", type=str, default=None, help="folder that is filled and gone on with (default: runs/ablations)"
+        "--output", type=str, default=None, help="folder that is filled and gone on with (default: runs/SUITE)"
     )
     parser.add_argument(
         "--minutes", type=float, default=None, help="begin no run that would probably end later; call again to go on"
@@ -35,23 +53,32 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Run what is missing; prints the scoreboard."""
+    location = arguments.data or arguments.data_option
+    if location is None:
+        raise UserError(
+            "there is no data to measure on", f"flawmap benchmark {arguments.suite}", "name it: --data ROOT"
+        )
+    if arguments.suite == "paper":
+        from flawmap.cli.benchmark_paper import run_table
+
+        return run_table(arguments, location, seeds_of(arguments.seeds) if arguments.seeds else None)
     from flawmap.benchmark.ablation_rows import read_tables, usable_tables
     from flawmap.benchmark.ablations import AblationOrder, run_ablations
     from flawmap.recipe_files import load_recipe
     from flawmap.training.progress import say
 
-    base = load_recipe(arguments.base, arguments.set)
+    base = load_recipe(arguments.base or "paper_cpu", arguments.set)
     read = read_tables(arguments.table)
     tables = usable_tables(read, base, bool(arguments.table))
     for table in read:
         if table not in tables:
             say("ablations", f"table {table.key} is left out: it needs --set {table.needs}=VALUE")
     order = AblationOrder(
-        location=arguments.data,
-        base=arguments.base,
+        location=location,
+        base=arguments.base or "paper_cpu",
         overrides=tuple(arguments.set),
         tables=tables,
-        seeds=seeds_of(arguments.seeds),
+        seeds=seeds_of(arguments.seeds or "0"),
         folder=Path(arguments.output or "runs/ablations"),
         device=arguments.device,
         limit_seconds=None if arguments.minutes is None else 60 * arguments.minutes,

@@ -14,6 +14,9 @@ from flawmap.cli.arguments import (
     add_json_argument,
     free_path,
 )
+from flawmap.errors import UserError
+
+MIN_EVALUATION_SIZE_PX, MAX_EVALUATION_SIZE_PX = 16, 4096
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class EvaluationOrder:
         skip_unreadable: leave files out that cannot be decoded.
         device: where to compute.
         command: what was typed, for the record.
+        evaluation_size_px: side of the square at which pixels are compared; None: each image's own resolution.
     """
 
     run: Path
@@ -38,6 +42,7 @@ class EvaluationOrder:
     skip_unreadable: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     command: str = ""
+    evaluation_size_px: int | None = None
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -50,6 +55,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=str, default=None, help="folder for metrics and maps (default: RUN/evaluation)"
     )
+    parser.add_argument(
+        "--evaluation-size",
+        type=int,
+        default=None,
+        metavar="PX",
+        help="compare maps and masks at PX x PX, as papers with 224 or 256 do (default: each image's own resolution)",
+    )
     add_data_arguments(parser)
     add_device_argument(parser)
     add_json_argument(parser)
@@ -57,6 +69,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Evaluate; prints the metrics."""
+    size = arguments.evaluation_size
+    if size is not None and not MIN_EVALUATION_SIZE_PX <= size <= MAX_EVALUATION_SIZE_PX:
+        raise UserError(
+            f"--evaluation-size is {size}, must be {MIN_EVALUATION_SIZE_PX} to {MAX_EVALUATION_SIZE_PX} px",
+            "flawmap evaluate",
+            "for example 256; leave it out for the original resolution",
+        )
     metrics = evaluate_run(
         EvaluationOrder(
             Path(arguments.run),
@@ -66,6 +85,7 @@ def run(arguments: Namespace) -> int:
             arguments.skip_unreadable,
             arguments.device,
             arguments.command,
+            size,
         )
     )
     print(json.dumps(metrics) if arguments.json else summary(metrics))
@@ -95,11 +115,12 @@ def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     in_run = (order.run / "model").is_dir() and order.output is None
     final = order.run / "evaluation" if in_run else free_path(order.output) if order.output else None
     if final is None:
-        return evaluate(detector, data, None, order.command, ProgressLine("evaluate"))
+        return evaluate(detector, data, None, order.command, ProgressLine("evaluate"), order.evaluation_size_px)
     unfinished = free_path(final.with_name(f"{final.name}-unfinished"))
     unfinished.mkdir(parents=True, exist_ok=True)
     try:
-        metrics = evaluate(detector, data, unfinished, order.command, ProgressLine("evaluate"))
+        progress = ProgressLine("evaluate")
+        metrics = evaluate(detector, data, unfinished, order.command, progress, order.evaluation_size_px)
     except BaseException:  # the earlier results stay in their place
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -118,7 +139,6 @@ def _data_settings(recipe_yaml: str, overrides: tuple[str, ...]) -> Any:
     """The run's own data settings with ``--set data.x=y`` on top of them."""
     import yaml
 
-    from flawmap.errors import UserError
     from flawmap.recipe_files import load_recipe
 
     for override in overrides:
@@ -133,26 +153,42 @@ def _data_settings(recipe_yaml: str, overrides: tuple[str, ...]) -> Any:
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """The metrics for people."""
+    """The metrics for people; brackets hold 95 % bootstrap intervals over images."""
+    size = metrics["evaluation_size_px"]
+    resolution = f" at {size} x {size} px" if size else ""
+    image, pixel = metrics["image"], metrics["pixel"] or {}
     lines = [
         f"data       {metrics['data']}: {metrics['n_good']} good, {metrics['n_anomalous']} anomalous",
-        f"image      AUROC {_number(metrics['image_auroc'])}  by {metrics['image_score']}",
-        f"pixel      AUROC {_number(metrics['pixel_auroc'])}  on {metrics['n_pixel_images']} images",
+        f"image      AUROC {_interval(image['auroc'])}  by {metrics['image_score']}",
+        f"           AP {_interval(image['ap'])}, F1-max {_interval(image['f1_max'])}, "
+        f"FPR at 95 % TPR {_interval(image['fpr_at_95_tpr'])}",
+        f"pixel      AUROC {_interval(pixel.get('auroc'))}  on {metrics['n_pixel_images']} images{resolution}",
     ]
+    if pixel:
+        lines += [
+            f"           AP {_interval(pixel['ap'])}, F1-max {_interval(pixel['f1_max'])}, "
+            f"AUPRO at 30 % {_interval(pixel['aupro_30'])}, at 5 % {_interval(pixel['aupro_05'])}"
+        ]
     for name in ("per_kind", "groups"):
-        for kind, values in metrics[name].items():
-            lines.append(
-                f"  {kind:<14} n={values['n']:<4} image {_number(values['image_auroc'])}  "
-                f"pixel {_number(values['pixel_auroc'])}"
-            )
+        lines += [_class_line(kind, values) for kind, values in metrics[name].items()]
+    for size_class, block in metrics["by_size"].items():
+        values = {"n": block["n"], "image_auroc": _value(block["image"]), "pixel_auroc": _value(block["pixel"])}
+        lines.append(_class_line(f"{size_class} defects", values))
     lines += _comparisons(metrics)
     if metrics["threshold"] is not None:
         lines.append(
             f"threshold  {metrics['threshold']:.4g}: {_percent(metrics['realised_false_alarm_rate'])} false alarms "
             f"(wanted {_percent(metrics['false_alarm_rate'])}), {_percent(metrics['missed_rate'])} missed"
         )
+    if metrics["drift"] is not None:
+        lines.append(f"drift      {metrics['drift']['text']}")
     lines.append(f"time       {metrics['seconds_per_image']:.3f} s per image")
     return "\n".join(lines)
+
+
+def _class_line(name: str, values: dict[str, Any]) -> str:
+    image, pixel = _number(values["image_auroc"]), _number(values["pixel_auroc"])
+    return f"  {name:<14} n={values['n']:<4} image {image}  pixel {pixel}"
 
 
 def _comparisons(metrics: dict[str, Any]) -> list[str]:
@@ -166,6 +202,14 @@ def _comparisons(metrics: dict[str, Any]) -> list[str]:
         f"score      vote {_number(scores['vote'])}, vote then mean logit {_number(scores['vote_mean'])}, "
         f"mean logit {_number(scores['mean_logit'])}, map's peak {_number(scores['map_max'])}",
     ]
+
+
+def _interval(measure: dict[str, float] | None) -> str:
+    return f"{measure['value']:.3f} [{measure['low']:.3f}, {measure['high']:.3f}]" if measure else "-"
+
+
+def _value(measures: dict[str, Any] | None) -> float | None:
+    return measures["auroc"]["value"] if measures and measures["auroc"] else None
 
 
 def _number(value: float | None) -> str:

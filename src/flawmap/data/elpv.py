@@ -1,7 +1,8 @@
 """ELPV: solar cells in electroluminescence, from the package elpv-dataset (CC BY-NC-SA 4.0).
 
 Protocol of the DRA and InCTRL papers: cells with defect probability 0 are normal, split 75 / 25 by scikit-learn's
-``train_test_split(random_state=42)``; cells with probability 1 are anomalous; 1/3 and 2/3 are left out.
+``train_test_split(random_state=42)``; cells with probability 1 are anomalous; 1/3 and 2/3 are left out. Mono- and
+polycrystalline cells are reported apart (``elpv``) or learned apart (``elpv:cell=mono``, ``elpv:cell=poly``).
 """
 
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
+from flawmap.data.subset import EVERYTHING, Groups, is_chosen
 from flawmap.errors import UserError
 
 PROTOCOL = Protocol("ELPV", pixel_pool="none", group_by=("cell",))
@@ -30,15 +32,16 @@ def elpv_root() -> Path:
     return Path(spec.origin).parent / "data"
 
 
-def read_training(root: Path) -> tuple[NormalImage, ...]:
-    """The 1,131 normal cells of the training split."""
-    normal = [key for key, probability, _ in _rows(root) if probability == 0]
+def read_training(root: Path, only: Groups = EVERYTHING) -> tuple[NormalImage, ...]:
+    """The 1,131 normal cells of the training split, or those of one cell type."""
+    normal = [(key, cell) for key, probability, cell in _rows(root) if probability == 0]
     train, _ = _split(len(normal))
-    return tuple(NormalImage(normal[i], root / normal[i]) for i in sorted(train))
+    chosen = [normal[i][0] for i in sorted(train) if is_chosen({"cell": normal[i][1]}, only)]
+    return tuple(NormalImage(key, root / key) for key in chosen)
 
 
-def read_test(root: Path) -> tuple[LabelledImage, ...]:
-    """The other 377 normal cells and the 715 with defect probability 1, grouped by cell type (mono, poly)."""
+def read_test(root: Path, only: Groups = EVERYTHING) -> tuple[LabelledImage, ...]:
+    """The other 377 normal cells and the 715 with defect probability 1, or those of one cell type (mono, poly)."""
     rows = _rows(root)
     normal = [row for row in rows if row[1] == 0]
     _, test = _split(len(normal))
@@ -46,6 +49,7 @@ def read_test(root: Path) -> tuple[LabelledImage, ...]:
     return tuple(
         LabelledImage(key, root / key, anomalous, "defective" if anomalous else "good", None, {"cell": cell})
         for key, _, cell, anomalous in chosen
+        if is_chosen({"cell": cell}, only)
     )
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from flawmap.data.dicom import is_dicom, read_dicom
 from flawmap.errors import UserError
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content, whatever the file is called
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content, whatever the file is called; and DICOM, by its own reader
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm")
 MAX_PIXELS = 170_000_000  # a 13,000 x 13,000 px image; more is more likely a decompression bomb than a photograph
 SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255: one fixed scale, never stretched per image, so that scores stay comparable
 WARNING_FILTERS = threading.Lock()  # they belong to the whole process: two threads must not exchange them at once
@@ -23,7 +24,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
     EXIF rotation is applied. Gray is repeated, CMYK and palettes are converted, transparent pixels are shown over
     black, 16-bit gray values are divided by 257 and rounded (of 16-bit colours Pillow gives the upper byte), floats
-    are taken to lie in [0, 1]. Of several frames the first counts.
+    are taken to lie in [0, 1]. Of several frames the first counts. DICOM is windowed (:mod:`flawmap.data.dicom`).
 
     Raises:
         UserError: the file is missing, empty, truncated, too large or no image of a known format.
@@ -51,6 +52,15 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     if values.ndim == 3:
         values = (values[..., :-1] if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") else values).max(axis=2)
     return values > highest_normal
+
+
+def image_size_px(path: str | Path) -> tuple[int, int]:
+    """Width and height of the upright image.
+
+    Raises:
+        UserError: as :func:`read_image`.
+    """
+    return _decoded(Path(path)).size
 
 
 def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
@@ -124,17 +134,17 @@ def _decoded(path: Path) -> Image.Image:
     if not data:
         raise UserError("the file is empty (0 bytes)", str(path), "remove it, or --skip-unreadable")
     try:
-        image = _opened(data)
+        image = Image.fromarray(read_dicom(data, MAX_PIXELS)) if is_dicom(data) else _opened(data)
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise UserError(f"{width} x {height} px is more than {MAX_PIXELS:,} pixels", str(path), "cut it into tiles")
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return image
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(error.problem, str(path), error.remedy) from error
     except UnidentifiedImageError as error:
-        known = ", ".join(FORMATS)
+        known = ", ".join((*FORMATS, "DICOM"))
         raise UserError(f"not an image ({known} are read)", str(path), "remove it, or --skip-unreadable") from error
     except Image.DecompressionBombError as error:
         raise UserError("the image is too large to be decoded safely", str(path), "cut it into tiles") from error

@@ -13,6 +13,7 @@ import posixpath
 from pathlib import Path
 
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
+from flawmap.data.subset import EVERYTHING, Groups, is_chosen
 from flawmap.errors import UserError
 
 FILE_NAME = "manifest.csv"
@@ -21,8 +22,8 @@ REQUIRED = ("image", "split", "label")
 GROUPS = ("sex", "view")
 
 
-def read_training(manifest: Path) -> tuple[NormalImage, ...]:
-    """Rows of split ``train`` with label 0. No other row's label, mask or box is kept.
+def read_training(manifest: Path, only: Groups = EVERYTHING) -> tuple[NormalImage, ...]:
+    """Rows of split ``train`` with label 0, of all groups or ``only`` one. No other row's label, mask or box is kept.
 
     Raises:
         UserError: the manifest cannot be read, or a training row is labelled anomalous.
@@ -37,12 +38,15 @@ def read_training(manifest: Path) -> tuple[NormalImage, ...]:
                 str(manifest),
                 "set its split to test, or its label to 0",
             )
-        images.append(NormalImage(row["image"], manifest.parent / row["image"]))
+        if is_chosen(_groups(row), only):
+            images.append(NormalImage(row["image"], manifest.parent / row["image"]))
     return tuple(images)
 
 
-def read_test(manifest: Path) -> tuple[LabelledImage, ...]:
-    """Rows of split ``test``. An anomalous image without mask or box counts for image metrics only.
+def read_test(manifest: Path, only: Groups = EVERYTHING) -> tuple[LabelledImage, ...]:
+    """Rows of split ``test``, of all groups or ``only`` one.
+
+    An anomalous image without mask or box counts for image metrics only.
 
     Raises:
         UserError: the manifest cannot be read, a label is neither 0 nor 1, or a mask or box is wrong.
@@ -54,7 +58,7 @@ def read_test(manifest: Path) -> tuple[LabelledImage, ...]:
         if row["label"] not in ("0", "1"):
             raise UserError(f"row {line} has label {row['label']!r}", str(manifest), "0 is normal, 1 is anomalous")
         path, truth = manifest.parent / row["image"], _truth(row, line, manifest)
-        groups = {name: row[name] for name in GROUPS if row.get(name)}
+        groups = _groups(row)
         if row["label"] == "1":
             kind = row.get("kind") or "anomalous"
             samples.append(LabelledImage(row["image"], path, True, kind, truth, groups))
@@ -63,7 +67,7 @@ def read_test(manifest: Path) -> tuple[LabelledImage, ...]:
             remedy = "set its label to 1, or empty its boxes"
             raise UserError(f"row {line} has boxes and label 0", str(manifest), remedy)
         samples.append(LabelledImage(row["image"], path, False, "good", None, groups))
-    return tuple(samples)
+    return tuple(sample for sample in samples if is_chosen(sample.groups, only))
 
 
 def protocol(manifest: Path) -> Protocol:
@@ -113,6 +117,10 @@ def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
                 f"row {line}: no such image: {row['image']}", str(manifest), "paths are relative to the manifest"
             )
     return rows
+
+
+def _groups(row: dict[str, str]) -> dict[str, str]:
+    return {name: row[name] for name in GROUPS if row.get(name)}
 
 
 def _slashes(path: str) -> str:

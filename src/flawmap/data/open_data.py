@@ -5,12 +5,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from flawmap.data import elpv, folder, manifest, mvtec
+from flawmap.data import elpv, folder, manifest, mtd, mvtec, mvtec_2, nih, visa
+from flawmap.data.archive import Archive
 from flawmap.data.image_folders import list_images, visible
 from flawmap.data.sample import LabelledImage, NormalImage, TestData, TrainingData
+from flawmap.data.subset import Groups, split_location
 from flawmap.errors import UserError
 from flawmap.recipe import DataSettings
 
+# published data sets as their archives unpack; asked before the plain layouts, some of which they resemble
+ARCHIVES = (mvtec_2.ARCHIVE, visa.ARCHIVE, mtd.ARCHIVE, nih.ARCHIVE)
 GOOD_NAMES = ("good", "normal", "ok", "io", "pass")
 MASK_NAMES = ("masks", "mask", "ground_truth", "gt")
 T = TypeVar("T", NormalImage, LabelledImage)
@@ -20,27 +24,33 @@ def open_training_data(location: str | Path, settings: DataSettings) -> Training
     """Normal images of a data location.
 
     Args:
-        location: a folder in MVTec AD layout, a plain folder of good images, a manifest (or its folder), or ``elpv``.
+        location: a folder in a known layout (MVTec AD, MVTec AD 2, VisA, MTD, NIH), a plain folder of good images, a
+            manifest (or its folder), or ``elpv``; with ``:NAME=VALUE`` behind it, the images of one group only.
         settings: names of sub-folders, and how many images to use.
 
     Raises:
-        UserError: no such place, or a layout that is not known.
+        UserError: no such place, a layout that is not known, or a group that has no images.
     """
-    if str(location) == "elpv":
+    place, only = split_location(location)
+    if place == "elpv":
         root = elpv.elpv_root()
-        return _training("elpv", root, elpv.LAYOUT, elpv.read_training(root), settings)
-    path = existing(Path(location))
+        return _training("elpv", root, elpv.LAYOUT, elpv.read_training(root, only), settings, only)
+    path = existing(Path(place))
     if (found := _manifest_in(path)) is not None:
-        return _training(_name(found.parent), found.parent, manifest.LAYOUT, manifest.read_training(found), settings)
+        images = manifest.read_training(found, only)
+        return _training(_name(found.parent), found.parent, manifest.LAYOUT, images, settings, only)
+    if not settings.normal and (archive := archive_at(path)) is not None:
+        return _training(_name(path), path, archive.layout, archive.read_training(path, only), settings, only)
     if mvtec.is_mvtec(path) and not settings.normal:
-        return _training(_name(path), path, mvtec.LAYOUT, mvtec.read_training(path), settings)
+        images = () if only else mvtec.read_training(path)
+        return _training(_name(path), path, mvtec.LAYOUT, images, settings, only)
     layout = folder.LAYOUT_NAMED if settings.normal else folder.LAYOUT
-    images = folder.read_training(path, settings)
+    images = () if only else folder.read_training(path, settings)
     if not images and settings.normal:
         raise UserError(f"no images in {settings.normal}", str(path), "give it PNG, JPEG, BMP or TIFF files")
-    if not images:
+    if not images and not only:
         raise _unknown_layout(path)
-    return _training(_name(path), path, layout, images, settings)
+    return _training(_name(path), path, layout, images, settings, only)
 
 
 def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
@@ -49,13 +59,19 @@ def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
     Raises:
         UserError: as for training data; or there are no labels.
     """
-    if str(location) == "elpv":
+    place, only = split_location(location)
+    if place == "elpv":
         root = elpv.elpv_root()
-        return TestData("elpv", root, elpv.LAYOUT, _subset_per_label(elpv.read_test(root), settings), elpv.PROTOCOL)
-    path = existing(Path(location))
+        samples = _subset_per_label(elpv.read_test(root, only), settings)
+        return TestData(_part_name("elpv", only), root, elpv.LAYOUT, samples, elpv.PROTOCOL)
+    path = existing(Path(place))
     if (found := _manifest_in(path)) is not None:
-        layout, samples, protocol = manifest.LAYOUT, manifest.read_test(found), manifest.protocol(found)
+        layout, samples, protocol = manifest.LAYOUT, manifest.read_test(found, only), manifest.protocol(found)
         path = found.parent
+    elif not settings.anomalous and (archive := archive_at(path)) is not None:
+        layout, samples, protocol = archive.layout, archive.read_test(path, only), archive.protocol(path)
+    elif only:
+        raise _empty_part(path, only)
     elif (path / "test").is_dir() and not settings.anomalous:
         layout, samples, protocol = mvtec.LAYOUT, mvtec.read_test(path, settings), mvtec.protocol(path)
     else:
@@ -64,10 +80,17 @@ def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
             folder.read_test(path, settings),
             folder.protocol(path, settings),
         )
+    if not samples and only:
+        raise _empty_part(path, only)
     if not samples:
         remedy = "fill test/good and test/KIND, give a manifest.csv rows of split test, or --set data.anomalous=BAD"
         raise UserError("there are no test images", str(path), remedy)
-    return TestData(_name(path), path, layout, _subset_per_label(samples, settings), protocol)
+    return TestData(_part_name(_name(path), only), path, layout, _subset_per_label(samples, settings), protocol)
+
+
+def archive_at(path: Path) -> Archive | None:
+    """The published data set that a folder is laid out like, if any."""
+    return next((archive for archive in ARCHIVES if path.is_dir() and archive.is_at(path)), None)
 
 
 def load_images(location: str | Path) -> TrainingData:
@@ -81,13 +104,16 @@ def has_test_data(location: str | Path, settings: DataSettings) -> bool:
     Raises:
         UserError: they are laid out or listed wrongly.
     """
-    if str(location) == "elpv":
+    place, only = split_location(location)
+    if place == "elpv":
         return True
-    path = existing(Path(location))
+    path = existing(Path(place))
     if (found := _manifest_in(path)) is not None:
-        return bool(manifest.read_test(found))
+        return bool(manifest.read_test(found, only))
     if settings.anomalous:
         return True
+    if (archive := archive_at(path)) is not None:
+        return bool(archive.read_test(path, only))
     return (path / "test").is_dir() and bool(mvtec.read_test(path, settings))
 
 
@@ -158,10 +184,21 @@ def _name(path: Path) -> str:
     return path.resolve().name or "data"
 
 
+def _part_name(name: str, only: Groups) -> str:
+    return "-".join((name, *only.values()))
+
+
+def _empty_part(path: Path, only: Groups) -> UserError:
+    wanted = ", ".join(f"{name}={value}" for name, value in only.items())
+    return UserError(f"no images with {wanted}", str(path), "groups are sex and view (NIH, manifest), cell (ELPV), ...")
+
+
 def _training(
-    name: str, root: Path, layout: str, images: Sequence[NormalImage], settings: DataSettings
+    name: str, root: Path, layout: str, images: Sequence[NormalImage], settings: DataSettings, only: Groups
 ) -> TrainingData:
-    return TrainingData(name, root, layout, evenly_spaced(images, settings.train_subset))
+    if only and not images:
+        raise _empty_part(root, only)
+    return TrainingData(_part_name(name, only), root, layout, evenly_spaced(images, settings.train_subset))
 
 
 def _subset_per_label(samples: Sequence[LabelledImage], settings: DataSettings) -> tuple[LabelledImage, ...]:

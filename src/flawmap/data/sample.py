@@ -62,11 +62,16 @@ class Protocol:
             ``truth_only`` counts images with ground truth alone (NIH: pixels of the boxed images);
             ``none`` has no pixel metrics (ELPV). An anomalous image without a mask never enters a pixel pool.
         group_by: keys of ``LabelledImage.groups`` to report separately, beside all images together.
+        classes: of a data set of several, each of which has a model of its own: their folders, in the order of the
+            columns of published tables; a table's mean is over them, unweighted. Empty: the data set is one.
+        n_seeds: how many trainings a published number is the mean of.
     """
 
     name: str
     pixel_pool: Literal["all", "truth_only", "none"] = "all"
     group_by: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    n_seeds: int = 1
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class AnomalyDetector:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
         validate(self.recipe)
         self.scorer_ = self.calibration_ = self.proxy_ = None
-        normals = images.images if isinstance(images, TrainingData) else tuple(images)
+        normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         recipe = self.recipe
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
         pool = pool_beside(normals, recipe) if pool is None else pool
@@ -217,6 +217,22 @@ class AnomalyDetector:
         detector.calibration_, detector.origin_ = saved.calibration, saved.origin
         detector.stage_keys_, detector.proxy_ = saved.stage_keys, saved.proxy
         return detector
+
+
+def only_normal(images: Sequence[object]) -> tuple[NormalImage, ...]:
+    """The images that training takes: those that have no place for a label.
+
+    Raises:
+        UserError: one is something else, for example a labelled test image.
+    """
+    strangers = {type(image).__name__ for image in images if not isinstance(image, NormalImage)}
+    if strangers:
+        raise UserError(
+            f"training takes NormalImage only, not {', '.join(sorted(strangers))}",
+            "AnomalyDetector.fit",
+            "flawmap.load_images(FOLDER) gives them; a labelled image must not be learned from",
+        )
+    return tuple(image for image in images if isinstance(image, NormalImage))
 
 
 def as_rgb(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:

@@ -9,6 +9,11 @@ SIZE_CLASSES: tuple[SizeClass, ...] = get_args(SizeClass)
 # of the boxes on chest X-rays are medium and half are large.
 SMALL_BELOW = 0.005
 LARGE_FROM = 0.05
+SIZE_CLASS_MEANING: dict[SizeClass, str] = {
+    "small": f"anomalous pixels below {SMALL_BELOW:.1%} of the image",
+    "medium": f"anomalous pixels from {SMALL_BELOW:.1%} to below {LARGE_FROM:.0%} of the image",
+    "large": f"anomalous pixels {LARGE_FROM:.0%} of the image or more",
+}
 
 
 def size_class(share: float) -> SizeClass:

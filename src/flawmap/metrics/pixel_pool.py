@@ -176,13 +176,20 @@ class PixelPools:
         self._by_kind: dict[str, PixelPool] = defaultdict(PixelPool)
         self._by_size: dict[str, PixelPool] = defaultdict(PixelPool)
 
-    def add(self, image: PixelImage, kind: str) -> None:
-        """Adds one image; ``kind`` is its defect kind, and ignored where no pixel is anomalous."""
+    def add(self, image: PixelImage, kind: str, anomalous_share: float | None = None) -> None:
+        """Adds one image.
+
+        Args:
+            image: counted.
+            kind: its defect kind; ignored where no pixel is anomalous.
+            anomalous_share: of the image at its original resolution, where it was counted at another; in (0, 1].
+        """
         if image.n_regions == 0:
             self._normal.add(image)
         else:
             self._by_kind[kind].add(image)
-            self._by_size[size_class(image.anomalous_share)].add(image)
+            share = image.anomalous_share if anomalous_share is None else anomalous_share
+            self._by_size[size_class(share)].add(image)
 
     def everything(self) -> PixelPool:
         """All images."""

@@ -1,0 +1,93 @@
+"""DICOM images in: one frame, windowed as a viewer shows it, as 8 bits. Needs the extra ``medical`` (pydicom).
+
+Stored values become gray levels on a scale that the file fixes, never on the image's own extremes: by its window
+(PS3.3 C.11.2.1.2 and C.11.2.1.3, functions LINEAR, LINEAR_EXACT and SIGMOID), by its VOI lookup table, or, without
+either, by the range that its number of bits spans. MONOCHROME1 is inverted, so that bright is always bright.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flawmap.errors import UserError
+
+MAGIC, MAGIC_AT = b"DICM", 128
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether a file's content says that it is DICOM, whatever the file is called."""
+    return data[MAGIC_AT : MAGIC_AT + len(MAGIC)] == MAGIC
+
+
+def read_dicom(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """The first frame, uint8 (height, width), or (height, width, 3) where it has colours.
+
+    Args:
+        data: the file's content.
+        max_pixels: more are refused before anything is decoded.
+
+    Raises:
+        UserError: pydicom is not installed, the file holds no picture, or too large a one.
+        Exception: whatever pydicom raises for a damaged file.
+    """
+    try:
+        import pydicom
+        from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+    except ModuleNotFoundError as error:
+        raise UserError("DICOM needs the package pydicom", "", 'pip install "flawmap[medical]"') from error
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    if "PixelData" not in dataset:
+        raise UserError("this DICOM file holds no picture", "", "remove it, or --skip-unreadable")
+    if dataset.Rows * dataset.Columns > max_pixels:
+        raise UserError(
+            f"{dataset.Columns} x {dataset.Rows} px is more than {max_pixels:,} pixels", "", "cut it into tiles"
+        )
+    stored = dataset.pixel_array
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        stored = stored[0]
+    if dataset.SamplesPerPixel > 1:  # pydicom has converted the colours to RGB
+        return (stored >> max(dataset.BitsStored - 8, 0)).astype(np.uint8)
+    values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
+    if "VOILUTSequence" in dataset:
+        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        shares = apply_voi_lut(stored, dataset, prefer_lut=True).astype(np.float64) / (2**bits - 1)
+    elif "WindowCenter" in dataset and "WindowWidth" in dataset:
+        centre, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
+        shares = windowed(values, centre, width, dataset.get("VOILUTFunction") or "LINEAR")
+    else:
+        lowest, highest = _representable(dataset.BitsStored, dataset.PixelRepresentation)
+        ends = np.asarray(apply_modality_lut(np.array([lowest, highest]), dataset), np.float64)
+        shares = (values - ends.min()) / (ends.max() - ends.min())
+    gray = np.rint(shares.clip(0, 1) * 255).astype(np.uint8)
+    return 255 - gray if dataset.PhotometricInterpretation == "MONOCHROME1" else gray
+
+
+def windowed(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
+    """Values as shares of the display's range; below 0 and above 1 they are cut off.
+
+    Args:
+        values: after the modality's rescaling, any shape.
+        centre: of the window.
+        width: of the window.
+        function: LINEAR, LINEAR_EXACT or SIGMOID.
+
+    Raises:
+        UserError: a window without width, or an unknown function.
+    """
+    if function == "LINEAR" and width >= 1:
+        return ((values - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5).clip(0, 1)
+    if function == "LINEAR_EXACT" and width > 0:
+        return ((values - centre) / width + 0.5).clip(0, 1)
+    if function == "SIGMOID" and width > 0:
+        return 1 / (1 + np.exp(-4 * (values - centre) / width))
+    raise UserError(f"a window of width {width:g} with the function {function}", "", "mend the file's window")
+
+
+def _first(value: object) -> float:
+    """Of several windows the first counts."""
+    return float(value if isinstance(value, int | float | str) else value[0])  # pyright: ignore[reportIndexIssue]
+
+
+def _representable(bits: int, is_signed: int) -> tuple[int, int]:
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if is_signed else (0, 2**bits - 1)
