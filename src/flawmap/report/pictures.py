@@ -31,6 +31,7 @@ class Tiles:
     truth: NDArray[np.uint8] | None
     map: NDArray[np.uint8] | None
     overlay: NDArray[np.uint8] | None
+    attention: NDArray[np.uint8] | None = None
 
 
 def tiles_of(scored: ScoredImage, map_ends: tuple[float, float], scale: ColourScale | None) -> Tiles:
@@ -49,6 +50,7 @@ def tiles_of(scored: ScoredImage, map_ends: tuple[float, float], scale: ColourSc
     if scored.map_file is not None and scale is not None:
         size = None if image is None else (image.shape[0], image.shape[1])
         anomaly_map = read_map(scored.map_file, *map_ends, size)
+    drawn = image if image is not None else anomaly_map
     truth = None
     if image is not None and scored.truth_file is not None:
         truth = draw_contour(image, _read_truth(scored.truth_file, image.shape[0], image.shape[1]))
@@ -57,6 +59,9 @@ def tiles_of(scored: ScoredImage, map_ends: tuple[float, float], scale: ColourSc
         truth=truth,
         map=None if anomaly_map is None or scale is None else scale.colours(anomaly_map),
         overlay=None if anomaly_map is None or scale is None or image is None else overlay(image, anomaly_map, scale),
+        attention=None
+        if scored.attention_file is None or drawn is None
+        else _patches(scored.attention_file, drawn.shape[0], drawn.shape[1]),
     )
 
 
@@ -120,6 +125,12 @@ def _fitting(height: int, width: int, longest_px: int) -> tuple[int, int]:
 def _read_rgb(path: Path) -> NDArray[np.uint8]:
     with Image.open(path) as file:
         return np.asarray(file.convert("RGB"))
+
+
+def _patches(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """A gray picture of one pixel per patch, uint8 (height, width, 3), with the patches' edges."""
+    with Image.open(path) as file:
+        return np.asarray(file.convert("RGB").resize((width, height), Image.Resampling.NEAREST))
 
 
 def _read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:
