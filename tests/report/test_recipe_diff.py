@@ -1,5 +1,6 @@
 """How a recipe is compared with presets, and what is said of stage 1."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from flawmap.report.run_files import read_run
 
 def run_of(folder: Path, preset: str, *changes: str, command: str = "") -> Path:
     (folder / "recipe.yaml").write_text(to_yaml(load_recipe(preset, changes)))
-    (folder / "environment.json").write_text('{"command": "%s"}' % command)
+    (folder / "environment.json").write_text(json.dumps({"command": command}))
     return folder
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from browser import Browser
+
 from flawmap.report.html import write_report
 
 ARROW_LEFT, ARROW_RIGHT = 37, 39

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from flawmap.report import charts, estimates, tables
@@ -20,7 +19,9 @@ from flawmap.report.published import beside_published
 from flawmap.report.rate_curves import rate_charts
 from flawmap.report.recipe_diff import recipe_diff
 from flawmap.report.run_files import RunFiles, map_scale_of, read_run
+from flawmap.report.score_chart import score_chart
 from flawmap.report.sheet import COLUMN_TITLES
+from flawmap.report.templates import template
 
 _MAX_SAMPLES = 6
 
@@ -69,16 +70,9 @@ def write_report(run: Path) -> Path:
 
 def render(files: RunFiles) -> str:
     """The report as text."""
-    environment = Environment(
-        loader=PackageLoader("flawmap.report", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     scale = map_scale_of(files.metrics) or map_scale_of(files.calibration)
     cases = _cases(files, scale)
-    return environment.get_template("report.html").render(
+    return template("report.html").render(
         name=files.run.name,
         files=files,
         scale=scale,
@@ -140,31 +134,6 @@ def _comparisons(files: RunFiles) -> list[tuple[str, tables.Table]]:
         ("One image size against all", tables.scales(files.metrics)),
     ]
     return [(title, table) for title, table in pairs if table.rows]
-
-
-def score_chart(files: RunFiles) -> dict[str, Any] | None:
-    """The histogram and what its script needs; None without test scores or threshold."""
-    threshold = files.threshold
-    if not files.images or threshold is None:
-        return None
-    good = [image.score for image in files.images if not image.is_anomalous]
-    anomalous = [image.score for image in files.images if image.is_anomalous]
-    chart = charts.histogram(good, anomalous, threshold)
-    data = {
-        "good": sorted(good),
-        "anomalous": sorted(anomalous),
-        "threshold": threshold,
-        "low": chart.axis.low,
-        "high": chart.axis.high,
-        "left": chart.axis.left,
-        "right": chart.axis.right,
-    }
-    return {
-        "chart": chart,
-        "data": data,
-        "n_missed": sum(score <= threshold for score in anomalous),
-        "n_false_alarms": sum(score > threshold for score in good),
-    }
 
 
 def _strips(files: RunFiles) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ def tiles_of(scored: ScoredImage, map_ends: tuple[float, float], scale: ColourSc
     drawn = image if image is not None else anomaly_map
     truth = None
     if image is not None and scored.truth_file is not None:
-        truth = draw_contour(image, _read_truth(scored.truth_file, image.shape[0], image.shape[1]))
+        truth = draw_contour(image, read_truth(scored.truth_file, image.shape[0], image.shape[1]))
     return Tiles(
         image=image,
         truth=truth,
@@ -78,7 +78,7 @@ def sample_pictures(row: SampleRow, scale: ColourScale | None, longest_px: int) 
     }
     if "simulated" in pictures and "footprint" in row.files:
         height, width = pictures["simulated"].shape[:2]
-        footprint = _read_truth(row.files["footprint"], height, width)
+        footprint = read_truth(row.files["footprint"], height, width)
         pictures["simulated"] = draw_contour(pictures["simulated"], footprint)
     if "map" in row.files:
         gray = shrink(_read_rgb(row.files["map"]), longest_px)
@@ -133,7 +133,7 @@ def _patches(path: Path, height: int, width: int) -> NDArray[np.uint8]:
         return np.asarray(file.convert("RGB").resize((width, height), Image.Resampling.NEAREST))
 
 
-def _read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:
+def read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:
     """A mask at another size, True where any part of a pixel was: so no small defect vanishes."""
     with Image.open(path) as file:
         mask = (np.asarray(file.convert("L")) > 0).astype(np.float32)  # float: a small share must not round to 0
