@@ -27,7 +27,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Scatter:
-    """All groups, the good pictures first, so that no defect is hidden by them."""
+    """All groups, the good pictures first, so that no defect is hidden by them; ``size`` is where the points end."""
 
     n: int
     size: float
@@ -70,15 +70,16 @@ def feature_figure(places: NDArray[np.float64], kinds: Sequence[str]) -> Figure:
         places: (n, 2), of :func:`embed`.
         kinds: of length n; "good" for good pictures.
     """
-    low, high = places.min(axis=0), places.max(axis=0)
-    scaled = _ROOM + (places - low) / np.maximum(high - low, 1e-12).max() * (_SIZE - 2 * _ROOM)
+    extent = np.ptp(places, axis=0)
+    scaled = _ROOM + (places - places.min(axis=0)) / max(float(extent.max()), 1e-12) * (_SIZE - 2 * _ROOM)
+    right, bottom = (float(end) for end in scaled.max(axis=0) + _ROOM)  # a long cloud gets a long figure
     names = sorted(set(kinds), key=lambda kind: (kind != "good", kind))
     groups = []
     for name in names:
         colour = _GOOD_COLOUR if name == "good" else _COLOURS[(len(groups) - ("good" in names)) % len(_COLOURS)]
         members = [i for i, kind in enumerate(kinds) if kind == name]
         groups.append(Group(name, colour, tuple((round(float(x), 1), round(float(y), 1)) for x, y in scaled[members])))
-    height = max(_SIZE, 30.0 + 20 * len(groups))
-    scatter = Scatter(len(kinds), _SIZE, _SIZE + _LEGEND, height, tuple(groups))
-    part = Part("scatter", scatter, Place(0, 0, scatter.width, scatter.height))
+    height = round(max(bottom, 30.0 + 20 * len(groups)), 1)
+    scatter = Scatter(len(kinds), round(right, 1), round(right + _LEGEND, 1), height, tuple(groups))
+    part = Part("scatter", scatter, Place(0.0, 0.0, scatter.width, scatter.height))
     return Figure("features", "t-SNE of features before the projection head", scatter.width, scatter.height, (part,))

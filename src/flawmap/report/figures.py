@@ -115,7 +115,11 @@ def _scores_figure(files: RunFiles) -> Figure | None:
         return None
     height = scores["chart"].bottom + 34
     return Figure(
-        "scores", "Scores of the test pictures", 720, height, (Part("histogram", scores, Place(0, 0, 720, height)),)
+        "scores",
+        "Scores of the test pictures",
+        720.0,
+        height,
+        (Part("histogram", scores, Place(0.0, 0.0, 720.0, height)),),
     )
 
 
@@ -124,7 +128,7 @@ def curves_figure(stage: str, curves: Sequence[charts.Curve]) -> Figure:
     width, height = _CURVE
     parts, labels = [], []
     for i, curve in enumerate(curves):
-        x, y = 10 + (i % 3) * (width + 20), 10 + (i // 3) * (height + 16)
+        x, y = 10.0 + (i % 3) * (width + 20), 10.0 + (i // 3) * (height + 16)
         parts.append(Part("curve", curve, Place(x, y + 18, width, height - 22)))
         labels.append(Label(curve.name, x, y + 12, "heading"))
         labels.append(Label(f"last {curve.last}", x + width - 4, y + 12, "end"))
@@ -138,6 +142,6 @@ def curves_figure(stage: str, curves: Sequence[charts.Curve]) -> Figure:
 def rate_figure(name: str, chart: RateChart) -> Figure:
     """One ROC or PRO curve."""
     width, height = 326.0, chart.size + 56
-    labels = (Label(chart.title, 60, 18, "heading strong"), Label(chart.summary, width - 20, 18, "end heading"))
-    part = Part("rates", chart, Place(8, 26, width - 16, height))
+    labels = (Label(chart.title, 60.0, 18.0, "heading strong"), Label(chart.summary, width - 20, 18.0, "end heading"))
+    part = Part("rates", chart, Place(8.0, 26.0, width - 16, height))
     return Figure(name, f"{chart.title}, {chart.summary}", width, height + 30, (part,), labels)

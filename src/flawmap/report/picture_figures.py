@@ -118,7 +118,7 @@ def _grid(
     left = 92.0 if any(row_title for row_title, _ in rows) else _GAP
     top = _TOP if any(titles) else _GAP
     parts: list[Part] = []
-    labels = [Label(text, left + i * (_TILE + _GAP) + _TILE / 2, 19, "mid heading") for i, text in enumerate(titles)]
+    labels = [Label(text, left + i * (_TILE + _GAP) + _TILE / 2, 19.0, "mid heading") for i, text in enumerate(titles)]
     for row_title, panels in rows:
         height = max((_TILE * min(1.0, panel.height / panel.width) for panel in panels if panel), default=_TILE)
         labels.append(Label(row_title, left - 12, top + height / 2 + 4, "end heading"))
@@ -127,7 +127,7 @@ def _grid(
                 parts.append(Part("picture", panel, Place(left + i * (_TILE + _GAP), top, _TILE, height)))
         top += height + _GAP
     if scale is not None:
-        bar = Place(left, top + 4, 2 * _TILE, 12)
+        bar = Place(left, top + 4, 2 * _TILE, 12.0)
         parts.append(Part("bar", data_uri(colour_bar(256, 8), quality=95), bar))
         marks = (
             ("low", scale.low, 0.0, ""),
