@@ -13,12 +13,13 @@ from tiny_detector import fitted_detector, striped
 def test_feature_and_attention_are_timms_own() -> None:
     encoder = fitted_detector().scorer_.encoder
     image = striped(5, height=50, width=70)
-    token = class_token(encoder, image, 32)
-    pixels = (resize_image(image, 32, 32) / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    side = encoder.native_size_px  # so that timm need not resize positions, which it does in another way
+    token = class_token(encoder, image, side)
+    pixels = (resize_image(image, side, side) / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     with torch.no_grad():
         tokens = encoder.vit.forward_features(torch.tensor(pixels).permute(2, 0, 1)[None].float())
     assert token.feature == pytest.approx(tokens[0, 0].numpy(), abs=1e-5)
-    assert token.attention.shape == encoder.grid(32, 32)
+    assert token.attention.shape == encoder.grid(side, side)
     assert (token.attention >= 0).all() and 0.3 < token.attention.sum() <= 1 + 1e-6
 
 
