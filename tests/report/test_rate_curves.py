@@ -8,6 +8,7 @@ from PIL import Image
 from scipy.ndimage import label
 from sklearn.metrics import roc_auc_score
 
+from flawmap.errors import UserError
 from flawmap.metrics.curve_points import MAX_POINTS, overlap_points, roc_points
 from flawmap.report.rate_curves import image_roc, pixel_curves, pooled_images, rate_chart, rate_charts
 from flawmap.report.run_files import RunFiles, ScoredImage, read_run
@@ -104,3 +105,14 @@ def test_a_chart_is_laid_out_in_its_frame() -> None:
     assert chart.path == "M0.0,240.0 L120.0,120.0 L240.0,0.0"
     assert [(tick.at, tick.label) for tick in chart.x_ticks] == [(0, "0.0"), (80, "0.1"), (160, "0.2"), (240, "0.3")]
     assert chart.chance == "M0,240 L240,168"
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"roc": [[0, 0]], "overlap": 3}', '{"roc": [[0, "x"]], "overlap": []}']
+)
+def test_damaged_curves_are_named(tmp_path: Path, content: str) -> None:
+    files, _, _ = two_maps(tmp_path)
+    (tmp_path / "evaluation" / "pixel_curves.json").write_text(content)
+    with pytest.raises(UserError, match=r"pixel_curves\.json is not as flawmap writes it") as caught:
+        pixel_curves(files)
+    assert caught.value.place.endswith("pixel_curves.json") and "delete it" in caught.value.remedy

@@ -91,11 +91,13 @@ def kinds(files: RunFiles) -> Table:
 
 
 def sizes(metrics: Mapping[str, Any]) -> Table:
-    """Defects by the share of the picture they cover; empty for an older evaluation."""
-    words = metrics.get("size_classes") or {}
+    """Defects by the share of the picture they cover, in the order of their meanings; empty for an older evaluation."""
+    words, by_size = metrics.get("size_classes") or {}, metrics.get("by_size") or {}
     rows = [
         (f"{name} ({words[name]})" if name in words else name, str(values.get("n", NOTHING)), *_short(values))
-        for name, values in (metrics.get("by_size") or {}).items()
+        for name, values in sorted(
+            by_size.items(), key=lambda item: list(words).index(item[0]) if item[0] in words else -1
+        )
     ]
     return Table(("size of the defect", "pictures", "image AUROC", "pixel AUROC", "AUPRO 30 %"), tuple(rows))
 

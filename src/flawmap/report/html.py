@@ -105,7 +105,6 @@ def _results(files: RunFiles) -> dict[str, Any]:
         "groups": estimates.without_empty_columns(estimates.groups(files.metrics)),
         "scores": score_chart(files),
         "strips": _strips(files),
-        "drift_rows": tables.drift_rows(files.metrics),
         "skipped_rows": [(str(one.get("key")), str(one.get("reason"))) for one in files.metrics.get("skipped") or []],
     }
 
@@ -131,7 +130,7 @@ def _training(files: RunFiles) -> dict[str, Any]:
 def _comparisons(files: RunFiles) -> list[tuple[str, tables.Table]]:
     pairs = [
         ("Ways to score a picture", tables.image_scores(files.metrics)),
-        ("One image size against all", tables.scales(files.metrics)),
+        ("One image size against all", estimates.without_empty_columns(tables.scales(files.metrics))),
     ]
     return [(title, table) for title, table in pairs if table.rows]
 

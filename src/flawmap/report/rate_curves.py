@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from flawmap.errors import UserError
 from flawmap.metrics.curve_points import PixelCurves, Points, overlap_points, roc_points
 from flawmap.metrics.curves import aupro_of_counts, value_or_none
 from flawmap.metrics.defect_regions import number_regions
@@ -52,6 +53,9 @@ def pixel_curves(files: RunFiles) -> PixelCurves | None:
 
     Returns:
         None without ground truth or maps.
+
+    Raises:
+        UserError: the file is damaged.
     """
     path = files.run / "evaluation" / FILE_NAME
     if path.is_file():
@@ -165,10 +169,11 @@ def _to_json(curves: PixelCurves, path: Path) -> None:
 
 
 def _from_json(path: Path) -> PixelCurves:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return PixelCurves(
-        np.array(content["roc"], np.float64),
-        np.array(content["overlap"], np.float64),
-        content["aupro_30"],
-        int(content["n_images"]),
-    )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        roc, overlap = (np.array(content[name], np.float64).reshape(-1, 2) for name in ("roc", "overlap"))
+        return PixelCurves(roc, overlap, content["aupro_30"], int(content["n_images"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path.name} is not as flawmap writes it ({error!r})", str(path), "delete it; it will be counted again"
+        ) from error

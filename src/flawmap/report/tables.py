@@ -192,22 +192,6 @@ def data_rows(files: RunFiles) -> list[tuple[str, str]]:
     return rows
 
 
-def drift_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The test of whether good test pictures score like the held-out ones; empty for an older evaluation."""
-    drift = metrics.get("drift") or {}
-    titles = {
-        "n_calibration": "held-out good pictures",
-        "n_test_good": "good test pictures",
-        "statistic": "statistic",
-        "p_value": "p value",
-    }
-    return [
-        (title, str(drift[name]) if name.startswith("n_") else f"{float(drift[name]):.3g}")
-        for name, title in titles.items()
-        if drift.get(name) is not None
-    ]
-
-
 def flat(source: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """A nested JSON object as rows of dotted name and text."""
     rows: list[tuple[str, str]] = []
