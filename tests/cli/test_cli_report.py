@@ -83,3 +83,10 @@ def test_a_scorer_without_our_encoder_shows_neither(evaluated):
     detector.scorer_ = None
     assert encoder_pictures.write_attention(evaluated, detector) == 0
     assert encoder_pictures.features_of(detector, read_run(evaluated).images, lambda done, total: None) is None
+
+
+def test_without_torch_the_figures_that_need_no_model_are_drawn(cli, evaluated, monkeypatch):
+    monkeypatch.setattr("flawmap.cli.report.find_spec", lambda name: None)
+    said = cli("report", evaluated, "--figures", "--json")
+    assert said.json["missing"] == {"features": "needs the model: pip install 'flawmap[train]'"}
+    assert len(said.json["figures"]) == 9

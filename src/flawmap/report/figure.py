@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.report.pictures import data_uri
-from flawmap.report.templates import template
+from flawmap.report.templates import page_template
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Figure:
 
     def svg(self) -> str:
         """The text of the SVG file; it loads nothing."""
-        return template("figure.svg").render(figure=self).strip() + "\n"
+        return page_template("figure.svg").render(figure=self).strip() + "\n"
 
 
 def panel_of(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None) -> Panel:

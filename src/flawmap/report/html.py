@@ -21,7 +21,7 @@ from flawmap.report.recipe_diff import recipe_diff
 from flawmap.report.run_files import RunFiles, map_scale_of, read_run
 from flawmap.report.score_chart import score_chart
 from flawmap.report.sheet import COLUMN_TITLES
-from flawmap.report.templates import template
+from flawmap.report.templates import page_template
 
 _MAX_SAMPLES = 6
 
@@ -72,7 +72,7 @@ def render(files: RunFiles) -> str:
     """The report as text."""
     scale = map_scale_of(files.metrics) or map_scale_of(files.calibration)
     cases = _cases(files, scale)
-    return template("report.html").render(
+    return page_template("report.html").render(
         name=files.run.name,
         files=files,
         scale=scale,

@@ -16,6 +16,6 @@ def _environment() -> Environment:
     )
 
 
-def template(name: str) -> Template:
+def page_template(name: str) -> Template:
     """A template of the folder ``template/``."""
     return _environment().get_template(name)
