@@ -54,26 +54,9 @@ def test_verdict_without_one_of_the_classes(made_up) -> None:
     table.write_text("\n".join([head, *lines[:60]]))
     files = read_run(made_up.run)
     assert tables.verdict_of(files).sentence.endswith("the test data has no defects, so what it would find is unknown.")
-    assert cells(tables.headline(files))["missed"][0] == "–"
     table.write_text("\n".join([head, *lines[60:]]))
     files = read_run(made_up.run)
     assert tables.verdict_of(files).sentence.endswith("no good pictures, so false alarms are unknown.")
-    assert cells(tables.headline(files))["false alarms"][0] == "–"
-
-
-def test_headline_states_error_and_intervals(made_up) -> None:
-    table = cells(tables.headline(read_run(made_up.run)))
-    assert table["image AUROC"] == ("0.9313", "60 good, 40 anomalous pictures")
-    assert table["pixel AUROC"] == ("0.8422 ± 0.00003", "pixels of 100 pictures; ± is the error of binning")
-    assert table["false alarms"][0] == "1 of 60 (1.7 %, 95 % interval 0.3–8.9 %)"
-    assert table["time"][0] == "0.432 s"
-
-
-def test_without_masks_the_pixel_row_says_so(made_up) -> None:
-    file = made_up.run / "evaluation" / "metrics.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"pixel_auroc": None, "pixel_auroc_binning_error": None}))
-    table = cells(tables.headline(read_run(made_up.run)))
-    assert table["pixel AUROC"] == ("–", "no ground truth for pixels in this data")
 
 
 def test_comparisons_emphasize_what_is_in_use(made_up) -> None:
@@ -86,16 +69,6 @@ def test_comparisons_emphasize_what_is_in_use(made_up) -> None:
     only = tables.scales({"single_scale": {"size_px": 96, "image_auroc": 0.5}, "image_auroc": 0.6})
     assert [row[1] for row in only.rows] == ["0.5000", "0.6000"]
     assert tables.scales({}).rows == ()
-
-
-def test_kinds_count_what_was_found(made_up) -> None:
-    files = read_run(made_up.run)
-    table = cells(tables.kinds(files))
-    for kind, first in (("stain", 0), ("scratch", 1)):
-        found = int((made_up.anomalous[first::2] > 0.6).sum())
-        assert table[kind][:2] == ("20", f"{found} of 20")
-    assert table["stain"][3] == "–"
-    assert cells(tables.groups(files.metrics)) == {"camera=left": ("50", "0.9400", "0.8500")}
 
 
 def test_nested_settings_become_rows() -> None:

@@ -94,6 +94,7 @@ def run(arguments: Namespace) -> int:
 
 def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     """Evaluate a run and write its report; an earlier evaluation is kept under another name."""
+    from flawmap.cli.encoder_pictures import write_attention
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.data.checks import check_test_data
     from flawmap.data.file_names import refuse_unwritable_names
@@ -130,6 +131,7 @@ def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
         final.rmdir()
     unfinished.rename(final)
     if in_run:
+        write_attention(order.run, detector)
         write_sheet(order.run)
         write_report(order.run)
     return metrics

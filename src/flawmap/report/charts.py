@@ -137,11 +137,14 @@ def strip(title: str, scores: Sequence[float], axis: Axis, is_anomalous: bool = 
     return Strip(title, len(scores), tuple(axis.at(float(score)) for score in ordered), is_anomalous)
 
 
-def curves_of(log: Iterable[Mapping[str, Any]]) -> Mapping[str, tuple[Curve, ...]]:
+def curves_of(
+    log: Iterable[Mapping[str, Any]], uniform_entropy: float | None = None
+) -> Mapping[str, tuple[Curve, ...]]:
     """Every numeric quantity of the log by stage, in the order of the stages; losses first, then by name.
 
     Values that are not finite are left out. ``uniform_loss``, the loss of a collapsed model that takes all
-    prototypes for equally likely, gets no curve of its own but a line in that of the loss.
+    prototypes for equally likely, gets no curve of its own but a line in that of the loss; ``uniform_entropy``, the
+    entropy of such targets, is a line in that of ``target_entropy``.
     """
     points: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for number, entry in enumerate(log):
@@ -151,9 +154,14 @@ def curves_of(log: Iterable[Mapping[str, Any]]) -> Mapping[str, tuple[Curve, ...
             if name not in _NO_CURVE and _is_number(value) and _is_number(step):
                 of_stage.setdefault(name, []).append((float(step), float(value)))
     uniform = {stage: of_stage.pop("uniform_loss", [])[-1:] for stage, of_stage in points.items()}
+    entropy = [] if uniform_entropy is None else [uniform_entropy]
     return {
         stage: tuple(
-            _curve(name, of_stage[name], [value for _, value in uniform[stage] if name == "loss"])
+            _curve(
+                name,
+                of_stage[name],
+                {"loss": [value for _, value in uniform[stage]], "target_entropy": entropy}.get(name, []),
+            )
             for name in sorted(of_stage, key=lambda n: (n != "loss", "loss" not in n, n))
         )
         for stage, of_stage in points.items()

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flawmap.report.colour import ColourScale, colour_bar
-from flawmap.report.html import page_template
 from flawmap.report.overlay import draw_contour
 from flawmap.report.pictures import data_uri
+from flawmap.report.templates import page_template
 from flawmap.reproducibility import atomic_write_text
 from flawmap.training.gallery_image import GalleryImage
 

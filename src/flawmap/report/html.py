@@ -1,5 +1,6 @@
 """The report: one HTML file with everything in it, for a mail attachment or a USB stick."""
 
+import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -7,27 +8,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 
-from flawmap.report import charts, tables
+from flawmap.report import charts, estimates, tables
+from flawmap.report.collapse import collapse_sentence, num_prototypes
 from flawmap.report.colour import ColourScale, colour_bar
 from flawmap.report.instructive import Choice, most_instructive
 from flawmap.report.pictures import SAMPLE_PX, data_uri, sample_pictures, tiles_of
+from flawmap.report.published import beside_published
+from flawmap.report.rate_curves import rate_charts
+from flawmap.report.recipe_diff import recipe_diff
 from flawmap.report.run_files import RunFiles, map_scale_of, read_run
+from flawmap.report.score_chart import score_chart
 from flawmap.report.sheet import COLUMN_TITLES
+from flawmap.report.templates import page_template
 
 _MAX_SAMPLES = 6
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the page: its address, what it shows for those who cannot see it, and its caption."""
+    """One picture of the page: its address, what it shows for those who cannot see it, its caption and size in px."""
 
     caption: str
     alt: str
     uri: str | None
     absence: str = ""
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,79 +68,71 @@ def write_report(run: Path) -> Path:
     return path
 
 
-def page_template(name: str) -> Template:
-    """A page in ``report/template``; text is escaped, and what is not given is an error."""
-    environment = Environment(
-        loader=PackageLoader("flawmap.report", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)
-
-
 def render(files: RunFiles) -> str:
     """The report as text."""
     scale = map_scale_of(files.metrics) or map_scale_of(files.calibration)
+    cases = _cases(files, scale)
     return page_template("report.html").render(
         name=files.run.name,
         files=files,
-        verdict=tables.verdict_of(files),
-        headline=tables.headline(files),
-        simulated=tables.simulated(files.config),
-        comparisons=_comparisons(files),
-        kinds=tables.kinds(files),
-        groups=tables.groups(files.metrics),
-        scores=_score_chart(files),
-        cases=_cases(files, scale),
         scale=scale,
+        cases=cases,
+        lacks_attention=any(case.choice.image.attention_file is None for case in cases),
         colour_bar=data_uri(colour_bar(256, 8), quality=95),
         sample_titles=list(COLUMN_TITLES.values()),
         samples=_samples(files),
         n_samples_left_out=max(0, len(files.samples) - _MAX_SAMPLES),
-        curves=charts.curves_of(files.log),
-        strips=_strips(files),
-        calibration_rows=tables.calibration_rows(files.calibration),
-        split_rows=[(split.replace("_", " "), tables.plural(n, "picture")) for split, n in files.splits.items()],
-        skipped_rows=[(str(one.get("key")), str(one.get("reason"))) for one in files.metrics.get("skipped") or []],
-        environment_rows=tables.flat(files.environment),
-        provenance=tables.provenance(files.config),
         number=tables.number,
+        **_results(files),
+        **_training(files),
     )
+
+
+def _results(files: RunFiles) -> dict[str, Any]:
+    """What the evaluation says."""
+    rates = rate_charts(files)
+    return {
+        "verdict": tables.verdict_of(files),
+        "headline": estimates.without_empty_columns(estimates.headline(files)),
+        "headline_notes": estimates.headline_notes(files.metrics),
+        "has_estimates": estimates.has_estimates(files.metrics),
+        "published": beside_published(files.metrics),
+        "rates": rates,
+        "has_pixel_curves": len(rates) > 1,
+        "comparisons": _comparisons(files),
+        "kinds": estimates.without_empty_columns(estimates.kinds(files)),
+        "sizes": estimates.without_empty_columns(estimates.sizes(files.metrics)),
+        "groups": estimates.without_empty_columns(estimates.groups(files.metrics)),
+        "scores": score_chart(files),
+        "strips": _strips(files),
+        "skipped_rows": [(str(one.get("key")), str(one.get("reason"))) for one in files.metrics.get("skipped") or []],
+    }
+
+
+def _training(files: RunFiles) -> dict[str, Any]:
+    """How the model came to be."""
+    k = num_prototypes(files.recipe)
+    commands = [files.environment.get("command"), files.metrics.get("command")]
+    return {
+        "identity": tables.identity(files),
+        "simulated": tables.simulated(files.config),
+        "curves": charts.curves_of(files.log, None if k is None else math.log(k)),
+        "collapse": collapse_sentence(files.log, k),
+        "calibration_rows": tables.calibration_rows(files.calibration),
+        "data_rows": tables.data_rows(files),
+        "commands": [command for command in commands if command],
+        "diff": recipe_diff(files),
+        "provenance": tables.provenance(files.config),
+        "environment_rows": tables.flat(files.environment),
+    }
 
 
 def _comparisons(files: RunFiles) -> list[tuple[str, tables.Table]]:
     pairs = [
         ("Ways to score a picture", tables.image_scores(files.metrics)),
-        ("One image size against all", tables.scales(files.metrics)),
+        ("One image size against all", estimates.without_empty_columns(tables.scales(files.metrics))),
     ]
     return [(title, table) for title, table in pairs if table.rows]
-
-
-def _score_chart(files: RunFiles) -> dict[str, Any] | None:
-    """The histogram and what its script needs; None without test scores or threshold."""
-    threshold = files.threshold
-    if not files.images or threshold is None:
-        return None
-    good = [image.score for image in files.images if not image.is_anomalous]
-    anomalous = [image.score for image in files.images if image.is_anomalous]
-    chart = charts.histogram(good, anomalous, threshold)
-    data = {
-        "good": sorted(good),
-        "anomalous": sorted(anomalous),
-        "threshold": threshold,
-        "low": chart.axis.low,
-        "high": chart.axis.high,
-        "left": chart.axis.left,
-        "right": chart.axis.right,
-    }
-    return {
-        "chart": chart,
-        "data": data,
-        "n_missed": sum(score <= threshold for score in anomalous),
-        "n_false_alarms": sum(score > threshold for score in good),
-    }
 
 
 def _strips(files: RunFiles) -> dict[str, Any] | None:
@@ -163,7 +163,7 @@ def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | No
     image = choice.image
     tiles = tiles_of(image, map_ends, scale)
     remark = "" if tiles.image is not None else f"The picture is no longer at {image.path}; its map alone is shown."
-    no_truth = "no ground truth for this picture" if image.is_anomalous else "a good part: nothing to outline"
+    no_truth = "no ground truth for this picture" if image.is_anomalous else "a good picture: nothing to outline"
     no_picture = "the original picture is gone"
     shown = (
         ("image", f"picture {image.key}", tiles.image, no_picture),
@@ -179,6 +179,12 @@ def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | No
             f"anomaly map over {image.key}",
             tiles.overlay,
             no_picture if tiles.image is None else "no map was kept",
+        ),
+        (
+            "attention",
+            f"where the encoder looks in {image.key}",
+            tiles.attention,
+            "attention was not kept",
         ),
     )
     return Case(choice, remark, tuple(_picture(*one) for one in shown))
@@ -199,7 +205,9 @@ def _samples(files: RunFiles) -> list[list[Picture]]:
 
 
 def _picture(caption: str, alt: str, image: NDArray[np.uint8] | None, absence: str) -> Picture:
-    return Picture(caption, alt, None if image is None else data_uri(image), absence)
+    if image is None:
+        return Picture(caption, alt, None, absence)
+    return Picture(caption, alt, data_uri(image), absence, width=image.shape[1], height=image.shape[0])
 
 
 def _write_at_once(path: Path, text: str) -> None:

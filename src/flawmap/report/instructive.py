@@ -15,7 +15,7 @@ class Choice:
     reason: Literal["missed", "false alarm", "close call"]
 
 
-def most_instructive(images: Sequence[ScoredImage], threshold: float, count: int = 12) -> tuple[Choice, ...]:
+def most_instructive(images: Sequence[ScoredImage], threshold: float, count: int = 20) -> tuple[Choice, ...]:
     """Chooses up to ``count`` images: the worst misses, the worst false alarms, and the closest calls.
 
     Each of the three gets a third of the places; places that one leaves free go to the others, misses first.

@@ -31,6 +31,7 @@ class Tiles:
     truth: NDArray[np.uint8] | None
     map: NDArray[np.uint8] | None
     overlay: NDArray[np.uint8] | None
+    attention: NDArray[np.uint8] | None = None
 
 
 def tiles_of(scored: ScoredImage, map_ends: tuple[float, float], scale: ColourScale | None) -> Tiles:
@@ -49,14 +50,18 @@ def tiles_of(scored: ScoredImage, map_ends: tuple[float, float], scale: ColourSc
     if scored.map_file is not None and scale is not None:
         size = None if image is None else (image.shape[0], image.shape[1])
         anomaly_map = read_map(scored.map_file, *map_ends, size)
+    drawn = image if image is not None else anomaly_map
     truth = None
     if image is not None and scored.truth_file is not None:
-        truth = draw_contour(image, _read_truth(scored.truth_file, image.shape[0], image.shape[1]))
+        truth = draw_contour(image, read_truth(scored.truth_file, image.shape[0], image.shape[1]))
     return Tiles(
         image=image,
         truth=truth,
         map=None if anomaly_map is None or scale is None else scale.colours(anomaly_map),
         overlay=None if anomaly_map is None or scale is None or image is None else overlay(image, anomaly_map, scale),
+        attention=None
+        if scored.attention_file is None or drawn is None
+        else _patches(scored.attention_file, drawn.shape[0], drawn.shape[1]),
     )
 
 
@@ -73,7 +78,7 @@ def sample_pictures(row: SampleRow, scale: ColourScale | None, longest_px: int) 
     }
     if "simulated" in pictures and "footprint" in row.files:
         height, width = pictures["simulated"].shape[:2]
-        footprint = _read_truth(row.files["footprint"], height, width)
+        footprint = read_truth(row.files["footprint"], height, width)
         pictures["simulated"] = draw_contour(pictures["simulated"], footprint)
     if "map" in row.files:
         gray = shrink(_read_rgb(row.files["map"]), longest_px)
@@ -122,7 +127,13 @@ def _read_rgb(path: Path) -> NDArray[np.uint8]:
         return np.asarray(file.convert("RGB"))
 
 
-def _read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:
+def _patches(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """A gray picture of one pixel per patch, uint8 (height, width, 3), with the patches' edges."""
+    with Image.open(path) as file:
+        return np.asarray(file.convert("RGB").resize((width, height), Image.Resampling.NEAREST))
+
+
+def read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:
     """A mask at another size, True where any part of a pixel was: so no small defect vanishes."""
     with Image.open(path) as file:
         mask = (np.asarray(file.convert("L")) > 0).astype(np.float32)  # float: a small share must not round to 0

@@ -27,6 +27,7 @@ class ScoredImage:
     is_flagged: bool
     map_file: Path | None = None
     truth_file: Path | None = None
+    attention_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class RunFiles:
         recipe: the text of ``recipe.yaml``, or "".
         log: the lines of ``log.jsonl``.
         splits: how many images of ``data_manifest.csv`` each split has.
+        sizes_px: width and height of the smallest and of the largest of them; empty without the manifest.
         samples: what training saw.
     """
 
@@ -63,6 +65,7 @@ class RunFiles:
     recipe: str = ""
     log: tuple[Mapping[str, Any], ...] = ()
     splits: Mapping[str, int] = field(default_factory=dict)
+    sizes_px: tuple[tuple[int, int], ...] = ()
     samples: tuple[SampleRow, ...] = ()
 
     @property
@@ -93,6 +96,7 @@ def read_run(run: Path) -> RunFiles:
         )
         raise UserError(problem, str(run), "give the run folder that `flawmap train` printed on its last line")
     recipe = run / "recipe.yaml"
+    splits, sizes_px = _read_manifest(run / "data_manifest.csv")
     return RunFiles(
         run=run.resolve(),
         metrics=_read_json(run / "evaluation" / "metrics.json"),
@@ -102,7 +106,8 @@ def read_run(run: Path) -> RunFiles:
         environment=_read_json(run / "environment.json"),
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
         log=_read_log(run / "log.jsonl"),
-        splits=_read_splits(run / "data_manifest.csv"),
+        splits=splits,
+        sizes_px=sizes_px,
         samples=read_samples(run),
     )
 
@@ -115,6 +120,11 @@ def read_samples(run: Path) -> tuple[SampleRow, ...]:
         files = {name: picture.with_name(f"{number}_{name}.png") for name in SAMPLE_COLUMNS}
         rows.append(SampleRow(number, {name: file for name, file in files.items() if file.is_file()}))
     return tuple(rows)
+
+
+def attention_name(map_name: str | None) -> str | None:
+    """Where an image's attention lies, from where its map does: ``maps/X.png`` to ``attention/X.png``."""
+    return f"attention/{Path(map_name).name}" if map_name else None
 
 
 def map_scale_of(source: Mapping[str, Any]) -> ColourScale | None:
@@ -159,6 +169,7 @@ def _read_images(path: Path) -> tuple[ScoredImage, ...]:
                     is_flagged=bool(int(row["is_flagged"])),
                     map_file=_file_of_run(path.parent, row.get("map")),
                     truth_file=_file_of_run(path.parent, row.get("truth")),
+                    attention_file=_file_of_run(path.parent, attention_name(row.get("map"))),
                 )
             except (KeyError, ValueError, TypeError) as error:
                 raise UserError(
@@ -199,8 +210,20 @@ def _read_log(path: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(entries)
 
 
-def _read_splits(path: Path) -> Mapping[str, int]:
+def _read_manifest(path: Path) -> tuple[Mapping[str, int], tuple[tuple[int, int], ...]]:
+    """How many images each split has, and the (width, height) of the smallest and the largest image."""
     if not path.is_file():
-        return {}
+        return {}, ()
     with path.open(newline="", encoding="utf-8") as file:
-        return dict(Counter(row.get("split") or "unnamed" for row in csv.DictReader(file)))
+        rows = list(csv.DictReader(file))
+    sizes = [
+        (int(row["width"]), int(row["height"]))
+        for row in rows
+        if (row.get("width") or "").isdigit() and (row.get("height") or "").isdigit()
+    ]
+    ends = (min(sizes, key=_area), max(sizes, key=_area)) if sizes else ()
+    return dict(Counter(row.get("split") or "unnamed" for row in rows)), ends
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flawmap.metrics.rates import wilson_interval
-from flawmap.report.run_files import RunFiles, ScoredImage
+from flawmap.report.run_files import RunFiles
 
 NOTHING = "–"
 
@@ -107,42 +107,6 @@ def _surprises_of(files: RunFiles, n_alarms: int, n_good: int) -> tuple[str, ...
     return ()
 
 
-def headline(files: RunFiles) -> Table:
-    """Detection and localization in one table, each row with what it was counted on."""
-    metrics = files.metrics
-    good = [image for image in files.images if not image.is_anomalous]
-    bad = [image for image in files.images if image.is_anomalous]
-    both = f"{len(good)} good, {len(bad)} anomalous pictures"
-    image_auroc, pixel_auroc = metrics.get("image_auroc"), metrics.get("pixel_auroc")
-    error = metrics.get("pixel_auroc_binning_error")
-    pixel = number(pixel_auroc, 4) + (
-        f" ± {max(error, 1e-5):.5f}" if pixel_auroc is not None and error is not None else ""
-    )
-    n_pixel = int(metrics.get("n_pixel_images") or 0)
-    rows = [
-        (
-            "image AUROC",
-            number(image_auroc, 4),
-            both if image_auroc is not None else "needs good and anomalous pictures",
-        ),
-        (
-            "pixel AUROC",
-            pixel,
-            f"pixels of {plural(n_pixel, 'picture')}; ± is the error of binning"
-            if pixel_auroc is not None
-            else "no ground truth for pixels in this data",
-        ),
-    ]
-    if files.threshold is not None:
-        missed = counted(sum(not i.is_flagged for i in bad), len(bad))
-        alarms = counted(sum(i.is_flagged for i in good), len(good))
-        rows.append(("missed", missed, "anomalous pictures at the threshold"))
-        rows.append(("false alarms", alarms, "good pictures at the threshold"))
-    if metrics.get("seconds_per_image") is not None:
-        rows.append(("time", f"{float(metrics['seconds_per_image']):.3g} s", "per picture, all scales"))
-    return Table(("measure", "value", "counted on"), tuple(rows))
-
-
 def simulated(config: Mapping[str, Any]) -> Table:
     """How well simulated defects on held-out pictures are found; empty when training did not measure it."""
     proxy = config.get("held_out_simulated_defects") or {}
@@ -185,27 +149,6 @@ def scales(metrics: Mapping[str, Any]) -> Table:
     return Table(("image size", "image AUROC", "pixel AUROC"), tuple(rows), frozenset({len(rows) - 1}))
 
 
-def kinds(files: RunFiles) -> Table:
-    """Every kind of defect: how many, how many were found, and its AUROCs against all good pictures."""
-    rows = []
-    for kind, values in (files.metrics.get("per_kind") or {}).items():
-        of_kind = [image for image in files.images if image.kind == kind and image.is_anomalous]
-        found = _found(of_kind) if files.threshold is not None else NOTHING
-        if kind == "good" and not of_kind:
-            continue
-        rows.append((kind, str(values.get("n", len(of_kind))), found, *_aurocs(values)))
-    return Table(("kind", "pictures", "found", "image AUROC", "pixel AUROC"), tuple(rows))
-
-
-def groups(metrics: Mapping[str, Any]) -> Table:
-    """Each group of pictures (sex, view, ...) scored on its own."""
-    rows = [
-        (name, str(values.get("n", NOTHING)), *_aurocs(values))
-        for name, values in (metrics.get("groups") or {}).items()
-    ]
-    return Table(("group", "pictures", "image AUROC", "pixel AUROC"), tuple(rows))
-
-
 def calibration_rows(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The threshold and its promise; empty without a threshold."""
     if "threshold" not in calibration:
@@ -219,6 +162,33 @@ def calibration_rows(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("smallest rate they can promise", _percent(float(calibration["smallest_resolvable_rate"]))))
     if calibration.get("map_threshold") is not None:
         rows.append(("threshold of the map", f"{float(calibration['map_threshold']):.6g}"))
+    return rows
+
+
+def identity(files: RunFiles) -> str:
+    """Seed, commit, device and software of the training in one line; "" when the run does not say."""
+    known = files.environment
+    parts = [f"seed {known['seed']}"] if known.get("seed") is not None else []
+    parts += [f"flawmap {known['flawmap']}"] if known.get("flawmap") else []
+    parts += [f"commit {str(known['git_commit'])[:10]}"] if known.get("git_commit") else []
+    parts += [f"trained on {known.get('device_name') or known['device']}"] if known.get("device") else []
+    parts += [str(files.config["architecture"])] if files.config.get("architecture") else []
+    return ", ".join(parts)
+
+
+def data_rows(files: RunFiles) -> list[tuple[str, str]]:
+    """How many pictures went where, how large they are, and what was left out."""
+    rows = [(split.replace("_", " "), plural(n, "picture")) for split, n in files.splits.items()]
+    if files.sizes_px:
+        smallest, largest = (f"{width} × {height} px" for width, height in files.sizes_px)
+        rows.append(("size", smallest if smallest == largest else f"{smallest} to {largest}"))
+    if files.is_evaluated:
+        n_anomalous = sum(image.is_anomalous for image in files.images)
+        rows.append(("test", f"{len(files.images) - n_anomalous} good, {n_anomalous} anomalous"))
+        without = sum(image.is_anomalous and image.truth_file is None for image in files.images)
+        if without and without < n_anomalous:
+            rows.append(("anomalous without ground truth", f"{plural(without, 'picture')}, in no pixel measure"))
+        rows.append(("test files left out", str(len(files.metrics.get("skipped") or []))))
     return rows
 
 
@@ -239,14 +209,6 @@ def provenance(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What model/config.json says about weights, data and their licences."""
     telling = ("licen", "weight", "architecture", "source")
     return [(name, text) for name, text in flat(config) if any(word in name.lower() for word in telling)]
-
-
-def _found(images: Sequence[ScoredImage]) -> str:
-    return f"{sum(image.is_flagged for image in images)} of {len(images)}" if images else NOTHING
-
-
-def _aurocs(values: Mapping[str, Any]) -> tuple[str, str]:
-    return number(values.get("image_auroc"), 4), number(values.get("pixel_auroc"), 4)
 
 
 def _percent(share: float) -> str:

@@ -2,6 +2,21 @@
   "use strict";
   const element = (id) => document.getElementById(id);
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+  document.querySelectorAll("[data-needs-script]:not(.slider, button)").forEach((one) => { one.hidden = false; });
+
+  // J and K go through the pictures, as in mail and news readers.
+  const cases = [...document.querySelectorAll(".case")];
+  let current = -1;
+  addEventListener("keydown", (event) => {
+    const step = { j: 1, k: -1 }[event.key.toLowerCase()];
+    if (!step || event.ctrlKey || event.metaKey || event.altKey || !cases.length) return;
+    const focused = cases.findIndex((one) => one.contains(document.activeElement));
+    if (focused >= 0) current = focused;
+    current = Math.min(cases.length - 1, Math.max(0, current + step));
+    cases[current].focus({ preventScroll: true });
+    cases[current].scrollIntoView({ block: "start", behavior: "instant" });
+  });
+
   const source = element("scores-data");
   if (!source) return;
 

@@ -1,0 +1,67 @@
+"""Points of ROC and region-overlap curves, few enough to draw and to keep."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flawmap.metrics.curves import at_or_above, overlap_steps
+
+MAX_POINTS = 300
+
+Points = NDArray[np.float64]  # (k, 2): false-positive rate, then true-positive rate or overlap; both ascending
+
+
+@dataclass(frozen=True)
+class PixelCurves:
+    """Curves of all pixels of an evaluation.
+
+    Attributes:
+        roc: share of normal pixels and share of anomalous pixels at or above each threshold, from (0, 0) to (1, 1).
+        overlap: share of normal pixels up to a limit, and the mean overlap with the regions of the ground truth.
+        aupro_30: area under the overlap up to 0.3, over 0.3; None without regions or normal pixels.
+        n_images: whose pixels were counted.
+    """
+
+    roc: Points
+    overlap: Points
+    aupro_30: float | None
+    n_images: int
+
+
+def roc_points(normal: NDArray[np.float64], anomalous: NDArray[np.float64]) -> Points:
+    """The ROC curve of counts per ascending score, both (k,): at most 300 points from (0, 0) to (1, 1)."""
+    rates = [np.flip(at_or_above(counts)) / max(counts.sum(), 1) for counts in (normal, anomalous)]
+    return _thin(_from_origin(*rates), 1.0)
+
+
+def overlap_points(
+    normal: NDArray[np.float64], region_share: NDArray[np.float64], n_regions: int, limit: float
+) -> Points:
+    """The per-region overlap curve from (0, 0) to a false-positive rate in (0, 1]: at most 300 points.
+
+    Args:
+        normal: (k,), normal pixels per ascending score.
+        region_share: (k,), Σ over regions of the share of the region's pixels that have this score.
+        n_regions: how many regions there are.
+        limit: where the curve is cut, in the middle of a step if need be.
+    """
+    width, overlap, _ = overlap_steps(normal, region_share, np.asarray(float(n_regions)), 1.0)
+    return _thin(_from_origin(np.cumsum(width), overlap), limit)
+
+
+def _from_origin(x: NDArray[np.float64], y: NDArray[np.float64]) -> Points:
+    return np.stack([np.append(0, x), np.append(0, y)], axis=1)
+
+
+def _thin(points: Points, limit: float) -> Points:
+    """Cut at the limit of the x axis, and evenly spaced along the line as it is drawn."""
+    if points[-1, 0] > limit:
+        y = float(np.interp(limit, points[:, 0], points[:, 1]))
+        points = np.concatenate([points[points[:, 0] < limit], [[limit, y]]])
+    if len(points) <= MAX_POINTS:
+        return points
+    steps = np.hypot(np.diff(points[:, 0]) / limit, np.diff(points[:, 1]))
+    length = np.append(0, np.cumsum(steps))
+    wanted = np.searchsorted(length, np.linspace(0, length[-1], MAX_POINTS)[:-1])
+    return points[np.unique(np.append(wanted, len(points) - 1))]

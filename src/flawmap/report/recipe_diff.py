@@ -1,0 +1,58 @@
+"""How a run's recipe differs from the preset it was made from."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from flawmap.errors import UserError
+from flawmap.recipe_fields import values_of
+from flawmap.recipe_files import PRESETS, load_recipe
+from flawmap.report.run_files import RunFiles
+
+
+@dataclass(frozen=True)
+class RecipeDiff:
+    """Settings that are not the preset's: (name, the run's value, the preset's value)."""
+
+    preset: str
+    rows: tuple[tuple[str, str, str], ...]
+
+
+def recipe_diff(files: RunFiles) -> RecipeDiff | None:
+    """Compares with the preset that the training's command names, else with the one that differs least.
+
+    Returns:
+        None when the run has no recipe, or has one that this version cannot read.
+    """
+    if not files.recipe:
+        return None
+    try:
+        own = dict(values_of(load_recipe(files.run / "recipe.yaml")))
+    except UserError:  # of another version
+        return None
+    presets = {name: dict(values_of(load_recipe(name))) for name in PRESETS}
+    named = _preset_of(files.environment)
+    distance = {name: sum(own[key] != value for key, value in preset.items()) for name, preset in presets.items()}
+    name = named if named is not None else min(PRESETS, key=lambda preset: distance[preset])
+    rows = [(key, _text(own[key]), _text(value)) for key, value in presets[name].items() if own[key] != value]
+    return RecipeDiff(name, tuple(rows))
+
+
+def _preset_of(environment: Mapping[str, Any]) -> str | None:
+    """The preset in ``flawmap train DATA --recipe NAME``."""
+    try:
+        words = shlex.split(str(environment.get("command", "")))
+    except ValueError:  # an open quote
+        return None
+    for word, following in pairwise([*words, ""]):
+        name = following if word == "--recipe" else word.removeprefix("--recipe=")
+        if word.startswith("--recipe") and name in PRESETS:
+            return name
+    return None
+
+
+def _text(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
