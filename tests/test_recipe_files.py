@@ -175,7 +175,7 @@ def test_an_unknown_key_names_its_line_and_what_was_meant(write):
         ("masking.drop_ratio", "pretrain.masking.drop_ratio"),
         ("masking", "pretrain.masking"),
         ("finetune.step", "finetune.steps"),
-        ("learning_rate", "pretrain.learning_rate or finetune.learning_rate"),
+        ("learning_rate", "pretrain.learning_rate or finetune.learning_rate or residual.learning_rate"),
         ("pretrian", "pretrain"),
         ("masking.dropratio", "pretrain.masking.drop_ratio"),
     ],

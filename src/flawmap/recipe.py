@@ -144,6 +144,7 @@ class MemorySettings:
 
     blocks: tuple[int, ...] = (4, 6, 8, 10)  # whose tokens are compared, 1 = the encoder's first block
     tokens: int = 5000  # kept of each block, those that cover all others best
+    relative: bool = False  # to the mean token of the image: exposure and device, common to all of it, do not count
     image_share: float = 0.02  # the image score is the mean over this share of the map's highest values
 
 

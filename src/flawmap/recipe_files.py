@@ -6,10 +6,10 @@ it is the other way round.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_origin, get_type_hints
+from typing import Any, Literal, get_origin
 
 import yaml
 
@@ -27,7 +27,7 @@ from flawmap.recipe_fields import (
 )
 from flawmap.recipe_ranges import cross_check
 
-PRESETS = ("quick", "standard", "paper", "chest_xray", "paper_chest_xray", "paper_cpu", "demo")
+PRESETS = ("quick", "standard", "paper", "chest_xray", "paper_chest_xray", "paper_cpu", "paper_cpu_chest_xray", "demo")
 
 
 class _Reader(yaml.SafeLoader):
@@ -77,7 +77,7 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ())
     for override in overrides:
         changes.update(_entry_of_override(override))
     _merge(entries, changes)
-    recipe = _build(Recipe, "", {key: checked_value(key, entry) for key, entry in entries.items()})
+    recipe = _build(Recipe(), "", {key: checked_value(key, entry) for key, entry in entries.items()})
     cross_check(recipe)
     return recipe
 
@@ -232,11 +232,13 @@ def _unreadable(error: Exception, place: str) -> UserError:
     return UserError(f"the recipe cannot be read: {problem}", f"{place}{line}", "mend the YAML")
 
 
-def _build(kind: Any, prefix: str, values: Mapping[str, Any]) -> Any:
+def _build(default: Any, prefix: str, values: Mapping[str, Any]) -> Any:
+    """``default`` with the values that were given; a group within a group has the defaults that its owner gives it."""
     chosen = {}
-    for name, hint in get_type_hints(kind).items():
-        if is_dataclass(hint):
-            chosen[name] = _build(hint, f"{prefix}{name}.", values)
+    for field in fields(default):
+        name, own = field.name, getattr(default, field.name)
+        if is_dataclass(own):
+            chosen[name] = _build(own, f"{prefix}{name}.", values)
         elif f"{prefix}{name}" in values:
             chosen[name] = values[f"{prefix}{name}"]
-    return kind(**chosen)
+    return replace(default, **chosen)

@@ -141,3 +141,11 @@ def test_smoothing_spreads_a_peak_by_1_2_1_and_keeps_a_constant():
     expected[1:4, 1:4] = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])
     torch.testing.assert_close(smoothed(peak)[0], expected)
     torch.testing.assert_close(smoothed(torch.full((2, 3, 4), 7.0)), torch.full((2, 3, 4), 7.0))
+
+
+@torch.no_grad()
+def test_relative_tokens_have_mean_zero_over_each_image(encoder: Encoder):
+    images = images_of(encoder, 2)
+    absolute, relative = encoder.tokens_of(images, (0, 1)), encoder.tokens_of(images, (0, 1), relative=True)
+    torch.testing.assert_close(relative, absolute - absolute.mean(dim=1, keepdim=True))
+    torch.testing.assert_close(relative.mean(dim=1), torch.zeros_like(relative[:, 0]), atol=1e-5, rtol=0)

@@ -31,7 +31,9 @@ def encoder() -> Encoder:
 
 
 def memory_of(encoder: Encoder, images: list[np.ndarray], tokens: int = 30):
-    return build_memory(encoder, images, (0, 1), tokens, 64, choose_compute("cpu", "fp32"), seed=0)
+    return build_memory(
+        encoder, images, TokenScorerShape((0, 1), tokens, 16, 0.1), 64, choose_compute("cpu", "fp32"), seed=0
+    )
 
 
 def test_a_memory_holds_unit_tokens_of_the_images_it_was_given(encoder: Encoder):

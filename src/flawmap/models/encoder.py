@@ -163,7 +163,9 @@ class Encoder(nn.Module):
             block_tokens=block_tokens,
         )
 
-    def tokens_of(self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int]) -> Float[Tensor, "b n l d"]:
+    def tokens_of(
+        self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int], relative: bool = False
+    ) -> Float[Tensor, "b n l d"]:
         """Patch tokens after chosen blocks, each normed to mean 0 and variance 1 over its d entries, float32.
 
         The learned final norm belongs to the last block alone; a norm without parameters puts all blocks on one
@@ -172,6 +174,8 @@ class Encoder(nn.Module):
         Args:
             images: normalised; sides multiples of the patch size.
             blocks: numbers of the blocks, 0 = first, ascending.
+            relative: take the mean token of the image away from each of its tokens, so that what is common to all of
+                an image (exposure, the device it was taken with) does not count.
         """
         x = self.embed(images, None)
         tokens = []
@@ -179,7 +183,8 @@ class Encoder(nn.Module):
             x = block(x)
             if number in blocks:
                 tokens.append(F.layer_norm(x[:, self.vit.num_prefix_tokens :].float(), (self.embed_dim,)))
-        return torch.stack(tokens, dim=2)
+        stacked = torch.stack(tokens, dim=2)
+        return stacked - stacked.mean(dim=1, keepdim=True) if relative else stacked
 
     def _last_block(self, x: Tensor, all_tokens: bool) -> tuple[Tensor, Float[Tensor, "b heads t"]]:
         """The last block and its [CLS] row A = softmax(q_cls K^T / sqrt(d')), Equation 2, in float32."""

@@ -24,12 +24,14 @@ class TokenScorerShape:
         memory_tokens: per block.
         hidden: width of the residual head.
         image_share: the image score is the mean over this share of the map's highest values.
+        relative: tokens are taken relative to the mean token of their image.
     """
 
     blocks: tuple[int, ...]
     memory_tokens: int
     hidden: int
     image_share: float
+    relative: bool = False
 
 
 class Standardisation(nn.Module):
@@ -103,7 +105,7 @@ class TokenScorer(Scorer):
         return evidence.topk(count, dim=1).values.mean(dim=1)
 
     def _evidence_in(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b n"], ...]:
-        tokens = self.encoder.tokens_of(images, self.shape.blocks)
+        tokens = self.encoder.tokens_of(images, self.shape.blocks, self.shape.relative)
         return self.evidence_of(tokens, self.memory.nearest(tokens))
 
 

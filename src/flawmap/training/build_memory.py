@@ -1,7 +1,5 @@
 """Fills a memory with the tokens of normal images that cover all of them best."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,6 +10,7 @@ from flawmap.data.resize import resize_image
 from flawmap.models.encoder import Encoder
 from flawmap.scorers.coreset import greedy_coreset
 from flawmap.scorers.patch_memory import PatchMemory
+from flawmap.scorers.token_scorers import TokenScorerShape
 from flawmap.training.datasets import NormalImageSource, channels_first, normalise
 from flawmap.training.device import Compute
 
@@ -24,8 +23,7 @@ BATCH_SIZE = 8
 def build_memory(
     encoder: Encoder,
     pixels: NormalImageSource,
-    blocks: Sequence[int],
-    num_tokens: int,
+    shape: TokenScorerShape,
     size_px: int,
     compute: Compute,
     seed: int,
@@ -35,17 +33,16 @@ def build_memory(
     Args:
         encoder: frozen.
         pixels: normal images; each is resized to ``size_px``.
-        blocks: numbers of the blocks, 0 = first, ascending.
-        num_tokens: to keep per block; fewer where there are fewer.
+        shape: which blocks, whether relative, and how many tokens to keep; fewer where there are fewer.
         size_px: side, a multiple of the patch size.
         compute: where.
         seed: of the candidates and of the coreset.
     """
     encoder = encoder.eval().to(compute.device)
-    candidates, sources = _candidates(encoder, pixels, blocks, size_px, compute, seed)
-    kept = min(num_tokens, len(sources))
-    memory = PatchMemory(len(blocks), kept, encoder.embed_dim).to(compute.device)
-    for block in range(len(blocks)):
+    candidates, sources = _candidates(encoder, pixels, shape, size_px, compute, seed)
+    kept = min(shape.memory_tokens, len(sources))
+    memory = PatchMemory(len(shape.blocks), kept, encoder.embed_dim).to(compute.device)
+    for block in range(len(shape.blocks)):
         tokens = F.normalize(candidates[:, block].to(compute.device).float(), dim=-1)
         generator = torch.Generator().manual_seed(seed)
         chosen = greedy_coreset(tokens, kept, generator)
@@ -57,7 +54,7 @@ def build_memory(
 
 
 def _candidates(
-    encoder: Encoder, pixels: NormalImageSource, blocks: Sequence[int], size_px: int, compute: Compute, seed: int
+    encoder: Encoder, pixels: NormalImageSource, shape: TokenScorerShape, size_px: int, compute: Compute, seed: int
 ) -> tuple[Float[Tensor, "n l d"], Int[Tensor, "n"]]:
     """Tokens, as many of each image, in fp16, and the number of the image that each is of."""
     rows, columns = encoder.grid(size_px, size_px)
@@ -67,7 +64,7 @@ def _candidates(
     for start in range(0, len(pixels), BATCH_SIZE):
         chosen = range(start, min(start + BATCH_SIZE, len(pixels)))
         images = torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
-        encoded = encoder.tokens_of(normalise(images.to(compute.device)), blocks).cpu()
+        encoded = encoder.tokens_of(normalise(images.to(compute.device)), shape.blocks, shape.relative).cpu()
         for of_image in encoded:
             places = torch.randperm(rows * columns, generator=generator)[:per_image]
             tokens.append(of_image[places].half())

@@ -42,7 +42,8 @@ class ResidualModule(lightning.LightningModule):
         footprints = torch.cat([torch.zeros_like(batch["footprint"]), batch["footprint"]]).float()
         numbers = torch.cat([batch["index"], batch["index"]])
         with torch.no_grad():
-            tokens = self.scorer.encoder.tokens_of(images, self.scorer.shape.blocks)
+            shape = self.scorer.shape
+            tokens = self.scorer.encoder.tokens_of(images, shape.blocks, shape.relative)
             nearest = self.scorer.memory.nearest(tokens, exclude=numbers, precise=False)
         logits = self.scorer.head(tokens, nearest)
         cover = F.avg_pool2d(footprints[:, None], self.scorer.encoder.patch_size_px).flatten(1)

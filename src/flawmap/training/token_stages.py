@@ -50,6 +50,7 @@ def token_scorer_shape(recipe: Recipe, encoder: Encoder, memory_tokens: int | No
         memory_tokens if memory_tokens is not None else recipe.memory.tokens,
         recipe.residual.hidden,
         recipe.memory.image_share,
+        recipe.memory.relative,
     )
 
 
@@ -98,7 +99,7 @@ def _memory(
         return memory
     say("memory", f"tokens of {len(shape.blocks)} blocks of {len(images)} images at {size_px} px")
     pixels = NormalPixels(images, size_px)
-    memory = build_memory(encoder, pixels, shape.blocks, shape.memory_tokens, size_px, compute, recipe.seed).cpu()
+    memory = build_memory(encoder, pixels, shape, size_px, compute, recipe.seed).cpu()
     keep_result(run, stage, memory.state_dict())
     return memory
 
