@@ -355,8 +355,13 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
     for stage in ("pretrain", "finetune"):
         values[f"{stage}.steps"] = None if values[f"{stage}.epochs"] else 5
     for low, high in (("min_size", "max_size"), ("min_scale", "max_scale")):
-        low, high = f"finetune.simulation.{low}", f"finetune.simulation.{high}"
-        values[low], values[high] = sorted((values[low], values[high]))
+        for stage in ("finetune", "residual"):
+            first, second = f"{stage}.simulation.{low}", f"{stage}.simulation.{high}"
+            values[first], values[second] = sorted((values[first], values[second]))
+    if values["scoring"] != "paper_head":
+        values["detect.sizes_px"] = (values["data.image_size_px"],)
+        values["detect.image_score"] = "mean_logit"
+        values["memory.blocks"] = tuple(sorted(set(values["memory.blocks"])))
     values["compute.devices"] = 1
     values["finetune.detection_weight"] = values["finetune.detection_weight"] or 1.0
     if "{stem}" not in values["data.mask_pattern"]:
