@@ -225,6 +225,14 @@ def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_p
     assert (run_copy / "model" / "calibration-earlier-2.json").is_file()
 
 
+def test_a_rate_that_so_few_images_cannot_promise_is_said(cli, run_copy, tmp_path):
+    camera = write_good(tmp_path / "camera2", 9, first_seed=900)
+    said = cli("calibrate", run_copy, camera, "--false-alarm-rate", "0.01")
+    first, second = said.out.splitlines()
+    assert "for 1.00% false alarms, from 9 images (cannot resolve below 10.0%)" in first
+    assert second.strip() == "promised are 10.0% only; 1.00% takes 99 good images"
+
+
 def test_a_recalibrated_model_can_go_to_a_folder_of_its_own(cli, trained, tmp_path):
     camera = write_good(tmp_path / "camera2", 3, first_seed=900)
     before = files_and_bytes(trained.run)

@@ -1,6 +1,7 @@
 """flawmap calibrate RUN GOOD_IMAGES."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,6 +56,12 @@ def run(arguments: Namespace) -> int:
             f"threshold  {calibration.threshold:.4g} for {calibration.false_alarm_rate:.2%} false alarms, from "
             f"{calibration.n_held_out} images (cannot resolve below {calibration.smallest_resolvable_rate:.1%})"
         )
+        if calibration.false_alarm_rate < calibration.smallest_resolvable_rate:
+            needed = math.ceil(1 / calibration.false_alarm_rate - 1e-9) - 1  # the smallest n with 1 / (n + 1) <= rate
+            print(
+                f"           promised are {calibration.smallest_resolvable_rate:.1%} only; "
+                f"{calibration.false_alarm_rate:.2%} takes {needed} good images"
+            )
     return 0
 
 
