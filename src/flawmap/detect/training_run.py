@@ -53,12 +53,19 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
     run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
     run.write_data_manifest(facts)
-    run.write_environment(environment(compute.device) | {"command": order.command, "seed": order.recipe.seed})
+    began = {"command": order.command, "seed": order.recipe.seed, "data": _absolute(order.location)}
+    run.write_environment(environment(compute.device) | began)
     say("run", str(run.path))
     detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages)
     if order.stages != "pretrain":
         finish(run, detector)
     return run, detector
+
+
+def _absolute(location: str) -> str:
+    """Where the data lies, for who reads the run in another folder; a name such as elpv stays a name."""
+    path = Path(location)
+    return str(path.resolve()) if path.exists() else location
 
 
 def _sizes(facts: Sequence[FileFacts]) -> str:
