@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from flawmap.data.image_folders import list_images
-from flawmap.data.open_data import evenly_spaced, has_test_data, open_test_data, open_training_data
+from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
 from flawmap.deploy.parity import CheckImage
 from flawmap.errors import UserError
 from flawmap.recipe import DataSettings
@@ -30,13 +30,10 @@ def given_images(location: str, count: int) -> tuple[CheckImage, ...]:
         return tuple(CheckImage(sample.path, sample.is_anomalous) for sample in samples)
     path = Path(location)
     images = list_images(path, recursive=True) if path.is_dir() else []
-    if not images:
-        return tuple(
-            CheckImage(one.path) for one in open_training_data(location, DataSettings(train_subset=count)).images
-        )
-    return tuple(
-        CheckImage(images[(2 * i + 1) * len(images) // (2 * n)]) for n in [min(count, len(images))] for i in range(n)
-    )
+    if images:
+        return tuple(CheckImage(path) for path in images[:: -(-len(images) // count)])
+    found = open_training_data(location, DataSettings(train_subset=count)).images
+    return tuple(CheckImage(image.path) for image in found)
 
 
 def images_of_run(run: Path, count: int) -> tuple[CheckImage, ...]:

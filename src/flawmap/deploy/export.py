@@ -1,6 +1,5 @@
 """Writes a detector as one file for another runtime; a file appears only after it has passed its check."""
 
-import hashlib
 import logging
 import shutil
 import tempfile
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-import flawmap
 from flawmap.deploy.graph import DetectionGraph, EveryScale
 from flawmap.deploy.model_facts import METADATA_KEY, ModelFacts
+from flawmap.deploy.native_model import model_facts
 from flawmap.deploy.parity import CheckImage, Parity, compare
 from flawmap.deploy.runtime import load
 from flawmap.detect.detector import AnomalyDetector
@@ -83,29 +81,6 @@ def export(
             for file in sorted(beside.parent.glob(f"{beside.stem}.*")):  # .bin before .xml
                 shutil.move(file, path.with_suffix(file.suffix))
     return parity
-
-
-def model_facts(detector: AnomalyDetector, name: str, precision: Precision = "fp32") -> ModelFacts:
-    """What the model says of itself.
-
-    Raises:
-        UserError: the detector is not fitted.
-    """
-    sizes_px, scorer, origin = detector.sizes_px, detector.scorer_, detector.origin_
-    assert scorer is not None and origin is not None  # sizes_px has refused an unfitted detector
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in scorer.state_dict().items()}
-    return ModelFacts(
-        name=name,
-        weights_sha256=hashlib.sha256(save(tensors)).hexdigest(),  # the bytes of model.safetensors
-        architecture=origin.architecture,
-        weights_source=origin.source,
-        weights_licence=origin.licence,
-        sizes_px=tuple(sizes_px),
-        image_score=detector.recipe.detect.image_score,
-        precision=precision,
-        calibration=detector.calibration_,
-        flawmap=flawmap.__version__,
-    )
 
 
 def _scales_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[EveryScale, list[Tensor]]:
