@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from explained_error import explained
-from tiny_detector import SIDE_PX, fitted_detector, striped, write_good, write_image
+
+from tiny_detector import SIDE_PX, fitted_detector, striped, write_image
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 import flawmap
-from flawmap.deploy import export as export_module
+import flawmap.deploy.export as export_module
 from flawmap.deploy import export_onnx, load
-from flawmap.deploy.export import export
+from flawmap.deploy.export import export_model
 from flawmap.deploy.graph import with_stored_positions
 from flawmap.deploy.model_facts import SCORE_NAMES, facts_of
 from flawmap.deploy.native_model import NativeModel, model_facts
@@ -121,7 +122,7 @@ def test_a_file_that_answers_otherwise_is_not_left_behind(tmp_path, images, monk
 
     monkeypatch.setitem(export_module._WRITERS, "onnx", lose_a_weight)
     path = tmp_path / "bad.onnx"
-    parity = export(detector, path, "onnx", images)
+    parity = export_model(detector, path, "onnx", images)
     assert not parity.is_good and parity.max_score_difference > 1e-3
     assert list(tmp_path.iterdir()) == []
 
@@ -129,14 +130,14 @@ def test_a_file_that_answers_otherwise_is_not_left_behind(tmp_path, images, monk
 def test_an_uncalibrated_detector_calls_nothing_anomalous(tmp_path, images):
     detector = copy.copy(fitted_detector())
     detector.calibration_ = None
-    export(detector, tmp_path / "plain.onnx", "onnx", images[:1])
+    export_model(detector, tmp_path / "plain.onnx", "onnx", images[:1])
     found = load(tmp_path / "plain.onnx", threads=1).predict(images[-1].path)
     assert (found.is_anomalous, found.threshold, found.regions) == (False, None, ())
 
 
 @pytest.mark.slow
 def test_int8_reports_what_it_costs(tmp_path, images):
-    parity = export(fitted_detector(), tmp_path / "small.onnx", "onnx", images, "int8")
+    parity = export_model(fitted_detector(), tmp_path / "small.onnx", "onnx", images, "int8")
     assert 0 < parity.max_score_difference < 0.5 and parity.auroc is not None
     assert load(tmp_path / "small.onnx", threads=1).facts.model_id.endswith("-int8")
 
@@ -145,14 +146,14 @@ def test_int8_reports_what_it_costs(tmp_path, images):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_openvino_answers_as_the_detector_does(tmp_path, images, precision):
     pytest.importorskip("openvino")
-    parity = export(fitted_detector(), tmp_path / "tile.xml", "openvino", images, precision)
+    parity = export_model(fitted_detector(), tmp_path / "tile.xml", "openvino", images, precision)
     assert parity.max_score_difference < (1e-4 if precision == "fp32" else 1e-2) and parity.n == len(images)
     assert {path.suffix for path in tmp_path.iterdir()} == {".xml", ".bin"}
 
 
 @pytest.mark.slow
 def test_torchscript_answers_as_the_detector_does(tmp_path, images):
-    parity = export(fitted_detector(), tmp_path / "tile.torchscript", "torchscript", images)
+    parity = export_model(fitted_detector(), tmp_path / "tile.torchscript", "torchscript", images)
     assert parity.is_good and parity.max_score_difference < 1e-5
     assert load(tmp_path / "tile.torchscript", threads=1).facts.precision == "fp32"
 
@@ -184,9 +185,9 @@ def test_images_that_share_a_batch_score_as_alone():
     ],
 )
 def test_an_export_that_cannot_be_is_explained(tmp_path, images, path, to, precision, problem):
-    error = explained(lambda: export(fitted_detector(), tmp_path / path, to, images, precision))
+    error = explained(lambda: export_model(fitted_detector(), tmp_path / path, to, images, precision))
     assert error.problem == problem and error.place and error.remedy
-    assert explained(lambda: export(fitted_detector(), tmp_path / "a.onnx", "onnx", ())).remedy
+    assert explained(lambda: export_model(fitted_detector(), tmp_path / "a.onnx", "onnx", ())).remedy
 
 
 @pytest.mark.parametrize(

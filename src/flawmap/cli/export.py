@@ -42,7 +42,7 @@ def run(arguments: Namespace) -> int:
     """Export; 1 when the file does not answer as the run does, and no file is left."""
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.deploy.check_images import given_images, images_of_run
-    from flawmap.deploy.export import export
+    from flawmap.deploy.export import export_model
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.detect.pretrained import model_folder
 
@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> int:
         images = images_of_run(home, arguments.count)
     path = Path(arguments.output) if arguments.output else _default_path(home, name, arguments)
     progress = ProgressLine("check")
-    parity = export(detector, path, arguments.to, images, arguments.precision, name, progress)
+    parity = export_model(detector, path, arguments.to, images, arguments.precision, name, progress)
     written = path.is_file() and (parity.is_good or arguments.precision != "fp32")
     if arguments.json:
         print(json.dumps(_as_json(parity, path if written else None, arguments)))

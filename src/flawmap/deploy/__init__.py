@@ -7,14 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flawmap.deploy.export import export, export_onnx
+    from flawmap.deploy.export import export_model, export_onnx
     from flawmap.deploy.runtime import ExportedModel, load
 
-__all__ = ["ExportedModel", "export", "export_onnx", "load"]
+__all__ = ["ExportedModel", "export_model", "export_onnx", "load"]
 
 _HOME = {
     "ExportedModel": "flawmap.deploy.runtime",
-    "export": "flawmap.deploy.export",
+    "export_model": "flawmap.deploy.export",
     "export_onnx": "flawmap.deploy.export",
     "load": "flawmap.deploy.runtime",
 }

@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -32,11 +33,11 @@ OPSET = 18
 
 
 def export_onnx(detector: AnomalyDetector, path: str | Path, images: Sequence[CheckImage]) -> float:
-    """Write an ONNX file; returns the largest score difference that was measured on ``images``. See :func:`export`."""
-    return export(detector, path, "onnx", images).max_score_difference
+    """Write an ONNX file, see :func:`export_model`; returns the largest score difference measured on ``images``."""
+    return export_model(detector, path, "onnx", images).max_score_difference
 
 
-def export(
+def export_model(
     detector: AnomalyDetector,
     path: str | Path,
     to: Format,
@@ -70,6 +71,7 @@ def export(
         raise UserError(f"an export to {to} ends in {SUFFIXES[to]}", str(path), f"name it {path.stem}{SUFFIXES[to]}")
     if not images:
         raise UserError("there are no images to check the export with", "", "give a few with --images FOLDER")
+    _refuse_missing_packages(to)
     facts = model_facts(detector, name or path.stem, precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
@@ -81,6 +83,14 @@ def export(
             for file in sorted(beside.parent.glob(f"{beside.stem}.*")):  # .bin before .xml
                 shutil.move(file, path.with_suffix(file.suffix))
     return parity
+
+
+def _refuse_missing_packages(to: Format) -> None:
+    needed = {"onnx": ("onnx", "onnxscript"), "openvino": ("onnx", "onnxscript", "openvino"), "torchscript": ()}[to]
+    missing = [package for package in needed if find_spec(package) is None]
+    if missing:
+        problem = f"an export to {to} needs {' and '.join(missing)}, which is not installed"
+        raise UserError(problem, "", 'pip install "flawmap[export]"')
 
 
 def _scales_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[EveryScale, list[Tensor]]:
