@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +15,14 @@ from typing import Any
 
 import pytest
 
+# chromium reads from 3 and writes to 4
+WITH_PIPES = """
+import fcntl, os, sys
+reading, writing = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(reading, 3)
+os.dup2(writing, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 PATIENCE_SECONDS = 120.0  # on a busy machine
 
 
@@ -145,8 +154,7 @@ def browsing(width: int = 1280, height: int = 860) -> Iterator[Page]:
             *("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={profile}"),
             *(f"--window-size={width},{height}", "about:blank"),
         ]
-        # chromium reads from 3 and writes to 4; a shell puts the pipes there, because preexec_fn is unsafe with threads
-        moved = ["/bin/sh", "-c", f'exec 3<&{to_read} 4>&{from_write}; exec "$@"', "sh", *command]
+        moved = [sys.executable, "-I", "-S", "-c", WITH_PIPES, str(to_read), str(from_write), *command]
         process = subprocess.Popen(
             moved, pass_fds=(to_read, from_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

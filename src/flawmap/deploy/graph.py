@@ -41,7 +41,7 @@ class EveryScale(nn.Module):
         super().__init__()
         self.scorer = with_stored_positions(scorer, sizes_px)
 
-    def forward(self, *squares: UInt8[Tensor, "1 s s 3"]) -> tuple[Tensor, ...]:
+    def forward(self, *squares: UInt8[Tensor, "1 _ _ 3"]) -> tuple[Tensor, ...]:
         """Logits (T,) float32, then T maps (1, r, c) float32."""
         logits, maps = [], []
         for square in squares:
@@ -78,9 +78,8 @@ class DetectionGraph(nn.Module):
         calibration = facts.calibration
         nothing_is_above = float("inf")
         self.threshold = calibration.threshold if calibration else nothing_is_above
-        self.map_threshold = calibration.map_threshold if calibration else nothing_is_above
 
-    def forward(self, squares: list[UInt8[Tensor, "1 s s 3"]], size_px: Int[Tensor, "2"]) -> tuple[Tensor, ...]:
+    def forward(self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"]) -> tuple[Tensor, ...]:
         """Returns score (), is_anomalous () bool, anomaly_map (height, width), scores (4,) in order of SCORE_NAMES."""
         logits, *maps = self.scales(*squares)
         height, width = self._sides(size_px)
@@ -103,12 +102,13 @@ class DetectionGraph(nn.Module):
         return height, width
 
 
-def _at_size(evidence: Float[Tensor, "1 r c"], height: Any, width: Any) -> Float[Tensor, "h w"]:
+def _at_size(evidence: Float[Tensor, "1 r c"], height: Any, width: Any) -> Tensor:
+    """A map (height, width); shapes that are free in the graph cannot be checked."""
     resized = F.interpolate(evidence[:, None], (height, width), mode="bilinear", align_corners=False)
     return resized[0, 0]
 
 
-def _image_scores(logits: Float[Tensor, "t"], anomaly_map: Float[Tensor, "h w"], num_scales: int) -> Float[Tensor, "4"]:
+def _image_scores(logits: Float[Tensor, "t"], anomaly_map: Tensor, num_scales: int) -> Float[Tensor, "4"]:
     """As ``flawmap.detect.multiscale.image_scores``, in the order of SCORE_NAMES."""
     vote, mean_logit = (logits > 0).float().mean(), logits.mean()
     vote_mean = vote + torch.sigmoid(mean_logit) / num_scales

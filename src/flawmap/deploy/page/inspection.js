@@ -4,7 +4,7 @@
 const AT_ONCE = 2; // uploads; the server scores one after the other anyway
 const KEPT_DETAILS = 12; // images whose pictures stay in memory
 const byId = (id) => document.getElementById(id);
-const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, colours: [], token: "", seconds: [], total: 0 };
+const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, hasChosen: false, colours: [], token: "", seconds: [], total: 0 };
 const panes = new PicturePanes(byId("panes"), (zoom) => { byId("zoom-value").textContent = zoom === 1 ? "fit" : `${zoom.toFixed(1)} ×`; });
 
 // ---- the server
@@ -87,6 +87,8 @@ async function work() {
   }
   state.active -= 1;
   showCounts();
+  // until someone chooses, the highest score is what to look at
+  if (!state.active && !state.hasChosen && state.rows.length && state.rows[0] !== state.selected) select(state.rows[0]);
 }
 
 async function score(file, withPictures) {
@@ -126,7 +128,7 @@ function rowElement(row) {
   const name = document.createElement("button");
   name.type = "button";
   name.textContent = name.title = row.file.name;
-  name.addEventListener("click", () => select(row));
+  name.addEventListener("click", () => choose(row));
   line.append(cell(name), cell(badge(row)), cell(number(row.answer.score), "number"), cell(row.review ? `${row.review}${row.note ? " ✎" : ""}` : ""));
   row.line = line;
   return line;
@@ -183,6 +185,11 @@ function setThreshold(value) {
 }
 
 // ---- one image
+
+function choose(row) {
+  state.hasChosen = true;
+  select(row);
+}
 
 async function select(row) {
   state.selected = row;
@@ -288,7 +295,7 @@ async function review(word) {
 function step(by) {
   const at = state.rows.indexOf(state.selected);
   const next = state.rows[Math.min(state.rows.length - 1, Math.max(0, at + by))];
-  if (next && next !== state.selected) select(next);
+  if (next && next !== state.selected) choose(next);
 }
 
 // ---- hands
