@@ -9,6 +9,7 @@ from flawmap.data.file_names import refuse_unwritable_names
 from flawmap.data.open_data import open_training_data
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.model_record import record_of_run
 from flawmap.errors import UserError
 from flawmap.recipe import Recipe
 from flawmap.recipe_files import load_recipe
@@ -114,6 +115,7 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
                 f"{calibration.smallest_resolvable_rate:.1%}: add good images for a firmer threshold"
             )
         say("threshold", text)
+    detector.record_ = record_of_run(run.path)
     detector.save_pretrained(run.model)
 
 

@@ -164,7 +164,7 @@ class PicturePanes {
   goTo(box) {
     const { width, height } = this.pictures.original;
     const share = Math.max((box[2] - box[0]) / width, (box[3] - box[1]) / height);
-    this.zoom = Math.min(16, Math.max(1, 0.4 / share));
+    this.zoom = Math.min(16, Math.max(1, 0.6 / share));
     this.center = [(box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height];
     this.marked = box;
     this.draw();
