@@ -108,7 +108,7 @@ def test_the_record_knows_data_and_evaluation(run):
     assert record["data"]["sha256"] == hashlib.sha256(joined).hexdigest()
     assert (record["data"]["train"], record["data"]["held_out"]) == (2, 1)
     assert record["data"]["licence"].startswith("CC BY-NC-SA 4.0")
-    assert record["evaluation"]["image"]["image_auroc"]["value"] == 1.0
+    assert record["evaluation"]["image"]["auroc"]["value"] == 1.0
     assert record_of_run(run / "model") == {}
 
 

@@ -112,7 +112,7 @@ function problem(name, text) {
 // ---- the table
 
 const isAnomalous = (row) => state.threshold !== null && row.answer.score > state.threshold;
-const number = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
+const number = (value) => (value === 0 || Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
 
 function showTable() {
   state.rows.sort((one, other) => other.answer.score - one.answer.score);

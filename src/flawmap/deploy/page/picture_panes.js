@@ -31,7 +31,13 @@ class PicturePanes {
 
   clear() {
     this.parts = this.pictures = null;
-    this.container.replaceChildren();
+    this.marked = null;
+    const waiting = document.createElement("div");
+    waiting.className = "pane";
+    waiting.append(document.createElement("p"));
+    waiting.firstChild.textContent = "Loading …";
+    this.container.classList.remove("all");
+    this.container.replaceChildren(waiting);
   }
 
   setView(view) {
