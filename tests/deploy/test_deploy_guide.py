@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def _served(words: list[str]) -> tuple[dict, dict]:
         thread.start()
         while not (servers and servers[0].started):
             assert thread.is_alive()
+            time.sleep(0.05)
         address = f"http://127.0.0.1:{servers[0].servers[0].sockets[0].getsockname()[1]}"
         image = Path("new/0001.png").read_bytes()
         answer = _post(f"{address}/v1/detect", image, "image/png")

@@ -152,7 +152,7 @@ def run(model: str, requests: int, clients: int) -> tuple[str, bool]:
         command = [sys.executable, "-m", "flawmap", "serve", model, "--port", str(port), "--device", "cpu"]
         server = subprocess.Popen([*command, "--reviews", f"{folder}/reviews.csv"], stderr=subprocess.DEVNULL)
         try:
-            wait_until_ready(port)
+            wait_until_ready(port, server)
             expected = [post(port, image, "image/png")[1]["score"] for image in images]
             threading.Thread(target=watch_memory, args=(server.pid, tally, done), daemon=True).start()
             started = time.perf_counter()
@@ -172,10 +172,10 @@ def run(model: str, requests: int, clients: int) -> tuple[str, bool]:
     return report(tally, requests, clients, seconds)
 
 
-def wait_until_ready(port: int) -> None:
+def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
     """Until /readyz says so."""
     until = time.monotonic() + 300
-    while time.monotonic() < until:
+    while time.monotonic() < until and server.poll() is None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
             connection.request("GET", "/readyz")

@@ -94,7 +94,7 @@ class DetectionGraph(nn.Module):
     @staticmethod
     def _sides(size_px: Tensor) -> tuple[Any, Any]:
         """Height and width as numbers that stay free in the graph: torch.jit wants tensors, torch.export integers."""
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
             return size_px[0], size_px[1]
         height, width = size_px[0].item(), size_px[1].item()  # int() would fix them
         torch._check(height >= 1)

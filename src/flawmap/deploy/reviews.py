@@ -127,14 +127,33 @@ def read_reviews(path: Path) -> tuple[Review, ...]:
     with path.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             try:
-                values = {name: row[name] for name in COLUMNS}
-                numbers = {name: float(values[name]) for name in ("score", "map_peak", "threshold")}
-                if values["truth"] not in ("good", "defect") or None in row or None in values.values():
-                    raise ValueError(f"truth is {values['truth']!r}")
-                if not all(math.isfinite(value) for value in numbers.values()):
-                    raise ValueError("a number is not finite")
+                review = _review_from(row)
             except (ValueError, TypeError, KeyError) as error:
                 place = f"{path} line {number}"
                 raise UserError(f"a review cannot be read: {error}", place, "remove the line") from error
-            latest[values["sha256"]] = Review(**(values | numbers))
+            latest[review.sha256] = review
     return tuple(latest.values())
+
+
+def _review_from(row: dict[str, str]) -> Review:
+    """A line of the file; ValueError, TypeError or KeyError where it is damaged."""
+    if None in row or None in row.values():
+        raise ValueError("it has too many or too few cells")
+    if row["truth"] not in ("good", "defect"):
+        raise ValueError(f"truth is {row['truth']!r}")
+    score, map_peak, threshold = (float(row[name]) for name in ("score", "map_peak", "threshold"))
+    if not all(math.isfinite(value) for value in (score, map_peak, threshold)):
+        raise ValueError("a number is not finite")
+    return Review(
+        time_utc=row["time_utc"],
+        image=row["image"],
+        sha256=row["sha256"],
+        model_id=row["model_id"],
+        score=score,
+        map_peak=map_peak,
+        threshold=threshold,
+        shown=row["shown"],
+        review=row["review"],
+        truth=row["truth"],
+        note=row["note"],
+    )
