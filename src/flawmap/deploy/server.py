@@ -38,6 +38,7 @@ from flawmap.errors import UserError
 
 UPLOAD_PATH = "/v1/detect"
 RAW_TYPES = ("application/octet-stream", "image/png", "image/jpeg", "image/bmp", "image/x-ms-bmp", "image/tiff")
+FAILED = "the server failed; its log says why"
 REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "no or a wrong token"},
     408: {"model": Problem, "description": "the body came too slowly"},
@@ -171,6 +172,9 @@ async def _scored(work: WorkQueue, data: bytes, with_attention: bool) -> Scored:
         raise HTTPException(503, "too busy, or shutting down", headers) from None
     except UserError as error:
         raise HTTPException(422, error.problem) from error
+    except Exception as error:  # a bug, or the machine's trouble: the log has it, the answer has not
+        traceback.print_exception(error, file=sys.stderr)
+        raise HTTPException(500, FAILED) from error
 
 
 async def _image_bytes(request: Request) -> bytes:
@@ -232,6 +236,5 @@ def _add_refusals(app: FastAPI) -> None:
         return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
 
     @app.exception_handler(Exception)
-    async def broken(_: Request, error: Exception) -> JSONResponse:
-        traceback.print_exception(error, file=sys.stderr)
-        return JSONResponse({"error": "the server failed; its log says why"}, 500)
+    async def broken(_: Request, __: Exception) -> JSONResponse:
+        return JSONResponse({"error": FAILED}, 500)  # uvicorn writes it to the log
