@@ -138,6 +138,7 @@ def stop_at_the_third(monkeypatch):
 def test_ctrl_c_keeps_what_was_scored_and_resume_does_the_rest(cli, trained, parts, stop_at_the_third):
     said = cli("detect", parts, "--model", trained.run)
     assert said.code == 130 and len(said.out.splitlines()) == 2
+    assert said.err.endswith("interrupted; what was finished is kept (go on with --resume)\n")
     assert len(written()["images"]) == 2
     overlays = files_and_bytes(Path("detections"))
     with Path("detections/results.jsonl").open("a") as lines:
@@ -159,6 +160,14 @@ def test_results_of_another_model_are_not_mixed_in(cli, trained, parts):
     lines.write_text(lines.read_text().replace('-fp32"', '-int8"'))
     said = cli("detect", parts, "--model", trained.run, "--resume")
     assert said.code == 2 and "error: the results there are from another model" in said.err
+
+
+def test_a_damaged_line_of_earlier_results_is_named(cli, trained, parts):
+    cli("detect", parts, "--model", trained.run)
+    with Path("detections/results.jsonl").open("a") as lines:
+        lines.write("{}\n")
+    said = cli("detect", parts, "--model", trained.run, "--resume")
+    assert said.code == 2 and "at: detections/results.jsonl line 4" in said.err and "remedy: choose another" in said.err
 
 
 def test_resume_without_earlier_results_begins(cli, trained, parts):

@@ -26,11 +26,16 @@ class ResultLog:
         self._path, self._model_id = folder / LINES, model_id
         self.done: dict[str, bool] = {}  # image -> is_anomalous
         kept = 0
-        for line in self._whole_lines():
-            record = json.loads(line)
-            if record["model_id"] != model_id:
+        for number, line in enumerate(self._whole_lines(), start=1):
+            try:
+                record = json.loads(line)
+                image, is_anomalous, scored_by = record["image"], record["is_anomalous"], record["model_id"]
+            except (ValueError, KeyError, TypeError) as error:
+                place = f"{self._path} line {number}"
+                raise UserError("this is no line of flawmap detect", place, "choose another --output") from error
+            if scored_by != model_id:
                 raise UserError("the results there are from another model", str(self._path), "choose another --output")
-            self.done[record["image"]] = record["is_anomalous"]
+            self.done[image] = is_anomalous
             kept += len(line)
         if self._path.exists():
             os.truncate(self._path, kept)  # the last line may be torn
