@@ -88,8 +88,9 @@ def _metrics(evaluation: dict[str, Any] | None) -> list[str]:
     if evaluation.get("pixel_auroc") is not None:
         lines.append(f"| pixel auroc | {_number(evaluation['pixel_auroc'])} | |")
     for name in ("realised_false_alarm_rate", "missed_rate"):
-        if evaluation.get(name) is not None:
-            lines.append(f"| {name.replace('_', ' ')} at the threshold | {evaluation[name]:.1%} | |")
+        if evaluation.get(name) is not None:  # its threshold is named: calibrate may have set another since
+            at = f"{evaluation.get('threshold') or 0.0:.4g}"
+            lines.append(f"| {name.replace('_', ' ')} at the threshold {at} | {evaluation[name]:.1%} | |")
     return lines
 
 

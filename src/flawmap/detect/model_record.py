@@ -53,6 +53,7 @@ def _evaluation(folder: Path) -> dict[str, Any]:
             "n_anomalous": int(metrics["n_anomalous"]),
             "image": {name: asdict(estimate) for name, estimate in estimates.items()},
             "pixel_auroc": metrics.get("pixel_auroc"),
+            "threshold": metrics.get("threshold"),
             "realised_false_alarm_rate": metrics.get("realised_false_alarm_rate"),
             "missed_rate": metrics.get("missed_rate"),
         }
