@@ -87,7 +87,8 @@ def _as_json(parity: "Parity", path: Path | None, arguments: Namespace) -> dict:
 
 def _as_lines(parity: "Parity", path: Path, written: bool, arguments: Namespace) -> list[str]:
     images = "1 image" if parity.n == 1 else f"{parity.n} images"
-    verdicts = "no verdict" if not parity.n_verdicts_changed else f"{parity.n_verdicts_changed} verdicts"
+    changed = parity.n_verdicts_changed
+    verdicts = {0: "no verdict", 1: "1 verdict"}.get(changed, f"{changed} verdicts")
     says = f"{images}: scores differ by at most {parity.max_score_difference:.2g}, {verdicts} changed"
     says += f", map by at most {parity.max_map_difference:.2g}"
     if parity.auroc:
