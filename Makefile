@@ -15,7 +15,7 @@ help:
 	@echo "make test-all  lint and all tests"
 	@echo "make lint      style, types, import order"
 	@echo "make format    bring the code into shape"
-	@echo "make bench     measure token dropping, loaders, simulators, metrics"
+	@echo "make bench     measure token dropping, loaders, simulators, metrics, runtimes"
 	@echo "make clean     remove caches and builds; .venv and runs stay"
 
 demo: $(VENV)/.installed-demo
@@ -41,6 +41,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m flawmap.benchmark.speed
 	$(BIN)/python -m flawmap.benchmark.simulator_speed
 	$(BIN)/python -m flawmap.benchmark.metric_speed
+	$(BIN)/python -m flawmap.benchmark.latency
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

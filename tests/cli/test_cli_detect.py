@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import flawmap.cli.batch as batch
 import flawmap.cli.detect as verb
 from flawmap import AnomalyDetector
 from tiny_detector import files_and_bytes, pixels_of, striped, write_good, write_image
@@ -20,17 +21,27 @@ def parts(tmp_path) -> Path:
 # ---- what is said and written
 
 
+def lines_of(said) -> list[dict]:
+    """One JSON object per line."""
+    return [json.loads(line) for line in said.out.splitlines()]
+
+
+def written() -> dict:
+    return json.loads(Path("detections/result.json").read_text())
+
+
 def test_scores_are_the_detectors_and_everything_is_in_result_json(cli, trained, parts):
     before = files_and_bytes(parts)
     said = cli("detect", parts, "--model", trained.run, "--json")
     assert said.code == 0
-    assert said.json == json.loads(Path("detections/result.json").read_text())
+    assert lines_of(said) == written()["images"]
+    assert Path("detections/results.jsonl").read_text() == said.out
     results = AnomalyDetector.from_pretrained(trained.run, "cpu").predict(sorted(parts.iterdir()))
-    for one, path, result in zip(said.json["images"], sorted(parts.iterdir()), results, strict=True):
+    for one, path, result in zip(lines_of(said), sorted(parts.iterdir()), results, strict=True):
         assert one["image"] == str(path)
         assert {name: one[name] for name in result.to_json()} == result.to_json()
         assert pixels_of(one["overlay"]).shape == (48, 48, 3)
-    assert said.json["model"] == str(trained.run) and said.json["not_scored"] == []
+    assert written()["model"] == str(trained.run) and written()["not_scored"] == []
     assert files_and_bytes(parts) == before
 
 
@@ -96,7 +107,7 @@ def test_a_bad_image_is_listed_at_the_end_and_costs_no_result(cli, trained, part
         line.startswith(f"not scored: {parts / name}: ")
         for line, name in zip(failed, ("001.png", "002a.png"), strict=True)
     ]
-    content = json.loads(Path("detections/result.json").read_text())
+    content = written()
     assert [Path(one["image"]).name for one in content["images"]] == ["000.png", "002.png"]
     assert [Path(one["image"]).name for one in content["not_scored"]] == ["001.png", "002a.png"]
 
@@ -105,21 +116,83 @@ def test_bad_images_alone_give_an_empty_result(cli, trained, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"")
     said = cli("detect", bad, "--model", trained.run, "--json")
-    assert said.code == 2 and said.json["images"] == [] and "not scored: " in said.err and "empty" in said.err
+    assert said.code == 2 and said.out == "" and "not scored: " in said.err and "empty" in said.err
+    assert written()["images"] == [] and len(written()["not_scored"]) == 1
 
 
-def test_ctrl_c_keeps_what_was_scored(cli, trained, parts, monkeypatch):
-    one = verb.detect_one
+@pytest.fixture
+def stop_at_the_third(monkeypatch):
+    """Ctrl-C while the third image is scored; gives back what undoes it."""
+    one, calls = batch.detect_one, []
 
-    def stop_at_the_third(detector, path, folder, number):
-        if number == 2:
+    def detect_two(model, job):
+        calls.append(job)
+        if len(calls) == 3:
             raise KeyboardInterrupt
-        return one(detector, path, folder, number)
+        return one(model, job)
 
-    monkeypatch.setattr(verb, "detect_one", stop_at_the_third)
+    monkeypatch.setattr(batch, "detect_one", detect_two)
+    return calls
+
+
+def test_ctrl_c_keeps_what_was_scored_and_resume_does_the_rest(cli, trained, parts, stop_at_the_third):
     said = cli("detect", parts, "--model", trained.run)
     assert said.code == 130 and len(said.out.splitlines()) == 2
-    assert len(json.loads(Path("detections/result.json").read_text())["images"]) == 2
+    assert said.err.endswith("interrupted; what was finished is kept (go on with --resume)\n")
+    assert len(written()["images"]) == 2
+    overlays = files_and_bytes(Path("detections"))
+    with Path("detections/results.jsonl").open("a") as lines:
+        lines.write('{"image": "torn')  # as after a power cut
+    said = cli("detect", parts, "--model", trained.run, "--resume", "--json")
+    assert said.code == 0 and [Path(one["image"]).name for one in lines_of(said)] == ["002.png"]
+    assert said.err.startswith("resumed    2 of 3 images are scored already\n3 images, ")
+    assert [Path(one["image"]).name for one in written()["images"]] == ["000.png", "001.png", "002.png"]
+    assert len(stop_at_the_third) == 4  # three, and the third again
+    after = files_and_bytes(Path("detections"))
+    assert {name: after[name] for name in overlays if name.endswith(".png")} == {
+        name: content for name, content in overlays.items() if name.endswith(".png")
+    }
+
+
+def test_results_of_another_model_are_not_mixed_in(cli, trained, parts):
+    cli("detect", parts, "--model", trained.run)
+    lines = Path("detections/results.jsonl")
+    lines.write_text(lines.read_text().replace('-fp32"', '-int8"'))
+    said = cli("detect", parts, "--model", trained.run, "--resume")
+    assert said.code == 2 and "error: the results there are from another model" in said.err
+
+
+def test_a_damaged_line_of_earlier_results_is_named(cli, trained, parts):
+    cli("detect", parts, "--model", trained.run)
+    with Path("detections/results.jsonl").open("a") as lines:
+        lines.write("{}\n")
+    said = cli("detect", parts, "--model", trained.run, "--resume")
+    assert said.code == 2 and "at: detections/results.jsonl line 4" in said.err and "remedy: choose another" in said.err
+
+
+def test_resume_without_earlier_results_begins(cli, trained, parts):
+    assert cli("detect", parts, "--model", trained.run, "--resume", "--output", "new").code == 0
+    assert Path("new/result.json").is_file()
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_results_in_the_same_order(cli, trained, parts):
+    (parts / "001a.png").write_text("no picture")
+    alone = cli("detect", parts, "--model", trained.run, "--json", "--output", "alone")
+    several = cli("detect", parts, "--model", trained.run, "--json", "--output", "several", "--workers", "2")
+    assert several.code == alone.code == 2
+    assert several.out.replace("several/", "alone/") == alone.out
+    assert "not scored: " in several.err and "001a.png" in several.err
+
+
+def test_a_number_of_workers_that_is_none_is_explained(cli, parts):
+    said = cli("detect", parts, "--workers", "0")
+    assert said.code == 2 and "error: --workers is 0, must be at least 1\n  at: --workers\nremedy: " in said.err
+
+
+def test_progress_tells_rate_and_time_left(cli, trained, tmp_path):
+    said = cli("detect", write_good(tmp_path / "many", 21), "--model", trained.run)
+    assert "detect        21/21 images  " in said.err and " per second  0s left" in said.err
 
 
 # ---- which images
@@ -143,7 +216,7 @@ def test_results_of_an_earlier_detection_are_passed_over_with_a_note(cli, traine
     monkeypatch.chdir(parts)
     for _ in range(2):
         said = cli("detect", ".", "--model", trained.run, "--json")
-        assert len(said.json["images"]) == 3
+        assert len(lines_of(said)) == 3
     assert said.err.startswith("left out   detections/: results of an earlier detection\n")
 
 
@@ -188,7 +261,7 @@ def test_an_output_folder_that_cannot_be_made_is_explained(cli, trained, parts):
 def test_images_of_extreme_shapes_are_scored(cli, alarmed_run, tmp_path, shape):
     path = write_image(tmp_path / "odd.png", striped(0, *shape))
     said = cli("detect", path, "--model", alarmed_run, "--json")
-    (one,) = said.json["images"]
+    (one,) = lines_of(said)
     assert one["regions"][0]["box_xyxy_px"] == [0, 0, shape[1], shape[0]]
     assert pixels_of(one["overlay"]).shape == (*shape, 3)
 
@@ -200,7 +273,7 @@ def test_a_name_that_is_not_utf_8_is_scored_and_printed_escaped(cli, trained, pa
         pytest.skip("this file system has no such names")
     said = cli("detect", parts / "bad\udcff.png", "--model", trained.run, "--json")
     assert said.code == 0
-    (one,) = said.json["images"]
+    (one,) = lines_of(said)
     assert one["image"] == str(parts / "bad\udcff.png") and Path(one["overlay"]).is_file()
 
 
@@ -208,4 +281,4 @@ def test_very_long_names_and_equal_names_do_not_collide(cli, trained, tmp_path):
     long = "ä" * 100 + ".png"
     paths = [write_image(tmp_path / folder / long, striped(0)) for folder in ("a", "b")]
     said = cli("detect", *paths, "--model", trained.run, "--json")
-    assert said.code == 0 and len({one["overlay"] for one in said.json["images"]}) == 2
+    assert said.code == 0 and len({one["overlay"] for one in lines_of(said)}) == 2

@@ -11,7 +11,7 @@ from flawmap.cli.verbs import VERBS, overview
 from flawmap.errors import UserError
 
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
-CAN_GO_ON = ("train", "demo")
+CAN_GO_ON = ("train", "demo", "detect")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,8 +3,9 @@
 import json
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -12,11 +13,18 @@ from flawmap.cli.arguments import add_device_argument, add_json_argument, free_p
 from flawmap.errors import UserError
 from flawmap.training.run_manifest import FILE_NAME, read_run_manifest
 
+if TYPE_CHECKING:
+    from flawmap.detect.detector import AnomalyDetector
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """RUN, GOOD_IMAGES and the wanted rate."""
     parser.add_argument("run", type=str, help="a run folder of flawmap train, or a model folder")
-    parser.add_argument("images", type=str, help="folder of good images that training has not seen")
+    parser.add_argument(
+        "images",
+        type=str,
+        help="folder of good images that training has not seen, or the reviews.csv of flawmap serve",
+    )
     parser.add_argument(
         "--false-alarm-rate",
         type=float,
@@ -33,14 +41,19 @@ def run(arguments: Namespace) -> int:
     from dataclasses import asdict
 
     from flawmap.data.open_data import load_images
+    from flawmap.deploy.reviews import is_review_file
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.detect.pretrained import model_folder, write_calibration
 
     folder = model_folder(Path(arguments.run))
     detector = AnomalyDetector.from_pretrained(folder, arguments.device)
-    images = load_images(arguments.images)
-    refuse_training_images((image.path for image in images.images), folder.parent)
-    calibration = detector.calibrate(images, arguments.false_alarm_rate).calibration_
+    if is_review_file(Path(arguments.images)):
+        calibrate_with_reviews(detector, Path(arguments.images), arguments.false_alarm_rate, folder.parent)
+    else:
+        images = load_images(arguments.images)
+        refuse_training_images((image.path for image in images.images), folder.parent)
+        detector.calibrate(images, arguments.false_alarm_rate)
+    calibration = detector.calibration_
     assert calibration is not None
     if arguments.output:
         detector.save_pretrained(arguments.output)
@@ -65,6 +78,39 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
+def calibrate_with_reviews(detector: "AnomalyDetector", path: Path, false_alarm_rate: float, run: Path) -> None:
+    """Set the thresholds from the scores of images that people called good.
+
+    Args:
+        detector: whose scores they are.
+        path: of reviews.csv.
+        false_alarm_rate: wanted share of good images called anomalous.
+        run: whose training images may not be among them.
+
+    Raises:
+        UserError: no good image was reviewed, the scores are another model's, or training has seen an image.
+    """
+    from flawmap.deploy.native_model import model_facts
+    from flawmap.deploy.reviews import read_reviews
+    from flawmap.detect.calibration import calibrate
+
+    reviews = read_reviews(path)
+    model_id = model_facts(detector, "").model_id
+    if foreign := [review for review in reviews if review.model_id != model_id]:
+        raise UserError(
+            f"{len(foreign)} of {len(reviews)} reviews are of another model, first: {foreign[0].image}",
+            str(path),
+            "serve this run, or its fp32 export, and review again; or give a folder of good images",
+        )
+    good = [review for review in reviews if review.truth == "good"]
+    if not good:
+        raise UserError("no image was reviewed as good", str(path), "agree with an ok, or disagree with an anomaly")
+    trained = trained_on(run)
+    _refuse_seen([review.image for review in good if review.sha256 in trained], run)
+    scores, peaks = [review.score for review in good], [review.map_peak for review in good]
+    detector.calibration_ = calibrate(scores, peaks, false_alarm_rate)
+
+
 def refuse_training_images(paths: Iterable[Path], run: Path) -> None:
     """A threshold from images that training has seen would be too low.
 
@@ -77,8 +123,16 @@ def refuse_training_images(paths: Iterable[Path], run: Path) -> None:
     """
     from flawmap.reproducibility import file_sha256
 
-    trained = {row.sha256 for row in read_run_manifest(run) if row.split != "held_out"}
-    seen = [path for path in paths if file_sha256(path) in trained] if trained else []
+    trained = trained_on(run)
+    _refuse_seen([path for path in paths if file_sha256(path) in trained] if trained else [], run)
+
+
+def trained_on(run: Path) -> set[str]:
+    """SHA-256 of the images that a run has learned from; empty where its list of images is missing."""
+    return {row.sha256 for row in read_run_manifest(run) if row.split != "held_out"}
+
+
+def _refuse_seen(seen: Sequence[object], run: Path) -> None:
     if seen:
         raise UserError(
             f"{len(seen)} of these images were trained on, first: {seen[0]}",

@@ -1,88 +1,137 @@
 """flawmap detect IMAGES --model RUN."""
 
 import glob
-import json
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from flawmap.cli.arguments import add_device_argument, add_json_argument, free_path
+from flawmap.cli.arguments import add_device_argument, free_path
+from flawmap.cli.result_log import LINES, RESULT, ResultLog
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
-    from flawmap.detect.detection import Detection
-    from flawmap.detect.detector import AnomalyDetector
+    from flawmap.cli.batch import Job, Outcome
+    from flawmap.deploy.opened_model import OpenedModel
 
-RESULT = "result.json"
+PROGRESS_FROM = 20  # fewer images are their own progress
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """IMAGES, the model and where results go."""
     parser.add_argument("images", type=str, nargs="+", help="image files, folders or patterns")
-    parser.add_argument("--model", type=str, default=None, help="a run or model folder (default: the latest run)")
+    parser.add_argument(
+        "--model", type=str, default=None, help="a run or model folder, or an exported file (default: the latest run)"
+    )
     parser.add_argument(
         "--output",
         type=str,
         default="detections",
-        help="folder for result.json and overlays; a taken name gets a number (default: detections)",
+        help="folder for results and overlays; a taken name gets a number (default: detections)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on in --output: images that are scored there are not scored again"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes, each with the model and its share of the cores (default: 1)"
     )
     parser.add_argument("--fail-on-anomaly", action="store_true", help="exit with 1 if any image is anomalous")
     add_device_argument(parser)
-    add_json_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per image, as it is scored")
 
 
 def run(arguments: Namespace) -> int:
-    """Detect; one line per image on stdout, then a summary."""
-    import time
-
+    """Detect; one line per image on stdout as it is scored, then a summary."""
+    if arguments.workers < 1:
+        raise UserError(f"--workers is {arguments.workers}, must be at least 1", "--workers", "--workers 1")
     paths = find_images(arguments.images)
-    model, detector = _load(arguments)
-    folder = free_path(Path(arguments.output))
+    path, model = _load(arguments)
+    folder = Path(arguments.output) if arguments.resume else free_path(Path(arguments.output))
     folder.mkdir(parents=True, exist_ok=True)
-    results: list[dict[str, Any]] = []
-    failed: list[tuple[Path, UserError]] = []
-    width, started = max(len(str(path)) for path in paths), time.monotonic()
+    log = ResultLog(folder, model.facts.model_id)
+    jobs = _jobs(paths, log, folder)
+    if earlier := len(paths) - len(jobs):
+        print(f"resumed    {earlier} of {len(paths)} images are scored already", file=sys.stderr)
+    started = time.monotonic()
+    not_scored: list[dict[str, Any]] = []
     try:
-        for number, path in enumerate(paths):
-            try:
-                results.append(detect_one(detector, path, folder, number))
-            except UserError as error:  # one bad image must not cost the others
-                failed.append((path, error))
-                continue
-            if not arguments.json:
-                print(as_line(results[-1], width), flush=True)
-    finally:  # when interrupted, too: what was scored is kept
-        content = _write_results(folder, results, failed, str(model))
-    if arguments.json:
-        print(json.dumps(content))
-    anomalous = sum(record["is_anomalous"] for record in results)
-    seconds = (time.monotonic() - started) / max(1, len(results))
-    images = "1 image" if len(results) == 1 else f"{len(results)} images"
+        _detect_all(arguments, path, model, jobs, log, not_scored)
+    finally:  # when interrupted, too
+        log.close(str(path), not_scored)
+    anomalous = sum(log.done.get(str(path), False) for path in paths)
+    scored = len(jobs) - len(not_scored)
+    images = "1 image" if len(paths) - len(not_scored) == 1 else f"{len(paths) - len(not_scored)} images"
+    seconds = (time.monotonic() - started) / max(1, scored)
     print(f"{images}, {anomalous} anomalous, {seconds:.2f} s per image -> {folder}/", file=sys.stderr)
-    for path, error in failed:
-        print(f"not scored: {path}: {error.problem}", file=sys.stderr)
-    if failed:
+    for one in not_scored:
+        print(f"not scored: {one['image']}: {one['problem']}", file=sys.stderr)
+    if not_scored:
         return 2
     return 1 if arguments.fail_on_anomaly and anomalous else 0
 
 
-def _load(arguments: Namespace) -> tuple[Path, "AnomalyDetector"]:
+def _detect_all(
+    arguments: Namespace,
+    path: Path,
+    model: "OpenedModel",
+    jobs: "Sequence[Job]",
+    log: ResultLog,
+    not_scored: list[dict[str, Any]],
+) -> None:
+    from flawmap.cli.batch import outcomes
+    from flawmap.cli.progress_line import ProgressLine
+
+    progress = ProgressLine("detect") if len(jobs) > PROGRESS_FROM else None
+    width = max((len(str(job.image)) for job in jobs), default=0)
+    for number, (job, outcome) in enumerate(outcomes(model, jobs, path, arguments.device, arguments.workers)):
+        _report(job, outcome, log, not_scored, None if arguments.json else width)
+        if progress is not None:
+            progress(number + 1, len(jobs))
+
+
+def _report(
+    job: "Job", outcome: "Outcome", log: ResultLog, not_scored: list[dict[str, Any]], width: int | None
+) -> None:
+    """Keep and print one outcome; as JSON where ``width`` is None."""
+    if isinstance(outcome, UserError):
+        not_scored.append({"image": str(job.image), "problem": outcome.problem})
+        return
+    line = log.add(outcome)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)  # the progress line, which ends without a line feed
+    print(line if width is None else as_line(outcome, width), flush=True)
+
+
+def _jobs(paths: Sequence[Path], log: ResultLog, folder: Path) -> "list[Job]":
+    from flawmap.cli.batch import Job
+
+    numbers = [path.name.partition("_")[0] for path in folder.glob("*_*.png")]
+    jobs, first = [], 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+    for path in paths:
+        if str(path) not in log.done:
+            name = f"{first + len(jobs):04d}_{path.stem[:48]}.png"  # a name that no file system finds too long
+            jobs.append(Job(path, folder / name))
+    return jobs
+
+
+def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
     """The model and where it lies; says so when it has no threshold."""
-    from flawmap.detect.detector import AnomalyDetector
+    from flawmap.deploy.opened_model import open_model
     from flawmap.training.run_folder import latest_run
 
-    model = Path(arguments.model) if arguments.model else latest_run()
-    if model is None:
+    path = Path(arguments.model) if arguments.model else latest_run()
+    if path is None:
         raise UserError("no model given and no run here", "--model", "flawmap train DATA, or --model RUN")
-    detector = AnomalyDetector.from_pretrained(model, arguments.device)
-    if detector.calibration_ is None:
-        remedy = f"flawmap calibrate {model} GOOD_IMAGES"
+    model = open_model(path, arguments.device)
+    if model.facts.calibration is None:
+        remedy = f"flawmap calibrate {path} GOOD_IMAGES"
         if arguments.fail_on_anomaly:
-            raise UserError("without a threshold nothing is called anomalous", str(model), remedy)
+            raise UserError("without a threshold nothing is called anomalous", str(path), remedy)
         print(f"note       no threshold yet, so nothing is called anomalous: {remedy}", file=sys.stderr)
-    return model, detector
+    return path, model
 
 
 def find_images(patterns: list[str]) -> list[Path]:
@@ -100,7 +149,9 @@ def find_images(patterns: list[str]) -> list[Path]:
         path = Path(pattern)
         if path.is_dir():
             matches = list_images(path, recursive=True)
-            for ours in sorted({p.parent for p in matches if (p.parent / RESULT).is_file()}):
+            for ours in sorted(
+                {p.parent for p in matches if any((p.parent / name).is_file() for name in (RESULT, LINES))}
+            ):
                 print(f"left out   {ours}/: results of an earlier detection", file=sys.stderr)
                 matches = [p for p in matches if p.parent != ours]
         elif path.is_file():
@@ -111,27 +162,6 @@ def find_images(patterns: list[str]) -> list[Path]:
             raise UserError("no images there", pattern, f"give files, folders or patterns (you are in {Path.cwd()})")
         found.update(dict.fromkeys(matches))
     return list(found)
-
-
-def detect_one(detector: "AnomalyDetector", path: Path, folder: Path, number: int) -> dict[str, Any]:
-    """Score one image and write its overlay."""
-    from PIL import Image
-
-    from flawmap.data.image_files import read_image
-
-    pixels = read_image(path)
-    detection = detector.verdict(detector.analyse(pixels))
-    overlay_path = folder / f"{number:04d}_{path.stem[:48]}.png"  # a name that no file system finds too long
-    Image.fromarray(_overlay(detector, pixels, detection)).save(overlay_path)
-    return {"image": str(path), **detection.to_json(), "overlay": str(overlay_path)}
-
-
-def _overlay(detector: "AnomalyDetector", pixels: Any, detection: "Detection") -> Any:
-    from flawmap.report.colour import ColourScale
-    from flawmap.report.overlay import overlay
-
-    scale = detector.map_scale
-    return overlay(pixels, detection.anomaly_map, ColourScale(scale.low, (scale.low + scale.high) / 2, scale.high))
 
 
 def as_line(record: dict[str, Any], width: int) -> str:
@@ -145,15 +175,3 @@ def as_line(record: dict[str, Any], width: int) -> str:
         plural = "region" if len(regions) == 1 else "regions"
         line += f"   {len(regions)} {plural}, {first['area_px']} px at ({(left + right) // 2}, {(top + bottom) // 2})"
     return line
-
-
-def _write_results(
-    folder: Path, results: list[dict[str, Any]], failed: list[tuple[Path, UserError]], model: str
-) -> dict[str, Any]:
-    """Write result.json; returns its content."""
-    from flawmap.reproducibility import atomic_write_text
-
-    errors = [{"image": str(path), "problem": error.problem} for path, error in failed]
-    content = {"model": model, "images": results, "not_scored": errors}
-    atomic_write_text(folder / RESULT, json.dumps(content, indent=2))
-    return content

@@ -100,7 +100,7 @@ def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     from flawmap.data.file_names import refuse_unwritable_names
     from flawmap.data.open_data import open_test_data
     from flawmap.detect.detector import AnomalyDetector
-    from flawmap.detect.pretrained import model_folder
+    from flawmap.detect.pretrained import model_folder, refresh_card
     from flawmap.evaluate import evaluate
     from flawmap.recipe_files import to_yaml
     from flawmap.report.html import write_report
@@ -134,6 +134,7 @@ def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
         write_attention(order.run, detector)
         write_sheet(order.run)
         write_report(order.run)
+        refresh_card(order.run)
     return metrics
 
 

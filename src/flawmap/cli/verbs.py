@@ -7,6 +7,8 @@ VERBS = {
     "detect": "say of new images whether something is wrong, and where",
     "evaluate": "score a trained run against labelled test images",
     "calibrate": "set a new threshold from good images, for example of another camera, without retraining",
+    "export": "write a run as one file for ONNX Runtime, OpenVINO or TorchScript, checked against it",
+    "serve": "inspection page and HTTP interface on this machine",
     "report": "write report.html of a run again",
     "benchmark": "compare variants of the method on one data set: every row of the paper's ablation tables",
     "recipe": "print a preset's settings as YAML",

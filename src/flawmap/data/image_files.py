@@ -36,6 +36,19 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         raise UserError(error.problem, str(path), error.remedy) from error
 
 
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """As :func:`read_image`, from the bytes of a file, for example an upload.
+
+    Args:
+        data: of the whole file.
+        max_pixels: more than these are refused before they are decoded.
+
+    Raises:
+        UserError: as :func:`read_image`; it names no place.
+    """
+    return _upright_to_rgb(_decoded_bytes(data, "", max_pixels))
+
+
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
     """Read a ground-truth mask as bool (height, width): every non-zero pixel or palette index is anomalous.
 
@@ -131,29 +144,33 @@ def _decoded(path: Path) -> Image.Image:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"the file cannot be read: {error.strerror or error}", str(path), "check the path") from error
+    return _decoded_bytes(data, str(path), MAX_PIXELS)
+
+
+def _decoded_bytes(data: bytes, place: str, max_pixels: int) -> Image.Image:
     if not data:
-        raise UserError("the file is empty (0 bytes)", str(path), "remove it, or --skip-unreadable")
+        raise UserError("the file is empty (0 bytes)", place, "remove it, or --skip-unreadable")
     try:
-        image = Image.fromarray(read_dicom(data, MAX_PIXELS)) if is_dicom(data) else _opened(data)
+        image = Image.fromarray(read_dicom(data, max_pixels)) if is_dicom(data) else _opened(data)
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise UserError(f"{width} x {height} px is more than {MAX_PIXELS:,} pixels", str(path), "cut it into tiles")
+        if width * height > max_pixels:
+            raise UserError(f"{width} x {height} px is more than {max_pixels:,} pixels", place, "cut it into tiles")
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return image
     except UserError as error:
-        raise UserError(error.problem, str(path), error.remedy) from error
+        raise UserError(error.problem, place, error.remedy) from error
     except UnidentifiedImageError as error:
         known = ", ".join((*FORMATS, "DICOM"))
-        raise UserError(f"not an image ({known} are read)", str(path), "remove it, or --skip-unreadable") from error
+        raise UserError(f"not an image ({known} are read)", place, "remove it, or --skip-unreadable") from error
     except Image.DecompressionBombError as error:
-        raise UserError("the image is too large to be decoded safely", str(path), "cut it into tiles") from error
+        raise UserError("the image is too large to be decoded safely", place, "cut it into tiles") from error
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
         truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
         reason = "truncated" if truncated else str(error) or type(error).__name__
         raise UserError(
             f"the image cannot be decoded: {reason} (file of {len(data):,} bytes)",
-            str(path),
+            place,
             "copy it again or remove it, or --skip-unreadable",
         ) from error
 

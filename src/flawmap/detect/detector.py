@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -16,8 +17,9 @@ from flawmap.data.split import split_normals
 from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale, calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection
 from flawmap.detect.held_out import ProxyScores, fit_scales, proxy_scores, simulate_on, write_samples
+from flawmap.detect.hub import upload
 from flawmap.detect.multiscale import ScaleResult, image_scores, mean_map, score_at_scales, test_sizes
-from flawmap.detect.pretrained import load_pretrained, write_pretrained
+from flawmap.detect.pretrained import FILES, load_pretrained, write_pretrained
 from flawmap.detect.regions import find_regions
 from flawmap.errors import UserError
 from flawmap.models.positions import round_to_patches
@@ -64,6 +66,7 @@ class AnomalyDetector:
         self.origin_: WeightsOrigin | None = None
         self.proxy_: ProxyScores | None = None
         self.stage_keys_: dict[str, str] = {}
+        self.record_: dict[str, Any] = {}  # of data and evaluation, for the model card
 
     def fit(
         self,
@@ -204,18 +207,34 @@ class AnomalyDetector:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights (safetensors), settings, calibration (JSON) and a model card; an existing folder is refused."""
+        scorer, recipe, origin = self._fitted, self.recipe, self.origin_
         write_pretrained(
-            Path(folder), self._fitted, self.recipe, self.calibration_, self.origin_, self.stage_keys_, self.proxy_
+            *(Path(folder), scorer, recipe, self.calibration_, origin, self.stage_keys_, self.proxy_, self.record_)
         )
+
+    def push_to_hub(self, repository: str, private: bool = True) -> str:
+        """Send the model folder to ``OWNER/NAME`` on the Hugging Face hub; returns the address of the commit.
+
+        Only the five files of :meth:`save_pretrained` are sent, no image. A new repository is private unless
+        ``private=False``.
+        """
+        with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
+            self.save_pretrained(Path(folder) / "model")
+            return upload(Path(folder) / "model", repository, private, FILES)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: DeviceName = "auto") -> "AnomalyDetector":
-        """Load what :meth:`save_pretrained` or ``flawmap train`` wrote; a run folder works too. Executes nothing."""
-        saved = load_pretrained(Path(folder))
+        """Load what :meth:`save_pretrained` or ``flawmap train`` wrote. Executes nothing.
+
+        Args:
+            folder: a model or run folder, or ``hub:OWNER/NAME`` for a model of the Hugging Face hub.
+            device: ``auto`` takes CUDA, then MPS, then the processor.
+        """
+        saved = load_pretrained(folder)
         detector = cls(saved.recipe)
         detector.scorer_ = saved.scorer.to(choose_compute(device, "fp32").device).eval()
         detector.calibration_, detector.origin_ = saved.calibration, saved.origin
-        detector.stage_keys_, detector.proxy_ = saved.stage_keys, saved.proxy
+        detector.stage_keys_, detector.proxy_, detector.record_ = saved.stage_keys, saved.proxy, saved.record
         return detector
 
 

@@ -1,7 +1,7 @@
 """A trained detector as a folder: safetensors, JSON, YAML and a model card. Reading it executes nothing."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ from safetensors.torch import save
 import flawmap
 from flawmap.detect.calibration import Calibration, read_calibration
 from flawmap.detect.held_out import ProxyScores
+from flawmap.detect.hub import download, is_hub_id
+from flawmap.detect.model_card import model_card
+from flawmap.detect.model_record import record_of_run
 from flawmap.errors import UserError
 from flawmap.models.encoder import Encoder
 from flawmap.models.weights import WeightsOrigin, build_vit
@@ -48,6 +51,7 @@ class Saved:
     origin: WeightsOrigin
     stage_keys: dict[str, str]
     proxy: ProxyScores | None
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 def write_pretrained(
@@ -58,8 +62,11 @@ def write_pretrained(
     origin: WeightsOrigin | None,
     stage_keys: dict[str, str],
     proxy: ProxyScores | None,
+    record: dict[str, Any] | None = None,
 ) -> None:
     """Write a model folder; config.json goes last and marks it as complete.
+
+    ``record`` is what :func:`flawmap.detect.model_record.record_of_run` gives, for the card.
 
     Raises:
         UserError: the folder already holds a model, or other files of these names.
@@ -78,6 +85,7 @@ def write_pretrained(
         "stage_keys": stage_keys,
         "memory_tokens": scorer.shape.memory_tokens if isinstance(scorer, TokenScorer) else None,
         "held_out_simulated_defects": asdict(proxy) if proxy else None,
+        "record": record or {},
     }
     atomic_write_bytes(folder / WEIGHTS, save(tensors))
     atomic_write_text(folder / RECIPE, to_yaml(recipe))
@@ -91,8 +99,23 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
     _write_rest(folder, config, recipe, calibration)
 
 
+def refresh_card(path: Path) -> None:
+    """Write into the model's card and config what its run folder knows by now: its data, its evaluation."""
+    folder = model_folder(path)
+    config = _read_config(folder / CONFIG)
+    config["record"] = _record(folder, config)
+    _write_rest(folder, config, load_recipe(folder / RECIPE), read_calibration(folder / CALIBRATION))
+
+
+def _record(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What config.json has, replaced part by part by what the run folder around the model has."""
+    stored = config.get("record")
+    around = record_of_run(folder.parent) if folder.name == "model" else {}
+    return (stored if isinstance(stored, dict) else {}) | around
+
+
 def _write_rest(folder: Path, config: dict[str, Any], recipe: Recipe, calibration: Calibration | None) -> None:
-    atomic_write_text(folder / CARD, model_card(config, recipe, calibration))
+    atomic_write_text(folder / CARD, model_card(config, recipe, calibration, config.get("record")))
     if calibration is not None:
         atomic_write_text(folder / CALIBRATION, json.dumps(asdict(calibration), indent=2))
     config = config | {"calibrated": calibration is not None}
@@ -112,12 +135,13 @@ def model_folder(path: Path) -> Path:
     return path / "model" if (path / "model").is_dir() else path
 
 
-def load_pretrained(path: Path) -> Saved:
-    """Read a model folder, or a run folder that has one.
+def load_pretrained(path: str | Path) -> Saved:
+    """Read a model folder, or a run folder that has one, or a model of the hub (``hub:OWNER/NAME``).
 
     Raises:
         UserError: the folder is none, is incomplete or damaged, or was written by a newer flawmap.
     """
+    path = download(str(path), FILES) if is_hub_id(path) else Path(path)
     folder = model_folder(path)
     _refuse_unless_complete(path, folder)
     config = _read_config(folder / CONFIG)
@@ -131,7 +155,9 @@ def load_pretrained(path: Path) -> Saved:
     scorer.load_state_dict(_tensors_for(scorer, folder / WEIGHTS, origin.architecture))
     if calibration is None and config.get("calibrated"):
         raise UserError("the model has lost its threshold", str(folder / CALIBRATION), COPY_AGAIN)
-    return Saved(scorer.eval(), recipe, calibration, origin, config["stage_keys"], _proxy_of(config))
+    return Saved(
+        scorer.eval(), recipe, calibration, origin, config["stage_keys"], _proxy_of(config), _record(folder, config)
+    )
 
 
 def _empty_scorer(encoder: Encoder, recipe: Recipe, config: dict[str, Any]) -> Scorer:
@@ -199,34 +225,3 @@ def _proxy_of(config: dict[str, Any]) -> ProxyScores | None:
     if not isinstance(values, dict):
         return None
     return ProxyScores(values.get("image_auroc"), values.get("pixel_auroc"), values.get("n", 0))
-
-
-def model_card(config: dict[str, Any], recipe: Recipe, calibration: Calibration | None) -> str:
-    """README.md of a model folder."""
-    proxy = _proxy_of(config)
-    lines = [
-        "# Anomaly detector trained with flawmap",
-        "",
-        f"- encoder: {config['architecture']}; initial weights: {config['weights_source']}",
-        f"- licence of the initial weights: {config['weights_licence']}",
-        f"- training: recipe.yaml in this folder, seed {recipe.seed}; image score: {recipe.detect.image_score}",
-    ]
-    if calibration is None:
-        lines.append("- threshold: none yet, so nothing is called anomalous; `flawmap calibrate` sets one")
-    else:
-        lines.append(
-            f"- threshold: {calibration.threshold:.4g} for {calibration.false_alarm_rate:.2%} false alarms, from "
-            f"{calibration.n_held_out} held-out normal images (cannot resolve below "
-            f"{calibration.smallest_resolvable_rate:.1%})"
-        )
-    if proxy:
-        lines.append(
-            f"- held-out *simulated* defects (not a test result): image AUROC {_number(proxy.image_auroc)}, "
-            f"pixel AUROC {_number(proxy.pixel_auroc)}, n = {proxy.n}"
-        )
-    lines += ["", "Not a medical device. Test it on your own labelled images before relying on it.", ""]
-    return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"

@@ -1,22 +1,42 @@
-"""Connected regions of an anomaly map."""
+"""Connected regions of an anomaly map, in numpy alone: the line PC that runs an exported model has no OpenCV."""
 
-import cv2
 import numpy as np
-from jaxtyping import Float
+from numpy.typing import NDArray
 
 from flawmap.detect.detection import Region
+from flawmap.metrics.defect_regions import number_regions
 
 MAX_REGIONS = 50  # of one image; the strongest are kept
 
 
-def find_regions(anomaly_map: Float[np.ndarray, "h w"], threshold: float) -> tuple[Region, ...]:
-    """Regions (8-neighbours) where the map is above ``threshold``, highest peak first."""
-    above = (anomaly_map > threshold).astype(np.uint8)
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    regions = []
-    for label in range(1, count):
-        x, y, width, height, area = (int(value) for value in boxes[label])
-        inside = labels[y : y + height, x : x + width] == label
-        peak = float(anomaly_map[y : y + height, x : x + width][inside].max())
-        regions.append(Region((x, y, x + width, y + height), area, peak))
-    return tuple(sorted(regions, key=lambda region: -region.peak_score)[:MAX_REGIONS])
+def find_regions(anomaly_map: NDArray[np.float32], threshold: float) -> tuple[Region, ...]:
+    """Regions (8-neighbours) where the map is above ``threshold``, highest peak first; at most MAX_REGIONS.
+
+    Args:
+        anomaly_map: (h, w).
+        threshold: of map values; a pixel at the threshold is outside.
+    """
+    above = anomaly_map > threshold
+    numbers = number_regions(above)
+    if numbers.size == 0:
+        return ()
+    rows, columns = np.nonzero(above)
+    areas = np.bincount(numbers)
+    low, high = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+    left, right = np.full(areas.size, low), np.full(areas.size, high)
+    top, bottom = np.full(areas.size, low), np.full(areas.size, high)
+    peaks = np.full(areas.size, -np.inf, np.float32)
+    np.minimum.at(left, numbers, columns)
+    np.maximum.at(right, numbers, columns)
+    np.minimum.at(top, numbers, rows)
+    np.maximum.at(bottom, numbers, rows)
+    np.maximum.at(peaks, numbers, anomaly_map[above])
+    strongest = np.argsort(-peaks, kind="stable")[:MAX_REGIONS]
+    return tuple(
+        Region(
+            (int(left[one]), int(top[one]), int(right[one]) + 1, int(bottom[one]) + 1),
+            int(areas[one]),
+            float(peaks[one]),
+        )
+        for one in strongest
+    )

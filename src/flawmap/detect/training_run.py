@@ -10,6 +10,7 @@ from flawmap.data.open_data import open_training_data
 from flawmap.data.pool import read_pool
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.model_record import record_of_run
 from flawmap.errors import UserError
 from flawmap.recipe import Recipe
 from flawmap.recipe_files import load_recipe
@@ -58,12 +59,19 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
     run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
     run.write_data_manifest(facts)
-    run.write_environment(environment(compute.device) | {"command": order.command, "seed": order.recipe.seed})
+    began = {"command": order.command, "seed": order.recipe.seed, "data": _absolute(order.location)}
+    run.write_environment(environment(compute.device) | began)
     say("run", str(run.path))
     detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages, pool)
     if order.stages != "pretrain":
         finish(run, detector)
     return run, detector
+
+
+def _absolute(location: str) -> str:
+    """Where the data lies, for who reads the run in another folder; a name such as elpv stays a name."""
+    path = Path(location)
+    return str(path.resolve()) if path.exists() else location
 
 
 def _sizes(facts: Sequence[FileFacts]) -> str:
@@ -112,6 +120,7 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
                 f"{calibration.smallest_resolvable_rate:.1%}: add good images for a firmer threshold"
             )
         say("threshold", text)
+    detector.record_ = record_of_run(run.path)
     detector.save_pretrained(run.model)
 
 

@@ -53,6 +53,8 @@ class Encoder(nn.Module):
                 "choose a ViT such as vit_small_patch16_224.dino or vit_small_patch14_dinov2",
             )
         self.vit = vit
+        # patch positions by grid, already resized: an exported graph has them here, training never
+        self.stored_positions: dict[tuple[int, int], Tensor] = {}
 
     @property
     def patch_size_px(self) -> int:
@@ -87,6 +89,15 @@ class Encoder(nn.Module):
             raise ValueError(f"image {height_px}x{width_px} px is not a multiple of the patch size {s} px")
         return height_px // s, width_px // s
 
+    def patch_positions(self, grid: tuple[int, int]) -> tuple[Float[Tensor, "1 p d"] | None, Float[Tensor, "1 n d"]]:
+        """Positions of the prefix tokens (None when the model has none), and of the patches of a grid."""
+        vit = self.vit
+        assert vit.pos_embed is not None
+        native = vit.patch_embed.grid_size
+        prefix, patches = split_positions(vit.pos_embed, native[0] * native[1])
+        stored = self.stored_positions.get(grid)
+        return prefix, resize_positions(patches, native, grid) if stored is None else stored
+
     def embed(
         self,
         images: Float[Tensor, "b 3 h w"],
@@ -101,14 +112,13 @@ class Encoder(nn.Module):
         if (mask is None) != (mask_token is None):
             raise ValueError("mask and mask_token go together: give both or neither")
         vit = self.vit
-        assert vit.pos_embed is not None and vit.cls_token is not None
+        assert vit.cls_token is not None
         grid = self.grid(images.shape[-2], images.shape[-1])
         patches = vit.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (b, n, d)
         if mask is not None and mask_token is not None:
             patches = torch.where(mask[..., None], mask_token.to(patches.dtype), patches)
-        native = vit.patch_embed.grid_size
-        prefix_positions, patch_positions = split_positions(vit.pos_embed, native[0] * native[1])
-        patches = patches + resize_positions(patch_positions, native, grid)
+        prefix_positions, patch_positions = self.patch_positions(grid)
+        patches = patches + patch_positions
         if keep is not None:
             patches = kept_positions(patches, keep)
         prefix: list[Tensor] = [vit.cls_token] if vit.reg_token is None else [vit.cls_token, vit.reg_token]

@@ -1,0 +1,116 @@
+"""``make bench``: seconds per image of each way to run a model, one image at a time, on this machine's cores."""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from flawmap.deploy.export import Format, Precision, export_model
+from flawmap.deploy.parity import CheckImage
+from flawmap.deploy.runtime import load
+from flawmap.detect.calibration import calibrate
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.models.weights import load_encoder
+from flawmap.recipe import ModelSettings, Recipe
+from flawmap.scorers.token_scorers import TOKEN_SCORERS
+from flawmap.training.token_stages import token_scorer_shape
+
+IMAGE_SIZE_PX = (480, 640)  # height, width
+WARM_UP, ROUNDS = 2, 9
+EXPORTS: tuple[tuple[str, Format, Precision], ...] = (
+    ("ONNX Runtime fp32", "onnx", "fp32"),
+    ("ONNX Runtime int8", "onnx", "int8"),
+    ("OpenVINO fp32", "openvino", "fp32"),
+    ("OpenVINO, weights fp16", "openvino", "fp16"),
+    ("TorchScript fp32", "torchscript", "fp32"),
+)
+
+
+def stand_in() -> AnomalyDetector:
+    """A ViT-S/16 with random weights and the sizes of ``standard``: what it says is void, what it takes is not."""
+    detector = AnomalyDetector(Recipe.preset("standard"))
+    encoder, origin = load_encoder(ModelSettings(weights="random", architecture="vit_small_patch16_224"))
+    shape = token_scorer_shape(detector.recipe, encoder)
+    detector.scorer_ = TOKEN_SCORERS[detector.recipe.scoring](encoder, shape).eval()
+    detector.origin_ = origin
+    detector.calibration_ = calibrate([0.0], [10.0], 0.01)
+    return detector
+
+
+def table(detector: AnomalyDetector, folder: Path) -> str:
+    """Markdown: median and range in milliseconds, the size of the file, and how far scores are from fp32."""
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (*IMAGE_SIZE_PX, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "image.png")
+    ways: dict[str, Callable[[NDArray[np.uint8]], object]] = {
+        "torch fp32": detector.predict_one,
+        "torch bf16": lambda image: in_bf16(detector, image),
+    }
+    notes = {"torch fp32": "reference", "torch bf16": "not used for detection: decision 5"}
+    for label, to, precision in EXPORTS:
+        suffix = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}[to]
+        path = folder / f"{to}-{precision}{suffix}"
+        parity = export_model(detector, path, to, [CheckImage(folder / "image.png")], precision)
+        ways[label] = load(path).predict
+        size = sum(file.stat().st_size for file in folder.glob(f"{path.stem}.*"))
+        notes[label] = f"{size / 1e6:.0f} MB, score differs by {parity.max_score_difference:.1e}"
+    seconds = in_turns(ways, pixels)
+    sizes = ", ".join(map(str, detector.sizes_px))
+    lines = [
+        f"One image of {IMAGE_SIZE_PX[1]} x {IMAGE_SIZE_PX[0]} px at {sizes} px, {torch.get_num_threads()} threads,",
+        f"reading excluded, map and regions included; median of {ROUNDS}, in turns.",
+        "",
+        "| way | ms per image | range | note |",
+        "|---|---|---|---|",
+    ]
+    for label, times in seconds.items():
+        middle, low, high = (1000 * value for value in (statistics.median(times), min(times), max(times)))
+        lines.append(f"| {label} | {middle:.0f} | {low:.0f}–{high:.0f} | {notes[label]} |")
+    return "\n".join(lines)
+
+
+def in_bf16(detector: AnomalyDetector, pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """The networks alone at every size under autocast: a lower bound of what bf16 would take."""
+    from flawmap.data.resize import resize_image
+    from flawmap.deploy.graph import scorer_output
+    from flawmap.training.datasets import channels_first, normalise
+
+    assert detector.scorer_ is not None
+    logits = []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for size in detector.sizes_px:
+            square = channels_first(resize_image(pixels, size, size))[None]
+            logits.append(scorer_output(detector.scorer_, normalise(square))[0])
+    return torch.cat(logits)
+
+
+def in_turns(
+    ways: dict[str, Callable[[NDArray[np.uint8]], object]], pixels: NDArray[np.uint8]
+) -> dict[str, list[float]]:
+    """Seconds of each way; they take turns, so that a machine that slows down slows all of them."""
+    seconds: dict[str, list[float]] = {label: [] for label in ways}
+    for number in range(WARM_UP + ROUNDS):
+        for label, run in ways.items():
+            started = time.perf_counter()
+            run(pixels)
+            if number >= WARM_UP:
+                seconds[label].append(time.perf_counter() - started)
+    return seconds
+
+
+def main() -> None:
+    """Print the table, of the run given or of a stand-in with random weights."""
+    detector = AnomalyDetector.from_pretrained(sys.argv[1], "cpu") if len(sys.argv) > 1 else stand_in()
+    with tempfile.TemporaryDirectory(prefix="flawmap-latency-") as folder:
+        print(table(detector, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,362 @@
+// The inspection page: files in, a table by score, one image in detail, verdicts to the server's reviews.csv.
+"use strict";
+
+const AT_ONCE = 2; // uploads; the server scores one after the other anyway
+const KEPT_DETAILS = 12; // images whose pictures stay in memory
+const byId = (id) => document.getElementById(id);
+const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, hasChosen: false, colours: [], token: "", seconds: [], total: 0 };
+const panes = new PicturePanes(byId("panes"), (zoom) => { byId("zoom-value").textContent = zoom === 1 ? "fit" : `${zoom.toFixed(1)} ×`; });
+
+// ---- the server
+
+async function ask(path, options = {}) {
+  const headers = { ...options.headers };
+  if (state.token) headers.authorization = `Bearer ${state.token}`;
+  for (;;) {
+    const reply = await fetch(path, { ...options, headers });
+    if (reply.status !== 503) return reply;
+    const seconds = Number(reply.headers.get("retry-after") || 1);
+    await new Promise((done) => setTimeout(done, 1000 * seconds));
+  }
+}
+
+async function answerOf(reply) {
+  if (reply.status === 401) byId("token-form").hidden = false;
+  const content = await reply.json().catch(() => ({ error: `the server answered ${reply.status}` }));
+  if (!reply.ok) throw new Error(content.error);
+  return content;
+}
+
+async function loadModel() {
+  try {
+    state.model = await answerOf(await ask("/v1/model"));
+    const table = await (await ask("/page/colours.json")).json();
+    state.colours = table.map((colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
+  } catch (error) {
+    byId("model").textContent = `the model cannot be asked: ${error.message}`;
+    return;
+  }
+  const { name, threshold, false_alarm_rate: rate, n_held_out: count, sizes_px: sizes, precision } = state.model;
+  const promise = threshold === null
+    ? "no threshold yet: flawmap calibrate sets one"
+    : `threshold ${number(threshold)} for ${(100 * rate).toFixed(1)} % false alarms, from ${count} good images`;
+  byId("model").textContent = `${name} · ${precision}, ${sizes.join(", ")} px · ${promise}`;
+  state.threshold = threshold;
+  showScale();
+  showThreshold();
+}
+
+function showScale() {
+  const bar = byId("colour-bar").getContext("2d");
+  const content = bar.createImageData(256, 1);
+  state.colours.forEach((colour, at) => content.data.set([...colour, 255], 4 * at));
+  bar.putImageData(content, 0, 0);
+  const [low, high] = state.model.map_scale;
+  byId("scale-low").textContent = number(low);
+  byId("scale-middle").textContent = number((low + high) / 2);
+  byId("scale-high").textContent = number(high);
+}
+
+// ---- images in
+
+function add(files) {
+  for (const file of files) {
+    if (state.model && file.size > state.model.max_bytes) {
+      problem(file.name, `larger than ${state.model.max_bytes.toLocaleString("en")} bytes`);
+      continue;
+    }
+    state.waiting.push(file);
+    state.total += 1;
+  }
+  while (state.active < AT_ONCE && state.waiting.length) work();
+  showCounts();
+}
+
+async function work() {
+  state.active += 1;
+  while (state.waiting.length) {
+    const file = state.waiting.shift();
+    try {
+      const [answer, sha256] = await Promise.all([score(file, false), digest(file)]);
+      state.rows.push({ file, sha256, answer, review: "", note: "", details: null });
+      state.seconds.push(answer.seconds);
+    } catch (error) {
+      problem(file.name, error.message);
+    }
+    showTable();
+  }
+  state.active -= 1;
+  showCounts();
+  // until someone chooses, the highest score is what to look at
+  if (!state.active && !state.hasChosen && state.rows.length && state.rows[0] !== state.selected) select(state.rows[0]);
+}
+
+async function score(file, withPictures) {
+  const form = new FormData();
+  form.append("image", new Blob([file], { type: "application/octet-stream" }), file.name);
+  const query = withPictures ? "?with_map=true&with_attention=true" : "";
+  return answerOf(await ask(`/v1/detect${query}`, { method: "POST", body: form }));
+}
+
+async function digest(file) {
+  const bytes = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());
+  return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function problem(name, text) {
+  const line = document.createElement("li");
+  line.textContent = `${name}: ${text}`;
+  byId("problems").append(line);
+}
+
+// ---- the table
+
+const isAnomalous = (row) => state.threshold !== null && row.answer.score > state.threshold;
+const number = (value) => (value === 0 || Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
+
+function showTable() {
+  state.rows.sort((one, other) => other.answer.score - one.answer.score);
+  byId("table").replaceChildren(...state.rows.map(rowElement));
+  showThreshold();
+  showCounts();
+  if (!state.selected && state.rows.length) select(state.rows[0]);
+}
+
+function rowElement(row) {
+  const line = document.createElement("tr");
+  line.setAttribute("aria-current", String(row === state.selected));
+  const name = document.createElement("button");
+  name.type = "button";
+  name.textContent = name.title = row.file.name;
+  name.addEventListener("click", () => choose(row));
+  line.append(cell(name), cell(badge(row)), cell(number(row.answer.score), "number"), cell(row.review ? `${row.review}${row.note ? " ✎" : ""}` : ""));
+  row.line = line;
+  return line;
+}
+
+function cell(content, className = "") {
+  const element = document.createElement("td");
+  element.className = className;
+  element.append(content);
+  return element;
+}
+
+function badge(row) {
+  const element = document.createElement("span");
+  const [text, kind] = state.threshold === null ? ["–", "none"] : isAnomalous(row) ? ["anomaly", "anomaly"] : ["ok", "ok"];
+  element.textContent = text;
+  element.className = `badge ${kind}`;
+  return element;
+}
+
+function showCounts() {
+  const { rows, waiting, active } = state;
+  if (!rows.length && !waiting.length && !active) return;
+  const left = waiting.length + active;
+  const anomalous = rows.filter(isAnomalous).length;
+  const reviewed = rows.filter((row) => row.review).length;
+  byId("counts").textContent = `${anomalous} of ${rows.length} anomalous` + (reviewed ? `, ${reviewed} reviewed` : "") + (left ? `, ${left} waiting` : "");
+  const mean = state.seconds.reduce((sum, one) => sum + one, 0) / Math.max(1, state.seconds.length);
+  byId("speed").textContent = state.seconds.length ? `${mean.toFixed(2)} s per image` : "";
+}
+
+// ---- the threshold
+
+function showThreshold() {
+  const slider = byId("threshold");
+  slider.disabled = byId("calibrated").disabled = state.threshold === null;
+  if (state.threshold === null) return;
+  const values = [state.threshold, state.model.threshold, ...state.rows.map((row) => row.answer.score)];
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const margin = Math.max(1e-3, 0.05 * (high - low));
+  slider.min = low - margin;
+  slider.max = high + margin;
+  slider.step = (high - low + 2 * margin) / 1000;
+  slider.value = state.threshold;
+  byId("threshold-value").textContent = number(state.threshold);
+}
+
+function setThreshold(value) {
+  state.threshold = value;
+  byId("threshold-value").textContent = number(value);
+  for (const row of state.rows) row.line.children[1].replaceChildren(badge(row));
+  showCounts();
+  if (state.selected) showVerdict(state.selected);
+}
+
+// ---- one image
+
+function choose(row) {
+  state.hasChosen = true;
+  select(row);
+}
+
+async function select(row) {
+  state.selected = row;
+  for (const other of state.rows) other.line.setAttribute("aria-current", String(other === row));
+  row.line.scrollIntoView({ block: "nearest" });
+  byId("nothing").hidden = true;
+  byId("shown").hidden = false;
+  byId("name").textContent = row.file.name;
+  byId("note").value = row.note;
+  byId("saved").textContent = "";
+  showVerdict(row);
+  showReview(row);
+  showRegions(row);
+  panes.clear();
+  try {
+    row.details ??= await detailsOf(row);
+  } catch (error) {
+    byId("saved").textContent = `the pictures cannot be shown: ${error.message}`;
+    return;
+  }
+  forgetOldDetails(row);
+  if (state.selected !== row) return;
+  const { source, map, attention } = row.details;
+  panes.show(source, map, attention, state.colours);
+}
+
+async function detailsOf(row) {
+  const answer = await score(row.file, true);
+  const map = await bitmapOf(answer.map_png);
+  const attention = answer.attention_png ? await bitmapOf(answer.attention_png) : null;
+  const source = await createImageBitmap(row.file).catch(() => createImageBitmap(blankLike(map))); // TIFF: no browser shows it
+  return { source, map, attention };
+}
+
+async function bitmapOf(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return createImageBitmap(new Blob([bytes], { type: "image/png" }));
+}
+
+function blankLike(map) {
+  const picture = canvasOf(map.width, map.height);
+  const context = picture.getContext("2d");
+  context.fillStyle = "#555";
+  context.fillRect(0, 0, map.width, map.height);
+  return picture;
+}
+
+function forgetOldDetails(newest) {
+  state.kept = [newest, ...(state.kept || []).filter((row) => row !== newest)];
+  for (const row of state.kept.splice(KEPT_DETAILS)) row.details = null;
+}
+
+function showVerdict(row) {
+  const { score: value, width_px: width, height_px: height } = row.answer;
+  byId("verdict").replaceChildren(badge(row), ` score ${number(value)} · ${width} × ${height} px`);
+  const verdict = state.threshold === null ? "" : isAnomalous(row) ? "“anomaly”" : "“ok”";
+  byId("question").textContent = verdict ? `Is ${verdict} right?` : "Without a threshold there is no verdict.";
+  byId("agree").disabled = byId("disagree").disabled = !verdict;
+}
+
+function showReview(row) {
+  for (const word of ["agree", "disagree"]) byId(word).setAttribute("aria-pressed", String(row.review === word));
+}
+
+function showRegions(row) {
+  const regions = row.answer.regions;
+  byId("regions-title").textContent = regions.length === 1 ? "1 region" : `${regions.length || "No"} regions`;
+  byId("regions").replaceChildren(...regions.map((region) => {
+    const item = document.createElement("li");
+    const button = document.createElement("button");
+    const [x0, y0, x1, y1] = region.box_xyxy_px;
+    button.type = "button";
+    button.textContent = `${region.area_px} px at (${(x0 + x1) >> 1}, ${(y0 + y1) >> 1}), peak ${number(region.peak_score)}`;
+    button.addEventListener("click", () => { if (panes.pictures) panes.goTo(region.box_xyxy_px); });
+    item.append(button);
+    return item;
+  }));
+}
+
+// ---- verdicts of people
+
+async function review(word) {
+  const row = state.selected;
+  if (!row || state.threshold === null) return;
+  const note = byId("note").value;
+  const { score: value, map_peak, model_id } = row.answer;
+  const order = { image: row.file.name.slice(0, 255), sha256: row.sha256, model_id, score: value, map_peak, threshold: state.threshold, review: word, note };
+  try {
+    const written = await answerOf(await ask("/v1/reviews", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(order) }));
+    Object.assign(row, { review: word, note });
+    if (state.selected === row) {
+      byId("saved").textContent = `saved to reviews.csv: ${written.truth === "good" ? "a good part" : "a defect"}`;
+      showReview(row);
+    }
+    const line = row.line;
+    line.replaceWith(rowElement(row));
+    showCounts();
+  } catch (error) {
+    byId("saved").textContent = `not saved: ${error.message}`;
+  }
+}
+
+function step(by) {
+  const at = state.rows.indexOf(state.selected);
+  const next = state.rows[Math.min(state.rows.length - 1, Math.max(0, at + by))];
+  if (next && next !== state.selected) choose(next);
+}
+
+// ---- hands
+
+function setView(tab) {
+  for (const other of document.querySelectorAll("[role=tab]")) {
+    other.setAttribute("aria-selected", String(other === tab));
+    other.tabIndex = other === tab ? 0 : -1;
+  }
+  byId("panes").setAttribute("aria-labelledby", tab.id);
+  panes.setView(tab.dataset.view);
+}
+
+const KEYS = {
+  j: () => step(1), k: () => step(-1), a: () => review("agree"), d: () => review("disagree"), n: () => byId("note").focus(),
+  "+": () => panes.zoomBy(1.5), "=": () => panes.zoomBy(1.5), "-": () => panes.zoomBy(1 / 1.5), 0: () => panes.fit(),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input[type=text], input[type=password]")) {
+    if (event.key === "Enter" || event.key === "Escape") event.target.blur();
+    return;
+  }
+  const action = KEYS[event.key.toLowerCase()];
+  if (!action || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  action();
+});
+
+for (const tab of document.querySelectorAll("[role=tab]")) {
+  tab.addEventListener("click", () => setView(tab));
+  tab.addEventListener("keydown", (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    const tabs = [...document.querySelectorAll("[role=tab]")];
+    const next = tabs[(tabs.indexOf(tab) + by + tabs.length) % tabs.length];
+    next.focus();
+    setView(next);
+  });
+}
+byId("files").addEventListener("change", (event) => { add(event.target.files); event.target.value = ""; });
+byId("threshold").addEventListener("input", (event) => setThreshold(Number(event.target.value)));
+byId("calibrated").addEventListener("click", () => { setThreshold(state.model.threshold); showThreshold(); });
+byId("opacity").addEventListener("input", (event) => {
+  byId("opacity-value").textContent = `${event.target.value} %`;
+  panes.setOpacity(event.target.value / 100);
+});
+byId("zoom-in").addEventListener("click", () => panes.zoomBy(1.5));
+byId("zoom-out").addEventListener("click", () => panes.zoomBy(1 / 1.5));
+byId("fit").addEventListener("click", () => panes.fit());
+byId("agree").addEventListener("click", () => review("agree"));
+byId("disagree").addEventListener("click", () => review("disagree"));
+byId("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  state.token = byId("token").value;
+  event.target.hidden = true;
+  loadModel();
+});
+const drop = byId("drop");
+for (const kind of ["dragenter", "dragover"]) window.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
+for (const kind of ["dragleave", "drop"]) window.addEventListener(kind, () => drop.classList.remove("over"));
+window.addEventListener("drop", (event) => { event.preventDefault(); add(event.dataTransfer.files); });
+
+loadModel();

@@ -1,0 +1,120 @@
+"""From a run to the line: export, detect with the file, calibrate with reviews, and what serve refuses."""
+
+import contextlib
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnxscript")
+
+from flawmap import AnomalyDetector
+from flawmap.cli import main
+from flawmap.deploy.native_model import model_facts
+from flawmap.deploy.reviews import ReviewFile, review_of
+from flawmap.training.run_manifest import read_run_manifest
+from tiny_detector import write_good
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory) -> Path:
+    """A file made by the command, checked on the images that the run was trained from."""
+    path = tmp_path_factory.mktemp("exported") / "tile.onnx"
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = main(["export", str(trained.run), "--output", str(path), "--count", "4", "--json"])
+    said = json.loads(out.getvalue())
+    assert code == 0 and said["is_good"] and said["n"] == 4 and said["max_score_difference"] < 1e-4
+    assert said["file"] == str(path)
+    return path
+
+
+def test_detect_with_the_file_says_what_detect_with_the_run_says(cli, trained, exported, tmp_path):
+    parts = write_good(tmp_path / "parts", 3, first_seed=800)
+    by_run = cli("detect", parts, "--model", trained.run, "--output", "run", "--json")
+    by_file = cli("detect", parts, "--model", exported, "--output", "file", "--json")
+    assert by_file.code == 0
+    for one, other in zip(by_run.out.splitlines(), by_file.out.splitlines(), strict=True):
+        ours, theirs = json.loads(one), json.loads(other)
+        assert theirs["score"] == pytest.approx(ours["score"], abs=1e-4)
+        assert (theirs["image"], theirs["threshold"]) == (ours["image"], ours["threshold"])
+        assert theirs["model_id"] == ours["model_id"]
+
+
+def test_a_run_whose_images_have_gone_wants_others(cli, run_copy, tmp_path):
+    facts = json.loads((run_copy / "environment.json").read_text())
+    (run_copy / "environment.json").write_text(json.dumps(facts | {"data": str(tmp_path / "gone")}))
+    said = cli("export", run_copy)
+    assert said.code == 2 and f"at: {run_copy}" in said.err and "remedy: give a few with --images FOLDER" in said.err
+
+
+def test_a_count_that_is_none_is_explained(cli, trained):
+    said = cli("export", trained.run, "--count", "0")
+    assert said.code == 2 and "error: --count is 0, must be at least 1" in said.err
+
+
+# ---- reviews
+
+
+@pytest.fixture
+def reviews(run_copy) -> ReviewFile:
+    """Ten good parts with scores 1 to 10, and a defect."""
+    model_id = model_facts(AnomalyDetector.from_pretrained(run_copy, "cpu"), "").model_id
+    file = ReviewFile(run_copy.parent / "reviews.csv")
+    for number in range(1, 11):  # a good part is an ok that is right, or an anomaly that is not
+        word = "disagree" if number > 5 else "agree"
+        name, sha256 = f"{number}.png", f"{number:064x}"
+        file.append(review_of(name, sha256, model_id, float(number), 2.0 * number, 5.0, word, ""))
+    file.append(review_of("hole.png", "f" * 64, model_id, 99.0, 99.0, 5.0, "agree", ""))
+    return file
+
+
+def test_calibrate_takes_the_good_parts_of_reviews(cli, run_copy, reviews):
+    said = cli("calibrate", run_copy, reviews.path, "--false-alarm-rate", "0.1", "--json")
+    assert said.code == 0, said.err
+    assert said.json["held_out_scores"] == [float(number) for number in range(1, 11)]
+    assert said.json["n_held_out"] == 10 and said.json["map_threshold"] == 2 * said.json["threshold"]
+    assert AnomalyDetector.from_pretrained(run_copy, "cpu").calibration_.threshold == said.json["threshold"]
+
+
+def test_reviews_of_another_model_set_no_threshold(cli, run_copy, reviews):
+    text = reviews.path.read_text()
+    reviews.path.write_text(text.replace("-fp32,", "-int8,"))
+    said = cli("calibrate", run_copy, reviews.path)
+    assert said.code == 2 and "error: 11 of 11 reviews are of another model, first: 1.png" in said.err
+    assert f"at: {reviews.path}" in said.err and "remedy: serve this run" in said.err
+
+
+def test_reviews_of_training_images_set_no_threshold(cli, run_copy, reviews):
+    seen = next(row.sha256 for row in read_run_manifest(run_copy) if row.split == "train")
+    reviews.path.write_text(reviews.path.read_text().replace(f"{3:064x}", seen))
+    said = cli("calibrate", run_copy, reviews.path)
+    assert said.code == 2 and "error: 1 of these images were trained on, first: 3.png" in said.err
+
+
+def test_reviews_without_a_good_part_set_no_threshold(cli, run_copy, reviews):
+    header, *_, last = reviews.path.read_text().splitlines()
+    reviews.path.write_text(f"{header}\n{last}\n")
+    said = cli("calibrate", run_copy, reviews.path)
+    assert said.code == 2 and "error: no image was reviewed as good" in said.err
+
+
+# ---- serve
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--host", "0.0.0.0"), "--host 0.0.0.0 lets other machines in, and there is no token"),
+        (("--port", "70000"), "--port is 70000, must be between 1 and 65535"),
+        (("--queue", "0"), "--queue is 0, must be above 0"),
+        (("--max-megapixels", "-1"), "--max-megapixels is -1, must be above 0"),
+        ((), "no such file: none.onnx"),
+    ],
+)
+def test_what_serve_cannot_do_is_explained(cli, monkeypatch, words, problem):
+    monkeypatch.delenv("FLAWMAP_TOKEN", raising=False)
+    said = cli("serve", "none.onnx", *words)
+    assert said.code == 2 and f"error: {problem}" in said.err and "remedy: " in said.err
+    assert os.listdir() == []

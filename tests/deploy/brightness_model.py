@@ -1,0 +1,138 @@
+"""A model without networks: bright images are anomalous, the map is the red channel. And a server around a model."""
+
+import http.client
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+from PIL import Image
+
+from flawmap.deploy.model_facts import ModelFacts
+from flawmap.deploy.server import ServerSettings, create_app
+from flawmap.detect.calibration import Calibration, MapScale
+from flawmap.detect.detection import Detection
+from flawmap.detect.regions import find_regions
+
+CALIBRATION = Calibration(100.0, 0.01, 50, 0.02, 150.0, MapScale(0.0, 300.0), (10.0, 100.0))
+FACTS = ModelFacts(
+    name="bright",
+    weights_sha256="ab" * 32,
+    architecture="none",
+    weights_source="made up",
+    weights_licence="none",
+    sizes_px=(32, 64),
+    image_score="mean_logit",
+    precision="fp32",
+    calibration=CALIBRATION,
+    flawmap="0.1.0",
+)
+
+
+class BrightnessModel:
+    """Score = mean of all values, so that a test knows every answer."""
+
+    def __init__(self, facts: ModelFacts = FACTS, seconds: float = 0.0) -> None:
+        self.facts, self.seconds = facts, seconds
+        self.batches: list[int] = []
+        self.may_go = threading.Event()
+        self.may_go.set()
+
+    def predict_many(self, images: Sequence[np.ndarray]) -> list[Detection]:
+        self.may_go.wait(timeout=60)
+        time.sleep(self.seconds)
+        self.batches.append(len(images))
+        return [self._predict(image) for image in images]
+
+    def _predict(self, image: np.ndarray) -> Detection:
+        if image.shape == (13, 13, 3):
+            raise RuntimeError("thirteen, in /secret/place")
+        score, anomaly_map = float(image.mean()), image[..., 0].astype(np.float32)
+        calibration = self.facts.calibration
+        return Detection(
+            score=score,
+            is_anomalous=calibration is not None and score > calibration.threshold,
+            threshold=calibration.threshold if calibration else None,
+            anomaly_map=anomaly_map,
+            regions=find_regions(anomaly_map, calibration.map_threshold) if calibration else (),
+            scores={"mean_logit": score},
+        )
+
+    def attention(self, image: np.ndarray) -> np.ndarray | None:
+        return np.array([[0.0, 0.5], [1.0, 0.25]], np.float32) if image.shape[0] > 10 else None
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def gray_png(value: int, height: int = 12, width: int = 20) -> bytes:
+    return png(np.full((height, width, 3), value, np.uint8))
+
+
+class Answer:
+    """Status, headers and body of one answer."""
+
+    def __init__(self, reply: http.client.HTTPResponse) -> None:
+        self.status, self.headers, self.body = reply.status, reply.headers, reply.read()
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+class Client:
+    """One connection per request, as a careless client does."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, **headers: str) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        try:
+            connection.request(method, path, body, named, encode_chunked=not isinstance(body, bytes | None))
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.ask("GET", path, **headers)
+
+    def detect(self, body: bytes, query: str = "", content_type: str = "image/png", **headers: str) -> Answer:
+        return self.ask("POST", f"/v1/detect{query}", body, content_type=content_type, **headers)
+
+
+def form(content: bytes, name: str = "part.png", content_type: str = "image/png") -> tuple[bytes, str]:
+    """A multipart body with one file, and its content type."""
+    head = f'--xx\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\nContent-Type: {content_type}'
+    return f"{head}\r\n\r\n".encode() + content + b"\r\n--xx--\r\n", "multipart/form-data; boundary=xx"
+
+
+@contextmanager
+def serving(model: object, reviews: Path, **changes: object) -> Iterator[Client]:
+    """A real server on a free port."""
+    from flawmap.report.colour import colour_table
+
+    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table().tolist()]
+    app = create_app(model, ServerSettings(reviews=reviews, **changes), colours)
+    config = uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=20)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until = time.monotonic() + 60
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.01)
+    try:
+        yield Client(server.servers[0].sockets[0].getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(timeout=60)
+        assert not thread.is_alive()

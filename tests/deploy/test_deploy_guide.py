@@ -1,0 +1,88 @@
+"""The commands of docs/deploy.md, run as they stand, with a recipe that trains in seconds."""
+
+import json
+import re
+import shlex
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from flawmap.cli import main
+from flawmap.recipe_files import to_yaml
+from tiny_detector import tiny_recipe, write_good
+
+GUIDE = Path(__file__).parents[2] / "docs" / "deploy.md"
+
+
+def commands() -> list[list[str]]:
+    """Words of each command in the guide's bash blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+
+
+def test_the_guide_goes_the_whole_way():
+    assert [words[1] for words in commands()[:5]] == ["train", "detect", "export", "detect", "serve"]
+    assert [words[0] for words in commands()[5:]] == ["curl", "flawmap"]
+
+
+@pytest.mark.slow
+def test_the_whole_way_works_as_it_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_good(Path("parts/good"))
+    write_good(Path("new"), 3, first_seed=500)
+    Path("new/000.png").rename("new/0001.png")
+    Path("tiny.yaml").write_text(to_yaml(tiny_recipe()), encoding="utf-8")
+    train, *steps, serve = [words[1:] for words in commands()[:5]]
+    assert main([*train, "--recipe", "tiny.yaml", "--device", "cpu"]) == 0
+    for words in steps:
+        assert main(words) == 0, words
+    by_run, by_file = (json.loads(Path(f, "result.json").read_text())["images"] for f in ("detections", "by-file"))
+    assert [one["score"] for one in by_file] == pytest.approx([one["score"] for one in by_run], abs=1e-4)
+    answer, reviewed = _served(serve)
+    assert answer["score"] == pytest.approx(next(o["score"] for o in by_run if "0001" in o["image"]), abs=1e-4)
+    assert reviewed == {"shown": "anomaly" if answer["is_anomalous"] else "ok", "truth": "good"}
+    capsys.readouterr()
+    assert main([*commands()[6][1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["held_out_scores"] == [answer["score"]]
+
+
+def _served(words: list[str]) -> tuple[dict, dict]:
+    """Serve as the guide says, on a free port, ask as its curl does, and review the answer."""
+    import uvicorn
+
+    servers: list[uvicorn.Server] = []
+    run = uvicorn.Server.run
+
+    def started(server, sockets=None):
+        server.config.port = 0
+        servers.append(server)
+        return run(server, sockets)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uvicorn.Server, "run", started)
+        patch.setattr(uvicorn.Server, "install_signal_handlers", lambda server: None, raising=False)
+        thread = threading.Thread(target=main, args=(words,))
+        thread.start()
+        while not (servers and servers[0].started):
+            assert thread.is_alive()
+            time.sleep(0.05)
+        address = f"http://127.0.0.1:{servers[0].servers[0].sockets[0].getsockname()[1]}"
+        image = Path("new/0001.png").read_bytes()
+        answer = _post(f"{address}/v1/detect", image, "image/png")
+        verdict = {name: answer[name] for name in ("model_id", "score", "map_peak", "threshold")}
+        word = "disagree" if answer["is_anomalous"] else "agree"
+        review = {"image": "0001.png", "sha256": "0" * 64, "review": word, **verdict}
+        reviewed = _post(f"{address}/v1/reviews", json.dumps(review).encode(), "application/json")
+        servers[0].should_exit = True
+        thread.join(timeout=120)
+        assert not thread.is_alive()
+    return answer, reviewed
+
+
+def _post(address: str, body: bytes, content_type: str) -> dict:
+    request = urllib.request.Request(address, body, {"content-type": content_type})
+    with urllib.request.urlopen(request, timeout=120) as reply:
+        return json.loads(reply.read())

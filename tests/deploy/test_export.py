@@ -1,0 +1,226 @@
+"""Exported files: they answer as the detector does, on any image, without torch; and a bad one is never left behind."""
+
+import copy
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from explained_error import explained
+
+from tiny_detector import SIDE_PX, fitted_detector, striped, write_image
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+import flawmap
+import flawmap.deploy.export as export_module
+from flawmap.deploy import export_onnx, load
+from flawmap.deploy.export import export_model
+from flawmap.deploy.graph import with_stored_positions
+from flawmap.deploy.model_facts import SCORE_NAMES, facts_of
+from flawmap.deploy.native_model import NativeModel, model_facts
+from flawmap.deploy.parity import CheckImage
+from flawmap.detect.multiscale import IMAGE_SCORES
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> tuple[CheckImage, ...]:
+    """Of several sizes, two of them with a defect."""
+    folder = tmp_path_factory.mktemp("check")
+    shapes = [(48, 48), (30, 70), (200, 90), (5, 5)]
+    good = [write_image(folder / f"{n}.png", striped(n, *shape)) for n, shape in enumerate(shapes)]
+    holes = []
+    for number in (10, 11):
+        pixels = striped(number)
+        pixels[8:20, 10:24] = 0
+        holes.append(write_image(folder / f"{number}.png", pixels))
+    return tuple(CheckImage(path, path in holes) for path in (*good, *holes))
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory, images) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "tile.onnx"
+    assert export_onnx(fitted_detector(), path, images) <= 1e-4
+    return path
+
+
+def test_the_names_of_scores_are_the_detectors():
+    assert SCORE_NAMES == IMAGE_SCORES
+
+
+def test_an_onnx_file_answers_as_the_detector_does(onnx_file, images):
+    detector, model = fitted_detector(), load(onnx_file, threads=1)
+    for image in images:
+        native, exported = detector.predict(image.path), model.predict(image.path)
+        assert exported.anomaly_map.shape == native.anomaly_map.shape and exported.anomaly_map.dtype == np.float32
+        assert np.allclose(exported.anomaly_map, native.anomaly_map, atol=1e-4)
+        assert exported.scores == pytest.approx(native.scores, abs=1e-4)
+        assert exported.score == pytest.approx(native.score, abs=1e-4)
+        assert (exported.threshold, exported.is_anomalous) == (native.threshold, native.is_anomalous)
+        assert [one.box_xyxy_px for one in exported.regions] == [one.box_xyxy_px for one in native.regions]
+    assert list(onnx_file.parent.iterdir()) == [onnx_file]  # no half-made file beside it
+
+
+def test_a_file_says_which_model_it_is(onnx_file):
+    facts = load(onnx_file, threads=1).facts
+    assert facts == model_facts(fitted_detector(), "tile")
+    assert facts.sizes_px == (32, 64) and facts.flawmap == flawmap.__version__ and facts.precision == "fp32"
+
+
+def test_positions_are_stored_and_no_resize_of_them_is_left(onnx_file):
+    onnx = pytest.importorskip("onnx")
+    resizes = [node for node in onnx.load(onnx_file).graph.node if node.op_type == "Resize"]
+    modes = [onnx.helper.get_node_attr_value(node, "mode") for node in resizes]
+    assert modes == [b"linear", b"linear"]  # one for the map of each size
+
+
+def test_the_copy_with_stored_positions_shares_the_weights_and_leaves_the_scorer_alone():
+    scorer = fitted_detector().scorer_
+    assert scorer is not None
+    copied = with_stored_positions(scorer, (32, 64))
+    assert {p.data_ptr() for p in copied.parameters()} == {p.data_ptr() for p in scorer.parameters()}
+    assert copied.encoder.stored_positions.keys() == {(2, 2), (4, 4)} and scorer.encoder.stored_positions == {}
+
+
+WITHOUT_TORCH = """
+import json, sys
+
+class Forbid:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "timm", "lightning", "cv2", "jaxtyping", "onnx", "openvino"}:
+            raise ImportError(name + " is not part of the base installation")
+
+sys.meta_path.insert(0, Forbid())
+sys.path.insert(0, sys.argv[1])
+import flawmap.deploy
+print(json.dumps(flawmap.deploy.load(sys.argv[2], threads=1).predict(sys.argv[3]).to_json()))
+"""
+
+
+def test_the_runtime_needs_no_torch(onnx_file, images):
+    source = Path(flawmap.__file__).parents[1]
+    command = [sys.executable, "-I", "-c", WITHOUT_TORCH, str(source), str(onnx_file), str(images[-1].path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    native = fitted_detector().predict(images[-1].path)
+    assert json.loads(done.stdout)["score"] == pytest.approx(native.score, abs=1e-4)
+
+
+def test_a_file_that_answers_otherwise_is_not_left_behind(tmp_path, images, monkeypatch):
+    """As if the exporter had lost a weight."""
+    detector = copy.deepcopy(fitted_detector())
+    write = export_module._write_onnx
+
+    def lose_a_weight(exported, facts, path):
+        changed = copy.deepcopy(exported)
+        changed.scorer_.detection.neurons.bias.data[1] += 0.01
+        write(changed, facts, path)
+
+    monkeypatch.setitem(export_module._WRITERS, "onnx", lose_a_weight)
+    path = tmp_path / "bad.onnx"
+    parity = export_model(detector, path, "onnx", images)
+    assert not parity.is_good and parity.max_score_difference > 1e-3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_uncalibrated_detector_calls_nothing_anomalous(tmp_path, images):
+    detector = copy.copy(fitted_detector())
+    detector.calibration_ = None
+    export_model(detector, tmp_path / "plain.onnx", "onnx", images[:1])
+    found = load(tmp_path / "plain.onnx", threads=1).predict(images[-1].path)
+    assert (found.is_anomalous, found.threshold, found.regions) == (False, None, ())
+
+
+@pytest.mark.slow
+def test_int8_reports_what_it_costs(tmp_path, images):
+    parity = export_model(fitted_detector(), tmp_path / "small.onnx", "onnx", images, "int8")
+    assert 0 < parity.max_score_difference < 0.5 and parity.auroc is not None
+    assert load(tmp_path / "small.onnx", threads=1).facts.model_id.endswith("-int8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_openvino_answers_as_the_detector_does(tmp_path, images, precision):
+    pytest.importorskip("openvino")
+    parity = export_model(fitted_detector(), tmp_path / "tile.xml", "openvino", images, precision)
+    assert parity.max_score_difference < (1e-4 if precision == "fp32" else 1e-2) and parity.n == len(images)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".xml", ".bin"}
+
+
+@pytest.mark.slow
+def test_torchscript_answers_as_the_detector_does(tmp_path, images):
+    parity = export_model(fitted_detector(), tmp_path / "tile.torchscript", "torchscript", images)
+    assert parity.is_good and parity.max_score_difference < 1e-5
+    assert load(tmp_path / "tile.torchscript", threads=1).facts.precision == "fp32"
+
+
+# ---- a folder as a model
+
+
+def test_images_that_share_a_batch_score_as_alone():
+    detector = fitted_detector()
+    model = NativeModel(detector, model_facts(detector, "tile"))
+    pictures = [striped(n, SIDE_PX + n, SIDE_PX) for n in range(3)]
+    for together, picture in zip(model.analyse_together(pictures), pictures, strict=True):
+        alone = detector.analyse(picture)
+        assert together.scores == pytest.approx(alone.scores, abs=1e-5)
+        assert np.allclose(together.anomaly_map, alone.anomaly_map, atol=1e-5)
+    attention = model.attention(pictures[0])
+    assert attention is not None and attention.shape == (4, 4) and 0 < attention.sum() <= 1
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "precision", "problem"),
+    [
+        ("a.onnx", "onnx", "fp16", "onnx is not written in fp16"),
+        ("a.bin", "onnx", "fp32", "an export to onnx ends in .onnx"),
+        ("a.onnx", "openvino", "fp32", "an export to openvino ends in .xml"),
+    ],
+)
+def test_an_export_that_cannot_be_is_explained(tmp_path, images, path, to, precision, problem):
+    error = explained(lambda: export_model(fitted_detector(), tmp_path / path, to, images, precision))
+    assert error.problem == problem and error.place and error.remedy
+    assert explained(lambda: export_model(fitted_detector(), tmp_path / "a.onnx", "onnx", ())).remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("none.onnx", None, "no such file"),
+        ("a.pt", b"", "an exported model ends in .onnx, .xml or .torchscript"),
+        ("a.onnx", b"", "the file cannot be loaded"),
+        ("a.onnx", b"\x00nonsense" * 100, "the file cannot be loaded"),
+    ],
+)
+def test_a_file_that_is_none_is_explained(tmp_path, name, content, problem):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert explained(lambda: load(tmp_path / name)).problem.startswith(problem)
+
+
+def test_a_torn_file_is_explained(tmp_path, onnx_file):
+    (tmp_path / "torn.onnx").write_bytes(onnx_file.read_bytes()[:-1000])
+    assert explained(lambda: load(tmp_path / "torn.onnx")).problem.startswith("the file cannot be loaded")
+
+
+def test_facts_survive_and_damaged_ones_are_explained():
+    facts = model_facts(fitted_detector(), "tile")
+    assert facts_of(facts.to_text(), "") == facts
+    assert facts_of(dataclasses.replace(facts, calibration=None).to_text(), "").calibration is None
+    values = json.loads(facts.to_text())
+    newer = json.dumps(values | {"format": 99})
+    for text, problem in (
+        (None, "was not written by flawmap"),
+        ("{", "damaged"),
+        (json.dumps(values | {"image_score": "x"}), "damaged"),
+        (newer, "format 99"),
+    ):
+        error = explained(lambda text=text: facts_of(text, "a.onnx"))
+        assert problem in error.problem and error.place == "a.onnx" and error.remedy

@@ -1,0 +1,168 @@
+"""The inspection page in a real browser: drop images, move the slider, look, record a verdict."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from brightness_model import BrightnessModel, png, serving
+from browser import Page, browsing
+
+from flawmap.deploy.inspection_page import FOLDER
+from flawmap.deploy.reviews import read_reviews
+from flawmap.report.colour import ColourScale, colour_table
+from flawmap.report.overlay import overlay
+
+
+def test_the_page_loads_nothing_from_elsewhere(client):
+    page = client.get("/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for file in FOLDER.iterdir():
+        assert "http://" not in file.read_text() and "https://" not in file.read_text()
+
+
+def test_every_control_has_a_name_for_a_screen_reader():
+    import re
+
+    markup = (FOLDER / "index.html").read_text()
+    for tag in re.findall(r"<(?:input|canvas)\b[^>]*>", markup):
+        name = re.search(r'id="([\w-]+)"', tag)
+        assert name is not None
+        labelled = f'for="{name[1]}"' in markup or "aria-label=" in tag or f"<label>Token {tag}" in markup
+        assert labelled, tag
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four parts: mean value 40, 90, 110, and one of 75 with a bright block."""
+    folder = tmp_path_factory.mktemp("parts")
+    pictures = {f"part {value}.png": np.full((60, 100, 3), value, np.uint8) for value in (40, 90, 110)}
+    pictures["spotted.png"] = np.full((60, 100, 3), 75, np.uint8)
+    pictures["spotted.png"][10:30, 50:90] = 250
+    for name, pixels in pictures.items():
+        (folder / name).write_bytes(png(pixels))
+    return [folder / name for name in pictures]
+
+
+@pytest.fixture(scope="module")
+def own_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("page") / "reviews.csv"
+
+
+@pytest.fixture(scope="module")
+def page(own_reviews: Path, parts: list[Path]) -> Iterator[Page]:
+    with serving(BrightnessModel(), own_reviews) as server, browsing() as found:
+        found.open(f"http://127.0.0.1:{server.port}/")
+        found.wait_for("document.querySelector('#model').innerText.includes('bright')")
+        found.drop("#drop", *parts)
+        found.wait_for("document.querySelectorAll('#table tr').length === 4 && !counts.innerText.includes('waiting')")
+        found.wait_for("document.querySelector('#name').innerText === 'part 110.png' && panes.pictures?.overlay")
+        yield found
+        assert not found.complaints
+
+
+def names(page: Page) -> list[str]:
+    return page.value("[...document.querySelectorAll('#table td button')].map((one) => one.innerText)")
+
+
+def test_dropped_images_are_listed_by_score_and_the_first_is_shown(page):
+    assert names(page) == ["part 110.png", "spotted.png", "part 90.png", "part 40.png"]
+    assert page.text("#counts").startswith("1 of 4 anomalous")
+    assert page.text("#name") == "part 110.png" and page.text("#verdict").startswith("anomaly score 110 ")
+    assert "threshold 100 for 1.0 % false alarms, from 50 good images" in page.text("#model")
+
+
+def test_the_threshold_slider_recounts_at_once_and_goes_back(page):
+    set_to = "(value) => { threshold.value = value; threshold.dispatchEvent(new Event('input', { bubbles: true })); }"
+    page.value(f"({set_to})(85)")
+    assert page.text("#counts").startswith("3 of 4 anomalous")
+    page.value(f"({set_to})(111)")
+    assert page.text("#counts").startswith("0 of 4 anomalous") and page.text("#verdict").startswith("ok")
+    page.click("#calibrated")
+    assert page.text("#counts").startswith("1 of 4 anomalous") and page.text("#threshold-value") == "100"
+
+
+def test_j_and_k_walk_through_the_table(page):
+    page.press("j")
+    page.wait_for("document.querySelector('#name').innerText === 'spotted.png' && panes.pictures")
+    assert page.text("#regions-title") == "1 region" and "800 px at (70, 20), peak 250" in page.text("#regions")
+    page.press("k")
+    page.wait_for("document.querySelector('#name').innerText === 'part 110.png' && panes.pictures")
+    page.press("k")
+    assert page.text("#name") == "part 110.png"  # the first has none before it
+
+
+def pixel(page: Page, view: str, x: int, y: int) -> list[int]:
+    return page.value(f"[...panes.pictures.{view}.getContext('2d').getImageData({x}, {y}, 1, 1).data]")
+
+
+def test_pictures_show_original_map_and_overlay_on_the_models_scale(page):
+    page.press("j")
+    page.wait_for("document.querySelector('#name').innerText === 'spotted.png' && panes.pictures?.overlay")
+    assert pixel(page, "original", 70, 20) == [250, 250, 250, 255]
+    hot, calm = round(250 / 300 * 255), round(75 / 300 * 255)
+    assert pixel(page, "map", 70, 20)[:3] == colour_table()[hot].tolist()
+    assert pixel(page, "map", 5, 5)[:3] == colour_table()[calm].tolist()
+    assert pixel(page, "overlay", 5, 5)[:3] == [75, 75, 75]  # a normal place stays as it is
+    image, values = np.full((1, 1, 3), 250, np.uint8), np.full((1, 1), 250, np.float32)
+    expected = overlay(image, values, ColourScale(0.0, 150.0, 300.0))[0, 0].astype(int)
+    assert np.abs(np.array(pixel(page, "overlay", 70, 20)[:3]) - expected).max() <= 2  # as the saved overlays
+    assert pixel(page, "attention", 90, 5)[0] > pixel(page, "attention", 5, 5)[0]
+    page.value("opacity.value = 0; opacity.dispatchEvent(new Event('input'))")
+    assert pixel(page, "overlay", 70, 20)[:3] == [250, 250, 250]
+    page.value("opacity.value = 50; opacity.dispatchEvent(new Event('input'))")
+
+
+def test_zoom_is_shared_by_all_views_and_fit_undoes_it(page):
+    page.click("#tab-all")
+    assert page.value("document.querySelectorAll('.pane').length") == 4
+    page.wheel(".pane:last-child", -400)
+    page.wait_for("panes.zoom > 2.5")
+    shown = page.value("panes.panes.map(({ canvas, view }) => panes.placed(canvas, panes.pictures[view]))")
+    assert all(one == shown[0] for one in shown)
+    assert page.value("panes.center[0] < 0.5 && panes.center[1] < 0.5")  # towards the pointer
+    page.press("0")
+    assert page.value("panes.zoom") == 1 and page.text("#zoom-value") == "fit"
+    page.click("#regions button")
+    assert page.value("panes.zoom > 1 && Math.abs(panes.center[0] - 0.7) < 1e-9")
+    page.click("#tab-overlay")
+    page.press("0")
+
+
+def test_a_verdict_with_a_note_reaches_the_file(page, own_reviews, parts):
+    page.press("n")
+    page.wait_for("document.activeElement.id === 'note'")
+    page.type_text("glare on the edge")
+    page.press("Enter")
+    page.press("a")
+    page.wait_for("document.querySelector('#saved').innerText.includes('a good part')")
+    (found,) = read_reviews(own_reviews)
+    assert (found.image, found.review, found.truth, found.note) == ("spotted.png", "agree", "good", "glare on the edge")
+    assert found.sha256 == hashlib.sha256(parts[3].read_bytes()).hexdigest()
+    assert (found.score, found.map_peak) == (pytest.approx(75 + 175 * 800 / 6000), 250.0)
+    page.click("#disagree")
+    page.wait_for("document.querySelector('#saved').innerText.includes('a defect')")
+    assert read_reviews(own_reviews)[0].truth == "defect"
+    assert "1 reviewed" in page.text("#counts") and page.value("disagree.getAttribute('aria-pressed')") == "true"
+
+
+def test_a_file_that_is_no_image_is_listed_and_costs_nothing(page, tmp_path):
+    page.complaints.clear()
+    (tmp_path / "notes.png").write_text("no picture")
+    page.choose("#files", tmp_path / "notes.png")
+    page.wait_for("document.querySelector('#problems').innerText.includes('notes.png: not an image')")
+    assert len(names(page)) == 4
+    page.complaints.clear()  # the browser logs the refusal
+
+
+def test_the_page_asks_for_a_token_where_the_server_wants_one(tmp_path):
+    with serving(BrightnessModel(), tmp_path / "reviews.csv", token="secret") as own, browsing() as found:
+        found.open(f"http://127.0.0.1:{own.port}/")
+        found.wait_for("!document.querySelector('#token-form').hidden")
+        found.click("#token")
+        found.type_text("secret")
+        found.press("Enter")
+        found.click("#token-form button")
+        found.wait_for("document.querySelector('#model').innerText.includes('bright')")
+        assert found.value('document.querySelector("#token-form").hidden')

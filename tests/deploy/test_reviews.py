@@ -1,0 +1,58 @@
+"""reviews.csv: what a word on a verdict means, and what a damaged file is told."""
+
+import pytest
+from explained_error import explained
+
+from flawmap.deploy.reviews import COLUMNS, ReviewFile, is_review_file, read_reviews, review_of
+
+SHA = "1" * 64
+
+
+@pytest.mark.parametrize(
+    ("score", "word", "shown", "truth"),
+    [
+        (2.0, "agree", "anomaly", "defect"),
+        (2.0, "disagree", "anomaly", "good"),
+        (0.5, "agree", "ok", "good"),
+        (0.5, "disagree", "ok", "defect"),
+        (1.0, "agree", "ok", "good"),  # at the threshold is not above it
+    ],
+)
+def test_truth_follows_from_the_verdict_and_the_word(score, word, shown, truth):
+    review = review_of("a.png", SHA, "m", score, 3.0, 1.0, word, "")
+    assert (review.shown, review.truth) == (shown, truth)
+
+
+def test_what_is_written_is_read_again_and_the_last_word_counts(tmp_path):
+    file = ReviewFile(tmp_path / "reviews.csv")
+    first = review_of('a, "b".png', SHA, "m", 0.1 + 0.2, -1e-9, 1.0, "agree", "ö")
+    last = review_of('a, "b".png', SHA, "m", 0.1 + 0.2, -1e-9, 1.0, "disagree", "")
+    other = review_of("c.png", "2" * 64, "m", 5.0, 6.0, 1.0, "agree", "")
+    for one in (first, other, last):
+        file.append(one)
+    assert set(read_reviews(file.path)) == {last, other}
+    assert file.path.read_text(encoding="utf-8").count("time_utc") == 1
+    ReviewFile(file.path).append(first)  # the next server goes on in the same file
+    assert set(read_reviews(file.path)) == {first, other}
+
+
+def test_a_file_of_something_else_is_not_touched(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text("name,price\n")
+    error = explained(lambda: ReviewFile(path))
+    assert (error.problem, error.place) == ("this is no reviews.csv of flawmap serve", str(path))
+    assert not is_review_file(path) and not is_review_file(tmp_path / "none.csv") and not is_review_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"), [("score", "many", "many"), ("truth", "so-so", "so-so"), ("map_peak", "nan", "finite")]
+)
+def test_a_damaged_line_is_named(tmp_path, column, value, says):
+    file = ReviewFile(tmp_path / "reviews.csv")
+    file.append(review_of("a", SHA, "m", 1.5, 3.5, 1.0, "agree", ""))
+    cells = file.path.read_text().splitlines()[1].split(",")
+    cells[COLUMNS.index(column)] = value
+    with file.path.open("a") as lines:
+        lines.write(",".join(cells) + "\n")
+    error = explained(lambda: read_reviews(file.path))
+    assert says in error.problem and error.place == f"{file.path} line 3" and error.remedy == "remove the line"
