@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from flawmap.data.sample import NormalImage
-from flawmap.training.device import Compute
+from flawmap.training.device import Compute, DeviceName, choose_compute
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class MethodSettings:
         seed: of everything random.
         image_size_px: images are resized to this square, rounded where a network needs a multiple.
         budget_seconds: for ``fit``, from its first line on; None for no limit.
-        compute: device and precision of training.
+        device: to compute on.
         max_steps: an end of training before the budget's, for tests; None for none.
         overrides: ``--set`` changes, for methods that are flawmap recipes.
     """
@@ -28,9 +28,14 @@ class MethodSettings:
     seed: int
     image_size_px: int
     budget_seconds: float | None
-    compute: Compute
+    device: DeviceName = "auto"
     max_steps: int | None = None
     overrides: tuple[str, ...] = ()
+
+    @property
+    def compute(self) -> Compute:
+        """The device, and the precision of training on it."""
+        return choose_compute(self.device)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from flawmap.data.image_files import read_image
 from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_text, seed_everything
-from flawmap.training.device import DeviceName, choose_compute
+from flawmap.training.device import DeviceName
 
 JOB, FITTED, DONE, FAILED, SCORED = "job.json", "fit.json", "done.json", "failed.json", "scored"
 
@@ -67,9 +67,8 @@ def run_job(folder: Path) -> None:
     """
     content = json.loads((folder / JOB).read_text(encoding="utf-8"))
     job = MethodJob(**content)
-    compute = choose_compute(job.device)
     settings = MethodSettings(
-        job.seed, job.image_size_px, job.budget_seconds, compute, job.max_steps, tuple(job.overrides)
+        job.seed, job.image_size_px, job.budget_seconds, job.device, job.max_steps, tuple(job.overrides)
     )
     seed_everything(job.seed)
     method = build_method(job.method, settings)
@@ -85,8 +84,8 @@ def run_job(folder: Path) -> None:
     done = fitted | {
         "seconds_per_image": seconds / max(1, len(job.to_score)),
         "peak_memory_mib": peak_memory_mib(),
-        "device": compute.device,
-        "precision": compute.precision,
+        "device": settings.compute.device,
+        "precision": settings.compute.precision,
         "threads": torch.get_num_threads(),
     }
     atomic_write_text(folder / DONE, json.dumps(done, indent=2))

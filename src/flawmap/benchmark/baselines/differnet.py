@@ -3,7 +3,9 @@
 import math
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -125,20 +127,19 @@ class DifferNet:
 
 def flow(features: int, hidden: int, seed: int) -> Any:
     """Eight permutations and GLOW couplings; scales are exp(clamp * 0.636 * atan(s / clamp)), as DifferNet clamps."""
-    from FrEIA.framework import SequenceINN
-    from FrEIA.modules import GLOWCouplingBlock, PermuteRandom
+    framework, modules = import_module("FrEIA.framework"), import_module("FrEIA.modules")  # an optional package
 
     def subnet(inputs: int, outputs: int) -> nn.Module:
         widths = (inputs, hidden, hidden, hidden)
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear(hidden, outputs))
 
-    chain = SequenceINN(features)
+    chain = framework.SequenceINN(features)
     for block in range(BLOCKS):
-        chain.append(PermuteRandom, seed=seed + block)
-        chain.append(GLOWCouplingBlock, subnet_constructor=subnet, clamp=CLAMP, clamp_activation=softly_clamped)
+        chain.append(modules.PermuteRandom, seed=seed + block)
+        chain.append(modules.GLOWCouplingBlock, subnet_constructor=subnet, clamp=CLAMP, clamp_activation=softly_clamped)
     return chain
 
 

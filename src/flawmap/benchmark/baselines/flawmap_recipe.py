@@ -47,13 +47,13 @@ class FlawmapRecipe:
         wanted = recipe_steps(self._recipe, len(images))
         steps = wanted
         if self._settings.max_steps is not None:
-            steps = tuple(min(count, self._settings.max_steps) for count in wanted)
+            steps = (min(wanted[0], self._settings.max_steps), min(wanted[1], self._settings.max_steps))
         elif self._settings.budget_seconds is not None:
             costs = self._costs(images)
             left = SAFETY * (self._settings.budget_seconds - (time.monotonic() - started))
             steps = steps_within(left, costs, wanted)
         recipe = with_steps(self._recipe, *steps)
-        self._detector = AnomalyDetector(recipe).fit(tuple(images), device=self._device)
+        self._detector = AnomalyDetector(recipe).fit(tuple(images), device=self._settings.device)
         size_px = recipe.finetune.image_size_px or recipe.data.image_size_px
         shortened = "" if steps == wanted else f" of the recipe's {wanted[0]} + {wanted[1]}"
         self.note = (
@@ -71,10 +71,6 @@ class FlawmapRecipe:
         scorer = self._detector.scorer_
         return sum(parameter.numel() for parameter in scorer.parameters()) if scorer is not None else 0
 
-    @property
-    def _device(self) -> str:
-        return self._settings.compute.device
-
     def _costs(self, images: Sequence[NormalImage]) -> tuple[float, float, float]:
         """Seconds that do not depend on the steps, and those of a step of stage 1 and of stage 2."""
         few = tuple(images[:PROBE_IMAGES])
@@ -88,7 +84,7 @@ class FlawmapRecipe:
 
     def _timed(self, images: Sequence[NormalImage], steps: tuple[int, int]) -> float:
         started = time.monotonic()
-        AnomalyDetector(with_steps(self._recipe, *steps)).fit(images, device=self._device)
+        AnomalyDetector(with_steps(self._recipe, *steps)).fit(images, device=self._settings.device)
         return time.monotonic() - started
 
 
@@ -113,7 +109,8 @@ def steps_within(seconds: float, costs: tuple[float, float, float], wanted: tupl
     fixed, first, second = costs
     of_steps = first * wanted[0] + second * wanted[1]
     share = 1.0 if of_steps <= 0 else min(1.0, max(0.0, seconds - fixed) / of_steps)
-    return tuple(max(1, int(share * count)) if count else 0 for count in wanted)
+    of_first, of_second = (max(1, int(share * count)) if count else 0 for count in wanted)
+    return of_first, of_second
 
 
 def with_steps(recipe: Recipe, pretrain: int, finetune: int) -> Recipe:

@@ -1,5 +1,7 @@
 """Residual networks that the simulation baselines train from scratch: a classifier, and encoder-decoders."""
 
+from itertools import pairwise
+
 import timm
 import torch
 import torch.nn.functional as F
@@ -38,8 +40,7 @@ class ResNetEncoderDecoder(nn.Module):
         super().__init__()
         self.encoder = ResNet18()
         channels = (512, 256, 128, 64, 64)
-        pairs = zip(channels[:-1], channels[1:], strict=True)
-        self.decoder = nn.Sequential(*(_Up(before, after) for before, after in pairs), _Up(64, 32))
+        self.decoder = nn.Sequential(*(_Up(before, after) for before, after in pairwise(channels)), _Up(64, 32))
         self.head = nn.Conv2d(32, 1, 3, padding=1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:

@@ -1,4 +1,4 @@
-"""RIAD (Zavrtanik, Kristan and Skocaj 2021): cells of the image are hidden and painted in again; what differs is odd."""
+"""RIAD (Zavrtanik, Kristan and Skocaj 2021): hidden cells of the image are painted in again; what differs is odd."""
 
 from collections.abc import Sequence
 

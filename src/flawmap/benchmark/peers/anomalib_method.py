@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -141,9 +142,7 @@ class AnomalibMethod:
 
     def _built(self, name: str, folder: Path, weights: ModelSettings) -> tuple[Any, str]:
         """The Lightning module without its helpers, and where its encoder's weights came from."""
-        from anomalib.models import image as models
-
-        kind = getattr(models, self._peer.class_name, None)
+        kind = getattr(import_module("anomalib.models.image"), self._peer.class_name, None)
         if kind is None or not inspect.isclass(kind):
             known = f"one of {', '.join(PEERS)}, or {PREFIX}CLASS"
             raise UserError(f"anomalib has no model {self._peer.class_name}", "--methods", known)
@@ -207,9 +206,7 @@ class AnomalibMethod:
 
 def _is_memory_bank(module: Any) -> bool:
     """Whether a model only collects features, in one pass."""
-    from anomalib.models.components import MemoryBankMixin
-
-    return isinstance(module, MemoryBankMixin)
+    return isinstance(module, import_module("anomalib.models.components").MemoryBankMixin)
 
 
 def _shorten_warmup(module: Any, steps: int) -> None:

@@ -1,6 +1,7 @@
 """What Lightning needs to train a model of anomalib: its batches, a clock, and a bound for the coreset."""
 
 import time
+from importlib import import_module
 from typing import Any
 
 import lightning
@@ -23,12 +24,10 @@ class GoodBatches(Dataset):
         return self._steps
 
     def __getitem__(self, step: int) -> Any:
-        from anomalib.data import ImageBatch
-
         images = self._normalise(as_tensor(self._images_of(step), "cpu"))
         good = torch.zeros(len(images), dtype=torch.bool)
         nothing = torch.zeros(len(images), *images.shape[-2:], dtype=torch.bool)
-        return ImageBatch(image=images, gt_label=good, gt_mask=nothing)
+        return import_module("anomalib.data").ImageBatch(image=images, gt_label=good, gt_mask=nothing)
 
     def loader(self) -> DataLoader:
         """One batch per item, in order."""
@@ -53,7 +52,9 @@ class StepClock(lightning.Callback):
     def __init__(self) -> None:
         self._ends: list[float] = []
 
-    def on_train_batch_end(self, *arguments: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """One step is done."""
         self._ends.append(time.monotonic())
 
@@ -74,7 +75,7 @@ class CoresetWithin(lightning.Callback):
         self._budget_seconds, self._started = budget_seconds, started
         self.note = ""
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """All features are there, and nothing is selected yet: Lightning asks callbacks before the model."""
         ratio: Any = getattr(pl_module, "coreset_sampling_ratio", None)
         store = getattr(pl_module.model, "embedding_store", None)
