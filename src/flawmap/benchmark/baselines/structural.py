@@ -1,5 +1,9 @@
 """Structural differences of two images: gradient magnitude similarity over several scales (MSGMS), and SSIM."""
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,6 +15,22 @@ SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 MEAN_FILTER_PX = 21
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_float32(function: Callable[P, R]) -> Callable[P, R]:
+    """Differences of squares need float32: in the bf16 of autocast a variance can come out negative."""
+
+    @wraps(function)
+    def computed(*arguments: P.args, **named: P.kwargs) -> R:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            return function(*(a.float() if isinstance(a, Tensor) else a for a in arguments), **named)  # pyright: ignore
+
+    return computed
+
+
+@in_float32
 def msgms_difference(
     first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], scales: int
 ) -> Float[Tensor, "b h w"]:
@@ -31,6 +51,7 @@ def msgms_difference(
     return total[:, 0] / scales
 
 
+@in_float32
 def ssim_difference(first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
     """1 - SSIM, the mean over channels and pixels; Gaussian window of 11 px; both images in [0, 1]."""
     channels = first.shape[1]

@@ -50,6 +50,7 @@ class Peer:
         encoder_argument: the argument that takes the encoder's name; None for a model that has its own.
         arguments: others that differ from anomalib's defaults.
         batch_size: images of a training step.
+        is_fp32: whether it cannot train under autocast.
         remark: how this differs from the publication.
     """
 
@@ -57,6 +58,7 @@ class Peer:
     encoder_argument: Literal["encoder_name", "backbone"] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 16
+    is_fp32: bool = False
     remark: str = ""
 
 
@@ -66,11 +68,13 @@ PEERS: dict[str, Peer] = {
         "backbone",
         {"layers": ("blocks.5", "blocks.8"), "coreset_sampling_ratio": 0.01},
         8,
-        "blocks 6 and 9 in place of WideResNet-50's layers 2 and 3; coreset",
+        remark="blocks 6 and 9 in place of WideResNet-50's layers 2 and 3; coreset",
     ),
     "anomaly_dino": Peer("AnomalyDINO", "encoder_name", batch_size=8, remark="full bank, no mask"),
     "dinomaly": Peer("Dinomaly", "encoder_name", remark="ViT-S without registers in place of ViT-B"),
-    "inp_former": Peer("InpFormer", "encoder_name", remark="ViT-S without registers in place of ViT-B"),
+    "inp_former": Peer(
+        "InpFormer", "encoder_name", is_fp32=True, remark="trained in fp32; ViT-S without registers in place of ViT-B"
+    ),
     "supersimplenet": Peer("Supersimplenet", batch_size=8),  # tries its encoder at 256 px, which a patch of 14 refuses
 }
 PREFIX = "anomalib:"  # of any other model, by its class: anomalib:Fastflow
@@ -117,7 +121,7 @@ class AnomalibMethod:
         else:
             steps = self._steps_within(pixels, started)
             _shorten_warmup(self._module, steps)
-            precision = self._settings.compute.lightning_precision
+            precision = self._precision
             self._train(self._module, GoodBatches(self._at_random(pixels), self._normalise, steps), steps, precision)
             trained = f"{steps} steps of {self._peer.batch_size} images"
         self._module.eval()
@@ -139,6 +143,10 @@ class AnomalibMethod:
     def num_parameters(self) -> int:
         """Weights and memory bank."""
         return sum_of_parameters(self._module.model)
+
+    @property
+    def _precision(self) -> Literal["32-true", "bf16-mixed"]:
+        return "32-true" if self._peer.is_fp32 else self._settings.compute.lightning_precision
 
     def _built(self, name: str, folder: Path, weights: ModelSettings) -> tuple[Any, str]:
         """The Lightning module without its helpers, and where its encoder's weights came from."""
@@ -176,7 +184,7 @@ class AnomalibMethod:
             return self._settings.max_steps or 1000
         clock = StepClock()
         batches = GoodBatches(self._at_random(pixels), self._normalise, PROBE_STEPS)
-        precision = self._settings.compute.lightning_precision
+        precision = self._precision
         self._train(copy.deepcopy(self._module), batches, PROBE_STEPS, precision, clock)
         left = SAFETY * (self._settings.budget_seconds - (time.monotonic() - started))
         return max(1, int(left / clock.seconds_per_step()))
