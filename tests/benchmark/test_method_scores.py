@@ -55,8 +55,8 @@ def test_a_chest_protocol_pools_boxed_images_alone_and_by_sex(tmp_path: Path):
     ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     samples = (
         boxed("a", False, None, "M"),
-        boxed("b", True, (0, 4, 8, 4), "M"),  # the lower half, where the ramp is high
-        boxed("c", True, (0, 0, 8, 4), "F"),  # the upper half
+        boxed("b", True, (0.0, 4.0, 8.0, 4.0), "M"),  # the lower half, where the ramp is high
+        boxed("c", True, (0.0, 0.0, 8.0, 4.0), "F"),  # the upper half
         boxed("d", True, None, "F"),
         boxed("e", False, None, "F"),
     )

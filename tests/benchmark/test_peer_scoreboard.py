@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -101,7 +102,7 @@ def test_an_empty_chart_is_a_frame():
 def test_labels_of_near_points_do_not_lie_on_each_other():
     svg = time_chart([TimePoint(f"m{i}", 100, 0.8, False) for i in range(4)], "t")
     heights = sorted(float(y) for y in re.findall(r'<text x="[\d.]+" y="([\d.]+)" fill="#2b', svg))
-    assert len(heights) == 4 and min(b - a for a, b in zip(heights, heights[1:], strict=False)) >= 12
+    assert len(heights) == 4 and min(b - a for a, b in pairwise(heights)) >= 12
 
 
 def test_published_numbers_are_of_known_methods_and_percent():

@@ -38,13 +38,14 @@ class CutPasteDensity:
 
     Args:
         settings: of the board.
+        width: of the network, below 1 for tests.
     """
 
-    def __init__(self, settings: MethodSettings) -> None:
+    def __init__(self, settings: MethodSettings, width: float = 1.0) -> None:
         self._settings, self._device = settings, settings.compute.device
         torch.manual_seed(settings.seed)
-        self._encoder = ResNet18().to(self._device)
-        layers = [nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128), nn.ReLU()]
+        self._encoder = ResNet18(width).to(self._device)
+        layers = [nn.Linear(self._encoder.channels[-1], 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128), nn.ReLU()]
         self._head = nn.Sequential(*layers, nn.Linear(128, 3)).to(self._device)
         self._of_images: SharedGaussian | None = None
         self._of_positions: SharedGaussian | None = None
@@ -81,7 +82,8 @@ class CutPasteDensity:
 
     def num_parameters(self) -> int:
         """Of the encoder and of both Gaussians."""
-        return sum(parameter.numel() for parameter in self._encoder.parameters()) + 2 * (512 + 512 * 512)
+        d = self._encoder.channels[-1]
+        return sum(parameter.numel() for parameter in self._encoder.parameters()) + 2 * (d + d * d)
 
     @torch.no_grad()
     def _density(self, pixels: NormalPixels) -> None:

@@ -1,5 +1,7 @@
 """NSA (Schlueter, Tan, Hou and Kainz 2022) with logistic labels and its parameters for textures."""
 
+from functools import partial
+
 from flawmap.augment.nsa import NaturalSyntheticAnomalies
 from flawmap.benchmark.baselines.backbone import imagenet_normalised
 from flawmap.benchmark.baselines.residual_networks import ResNetEncoderDecoder
@@ -9,13 +11,18 @@ from flawmap.benchmark.method import MethodSettings
 
 
 class Nsa(SimulatedSegmentation):
-    """A ResNet-18 encoder-decoder from scratch; cosine from 1e-3."""
+    """A ResNet-18 encoder-decoder from scratch; cosine from 1e-3.
 
-    def __init__(self, settings: MethodSettings) -> None:
+    Args:
+        settings: of the board.
+        width: of the network, below 1 for tests.
+    """
+
+    def __init__(self, settings: MethodSettings, width: float = 1.0) -> None:
         method = SegmentationMethod(
             "nsa",
             NaturalSyntheticAnomalies(),
-            ResNetEncoderDecoder,
+            partial(ResNetEncoderDecoder, width),
             imagenet_normalised,
             cosine_rate,
             "parameters for textures",

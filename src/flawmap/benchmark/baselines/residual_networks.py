@@ -22,11 +22,17 @@ def width_note(factor: float) -> str:
 
 
 class ResNet18(nn.Module):
-    """timm's ResNet-18, untrained, giving its stages; 512 channels after the last."""
+    """timm's ResNet-18, untrained, giving its stages.
 
-    def __init__(self) -> None:
+    Args:
+        width: share of the published channels, 64 to 512 after the stem's 64.
+    """
+
+    def __init__(self, width: float = 1.0) -> None:
         super().__init__()
-        self.net = timm.create_model("resnet18", pretrained=False, features_only=True)
+        channels = tuple(round(width * count) for count in (64, 128, 256, 512))
+        self.net = timm.create_model("resnet18", pretrained=False, features_only=True, channels=channels)
+        self.channels = (64, *channels)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Maps at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's size with 64, 64, 128, 256 and 512 channels."""
@@ -34,12 +40,16 @@ class ResNet18(nn.Module):
 
 
 class ResNetEncoderDecoder(nn.Module):
-    """NSA's network: a ResNet-18 and a mirror of it that goes back to the image's size; one logit per pixel."""
+    """NSA's network: a ResNet-18 and a mirror of it that goes back to the image's size; one logit per pixel.
 
-    def __init__(self) -> None:
+    Args:
+        width: as of :class:`ResNet18`.
+    """
+
+    def __init__(self, width: float = 1.0) -> None:
         super().__init__()
-        self.encoder = ResNet18()
-        channels = (512, 256, 128, 64, 64)
+        self.encoder = ResNet18(width)
+        channels = self.encoder.channels[::-1]
         self.decoder = nn.Sequential(*(_Up(before, after) for before, after in pairwise(channels)), _Up(64, 32))
         self.head = nn.Conv2d(32, 1, 3, padding=1)
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from flawmap.benchmark.baselines.training_loop import as_tensor
 
 PROJECTED = 300  # dimensions that anomalib's random projection has for some hundred thousand patches
-SMALLEST_CORESET = 0.001
+SMALLEST_CORESET = 256  # entries, whatever the budget says: fewer are no memory
 
 
 class GoodBatches(Dataset):
@@ -84,8 +84,10 @@ class CoresetWithin(lightning.Callback):
         count = sum(len(part) for part in store)
         if self._budget_seconds is not None:
             left = self._budget_seconds - (time.monotonic() - self._started)
-            ratio = min(ratio, max(SMALLEST_CORESET, left / _seconds_per_entry(count, store[0].device) / count))
-        pl_module.coreset_sampling_ratio = max(ratio, 1 / count)
+            entries = left / _seconds_per_entry(count, store[0].device)
+            ratio = min(ratio, entries / count)
+        ratio = min(1.0, max(ratio, SMALLEST_CORESET / count))
+        pl_module.coreset_sampling_ratio = ratio
         self.note = f"{100 * ratio:.2g} % of {count} patches"
 
 
