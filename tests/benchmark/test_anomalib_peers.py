@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from conftest import save, scratched, texture
+from easy_set import flawed, plain
 from flawmap.benchmark.method import Method, MethodSettings
 from flawmap.benchmark.methods import PEER_NAMES
 from flawmap.benchmark.peers import anomalib_method
@@ -20,6 +20,7 @@ from flawmap.errors import UserError
 from flawmap.metrics.ranking import auroc
 from flawmap.models.weights import load_encoder
 from flawmap.recipe import ModelSettings
+from tiny_detector import write_image
 
 TINY = ModelSettings(weights="random", architecture="vit_tiny_patch16_224")
 
@@ -52,7 +53,7 @@ def test_without_anomalib_the_remedy_is_the_extra(monkeypatch: pytest.MonkeyPatc
 def good(tmp_path: Path) -> Iterator[tuple[NormalImage, ...]]:
     pytest.importorskip("anomalib")
     for number in range(12):
-        save(tmp_path / "good" / f"{number}.png", texture(number, 56, 70))
+        write_image(tmp_path / "good" / f"{number}.png", plain(number, 56, 70))
     import timm.models.vision_transformer as vit
 
     untouched = vit.resample_abs_pos_embed
@@ -70,11 +71,11 @@ def test_a_memory_bank_finds_a_block_with_the_encoder_that_flawmap_starts_from(
     method = AnomalibMethod(MethodSettings(0, 56, 60.0, "cpu"), name)
     method.fit(good)
     assert isinstance(method, Method) and "DINOv2 ViT-S/14" in method.note
-    normal = [method.score(texture(100 + n, 56, 70)) for n in range(4)]
-    odd = [method.score(scratched(200 + n, 56, 70)[0]) for n in range(4)]
+    normal = [method.score(plain(100 + n, 56, 70)) for n in range(4)]
+    odd = [method.score(flawed(200 + n, 56, 70)[0]) for n in range(4)]
     scores = [scored.image_score for scored in (*normal, *odd)]
     assert auroc(scores, [False] * 4 + [True] * 4) == 1.0
-    anomaly_map, mask = odd[0].anomaly_map, scratched(200, 56, 70)[1]
+    anomaly_map, mask = odd[0].anomaly_map, flawed(200, 56, 70)[1]
     assert anomaly_map is not None and anomaly_map.shape == (56, 70)
     assert anomaly_map[mask].mean() > anomaly_map[~mask].mean()
     assert np.isfinite(anomaly_map).all() and method.num_parameters() > 21_000_000
@@ -92,7 +93,7 @@ def test_a_decoder_learns_within_its_steps(name: str, good: tuple[NormalImage, .
     changed = {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])}
     assert "decoder" in changed and "encoder" not in changed
     assert "3 steps of 16 images" in method.note
-    scored = method.score(texture(1, 56, 70))
+    scored = method.score(plain(1, 56, 70))
     assert scored.anomaly_map is not None and scored.anomaly_map.shape == (56, 70)
     assert 0 <= scored.image_score <= 2  # one minus a cosine
 

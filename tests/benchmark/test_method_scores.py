@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import save
 from flawmap.benchmark.method_scores import scored_metrics
 from flawmap.data import sample as data_types
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, Protocol
 from flawmap.metrics.ranking import auroc
+from tiny_detector import write_image
 
 
 def written(folder: Path, scores: list[float], maps: list[np.ndarray | None]) -> Path:
@@ -32,7 +32,7 @@ def test_all_pixels_of_normal_and_masked_images_are_pooled(tmp_path: Path):
     generator = np.random.default_rng(0)
     mask = np.zeros((8, 10), bool)
     mask[2:5, 3:7] = True
-    file = MaskFile(save(tmp_path / "mask.png", mask.astype(np.uint8) * 255))
+    file = MaskFile(write_image(tmp_path / "mask.png", mask.astype(np.uint8) * 255))
     samples = (
         LabelledImage("a", Path("a"), False, "good"),
         LabelledImage("b", Path("b"), True, "hole", file),

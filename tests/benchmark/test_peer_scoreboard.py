@@ -81,7 +81,7 @@ def test_the_page_escapes_what_methods_say(tmp_path: Path):
 
 
 def test_time_is_logarithmic_and_auroc_linear():
-    points = [TimePoint("a", 10, 1.0, False), TimePoint("b", 100, 0.75, False), TimePoint("c", 1000, 0.5, True)]
+    points = [TimePoint("a", 10.0, 1.0, False), TimePoint("b", 100.0, 0.75, False), TimePoint("c", 1000.0, 0.5, True)]
     svg = ElementTree.fromstring(time_chart(points, "A & B"))
     circles = {
         circle[0].text.split(":")[0]: (float(circle.get("cx", "")), float(circle.get("cy", "")), circle.get("fill"))
@@ -100,7 +100,7 @@ def test_an_empty_chart_is_a_frame():
 
 
 def test_labels_of_near_points_do_not_lie_on_each_other():
-    svg = time_chart([TimePoint(f"m{i}", 100, 0.8, False) for i in range(4)], "t")
+    svg = time_chart([TimePoint(f"m{i}", 100.0, 0.8, False) for i in range(4)], "t")
     heights = sorted(float(y) for y in re.findall(r'<text x="[\d.]+" y="([\d.]+)" fill="#2b', svg))
     assert len(heights) == 4 and min(b - a for a, b in pairwise(heights)) >= 12
 

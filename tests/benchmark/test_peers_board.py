@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import flawmap
-from conftest import files_and_bytes
 from flawmap.benchmark import method_job, peers_board
 from flawmap.benchmark.method import MethodSettings, Scored
 from flawmap.benchmark.peers_board import PeersOrder, run_peers
 from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
+from tiny_detector import files_and_bytes
 
 
 class Darkness:

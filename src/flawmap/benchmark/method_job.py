@@ -59,17 +59,25 @@ def write_job(folder: Path, job: MethodJob) -> None:
     atomic_write_text(folder / JOB, json.dumps(asdict(job), indent=1))
 
 
+def read_job(folder: Path) -> MethodJob:
+    """What :func:`write_job` wrote."""
+    content = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    lists = {
+        "overrides": tuple(content["overrides"]),
+        "good": tuple((key, path) for key, path in content["good"]),
+        "to_score": tuple(content["to_score"]),
+    }
+    return MethodJob(**content | lists)
+
+
 def run_job(folder: Path) -> None:
     """Fit and score; see the module.
 
     Raises:
         UserError: the method cannot be built, does not learn, or gives a score that is no number.
     """
-    content = json.loads((folder / JOB).read_text(encoding="utf-8"))
-    job = MethodJob(**content)
-    settings = MethodSettings(
-        job.seed, job.image_size_px, job.budget_seconds, job.device, job.max_steps, tuple(job.overrides)
-    )
+    job = read_job(folder)
+    settings = MethodSettings(job.seed, job.image_size_px, job.budget_seconds, job.device, job.max_steps, job.overrides)
     seed_everything(job.seed)
     method = build_method(job.method, settings)
     started = time.monotonic()

@@ -8,7 +8,7 @@ from html import escape
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 40, 56
 LABEL_HEIGHT = 13
-TICKS_S = (1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 10800, 36000, 86400)
+TICKS_S = (1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 36000.0, 86400.0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _ends_s(points: Sequence[TimePoint]) -> tuple[float, float]:
     seconds = [point.seconds for point in points] or [10.0, 300.0]
     first = max([tick for tick in TICKS_S if tick <= min(seconds)], default=TICKS_S[0])
     last = min([tick for tick in TICKS_S if tick >= max(seconds)], default=TICKS_S[-1])
-    return (float(first), float(last)) if first < last else (float(first), 10.0 * first)
+    return (first, last) if first < last else (first, 10 * first)
 
 
 def _free_height(x: float, y: float, taken: list[tuple[float, float]]) -> float:
@@ -82,7 +82,7 @@ def _free_height(x: float, y: float, taken: list[tuple[float, float]]) -> float:
     return round(y, 1)
 
 
-def _time_label(seconds: int) -> str:
+def _time_label(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 3600 else f"{seconds // 3600} h"
+        return f"{seconds:g} s"
+    return f"{seconds / 60:g} min" if seconds < 3600 else f"{seconds / 3600:g} h"

@@ -45,7 +45,13 @@ class CutPasteDensity:
         self._settings, self._device = settings, settings.compute.device
         torch.manual_seed(settings.seed)
         self._encoder = ResNet18(width).to(self._device)
-        layers = [nn.Linear(self._encoder.channels[-1], 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128), nn.ReLU()]
+        layers = [
+            nn.Linear(self._encoder.channels[-1], 512, bias=False),
+            nn.BatchNorm1d(512),
+            nn.ReLU(),
+            nn.Linear(512, 128),
+            nn.ReLU(),
+        ]
         self._head = nn.Sequential(*layers, nn.Linear(128, 3)).to(self._device)
         self._of_images: SharedGaussian | None = None
         self._of_positions: SharedGaussian | None = None

@@ -35,11 +35,12 @@ class Draem:
 
     Args:
         settings: of the board.
+        width: share of the publication's channels; None: by the device.
     """
 
-    def __init__(self, settings: MethodSettings) -> None:
+    def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
         self._settings, self._device = settings, settings.compute.device
-        self._width = width_factor(self._device)
+        self._width = width or width_factor(self._device)
         torch.manual_seed(settings.seed)
         self._repair = UNet(3, 3, scaled(REPAIR_CHANNELS, self._width), has_skips=False).to(self._device)
         self._find = UNet(6, 2, scaled(FIND_CHANNELS, self._width), has_skips=True).to(self._device)

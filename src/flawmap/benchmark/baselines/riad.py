@@ -32,11 +32,12 @@ class Riad:
 
     Args:
         settings: of the board.
+        width: share of the publication's channels; None: by the device.
     """
 
-    def __init__(self, settings: MethodSettings) -> None:
+    def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
         self._settings, self._device = settings, settings.compute.device
-        self._width = width_factor(self._device)
+        self._width = width or width_factor(self._device)
         torch.manual_seed(settings.seed)
         self._network = UNet(3, 3, scaled(CHANNELS, self._width), has_skips=True).to(self._device)
         self._size_px = size_for(settings.image_size_px, max(CELLS_PX))
