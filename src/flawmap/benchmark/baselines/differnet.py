@@ -59,7 +59,7 @@ class DifferNet:
         encoder, origin = load_encoder(substitute or ModelSettings(weights=SUBSTITUTE))
         self._encoder = encoder.to(self._device).eval().requires_grad_(False)
         patch = encoder.patch_size_px
-        self._sizes_px = [round_to_patches(settings.image_size_px / 2**n, patch) for n in range(HALVINGS)]
+        self._sizes_px = [round_to_patches(round(settings.image_size_px / 2**n), patch) for n in range(HALVINGS)]
         self._width = width_factor(self._device)
         self._features = HALVINGS * encoder.embed_dim
         torch.manual_seed(settings.seed)

@@ -114,7 +114,9 @@ class InTra:
         count, side = self._size.batch_size, self._window
         images = as_tensor(drawn_images(pixels, count, self._settings.seed, "intra", step), self._device)
         corners = generator.integers(0, self._grid - side + 1, size=(count, 2))
-        windows = torch.from_numpy(np.stack([self._from_corner(*corner) for corner in corners])).to(self._device)
+        windows = torch.from_numpy(np.stack([self._from_corner(int(top), int(left)) for top, left in corners])).to(
+            self._device
+        )
         missing = torch.from_numpy(generator.integers(0, side * side, size=count)).to(self._device)
         patches = as_patches(images).gather(1, windows[..., None].expand(-1, -1, 3 * PATCH_PX**2))
         wanted = patches[torch.arange(count, device=self._device), missing]

@@ -168,7 +168,7 @@ class AnomalibMethod:
             raise UserError(
                 f"anomalib cannot build {self._peer.class_name} ({reason})",
                 name,
-                "its weights must be in the Hugging Face cache; nothing is downloaded here",
+                "it needs weights of its own: run it once where it can download them",
             ) from error
 
     def _in_order(self, pixels: NormalPixels) -> Any:
