@@ -61,3 +61,18 @@ def test_a_recipe_file_is_a_method(tmp_path: Path):
     assert scored.anomaly_map is not None
     np.testing.assert_array_equal(scored.anomaly_map, analysis.anomaly_map)
     assert method.num_parameters() == sum(p.numel() for p in detector._fitted.parameters())
+
+
+def test_costs_are_those_of_images_and_of_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(to_yaml(tiny_recipe()), encoding="utf-8")
+    method = FlawmapRecipe(MethodSettings(0, 224, 300.0, "cpu"), str(path))
+
+    def timed(images: tuple, steps: tuple[int, int]) -> float:
+        return 5.0 + 0.1 * len(images) + 2.0 * steps[0] + 3.0 * steps[1]
+
+    monkeypatch.setattr(method, "_timed", timed)
+    images = load_images(write_good(tmp_path / "good", 30)).images
+    costs = method._costs(images * 10)  # 300 images
+    assert costs == pytest.approx((5.0 + 0.1 * 300, 2.0, 3.0))
+    assert method._costs(images[:10]) == pytest.approx((5.0 + 0.1 * 10, 2.0, 3.0))

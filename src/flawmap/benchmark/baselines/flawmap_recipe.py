@@ -73,13 +73,17 @@ class FlawmapRecipe:
 
     def _costs(self, images: Sequence[NormalImage]) -> tuple[float, float, float]:
         """Seconds that do not depend on the steps, and those of a step of stage 1 and of stage 2."""
-        few = tuple(images[:PROBE_IMAGES])
+        few, more = tuple(images[:PROBE_IMAGES]), tuple(images[: 3 * PROBE_IMAGES])
         low, high = PROBE_STEPS
         both = self._recipe.pretrain.enabled
-        base = self._timed(few, (low if both else 0, low))
-        second = max(0.0, self._timed(few, (low if both else 0, high)) - base) / (high - low)
+        shortest = (low if both else 0, low)
+        base = self._timed(few, shortest)
+        second = max(0.0, self._timed(few, (shortest[0], high)) - base) / (high - low)
         first = max(0.0, self._timed(few, (high, low)) - base) / (high - low) if both else 0.0
-        fixed = max(0.0, base - low * (first + second)) * len(images) / len(few)  # reading, and the guide's attention
+        per_image = 0.0  # reading it, and the guide's attention
+        if len(more) > len(few):
+            per_image = max(0.0, self._timed(more, shortest) - base) / (len(more) - len(few))
+        fixed = max(0.0, base - low * (first + second)) + per_image * (len(images) - len(few))
         return fixed, first, second
 
     def _timed(self, images: Sequence[NormalImage], steps: tuple[int, int]) -> float:
