@@ -145,7 +145,7 @@ def _mean(results: Sequence[Mapping[str, Any]], key: str, form: str, factor: flo
 
 
 def _values(results: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    return [result[key] for result in results if result.get(key) is not None]
+    return [float(result[key]) for result in results if result.get(key) is not None]
 
 
 def _published(published: Published | None, kind: str) -> str:
