@@ -59,7 +59,7 @@ def add_recipe_arguments(parser: ArgumentParser) -> None:
         "--recipe", type=str, default=None, help="a preset (quick, standard, paper, ...) or a YAML file"
     )
     parser.add_argument(
-        "--set", type=str, action="append", default=[], metavar="A.B=C", help="change one setting; may be repeated"
+        "--set", action="append", default=[], metavar="A.B=C", help="change one setting; may be repeated"
     )
 
 

@@ -1,11 +1,12 @@
 """flawmap benchmark SUITE DATA."""
 
 import json
-from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_device_argument, add_json_argument
+from flawmap.cli.benchmark_ablations import run_ablation_tables
+from flawmap.cli.benchmark_peers import add_peers_arguments, run_peers_suite
 from flawmap.errors import UserError
 
 EXAMPLE = "for example --seeds 0,1,2"
@@ -15,8 +16,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """SUITE, DATA, which rows, and where results go."""
     parser.add_argument(
         "suite",
-        choices=("ablations", "paper"),
-        help="ablations: variants of the method, row by row; paper: a table of the paper, measured beside published",
+        choices=("ablations", "paper", "peers"),
+        help="ablations: variants of the method, row by row; paper: a table of the paper, measured beside published; "
+        "peers: other methods on the same files with the same scorer",
     )
     parser.add_argument(
         "data",
@@ -47,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--minutes", type=float, default=None, help="begin no run that would probably end later; call again to go on"
     )
+    add_peers_arguments(parser)
     add_device_argument(parser)
     add_json_argument(parser)
 
@@ -62,28 +65,11 @@ def run(arguments: Namespace) -> int:
         from flawmap.cli.benchmark_paper import run_table
 
         return run_table(arguments, location, seeds_of(arguments.seeds) if arguments.seeds else None)
-    from flawmap.benchmark.ablation_rows import read_tables, usable_tables
-    from flawmap.benchmark.ablations import AblationOrder, run_ablations
-    from flawmap.recipe_files import load_recipe
-    from flawmap.training.progress import say
-
-    base = load_recipe(arguments.base or "paper_cpu", arguments.set)
-    read = read_tables(arguments.table)
-    tables = usable_tables(read, base, bool(arguments.table))
-    for table in read:
-        if table not in tables:
-            say("ablations", f"table {table.key} is left out: it needs --set {table.needs}=VALUE")
-    order = AblationOrder(
-        location=location,
-        base=arguments.base or "paper_cpu",
-        overrides=tuple(arguments.set),
-        tables=tables,
-        seeds=seeds_of(arguments.seeds or "0"),
-        folder=Path(arguments.output or "runs/ablations"),
-        device=arguments.device,
-        limit_seconds=None if arguments.minutes is None else 60 * arguments.minutes,
-    )
-    board = run_ablations(order, arguments.command)
+    seeds = seeds_of(arguments.seeds or "0")
+    if arguments.suite == "peers":
+        board = run_peers_suite(arguments, location, seeds)
+    else:
+        board = run_ablation_tables(arguments, location, seeds)
     if arguments.json:
         print(json.dumps(json.loads(board.with_suffix(".json").read_text(encoding="utf-8"))))
     else:

@@ -49,9 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """RUN, DATA and options."""
     parser.add_argument("run", type=str, help="a run folder of flawmap train, or a model folder")
     parser.add_argument("data", type=str, help="labelled data: MVTec AD folder, manifest.csv, or elpv")
-    parser.add_argument(
-        "--set", type=str, action="append", default=[], metavar="data.B=C", help="change how the data is read"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="data.B=C", help="change how the data is read")
     parser.add_argument(
         "--output", type=str, default=None, help="folder for metrics and maps (default: RUN/evaluation)"
     )

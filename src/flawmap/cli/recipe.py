@@ -8,7 +8,7 @@ from flawmap.cli.arguments import add_json_argument
 def add_arguments(parser: ArgumentParser) -> None:
     """Which recipe."""
     parser.add_argument("--preset", type=str, default="standard", help="quick, standard, paper, ... or a YAML file")
-    parser.add_argument("--set", type=str, action="append", default=[], metavar="A.B=C", help="change one setting")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting")
     add_json_argument(parser)
 
 

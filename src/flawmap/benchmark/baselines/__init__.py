@@ -1,0 +1,1 @@
+"""The methods of the paper's tables, small and faithful, behind the interface of ``benchmark/method.py``."""

@@ -1,0 +1,129 @@
+"""CutPaste, 3-way, with a Gaussian density (Li, Sohn, Yoon and Pfister 2021).
+
+A ResNet-18 from scratch tells normal images, pasted rectangles and pasted scars apart; its features of good images then
+get a Gaussian. The publication's map comes from a second model of 64 x 64 patches; here it comes from the last stage's
+positions, with one Gaussian for all of them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from flawmap.augment.color_jitter import color_jitter
+from flawmap.augment.cutpaste import three_way
+from flawmap.benchmark.baselines.backbone import imagenet_normalised
+from flawmap.benchmark.baselines.gaussian import SharedGaussian
+from flawmap.benchmark.baselines.map_resize import as_map, resized_map, smoothed_map
+from flawmap.benchmark.baselines.residual_networks import ResNet18
+from flawmap.benchmark.baselines.training_loop import as_tensor, cosine_rate, drawn_images, train_until_spent
+from flawmap.benchmark.method import Budget, MethodSettings, Scored
+from flawmap.data.normal_pixels import NormalPixels
+from flawmap.data.resize import resize_image
+from flawmap.data.sample import NormalImage
+from flawmap.reproducibility import numpy_generator
+
+IMAGES = 8  # per step, three classes of each (the publication: 32)
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.03, 0.9, 3e-5
+JITTER, MAX_SHIFT = 0.1, 0.05
+STRIDE_PX = 32
+MAX_POSITIONS = 20_000  # of good images, for the Gaussian of positions
+
+
+class CutPasteDensity:
+    """Image score: Mahalanobis distance of the pooled, normalised features.
+
+    Args:
+        settings: of the board.
+        width: of the network, below 1 for tests.
+    """
+
+    def __init__(self, settings: MethodSettings, width: float = 1.0) -> None:
+        self._settings, self._device = settings, settings.compute.device
+        torch.manual_seed(settings.seed)
+        self._encoder = ResNet18(width).to(self._device)
+        layers = [
+            nn.Linear(self._encoder.channels[-1], 512, bias=False),
+            nn.BatchNorm1d(512),
+            nn.ReLU(),
+            nn.Linear(512, 128),
+            nn.ReLU(),
+        ]
+        self._head = nn.Sequential(*layers, nn.Linear(128, 3)).to(self._device)
+        self._of_images: SharedGaussian | None = None
+        self._of_positions: SharedGaussian | None = None
+        self.note = ""
+
+    def fit(self, images: Sequence[NormalImage]) -> None:
+        """The pretext within the budget, then the densities."""
+        budget = Budget(self._settings.budget_seconds, self._settings.max_steps)
+        pixels = NormalPixels(images, self._settings.image_size_px)
+        parameters = [*self._encoder.parameters(), *self._head.parameters()]
+        optimizer = torch.optim.SGD(parameters, LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY)
+        self._encoder.train()
+        self._head.train()
+
+        def loss_of_step(step: int) -> Tensor:
+            views, classes = self._batch(pixels, step)
+            pooled = self._encoder(imagenet_normalised(views))[-1].mean(dim=(2, 3))
+            return F.cross_entropy(self._head(pooled), classes)
+
+        steps = train_until_spent(budget, optimizer, loss_of_step, cosine_rate, self._settings.compute)
+        self._encoder.eval()
+        self._density(pixels)
+        self.note = f"{steps} steps of {IMAGES} x 3 images; map: Gaussian of the last stage's positions"
+
+    @torch.no_grad()
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+        """See :class:`flawmap.benchmark.method.Method`."""
+        assert self._of_images is not None and self._of_positions is not None  # fit was called
+        size_px = self._settings.image_size_px
+        pooled, positions, grid = self._features([resize_image(image, size_px, size_px)])
+        found = as_map(self._of_positions.distances(positions).unflatten(0, grid))
+        smooth = smoothed_map(resized_map(found, size_px, size_px), STRIDE_PX / 4)
+        return Scored(float(self._of_images.distances(pooled)[0]), resized_map(smooth, *image.shape[:2]))
+
+    def num_parameters(self) -> int:
+        """Of the encoder and of both Gaussians."""
+        d = self._encoder.channels[-1]
+        return sum(parameter.numel() for parameter in self._encoder.parameters()) + 2 * (d + d * d)
+
+    @torch.no_grad()
+    def _density(self, pixels: NormalPixels) -> None:
+        vectors, positions = [], []
+        for start in range(0, len(pixels), IMAGES):
+            batch = [pixels[index] for index in range(start, min(start + IMAGES, len(pixels)))]
+            pooled, of_grid, _ = self._features(batch)
+            vectors.append(pooled)
+            positions.append(of_grid)
+        self._of_images = SharedGaussian(torch.cat(vectors))
+        everywhere = torch.cat(positions)
+        self._of_positions = SharedGaussian(everywhere[:: max(1, len(everywhere) // MAX_POSITIONS)])
+
+    def _features(self, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """l2-normed pooled features (b, 512), those of all positions (b r c, 512), and (r, c)."""
+        maps = self._encoder(imagenet_normalised(as_tensor(images, self._device)))[-1]
+        positions = F.normalize(maps.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
+        return F.normalize(maps.mean(dim=(2, 3)), dim=1), positions, (maps.shape[2], maps.shape[3])
+
+    def _batch(self, pixels: NormalPixels, step: int) -> tuple[Tensor, Tensor]:
+        """Jittered and shifted images in three versions each, with the class of each version."""
+        generator = numpy_generator(self._settings.seed, "cutpaste", step)
+        views: list[np.ndarray] = []
+        for image in drawn_images(pixels, IMAGES, self._settings.seed, "cutpaste", step):
+            jittered = color_jitter(shifted(image, generator), generator, *(JITTER,) * 4)
+            views += [version.image for version in three_way(jittered, generator)]
+        classes = torch.arange(3, device=self._device).repeat(IMAGES)
+        return as_tensor(views, self._device), classes
+
+
+def shifted(image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> UInt8[np.ndarray, "h w 3"]:
+    """Moved by up to 5 % of each side; the border repeats its outermost pixels."""
+    height, width = image.shape[:2]
+    rows, columns = round(MAX_SHIFT * height), round(MAX_SHIFT * width)
+    top, left = int(generator.integers(2 * rows + 1)), int(generator.integers(2 * columns + 1))
+    padded = np.pad(image, ((rows, rows), (columns, columns), (0, 0)), mode="edge")
+    return np.ascontiguousarray(padded[top : top + height, left : left + width])

@@ -1,0 +1,25 @@
+"""FPI (Tan, Hou, Batten, Qiu and Kainz 2020) with its own network: the foreign share is regressed at each pixel."""
+
+from functools import partial
+
+from flawmap.augment.fpi import ForeignPatchInterpolation
+from flawmap.benchmark.baselines.residual_networks import (
+    WideEncoderDecoder,
+    standardised,
+    width_factor,
+    width_note,
+)
+from flawmap.benchmark.baselines.simulated_segmentation import SegmentationMethod, SimulatedSegmentation
+from flawmap.benchmark.baselines.training_loop import constant_rate
+from flawmap.benchmark.method import MethodSettings
+
+
+class Fpi(SimulatedSegmentation):
+    """A wide residual encoder-decoder from scratch; constant rate."""
+
+    def __init__(self, settings: MethodSettings) -> None:
+        width = width_factor(settings.compute.device)
+        network = partial(WideEncoderDecoder, width)
+        simulator = ForeignPatchInterpolation()
+        method = SegmentationMethod("fpi", simulator, network, standardised, constant_rate, width_note(width))
+        super().__init__(settings, method)

@@ -1,0 +1,25 @@
+"""PII (Tan, Hou, Day, Simpson, Rueckert and Kainz 2021) with its own network: FPI with Poisson blending."""
+
+from functools import partial
+
+from flawmap.augment.pii import PoissonImageInterpolation
+from flawmap.benchmark.baselines.residual_networks import (
+    WideEncoderDecoder,
+    standardised,
+    width_factor,
+    width_note,
+)
+from flawmap.benchmark.baselines.simulated_segmentation import SegmentationMethod, SimulatedSegmentation
+from flawmap.benchmark.baselines.training_loop import constant_rate
+from flawmap.benchmark.method import MethodSettings
+
+
+class Pii(SimulatedSegmentation):
+    """A wide residual encoder-decoder from scratch on standardised images; constant rate."""
+
+    def __init__(self, settings: MethodSettings) -> None:
+        width = width_factor(settings.compute.device)
+        network = partial(WideEncoderDecoder, width)
+        simulator = PoissonImageInterpolation()
+        method = SegmentationMethod("pii", simulator, network, standardised, constant_rate, width_note(width))
+        super().__init__(settings, method)

@@ -1,0 +1,122 @@
+"""Residual networks that the simulation baselines train from scratch: a classifier, and encoder-decoders."""
+
+from itertools import pairwise
+
+import timm
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+REDUCED_WIDTH = 0.25  # of the publication's channels, where there is no accelerator
+
+
+def width_factor(device: str) -> float:
+    """Share of the publications' channels: all with an accelerator, a quarter on a processor (the board says so)."""
+    return REDUCED_WIDTH if device == "cpu" else 1.0
+
+
+def width_note(factor: float) -> str:
+    """How a board says it; nothing where nothing is reduced."""
+    return "" if factor == 1.0 else f"a {1 / factor:g}th of the channels"
+
+
+class ResNet18(nn.Module):
+    """timm's ResNet-18, untrained, giving its stages.
+
+    Args:
+        width: share of the published channels, 64 to 512 after the stem's 64.
+    """
+
+    def __init__(self, width: float = 1.0) -> None:
+        super().__init__()
+        channels = tuple(round(width * count) for count in (64, 128, 256, 512))
+        self.net = timm.create_model("resnet18", pretrained=False, features_only=True, channels=channels)
+        self.channels = (64, *channels)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """Maps at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's size with 64, 64, 128, 256 and 512 channels."""
+        return self.net(images)
+
+
+class ResNetEncoderDecoder(nn.Module):
+    """NSA's network: a ResNet-18 and a mirror of it that goes back to the image's size; one logit per pixel.
+
+    Args:
+        width: as of :class:`ResNet18`.
+    """
+
+    def __init__(self, width: float = 1.0) -> None:
+        super().__init__()
+        self.encoder = ResNet18(width)
+        channels = self.encoder.channels[::-1]
+        self.decoder = nn.Sequential(*(_Up(before, after) for before, after in pairwise(channels)), _Up(64, 32))
+        self.head = nn.Conv2d(32, 1, 3, padding=1)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+        """Logits."""
+        logits = self.head(self.decoder(self.encoder(images)[-1]))
+        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+class WideEncoderDecoder(nn.Module):
+    """FPI's and PII's network: a wide residual encoder of depth 16 and width 4, and its mirror; one logit per pixel.
+
+    Args:
+        width: share of the publication's channels, 64, 128 and 256.
+    """
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        first, *channels = (max(4, round(width * count)) for count in (16, 64, 128, 256))
+        self.stem = nn.Conv2d(3, first, 3, padding=1)
+        stages, before = [], first
+        for number, after in enumerate(channels):
+            stride = 1 if number == 0 else 2
+            stages += [_Residual(before, after, stride), _Residual(after, after, 1)]
+            before = after
+        self.encoder = nn.Sequential(*stages)
+        middle, last = channels[1], channels[0]
+        self.decoder = nn.Sequential(_Up(before, middle), _Residual(middle, middle, 1), _Up(middle, last))
+        self.head = nn.Sequential(nn.BatchNorm2d(last), nn.ReLU(), nn.Conv2d(last, 1, 3, padding=1))
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+        """Logits."""
+        logits = self.head(self.decoder(self.encoder(self.stem(images))))
+        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+class _Up(nn.Module):
+    """Twice the size, then a convolution."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.convolution(F.interpolate(x, scale_factor=2.0, mode="nearest"))))
+
+
+class _Residual(nn.Module):
+    """A block with norm and activation before each convolution (Zagoruyko and Komodakis 2016)."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(before), nn.BatchNorm2d(after)
+        self.convolution1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        self.convolution2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or before != after:
+            self.shortcut = nn.Conv2d(before, after, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = F.relu(self.norm1(x))
+        shortcut = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(activated)
+        return shortcut + self.convolution2(F.relu(self.norm2(self.convolution1(activated))))
+
+
+def standardised(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Each image with its own mean taken out and divided by its own deviation."""
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return (images - mean) / torch.sqrt(images.var(dim=(1, 2, 3), keepdim=True) + 1e-6)

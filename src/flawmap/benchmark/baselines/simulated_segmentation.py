@@ -1,0 +1,97 @@
+"""What NSA, FPI and PII share: a network learns to map the simulated anomalies' soft labels, pixel by pixel.
+
+The image score is the mean of the map, as in all three publications.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from flawmap.augment.simulators import Simulator
+from flawmap.benchmark.baselines.map_resize import as_map, resized_map
+from flawmap.benchmark.baselines.training_loop import as_tensor, drawn_images, train_until_spent
+from flawmap.benchmark.method import Budget, MethodSettings, Scored
+from flawmap.data.normal_pixels import NormalPixels
+from flawmap.data.resize import resize_image
+from flawmap.data.sample import NormalImage
+from flawmap.reproducibility import numpy_generator
+
+BATCH = 8
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class SegmentationMethod:
+    """What differs between the three.
+
+    Attributes:
+        key: name of the random streams.
+        simulator: makes image and soft label.
+        network: one logit per pixel.
+        prepare: images in [0, 1] to what the network takes.
+        rate_at: of the learning rate, by the spent share of the budget.
+        remark: for the board.
+    """
+
+    key: str
+    simulator: Simulator
+    network: Callable[[], nn.Module]
+    prepare: Callable[[Tensor], Tensor]
+    rate_at: Callable[[float], float]
+    remark: str
+
+
+class SimulatedSegmentation:
+    """One of the three methods.
+
+    Args:
+        settings: of the board.
+        method: which.
+    """
+
+    def __init__(self, settings: MethodSettings, method: SegmentationMethod) -> None:
+        self._settings, self._method = settings, method
+        torch.manual_seed(settings.seed)
+        self._network = method.network().to(settings.compute.device)
+        self.note = ""
+
+    def fit(self, images: Sequence[NormalImage]) -> None:
+        """Binary cross-entropy with the soft labels, Adam."""
+        budget = Budget(self._settings.budget_seconds, self._settings.max_steps)
+        pixels = NormalPixels(images, self._settings.image_size_px)
+        optimizer = torch.optim.Adam(self._network.parameters(), lr=LEARNING_RATE)
+        self._network.train()
+
+        def loss_of_step(step: int) -> Tensor:
+            changed, labels = self._batch(pixels, step)
+            return F.binary_cross_entropy_with_logits(self._network(self._method.prepare(changed)), labels)
+
+        steps = train_until_spent(budget, optimizer, loss_of_step, self._method.rate_at, self._settings.compute)
+        self._network.eval()
+        self.note = "; ".join(part for part in (self._method.remark, f"{steps} steps of {BATCH} images") if part)
+
+    @torch.no_grad()
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+        """See :class:`flawmap.benchmark.method.Method`."""
+        size_px = self._settings.image_size_px
+        resized = as_tensor([resize_image(image, size_px, size_px)], self._settings.compute.device)
+        found = as_map(self._network(self._method.prepare(resized))[0].sigmoid())
+        return Scored(float(found.mean()), resized_map(found, *image.shape[:2]))
+
+    def num_parameters(self) -> int:
+        """Of the network."""
+        return sum(parameter.numel() for parameter in self._network.parameters())
+
+    def _batch(self, pixels: NormalPixels, step: int) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b s s"]]:
+        """Simulated anomalies, each with the next image of the batch as the foreign one."""
+        drawn = drawn_images(pixels, BATCH, self._settings.seed, self._method.key, step)
+        generator = numpy_generator(self._settings.seed, self._method.key, step)
+        made = [self._method.simulator(image, generator, second=drawn[i - 1]) for i, image in enumerate(drawn)]
+        labels = torch.from_numpy(np.stack([anomaly.soft_target for anomaly in made]))
+        device = self._settings.compute.device
+        return as_tensor([anomaly.image for anomaly in made], device), labels.to(device)
