@@ -359,7 +359,6 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
             first, second = f"{stage}.simulation.{low}", f"{stage}.simulation.{high}"
             values[first], values[second] = sorted((values[first], values[second]))
     if values["scoring"] != "paper_head":
-        values["detect.sizes_px"] = (values["data.image_size_px"],)
         values["detect.image_score"] = "mean_logit"
         values["memory.blocks"] = tuple(sorted(set(values["memory.blocks"])))
     values["compute.devices"] = 1

@@ -143,7 +143,7 @@ class MemorySettings:
     """A memory of normal patch tokens, for the scorers ``memory``, ``residual`` and ``fused``."""
 
     blocks: tuple[int, ...] = (4, 6, 8, 10)  # whose tokens are compared, 1 = the encoder's first block
-    tokens: int = 5000  # kept of each block, those that cover all others best
+    tokens: int = 10_000  # kept of each block, those that cover all others best
     relative: bool = False  # to the mean token of the image: exposure and device, common to all of it, do not count
     image_share: float = 0.02  # the image score is the mean over this share of the map's highest values
 
@@ -171,7 +171,8 @@ class ResidualSettings:
 class DetectSettings:
     """Multi-scale evaluation."""
 
-    sizes_px: tuple[int, ...] = (224, 320, 384, 416, 448, 512)  # T sizes, rounded to multiples of the patch
+    # T sizes of paper_head, rounded to multiples of the patch; the other scorers compare at data.image_size_px
+    sizes_px: tuple[int, ...] = (224, 320, 384, 416, 448, 512)
     image_score: Literal["vote_mean", "vote", "mean_logit", "map_max"] = "vote_mean"
 
 
@@ -209,6 +210,11 @@ class Recipe:
     detect: DetectSettings = field(default_factory=DetectSettings)
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
+
+    @property
+    def simulation(self) -> SimulationSettings:
+        """How anomalies are simulated for what scores; a memory alone needs none, and is only judged by them."""
+        return self.finetune.simulation if self.scoring == "paper_head" else self.residual.simulation
 
     @classmethod
     def preset(cls, name: str) -> "Recipe":

@@ -117,16 +117,9 @@ def cross_check(recipe: Recipe) -> None:
 
 
 def _check_scoring(recipe: Recipe) -> None:
-    """The token scorers have a memory of one size, and no decision of their own that could be put to the vote."""
+    """The token scorers make no decision of their own that could be put to the vote."""
     if recipe.scoring == "paper_head":
         return
-    if recipe.detect.sizes_px != (recipe.data.image_size_px,):
-        raise UserError(
-            f"scoring is {recipe.scoring}, which compares tokens of one image size, but detect.sizes_px is "
-            f"{list(recipe.detect.sizes_px)} and data.image_size_px {recipe.data.image_size_px}",
-            "detect.sizes_px",
-            f"--set detect.sizes_px=[{recipe.data.image_size_px}], or --set scoring=paper_head",
-        )
     if recipe.detect.image_score not in ("mean_logit", "map_max"):
         raise UserError(
             f"scoring is {recipe.scoring}, which casts no votes, but detect.image_score is {recipe.detect.image_score}",

@@ -172,9 +172,9 @@ def test_names_lead_to_what_they_say():
         name: (simulator.needs_attention, simulator.needs_second)
         for name, simulator in ((name, simulator_by_name(name, SimulationSettings())) for name in SIMULATOR_NAMES)
     }
-    assert [name for name, (attention, _) in needs.items() if attention] == ["attention_cutpaste"]
-    assert [name for name, (_, second) in needs.items() if second] == ["fpi", "pii", "nsa"]
-    assert len(needs) == 9
+    assert [name for name, (attention, _) in needs.items() if attention] == ["attention_cutpaste", "varied"]
+    assert [name for name, (_, second) in needs.items() if second] == ["varied", "fpi", "pii", "nsa"]
+    assert len(needs) == 10
 
 
 def test_unknown_names_are_refused_with_the_known_ones():

@@ -5,6 +5,7 @@ import re
 import pytest
 from explained import assert_explained
 
+from flawmap.augment.simulators import SIMULATOR_NAMES
 from tiny_detector import NUM_TRAIN, files_and_bytes, write_good
 
 TINY = ("--set", "model.weights=random", "--set", "model.architecture=test_vit", "--set", "data.image_size_px=32")
@@ -29,9 +30,9 @@ def test_the_page_lies_in_runs_and_has_a_name_of_its_own(cli, parts, tmp_path):
         "018.png",
         "022.png",
     ]
-    assert text.count("<figure>") == 6 * (2 + 5 + 9)
+    assert text.count("<figure>") == 6 * (2 + 5 + len(SIMULATOR_NAMES))
     assert "(this recipe has no masked stage 1)" in text  # standard leaves stage 1 out
-    assert "cut and pasted where the attention is high <b" in text
+    assert "many shapes and looks, put where the attention is high <b" in text
     assert "random initialization, seed 0" in text and f"6 of {NUM_TRAIN} good images" in text
     assert files_and_bytes(parts) == before
     again = cli("check", parts, *TINY, "--gallery", "--json")
@@ -44,7 +45,7 @@ def test_the_page_lies_in_runs_and_has_a_name_of_its_own(cli, parts, tmp_path):
 def test_a_page_with_a_name_never_replaces_anything(cli, parts, tmp_path):
     assert cli("check", parts, *TINY, "--gallery", "--images", 2, "--output", "pages/one.html").code == 0
     page = tmp_path / "here" / "pages" / "one.html"
-    assert page.read_text(encoding="utf-8").count("<figure>") == 2 * 16
+    assert page.read_text(encoding="utf-8").count("<figure>") == 2 * (2 + 5 + len(SIMULATOR_NAMES))
     before = page.read_bytes()
     said = cli("check", parts, *TINY, "--gallery", "--output", "pages/one.html")
     assert_explained(said, ("there already", "nothing is overwritten"), "pages/one.html", ("--output",))

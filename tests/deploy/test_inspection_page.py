@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from brightness_model import BrightnessModel, png, serving
-from browser import Page, browsing
+from inspection_browser import Page, browsing
 
 from flawmap.deploy.inspection_page import FOLDER
 from flawmap.deploy.reviews import read_reviews

@@ -35,7 +35,7 @@ def test_changed_settings_are_named_with_both_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", ["--recipe quick", "--recipe=quick"])
 def test_the_preset_of_the_command_counts_even_where_another_is_nearer(tmp_path: Path, words: str) -> None:
     diff = recipe_diff(read_run(run_of(tmp_path, "standard", command=f"flawmap train parts {words} --run x")))
-    assert diff is not None and diff.preset == "quick" and len(diff.rows) > 3
+    assert diff is not None and diff.preset == "quick" and len(diff.rows) >= 2
     unnamed = recipe_diff(read_run(run_of(tmp_path, "standard", command="flawmap train parts --recipe my.yaml")))
     assert unnamed == RecipeDiff("standard", ())
 

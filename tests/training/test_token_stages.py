@@ -20,7 +20,7 @@ from flawmap.training.run_folder import create_run
 from flawmap.training.token_stages import token_scorer_shape
 from tiny_detector import striped, tiny_recipe, write_good
 
-TOKENS = ("data.image_size_px=64", "detect.sizes_px=[64]", "detect.image_score=mean_logit", "pretrain.enabled=false")
+TOKENS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false")
 SMALL = (*TOKENS, "memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=12", "residual.batch_size=6")
 
 
@@ -141,7 +141,6 @@ def test_a_detector_on_tokens_finds_a_hole_and_comes_back_from_its_folder(tmp_pa
 @pytest.mark.parametrize(
     ("changes", "problem", "remedy"),
     [
-        (("detect.sizes_px=[64, 32]",), "compares tokens of one image size", "detect.sizes_px=[64]"),
         (("detect.image_score=vote",), "casts no votes", "mean_logit"),
         (("memory.blocks=[2, 1]",), "memory.blocks is [2, 1]", "ascending"),
     ],

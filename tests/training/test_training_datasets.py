@@ -185,4 +185,4 @@ def test_training_types_have_no_place_for_labels_or_masks():
 
 def test_what_a_loader_gives_holds_no_real_label(both: dict[str, Dataset]):
     assert both["views"][(0, 0)].keys() == {"teacher", "student_global", "student_locals"}
-    assert both["simulation"][(0, 0)].keys() == {"normal", "anomalous", "footprint", "label"}
+    assert both["simulation"][(0, 0)].keys() == {"normal", "anomalous", "footprint", "label", "index"}

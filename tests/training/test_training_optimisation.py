@@ -250,6 +250,7 @@ def test_what_the_watch_logs():
         "uniform_loss": pytest.approx(math.log(4)),
         "target_entropy": pytest.approx(0, abs=1e-6),
         "score_spread": 0.25,
+        "collapsed": False,
         "prototypes_used": 3,
         "prototypes_used_recently": 4,
     }

@@ -127,12 +127,12 @@ def _write_gallery(arguments: Namespace, recipe: "Recipe", data: "TrainingData",
         ("recipe", " ".join([arguments.recipe or "standard", *arguments.set])),
         ("encoder", f"{origin.source}; licence: {origin.licence}"),
         ("masking ratio", f"{ratio:g}"),
-        ("blending of our simulator", recipe.finetune.simulation.blend),
+        ("blending of our simulator", recipe.simulation.blend),
         ("seed", str(recipe.seed)),
     )
     pretrain = recipe.pretrain
     masks = pretrain.masking.strategy if pretrain.enabled and pretrain.objective == "clusters" else None
-    in_use = (masks, recipe.finetune.simulation.simulator)
+    in_use = (masks, recipe.simulation.simulator)
     write_gallery(GalleryPage(data.name, ratio, in_use, facts), images, path)
 
 

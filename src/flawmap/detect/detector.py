@@ -121,8 +121,10 @@ class AnomalyDetector:
 
     @property
     def sizes_px(self) -> tuple[int, ...]:
-        """The test sizes, multiples of the patch."""
-        return test_sizes(self.recipe.detect.sizes_px, self._fitted.encoder.patch_size_px)
+        """The test sizes, multiples of the patch; a memory of normal tokens has one."""
+        recipe, scorer = self.recipe, self._fitted
+        sizes = (recipe.data.image_size_px,) if isinstance(scorer, TokenScorer) else recipe.detect.sizes_px
+        return test_sizes(sizes, scorer.encoder.patch_size_px)
 
     @property
     def map_scale(self) -> MapScale:

@@ -71,8 +71,7 @@ def simulate_on(
     """One fixed defect on each image, made as in training but without augmentation."""
     pixels = NormalPixels(images[:MAX_IMAGES], size_px)
     attention = cache_attention(guide, pixels, size_px, compute)
-    simulation = (recipe.finetune if recipe.scoring == "paper_head" else recipe.residual).simulation
-    simulate = simulator_by_name(simulation.simulator, simulation)
+    simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     defects = []
     for index in range(len(pixels)):
         generator = numpy_generator(recipe.seed, "held out", index)

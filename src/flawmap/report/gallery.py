@@ -27,7 +27,8 @@ MASKING_WORDS = {
     "block": ("Blocks", "drops rectangles of patches, as BEiT and iBOT do"),
 }
 SIMULATOR_WORDS = {
-    "attention_cutpaste": ("Attention (ours)", "cut and pasted where the attention is high"),
+    "attention_cutpaste": ("Attention (the paper)", "cut and pasted where the attention is high"),
+    "varied": ("Varied", "many shapes and looks, put where the attention is high"),
     "random_cutpaste": ("Random (control)", "the same patches, placed by chance"),
     "cutpaste": ("CutPaste", "a rectangle of the image, pasted elsewhere in it"),
     "scar": ("CutPaste scar", "a thin, turned strip of the image"),

@@ -14,7 +14,7 @@ from flawmap.scorers.token_scorers import TokenScorerShape
 from flawmap.training.datasets import NormalImageSource, channels_first, normalise
 from flawmap.training.device import Compute
 
-MAX_CANDIDATES = 60_000  # tokens per block that the coreset is chosen from: bounds time and memory
+MAX_CANDIDATES = 200_000  # tokens per block that the coreset is chosen from: bounds time and memory
 MAX_REFERENCE = 20_000  # of them that tell how far normal tokens are from those of other images
 BATCH_SIZE = 8
 

@@ -77,7 +77,7 @@ def defects_on(
     """One defect by each simulator."""
     defects = {}
     for name in SIMULATOR_NAMES:
-        simulate = simulator_by_name(name, recipe.finetune.simulation)
+        simulate = simulator_by_name(name, recipe.simulation)
         anomaly = simulate(image, numpy_generator(recipe.seed, "gallery", name, key), attention, second)
         defects[name] = GalleryDefect(anomaly.image, anomaly.footprint)
     return defects
