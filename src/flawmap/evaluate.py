@@ -34,6 +34,7 @@ from flawmap.metrics.defect_size import SIZE_CLASS_MEANING
 from flawmap.metrics.ranking import auroc
 from flawmap.metrics.score_drift import score_drift
 from flawmap.reproducibility import atomic_write_text
+from flawmap.scorers.token_scorers import TokenScorer
 
 
 def evaluate(
@@ -118,11 +119,16 @@ def _metrics(
             key: {"n": block["n"], "n_anomalous": block["n_anomalous"], **_aurocs(block)}
             for key, block in by_group.items()
         },
-        "image_scores": {n: auroc(np.array([s.scores[n] for s in scored]), labels) for n in IMAGE_SCORES},
+        "image_scores": {n: auroc(np.array([s.scores[n] for s in scored]), labels) for n in _ways_to_score(detector)},
         **_scales(detector, scored, labels, pixels),
         **_promises(detector, images),
         "map_scale": asdict(detector.map_scale),
     }
+
+
+def _ways_to_score(detector: AnomalyDetector) -> tuple[str, ...]:
+    """Scorers on tokens have one size and no decision of their own, so they cast no votes."""
+    return ("mean_logit", "map_max") if isinstance(detector.scorer_, TokenScorer) else IMAGE_SCORES
 
 
 def _aurocs(block: Mapping[str, Any]) -> dict[str, float | None]:

@@ -195,6 +195,10 @@ def _class_line(name: str, values: dict[str, Any]) -> str:
 def _comparisons(metrics: dict[str, Any]) -> list[str]:
     """What several scales and the vote are worth, by the same images."""
     scores, single, count = metrics["image_scores"], metrics["single_scale"], len(metrics["per_scale"])
+    if "vote" not in scores:
+        return [
+            f"score      image {_number(scores['mean_logit'])}, the map's peak instead {_number(scores['map_max'])}"
+        ]
     all_scales = f"all {count} scales" if count > 1 else "all scales (1)"
     return [
         f"scales     {single['size_px']} px alone: image {_number(single['image_auroc'])}  "

@@ -138,6 +138,8 @@ def scales(metrics: Mapping[str, Any]) -> Table:
         if row.get("size_px") == single.get("size_px"):
             name += " (size of training)"
         rows.append((name, number(row.get("image_auroc"), 4), number(row.get("pixel_auroc"), 4)))
+    if len(rows) == 1:
+        rows = []  # one size has nothing to be compared with
     if rows:
         rows.append(
             (
