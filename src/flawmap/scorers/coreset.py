@@ -25,13 +25,16 @@ def greedy_coreset(vectors: Float[Tensor, "n d"], size: int, generator: torch.Ge
     projection = torch.randn(vectors.shape[1], PROJECTED_DIM, generator=generator).to(vectors.device)
     projected = vectors @ projection / PROJECTED_DIM**0.5
     squares = projected.square().sum(dim=1)
-    nearest = torch.full((len(vectors),), torch.inf, device=vectors.device)
+    nearest = torch.full_like(squares, torch.inf)
+    distances = torch.empty_like(squares)
     picked = int(torch.randint(len(vectors), (1,), generator=generator))
     chosen = []
     for _ in range(size):
         chosen.append(picked)
-        distances = squares - 2 * projected @ projected[picked] + squares[picked]
-        nearest = torch.minimum(nearest, distances)
+        # |a - b|^2 = |a|^2 - 2 ab + |b|^2, in place: this loop is bound by memory
+        torch.mv(projected, projected[picked], out=distances)
+        distances.mul_(-2).add_(squares).add_(squares[picked])
+        torch.minimum(nearest, distances, out=nearest)
         nearest[picked] = -torch.inf  # a repeated vector must not be picked twice while others are left
         picked = int(nearest.argmax())
     return torch.tensor(chosen)
