@@ -10,7 +10,7 @@ VERBS = {
     "export": "write a run as one file for ONNX Runtime, OpenVINO or TorchScript, checked against it",
     "serve": "inspection page and HTTP interface on this machine",
     "report": "write report.html of a run again",
-    "benchmark": "compare variants of the method, the paper's tables, or other methods, on the same files with the same scorer",
+    "benchmark": "compare variants of the method, or other methods, on the same files; the paper's tables",
     "recipe": "print a preset's settings as YAML",
 }
 
