@@ -24,7 +24,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         "data",
         type=str,
         nargs="?",
-        default=None,
         help="data with labelled test images: MVTec AD folder, manifest.csv, or elpv; for the paper's tables the "
         "folder of MVTec AD's 15 classes (1, 3, 4) or of the NIH chest X-rays (2)",
     )
@@ -34,15 +33,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--table",
-        type=str,
         action="append",
         default=[],
         help="a table by name or YAML file; repeat (default: all); of paper: 1, 2, 3 or 4",
     )
     parser.add_argument("--seeds", type=str, default=None, help="such as 0,1,2 (default: 0; of paper: as published)")
-    parser.add_argument(
-        "--set", type=str, action="append", default=[], metavar="A.B=C", help="change one setting of all rows"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting of all rows")
     parser.add_argument(
         "--output", type=str, default=None, help="folder that is filled and gone on with (default: runs/SUITE)"
     )
