@@ -71,10 +71,7 @@ def test_a_coreset_picks_different_vectors_and_all_where_it_may(count: int, size
 
 
 def test_repeated_vectors_are_picked_once_each():
-    assert (
-        sorted(greedy_coreset(torch.ones(5, 3), 4, generator()).tolist())[:1] != []
-        and len(set(greedy_coreset(torch.ones(5, 3), 4, generator()).tolist())) == 4
-    )
+    assert len(set(greedy_coreset(torch.ones(5, 3), 4, generator()).tolist())) == 4
 
 
 def test_a_coreset_finds_every_cluster_before_it_takes_a_second_of_one():

@@ -79,7 +79,6 @@ def table(detector: AnomalyDetector, folder: Path) -> str:
 def in_bf16(detector: AnomalyDetector, pixels: NDArray[np.uint8]) -> torch.Tensor:
     """The networks alone at every size under autocast: a lower bound of what bf16 would take."""
     from flawmap.data.resize import resize_image
-    from flawmap.deploy.graph import scorer_output
     from flawmap.training.datasets import channels_first, normalise
 
     assert detector.scorer_ is not None
@@ -87,7 +86,7 @@ def in_bf16(detector: AnomalyDetector, pixels: NDArray[np.uint8]) -> torch.Tenso
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for size in detector.sizes_px:
             square = channels_first(resize_image(pixels, size, size))[None]
-            logits.append(scorer_output(detector.scorer_, normalise(square))[0])
+            logits.append(detector.scorer_.score(normalise(square)).image)
     return torch.cat(logits)
 
 

@@ -21,14 +21,6 @@ from flawmap.scorers.scorer import Scorer
 from flawmap.training.datasets import normalise
 
 
-def scorer_output(
-    scorer: Scorer, images: Float[Tensor, "b 3 h w"]
-) -> tuple[Float[Tensor, "b"], Float[Tensor, "b r c"]]:
-    """Image logits and evidence maps of any scorer; the one place of this package that knows how a scorer is called."""
-    output = scorer.score(images)
-    return output.image, output.evidence
-
-
 class EveryScale(nn.Module):
     """Normalises the squares and scores each: a logit per scale, and each scale's map on its patch grid.
 
@@ -45,9 +37,9 @@ class EveryScale(nn.Module):
         """Logits (T,) float32, then T maps (1, r, c) float32."""
         logits, maps = [], []
         for square in squares:
-            logit, evidence = scorer_output(self.scorer, normalise(square.permute(0, 3, 1, 2)))
-            logits.append(logit.float())
-            maps.append(evidence.float())
+            output = self.scorer.score(normalise(square.permute(0, 3, 1, 2)))
+            logits.append(output.image.float())
+            maps.append(output.evidence.float())
         return torch.cat(logits), *maps
 
 

@@ -12,7 +12,6 @@ from safetensors.torch import save
 
 import flawmap
 from flawmap.data.resize import resize_image
-from flawmap.deploy.graph import scorer_output
 from flawmap.deploy.model_facts import ModelFacts
 from flawmap.detect.detection import Detection
 from flawmap.detect.detector import Analysis, AnomalyDetector
@@ -57,8 +56,8 @@ class NativeModel:
         for size in self._facts.sizes_px:
             squares = torch.stack([channels_first(resize_image(image, size, size)) for image in images]).to(device)
             with torch.autocast(device.type, enabled=False):
-                logits, evidence = scorer_output(self._scorer, normalise(squares))
-            for results, logit, grid in zip(scales, logits.tolist(), evidence.cpu().numpy(), strict=True):
+                output = self._scorer.score(normalise(squares))
+            for results, logit, grid in zip(scales, output.image.tolist(), output.evidence.cpu().numpy(), strict=True):
                 results.append(ScaleResult(size, logit, grid))
         analyses = []
         for image, results in zip(images, scales, strict=True):
