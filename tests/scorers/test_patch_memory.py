@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flawmap.scorers.coreset import greedy_coreset
-from flawmap.scorers.patch_memory import PatchMemory
+from flawmap.scorers.patch_memory import Nearest, PatchMemory
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -58,8 +58,27 @@ def test_standardised_distances_are_means_over_blocks():
     memory = PatchMemory(2, 1, 3)
     memory.mean.copy_(torch.tensor([0.1, 0.2]))
     memory.deviation.copy_(torch.tensor([0.05, 0.1]))
-    standardised = memory.standardised(torch.tensor([[[0.2, 0.2]]]))
-    assert standardised.item() == pytest.approx((2 + 0) / 2, abs=1e-6)
+    nearest = Nearest(torch.tensor([[[0.2, 0.2]]]), torch.zeros(1, 1, 2, 3), torch.tensor([[[1.0, 0.5]]]))
+    assert memory.standardised(nearest).item() == pytest.approx((2 + 2) / 2, abs=1e-6)
+
+
+def test_the_spacing_is_the_root_of_the_relative_distance_to_the_nearest_fellows():
+    tokens = torch.randn(2, 30, 6, generator=generator())
+    memory = filled(tokens)
+    memory.fit_spacing()
+    unit = torch.nn.functional.normalize(tokens, dim=-1)
+    for block in range(2):
+        distances = (1 - unit[block] @ unit[block].T).numpy()
+        mean = np.array([np.sort(np.delete(distances[i], i))[:5].mean() for i in range(30)])
+        np.testing.assert_allclose(memory.spacing[block].numpy(), np.sqrt(mean / mean.mean()), rtol=1e-4)
+    found = memory.nearest(tokens[:, :3].transpose(0, 1)[:, None])  # of each token itself
+    np.testing.assert_allclose(found.spacing[:, 0].numpy(), memory.spacing[:, :3].T.numpy())
+
+
+def test_the_spacing_of_a_memory_of_one_token_is_1():
+    memory = filled(torch.ones(1, 1, 3))
+    memory.fit_spacing()
+    assert memory.spacing.item() == 1
 
 
 @given(count=st.integers(1, 40), size=st.integers(1, 50), seed=st.integers(0, 100))

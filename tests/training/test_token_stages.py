@@ -56,8 +56,13 @@ def test_the_scale_is_that_of_distances_to_other_images(encoder: Encoder):
         encoded = encoder.tokens_of(normalise(torch.stack([channels_first(image) for image in images])), (0, 1))
     for block in range(2):
         unit = torch.nn.functional.normalize(encoded[:, :, block], dim=-1)
-        others = [unit[[j for j in range(3) if j != i]].flatten(0, 1) for i in range(3)]
-        distances = torch.stack([1 - (unit[i] @ others[i].T).max(dim=1).values for i in range(3)])
+        spaced = []
+        for i in range(3):
+            others = memory.sources[block] != i
+            similarity, nearest = (unit[i] @ memory.tokens[block][others].T).max(dim=1)
+            spaced.append((1 - similarity) / memory.spacing[block][others][nearest])
+        distances = torch.stack(spaced)
+        assert memory.spacing[block].std() > 0.05
         assert memory.mean[block].item() == pytest.approx(distances.mean().item(), rel=2e-2)
         assert memory.deviation[block].item() == pytest.approx(distances.std(correction=0).item(), rel=2e-2)
 

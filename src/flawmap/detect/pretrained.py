@@ -84,6 +84,7 @@ def write_pretrained(
         "weights_licence": origin.licence,
         "stage_keys": stage_keys,
         "memory_tokens": scorer.shape.memory_tokens if isinstance(scorer, TokenScorer) else None,
+        "reference_images": len(scorer.expectation.appearances) if isinstance(scorer, TokenScorer) else None,
         "held_out_simulated_defects": asdict(proxy) if proxy else None,
         "record": record or {},
     }
@@ -164,7 +165,7 @@ def _empty_scorer(encoder: Encoder, recipe: Recipe, config: dict[str, Any]) -> S
     """The recipe's scorer, its tensors still to be read."""
     if recipe.scoring == "paper_head":
         return PaperHead(encoder)
-    shape = token_scorer_shape(recipe, encoder, config.get("memory_tokens"))
+    shape = token_scorer_shape(recipe, encoder, config.get("memory_tokens"), config.get("reference_images") or 0)
     return TOKEN_SCORERS[recipe.scoring](encoder, shape)
 
 

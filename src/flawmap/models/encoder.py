@@ -192,8 +192,18 @@ class Encoder(nn.Module):
         for number, block in enumerate(self.vit.blocks[: max(blocks) + 1]):
             x = block(x)
             if number in blocks:
-                tokens.append(F.layer_norm(x[:, self.vit.num_prefix_tokens :].float(), (self.embed_dim,)))
-        stacked = torch.stack(tokens, dim=2)
+                tokens.append(x[:, self.vit.num_prefix_tokens :])
+        return self._normed(tokens, relative)
+
+    def cls_and_tokens_of(
+        self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int], relative: bool = False
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n l d"]]:
+        """The final [CLS] token and what :meth:`tokens_of` gives, in one pass through all blocks."""
+        output = self(images, blocks=blocks)
+        return output.cls.float(), self._normed([output.block_tokens[block] for block in blocks], relative)
+
+    def _normed(self, block_tokens: Sequence[Float[Tensor, "b n d"]], relative: bool) -> Float[Tensor, "b n l d"]:
+        stacked = torch.stack([F.layer_norm(tokens.float(), (self.embed_dim,)) for tokens in block_tokens], dim=2)
         return stacked - stacked.mean(dim=1, keepdim=True) if relative else stacked
 
     def _last_block(self, x: Tensor, all_tokens: bool) -> tuple[Tensor, Float[Tensor, "b heads t"]]:

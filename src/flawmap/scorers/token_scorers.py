@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flawmap.models.encoder import Encoder
+from flawmap.scorers.expectation import NormalExpectation
 from flawmap.scorers.patch_memory import Nearest, PatchMemory
 from flawmap.scorers.residual_head import ResidualHead
 from flawmap.scorers.scorer import Scorer, ScorerOutput
@@ -25,6 +26,7 @@ class TokenScorerShape:
         hidden: width of the residual head.
         image_share: the image score is the mean over this share of the map's highest values.
         relative: tokens are taken relative to the mean token of their image.
+        reference_images: how many training images tell what a normal image of like appearance shows.
     """
 
     blocks: tuple[int, ...]
@@ -32,6 +34,7 @@ class TokenScorerShape:
     hidden: int
     image_share: float
     relative: bool = False
+    reference_images: int = 0
 
 
 class Standardisation(nn.Module):
@@ -59,8 +62,9 @@ class Standardisation(nn.Module):
 class TokenScorer(Scorer):
     """An encoder, which stays as it was given, a memory of normal tokens, and kinds of evidence drawn from them.
 
-    Each kind is put in standard deviations from what normal images have of it; then they are added up, for the image
-    and for the map with weights of their own. The map is smoothed over neighbouring patches.
+    Of each kind, what normal images of like appearance show is taken away, and the rest is put in standard deviations
+    of normal images; then the kinds are added up, for the image and for the map with weights of their own. The map is
+    smoothed over neighbouring patches.
 
     Args:
         encoder: frozen.
@@ -74,6 +78,7 @@ class TokenScorer(Scorer):
         super().__init__(encoder)
         self.shape = shape
         self.memory = PatchMemory(len(shape.blocks), shape.memory_tokens, encoder.embed_dim)
+        self.expectation = NormalExpectation(shape.reference_images, encoder.embed_dim, len(self.MAP_WEIGHTS))
         self.map_scales = nn.ModuleList(Standardisation() for _ in self.MAP_WEIGHTS)
         self.image_scales = nn.ModuleList(Standardisation() for _ in self.MAP_WEIGHTS)
 
@@ -83,30 +88,57 @@ class TokenScorer(Scorer):
 
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
         """Weighted sums of the standardised kinds of evidence, per image and per patch."""
-        evidence = self._evidence_in(images)
-        tops = [self.top_mean(one) for one in evidence]
+        tops, evidence = self._beyond_expectation(images)
         image = _weighted_sum(self.IMAGE_WEIGHTS, self.image_scales, tops)
         tokens = _weighted_sum(self.MAP_WEIGHTS, self.map_scales, evidence)
         rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
         return ScorerOutput(image, smoothed(tokens.reshape(-1, rows, columns)))
 
     @torch.no_grad()
+    def fit_expectation(self, batches: Iterable[tuple[Float[Tensor, "b 3 h w"], Int[Tensor, "b"]]]) -> None:
+        """Take from training images what normal images show that the memory does not hold.
+
+        Args:
+            batches: normalised images with their numbers in the memory's ``sources``; an image's own tokens are left
+                out when it is looked up.
+        """
+        appearances, tops, means = [], [], []
+        for images, numbers in batches:
+            cls, evidence = self._evidence_in(images, exclude=numbers)
+            appearances.append(cls)
+            tops.append(torch.stack([self.top_mean(one) for one in evidence], dim=1))
+            means.append(torch.stack([one.mean(dim=1) for one in evidence], dim=1))
+        self.expectation.remember(torch.cat(appearances), torch.cat(tops), torch.cat(means))
+
+    @torch.no_grad()
     def fit_scales(self, images: Iterable[Float[Tensor, "1 3 h w"]]) -> None:
         """Take from normal images, best ones that no part was fitted to, what a normal image has of each evidence."""
-        of_images = [self._evidence_in(image) for image in images]
+        of_images = [self._beyond_expectation(image) for image in images]
         for kind, (map_scale, image_scale) in enumerate(zip(self.map_scales, self.image_scales, strict=True)):
-            evidence = torch.cat([one[kind] for one in of_images])
-            map_scale.fit(evidence)  # pyright: ignore[reportCallIssue]
-            image_scale.fit(self.top_mean(evidence))  # pyright: ignore[reportCallIssue]
+            image_scale.fit(torch.cat([tops[kind] for tops, _ in of_images]))  # pyright: ignore[reportCallIssue]
+            map_scale.fit(torch.cat([evidence[kind] for _, evidence in of_images]))  # pyright: ignore[reportCallIssue]
 
     def top_mean(self, evidence: Float[Tensor, "b n"]) -> Float[Tensor, "b"]:
         """Mean over the highest ``image_share`` of an image's tokens, one at least."""
         count = max(1, round(self.shape.image_share * evidence.shape[1]))
         return evidence.topk(count, dim=1).values.mean(dim=1)
 
-    def _evidence_in(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b n"], ...]:
-        tokens = self.encoder.tokens_of(images, self.shape.blocks, self.shape.relative)
-        return self.evidence_of(tokens, self.memory.nearest(tokens))
+    def _beyond_expectation(self, images: Float[Tensor, "b 3 h w"]) -> tuple[list[Tensor], list[Tensor]]:
+        """Of each kind of evidence, the mean (b,) over the highest and all (b, n), less what is normal for such images.
+
+        Not yet standardised.
+        """
+        cls, evidence = self._evidence_in(images)
+        expected_tops, expected_means = self.expectation(cls)
+        tops = [self.top_mean(one) - expected_tops[:, kind] for kind, one in enumerate(evidence)]
+        return tops, [one - expected_means[:, kind, None] for kind, one in enumerate(evidence)]
+
+    def _evidence_in(
+        self, images: Float[Tensor, "b 3 h w"], exclude: Int[Tensor, "b"] | None = None
+    ) -> tuple[Float[Tensor, "b d"], tuple[Float[Tensor, "b n"], ...]]:
+        """The [CLS] token and the kinds of evidence."""
+        cls, tokens = self.encoder.cls_and_tokens_of(images, self.shape.blocks, self.shape.relative)
+        return cls, self.evidence_of(tokens, self.memory.nearest(tokens, exclude))
 
 
 class MemoryScorer(TokenScorer):
@@ -114,7 +146,7 @@ class MemoryScorer(TokenScorer):
 
     def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
         """The blocks' mean distance."""
-        return (self.memory.standardised(nearest.distances),)
+        return (self.memory.standardised(nearest),)
 
 
 class ResidualScorer(TokenScorer):
@@ -137,7 +169,7 @@ class FusedScorer(ResidualScorer):
 
     def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
         """The memory's distance and the head's logits."""
-        return (self.memory.standardised(nearest.distances), self.head(tokens, nearest))
+        return (self.memory.standardised(nearest), self.head(tokens, nearest))
 
 
 def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:

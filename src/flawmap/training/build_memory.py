@@ -48,6 +48,7 @@ def build_memory(
         chosen = greedy_coreset(tokens, kept, generator)
         memory.tokens[block] = tokens[chosen]
         memory.sources[block] = sources[chosen].to(memory.sources)
+    memory.fit_spacing()
     reference = torch.linspace(0, len(sources) - 1, min(MAX_REFERENCE, len(sources))).long()
     _fit_scale(memory, candidates[reference], sources[reference])
     return memory
@@ -73,12 +74,10 @@ def _candidates(
 
 
 def _fit_scale(memory: PatchMemory, tokens: Float[Tensor, "n l d"], sources: Int[Tensor, "n"]) -> None:
-    """Mean and deviation of normal tokens' distances to the nearest token of another image."""
-    distances = torch.cat(
-        [
-            memory.nearest(chunk[:, None].float().to(memory.tokens), of_chunk.to(memory.sources)).distances[:, 0]
-            for chunk, of_chunk in zip(tokens.split(1024), sources.split(1024), strict=True)
-        ]
-    )
-    memory.mean.copy_(distances.mean(dim=0))
-    memory.deviation.copy_(distances.std(dim=0, correction=0).clamp(min=1e-6))
+    """Mean and deviation of normal tokens' spaced distances to the nearest token of another image."""
+    spaced = []
+    for chunk, of_chunk in zip(tokens.split(1024), sources.split(1024), strict=True):
+        nearest = memory.nearest(chunk[:, None].float().to(memory.tokens), of_chunk.to(memory.sources))
+        spaced.append((nearest.distances / nearest.spacing)[:, 0])
+    memory.mean.copy_(torch.cat(spaced).mean(dim=0))
+    memory.deviation.copy_(torch.cat(spaced).std(dim=0, correction=0).clamp(min=1e-6))

@@ -1,10 +1,11 @@
 """The stages of the scorers on tokens: fill the memory, then train the residual head on it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flawmap.data.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
@@ -16,8 +17,8 @@ from flawmap.reproducibility import stable_hash
 from flawmap.scorers.patch_memory import PatchMemory
 from flawmap.scorers.token_scorers import TOKEN_SCORERS, ResidualScorer, TokenScorer, TokenScorerShape
 from flawmap.training.attention_cache import cache_attention
-from flawmap.training.build_memory import build_memory
-from flawmap.training.datasets import CROP_MARGIN, SimulationDataset
+from flawmap.training.build_memory import BATCH_SIZE, build_memory
+from flawmap.training.datasets import CROP_MARGIN, SimulationDataset, channels_first, normalise
 from flawmap.training.device import Compute
 from flawmap.training.progress import say
 from flawmap.training.residual import ResidualModule
@@ -26,14 +27,19 @@ from flawmap.training.sampling import batch_that_fits, loader_workers, stage_loa
 from flawmap.training.schedules import steps_of_stage
 from flawmap.training.stage import Stage, finished_stage, keep_result, run_stage
 
+MAX_REFERENCE_IMAGES = 1_000  # that tell what is normal for an image of like appearance: bounds time
 
-def token_scorer_shape(recipe: Recipe, encoder: Encoder, memory_tokens: int | None = None) -> TokenScorerShape:
+
+def token_scorer_shape(
+    recipe: Recipe, encoder: Encoder, memory_tokens: int | None = None, reference_images: int = 0
+) -> TokenScorerShape:
     """The recipe's scorer in the encoder's terms.
 
     Args:
         recipe: its blocks are counted from 1.
         encoder: has to have them.
         memory_tokens: what a memory really holds, where it is known.
+        reference_images: that a scorer compares an image's appearance with.
 
     Raises:
         UserError: the encoder has no such block.
@@ -51,6 +57,7 @@ def token_scorer_shape(recipe: Recipe, encoder: Encoder, memory_tokens: int | No
         recipe.residual.hidden,
         recipe.memory.image_share,
         recipe.memory.relative,
+        reference_images,
     )
 
 
@@ -71,7 +78,7 @@ def token_stages(
     size_px = round_to_patches(recipe.data.image_size_px, encoder.patch_size_px)
     shape = token_scorer_shape(recipe, encoder)
     common = common | {"size": size_px, "memory": asdict(recipe.memory)}
-    key = stable_hash(common | {"stage": "memory"})
+    key = stable_hash(common | {"stage": "memory", "spacing": PatchMemory.SPACING_NEIGHBOURS})
     memory = _memory(images, recipe, run, compute, encoder, shape, key, size_px)
     shape = token_scorer_shape(recipe, encoder, memory.tokens.shape[1])
     scorer = TOKEN_SCORERS[recipe.scoring](encoder, shape)
@@ -79,6 +86,7 @@ def token_stages(
     keys = {"memory": key}
     if isinstance(scorer, ResidualScorer):
         keys["residual"] = _train_head(scorer, images, recipe, run, compute, common, save_every_seconds)
+    keys["expectation"] = _expectation(scorer, images, recipe, run, compute, common | keys)
     return scorer.cpu().eval(), keys
 
 
@@ -134,6 +142,36 @@ def _train_head(
     loader = stage_loader(dataset, len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
     run_stage(module, loader, stage, run, compute, save_every_seconds)
     keep_result(run, stage, scorer.head.state_dict())
+    return key
+
+
+def _expectation(
+    scorer: TokenScorer,
+    images: Sequence[NormalImage],
+    recipe: Recipe,
+    run: RunFolder,
+    compute: Compute,
+    common: dict[str, Any],
+) -> str:
+    """What training images show that are not in the memory; returns the stage's key."""
+    size_px = common["size"]
+    key = stable_hash(common | {"stage": "expectation", "images": MAX_REFERENCE_IMAGES})
+    stage = Stage("expectation", key, 0, 0, 0, size_px, recipe.seed, str)
+    if (finished := finished_stage(run, stage)) is not None:
+        scorer.expectation.remember(finished["appearances"], finished["tops"], finished["means"])
+        return key
+    numbers = torch.linspace(0, len(images) - 1, min(MAX_REFERENCE_IMAGES, len(images))).long()
+    say("normal", f"what {len(numbers)} good images score that are not in the memory")
+    pixels = NormalPixels([images[number] for number in numbers], size_px)
+    scorer.eval().to(compute.device)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for chosen in torch.arange(len(numbers)).split(BATCH_SIZE):
+            batch = torch.stack([channels_first(pixels[int(i)]) for i in chosen])
+            yield normalise(batch.to(compute.device)), numbers[chosen].to(compute.device)
+
+    scorer.fit_expectation(batches())
+    keep_result(run, stage, scorer.cpu().expectation.state_dict())
     return key
 
 

@@ -1,0 +1,96 @@
+"""What normal images of like appearance score: nearest neighbours by hand, and what a scorer does with it."""
+
+import pytest
+import torch
+
+from flawmap.models.encoder import Encoder
+from flawmap.models.weights import build_vit
+from flawmap.scorers.expectation import NormalExpectation
+from flawmap.scorers.token_scorers import TOKEN_SCORERS, TokenScorerShape
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_mean_over_the_images_that_look_most_alike():
+    appearances = torch.randn(50, 8, generator=generator())
+    tops, means = torch.rand(50, 2, generator=generator(1)), torch.rand(50, 2, generator=generator(2))
+    expectation = NormalExpectation(0, 8, 2)
+    expectation.remember(appearances, tops, means)
+    query = torch.randn(3, 8, generator=generator(3))
+    found_tops, found_means = expectation(7.0 * query)  # length does not matter
+    for row, one in enumerate(query):
+        alike = torch.cosine_similarity(one[None], appearances).argsort(descending=True)[:20]
+        torch.testing.assert_close(found_tops[row], tops[alike].mean(dim=0))
+        torch.testing.assert_close(found_means[row], means[alike].mean(dim=0))
+
+
+def test_two_kinds_of_parts_are_each_compared_with_their_own():
+    kinds = torch.eye(4)[:2].repeat_interleave(25, dim=0) + 0.01 * torch.randn(50, 4, generator=generator())
+    tops = torch.tensor([[1.0]] * 25 + [[9.0]] * 25)
+    expectation = NormalExpectation(50, 4, 1)
+    expectation.remember(kinds, tops, tops)
+    assert expectation(torch.eye(4)[:2])[0].flatten().tolist() == pytest.approx([1, 9])
+
+
+def test_with_fewer_images_than_neighbours_all_of_them_count():
+    expectation = NormalExpectation(3, 4, 1)
+    expectation.remember(torch.eye(4)[:3], torch.tensor([[1.0], [2.0], [6.0]]), torch.zeros(3, 1))
+    assert expectation(torch.eye(4)[3:])[0].item() == pytest.approx(3)
+
+
+def test_with_no_images_nothing_is_expected():
+    tops, means = NormalExpectation(0, 4, 2)(torch.ones(5, 4))
+    assert tops.shape == means.shape == (5, 2) and not tops.any() and not means.any()
+
+
+# ---- in a scorer
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(build_vit("test_vit", 0.0)).eval()
+
+
+def images_of(encoder: Encoder, count: int, seed: int) -> torch.Tensor:
+    side = 4 * encoder.patch_size_px
+    return torch.randn(count, 3, side, side, generator=generator(seed))
+
+
+@pytest.mark.parametrize("name", list(TOKEN_SCORERS))
+@torch.no_grad()
+def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(name: str, encoder: Encoder):
+    torch.manual_seed(1)
+    scorer = TOKEN_SCORERS[name](encoder, TokenScorerShape((0, 1), 48, 8, 0.25)).eval()
+    train, new = images_of(encoder, 3, seed=2), images_of(encoder, 2, seed=3)
+    unit = torch.nn.functional.normalize(encoder.tokens_of(train, (0, 1)), dim=-1)
+    scorer.memory.tokens.copy_(unit.flatten(0, 1).transpose(0, 1))  # all tokens of all three images
+    scorer.memory.sources.copy_(torch.arange(3).repeat_interleave(16).expand(2, -1))
+    before = scorer.score(new)
+    scorer.fit_expectation((train[i : i + 1], torch.tensor([i])) for i in range(3))
+    after = scorer.score(new)
+    tops = torch.zeros(3, len(scorer.MAP_WEIGHTS))
+    means = torch.zeros(3, len(scorer.MAP_WEIGHTS))
+    for i in range(3):
+        tokens = encoder.tokens_of(train[i : i + 1], (0, 1))
+        for kind, one in enumerate(scorer.evidence_of(tokens, scorer.memory.nearest(tokens, torch.tensor([i])))):
+            tops[i, kind] = one[0].sort(descending=True).values[:4].mean()
+            means[i, kind] = one.mean()
+    torch.testing.assert_close(scorer.expectation.tops, tops, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scorer.expectation.means, means, atol=1e-4, rtol=1e-4)
+    # three images are fewer than twenty: all new ones lose the same, each kind with its weight
+    image_loss = (torch.tensor(scorer.IMAGE_WEIGHTS) * tops.mean(dim=0)).sum()
+    map_loss = (torch.tensor(scorer.MAP_WEIGHTS) * means.mean(dim=0)).sum()
+    torch.testing.assert_close(before.image - after.image, image_loss.expand(2), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(before.evidence - after.evidence, map_loss.expand(2, 4, 4), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_cls_and_tokens_of_one_pass_are_those_of_two(encoder: Encoder):
+    images = images_of(encoder, 2, seed=4)
+    for relative in (False, True):
+        cls, tokens = encoder.cls_and_tokens_of(images, (0, 1), relative)
+        torch.testing.assert_close(cls, encoder(images).cls)
+        torch.testing.assert_close(tokens, encoder.tokens_of(images, (0, 1), relative), atol=1e-4, rtol=1e-4)
