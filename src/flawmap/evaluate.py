@@ -19,7 +19,7 @@ from flawmap.data.sample import TestData
 from flawmap.data.truth import read_truth
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.multiscale import IMAGE_SCORES
-from flawmap.evaluation_files import ScoredSample, write_maps, write_per_image
+from flawmap.evaluation_files import ScoredSample, write_maps, write_per_image, write_pixel_curves
 from flawmap.evaluation_measures import (
     PooledPixels,
     ScoredImages,
@@ -50,7 +50,8 @@ def evaluate(
     Args:
         detector: fitted or loaded.
         data: labelled images and the protocol that says how they are pooled.
-        folder: metrics.json, per_image.csv, maps (16 bit) and truth masks go there; None writes nothing.
+        folder: metrics.json, per_image.csv, pixel_curves.json, maps (16 bit) and truth masks go there; None writes
+            nothing.
         command: how to reproduce this, for the record.
         progress: called after each image with (done, total).
         evaluation_size_px: side of the square at which pixels are compared, as papers do that evaluate at 224 or 256;
@@ -81,6 +82,7 @@ def evaluate(
     }
     if folder is not None:
         write_per_image(folder, scored, metrics["image_score"], metrics["threshold"])
+        write_pixel_curves(folder, pixels.pools.everything().curves())
         atomic_write_text(folder / "metrics.json", json.dumps(metrics, indent=2))
     return metrics
 

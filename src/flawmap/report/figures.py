@@ -84,15 +84,14 @@ _WHY_MISSING = {
     "curves_pretrain": "no log of this stage",
     "curves_finetune": "no log of this stage",
     "roc_images": "needs scores of good and anomalous test pictures",
-    "roc_pixels": "no ground truth for pixels",
-    "pro": "no ground truth for pixels",
+    **dict.fromkeys(("roc_pixels", "precision_recall", "pro"), "no ground truth for pixels, or an older evaluation"),
 }
 
 
 def _figures(files: RunFiles) -> dict[str, Figure | None]:
     k = num_prototypes(files.recipe)
     curves = charts.curves_of(files.log, None if k is None else math.log(k))
-    rates = dict(zip(("roc_images", "roc_pixels", "pro"), rate_charts(files), strict=False))
+    rates = rate_charts(files)
     return {
         "training": training_figure(files),
         "simulated_defects": simulation_figure(files),
@@ -104,7 +103,7 @@ def _figures(files: RunFiles) -> dict[str, Figure | None]:
         },
         **{
             name: rate_figure(name, rates[name]) if name in rates else None
-            for name in ("roc_images", "roc_pixels", "pro")
+            for name in ("roc_images", "roc_pixels", "precision_recall", "pro")
         },
     }
 
@@ -140,7 +139,7 @@ def curves_figure(stage: str, curves: Sequence[charts.Curve]) -> Figure:
 
 
 def rate_figure(name: str, chart: RateChart) -> Figure:
-    """One ROC or PRO curve."""
+    """One ROC, precision-recall or PRO curve."""
     width, height = 326.0, chart.size + 56
     labels = (Label(chart.title, 60.0, 18.0, "heading strong"), Label(chart.summary, width - 20, 18.0, "end heading"))
     part = Part("rates", chart, Place(8.0, 26.0, width - 16, height))

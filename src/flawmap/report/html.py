@@ -3,6 +3,7 @@
 import math
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from flawmap.report.colour import ColourScale, colour_bar
 from flawmap.report.instructive import Choice, most_instructive
 from flawmap.report.pictures import SAMPLE_PX, data_uri, sample_pictures, tiles_of
 from flawmap.report.published import beside_published
-from flawmap.report.rate_curves import rate_charts
+from flawmap.report.rate_curves import RateChart, rate_charts
 from flawmap.report.recipe_diff import recipe_diff
 from flawmap.report.run_files import RunFiles, map_scale_of, read_run
 from flawmap.report.score_chart import score_chart
@@ -97,8 +98,8 @@ def _results(files: RunFiles) -> dict[str, Any]:
         "headline_notes": estimates.headline_notes(files.metrics),
         "has_estimates": estimates.has_estimates(files.metrics),
         "published": beside_published(files.metrics),
-        "rates": rates,
-        "has_pixel_curves": len(rates) > 1,
+        "rates": list(rates.values()),
+        "lacks_pixel_curves": _why_no_pixel_curves(files, rates),
         "comparisons": _comparisons(files),
         "kinds": estimates.without_empty_columns(estimates.kinds(files)),
         "sizes": estimates.without_empty_columns(estimates.sizes(files.metrics)),
@@ -107,6 +108,14 @@ def _results(files: RunFiles) -> dict[str, Any]:
         "strips": _strips(files),
         "skipped_rows": [(str(one.get("key")), str(one.get("reason"))) for one in files.metrics.get("skipped") or []],
     }
+
+
+def _why_no_pixel_curves(files: RunFiles, rates: Mapping[str, RateChart]) -> str:
+    if "roc_pixels" in rates:
+        return ""
+    if files.metrics.get("pixel_auroc") is None:
+        return "There are no pixel curves: the data has no ground truth for pixels."
+    return "There are no pixel curves: this evaluation is of an older version. Evaluate again."
 
 
 def _training(files: RunFiles) -> dict[str, Any]:
