@@ -274,7 +274,7 @@ def test_held_out_scores_and_their_drift_are_told(metrics, rows):
     expected = ks_2samp(calibration.held_out_scores, good, method="exact")
     assert metrics["drift"]["statistic"] == pytest.approx(expected.statistic)
     assert metrics["drift"]["p_value"] == pytest.approx(expected.pvalue)
-    assert (metrics["drift"]["n_calibration"], metrics["drift"]["n_test_good"]) == (2, NUM_TEST)
+    assert (metrics["drift"]["n_calibration"], metrics["drift"]["n_now"]) == (2, NUM_TEST)
     assert metrics["drift"]["text"].startswith(f"The {NUM_TEST} good test images score ")
 
 

@@ -36,7 +36,7 @@ NEW_KEYS = {
     "evaluation_size_px": 256,
     "drift": {
         "n_calibration": 40,
-        "n_test_good": 60,
+        "n_now": 60,
         "statistic": 0.21,
         "p_value": 0.0345,
         "text": "Good test pictures score higher.",
