@@ -92,7 +92,7 @@ def _of_test(n_before: int, n_now: int, numbers: str, lead: int) -> str:
     if not lead:
         return (
             f"The {n_now} good test images score like the {n_before} of the calibration ({numbers}); "
-            "the promised false-alarm rate stands."
+            "nothing speaks against the promised false-alarm rate."
         )
     direction, consequence = ("higher", "more") if lead > 0 else ("lower", "fewer")
     return (

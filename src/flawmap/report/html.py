@@ -21,8 +21,8 @@ from flawmap.report.rate_curves import RateChart, rate_charts
 from flawmap.report.recipe_diff import recipe_diff
 from flawmap.report.run_files import RunFiles, map_scale_of, read_run
 from flawmap.report.score_chart import score_chart
-from flawmap.report.sheet import COLUMN_TITLES
 from flawmap.report.templates import page_template
+from flawmap.report.training_words import no_curves_sentence, sample_columns, samples_sentence
 
 _MAX_SAMPLES = 6
 
@@ -80,7 +80,8 @@ def render(files: RunFiles) -> str:
         cases=cases,
         lacks_attention=any(case.choice.image.attention_file is None for case in cases),
         colour_bar=data_uri(colour_bar(256, 8), quality=95),
-        sample_titles=list(COLUMN_TITLES.values()),
+        sample_titles=list(sample_columns(files.recipe).values()),
+        samples_sentence=samples_sentence(files.recipe),
         samples=_samples(files),
         n_samples_left_out=max(0, len(files.samples) - _MAX_SAMPLES),
         number=tables.number,
@@ -95,6 +96,7 @@ def _results(files: RunFiles) -> dict[str, Any]:
     return {
         "verdict": tables.verdict_of(files),
         "headline": estimates.without_empty_columns(estimates.headline(files)),
+        "intervals": {level: estimates.interval_of(files.metrics, level) for level in ("image", "pixel")},
         "headline_notes": estimates.headline_notes(files.metrics),
         "has_estimates": estimates.has_estimates(files.metrics),
         "published": beside_published(files.metrics),
@@ -126,6 +128,7 @@ def _training(files: RunFiles) -> dict[str, Any]:
         "identity": tables.identity(files),
         "simulated": tables.simulated(files.config),
         "curves": charts.curves_of(files.log, None if k is None else math.log(k)),
+        "no_curves": no_curves_sentence(files.recipe),
         "collapse": collapse_sentence(files.log, k),
         "calibration_rows": tables.calibration_rows(files.calibration),
         "data_rows": tables.data_rows(files),
@@ -207,7 +210,7 @@ def _samples(files: RunFiles) -> list[list[Picture]]:
         rows.append(
             [
                 _picture(title, f"sample {row.number}: {title}", pictures.get(name), "missing")
-                for name, title in COLUMN_TITLES.items()
+                for name, title in sample_columns(files.recipe).items()
             ]
         )
     return rows

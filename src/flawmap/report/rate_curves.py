@@ -78,9 +78,9 @@ def rate_charts(files: RunFiles) -> dict[str, RateChart]:
     charts["roc_pixels"] = rate_chart("ROC of pixels", summary, pixels, curves.roc)
     measures = files.metrics.get("pixel") or {}
     summary = f"AP {_area((measures.get('ap') or {}).get('value'))}"
-    precise = ("anomalous pixels found (recall)", "of those called so, anomalous")
+    precise = ("recall: anomalous pixels found", "precision: pixels called so that are")
     charts["precision_recall"] = rate_chart(
-        "Precision of pixels", summary, precise, curves.precision_recall, guessing=curves.anomalous_share
+        "Precision and recall", summary, precise, curves.precision_recall, guessing=curves.anomalous_share
     )
     summary = f"AUPRO {_area((measures.get('aupro_30') or {}).get('value'))}"
     overlap = ("normal pixels called anomalous", "mean overlap with defects")
