@@ -128,6 +128,7 @@ def _training(files: RunFiles) -> dict[str, Any]:
         "identity": tables.identity(files),
         "simulated": tables.simulated(files.config),
         "curves": charts.curves_of(files.log, None if k is None else math.log(k)),
+        "stage_titles": charts.STAGE_TITLES,
         "no_curves": no_curves_sentence(files.recipe),
         "collapse": collapse_sentence(files.log, k),
         "calibration_rows": tables.calibration_rows(files.calibration),

@@ -78,7 +78,7 @@ def rate_charts(files: RunFiles) -> dict[str, RateChart]:
     charts["roc_pixels"] = rate_chart("ROC of pixels", summary, pixels, curves.roc)
     measures = files.metrics.get("pixel") or {}
     summary = f"AP {_area((measures.get('ap') or {}).get('value'))}"
-    precise = ("recall: anomalous pixels found", "precision: pixels called so that are")
+    precise = ("recall: anomalous pixels found", "precision: alarms that are right")
     charts["precision_recall"] = rate_chart(
         "Precision and recall", summary, precise, curves.precision_recall, guessing=curves.anomalous_share
     )
