@@ -85,8 +85,8 @@ class Strip:
 class Curve:
     """One logged quantity over the steps of a stage; ``uniform_y`` is where a collapsed loss would lie.
 
-    ``smooth`` is the path of the mean over a twentieth of the steps, and ``last`` its end; "" for a short curve, whose
-    ``last`` is its last value.
+    ``smooth`` is the path of the mean over a twentieth of the steps, and ``last`` its end; "" for a curve that is short
+    or smooth by itself, whose ``last`` is its last value.
     """
 
     name: str
@@ -198,7 +198,7 @@ def _curve(name: str, points: list[tuple[float, float]], uniform: list[float]) -
     if len(kept) == 1:
         path = f"M0,{y_of(values)[0]:.1f} L{width:.1f},{y_of(values)[0]:.1f}"
     smooth, end = "", float(values[-1])
-    if values.size >= _SMOOTH_FROM:
+    if values.size >= _SMOOTH_FROM and _is_noisy(values):
         window = np.full(values.size // 20, 1 / (values.size // 20))
         means, middles = np.convolve(values, window, "valid"), np.convolve(steps, window, "valid")
         kept, end = _thin(means), float(means[-1])
@@ -217,6 +217,11 @@ def _curve(name: str, points: list[tuple[float, float]], uniform: list[float]) -
         uniform_y=round(float(y_of(np.array(uniform))[0]), 1) if uniform else None,
         smooth=smooth,
     )
+
+
+def _is_noisy(values: np.ndarray) -> bool:
+    """Whether it turns back at more than every fifth step; a schedule does not."""
+    return float(np.mean(np.diff(np.sign(np.diff(values))) != 0)) > 0.2
 
 
 def _path(x: np.ndarray, y: np.ndarray) -> str:

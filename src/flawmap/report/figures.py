@@ -134,7 +134,7 @@ def curves_figure(stage: str, curves: Sequence[charts.Curve]) -> Figure:
         x, y = 10.0 + (i % 3) * (width + 20), 10.0 + (i // 3) * (height + 16)
         parts.append(Part("curve", curve, Place(x, y + 18, width, height - 22)))
         labels.append(Label(curve.name, x, y + 12, "heading"))
-        labels.append(Label(f"at the end {curve.last}", x + width - 4, y + 12, "end"))
+        labels.append(Label(f"end {curve.last}", x + width - 4, y + 12, "end"))
     rows, columns = math.ceil(len(curves) / 3), min(3, len(curves))
     title = f"Curves. {charts.STAGE_TITLES.get(stage, stage)}"
     return Figure(
