@@ -77,6 +77,7 @@ def evaluate(
     metrics |= {
         "seconds_per_image": seconds / max(1, len(scored)),
         "threads": torch.get_num_threads(),
+        "without_truth": _without_truth(data, scored),
         "skipped": [{"key": s.key, "reason": s.reason} for s in data.skipped],
         "command": command,
     }
@@ -126,6 +127,13 @@ def _metrics(
         **_promises(detector, images),
         "map_scale": asdict(detector.map_scale),
     }
+
+
+def _without_truth(data: TestData, scored: Sequence[ScoredSample]) -> list[str]:
+    """Keys of the anomalous images of which nobody has said where their defect is, where the data set has masks."""
+    if data.protocol.pixel_pool == "none":
+        return []
+    return [s.sample.key for s in scored if s.sample.is_anomalous and s.anomalous_share is None]
 
 
 def _ways_to_score(detector: AnomalyDetector) -> tuple[str, ...]:

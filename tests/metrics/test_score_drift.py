@@ -77,6 +77,12 @@ def test_images_of_a_new_threshold_are_set_beside_the_former_ones(shift: float, 
     assert alike is not None and alike.text.startswith("These 25 images score like the 50 of the former calibration (")
 
 
+def test_a_handful_of_scores_can_show_no_drift_and_the_text_says_so():
+    drift = score_drift(np.array([0.0, 1.0]), np.arange(5.0, 11.0))  # apart, but p = 2 / C(8, 2) = 0.07
+    assert drift is not None and drift.p_value == pytest.approx(2 / 28)
+    assert drift.text == "6 images beside the 2 of the calibration are too few to notice a difference."
+
+
 def test_without_scores_on_a_side_there_is_nothing_to_compare():
     assert score_drift(np.zeros(0), np.ones(3)) is None
     assert score_drift(np.ones(3), np.zeros(0)) is None

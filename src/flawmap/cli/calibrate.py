@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from flawmap.cli.arguments import add_device_argument, add_json_argument, free_path
+from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_json_argument, free_path
 from flawmap.errors import UserError
 from flawmap.training.run_manifest import FILE_NAME, read_run_manifest
 
@@ -34,6 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="wanted share of good images called anomalous (default: 0.01)",
     )
     parser.add_argument("--output", type=str, default=None, help="write the recalibrated model to this folder instead")
+    add_data_arguments(parser)
     add_device_argument(parser)
     add_json_argument(parser)
 
@@ -44,6 +45,7 @@ def run(arguments: Namespace) -> int:
 
     import numpy as np
 
+    from flawmap.data.checks import check_good_images
     from flawmap.data.open_data import load_images
     from flawmap.deploy.reviews import is_review_file
     from flawmap.detect.detector import AnomalyDetector
@@ -56,7 +58,7 @@ def run(arguments: Namespace) -> int:
     if is_review_file(Path(arguments.images)):
         calibrate_with_reviews(detector, Path(arguments.images), arguments.false_alarm_rate, folder.parent)
     else:
-        images = load_images(arguments.images)
+        images = check_good_images(load_images(arguments.images), arguments.skip_unreadable)
         refuse_training_images((image.path for image in images.images), folder.parent)
         detector.calibrate(images, arguments.false_alarm_rate)
     calibration = detector.calibration_

@@ -51,7 +51,10 @@ def score_drift(calibration_scores: ArrayLike, scores_now: ArrayLike, sets_new_t
     statistic = abs(lead) / (before.size * now.size)
     numbers = f"largest difference of the distributions {statistic:.2f}, p = {p_value:.2g}"
     sentence = _of_new_calibration if sets_new_threshold else _of_test
-    text = sentence(before.size, now.size, numbers, 0 if p_value >= SUSPICIOUS_P else lead)
+    if _probability_of_lead(before.size * now.size, before.size, now.size) >= SUSPICIOUS_P:
+        text = f"{now.size} images beside the {before.size} of the calibration are too few to notice a difference."
+    else:
+        text = sentence(before.size, now.size, numbers, 0 if p_value >= SUSPICIOUS_P else lead)
     return Drift(int(before.size), int(now.size), statistic, p_value, text)
 
 

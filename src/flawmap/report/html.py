@@ -78,6 +78,7 @@ def render(files: RunFiles) -> str:
         files=files,
         scale=scale,
         cases=cases,
+        has_truth=any(image.truth_file for image in files.images),
         lacks_attention=any(case.choice.image.attention_file is None for case in cases),
         colour_bar=data_uri(colour_bar(256, 8), quality=95),
         sample_titles=list(sample_columns(files.recipe).values()),
@@ -169,10 +170,11 @@ def _cases(files: RunFiles, scale: ColourScale | None) -> list[Case]:
         return []
     ends = files.metrics.get("map_scale") or {"low": 0.0, "high": 1.0}
     map_ends = (float(ends["low"]), float(ends["high"]))
-    return [_case(choice, map_ends, scale) for choice in most_instructive(files.images, threshold)]
+    has_truth = any(image.truth_file for image in files.images)
+    return [_case(choice, map_ends, scale, has_truth) for choice in most_instructive(files.images, threshold)]
 
 
-def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | None) -> Case:
+def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | None, has_truth: bool) -> Case:
     image = choice.image
     tiles = tiles_of(image, map_ends, scale)
     remark = "" if tiles.image is not None else f"The picture is no longer at {image.path}; its map alone is shown."
@@ -200,7 +202,7 @@ def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | No
             "attention was not kept",
         ),
     )
-    return Case(choice, remark, tuple(_picture(*one) for one in shown))
+    return Case(choice, remark, tuple(_picture(*one) for one in shown if has_truth or one[0] != "truth"))
 
 
 def _samples(files: RunFiles) -> list[list[Picture]]:
