@@ -145,7 +145,7 @@ def _write(
     if order.table in ABLATIONS:
         return write_scoreboard(order.board_folder, ablations_board(tables_to_run(order.table), classes), about)
     ours = AblationRow(OURS)
-    results = {name: {OURS: results_of(of_class, ours)} | others.get(name, {}) for name, of_class in classes.items()}
+    results = {name: {OURS: results_of(of_class, ours), **others.get(name, {})} for name, of_class in classes.items()}
     n_seeds = len(next(iter(classes.values())).seeds)
     title = tables_to_run(order.table)[0].title
     table = BoardTable(title, table_board(order.table, results, n_seeds))

@@ -48,9 +48,11 @@ def pixel_curves(files: RunFiles) -> PixelCurves | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        names = ("roc", "precision_recall", "overlap")
-        points = [np.array(content[name], np.float64).reshape(-1, 2) for name in names]
-        return PixelCurves(*points, float(content["anomalous_share"]), int(content["n_images"]))
+        roc, precision_recall, overlap = (
+            np.array(content[name], np.float64).reshape(-1, 2) for name in ("roc", "precision_recall", "overlap")
+        )
+        share, n_images = float(content["anomalous_share"]), int(content["n_images"])
+        return PixelCurves(roc, precision_recall, overlap, share, n_images)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path.name} is not as flawmap writes it ({error!r})", str(path), "run `flawmap evaluate` again"
