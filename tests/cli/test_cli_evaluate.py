@@ -147,7 +147,7 @@ def test_without_masks_pixel_metrics_are_null(cli, trained, tmp_path):
     said = cli("evaluate", trained.run, tmp_path / "d", *sets, "--output", "out", "--json")
     assert said.code == 0 and said.json["pixel_auroc"] is None and said.json["image_auroc"] is not None
     text = cli("evaluate", trained.run, tmp_path / "d", *sets, "--output", "out")
-    assert "pixel      AUROC -  on 0 images" in text.out
+    assert "pixel      no AUROC: no image has ground truth for its pixels" in text.out
 
 
 def test_pixels_can_be_compared_at_a_fixed_size(cli, trained):
