@@ -19,7 +19,7 @@ from flawmap.data.sample import TestData
 from flawmap.data.truth import read_truth
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.multiscale import IMAGE_SCORES
-from flawmap.evaluation_files import ScoredSample, write_maps, write_per_image
+from flawmap.evaluation_files import ScoredSample, write_maps, write_per_image, write_pixel_curves
 from flawmap.evaluation_measures import (
     PooledPixels,
     ScoredImages,
@@ -50,7 +50,8 @@ def evaluate(
     Args:
         detector: fitted or loaded.
         data: labelled images and the protocol that says how they are pooled.
-        folder: metrics.json, per_image.csv, maps (16 bit) and truth masks go there; None writes nothing.
+        folder: metrics.json, per_image.csv, pixel_curves.json, maps (16 bit) and truth masks go there; None writes
+            nothing.
         command: how to reproduce this, for the record.
         progress: called after each image with (done, total).
         evaluation_size_px: side of the square at which pixels are compared, as papers do that evaluate at 224 or 256;
@@ -76,11 +77,13 @@ def evaluate(
     metrics |= {
         "seconds_per_image": seconds / max(1, len(scored)),
         "threads": torch.get_num_threads(),
+        "without_truth": _without_truth(data, scored),
         "skipped": [{"key": s.key, "reason": s.reason} for s in data.skipped],
         "command": command,
     }
     if folder is not None:
         write_per_image(folder, scored, metrics["image_score"], metrics["threshold"])
+        write_pixel_curves(folder, pixels.pools.everything().curves())
         atomic_write_text(folder / "metrics.json", json.dumps(metrics, indent=2))
     return metrics
 
@@ -124,6 +127,13 @@ def _metrics(
         **_promises(detector, images),
         "map_scale": asdict(detector.map_scale),
     }
+
+
+def _without_truth(data: TestData, scored: Sequence[ScoredSample]) -> list[str]:
+    """Keys of the anomalous images of which nobody has said where their defect is, where the data set has masks."""
+    if data.protocol.pixel_pool == "none":
+        return []
+    return [s.sample.key for s in scored if s.sample.is_anomalous and s.anomalous_share is None]
 
 
 def _ways_to_score(detector: AnomalyDetector) -> tuple[str, ...]:

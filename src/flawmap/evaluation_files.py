@@ -1,7 +1,8 @@
-"""What an evaluation leaves in its folder beside metrics.json: maps, truth masks, and one row of scores per image."""
+"""What an evaluation leaves in its folder beside metrics.json: maps, truth masks, scores per image, pixel curves."""
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from flawmap.data.sample import LabelledImage
 from flawmap.detect.calibration import MapScale
 from flawmap.detect.multiscale import IMAGE_SCORES
 from flawmap.errors import UserError
+from flawmap.metrics.curve_points import PixelCurves, Points
 from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
 
 MAX_16_BIT = 65535
+_CURVE_DIGITS = 6  # finer than any screen
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,24 @@ def write_per_image(folder: Path, scored: Sequence[ScoredSample], score_name: st
             ]
         )
     atomic_write_text(folder / "per_image.csv", buffer.getvalue())
+
+
+def write_pixel_curves(folder: Path, curves: PixelCurves | None) -> None:
+    """pixel_curves.json: lists of [x, y] for each curve; no file where no pixel has ground truth."""
+    if curves is None:
+        return
+
+    def pairs(points: Points) -> list[list[float]]:
+        return points.round(_CURVE_DIGITS).tolist()
+
+    content = {
+        "roc": pairs(curves.roc),
+        "precision_recall": pairs(curves.precision_recall),
+        "overlap": pairs(curves.overlap),
+        "anomalous_share": curves.anomalous_share,
+        "n_images": curves.n_images,
+    }
+    atomic_write_text(folder / "pixel_curves.json", json.dumps(content))
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flawmap.benchmark import ablations, paper
-from flawmap.benchmark.paper import NOT_THERE, PaperOrder, planned_classes, run_paper, tables_to_run
+from flawmap.benchmark import ablations, paper, paper_methods
+from flawmap.benchmark.methods import BASELINES
+from flawmap.benchmark.paper import PaperOrder, planned_classes, run_paper, tables_to_run
+from flawmap.benchmark.paper_board import NOT_RUN
+from flawmap.benchmark.paper_methods import methods_of_table
 from flawmap.benchmark.paper_numbers import OURS, TABLE_1, TABLE_2
+from flawmap.benchmark.peers_board import PeersOrder
 from flawmap.cli import main
 from flawmap.data.protocols import MVTEC_AD
 from flawmap.errors import UserError
@@ -52,6 +56,11 @@ def test_tables_three_and_four_are_the_ablations_that_the_paper_prints():
     assert len(names[4]) == 3 + 3 and "r = 0.15" in names[4]
 
 
+def test_every_other_method_of_the_paper_is_one_that_flawmap_can_run():
+    assert set(methods_of_table(1)) | set(methods_of_table(2)) == set(BASELINES)
+    assert methods_of_table(1)["cutpaste"] == "CutPaste (3-way)" and methods_of_table(3) == {}
+
+
 # ---- tables 1, 3 and 4, with results made up
 
 
@@ -81,7 +90,7 @@ def test_table_one_runs_each_class_with_the_papers_recipe(order: PaperOrder):
     board = run_paper(order, "flawmap benchmark paper").read_text(encoding="utf-8")
     # (90 + 80) / 2 with seed 0, (91 + 81) / 2 with seed 1
     assert f"| {OURS} | 85.5 ± 0.5 (2 seeds) | 75.5 ± 0.5 (2 seeds) | 98.3 | 98.2 |" in board
-    assert f"| DRAEM ({NOT_THERE}) | – | – | 98.0 | 97.3 |" in board
+    assert f"| DRAEM ({NOT_RUN}) | – | – | 98.0 | 97.3 |" in board
     per_class = (order.folder / "table1" / "per_class.md").read_text(encoding="utf-8")
     assert "| | tile | grid | mean |" in per_class
     assert "| Ours, measured here | 90.5 | 80.5 | 85.5 |" in per_class
@@ -120,6 +129,55 @@ def test_a_class_that_is_missing_stops_before_anything_runs(order: PaperOrder):
     with pytest.raises(UserError, match="1 of 2 classes of MVTec AD are missing: grid"):
         run_paper(order, "")
     assert not order.folder.exists()
+
+
+@pytest.fixture
+def boards(monkeypatch: pytest.MonkeyPatch) -> list[PeersOrder]:
+    """The other methods' orders; PaDiM gets 70 % on tile and 60 % on grid, and one more with each seed; RIAD fails."""
+    found: list[PeersOrder] = []
+
+    def made_up(of_class: PeersOrder, command: str) -> Path:
+        found.append(of_class)
+        base = 0.7 if of_class.location.endswith("tile") else 0.6
+
+        def measured(seed: int) -> dict:
+            value = base + seed / 100
+            image, pixel = {"auroc": {"value": value}}, {"auroc": {"value": value - 0.2}}
+            return {"image": image, "pixel": pixel, "groups": {}, "train_seconds": 5.0}
+
+        done = {name: of_class.seeds if name == "padim" else () for name in of_class.methods}
+        rows = [{"method": name, "measured": {str(seed): measured(seed) for seed in done[name]}} for name in done]
+        of_class.folder.mkdir(parents=True)
+        (of_class.folder / "scoreboard.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
+        return of_class.folder / "scoreboard.md"
+
+    monkeypatch.setattr(paper_methods, "run_peers", made_up)
+    return found
+
+
+def test_other_methods_are_run_on_each_class_where_they_are_asked_for(order: PaperOrder, boards: list[PeersOrder]):
+    asked = replace(order, methods=("padim", "riad"), minutes_per_method=2.0, overrides=("data.image_size_px=32",))
+    board = run_paper(asked, "").read_text(encoding="utf-8")
+    assert [of_class.location for of_class in boards] == [f"{order.root}/{name}" for name in ("tile", "grid")]
+    assert {of_class.folder for of_class in boards} == {order.folder / name / "methods" for name in ("tile", "grid")}
+    assert {(b.methods, b.seeds, b.minutes_per_method, b.overrides) for b in boards} == {
+        (("padim", "riad"), (0, 1), 2.0, ("data.image_size_px=32",))
+    }
+    assert "| PaDiM | 65.5 ± 0.5 (2 seeds) | 45.5 ± 0.5 (2 seeds) | 97.9 | 97.5 |" in board
+    assert "| RIAD (0 of 4 runs done) | – | – | – | 94.2 |" in board and f"| NSA ({NOT_RUN}) | – | – |" in board
+    assert "other methods: 224 px, 2 min of training each on each class" in board
+    per_class = (order.folder / "table1" / "per_class.md").read_text(encoding="utf-8")
+    assert "| PaDiM, measured here | 70.5 | 60.5 | 65.5 |" in per_class
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "remedy"),
+    [(1, "fpi", "choose of cutpaste, nsa, "), (2, "draem", "fpi, pii"), (3, "nsa", "1 and 2")],
+)
+def test_a_method_that_is_not_in_the_table_is_refused(order: PaperOrder, table: int, name: str, remedy: str):
+    with pytest.raises(UserError, match=f"table {table} has no method '{name}'") as caught:
+        run_paper(replace(order, table=table, methods=(name,)), "")
+    assert remedy in caught.value.remedy and not order.folder.exists()
 
 
 # ---- table 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from flawmap import AnomalyDetector
@@ -146,7 +147,7 @@ def test_without_masks_pixel_metrics_are_null(cli, trained, tmp_path):
     said = cli("evaluate", trained.run, tmp_path / "d", *sets, "--output", "out", "--json")
     assert said.code == 0 and said.json["pixel_auroc"] is None and said.json["image_auroc"] is not None
     text = cli("evaluate", trained.run, tmp_path / "d", *sets, "--output", "out")
-    assert "pixel      AUROC -  on 0 images" in text.out
+    assert "pixel      no AUROC: no image has ground truth for its pixels" in text.out
 
 
 def test_pixels_can_be_compared_at_a_fixed_size(cli, trained):
@@ -215,12 +216,23 @@ def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_p
     said = cli("calibrate", run_copy, camera, "--false-alarm-rate", "0.2", "--json")
     scores = np.sort(AnomalyDetector.from_pretrained(run_copy, "cpu").score_samples(sorted(camera.iterdir())))
     assert said.code == 0 and said.json["threshold"] == scores[7]  # two of ten, a new one included, may be above
-    assert said.json == json.loads((run_copy / "model" / "calibration.json").read_text())
+    calibration = said.json
+    drift = calibration.pop("drift")
+    assert calibration == json.loads((run_copy / "model" / "calibration.json").read_text())
+    before = json.loads(former)["held_out_scores"]
+    assert (drift["n_calibration"], drift["n_now"]) == (len(before), 9)
+    assert drift["p_value"] == pytest.approx(ks_2samp(before, scores, method="exact").pvalue, abs=1e-9)
     assert (run_copy / "model" / "calibration-earlier.json").read_bytes() == former
     assert "for 20.00% false alarms, from 9 held-out" in (run_copy / "model" / "README.md").read_text()
     again = cli("calibrate", run_copy / "model", camera, "--false-alarm-rate", "0.2")
-    assert (
-        again.out == f"threshold  {scores[7]:.4g} for 20.00% false alarms, from 9 images (cannot resolve below 10.0%)\n"
+    threshold, line = again.out.splitlines()
+    assert threshold == (
+        f"threshold  {scores[7]:.4g} (was {scores[7]:.4g}) for 20.00% false alarms, from 9 images "
+        "(cannot resolve below 10.0%)"
+    )
+    assert line == (
+        "drift      These 9 images score like the 9 of the former calibration "
+        "(largest difference of the distributions 0.00, p = 1)."
     )
     assert (run_copy / "model" / "calibration-earlier-2.json").is_file()
 
@@ -228,7 +240,7 @@ def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_p
 def test_a_rate_that_so_few_images_cannot_promise_is_said(cli, run_copy, tmp_path):
     camera = write_good(tmp_path / "camera2", 9, first_seed=900)
     said = cli("calibrate", run_copy, camera, "--false-alarm-rate", "0.01")
-    first, second = said.out.splitlines()
+    first, second, _ = said.out.splitlines()
     assert "for 1.00% false alarms, from 9 images (cannot resolve below 10.0%)" in first
     assert second.strip() == "promised are 10.0% only; 1.00% takes 99 good images"
 

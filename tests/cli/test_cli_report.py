@@ -35,7 +35,7 @@ def test_figures_are_written_and_named(cli, evaluated):
     said = cli("report", evaluated, "--figures", "--json", "--device", "cpu")
     assert said.code == 0 and said.json["missing"] == {}
     names = sorted(path.name for path in (evaluated / "figures").iterdir())
-    assert len(names) == len(said.json["figures"]) == 10 and "features.svg" in names
+    assert len(names) == len(said.json["figures"]) == 11 and "features.svg" in names
     features = (evaluated / "figures" / "features.svg").read_text(encoding="utf-8")
     assert all(f"{kind} ({NUM_TEST})" in features for kind in ("good", "hole", "stain"))
 
@@ -89,4 +89,4 @@ def test_without_torch_the_figures_that_need_no_model_are_drawn(cli, evaluated, 
     monkeypatch.setattr("flawmap.cli.report.find_spec", lambda name: None)
     said = cli("report", evaluated, "--figures", "--json")
     assert said.json["missing"] == {"features": "needs the model: pip install 'flawmap[train]'"}
-    assert len(said.json["figures"]) == 9
+    assert len(said.json["figures"]) == 10

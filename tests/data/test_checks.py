@@ -18,7 +18,7 @@ from flawmap.recipe import DataSettings
 
 DEFAULT = DataSettings()
 NAMED = DataSettings(normal="OK", anomalous="NG")
-SKIP_HINT = "remove them, or --skip-unreadable (they are listed in the report)"
+SKIP_HINT = "remove them, or --skip-unreadable"
 LEAK_HINT = "remove one copy; scores would be meaningless"
 
 

@@ -86,7 +86,7 @@ def test_a_folder_of_such_a_name_asks_no_hub(monkeypatch, tmp_path):
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    """A run folder with a model, a list of images, and an evaluation that separates perfectly."""
+    """A run folder with a model, a list of images, and an evaluation."""
     run = tmp_path / "run"
     fitted_detector().save_pretrained(run / "model")
     rows = [("a.png", "11" * 32, "train"), ("b.png", "00" * 32, "train"), ("c.png", "22" * 32, "held_out")]
@@ -98,13 +98,12 @@ def run(tmp_path) -> Path:
         "data": "tile",
         "n_good": 2,
         "n_anomalous": 2,
-        "pixel_auroc": 0.75,
+        "image": {"auroc": {"value": 0.98, "low": 0.9, "high": 1.0}, "ap": None},
+        "pixel": {"aupro_30": {"value": 0.75, "low": 0.5, "high": 0.875}},
         "missed_rate": 0.5,
         "threshold": 0.25,
     }
     (run / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
-    with (run / "evaluation" / "per_image.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("score", "is_anomalous"), (0.1, 0), (0.2, 0), (0.3, 1), (0.4, 1)])
     return run
 
 
@@ -115,7 +114,9 @@ def test_the_record_knows_data_and_evaluation(run):
     assert record["data"]["sha256"] == hashlib.sha256(joined).hexdigest()
     assert (record["data"]["train"], record["data"]["held_out"]) == (2, 1)
     assert record["data"]["licence"].startswith("CC BY-NC-SA 4.0")
-    assert record["evaluation"]["image"]["auroc"]["value"] == 1.0
+    measured = json.loads((run / "evaluation" / "metrics.json").read_text())
+    assert record["evaluation"]["image"] == {"auroc": measured["image"]["auroc"]}  # as the report has it
+    assert record["evaluation"]["pixel"] == measured["pixel"]
     assert record_of_run(run / "model") == {}
 
 
@@ -129,7 +130,8 @@ def test_the_card_says_data_metrics_licences_and_use_and_travels_with_the_model(
             "library_name: flawmap",
             "2 good images to train, 1 held out",
             record_of_run(run)["data"]["sha256"],
-            "| 1.000 | 1.000 to 1.000 |",
+            "| image AUROC | 0.980 | 0.900 to 1.000 |",
+            "| pixel AUPRO up to 30 % FPR | 0.750 | 0.500 to 0.875 |",
             "| missed rate at the threshold 0.25 | 50.0% | |",
             "false alarms, from 2 held-out normal images",
             "licence of the initial weights: none",

@@ -53,7 +53,7 @@ def test_it_agrees_with_scipy_for_thousands_of_scores():
 def test_the_sentence_names_the_direction_and_the_remedy(shift: float, word: str):
     generator = np.random.default_rng(1)
     drift = score_drift(generator.normal(size=50), generator.normal(shift, 1, size=60))
-    assert drift is not None and (drift.n_calibration, drift.n_test_good) == (50, 60)
+    assert drift is not None and (drift.n_calibration, drift.n_now) == (50, 60)
     assert f"The 60 good test images score {word} the 50 of the calibration" in drift.text
     assert "flawmap calibrate" in drift.text and f"{drift.statistic:.2f}" in drift.text
 
@@ -63,6 +63,24 @@ def test_unchanged_scores_are_called_alike():
     drift = score_drift(generator.normal(size=50), generator.normal(size=60))
     assert drift is not None and drift.p_value > 0.01
     assert "score like the 50 of the calibration" in drift.text and "recalibrate" not in drift.text
+
+
+@pytest.mark.parametrize(("shift", "words"), [(3.0, "higher than"), (-3.0, "lower than")])
+def test_images_of_a_new_threshold_are_set_beside_the_former_ones(shift: float, words: str):
+    generator = np.random.default_rng(1)
+    before, now = generator.normal(size=50), generator.normal(shift, 1, size=60)
+    drift, of_test = score_drift(before, now, sets_new_threshold=True), score_drift(before, now)
+    assert drift is not None and of_test is not None and drift.p_value == of_test.p_value
+    assert f"These 60 images score {words} the 50 of the former calibration" in drift.text
+    assert f"raised {'more' if shift > 0 else 'fewer'} false alarms" in drift.text
+    alike = score_drift(before, before[::2], sets_new_threshold=True)
+    assert alike is not None and alike.text.startswith("These 25 images score like the 50 of the former calibration (")
+
+
+def test_a_handful_of_scores_can_show_no_drift_and_the_text_says_so():
+    drift = score_drift(np.array([0.0, 1.0]), np.arange(5.0, 11.0))  # apart, but p = 2 / C(8, 2) = 0.07
+    assert drift is not None and drift.p_value == pytest.approx(2 / 28)
+    assert drift.text == "6 images beside the 2 of the calibration are too few to notice a difference."
 
 
 def test_without_scores_on_a_side_there_is_nothing_to_compare():

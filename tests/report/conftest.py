@@ -116,6 +116,9 @@ def write_evaluation(run: Path, pictures: Path, good: np.ndarray, anomalous: np.
         "command": "flawmap evaluate runs/demo tiles",
     }
     (run / "evaluation" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    curves = {"roc": [[0, 0], [0.1, 0.6], [1, 1]], "precision_recall": [[0.2, 0.9], [1, 0.2]]}
+    curves |= {"overlap": [[0, 0], [0.3, 0.8]], "anomalous_share": 0.04, "n_images": len(rows)}
+    (run / "evaluation" / "pixel_curves.json").write_text(json.dumps(curves), encoding="utf-8")
 
 
 def write_samples(run: Path, n: int) -> None:

@@ -96,6 +96,18 @@ def test_curves_hold_every_number_of_each_stage() -> None:
     assert [curve.name for curve in curves["finetune"]] == ["dice loss"]
 
 
+def test_a_noisy_curve_has_a_running_mean_over_a_twentieth_of_its_steps() -> None:
+    log = [{"stage": "s", "step": i, "loss": 2.0 if i % 2 else 0.0, "found": 1.0} for i in range(80)]
+    loss, found = charts.curves_of(log)["s"]
+    heights = [float(point.split(",")[1]) for point in loss.smooth[1:].split(" L")]
+    assert heights == [48.0] * 77 and loss.last == "1"  # four steps in a row have the mean 1
+    first, last = (float(loss.smooth[1:].split(" L")[i].split(",")[0]) for i in (0, -1))
+    assert (first, last) == (pytest.approx(1.5 / 79 * 300, abs=0.06), pytest.approx(77.5 / 79 * 300, abs=0.06))
+    assert (found.name, found.smooth, found.last) == ("share of them that is found", "", "1")
+    short = charts.curves_of(log[:39])["s"][0]
+    assert short.smooth == "" and short.last == "0"
+
+
 def test_the_loss_of_a_collapsed_model_is_a_line_in_the_curve_of_the_loss() -> None:
     log = [{"stage": "pretrain", "step": i, "loss": loss, "uniform_loss": 3.0} for i, loss in enumerate([2.0, 1.0])]
     (curve,) = charts.curves_of(log)["pretrain"]

@@ -21,7 +21,7 @@ from flawmap.report.run_files import ScoredImage, read_run
 SVG = "{http://www.w3.org/2000/svg}"
 ALL = {
     *("training", "simulated_defects", "localization", "scores", "curves_pretrain", "curves_finetune"),
-    *("roc_images", "roc_pixels", "pro", "features"),
+    *("roc_images", "roc_pixels", "precision_recall", "pro", "features"),
 }
 
 
@@ -76,7 +76,7 @@ def test_what_a_run_cannot_show_is_named_and_an_older_file_goes(trained_run: Pat
     }
     assert set(written.missing) == ALL - {path.stem for path in written.paths}
     assert written.missing["features"] == "no model"
-    assert written.missing["pro"] == "no ground truth for pixels"
+    assert written.missing["pro"] == "no ground truth for pixels, or an older evaluation"
     assert not stale.exists()
 
 

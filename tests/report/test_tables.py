@@ -44,7 +44,7 @@ def test_verdict_says_when_the_threshold_is_another_now(made_up) -> None:
 
 def test_simulated_defects_are_apart_from_test_results(made_up) -> None:
     table = tables.simulated(read_run(made_up.run).config)
-    assert table.rows == (("image AUROC", "0.9876", "32 pictures"),)
+    assert table.rows == (("image AUROC", "0.988", "32 pictures, each with and without a defect"),)
     assert tables.simulated({"held_out_simulated_defects": None}).rows == ()
 
 
@@ -62,10 +62,12 @@ def test_verdict_without_one_of_the_classes(made_up) -> None:
 def test_comparisons_emphasize_what_is_in_use(made_up) -> None:
     metrics = read_run(made_up.run).metrics
     scores, sizes = tables.image_scores(metrics), tables.scales(metrics)
-    assert [scores.rows[i] for i in scores.strong] == [("votes, ties by mean logit", "0.9313")]
-    assert cells(scores)["map maximum"] == ("–",)
-    assert sizes.rows[0] == ("224 px alone (size of training)", "0.9012", "0.7741")
-    assert [sizes.rows[i] for i in sizes.strong] == [("all sizes together", "0.9313", "0.8422")]
+    assert [scores.rows[i] for i in scores.strong] == [("votes, ties by mean logit", "0.931")]
+    assert cells(scores)["highest value of the map"] == ("–",)
+    assert sizes.rows[0] == ("224 px alone (size of training)", "0.901", "0.774")
+    assert [sizes.rows[i] for i in sizes.strong] == [("all sizes together", "0.931", "0.842")]
+    of_tokens = tables.image_scores({"image_scores": {"mean_logit": 0.5, "map_max": 0.4}, "image_score": "mean_logit"})
+    assert of_tokens.rows == (("the model's own", "0.500"), ("highest value of the map", "0.400"))
     only = tables.scales({"single_scale": {"size_px": 96, "image_auroc": 0.5}, "image_auroc": 0.6})
     assert only.rows == ()  # one size has nothing to be compared with
     assert tables.scales({}).rows == ()
@@ -75,3 +77,4 @@ def test_nested_settings_become_rows() -> None:
     source = {"a": {"b": [1, 2], "c": None}, "d": "x"}
     assert tables.flat(source) == [("a.b", "1, 2"), ("a.c", "–"), ("d", "x")]
     assert tables.provenance({"licences": {"data": "CC0"}, "size": 3}) == [("licences.data", "CC0")]
+    assert tables.provenance({"record": {"data": {"licence": "CC0"}}}) == [("licence of the data", "CC0")]

@@ -2,19 +2,22 @@
 
 Table 1: MVTec AD, each of 15 classes with a model of its own, and their mean. Table 2: chest X-rays by sex. Tables 3
 and 4: the ablations, each row on all classes. A class is trained and scored by :mod:`flawmap.benchmark.ablations`, in
-a folder of its own, so that a killed benchmark goes on where it was and tables that share rows share their runs.
+a folder of its own, so that a killed benchmark goes on where it was and tables that share rows share their runs. The
+other methods of tables 1 and 2 are run where they are asked for, by :mod:`flawmap.benchmark.peers_board`.
 """
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from flawmap.benchmark.ablation_rows import AblationRow, AblationTable, read_tables
-from flawmap.benchmark.ablations import AblationOrder, Work, about_order, read_result, recipe_of_row, run_ablations
-from flawmap.benchmark.paper_numbers import OURS, TABLE_1, TABLE_2
-from flawmap.benchmark.scoreboard import BoardRow, BoardTable, class_table, write_scoreboard
+from flawmap.benchmark.ablations import AblationOrder, about_order, run_ablations
+from flawmap.benchmark.paper_board import SEXES, ClassResults, ablations_board, class_board, results_of, table_board
+from flawmap.benchmark.paper_methods import check_methods, run_methods
+from flawmap.benchmark.paper_numbers import OURS
+from flawmap.benchmark.scoreboard import BoardTable, write_scoreboard
 from flawmap.data.protocols import MVTEC_AD, NIH, class_locations
 from flawmap.data.subset import split_location
 from flawmap.reproducibility import atomic_write_text
@@ -23,8 +26,6 @@ from flawmap.training.progress import say
 
 Table = Literal[1, 2, 3, 4]
 ABLATIONS: Mapping[int, tuple[str, ...]] = {3: ("objectives", "simulators"), 4: ("masking", "ratio")}
-NOT_THERE = "this method is not in flawmap yet"
-SEXES = {"M": "male", "F": "female"}
 PER_CLASS = "per_class.md"
 
 
@@ -42,6 +43,9 @@ class PaperOrder:
         folder: runs by class, which tables share, and a folder for each table's scoreboard.
         device: to compute on.
         limit_seconds: no class is begun that would probably end later; None for no limit.
+        methods: other methods of table 1 or 2 to run, too, by the names of ``flawmap benchmark peers``.
+        image_size_px: of these methods.
+        minutes_per_method: of training, for each of them on each class.
     """
 
     table: Table
@@ -52,6 +56,9 @@ class PaperOrder:
     folder: Path
     device: DeviceName = "auto"
     limit_seconds: float | None = None
+    methods: tuple[str, ...] = ()
+    image_size_px: int = 224
+    minutes_per_method: float | None = 5.0
 
     @property
     def board_folder(self) -> Path:
@@ -66,9 +73,10 @@ def run_paper(order: PaperOrder, command: str) -> Path:
         the path of scoreboard.md; beside it, for table 1, per_class.md.
 
     Raises:
-        UserError: a class is missing, or the recipe does not hold.
+        UserError: a class is missing, a method is not in the table, or the recipe does not hold.
     """
-    classes = planned_classes(order)
+    check_methods(order.table, order.methods)
+    classes, others = planned_classes(order), dict[str, ClassResults]()
     order.board_folder.mkdir(parents=True, exist_ok=True)
     started, longest = time.monotonic(), 0.0
     for number, (name, of_class) in enumerate(classes.items()):
@@ -78,9 +86,12 @@ def run_paper(order: PaperOrder, command: str) -> Path:
             break
         say("paper", f"table {order.table}, {name or of_class.location} ({number + 1}/{len(classes)})")
         run_ablations(of_class, command)
+        if order.methods:
+            size, minutes = order.image_size_px, order.minutes_per_method
+            others[name] = run_methods(of_class, order.methods, size, minutes, command)
         longest = max(longest, time.monotonic() - started - elapsed)
-        _write(order, classes, command)
-    return _write(order, classes, command)
+        _write(order, classes, others, command)
+    return _write(order, classes, others, command)
 
 
 def planned_classes(order: PaperOrder) -> dict[str, AblationOrder]:
@@ -115,39 +126,6 @@ def tables_to_run(table: Table) -> tuple[AblationTable, ...]:
     return (AblationTable(f"table{table}", title, (AblationRow(OURS),)),)
 
 
-def paper_board(order: PaperOrder, classes: Mapping[str, AblationOrder]) -> tuple[BoardTable, ...]:
-    """The table with what has been measured so far, beside what is published."""
-    tables = tables_to_run(order.table)
-    if order.table == 2:
-        return (BoardTable(tables[0].title, tuple(_rows_by_sex(classes))),)
-    if order.table == 1:
-        return (BoardTable(tables[0].title, tuple(_rows_of_table_1(classes))),)
-    return tuple(
-        BoardTable(table.title, tuple(_mean_row(row.name, row, classes, row.published) for row in table.rows))
-        for table in tables
-    )
-
-
-def class_board(classes: Mapping[str, AblationOrder]) -> str:
-    """Table 1 with all its columns as Markdown, AUROC in %: published lines, and ours as measured here."""
-    texts = []
-    for metric in ("image", "pixel"):
-        lines: dict[str, list[float | None]] = {}
-        for line in TABLE_1:
-            if line.metric == metric:
-                lines[f"{line.method}, *published*"] = [*(line.by_class or [None] * 15), line.mean]
-        measured: list[float | None] = []
-        for of_class in classes.values():
-            values = [r[f"{metric}_auroc"] for r in _results(of_class, AblationRow(OURS)).values()]
-            found = [value for value in values if value is not None]
-            measured.append(100 * sum(found) / len(found) if found else None)
-        complete = [value for value in measured if value is not None]
-        mean = sum(complete) / len(complete) if len(complete) == len(measured) else None
-        lines[f"{OURS}, measured here"] = [*measured, mean]
-        texts.append(class_table(f"{metric.capitalize()} AUROC in % (Table 1)", (*classes, "mean"), lines))
-    return "\n".join(texts)
-
-
 def _locations(order: PaperOrder) -> dict[str, str]:
     if order.table != 2:
         return class_locations(MVTEC_AD, order.root)
@@ -157,70 +135,20 @@ def _locations(order: PaperOrder) -> dict[str, str]:
     return {"": order.root}
 
 
-def _results(of_class: AblationOrder, row: AblationRow) -> dict[int, dict[str, Any]]:
-    """What is done of a row on one class, by seed."""
-    found = {
-        seed: read_result(of_class.folder, Work(recipe_of_row(of_class, row, seed), ())) for seed in of_class.seeds
-    }
-    return {seed: result for seed, result in found.items() if result is not None}
-
-
-def _mean_row(
-    name: str, row: AblationRow, classes: Mapping[str, AblationOrder], published: Mapping[str, float]
-) -> BoardRow:
-    """The mean over classes for each seed with which all classes are done."""
-    results = [_results(of_class, row) for of_class in classes.values()]
-    seeds = sorted(set.intersection(*(set(of_class) for of_class in results)))
-    image = _means(results, seeds, "image_auroc")
-    pixel = _means(results, seeds, "pixel_auroc")
-    seconds = {seed: sum(of_class[seed]["train_seconds"] for of_class in results) for seed in seeds}
-    n_done = sum(len(of_class) for of_class in results)
-    n_wanted = sum(len(of_class.seeds) for of_class in classes.values())
-    note = f"{n_done} of {n_wanted} runs done" if n_done < n_wanted else ""
-    return BoardRow(name, image, pixel, seconds, published, note)
-
-
-def _means(results: list[dict[int, dict[str, Any]]], seeds: list[int], metric: str) -> dict[int, float]:
-    values = {seed: [of_class[seed][metric] for of_class in results] for seed in seeds}
-    return {seed: sum(of_seed) / len(of_seed) for seed, of_seed in values.items() if None not in of_seed}
-
-
-def _rows_of_table_1(classes: Mapping[str, AblationOrder]) -> list[BoardRow]:
-    published: dict[str, dict[str, float]] = {}
-    for line in TABLE_1:
-        published.setdefault(line.method, {})[line.metric] = line.mean
-    return [
-        _mean_row(method, AblationRow(OURS), classes, means)
-        if method == OURS
-        else BoardRow(method, published=means, note=NOT_THERE)
-        for method, means in published.items()
-    ]
-
-
-def _rows_by_sex(classes: Mapping[str, AblationOrder]) -> list[BoardRow]:
-    """Pixel AUROC over the boxed images of each sex, one row for each."""
-    rows = []
-    for line in TABLE_2:
-        for sex, name in SEXES.items():
-            image: dict[int, float] = {}
-            pixel: dict[int, float] = {}
-            seconds: dict[int, float] = {}
-            for of_class in classes.values() if line.method == OURS else ():
-                for seed, result in _results(of_class, AblationRow(OURS)).items():
-                    group = result.get("groups", {}).get(f"sex={sex}")
-                    if group is None:
-                        continue
-                    seconds[seed] = result["train_seconds"]
-                    image |= {seed: group["image_auroc"]} if group["image_auroc"] is not None else {}
-                    pixel |= {seed: group["pixel_auroc"]} if group["pixel_auroc"] is not None else {}
-            note = f"published standard error {line.standard_error[sex]}"
-            note = note if line.method == OURS else f"{note}; {NOT_THERE}"
-            rows.append(BoardRow(f"{line.method}, {name}", image, pixel, seconds, {"pixel": line.mean[sex]}, note))
-    return rows
-
-
-def _write(order: PaperOrder, classes: Mapping[str, AblationOrder], command: str) -> Path:
+def _write(
+    order: PaperOrder, classes: Mapping[str, AblationOrder], others: Mapping[str, ClassResults], command: str
+) -> Path:
     about = about_order(next(iter(classes.values())), command) | {"data": order.root}
+    if order.methods:
+        budget = "as long as they take" if order.minutes_per_method is None else f"{order.minutes_per_method:g} min"
+        about |= {"other methods": f"{order.image_size_px} px, {budget} of training each on each class"}
+    if order.table in ABLATIONS:
+        return write_scoreboard(order.board_folder, ablations_board(tables_to_run(order.table), classes), about)
+    ours = AblationRow(OURS)
+    results = {name: {OURS: results_of(of_class, ours), **others.get(name, {})} for name, of_class in classes.items()}
+    n_seeds = len(next(iter(classes.values())).seeds)
+    title = tables_to_run(order.table)[0].title
+    table = BoardTable(title, table_board(order.table, results, n_seeds))
     if order.table == 1:
-        atomic_write_text(order.board_folder / PER_CLASS, class_board(classes))
-    return write_scoreboard(order.board_folder, paper_board(order, classes), about)
+        atomic_write_text(order.board_folder / PER_CLASS, class_board(results))
+    return write_scoreboard(order.board_folder, (table,), about)

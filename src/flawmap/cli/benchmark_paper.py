@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from flawmap.cli.benchmark_peers import method_names, refuse_out_of_range
 from flawmap.errors import UserError
 
 TABLES = ("1", "2", "3", "4")
@@ -22,6 +23,7 @@ def run_table(arguments: Namespace, root: str, seeds: tuple[int, ...] | None) ->
         asked = ", ".join(arguments.table) or "nothing"
         problem = f"--table is {asked}, must be one of {', '.join(TABLES)}"
         raise UserError(problem, "flawmap benchmark paper", "for example --table 1")
+    refuse_out_of_range(arguments)
     table = arguments.table[0]
     order = PaperOrder(
         table=int(table),  # pyright: ignore[reportArgumentType]
@@ -32,6 +34,9 @@ def run_table(arguments: Namespace, root: str, seeds: tuple[int, ...] | None) ->
         folder=Path(arguments.output or "runs/paper"),
         device=arguments.device,
         limit_seconds=None if arguments.minutes is None else 60 * arguments.minutes,
+        methods=method_names(arguments.methods) if arguments.methods is not None else (),
+        image_size_px=arguments.image_size,
+        minutes_per_method=arguments.minutes_per_method,
     )
     board = run_paper(order, arguments.command)
     if arguments.json:

@@ -10,24 +10,25 @@ SMALLEST_SIZE_PX, LARGEST_SIZE_PX = 32, 1024
 
 
 def add_peers_arguments(parser: ArgumentParser) -> None:
-    """What the suite ``peers`` takes beside ``--seeds``, ``--set`` and ``--output``."""
+    """What is said of other methods beside ``--seeds``, ``--set`` and ``--output``."""
     parser.add_argument(
         "--methods",
         type=str,
         default=None,
-        help="peers: padim,patchcore,standard,... (default: all of the paper's, four of today's, and standard)",
+        help="peers: padim,patchcore,standard,... (default: all of the paper's, four of today's, and standard); paper: "
+        "which other methods of table 1 or 2 to run, too (default: none)",
     )
     parser.add_argument(
         "--minutes-per-method",
         type=float,
         default=5.0,
-        help="peers: of training, for each of them (default: 5)",
+        help="peers, paper: of training, for each of them (default: 5)",
     )
     parser.add_argument(
         "--image-size",
         type=int,
         default=224,
-        help="peers: in px, for all methods but flawmap's recipes, which have their own (default: 224)",
+        help="peers, paper: in px, for all methods but flawmap's recipes, which have their own (default: 224)",
     )
 
 
@@ -40,6 +41,28 @@ def run_peers_suite(arguments: Namespace, location: str, seeds: tuple[int, ...])
     from flawmap.benchmark.methods import DEFAULT_METHODS
     from flawmap.benchmark.peers_board import PeersOrder, run_peers
 
+    refuse_out_of_range(arguments)
+    names = DEFAULT_METHODS if arguments.methods is None else method_names(arguments.methods)
+    order = PeersOrder(
+        location=location,
+        methods=names,
+        seeds=seeds,
+        folder=Path(arguments.output or "runs/peers"),
+        image_size_px=arguments.image_size,
+        minutes_per_method=arguments.minutes_per_method,
+        overrides=tuple(arguments.set),
+        device=arguments.device,
+    )
+    return run_peers(order, arguments.command)
+
+
+def method_names(text: str) -> tuple[str, ...]:
+    """ "padim, draem" as names, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def refuse_out_of_range(arguments: Namespace) -> None:
+    """Raises: UserError: the methods' image size or budget is out of range."""
     if not 0 < arguments.minutes_per_method < float("inf"):
         raise UserError(
             f"--minutes-per-method is {arguments.minutes_per_method:g}, must be above 0",
@@ -52,17 +75,3 @@ def run_peers_suite(arguments: Namespace, location: str, seeds: tuple[int, ...])
             "--image-size",
             "for example --image-size 224",
         )
-    names = DEFAULT_METHODS
-    if arguments.methods is not None:
-        names = tuple(dict.fromkeys(name.strip() for name in arguments.methods.split(",")))
-    order = PeersOrder(
-        location=location,
-        methods=names,
-        seeds=seeds,
-        folder=Path(arguments.output or "runs/peers"),
-        image_size_px=arguments.image_size,
-        minutes_per_method=arguments.minutes_per_method,
-        overrides=tuple(arguments.set),
-        device=arguments.device,
-    )
-    return run_peers(order, arguments.command)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from flawmap.cli.arguments import add_device_argument, add_json_argument, free_path
+from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_json_argument, free_path
 from flawmap.errors import UserError
 from flawmap.training.run_manifest import FILE_NAME, read_run_manifest
 
 if TYPE_CHECKING:
+    from flawmap.detect.calibration import Calibration
     from flawmap.detect.detector import AnomalyDetector
+    from flawmap.metrics.score_drift import Drift
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -32,6 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="wanted share of good images called anomalous (default: 0.01)",
     )
     parser.add_argument("--output", type=str, default=None, help="write the recalibrated model to this folder instead")
+    add_data_arguments(parser)
     add_device_argument(parser)
     add_json_argument(parser)
 
@@ -40,17 +43,22 @@ def run(arguments: Namespace) -> int:
     """Calibrate; the former calibration is kept beside the new one."""
     from dataclasses import asdict
 
+    import numpy as np
+
+    from flawmap.data.checks import check_good_images
     from flawmap.data.open_data import load_images
     from flawmap.deploy.reviews import is_review_file
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.detect.pretrained import model_folder, write_calibration
+    from flawmap.metrics.score_drift import score_drift
 
     folder = model_folder(Path(arguments.run))
     detector = AnomalyDetector.from_pretrained(folder, arguments.device)
+    before = detector.calibration_
     if is_review_file(Path(arguments.images)):
         calibrate_with_reviews(detector, Path(arguments.images), arguments.false_alarm_rate, folder.parent)
     else:
-        images = load_images(arguments.images)
+        images = check_good_images(load_images(arguments.images), arguments.skip_unreadable)
         refuse_training_images((image.path for image in images.images), folder.parent)
         detector.calibrate(images, arguments.false_alarm_rate)
     calibration = detector.calibration_
@@ -62,20 +70,31 @@ def run(arguments: Namespace) -> int:
         if former.exists():
             shutil.copyfile(former, free_path(folder / "calibration-earlier.json"))
         write_calibration(folder, calibration)
+    earlier_scores = before.held_out_scores if before else ()
+    drift = score_drift(np.array(earlier_scores), np.array(calibration.held_out_scores), sets_new_threshold=True)
     if arguments.json:
-        print(json.dumps(asdict(calibration)))
+        print(json.dumps(asdict(calibration) | {"drift": asdict(drift) if drift else None}))
     else:
-        print(
-            f"threshold  {calibration.threshold:.4g} for {calibration.false_alarm_rate:.2%} false alarms, from "
-            f"{calibration.n_held_out} images (cannot resolve below {calibration.smallest_resolvable_rate:.1%})"
-        )
-        if calibration.false_alarm_rate < calibration.smallest_resolvable_rate:
-            needed = math.ceil(1 / calibration.false_alarm_rate - 1e-9) - 1  # the smallest n with 1 / (n + 1) <= rate
-            print(
-                f"           promised are {calibration.smallest_resolvable_rate:.1%} only; "
-                f"{calibration.false_alarm_rate:.2%} takes {needed} good images"
-            )
+        print(summary(calibration, before, drift))
     return 0
+
+
+def summary(calibration: "Calibration", before: "Calibration | None", drift: "Drift | None") -> str:
+    """The new threshold for people, beside the former one, and whether good images score as they did then."""
+    former = f" (was {before.threshold:.4g})" if before else ""
+    lines = [
+        f"threshold  {calibration.threshold:.4g}{former} for {calibration.false_alarm_rate:.2%} false alarms, from "
+        f"{calibration.n_held_out} images (cannot resolve below {calibration.smallest_resolvable_rate:.1%})"
+    ]
+    if calibration.false_alarm_rate < calibration.smallest_resolvable_rate:
+        needed = math.ceil(1 / calibration.false_alarm_rate - 1e-9) - 1  # the smallest n with 1 / (n + 1) <= rate
+        lines.append(
+            f"           promised are {calibration.smallest_resolvable_rate:.1%} only; "
+            f"{calibration.false_alarm_rate:.2%} takes {needed} good images"
+        )
+    if drift:
+        lines.append(f"drift      {drift.text}")
+    return "\n".join(lines)
 
 
 def calibrate_with_reviews(detector: "AnomalyDetector", path: Path, false_alarm_rate: float, run: Path) -> None:

@@ -155,27 +155,13 @@ def _data_settings(recipe_yaml: str, overrides: tuple[str, ...]) -> Any:
 
 def summary(metrics: dict[str, Any]) -> str:
     """The metrics for people; brackets hold 95 % bootstrap intervals over images."""
-    size = metrics["evaluation_size_px"]
-    resolution = f" at {size} x {size} px" if size else ""
-    image, pixel = metrics["image"], metrics["pixel"] or {}
-    lines = [
-        f"data       {metrics['data']}: {metrics['n_good']} good, {metrics['n_anomalous']} anomalous",
-        f"image      AUROC {_interval(image['auroc'])}  by {metrics['image_score']}",
-        f"           AP {_interval(image['ap'])}, F1-max {_interval(image['f1_max'])}, "
-        f"FPR at 95 % TPR {_interval(image['fpr_at_95_tpr'])}",
-        f"pixel      AUROC {_interval(pixel.get('auroc'))}  on {metrics['n_pixel_images']} images{resolution}",
-    ]
-    if pixel:
-        lines += [
-            f"           AP {_interval(pixel['ap'])}, F1-max {_interval(pixel['f1_max'])}, "
-            f"AUPRO at 30 % {_interval(pixel['aupro_30'])}, at 5 % {_interval(pixel['aupro_05'])}"
-        ]
-    for name in ("per_kind", "groups"):
-        lines += [_class_line(kind, values) for kind, values in metrics[name].items()]
-    for size_class, block in metrics["by_size"].items():
-        values = {"n": block["n"], "image_auroc": _value(block["image"]), "pixel_auroc": _value(block["pixel"])}
-        lines.append(_class_line(f"{size_class} defects", values))
-    lines += _comparisons(metrics)
+    counts = f"{metrics['n_good']} good, {metrics['n_anomalous']} anomalous"
+    lines = [f"data       {metrics['data']}: {counts}", *_left_out(metrics)]
+    if metrics["n_good"] and metrics["n_anomalous"]:
+        lines += [*_measures(metrics), *_comparisons(metrics)]
+    else:
+        lines.append(f"image      no AUROC: it needs good and anomalous images, and these are {counts}")
+        lines += _pixel_measures(metrics) if metrics["pixel"] else []
     if metrics["threshold"] is not None:
         lines.append(
             f"threshold  {metrics['threshold']:.4g}: {_percent(metrics['realised_false_alarm_rate'])} false alarms "
@@ -185,6 +171,46 @@ def summary(metrics: dict[str, Any]) -> str:
         lines.append(f"drift      {metrics['drift']['text']}")
     lines.append(f"time       {metrics['seconds_per_image']:.3f} s per image")
     return "\n".join(lines)
+
+
+def _left_out(metrics: dict[str, Any]) -> list[str]:
+    """What is not in the numbers, or not in all of them."""
+    lines = []
+    if skipped := metrics["skipped"]:
+        first = skipped[0]
+        lines.append(f"left out   {len(skipped)} unreadable, first: {first['key']} ({first['reason']})")
+    if without := metrics["without_truth"]:
+        of = f"{len(without)} of {metrics['n_anomalous']} anomalous images have no mask, first: {without[0]}"
+        lines.append(f"no mask    {of}; they count for image measures only")
+    return lines
+
+
+def _measures(metrics: dict[str, Any]) -> list[str]:
+    image = metrics["image"]
+    lines = [
+        f"image      AUROC {_interval(image['auroc'])}  by {metrics['image_score']}",
+        f"           AP {_interval(image['ap'])}, F1-max {_interval(image['f1_max'])}, "
+        f"FPR at 95 % TPR {_interval(image['fpr_at_95_tpr'])}",
+        *_pixel_measures(metrics),
+    ]
+    for name in ("per_kind", "groups"):
+        lines += [_class_line(kind, values) for kind, values in metrics[name].items()]
+    for size_class, block in metrics["by_size"].items():
+        values = {"n": block["n"], "image_auroc": _value(block["image"]), "pixel_auroc": _value(block["pixel"])}
+        lines.append(_class_line(f"{size_class} defects", values))
+    return lines
+
+
+def _pixel_measures(metrics: dict[str, Any]) -> list[str]:
+    pixel, size = metrics["pixel"], metrics["evaluation_size_px"]
+    if not pixel:
+        return ["pixel      no AUROC: no image has ground truth for its pixels"]
+    resolution = f" at {size} x {size} px" if size else ""
+    return [
+        f"pixel      AUROC {_interval(pixel['auroc'])}  on {metrics['n_pixel_images']} images{resolution}",
+        f"           AP {_interval(pixel['ap'])}, F1-max {_interval(pixel['f1_max'])}, "
+        f"AUPRO at 30 % {_interval(pixel['aupro_30'])}, at 5 % {_interval(pixel['aupro_05'])}",
+    ]
 
 
 def _class_line(name: str, values: dict[str, Any]) -> str:

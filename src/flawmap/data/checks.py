@@ -71,6 +71,22 @@ def check_training_data(data: TrainingData, held_out_fraction: float, skip_unrea
     return CheckedData(checked, tuple(facts), len(kept) - num_unique)
 
 
+def check_good_images(data: TrainingData, skip_unreadable: bool = False) -> TrainingData:
+    """Decode every good image before any is scored, as for a new threshold.
+
+    Raises:
+        UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; nothing is left.
+    """
+    facts, bad = _read_all(data.images)
+    if bad and not skip_unreadable:
+        raise _unreadable(bad, data.root)
+    if not facts:
+        raise UserError("no image can be read", str(data.root), "copy them again")
+    readable = {fact.key for fact in facts}
+    kept = tuple(image for image in data.images if image.key in readable)
+    return replace(data, images=kept, skipped=data.skipped + tuple(bad))
+
+
 def check_test_data(
     data: TestData, skip_unreadable: bool = False, trained_sha256: Mapping[str, str] | None = None
 ) -> TestData:
@@ -99,7 +115,7 @@ def _unreadable(bad: Sequence[SkippedFile], root: Path) -> UserError:
     return UserError(
         f"{len(bad)} {noun} cannot be decoded: {shown}{more}",
         str(root),
-        "remove them, or --skip-unreadable (they are listed in the report)",
+        "remove them, or --skip-unreadable",
     )
 
 

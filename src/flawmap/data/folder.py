@@ -30,6 +30,8 @@ def read_test(root: Path, settings: DataSettings) -> tuple[LabelledImage, ...]:
         UserError: the recipe does not name the folder of anomalous images, a named folder does not exist or lies in
             another one, or masks match no image.
     """
+    if settings.anomalous is None and not any(root.iterdir()):
+        raise UserError("this folder is empty", str(root), "give the folder with the labelled test images")
     if settings.anomalous is None:
         raise UserError(
             "there are no labels: which images are anomalous?",

@@ -15,6 +15,12 @@ tags: [anomaly-detection, anomaly-localization, visual-inspection, self-supervis
 """
 
 
+_METRICS = {
+    **{"auroc": "AUROC", "ap": "AP", "f1_max": "F1-max", "fpr_at_95_tpr": "FPR at 95 % TPR"},
+    **{"aupro_30": "AUPRO up to 30 % FPR", "aupro_05": "AUPRO up to 5 % FPR"},
+}
+
+
 def model_card(
     config: dict[str, Any], recipe: Recipe, calibration: Calibration | None, record: dict[str, Any] | None = None
 ) -> str:
@@ -83,10 +89,10 @@ def _metrics(evaluation: dict[str, Any] | None) -> list[str]:
         "| metric | value | interval |",
         "|---|---|---|",
     ]
-    for name, one in evaluation["image"].items():
-        lines.append(f"| image {name} | {_number(one['value'])} | {_number(one['low'])} to {_number(one['high'])} |")
-    if evaluation.get("pixel_auroc") is not None:
-        lines.append(f"| pixel auroc | {_number(evaluation['pixel_auroc'])} | |")
+    for level in ("image", "pixel"):
+        for name, one in (evaluation.get(level) or {}).items():
+            interval = f"{_number(one['low'])} to {_number(one['high'])}"
+            lines.append(f"| {level} {_METRICS.get(name, name)} | {_number(one['value'])} | {interval} |")
     for name in ("realised_false_alarm_rate", "missed_rate"):
         if evaluation.get(name) is not None:  # its threshold is named: calibrate may have set another since
             at = f"{evaluation.get('threshold') or 0.0:.4g}"

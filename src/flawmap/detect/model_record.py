@@ -1,15 +1,12 @@
 """What is known of a model beyond its weights: the data it learned from, and how it did on a test. Numpy alone."""
 
-import csv
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flawmap.errors import UserError
-from flawmap.metrics.image_metrics import image_estimates
-from flawmap.reproducibility import numpy_generator
 from flawmap.training.run_manifest import read_run_manifest
 
 KNOWN_LICENCES = {"elpv": "CC BY-NC-SA 4.0 (elpv-dataset)"}
@@ -39,20 +36,16 @@ def _licence(run: Path) -> str:
 
 
 def _evaluation(folder: Path) -> dict[str, Any]:
-    """Image metrics with 95 % intervals, from the scores of ``flawmap evaluate``."""
-    if not (folder / "per_image.csv").is_file() or not (folder / "metrics.json").is_file():
+    """Measures with the 95 % intervals that ``flawmap evaluate`` gave them."""
+    if not (folder / "metrics.json").is_file():
         return {}
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        with (folder / "per_image.csv").open(encoding="utf-8", newline="") as file:
-            rows = [(float(row["score"]), row["is_anomalous"] == "1") for row in csv.DictReader(file)]
-        estimates = image_estimates([s for s, _ in rows], [flag for _, flag in rows], numpy_generator(0, "model card"))
         return {
             "data": str(metrics["data"]),
             "n_good": int(metrics["n_good"]),
             "n_anomalous": int(metrics["n_anomalous"]),
-            "image": {name: asdict(estimate) for name, estimate in estimates.items()},
-            "pixel_auroc": metrics.get("pixel_auroc"),
+            **{level: _measured(metrics.get(level)) for level in ("image", "pixel")},
             "threshold": metrics.get("threshold"),
             "realised_false_alarm_rate": metrics.get("realised_false_alarm_rate"),
             "missed_rate": metrics.get("missed_rate"),
@@ -60,3 +53,8 @@ def _evaluation(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         remedy = "flawmap evaluate RUN DATA"
         raise UserError(f"the evaluation cannot be read: {error}", str(folder), remedy) from error
+
+
+def _measured(measures: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those of a block of metrics.json that are defined."""
+    return {name: dict(measure) for name, measure in (measures or {}).items() if measure is not None}

@@ -1,4 +1,4 @@
-"""Points of ROC and region-overlap curves, few enough to draw and to keep."""
+"""Points of ROC, precision-recall and region-overlap curves, few enough to draw and to keep."""
 
 from dataclasses import dataclass
 
@@ -8,24 +8,28 @@ from numpy.typing import NDArray
 from flawmap.metrics.curves import at_or_above, overlap_steps
 
 MAX_POINTS = 300
+OVERLAP_LIMIT = 0.3  # the false-positive rate up to which AUPRO is counted, and its curve drawn
 
-Points = NDArray[np.float64]  # (k, 2): false-positive rate, then true-positive rate or overlap; both ascending
+Points = NDArray[np.float64]  # (k, 2): x, ascending, and y
 
 
 @dataclass(frozen=True)
 class PixelCurves:
-    """Curves of all pixels of an evaluation.
+    """Curves of all pixels of an evaluation, each at most 300 points.
 
     Attributes:
         roc: share of normal pixels and share of anomalous pixels at or above each threshold, from (0, 0) to (1, 1).
-        overlap: share of normal pixels up to a limit, and the mean overlap with the regions of the ground truth.
-        aupro_30: area under the overlap up to 0.3, over 0.3; None without regions or normal pixels.
+        precision_recall: share of the anomalous pixels that are at or above each threshold, and share of the pixels at
+            or above it that are anomalous, from the highest threshold on.
+        overlap: share of normal pixels up to 0.3, and the mean overlap with the regions of the ground truth.
+        anomalous_share: anomalous pixels over all pixels: the precision of guessing.
         n_images: whose pixels were counted.
     """
 
     roc: Points
+    precision_recall: Points
     overlap: Points
-    aupro_30: float | None
+    anomalous_share: float
     n_images: int
 
 
@@ -33,6 +37,19 @@ def roc_points(normal: NDArray[np.float64], anomalous: NDArray[np.float64]) -> P
     """The ROC curve of counts per ascending score, both (k,): at most 300 points from (0, 0) to (1, 1)."""
     rates = [np.flip(at_or_above(counts)) / max(counts.sum(), 1) for counts in (normal, anomalous)]
     return _thin(_from_origin(*rates), 1.0)
+
+
+def precision_recall_points(normal: NDArray[np.float64], anomalous: NDArray[np.float64]) -> Points:
+    """Recall and precision, from that of the highest score to the first with recall 1: at most 300 points.
+
+    Args:
+        normal: (k,), normal pixels per ascending score; each score occurs in one of the two.
+        anomalous: (k,), anomalous pixels, at least one.
+    """
+    found, alarms = (np.flip(at_or_above(counts)) for counts in (anomalous, normal))
+    points = np.stack([found / anomalous.sum(), found / (found + alarms)], axis=1)
+    n_until_all_found = int(np.searchsorted(found, anomalous.sum())) + 1  # more alarms find nothing more
+    return _thin(points[:n_until_all_found], 1.0)
 
 
 def overlap_points(

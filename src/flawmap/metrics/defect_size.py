@@ -10,9 +10,9 @@ SIZE_CLASSES: tuple[SizeClass, ...] = get_args(SizeClass)
 SMALL_BELOW = 0.005
 LARGE_FROM = 0.05
 SIZE_CLASS_MEANING: dict[SizeClass, str] = {
-    "small": f"anomalous pixels below {SMALL_BELOW:.1%} of the image",
-    "medium": f"anomalous pixels from {SMALL_BELOW:.1%} to below {LARGE_FROM:.0%} of the image",
-    "large": f"anomalous pixels {LARGE_FROM:.0%} of the image or more",
+    "small": f"less than {100 * SMALL_BELOW:g} % of the image",
+    "medium": f"{100 * SMALL_BELOW:g} % to {100 * LARGE_FROM:g} % of the image",
+    "large": f"{100 * LARGE_FROM:g} % of the image or more",
 }
 
 

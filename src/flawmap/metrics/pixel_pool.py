@@ -16,6 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from flawmap.metrics import binning_error, curves
 from flawmap.metrics.bootstrap import N_RESAMPLES, NOTHING, Estimate, percentile_interval, resample_weights
+from flawmap.metrics.curve_points import (
+    OVERLAP_LIMIT,
+    PixelCurves,
+    overlap_points,
+    precision_recall_points,
+    roc_points,
+)
 from flawmap.metrics.defect_regions import number_regions
 from flawmap.metrics.defect_size import size_class
 from flawmap.metrics.ranking import BinnedScores
@@ -115,6 +122,20 @@ class PixelPool:
         counts, n_regions = self._scores.counts(), np.asarray(float(self.n_regions))
         return curves.value_or_none(
             curves.aupro_of_counts(counts.normal, counts.region_share, n_regions, float(fpr_limit))
+        )
+
+    def curves(self) -> PixelCurves | None:
+        """Points of the ROC, precision-recall and overlap curves of the fine bins, or None when a class is missing."""
+        counts = self._scores.counts()
+        n_normal, n_anomalous = float(counts.normal.sum()), float(counts.anomalous.sum())
+        if not n_normal or not n_anomalous:
+            return None
+        return PixelCurves(
+            roc_points(counts.normal, counts.anomalous),
+            precision_recall_points(counts.normal, counts.anomalous),
+            overlap_points(counts.normal, counts.region_share, self.n_regions, OVERLAP_LIMIT),
+            n_anomalous / (n_normal + n_anomalous),
+            self.n_images,
         )
 
     def estimates(self, generator: np.random.Generator, n_resamples: int = N_RESAMPLES) -> dict[str, Estimate]:

@@ -14,25 +14,26 @@ class Drift:
 
     Attributes:
         n_calibration: scores the threshold was set with.
-        n_test_good: scores of normal images now.
+        n_now: scores of normal images now.
         statistic: Kolmogorov and Smirnov's D, the largest difference of the two cumulative distributions, in [0, 1].
         p_value: how often unchanged data would differ as much or more.
         text: the same as a plain sentence.
     """
 
     n_calibration: int
-    n_test_good: int
+    n_now: int
     statistic: float
     p_value: float
     text: str
 
 
-def score_drift(calibration_scores: ArrayLike, test_good_scores: ArrayLike) -> Drift | None:
+def score_drift(calibration_scores: ArrayLike, scores_now: ArrayLike, sets_new_threshold: bool = False) -> Drift | None:
     """The two-sample Kolmogorov-Smirnov test with its exact p-value.
 
     Args:
         calibration_scores: any shape, finite: of held-out normal images.
-        test_good_scores: any shape, finite: of the normal images of the test.
+        scores_now: any shape, finite: of other normal images, such as those of the test.
+        sets_new_threshold: the images of ``scores_now`` replace those of the calibration; only the text differs.
 
     Returns:
         what was found, or None when one of the two is empty.
@@ -40,7 +41,7 @@ def score_drift(calibration_scores: ArrayLike, test_good_scores: ArrayLike) -> D
     Raises:
         ValueError: when a score is not finite.
     """
-    before, now = (np.sort(np.asarray(s, np.float64), axis=None) for s in (calibration_scores, test_good_scores))
+    before, now = (np.sort(np.asarray(s, np.float64), axis=None) for s in (calibration_scores, scores_now))
     if before.size == 0 or now.size == 0:
         return None
     if not (np.isfinite(before).all() and np.isfinite(now).all()):
@@ -48,7 +49,12 @@ def score_drift(calibration_scores: ArrayLike, test_good_scores: ArrayLike) -> D
     lead = _largest_lead(before, now)
     p_value = _probability_of_lead(abs(lead), before.size, now.size)
     statistic = abs(lead) / (before.size * now.size)
-    text = _sentence(before.size, now.size, statistic, p_value, higher_now=lead > 0)
+    numbers = f"largest difference of the distributions {statistic:.2f}, p = {p_value:.2g}"
+    sentence = _of_new_calibration if sets_new_threshold else _of_test
+    if _probability_of_lead(before.size * now.size, before.size, now.size) >= SUSPICIOUS_P:
+        text = f"{now.size} images beside the {before.size} of the calibration are too few to notice a difference."
+    else:
+        text = sentence(before.size, now.size, numbers, 0 if p_value >= SUSPICIOUS_P else lead)
     return Drift(int(before.size), int(now.size), statistic, p_value, text)
 
 
@@ -84,15 +90,25 @@ def _probability_of_lead(lead: int, n: int, m: int) -> float:
     return min(reached, 1.0)
 
 
-def _sentence(n_before: int, n_now: int, statistic: float, p_value: float, higher_now: bool) -> str:
-    numbers = f"largest difference of the distributions {statistic:.2f}, p = {p_value:.2g}"
-    if p_value >= SUSPICIOUS_P:
+def _of_test(n_before: int, n_now: int, numbers: str, lead: int) -> str:
+    """In words; a lead of 0 stands for no difference that chance does not explain."""
+    if not lead:
         return (
             f"The {n_now} good test images score like the {n_before} of the calibration ({numbers}); "
-            "the promised false-alarm rate stands."
+            "nothing speaks against the promised false-alarm rate."
         )
-    direction, consequence = ("higher", "more") if higher_now else ("lower", "fewer")
+    direction, consequence = ("higher", "more") if lead > 0 else ("lower", "fewer")
     return (
         f"The {n_now} good test images score {direction} than the {n_before} of the calibration ({numbers}): expect "
         f"{consequence} false alarms than promised, and recalibrate with good images from here (flawmap calibrate)."
+    )
+
+
+def _of_new_calibration(n_before: int, n_now: int, numbers: str, lead: int) -> str:
+    if not lead:
+        return f"These {n_now} images score like the {n_before} of the former calibration ({numbers})."
+    direction, consequence = ("higher", "more") if lead > 0 else ("lower", "fewer")
+    return (
+        f"These {n_now} images score {direction} than the {n_before} of the former calibration ({numbers}): with the "
+        f"former threshold they would have raised {consequence} false alarms than it promised."
     )

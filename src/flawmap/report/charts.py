@@ -10,6 +10,13 @@ import numpy as np
 _HIST_BINS = 48
 _MAX_MARKS = 400  # of a strip, so that thousands of scores do not make the page heavy
 _MAX_POINTS = 240  # of a curve
+STAGE_TITLES = {
+    "pretrain": "Stage 1: pre-training",
+    "finetune": "Stage 2: fine-tuning",
+    "residual": "The head on simulated defects",
+}
+_QUANTITIES = {"anomalous_share": "share of anomalous tokens", "found": "share of them that is found"}
+_SMOOTH_FROM = 40  # steps: a shorter curve is drawn as it is
 _NO_CURVE = frozenset({"step", "steps", "epoch", "epochs", "seed", "time", "timestamp", "seconds", "seconds_left"})
 
 
@@ -76,7 +83,11 @@ class Strip:
 
 @dataclass(frozen=True)
 class Curve:
-    """One logged quantity over the steps of a stage; ``uniform_y`` is where a collapsed loss would lie."""
+    """One logged quantity over the steps of a stage; ``uniform_y`` is where a collapsed loss would lie.
+
+    ``smooth`` is the path of the mean over a twentieth of the steps, and ``last`` its end; "" for a curve that is short
+    or smooth by itself, whose ``last`` is its last value.
+    """
 
     name: str
     path: str
@@ -88,6 +99,7 @@ class Curve:
     last_step: int
     last: str
     uniform_y: float | None = None
+    smooth: str = ""
 
 
 def axis_of(scores: Sequence[float], threshold: float) -> Axis:
@@ -175,27 +187,45 @@ def _curve(name: str, points: list[tuple[float, float]], uniform: list[float]) -
     low, high = min([*values.tolist(), *uniform]), max([*values.tolist(), *uniform])
     first, last = float(steps[0]), float(steps[-1])
     kept = _thin(values)
-    x = (steps[kept] - first) / ((last - first) or 1.0) * width
-    y, uniform_y = (
-        height - (np.array(numbers) - low) / (high - low) * height if high > low else np.full(len(numbers), height / 2)
-        for numbers in (values[kept], uniform)
-    )
-    path = "M" + " L".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+
+    def x_of(steps: np.ndarray) -> np.ndarray:
+        return (steps - first) / ((last - first) or 1.0) * width
+
+    def y_of(numbers: np.ndarray) -> np.ndarray:
+        return height - (numbers - low) / (high - low) * height if high > low else np.full(len(numbers), height / 2)
+
+    path = _path(x_of(steps[kept]), y_of(values[kept]))
     if len(kept) == 1:
-        path = f"M0,{y[0]:.1f} L{width:.1f},{y[0]:.1f}"
-    words = name.replace("_", " ").replace("/", " / ")
+        path = f"M0,{y_of(values)[0]:.1f} L{width:.1f},{y_of(values)[0]:.1f}"
+    smooth, end = "", float(values[-1])
+    if values.size >= _SMOOTH_FROM and _is_noisy(values):
+        window = np.full(values.size // 20, 1 / (values.size // 20))
+        means, middles = np.convolve(values, window, "valid"), np.convolve(steps, window, "valid")
+        kept, end = _thin(means), float(means[-1])
+        smooth = _path(x_of(middles[kept]), y_of(means[kept]))
+    words = _QUANTITIES.get(name, name.replace("_", " ").replace("/", " / "))
     return Curve(
         name=words,
         path=path,
         width=width,
         height=height,
-        low=f"{low:.4g}",
-        high=f"{high:.4g}",
+        low=f"{low:.3g}",
+        high=f"{high:.3g}",
         first_step=int(first),
         last_step=int(last),
-        last=f"{values[-1]:.4g}",
-        uniform_y=round(float(uniform_y[0]), 1) if uniform else None,
+        last=f"{end:.3g}",
+        uniform_y=round(float(y_of(np.array(uniform))[0]), 1) if uniform else None,
+        smooth=smooth,
     )
+
+
+def _is_noisy(values: np.ndarray) -> bool:
+    """Whether it turns back at more than every fifth step; a schedule does not."""
+    return float(np.mean(np.diff(np.sign(np.diff(values))) != 0)) > 0.2
+
+
+def _path(x: np.ndarray, y: np.ndarray) -> str:
+    return "M" + " L".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
 
 
 def _thin(values: np.ndarray) -> np.ndarray:

@@ -30,6 +30,12 @@ def has_estimates(metrics: Mapping[str, Any]) -> bool:
     return isinstance(metrics.get("image"), Mapping)
 
 
+def interval_of(metrics: Mapping[str, Any], level: str) -> str:
+    """The 95 % interval of the AUROC of the level ``image`` or ``pixel``, or "" where there is none."""
+    interval = _value_and_interval((metrics.get(level) or {}).get("auroc"))[1]
+    return "" if interval == NOTHING else interval
+
+
 def headline(files: RunFiles) -> Table:
     """Every measure with its interval and what it was counted on; an older evaluation gives the two AUROCs alone."""
     metrics = files.metrics
@@ -40,8 +46,8 @@ def headline(files: RunFiles) -> Table:
     if not has_estimates(metrics):
         image, pixel = metrics.get("image_auroc"), metrics.get("pixel_auroc")
         rows = [
-            ("image AUROC", number(image, 4), NOTHING, of_images if image is not None else _needs_both(of_images)),
-            ("pixel AUROC", number(pixel, 4), NOTHING, of_pixels if pixel is not None else NO_TRUTH),
+            ("image AUROC", number(image), NOTHING, of_images if image is not None else _needs_both(of_images)),
+            ("pixel AUROC", number(pixel), NOTHING, of_pixels if pixel is not None else NO_TRUTH),
         ]
     else:
         rows = [
@@ -56,7 +62,9 @@ def headline(files: RunFiles) -> Table:
         else:
             rows.append(("pixel measures", NOTHING, NOTHING, NO_TRUTH))
     if metrics.get("seconds_per_image") is not None:
-        rows.append(("time", f"{float(metrics['seconds_per_image']):.3g} s", NOTHING, "per picture, all sizes"))
+        threads = metrics.get("threads")
+        by = f"per picture, {plural(int(threads), 'thread')}" if threads else "per picture"
+        rows.append(("time", f"{float(metrics['seconds_per_image']):.2g} s", NOTHING, by))
     return Table(("measure", "value", "95 % interval", "counted on"), tuple(rows))
 
 
@@ -127,17 +135,17 @@ def _short(values: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _brief(estimate: Mapping[str, Any] | None) -> str:
-    value, interval = _value_and_interval(estimate, 3)
+    value, interval = _value_and_interval(estimate)
     return value if interval == NOTHING else f"{value} ({interval})"
 
 
-def _value_and_interval(estimate: Mapping[str, Any] | None, digits: int = 4) -> tuple[str, str]:
-    """``("0.9313", "0.90–0.96")``; two dashes for None, and one where an interval could not be had."""
+def _value_and_interval(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
+    """``("0.931", "0.900–0.960")``; two dashes for None, and one where an interval could not be had."""
     if not estimate or estimate.get("value") is None:
         return NOTHING, NOTHING
     low, high = estimate.get("low"), estimate.get("high")
     interval = NOTHING if low is None or high is None else f"{number(low)}–{number(high)}"
-    return number(estimate["value"], digits), interval
+    return number(estimate["value"]), interval
 
 
 def _needs_both(of_images: str) -> str:

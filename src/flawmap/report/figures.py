@@ -58,6 +58,8 @@ def write_figures(run: Path, features: Features | None = None, why_no_features: 
     files = read_run(run)
     folder = files.run / FOLDER
     folder.mkdir(exist_ok=True)
+    for stale in folder.glob("curves_*.svg"):  # of stages that an earlier training had
+        stale.unlink()
     figures, missing = _figures(files), {}
     try:
         figures["features"] = None if features is None else feature_figure(embed(features.vectors), features.kinds)
@@ -81,30 +83,28 @@ _WHY_MISSING = {
     "simulated_defects": "the run holds no samples",
     "localization": "no test picture with map, ground truth and the picture itself",
     "scores": "no test scores, or no threshold",
-    "curves_pretrain": "no log of this stage",
-    "curves_finetune": "no log of this stage",
+    "curves": "the run holds no log of training",
     "roc_images": "needs scores of good and anomalous test pictures",
-    "roc_pixels": "no ground truth for pixels",
-    "pro": "no ground truth for pixels",
+    **dict.fromkeys(("roc_pixels", "precision_recall", "pro"), "no ground truth for pixels, or an older evaluation"),
 }
 
 
 def _figures(files: RunFiles) -> dict[str, Figure | None]:
     k = num_prototypes(files.recipe)
     curves = charts.curves_of(files.log, None if k is None else math.log(k))
-    rates = dict(zip(("roc_images", "roc_pixels", "pro"), rate_charts(files), strict=False))
+    rates = rate_charts(files)
     return {
         "training": training_figure(files),
         "simulated_defects": simulation_figure(files),
         "localization": localization_figure(files),
         "scores": _scores_figure(files),
-        **{
-            f"curves_{stage}": curves_figure(stage, curves[stage]) if stage in curves else None
-            for stage in ("pretrain", "finetune")
-        },
+        **(
+            {f"curves_{stage}": curves_figure(stage, of_stage) for stage, of_stage in curves.items()}
+            or {"curves": None}
+        ),
         **{
             name: rate_figure(name, rates[name]) if name in rates else None
-            for name in ("roc_images", "roc_pixels", "pro")
+            for name in ("roc_images", "roc_pixels", "precision_recall", "pro")
         },
     }
 
@@ -113,13 +113,16 @@ def _scores_figure(files: RunFiles) -> Figure | None:
     scores = score_chart(files)
     if scores is None:
         return None
-    height = scores["chart"].bottom + 34
+    chart, height = scores["chart"], scores["chart"].bottom + 40
+    words, is_left = f"threshold {scores['data']['threshold']:.4g}", chart.threshold_x < 360
+    x = chart.threshold_x + (6 if is_left else -6)
     return Figure(
         "scores",
         "Scores of the test pictures",
         720.0,
         height,
         (Part("histogram", scores, Place(0.0, 0.0, 720.0, height)),),
+        (Label(words, x, chart.bottom - 6, "" if is_left else "end"),),
     )
 
 
@@ -131,16 +134,16 @@ def curves_figure(stage: str, curves: Sequence[charts.Curve]) -> Figure:
         x, y = 10.0 + (i % 3) * (width + 20), 10.0 + (i // 3) * (height + 16)
         parts.append(Part("curve", curve, Place(x, y + 18, width, height - 22)))
         labels.append(Label(curve.name, x, y + 12, "heading"))
-        labels.append(Label(f"last {curve.last}", x + width - 4, y + 12, "end"))
+        labels.append(Label(f"end {curve.last}", x + width - 4, y + 12, "end"))
     rows, columns = math.ceil(len(curves) / 3), min(3, len(curves))
-    title = f"Curves of stage {stage}"
+    title = f"Curves. {charts.STAGE_TITLES.get(stage, stage)}"
     return Figure(
         f"curves_{stage}", title, columns * (width + 20), rows * (height + 16) + 10, tuple(parts), tuple(labels)
     )
 
 
 def rate_figure(name: str, chart: RateChart) -> Figure:
-    """One ROC or PRO curve."""
+    """One ROC, precision-recall or PRO curve."""
     width, height = 326.0, chart.size + 56
     labels = (Label(chart.title, 60.0, 18.0, "heading strong"), Label(chart.summary, width - 20, 18.0, "end heading"))
     part = Part("rates", chart, Place(8.0, 26.0, width - 16, height))

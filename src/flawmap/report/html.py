@@ -3,6 +3,7 @@
 import math
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from flawmap.report.colour import ColourScale, colour_bar
 from flawmap.report.instructive import Choice, most_instructive
 from flawmap.report.pictures import SAMPLE_PX, data_uri, sample_pictures, tiles_of
 from flawmap.report.published import beside_published
-from flawmap.report.rate_curves import rate_charts
+from flawmap.report.rate_curves import RateChart, rate_charts
 from flawmap.report.recipe_diff import recipe_diff
 from flawmap.report.run_files import RunFiles, map_scale_of, read_run
 from flawmap.report.score_chart import score_chart
-from flawmap.report.sheet import COLUMN_TITLES
 from flawmap.report.templates import page_template
+from flawmap.report.training_words import no_curves_sentence, sample_columns, samples_sentence
 
 _MAX_SAMPLES = 6
 
@@ -77,9 +78,11 @@ def render(files: RunFiles) -> str:
         files=files,
         scale=scale,
         cases=cases,
+        has_truth=any(image.truth_file for image in files.images),
         lacks_attention=any(case.choice.image.attention_file is None for case in cases),
         colour_bar=data_uri(colour_bar(256, 8), quality=95),
-        sample_titles=list(COLUMN_TITLES.values()),
+        sample_titles=list(sample_columns(files.recipe).values()),
+        samples_sentence=samples_sentence(files.recipe),
         samples=_samples(files),
         n_samples_left_out=max(0, len(files.samples) - _MAX_SAMPLES),
         number=tables.number,
@@ -94,11 +97,12 @@ def _results(files: RunFiles) -> dict[str, Any]:
     return {
         "verdict": tables.verdict_of(files),
         "headline": estimates.without_empty_columns(estimates.headline(files)),
+        "intervals": {level: estimates.interval_of(files.metrics, level) for level in ("image", "pixel")},
         "headline_notes": estimates.headline_notes(files.metrics),
         "has_estimates": estimates.has_estimates(files.metrics),
         "published": beside_published(files.metrics),
-        "rates": rates,
-        "has_pixel_curves": len(rates) > 1,
+        "rates": list(rates.values()),
+        "lacks_pixel_curves": _why_no_pixel_curves(files, rates),
         "comparisons": _comparisons(files),
         "kinds": estimates.without_empty_columns(estimates.kinds(files)),
         "sizes": estimates.without_empty_columns(estimates.sizes(files.metrics)),
@@ -109,6 +113,14 @@ def _results(files: RunFiles) -> dict[str, Any]:
     }
 
 
+def _why_no_pixel_curves(files: RunFiles, rates: Mapping[str, RateChart]) -> str:
+    if "roc_pixels" in rates:
+        return ""
+    if files.metrics.get("pixel_auroc") is None:
+        return "There are no pixel curves: the data has no ground truth for pixels."
+    return "There are no pixel curves: this evaluation is of an older version. Evaluate again."
+
+
 def _training(files: RunFiles) -> dict[str, Any]:
     """How the model came to be."""
     k = num_prototypes(files.recipe)
@@ -117,6 +129,8 @@ def _training(files: RunFiles) -> dict[str, Any]:
         "identity": tables.identity(files),
         "simulated": tables.simulated(files.config),
         "curves": charts.curves_of(files.log, None if k is None else math.log(k)),
+        "stage_titles": charts.STAGE_TITLES,
+        "no_curves": no_curves_sentence(files.recipe),
         "collapse": collapse_sentence(files.log, k),
         "calibration_rows": tables.calibration_rows(files.calibration),
         "data_rows": tables.data_rows(files),
@@ -156,10 +170,11 @@ def _cases(files: RunFiles, scale: ColourScale | None) -> list[Case]:
         return []
     ends = files.metrics.get("map_scale") or {"low": 0.0, "high": 1.0}
     map_ends = (float(ends["low"]), float(ends["high"]))
-    return [_case(choice, map_ends, scale) for choice in most_instructive(files.images, threshold)]
+    has_truth = any(image.truth_file for image in files.images)
+    return [_case(choice, map_ends, scale, has_truth) for choice in most_instructive(files.images, threshold)]
 
 
-def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | None) -> Case:
+def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | None, has_truth: bool) -> Case:
     image = choice.image
     tiles = tiles_of(image, map_ends, scale)
     remark = "" if tiles.image is not None else f"The picture is no longer at {image.path}; its map alone is shown."
@@ -187,7 +202,7 @@ def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | No
             "attention was not kept",
         ),
     )
-    return Case(choice, remark, tuple(_picture(*one) for one in shown))
+    return Case(choice, remark, tuple(_picture(*one) for one in shown if has_truth or one[0] != "truth"))
 
 
 def _samples(files: RunFiles) -> list[list[Picture]]:
@@ -198,7 +213,7 @@ def _samples(files: RunFiles) -> list[list[Picture]]:
         rows.append(
             [
                 _picture(title, f"sample {row.number}: {title}", pictures.get(name), "missing")
-                for name, title in COLUMN_TITLES.items()
+                for name, title in sample_columns(files.recipe).items()
             ]
         )
     return rows

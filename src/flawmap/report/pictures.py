@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def read_map(path: Path, low: float, high: float, size: tuple[int, int] | None =
         low, high: in the map's unit.
         size: (h, w) to resize to; None shrinks to at most :data:`TILE_PX`.
     """
-    with Image.open(path) as file:
+    with _opened(path) as file:
         stored = np.asarray(file).astype(np.float32)
     height, width = size or _fitting(stored.shape[0], stored.shape[1], TILE_PX)
     resized = Image.fromarray(stored).resize((width, height), Image.Resampling.BILINEAR)
@@ -122,20 +123,31 @@ def _fitting(height: int, width: int, longest_px: int) -> tuple[int, int]:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Raises: UserError: a picture of the run is damaged."""
+    try:
+        with Image.open(path) as file:
+            yield file
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for files that are no pictures
+        problem = f"a picture of the run cannot be read: {path.name}"
+        raise UserError(problem, str(path), "run `flawmap evaluate` again") from error
+
+
 def _read_rgb(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as file:
+    with _opened(path) as file:
         return np.asarray(file.convert("RGB"))
 
 
 def _patches(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     """A gray picture of one pixel per patch, uint8 (height, width, 3), with the patches' edges."""
-    with Image.open(path) as file:
+    with _opened(path) as file:
         return np.asarray(file.convert("RGB").resize((width, height), Image.Resampling.NEAREST))
 
 
 def read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:
     """A mask at another size, True where any part of a pixel was: so no small defect vanishes."""
-    with Image.open(path) as file:
+    with _opened(path) as file:
         mask = (np.asarray(file.convert("L")) > 0).astype(np.float32)  # float: a small share must not round to 0
     resized = Image.fromarray(mask).resize((width, height), Image.Resampling.BOX)
     return np.asarray(resized) > 0

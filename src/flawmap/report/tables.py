@@ -13,7 +13,14 @@ IMAGE_SCORE_TITLES = {
     "vote": "votes of the sizes",
     "vote_mean": "votes, ties by mean logit",
     "mean_logit": "mean logit",
-    "map_max": "map maximum",
+    "map_max": "highest value of the map",
+}
+
+
+_PROVENANCE_TITLES = {
+    "weights_source": "weights",
+    "weights_licence": "licence of the weights",
+    "record.data.licence": "licence of the data",
 }
 
 
@@ -111,17 +118,22 @@ def simulated(config: Mapping[str, Any]) -> Table:
     """How well simulated defects on held-out pictures are found; empty when training did not measure it."""
     proxy = config.get("held_out_simulated_defects") or {}
     rows = [
-        (name.replace("_auroc", " AUROC"), number(proxy[name], 4), plural(int(proxy.get("n", 0)), "picture"))
+        (
+            name.replace("_auroc", " AUROC"),
+            number(proxy[name]),
+            f"{plural(int(proxy.get('n', 0)), 'picture')}, each with and without a defect",
+        )
         for name in ("image_auroc", "pixel_auroc")
         if proxy.get(name) is not None
     ]
-    return Table(("measure", "value", "with and without a simulated defect"), tuple(rows))
+    return Table(("measure", "value", "counted on"), tuple(rows))
 
 
 def image_scores(metrics: Mapping[str, Any]) -> Table:
     """The ways to score an image, side by side; the one in use is emphasized."""
     scores = metrics.get("image_scores") or {}
-    rows = tuple((IMAGE_SCORE_TITLES.get(name, str(name)), number(value, 4)) for name, value in scores.items())
+    titles = IMAGE_SCORE_TITLES if "vote" in scores else IMAGE_SCORE_TITLES | {"mean_logit": "the model's own"}
+    rows = tuple((titles.get(name, str(name)), number(value)) for name, value in scores.items())
     used = frozenset(i for i, name in enumerate(scores) if name == metrics.get("image_score"))
     return Table(("image score", "image AUROC"), rows, used)
 
@@ -137,15 +149,15 @@ def scales(metrics: Mapping[str, Any]) -> Table:
         name = f"{row.get('size_px')} px alone"
         if row.get("size_px") == single.get("size_px"):
             name += " (size of training)"
-        rows.append((name, number(row.get("image_auroc"), 4), number(row.get("pixel_auroc"), 4)))
+        rows.append((name, number(row.get("image_auroc")), number(row.get("pixel_auroc"))))
     if len(rows) == 1:
         rows = []  # one size has nothing to be compared with
     if rows:
         rows.append(
             (
                 "all sizes together",
-                number(metrics.get("image_auroc"), 4),
-                number(metrics.get("pixel_auroc"), 4),
+                number(metrics.get("image_auroc")),
+                number(metrics.get("pixel_auroc")),
             )
         )
     return Table(("image size", "image AUROC", "pixel AUROC"), tuple(rows), frozenset({len(rows) - 1}))
@@ -155,7 +167,7 @@ def calibration_rows(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The threshold and its promise; empty without a threshold."""
     if "threshold" not in calibration:
         return []
-    rows = [("threshold", f"{float(calibration['threshold']):.6g}")]
+    rows = [("threshold", f"{float(calibration['threshold']):.4g}")]
     if calibration.get("false_alarm_rate") is not None:
         rows.append(("false-alarm rate asked for", _percent(float(calibration["false_alarm_rate"]))))
     if calibration.get("n_held_out") is not None:
@@ -163,7 +175,7 @@ def calibration_rows(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     if calibration.get("smallest_resolvable_rate") is not None:
         rows.append(("smallest rate they can promise", _percent(float(calibration["smallest_resolvable_rate"]))))
     if calibration.get("map_threshold") is not None:
-        rows.append(("threshold of the map", f"{float(calibration['map_threshold']):.6g}"))
+        rows.append(("threshold of the map", f"{float(calibration['map_threshold']):.4g}"))
     return rows
 
 
@@ -210,7 +222,8 @@ def flat(source: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 def provenance(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What model/config.json says about weights, data and their licences."""
     telling = ("licen", "weight", "architecture", "source")
-    return [(name, text) for name, text in flat(config) if any(word in name.lower() for word in telling)]
+    rows = [(name, text) for name, text in flat(config) if any(word in name.lower() for word in telling)]
+    return [(_PROVENANCE_TITLES.get(name, name), text) for name, text in rows]
 
 
 def _percent(share: float) -> str:

@@ -1,0 +1,79 @@
+"""The other methods of the paper's tables 1 and 2: their names here, and their runs on one class."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flawmap.benchmark.ablations import AblationOrder
+from flawmap.benchmark.paper_board import ClassResults
+from flawmap.benchmark.paper_numbers import OURS, TABLE_1, TABLE_2
+from flawmap.benchmark.peers_board import PeersOrder, run_peers
+from flawmap.errors import UserError
+
+FOLDER = "methods"  # below a class's folder
+_ABBREVIATED = {"CutPaste (3-way)": "cutpaste"}
+
+
+def name_of(printed: str) -> str:
+    """The name by which ``flawmap benchmark peers`` knows a method of the paper's tables."""
+    return _ABBREVIATED.get(printed, printed.lower())
+
+
+def methods_of_table(table: int) -> dict[str, str]:
+    """Names of the other methods in the table, each with how it is printed there."""
+    lines = {1: TABLE_1, 2: TABLE_2}.get(table, ())
+    return {name_of(line.method): line.method for line in lines if line.method != OURS}
+
+
+def check_methods(table: int, methods: tuple[str, ...]) -> None:
+    """Raises: UserError: the table has no such method."""
+    known = methods_of_table(table)
+    strange = [name for name in methods if name not in known]
+    if strange:
+        choice = f"choose of {', '.join(known)}" if known else "tables 1 and 2 have other methods"
+        raise UserError(f"table {table} has no method {strange[0]!r}", "--methods", choice)
+
+
+def run_methods(
+    of_class: AblationOrder, methods: tuple[str, ...], image_size_px: int, minutes: float | None, command: str
+) -> ClassResults:
+    """Run what is missing of the methods on one class, each in a process of its own.
+
+    Args:
+        of_class: where the class lies, its seeds, and its folder.
+        methods: by name.
+        image_size_px: of all of them.
+        minutes: of training, for each.
+        command: for the record.
+
+    Returns:
+        what each finished seed measured, by the method's name as printed.
+    """
+    data_overrides = tuple(change for change in of_class.overrides if change.startswith("data."))
+    order = PeersOrder(
+        location=of_class.location,
+        methods=methods,
+        seeds=of_class.seeds,
+        folder=of_class.folder / FOLDER,
+        image_size_px=image_size_px,
+        minutes_per_method=minutes,
+        overrides=data_overrides,
+        device=of_class.device,
+    )
+    content = json.loads(run_peers(order, command).with_suffix(".json").read_text(encoding="utf-8"))
+    printed = {name_of(line.method): line.method for line in (*TABLE_2, *TABLE_1)}
+    return {
+        printed[row["method"]]: {int(seed): _as_ours(result) for seed, result in row["measured"].items()}
+        for row in content["rows"]
+    }
+
+
+def _as_ours(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a board needs, by the names that an ablation's result has."""
+    auroc = {level: (result[level].get("auroc") or {}).get("value") for level in ("image", "pixel")}
+    return {
+        "image_auroc": auroc["image"],
+        "pixel_auroc": auroc["pixel"],
+        "train_seconds": result["train_seconds"],
+        "groups": result["groups"],
+    }
