@@ -12,7 +12,7 @@ from PIL import Image
 
 from flawmap.data.image_files import read_image, to_rgb
 from flawmap.data.resize import resize_image
-from flawmap.deploy.model_facts import METADATA_KEY, SCORE_NAMES, ModelFacts, facts_of
+from flawmap.deploy.model_facts import METADATA_KEY, ModelFacts, facts_of
 from flawmap.detect.detection import Detection
 from flawmap.detect.regions import find_regions
 from flawmap.errors import UserError
@@ -51,7 +51,7 @@ class ExportedModel:
             threshold=calibration.threshold if calibration else None,
             anomaly_map=anomaly_map,
             regions=find_regions(anomaly_map, calibration.map_threshold) if calibration else (),
-            scores={name: float(value) for name, value in zip(SCORE_NAMES, scores, strict=True)},
+            scores={name: float(value) for name, value in zip(self.facts.score_names, scores, strict=True)},
         )
 
 
