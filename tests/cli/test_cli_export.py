@@ -4,12 +4,15 @@ import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("onnxscript")
 
+import flawmap
 from flawmap import AnomalyDetector
 from flawmap.cli import main
 from flawmap.deploy.native_model import model_facts
@@ -40,6 +43,27 @@ def test_detect_with_the_file_says_what_detect_with_the_run_says(cli, trained, e
         assert theirs["score"] == pytest.approx(ours["score"], abs=1e-4)
         assert (theirs["image"], theirs["threshold"]) == (ours["image"], ours["threshold"])
         assert theirs["model_id"] == ours["model_id"]
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchvision", "timm", "lightning", "cv2", "jaxtyping"):
+    sys.modules[name] = None
+from flawmap.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_detect_with_the_file_needs_no_torch(cli, exported, tmp_path):
+    parts = write_good(tmp_path / "parts", 25, first_seed=800)  # so many that progress is shown
+    words = ["detect", parts, "--model", exported, "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(flawmap.__file__).parents[1])}
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    ours = [json.loads(line) for line in cli(*words).out.splitlines()]
+    theirs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["score"] for one in theirs] == [one["score"] for one in ours] and len(ours) == 25
 
 
 def test_a_run_whose_images_have_gone_wants_others(cli, run_copy, tmp_path):
