@@ -61,6 +61,13 @@ def test_a_mixed_up_or_lost_answer_or_growing_memory_is_not(changes):
     assert not load_test.report(tally(**changes), 100, 8, 10.0)[1]
 
 
+def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["load_test", str(tmp_path / "none.onnx"), "10", "2"])
+    assert load_test.main() == 2
+    said = capsys.readouterr().err
+    assert "the server did not become ready" in said and f"error: no such file: {tmp_path / 'none.onnx'}" in said
+
+
 # ---- a peer in a process of its own
 
 

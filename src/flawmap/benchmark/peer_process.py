@@ -13,6 +13,7 @@ from typing import Any
 
 from flawmap.errors import UserError
 
+REMEDY = 'pip install "flawmap[peers]", or leave --peers out'
 READY, SCORED = "flawmap:ready ", "flawmap:scored"  # what else is on stdout is anomalib's
 
 
@@ -55,7 +56,7 @@ class PeerProcess:
         self._said.seek(0)
         last = (self._said.read().strip().splitlines() or ["it said nothing"])[-1]
         self._end()
-        raise UserError(f"the peer's process has ended: {last}", "--peers", 'pip install "flawmap[peers]"')
+        raise UserError(f"the peer's process has ended: {last}", "--peers", REMEDY)
 
     def _end(self) -> None:
         self._process.kill()
