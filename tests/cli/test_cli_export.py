@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +143,19 @@ def test_what_serve_cannot_do_is_explained(cli, monkeypatch, words, problem):
     said = cli("serve", "none.onnx", *words)
     assert said.code == 2 and f"error: {problem}" in said.err and "remedy: " in said.err
     assert os.listdir() == []
+
+
+def test_a_port_that_is_taken_is_explained_before_the_model_is_loaded(cli):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = cli("serve", "none.onnx", "--port", port)
+    assert said.code == 2 and f"error: port {port} of 127.0.0.1 is taken" in said.err and "at: --port" in said.err
+    assert f"remedy: --port {port + 1}, or end what listens there" in said.err
+
+
+def test_an_address_of_another_machine_is_explained(cli, monkeypatch):
+    monkeypatch.setenv("FLAWMAP_TOKEN", "secret")
+    said = cli("serve", "none.onnx", "--host", "192.0.2.1")  # kept for documentation: nobody has it
+    assert said.code == 2 and "error: this machine has no address 192.0.2.1" in said.err and "at: --host" in said.err
