@@ -18,7 +18,6 @@ from flawmap.data.image_files import read_image
 from flawmap.data.sample import TestData
 from flawmap.data.truth import read_truth
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.detect.multiscale import IMAGE_SCORES
 from flawmap.evaluation_files import ScoredSample, write_maps, write_per_image, write_pixel_curves
 from flawmap.evaluation_measures import (
     PooledPixels,
@@ -34,7 +33,6 @@ from flawmap.metrics.defect_size import SIZE_CLASS_MEANING
 from flawmap.metrics.ranking import auroc
 from flawmap.metrics.score_drift import score_drift
 from flawmap.reproducibility import atomic_write_text
-from flawmap.scorers.token_scorers import TokenScorer
 
 
 def evaluate(
@@ -122,7 +120,7 @@ def _metrics(
             key: {"n": block["n"], "n_anomalous": block["n_anomalous"], **_aurocs(block)}
             for key, block in by_group.items()
         },
-        "image_scores": {n: auroc(np.array([s.scores[n] for s in scored]), labels) for n in _ways_to_score(detector)},
+        "image_scores": {n: auroc(np.array([s.scores[n] for s in scored]), labels) for n in detector.score_names},
         **_scales(detector, scored, labels, pixels),
         **_promises(detector, images),
         "map_scale": asdict(detector.map_scale),
@@ -134,11 +132,6 @@ def _without_truth(data: TestData, scored: Sequence[ScoredSample]) -> list[str]:
     if data.protocol.pixel_pool == "none":
         return []
     return [s.sample.key for s in scored if s.sample.is_anomalous and s.anomalous_share is None]
-
-
-def _ways_to_score(detector: AnomalyDetector) -> tuple[str, ...]:
-    """Scorers on tokens have one size and no decision of their own, so they cast no votes."""
-    return ("mean_logit", "map_max") if isinstance(detector.scorer_, TokenScorer) else IMAGE_SCORES
 
 
 def _aurocs(block: Mapping[str, Any]) -> dict[str, float | None]:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from flawmap.data.sample import LabelledImage
 from flawmap.detect.calibration import MapScale
-from flawmap.detect.multiscale import IMAGE_SCORES
 from flawmap.errors import UserError
 from flawmap.metrics.curve_points import PixelCurves, Points
 from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
@@ -76,11 +75,12 @@ def write_per_image(folder: Path, scored: Sequence[ScoredSample], score_name: st
     """per_image.csv: which image, its label, its scores and whether it was flagged."""
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
-    rows.writerow(["key", "path", "kind", "is_anomalous", "score", "is_flagged", "map", "truth", *IMAGE_SCORES])
+    names = list(scored[0].scores) if scored else []
+    rows.writerow(["key", "path", "kind", "is_anomalous", "score", "is_flagged", "map", "truth", *names])
     for s in scored:
         score = s.scores[score_name]
         flagged = int(threshold is not None and score > threshold)
-        all_scores = [repr(s.scores[name]) for name in IMAGE_SCORES]
+        all_scores = [repr(s.scores[name]) for name in names]
         rows.writerow(
             [
                 s.sample.key,

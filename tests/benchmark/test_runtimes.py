@@ -1,12 +1,24 @@
 """The benchmarks of runtimes and server: what is counted, and what counts as wrong."""
 
+import sys
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flawmap.benchmark import load_test
-from flawmap.benchmark.latency import ROUNDS, WARM_UP, in_turns
+import flawmap
+from flawmap.benchmark import latency, load_test, peer_process
+from flawmap.benchmark.latency import ROUNDS, WARM_UP, in_turns, learned_from
+from flawmap.benchmark.peer_process import PeerProcess
+from flawmap.errors import UserError
+
+
+def explained(call: Callable[[], object]) -> UserError:
+    with pytest.raises(UserError) as caught:
+        call()
+    return caught.value
 
 
 def test_ways_take_turns_and_warm_up_rounds_do_not_count():
@@ -47,3 +59,67 @@ def test_a_calm_test_is_good():
 )
 def test_a_mixed_up_or_lost_answer_or_growing_memory_is_not(changes):
     assert not load_test.report(tally(**changes), 100, 8, 10.0)[1]
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["load_test", str(tmp_path / "none.onnx"), "10", "2"])
+    assert load_test.main() == 2
+    said = capsys.readouterr().err
+    assert "the server did not become ready" in said and f"error: no such file: {tmp_path / 'none.onnx'}" in said
+
+
+# ---- a peer in a process of its own
+
+
+PEER = """
+import sys
+from flawmap.benchmark import peer_process
+class Counting:
+    note = "counts, and writes what nobody asked for"
+    def score(self, pixels):
+        print("chatter", flush=True)
+        with open(pixels, "a") as file:
+            file.write("x")
+if len(sys.argv) > 5 and sys.argv[1] == "broken":
+    sys.exit("this method is broken; mend it")
+peer_process.serve(Counting(), sys.argv[4])
+"""
+
+
+@pytest.fixture
+def as_peer(tmp_path, monkeypatch):
+    """Runs PEER in place of the module that would build a method."""
+    program = tmp_path / "python"
+    (tmp_path / "peer.py").write_text(PEER)
+    source = Path(flawmap.__file__).parents[1]
+    program.write_text(f'#!/bin/sh\nshift 2\nPYTHONPATH={source} exec {sys.executable} {tmp_path}/peer.py "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(peer_process.sys, "executable", str(program))
+
+
+def test_a_peer_scores_once_each_time_it_is_told_and_its_chatter_is_passed_over(tmp_path, as_peer):
+    counted = tmp_path / "counted"
+    with PeerProcess("patchcore", "data", 56, counted, 1.0) as peer:
+        assert peer.note == "counts, and writes what nobody asked for" and not counted.exists()
+        for number in (1, 2, 3):
+            peer.score()
+            assert counted.read_text() == number * "x"
+        process = peer._process
+    assert process.poll() is not None
+
+
+def test_a_peer_that_cannot_be_built_is_explained(tmp_path, as_peer):
+    error = explained(lambda: PeerProcess("broken", "data", 56, tmp_path / "counted", 1.0))
+    assert error.problem == "the peer's process has ended: this method is broken; mend it"
+    assert error.place == "--peers" and "flawmap[peers]" in error.remedy
+
+
+def test_a_run_says_what_peers_learn_from(tmp_path):
+    (tmp_path / "environment.json").write_text('{"data": "elpv"}')
+    assert learned_from(tmp_path) == "elpv"
+    assert explained(lambda: learned_from(tmp_path / "none")).problem == "the run does not say what it was trained from"
+
+
+def test_a_run_that_is_none_is_explained(tmp_path, capsys):
+    assert latency.main([str(tmp_path)]) == 2
+    assert "error: no trained model here" in capsys.readouterr().err

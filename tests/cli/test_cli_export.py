@@ -4,12 +4,16 @@ import contextlib
 import io
 import json
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("onnxscript")
 
+import flawmap
 from flawmap import AnomalyDetector
 from flawmap.cli import main
 from flawmap.deploy.native_model import model_facts
@@ -40,6 +44,27 @@ def test_detect_with_the_file_says_what_detect_with_the_run_says(cli, trained, e
         assert theirs["score"] == pytest.approx(ours["score"], abs=1e-4)
         assert (theirs["image"], theirs["threshold"]) == (ours["image"], ours["threshold"])
         assert theirs["model_id"] == ours["model_id"]
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchvision", "timm", "lightning", "cv2", "jaxtyping"):
+    sys.modules[name] = None
+from flawmap.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_detect_with_the_file_needs_no_torch(cli, exported, tmp_path):
+    parts = write_good(tmp_path / "parts", 25, first_seed=800)  # so many that progress is shown
+    words = ["detect", parts, "--model", exported, "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(flawmap.__file__).parents[1])}
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    ours = [json.loads(line) for line in cli(*words).out.splitlines()]
+    theirs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["score"] for one in theirs] == [one["score"] for one in ours] and len(ours) == 25
 
 
 def test_a_run_whose_images_have_gone_wants_others(cli, run_copy, tmp_path):
@@ -118,3 +143,19 @@ def test_what_serve_cannot_do_is_explained(cli, monkeypatch, words, problem):
     said = cli("serve", "none.onnx", *words)
     assert said.code == 2 and f"error: {problem}" in said.err and "remedy: " in said.err
     assert os.listdir() == []
+
+
+def test_a_port_that_is_taken_is_explained_before_the_model_is_loaded(cli):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = cli("serve", "none.onnx", "--port", port)
+    assert said.code == 2 and f"error: port {port} of 127.0.0.1 is taken" in said.err and "at: --port" in said.err
+    assert f"remedy: --port {port + 1}, or end what listens there" in said.err
+
+
+def test_an_address_of_another_machine_is_explained(cli, monkeypatch):
+    monkeypatch.setenv("FLAWMAP_TOKEN", "secret")
+    said = cli("serve", "none.onnx", "--host", "192.0.2.1")  # kept for documentation: nobody has it
+    assert said.code == 2 and "error: this machine has no address 192.0.2.1" in said.err and "at: --host" in said.err

@@ -9,7 +9,7 @@ import pytest
 from made_up_files import mistake
 
 from flawmap.data.dicom import is_dicom, windowed
-from flawmap.data.image_files import image_size_px, read_image
+from flawmap.data.image_files import decode_gray_values, image_size_px, read_image
 from flawmap.data.open_data import load_images
 from flawmap.errors import UserError
 
@@ -172,3 +172,29 @@ def test_a_window_without_width_is_refused(tmp_path: Path):
 def test_no_other_file_is_taken_for_dicom():
     for data in (b"", b"DICM", b"\0" * 200, io.BytesIO(b"\x89PNG" * 100).getvalue()):
         assert not is_dicom(data)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT"])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_gray_values_in_their_window_are_what_the_model_sees(tmp_path: Path, function: str, photometric: str):
+    changes = {"WindowCenter": 900, "WindowWidth": 400, "RescaleSlope": 2, "RescaleIntercept": -100}
+    path = dicom(tmp_path / "a.dcm", RAMP, VOILUTFunction=function, PhotometricInterpretation=photometric, **changes)
+    deep = decode_gray_values(path.read_bytes())
+    assert deep is not None and np.array_equal(deep.values, 2.0 * RAMP - 100)
+    black, white = deep.window
+    shown = np.rint(((deep.values - black) / (white - black)).clip(0, 1) * 255)
+    assert (black > white) == (photometric == "MONOCHROME1")
+    assert np.abs(shown - read_image(path)[..., 0].astype(float)).max() <= 1  # rounding of what is half-way
+
+
+def test_gray_values_without_a_window_have_the_range_of_the_bits(tmp_path: Path):
+    deep = decode_gray_values(dicom(tmp_path / "a.dcm", RAMP).read_bytes())
+    assert deep is not None and deep.window == (0, 4095) and deep.values.max() == 4095
+
+
+def test_colours_and_8_bits_have_no_further_gray_values(tmp_path: Path):
+    colours = np.zeros((4, 4, 3), np.uint8)
+    changes = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    assert decode_gray_values(dicom(tmp_path / "c.dcm", colours, **changes, **bits).read_bytes()) is None
+    assert decode_gray_values(dicom(tmp_path / "g.dcm", np.zeros((4, 4), np.uint8), **bits).read_bytes()) is None

@@ -28,6 +28,7 @@ FACTS = ModelFacts(
     weights_licence="none",
     sizes_px=(32, 64),
     image_score="mean_logit",
+    score_names=("mean_logit",),
     precision="fp32",
     calibration=CALIBRATION,
     flawmap="0.1.0",

@@ -1,7 +1,11 @@
 """The containers: small, not root, and installable; no engine is needed to know that."""
 
+import json
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 import tomllib
 import venv
 from pathlib import Path
@@ -9,9 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flawmap.recipe_files import to_yaml
+from tiny_detector import fitted_detector, striped, tiny_recipe, write_good, write_image
+
 REPO = Path(__file__).parents[2]
 DOCKER = REPO / "docker"
 DOCKERFILES = ["runtime.Dockerfile", "training.Dockerfile"]
+PYPI = "https://pypi.org/simple"
 
 
 def instructions(name: str) -> list[tuple[str, str]]:
@@ -62,26 +70,86 @@ def test_the_services_use_these_files_and_let_nobody_else_in():
     assert "../models:/models:ro" in inspection["volumes"]
 
 
-@pytest.mark.slow
-def test_the_runtimes_install_steps_work_in_a_clean_environment(tmp_path):
-    """The same pip command as in the file, then a server that says what is missing."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    build = tmp_path / "build"
-    build.mkdir()
-    for arguments in all_of("runtime.Dockerfile", "COPY"):
-        *sources, target = arguments.split()
+# ---- the same steps without an engine
+
+
+def installed(name: str, place: Path, **arguments: str) -> Path:
+    """Do what the image's COPY and pip lines do, in a clean virtual environment below ``place``; its bin folder.
+
+    Args:
+        name: of the file.
+        place: an empty folder, which stands for the image's root.
+        arguments: values of ARG lines, as ``--build-arg`` gives them.
+    """
+    venv.create(place / "venv", with_pip=True)
+    (place / "build").mkdir()
+    for copied in all_of(name, "COPY"):
+        *sources, target = copied.split()
         for source in sources:
-            place = tmp_path / target.lstrip("/")
-            subprocess.run(["cp", "-r", REPO / source, place], check=True)
-    (step,) = re.findall(r'pip install --no-cache-dir "/build\[serve\]"', " ".join(all_of("runtime.Dockerfile", "RUN")))
-    words = step.replace('"/build', str(build)).replace('"', "").split()
-    done = subprocess.run([python, "-m", *words], capture_output=True, text=True)
-    if done.returncode != 0 and re.search(r"No matching distribution|Connection|retr", done.stderr + done.stdout):
-        pytest.skip("no package index can be reached")
-    assert done.returncode == 0, done.stderr
-    listed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
-    assert "onnxruntime" in listed and not re.search(r"^(torch|timm|opencv)", listed, re.MULTILINE)
-    flawmap = tmp_path / "venv" / "bin" / "flawmap"
-    said = subprocess.run([flawmap, "serve", "none.onnx"], capture_output=True, text=True, cwd=tmp_path)
-    assert said.returncode == 2 and "error: no such file: none.onnx" in said.stderr
+            subprocess.run(["cp", "-r", REPO / source, place / target.lstrip("/")], check=True)
+    values = {name: default for name, _, default in (one.partition("=") for one in all_of(name, "ARG"))} | arguments
+    for step in (step.strip() for command in all_of(name, "RUN") for step in command.split("&&")):
+        if not step.startswith("pip "):
+            continue
+        for argument, value in values.items():
+            step = step.replace(f"${{{argument}}}", value)
+        words = shlex.split(step.replace("/build", str(place / "build")))
+        words = [word for word in words if word != "--no-cache-dir"]  # which keeps images small, and tests slow
+        done = subprocess.run([place / "venv/bin/python", "-m", *words], capture_output=True, text=True)
+        if done.returncode != 0 and re.search(r"No matching distribution|Connection|retr", done.stderr + done.stdout):
+            pytest.skip("no package index can be reached")
+        assert done.returncode == 0, done.stderr
+    shutil.rmtree(place / "build")
+    return place / "venv" / "bin"
+
+
+def said_by(program: Path, *words: object, here: Path) -> subprocess.CompletedProcess:
+    """``flawmap WORDS`` of an environment, of which nothing of this one is seen."""
+    command = [program / "python", "-I", "-m", "flawmap", *words]
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=here)
+
+
+def packages_in(program: Path) -> set[str]:
+    listed = subprocess.run([program / "python", "-m", "pip", "list", "--format=json"], capture_output=True, check=True)
+    return {one["name"].lower() for one in json.loads(listed.stdout)}
+
+
+@pytest.mark.slow
+def test_the_runtime_as_its_image_installs_it_detects_with_an_exported_file_and_has_no_torch(tmp_path):
+    pytest.importorskip("onnxscript")
+    from flawmap.deploy import export_onnx
+    from flawmap.deploy.parity import CheckImage
+
+    image = write_image(tmp_path / "part.png", striped(3))
+    export_onnx(fitted_detector(), tmp_path / "tile.onnx", [CheckImage(image)])
+    program = installed("runtime.Dockerfile", tmp_path)
+    packages = packages_in(program)
+    assert packages >= {"flawmap", "onnxruntime", "uvicorn"} and not packages & {"torch", "timm", "opencv-python"}
+    found = said_by(program, "detect", image, "--model", "tile.onnx", "--json", here=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["score"] == pytest.approx(fitted_detector().predict(image).score, abs=1e-4)
+    missing = said_by(program, "serve", "none.onnx", here=tmp_path)
+    assert missing.returncode == 2 and "error: no such file: none.onnx" in missing.stderr
+
+
+@pytest.mark.slow
+def test_the_training_as_its_image_installs_it_trains_and_exports(tmp_path):
+    """From pip's own index, as ``--build-arg TORCH_INDEX=...`` would choose it."""
+    if shutil.disk_usage(tmp_path).free < 15e9:
+        pytest.skip("the training image wants 15 GB of free disk")
+    index = subprocess.run([sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True)
+    place = tmp_path / "image"
+    place.mkdir()
+    program = installed("training.Dockerfile", place, TORCH_INDEX=index.stdout.decode().strip() or PYPI)
+    try:
+        write_good(tmp_path / "parts")
+        (tmp_path / "tiny.yaml").write_text(to_yaml(tiny_recipe()), encoding="utf-8")
+        for words in (
+            ("train", "parts", "--run", "runs/parts", "--recipe", "tiny.yaml", "--device", "cpu"),
+            ("export", "runs/parts", "--output", "parts.onnx", "--count", "4"),
+            ("detect", "parts/000.png", "--model", "parts.onnx"),
+        ):
+            done = said_by(program, *words, here=tmp_path)
+            assert done.returncode == 0, done.stderr
+    finally:
+        shutil.rmtree(place)  # 6 GB; pytest keeps the folders of its last three sessions

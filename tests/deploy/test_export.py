@@ -18,11 +18,12 @@ pytest.importorskip("onnxscript")
 
 import flawmap
 import flawmap.deploy.export as export_module
-from flawmap.deploy import export_onnx, load
+from flawmap.deploy import export_onnx, load, runtime
 from flawmap.deploy.export import export_model
 from flawmap.deploy.graph import with_stored_positions
 from flawmap.deploy.model_facts import SCORE_NAMES, facts_of
 from flawmap.deploy.native_model import NativeModel, model_facts
+from flawmap.deploy.opened_model import open_model
 from flawmap.deploy.parity import CheckImage
 from flawmap.detect.multiscale import IMAGE_SCORES
 
@@ -196,13 +197,35 @@ def test_an_export_that_cannot_be_is_explained(tmp_path, images, path, to, preci
         ("none.onnx", None, "no such file"),
         ("a.pt", b"", "an exported model ends in .onnx, .xml or .torchscript"),
         ("a.onnx", b"", "the file cannot be loaded"),
-        ("a.onnx", b"\x00nonsense" * 100, "the file cannot be loaded"),
+        ("a.onnx", b"\x00nonsense" * 100, "the file cannot be loaded: it is damaged, or no .onnx file ("),
+        ("a.torchscript", b"nonsense", "the file cannot be loaded: it is damaged, or no .torchscript file ("),
     ],
 )
 def test_a_file_that_is_none_is_explained(tmp_path, name, content, problem):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     assert explained(lambda: load(tmp_path / name)).problem.startswith(problem)
+
+
+def test_a_folder_is_no_file_and_another_file_is_no_model(tmp_path):
+    (tmp_path / "part.png").write_bytes(b"picture")
+    assert explained(lambda: load(tmp_path)).problem == "this is a folder, not an exported file"
+    error = explained(lambda: open_model(tmp_path / "part.png"))
+    assert error.problem == "this is neither a run folder nor an exported file"
+    assert error.place == str(tmp_path / "part.png") and ".onnx, .xml, .torchscript" in error.remedy
+
+
+def test_a_long_or_layered_reason_is_told_in_a_line(tmp_path, monkeypatch):
+    (tmp_path / "a.xml").write_text("<a/>")
+
+    def fail(path, threads):
+        raise RuntimeError(
+            "Exception from src/core.cpp:84:\nException from reader.cpp:1:\nno model " + 200 * "x" + "\n"
+        )
+
+    monkeypatch.setattr(runtime, "_load_openvino", fail)
+    problem = explained(lambda: load(tmp_path / "a.xml")).problem
+    assert "(no model xxx" in problem and "cpp" not in problem and problem.endswith("x...)") and len(problem) < 200
 
 
 def test_a_torn_file_is_explained(tmp_path, onnx_file):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from brightness_model import BrightnessModel, png, serving
 from inspection_browser import Page, browsing
+from PIL import Image
 
 from flawmap.deploy.inspection_page import FOLDER
 from flawmap.deploy.reviews import read_reviews
@@ -147,12 +148,56 @@ def test_a_verdict_with_a_note_reaches_the_file(page, own_reviews, parts):
     assert "1 reviewed" in page.text("#counts") and page.value("disagree.getAttribute('aria-pressed')") == "true"
 
 
+def shown_gray(page: Page) -> list[int]:
+    """Of a dark and a bright place of the picture as it is shown."""
+    return [pixel(page, "original", x, 5)[0] for x in (5, 35)]
+
+
+def slide(page: Page, name: str, value: float) -> None:
+    page.value(f"{name}.value = {value}; {name}.dispatchEvent(new Event('input'))")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_of_16_bits_a_window_shows_what_8_bits_hide(page, tmp_path, suffix):
+    values = np.full((20, 40), 20_000, np.uint16)
+    values[:, 20:] = 20_100
+    Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
+    page.choose("#files", tmp_path / f"deep.{suffix}")
+    page.wait_for(f"document.querySelector('#table').innerText.includes('deep.{suffix}')")
+    page.value(f"[...document.querySelectorAll('#table button')].find((b) => b.title === 'deep.{suffix}').click()")
+    page.wait_for(f"document.querySelector('#name').innerText === 'deep.{suffix}' && panes.pictures?.overlay")
+    verdict = page.text("#verdict")
+    assert page.value("!document.querySelector('#window-level').hidden") and page.text("#width-value") == "65,535"
+    assert shown_gray(page) == [round(20_000 / 257), round(20_100 / 257)] == [78, 78]  # as the model sees it
+    slide(page, "level", 20_053)  # the slider has 1000 steps of 65.5
+    slide(page, "width", 200)
+    level, width = page.value("[windowLevel.image.shown.level, windowLevel.image.shown.width]")
+    expected = [round(255 * min(1, max(0, (value - level) / width + 0.5))) for value in (20_000, 20_100)]
+    assert np.abs(np.array(shown_gray(page)) - expected).max() <= 1 and expected[1] - expected[0] > 100
+    assert page.text("#verdict") == verdict
+    page.click("#own-window")
+    assert shown_gray(page) == [78, 78]
+    page.value("[...document.querySelectorAll('#table button')].find((b) => b.title === 'spotted.png').click()")
+    page.wait_for("document.querySelector('#name').innerText === 'spotted.png' && panes.pictures?.overlay")
+    assert page.value("document.querySelector('#window-level').hidden")
+
+
+def test_a_tiff_of_8_bits_is_shown_although_browsers_do_not_know_it(page, tmp_path):
+    Image.fromarray(np.full((20, 40, 3), (10, 60, 30), np.uint8)).save(tmp_path / "plain.tif")
+    page.choose("#files", tmp_path / "plain.tif")
+    page.wait_for("document.querySelector('#table').innerText.includes('plain.tif')")
+    page.value("[...document.querySelectorAll('#table button')].find((b) => b.title === 'plain.tif').click()")
+    page.wait_for("document.querySelector('#name').innerText === 'plain.tif' && panes.pictures?.overlay")
+    assert pixel(page, "original", 5, 5) == [10, 60, 30, 255]
+    assert page.value("document.querySelector('#window-level').hidden")
+
+
 def test_a_file_that_is_no_image_is_listed_and_costs_nothing(page, tmp_path):
     page.complaints.clear()
     (tmp_path / "notes.png").write_text("no picture")
     page.choose("#files", tmp_path / "notes.png")
     page.wait_for("document.querySelector('#problems').innerText.includes('notes.png: not an image')")
-    assert len(names(page)) == 4
+    assert len(names(page)) == 7
     page.complaints.clear()  # the browser logs the refusal
 
 

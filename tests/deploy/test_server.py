@@ -276,3 +276,18 @@ def test_a_slow_sender_is_cut_off(tmp_path):
             )
             assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
         assert isinstance(own, Client) and own.detect(gray_png(3)).json["score"] == 3.0
+
+
+def test_the_image_itself_comes_with_all_its_gray_values(client):
+    values = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000 + 7
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "TIFF")
+    picture = client.detect(buffer.getvalue(), "?with_picture=true", "image/tiff").json["picture"]
+    assert (picture["low"], picture["high"], picture["window"]) == (0, 65535, [0, 65535])
+    with Image.open(io.BytesIO(base64.b64decode(picture["png"]))) as image:
+        red, green, blue = np.moveaxis(np.asarray(image).astype(int), -1, 0)
+    assert np.array_equal(256 * red + green, values) and not blue.any()
+    plain = client.detect(gray_png(90), "?with_picture=true").json["picture"]
+    assert plain["window"] is None and client.detect(gray_png(90)).json["picture"] is None
+    with Image.open(io.BytesIO(base64.b64decode(plain["png"]))) as image:
+        assert np.array_equal(np.asarray(image), np.full((12, 20, 3), 90))

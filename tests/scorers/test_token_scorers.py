@@ -104,10 +104,12 @@ def test_the_head_sees_the_token_and_its_difference_and_learns_from_both():
     torch.manual_seed(0)
     head = ResidualHead(num_blocks=2, dim=6, hidden=4).eval()
     tokens, near = torch.randn(1, 5, 2, 6), torch.nn.functional.normalize(torch.randn(1, 5, 2, 6), dim=-1)
-    logits = head(tokens, Nearest(torch.zeros(1, 5, 2), near, torch.ones(1, 5, 2)))
+    nearest = Nearest(torch.zeros(1, 5, 2), near, torch.ones(1, 5, 2))
+    flipped = Nearest(nearest.distances, near.flip(1), nearest.spacing)
+    logits = head(tokens, nearest)
     assert logits.shape == (1, 5) and logits.mean().item() == pytest.approx(ResidualHead.INITIAL_LOGIT, abs=1.0)
-    assert not torch.equal(logits, head(tokens, Nearest(torch.zeros(1, 5, 2), near.flip(1), torch.ones(1, 5, 2))))
-    assert not torch.equal(logits, head(tokens + 0.5 * torch.randn_like(tokens), Nearest(torch.zeros(1, 5, 2), near, torch.ones(1, 5, 2))))
+    assert not torch.equal(logits, head(tokens, flipped))
+    assert not torch.equal(logits, head(tokens + 0.5 * torch.randn_like(tokens), nearest))
     logits.sum().backward()
     weight = head.layers[2].weight
     assert isinstance(weight, torch.Tensor) and weight.grad is not None

@@ -11,7 +11,8 @@ from flawmap.errors import UserError
 from flawmap.recipe import Recipe
 from flawmap.recipe_files import load_recipe
 from flawmap.reproducibility import stable_hash
-from flawmap.training.progress import LogFile, duration
+from flawmap.training.duration import duration
+from flawmap.training.progress import LogFile
 from flawmap.training.run_folder import LATEST, RunFolder, create_run, latest_run, open_run
 
 # ---- making and finding

@@ -23,7 +23,8 @@ from flawmap.recipe import Recipe
 from flawmap.recipe_files import load_recipe
 from flawmap.reproducibility import atomic_write_text, environment, stable_hash
 from flawmap.training.device import DeviceName, choose_compute
-from flawmap.training.progress import duration, say
+from flawmap.training.duration import duration
+from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder
 
 # of metrics.json, that a result keeps

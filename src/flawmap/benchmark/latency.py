@@ -1,10 +1,17 @@
-"""``make bench``: seconds per image of each way to run a model, one image at a time, on this machine's cores."""
+"""``make bench``: seconds per image of each way to run a model, one image at a time, on this machine's cores.
 
+``python -m flawmap.benchmark.latency [RUN ...] [--peers]`` prints a table for each run, or for a stand-in with random
+weights. With ``--peers``, methods of anomalib that have learned from the same images take their turns, too.
+"""
+
+import argparse
+import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +19,24 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from flawmap.deploy.export import Format, Precision, export_model
+from flawmap.benchmark.methods import title_of
+from flawmap.benchmark.peer_process import PeerProcess
+from flawmap.data.image_files import read_image
+from flawmap.deploy.export import SUFFIXES, Format, Precision, export_model
 from flawmap.deploy.parity import CheckImage
 from flawmap.deploy.runtime import load
 from flawmap.detect.calibration import calibrate
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.errors import UserError
 from flawmap.models.weights import load_encoder
 from flawmap.recipe import ModelSettings, Recipe
 from flawmap.scorers.token_scorers import TOKEN_SCORERS
 from flawmap.training.token_stages import token_scorer_shape
 
-IMAGE_SIZE_PX = (480, 640)  # height, width
+IMAGE, IMAGE_SIZE_PX = "image.png", (480, 640)  # height, width
 WARM_UP, ROUNDS = 2, 9
+PEERS = ("patchcore", "anomaly_dino")
+PEER_BUDGET_SECONDS = 300.0  # for learning; PatchCore's coreset ends with it
 EXPORTS: tuple[tuple[str, Format, Precision], ...] = (
     ("ONNX Runtime fp32", "onnx", "fp32"),
     ("ONNX Runtime int8", "onnx", "int8"),
@@ -44,23 +57,31 @@ def stand_in() -> AnomalyDetector:
     return detector
 
 
-def table(detector: AnomalyDetector, folder: Path) -> str:
-    """Markdown: median and range in milliseconds, the size of the file, and how far scores are from fp32."""
-    generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (*IMAGE_SIZE_PX, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / "image.png")
+def table(detector: AnomalyDetector, folder: Path, peers: Mapping[str, PeerProcess]) -> str:
+    """Markdown: median and range in milliseconds, the size of the file, and how far scores are from fp32.
+
+    Args:
+        detector: fitted, on the processor.
+        folder: for the exported files; the image is there already.
+        peers: by label; they have learned.
+    """
+    pixels = read_image(folder / IMAGE)
     ways: dict[str, Callable[[NDArray[np.uint8]], object]] = {
         "torch fp32": detector.predict_one,
         "torch bf16": lambda image: in_bf16(detector, image),
     }
     notes = {"torch fp32": "reference", "torch bf16": "not used for detection: decision 5"}
     for label, to, precision in EXPORTS:
-        suffix = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}[to]
-        path = folder / f"{to}-{precision}{suffix}"
-        parity = export_model(detector, path, to, [CheckImage(folder / "image.png")], precision)
+        path = folder / f"{to}-{precision}{SUFFIXES[to]}"
+        parity = export_model(detector, path, to, [CheckImage(folder / IMAGE)], precision)
+        if not path.is_file():
+            continue
         ways[label] = load(path).predict
         size = sum(file.stat().st_size for file in folder.glob(f"{path.stem}.*"))
         notes[label] = f"{size / 1e6:.0f} MB, score differs by {parity.max_score_difference:.1e}"
+    for label, peer in peers.items():
+        ways[label] = lambda _, peer=peer: peer.score()
+        notes[label] = f"torch fp32; {peer.note}"
     seconds = in_turns(ways, pixels)
     sizes = ", ".join(map(str, detector.sizes_px))
     lines = [
@@ -104,12 +125,46 @@ def in_turns(
     return seconds
 
 
-def main() -> None:
-    """Print the table, of the run given or of a stand-in with random weights."""
-    detector = AnomalyDetector.from_pretrained(sys.argv[1], "cpu") if len(sys.argv) > 1 else stand_in()
-    with tempfile.TemporaryDirectory(prefix="flawmap-latency-") as folder:
-        print(table(detector, Path(folder)))
+def learned_from(run: Path) -> str:
+    """The data location that a run was trained from.
+
+    Raises:
+        UserError: the run does not say.
+    """
+    try:
+        return json.loads((run / "environment.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError("the run does not say what it was trained from", str(run), "leave --peers out") from error
+
+
+def measured(run: str | None, with_peers: bool) -> str:
+    """The table of one run, or of the stand-in where there is none."""
+    detector = stand_in() if run is None else AnomalyDetector.from_pretrained(run, "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (*IMAGE_SIZE_PX, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory(prefix="flawmap-latency-") as name, ExitStack() as ended:
+        folder = Path(name)
+        Image.fromarray(pixels).save(folder / IMAGE)
+        peers = {}
+        if run is not None and with_peers:
+            learning = learned_from(Path(run)), detector.recipe.data.image_size_px, folder / IMAGE, PEER_BUDGET_SECONDS
+            peers = {f"anomalib, {title_of(one)}": ended.enter_context(PeerProcess(one, *learning)) for one in PEERS}
+        return table(detector, folder, peers)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """``[RUN ...] [--peers]``; 2 when a run cannot be opened or anomalib is not there."""
+    parser = argparse.ArgumentParser(prog="python -m flawmap.benchmark.latency", description=__doc__)
+    parser.add_argument("runs", nargs="*", help="run folders (default: a stand-in with random weights)")
+    parser.add_argument("--peers", action="store_true", help="methods of anomalib beside each run (extra peers)")
+    arguments = parser.parse_args(words)
+    try:
+        for run in arguments.runs or [None]:
+            print(f"### {run or 'random weights'}\n\n{measured(run, arguments.peers)}\n", flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

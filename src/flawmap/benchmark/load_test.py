@@ -152,9 +152,11 @@ def run(model: str, requests: int, clients: int) -> tuple[str, bool]:
     images, tally, done = good_images(), Tally(), threading.Event()
     with tempfile.TemporaryDirectory(prefix="flawmap-load-") as folder:
         command = [sys.executable, "-m", "flawmap", "serve", model, "--port", str(port), "--device", "cpu"]
-        server = subprocess.Popen([*command, "--reviews", f"{folder}/reviews.csv"], stderr=subprocess.DEVNULL)
+        said = Path(folder) / "said.txt"
+        with said.open("wb") as file:
+            server = subprocess.Popen([*command, "--reviews", f"{folder}/reviews.csv"], stderr=file)
         try:
-            wait_until_ready(port, server)
+            wait_until_ready(port, server, said)
             expected = [post(port, image, "image/png")[1]["score"] for image in images]
             bad_uploads(images[0])  # made once, before clients ask for them together
             threading.Thread(target=watch_memory, args=(server.pid, tally, done), daemon=True).start()
@@ -175,8 +177,12 @@ def run(model: str, requests: int, clients: int) -> tuple[str, bool]:
     return report(tally, requests, clients, seconds)
 
 
-def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Until /readyz says so."""
+def wait_until_ready(port: int, server: subprocess.Popen[bytes], said: Path) -> None:
+    """Until /readyz says so.
+
+    Raises:
+        RuntimeError: the server has ended, with what it ``said``; or it took too long.
+    """
     until = time.monotonic() + 300
     while time.monotonic() < until and server.poll() is None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -188,7 +194,7 @@ def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
             time.sleep(0.2)
         finally:
             connection.close()
-    raise TimeoutError("the server did not become ready")
+    raise RuntimeError(f"the server did not become ready\n{said.read_text(encoding='utf-8')}")
 
 
 def report(tally: Tally, requests: int, clients: int, seconds: float) -> tuple[str, bool]:
@@ -216,7 +222,11 @@ def main() -> int:
         return 2
     requests = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
     clients = int(sys.argv[3]) if len(sys.argv) > 3 else 8
-    text, is_good = run(sys.argv[1], requests, clients)
+    try:
+        text, is_good = run(sys.argv[1], requests, clients)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 2
     print(text)
     return 0 if is_good else 1
 

@@ -21,7 +21,8 @@ from flawmap.errors import UserError
 from flawmap.recipe_files import load_recipe
 from flawmap.reproducibility import atomic_write_text, environment, stable_hash
 from flawmap.training.device import DeviceName, choose_compute
-from flawmap.training.progress import duration, say
+from flawmap.training.duration import duration
+from flawmap.training.progress import say
 
 RESULT = "result.json"
 LOG = "log.txt"

@@ -1,6 +1,8 @@
 """flawmap serve RUN|FILE."""
 
+import errno
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -34,6 +36,7 @@ def run(arguments: Namespace) -> int:
     """Serve until interrupted; what was being answered then is finished."""
     token = os.environ.get(TOKEN_VARIABLE, "")
     _check(arguments, token)
+    _refuse_address_that_is_not_free(arguments.host, arguments.port)
     try:
         import uvicorn
 
@@ -71,6 +74,22 @@ def run(arguments: Namespace) -> int:
         timeout_graceful_shutdown=30,
     )
     return 0
+
+
+def _refuse_address_that_is_not_free(host: str, port: int) -> None:
+    """Before the model is loaded. What takes the port in the next seconds is told by uvicorn."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
+            probe.bind(address)
+    except PermissionError as error:
+        raise UserError(f"port {port} is for the machine's administrator", "--port", "--port 8321") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            remedy = f"--port {port + 1 if port < 65535 else 8321}, or end what listens there"
+            raise UserError(f"port {port} of {host} is taken", "--port", remedy) from error
+        raise UserError(f"this machine has no address {host}", "--host", "leave --host out") from error
 
 
 def _check(arguments: Namespace, token: str) -> None:

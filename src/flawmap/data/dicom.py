@@ -6,6 +6,8 @@ either, by the range that its number of bits spans. MONOCHROME1 is inverted, so 
 """
 
 import io
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,20 @@ from numpy.typing import NDArray
 from flawmap.errors import UserError
 
 MAGIC, MAGIC_AT = b"DICM", 128
+
+
+@dataclass(frozen=True)
+class GrayValues:
+    """Gray values of more than 8 bits before they are windowed.
+
+    Attributes:
+        values: (height, width).
+        window: the values that the model sees as black and as white; the first is above the second where the file
+            shows high values dark.
+    """
+
+    values: NDArray[np.float32]
+    window: tuple[float, float]
 
 
 def is_dicom(data: bytes) -> bool:
@@ -31,9 +47,53 @@ def read_dicom(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         UserError: pydicom is not installed, the file holds no picture, or too large a one.
         Exception: whatever pydicom raises for a damaged file.
     """
+    dataset, stored = _first_frame(data, max_pixels)
+    if dataset.SamplesPerPixel > 1:  # pydicom has converted the colours to RGB
+        return (stored >> max(dataset.BitsStored - 8, 0)).astype(np.uint8)
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+
+    values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
+    if "VOILUTSequence" in dataset:
+        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        shares = apply_voi_lut(stored, dataset, prefer_lut=True).astype(np.float64) / (2**bits - 1)
+    elif "WindowCenter" in dataset and "WindowWidth" in dataset:
+        centre, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
+        shares = windowed(values, centre, width, dataset.get("VOILUTFunction") or "LINEAR")
+    else:
+        low, high = _spanned(dataset)
+        shares = (values - low) / (high - low)
+    gray = np.rint(shares.clip(0, 1) * 255).astype(np.uint8)
+    return 255 - gray if dataset.PhotometricInterpretation == "MONOCHROME1" else gray
+
+
+def dicom_gray_values(data: bytes, max_pixels: int) -> GrayValues | None:
+    """The first frame before its window, for a viewer; None where it has colours or no more than 8 bits.
+
+    Of a lookup table or a sigmoid the ends are given: between them a straight window shows other grays.
+
+    Raises:
+        as :func:`read_dicom`.
+    """
+    dataset, stored = _first_frame(data, max_pixels)
+    if dataset.SamplesPerPixel > 1 or dataset.BitsStored <= 8:
+        return None
+    from pydicom.pixels.processing import apply_modality_lut
+
+    values = np.asarray(apply_modality_lut(stored, dataset), np.float32)
+    black, white = _spanned(dataset)
+    if "VOILUTSequence" not in dataset and "WindowCenter" in dataset and "WindowWidth" in dataset:
+        centre, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
+        if (dataset.get("VOILUTFunction") or "LINEAR") == "LINEAR":
+            centre, width = centre - 0.5, max(width - 1, 1.0)
+        black, white = centre - width / 2, centre + width / 2
+    is_inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+    return GrayValues(values, (white, black) if is_inverted else (black, white))
+
+
+def _first_frame(data: bytes, max_pixels: int) -> tuple[Any, NDArray]:
+    """The file's fields, and stored pixels (height, width) or (height, width, 3)."""
     try:
         import pydicom
-        from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
     except ModuleNotFoundError as error:
         raise UserError("DICOM needs the package pydicom", "", 'pip install "flawmap[medical]"') from error
     dataset = pydicom.dcmread(io.BytesIO(data))
@@ -46,21 +106,16 @@ def read_dicom(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     stored = dataset.pixel_array
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         stored = stored[0]
-    if dataset.SamplesPerPixel > 1:  # pydicom has converted the colours to RGB
-        return (stored >> max(dataset.BitsStored - 8, 0)).astype(np.uint8)
-    values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
-    if "VOILUTSequence" in dataset:
-        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        shares = apply_voi_lut(stored, dataset, prefer_lut=True).astype(np.float64) / (2**bits - 1)
-    elif "WindowCenter" in dataset and "WindowWidth" in dataset:
-        centre, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
-        shares = windowed(values, centre, width, dataset.get("VOILUTFunction") or "LINEAR")
-    else:
-        lowest, highest = _representable(dataset.BitsStored, dataset.PixelRepresentation)
-        ends = np.asarray(apply_modality_lut(np.array([lowest, highest]), dataset), np.float64)
-        shares = (values - ends.min()) / (ends.max() - ends.min())
-    gray = np.rint(shares.clip(0, 1) * 255).astype(np.uint8)
-    return 255 - gray if dataset.PhotometricInterpretation == "MONOCHROME1" else gray
+    return dataset, stored
+
+
+def _spanned(dataset: Any) -> tuple[float, float]:
+    """Lowest and highest value that the file's bits can hold, after the modality's rescaling."""
+    from pydicom.pixels.processing import apply_modality_lut
+
+    lowest, highest = _representable(dataset.BitsStored, dataset.PixelRepresentation)
+    ends = np.asarray(apply_modality_lut(np.array([lowest, highest]), dataset), np.float64)
+    return float(ends.min()), float(ends.max())
 
 
 def windowed(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from flawmap.data.dicom import is_dicom, read_dicom
+from flawmap.data.dicom import GrayValues, dicom_gray_values, is_dicom, read_dicom
 from flawmap.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content, whatever the file is called; and DICOM, by its own reader
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm")
 MAX_PIXELS = 170_000_000  # a 13,000 x 13,000 px image; more is more likely a decompression bomb than a photograph
 SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255: one fixed scale, never stretched per image, so that scores stay comparable
+SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 WARNING_FILTERS = threading.Lock()  # they belong to the whole process: two threads must not exchange them at once
 
 
@@ -47,6 +48,24 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
         UserError: as :func:`read_image`; it names no place.
     """
     return _upright_to_rgb(_decoded_bytes(data, "", max_pixels))
+
+
+def decode_gray_values(data: bytes, max_pixels: int = MAX_PIXELS) -> GrayValues | None:
+    """Gray values of more than 8 bits as they are stored, and the window that :func:`decode_image` gives them.
+
+    Args:
+        data: of a file that :func:`decode_image` reads.
+        max_pixels: as there.
+
+    Returns:
+        None where the image has colours or no more than 8 bits.
+    """
+    if is_dicom(data):
+        return dicom_gray_values(data, max_pixels)
+    image = _decoded_bytes(data, "", max_pixels)
+    if image.mode not in SIXTEEN_BIT_MODES:
+        return None
+    return GrayValues(np.asarray(image).astype(np.float32), (0.0, 65535.0))
 
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
@@ -101,7 +120,7 @@ def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
 
 
 def _upright_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
+    if image.mode in (*SIXTEEN_BIT_MODES, "F"):
         return _deep_to_rgb(np.asarray(image))
     if image.mode in ("La", "RGBa"):  # colours already multiplied by alpha: shown over black as they are
         values = np.asarray(image)[..., :-1]

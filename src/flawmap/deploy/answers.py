@@ -1,8 +1,10 @@
 """What the server says and is told, field by field; the source of its OpenAPI description."""
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from flawmap.deploy.map_pictures import attention_picture, scale_picture
+from flawmap.data.image_files import decode_gray_values, decode_image
+from flawmap.deploy.map_pictures import attention_picture, deep_picture, png_text, scale_picture
 from flawmap.deploy.model_facts import ModelFacts
 from flawmap.deploy.work_queue import Scored
 
@@ -13,6 +15,18 @@ class RegionAnswer(BaseModel):
     box_xyxy_px: tuple[int, int, int, int] = Field(description="left, top, right, bottom; the last two exclusive")
     area_px: int
     peak_score: float
+
+
+class PictureAnswer(BaseModel):
+    """The upright image for a browser that cannot show the file, or shows 8 bits of more."""
+
+    png: str = Field(
+        description="base64 PNG; of more than 8 bits, red and green are the upper and lower byte of a place, "
+        "from 0 = low to 65535 = high"
+    )
+    low: float | None = Field(description="value at place 0; null for 8 bits")
+    high: float | None = Field(description="value at place 65535")
+    window: tuple[float, float] | None = Field(description="values that the model sees as black and as white")
 
 
 class DetectionAnswer(BaseModel):
@@ -36,6 +50,7 @@ class DetectionAnswer(BaseModel):
     attention_png: str | None = Field(
         description="base64 gray PNG on the patch grid; null where not asked or not known"
     )
+    picture: PictureAnswer | None = Field(description="the image itself; null where not asked for")
 
 
 class ModelAnswer(BaseModel):
@@ -89,7 +104,9 @@ class Problem(BaseModel):
     error: str
 
 
-def detection_answer(scored: Scored, facts: ModelFacts, with_map: bool) -> DetectionAnswer:
+def detection_answer(
+    scored: Scored, facts: ModelFacts, with_map: bool, picture: PictureAnswer | None
+) -> DetectionAnswer:
     """The answer to an upload."""
     detection = scored.detection
     return DetectionAnswer(
@@ -101,7 +118,17 @@ def detection_answer(scored: Scored, facts: ModelFacts, with_map: bool) -> Detec
         seconds=scored.seconds,
         map_png=scale_picture(detection.anomaly_map, facts.map_scale) if with_map else None,
         attention_png=None if scored.attention is None else attention_picture(scored.attention),
+        picture=picture,
     )
+
+
+def picture_answer(data: bytes, max_pixels: int) -> PictureAnswer:
+    """The image of an upload that was scored."""
+    deep = decode_gray_values(data, max_pixels)
+    if deep is None:
+        return PictureAnswer(png=png_text(decode_image(data, max_pixels)), low=None, high=None, window=None)
+    low, high = (float(end(deep.values, initial=end(deep.window))) for end in (np.min, np.max))
+    return PictureAnswer(png=deep_picture(deep.values, low, high), low=low, high=high, window=deep.window)
 
 
 def model_answer(facts: ModelFacts, max_bytes: int, max_pixels: int) -> ModelAnswer:

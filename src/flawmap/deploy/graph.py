@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from flawmap.deploy.model_facts import SCORE_NAMES, ModelFacts
+from flawmap.deploy.model_facts import ModelFacts
 from flawmap.models.encoder import Encoder
 from flawmap.scorers.scorer import Scorer
 from flawmap.training.datasets import normalise
@@ -66,13 +66,13 @@ class DetectionGraph(nn.Module):
     def __init__(self, scales: nn.Module, facts: ModelFacts) -> None:
         super().__init__()
         self.scales = scales
-        self.score_index = SCORE_NAMES.index(facts.image_score)
+        self.image_score, self.score_names = facts.image_score, facts.score_names
         calibration = facts.calibration
         nothing_is_above = float("inf")
         self.threshold = calibration.threshold if calibration else nothing_is_above
 
     def forward(self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"]) -> tuple[Tensor, ...]:
-        """Returns score (), is_anomalous () bool, anomaly_map (height, width), scores (4,) in order of SCORE_NAMES."""
+        """Returns score (), is_anomalous () bool, anomaly_map (height, width), scores (k,) as the facts name them."""
         logits, *maps = self.scales(*squares)
         height, width = self._sides(size_px)
         total = _at_size(maps[0], height, width)
@@ -80,8 +80,8 @@ class DetectionGraph(nn.Module):
             total = total + _at_size(evidence, height, width)
         anomaly_map = total / len(maps)
         scores = _image_scores(logits, anomaly_map, len(maps))
-        score = scores[self.score_index]
-        return score, score > self.threshold, anomaly_map, scores
+        score, given = scores[self.image_score], torch.stack([scores[name] for name in self.score_names])
+        return score, score > self.threshold, anomaly_map, given
 
     @staticmethod
     def _sides(size_px: Tensor) -> tuple[Any, Any]:
@@ -100,8 +100,8 @@ def _at_size(evidence: Float[Tensor, "1 r c"], height: Any, width: Any) -> Tenso
     return resized[0, 0]
 
 
-def _image_scores(logits: Float[Tensor, "t"], anomaly_map: Tensor, num_scales: int) -> Float[Tensor, "4"]:
-    """As ``flawmap.detect.multiscale.image_scores``, in the order of SCORE_NAMES."""
+def _image_scores(logits: Float[Tensor, "t"], anomaly_map: Tensor, num_scales: int) -> dict[str, Tensor]:
+    """As ``flawmap.detect.multiscale.image_scores``."""
     vote, mean_logit = (logits > 0).float().mean(), logits.mean()
     vote_mean = vote + torch.sigmoid(mean_logit) / num_scales
-    return torch.stack([vote_mean, vote, mean_logit, anomaly_map.max()])
+    return {"vote_mean": vote_mean, "vote": vote, "mean_logit": mean_logit, "map_max": anomaly_map.max()}

@@ -12,7 +12,10 @@ FOLDER = Path(__file__).with_name("page")
 FILES = {
     "/": ("index.html", "text/html"),
     "/page/inspection.js": ("inspection.js", "text/javascript"),
-    "/page/picture_panes.js": ("picture_panes.js", "text/javascript"),
+    **{
+        f"/page/{name}.js": (f"{name}.js", "text/javascript")
+        for name in ("server", "image_table", "picture_panes", "window_level", "hands")
+    },
     "/page/inspection.css": ("inspection.css", "text/css"),
 }
 HEADERS = {

@@ -1,4 +1,4 @@
-"""Maps as gray PNG pictures that a page can colour; the scale is the model's, never the picture's own."""
+"""Maps as gray PNG pictures that a page can colour; the scale is the model's, never the picture's own. And images."""
 
 import base64
 import io
@@ -18,16 +18,28 @@ def scale_picture(anomaly_map: NDArray[np.float32], scale: MapScale) -> str:
         scale: ends of the scale; what is outside gets their value.
     """
     position = (anomaly_map - np.float32(scale.low)) / np.float32(scale.high - scale.low)
-    return _png(np.rint(np.clip(position, 0, 1) * 255).astype(np.uint8))
+    return png_text(np.rint(np.clip(position, 0, 1) * 255).astype(np.uint8))
 
 
 def attention_picture(attention: NDArray[np.float32]) -> str:
     """From 0 to the picture's highest value, on the patch grid (r, c): PNG in base64. It is no measure of anomaly."""
     highest = max(float(attention.max()), 1e-12)
-    return _png(np.rint(np.clip(attention / highest, 0, 1) * 255).astype(np.uint8))
+    return png_text(np.rint(np.clip(attention / highest, 0, 1) * 255).astype(np.uint8))
 
 
-def _png(gray: NDArray[np.uint8]) -> str:
+def deep_picture(values: NDArray[np.float32], low: float, high: float) -> str:
+    """More than 8 bits for a page: red and green are the two bytes of the place between the ends. PNG in base64.
+
+    Args:
+        values: (h, w), between ``low`` and ``high``.
+        low, high: values at place 0 and at place 65535; ``high`` is above ``low``.
+    """
+    places = np.rint((values.astype(np.float64) - low) / (high - low) * 65535).astype(np.uint16)
+    return png_text(np.stack([places >> 8, places & 255, np.zeros_like(places)], axis=-1).astype(np.uint8))
+
+
+def png_text(pixels: NDArray[np.uint8]) -> str:
+    """PNG in base64."""
     buffer = io.BytesIO()
-    Image.fromarray(gray).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return base64.b64encode(buffer.getvalue()).decode("ascii")

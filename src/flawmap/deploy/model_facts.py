@@ -7,9 +7,9 @@ from typing import Any
 from flawmap.detect.calibration import Calibration, MapScale
 from flawmap.errors import UserError
 
-FORMAT = 1
+FORMAT = 2  # 1 had all image scores of every model
 METADATA_KEY = "flawmap"  # under which an exported file carries these facts
-SCORE_NAMES = ("vote_mean", "vote", "mean_logit", "map_max")  # the order of the graph's output ``scores``
+SCORE_NAMES = ("vote_mean", "vote", "mean_logit", "map_max")  # all there are
 UNCALIBRATED = MapScale(0.0, 10.0)
 
 
@@ -24,7 +24,8 @@ class ModelFacts:
         weights_source: where the initial weights came from.
         weights_licence: of the initial weights.
         sizes_px: test sizes, ascending.
-        image_score: which of :data:`SCORE_NAMES` decides.
+        image_score: which of ``score_names`` decides.
+        score_names: the image scores that it gives, in order of the graph's output ``scores``.
         precision: ``fp32``, ``fp16`` (weights) or ``int8``.
         calibration: thresholds, or None.
         flawmap: version that wrote it.
@@ -37,6 +38,7 @@ class ModelFacts:
     weights_licence: str
     sizes_px: tuple[int, ...]
     image_score: str
+    score_names: tuple[str, ...]
     precision: str
     calibration: Calibration | None
     flawmap: str
@@ -71,8 +73,9 @@ def facts_of(text: str | None, place: str) -> ModelFacts:
         if version <= FORMAT:
             values["sizes_px"] = tuple(int(size) for size in values["sizes_px"])
             values["calibration"] = _calibration_of(values["calibration"])
+            values["score_names"] = tuple(values.get("score_names", SCORE_NAMES))
             facts = ModelFacts(**values)
-            if facts.image_score not in SCORE_NAMES or not facts.sizes_px:
+            if facts.image_score not in facts.score_names or not facts.sizes_px:
                 raise ValueError(f"image score {facts.image_score!r}, sizes {facts.sizes_px}")
             return facts
     except Exception as error:  # whatever a damaged text makes of the values

@@ -59,10 +59,10 @@ class NativeModel:
                 output = self._scorer.score(normalise(squares))
             for results, logit, grid in zip(scales, output.image.tolist(), output.evidence.cpu().numpy(), strict=True):
                 results.append(ScaleResult(size, logit, grid))
-        analyses = []
+        analyses, names = [], self._facts.score_names
         for image, results in zip(images, scales, strict=True):
             anomaly_map = mean_map(results, image.shape[0], image.shape[1])
-            analyses.append(Analysis(tuple(results), anomaly_map, image_scores(results, anomaly_map)))
+            analyses.append(Analysis(tuple(results), anomaly_map, image_scores(results, anomaly_map, names)))
         return analyses
 
     @torch.no_grad()
@@ -103,6 +103,7 @@ def model_facts(detector: AnomalyDetector, name: str, precision: str = "fp32") -
         weights_licence=origin.licence,
         sizes_px=tuple(sizes_px),
         image_score=detector.recipe.detect.image_score,
+        score_names=detector.score_names,
         precision=precision,
         calibration=detector.calibration_,
         flawmap=flawmap.__version__,

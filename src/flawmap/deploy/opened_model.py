@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from flawmap.deploy.model_facts import ModelFacts
 from flawmap.deploy.runtime import ExportedModel, load
 from flawmap.detect.detection import Detection
+from flawmap.errors import UserError
+
+SUFFIXES = (".onnx", ".xml", ".torchscript")
 
 
 @runtime_checkable
@@ -61,8 +64,11 @@ def open_model(path: str | Path, device: str = "auto", threads: int | None = Non
     Raises:
         UserError: there is no model, or it is damaged.
     """
-    if Path(path).suffix in (".onnx", ".xml", ".torchscript") and not Path(path).is_dir():
+    if Path(path).suffix in SUFFIXES and not Path(path).is_dir():
         return OpenedFile(load(path, threads))
+    if Path(path).is_file():
+        remedy = f"give a run folder of flawmap train, or a file of flawmap export ({', '.join(SUFFIXES)})"
+        raise UserError("this is neither a run folder nor an exported file", str(path), remedy)
     from flawmap.deploy.native_model import open_folder
 
     return open_folder(Path(path), device, threads)

@@ -1,6 +1,6 @@
 """Whether an exported file answers as the detector does, on real images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from flawmap.data.image_files import read_image
 from flawmap.deploy.runtime import ExportedModel
+from flawmap.detect.detection import Detection
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.metrics.ranking import auroc
 
@@ -55,28 +56,55 @@ def compare(
     images: Sequence[CheckImage],
     progress: Callable[[int, int], None] | None = None,
 ) -> Parity:
-    """Score every image with both; only one image is in memory at a time.
+    """As :func:`compare_all`, with one file."""
+    return compare_all(detector, {"": exported}, images, progress)[""]
+
+
+def compare_all(
+    detector: AnomalyDetector,
+    files: Mapping[str, ExportedModel],
+    images: Sequence[CheckImage],
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Parity]:
+    """Score every image with the detector and with each file; only one image is in memory at a time.
 
     Raises:
         UserError: an image cannot be read.
     """
-    scores, map_difference, changed = [], 0.0, 0
+    differences: dict[str, list[_Difference]] = {label: [] for label in files}
     for number, image in enumerate(images):
         pixels = read_image(image.path)
-        native, other = detector.predict_one(pixels), exported.predict(pixels)
-        scores.append((native.score, other.score))
-        difference = float(np.abs(native.anomaly_map - other.anomaly_map).max())
-        map_difference = float(np.maximum(map_difference, difference))  # keeps a NaN, which max() may lose
-        changed += native.is_anomalous != other.is_anomalous
+        native = detector.predict_one(pixels)
+        for label, exported in files.items():
+            differences[label].append(_Difference.between(native, exported.predict(pixels)))
         if progress is not None:
             progress(number + 1, len(images))
-    pairs = np.array(scores, np.float64)
+    labels = [image.is_anomalous for image in images]
+    return {label: _summary(found, labels) for label, found in differences.items()}
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """Of one image: both scores, how far the maps are apart, whether the verdict changed."""
+
+    scores: tuple[float, float]
+    of_map: float
+    of_verdict: bool
+
+    @classmethod
+    def between(cls, native: Detection, other: Detection) -> "_Difference":
+        of_map = float(np.abs(native.anomaly_map - other.anomaly_map).max())
+        return cls((native.score, other.score), of_map, native.is_anomalous != other.is_anomalous)
+
+
+def _summary(found: Sequence[_Difference], labels: Sequence[bool | None]) -> Parity:
+    pairs = np.array([one.scores for one in found], np.float64)
     return Parity(
-        n=len(images),
+        n=len(found),
         max_score_difference=float(np.abs(pairs[:, 0] - pairs[:, 1]).max()),
-        max_map_difference=map_difference,
-        n_verdicts_changed=changed,
-        auroc=_both_aurocs([image.is_anomalous for image in images], pairs),
+        max_map_difference=float(np.max([one.of_map for one in found])),  # a NaN stays, which max() may lose
+        n_verdicts_changed=sum(one.of_verdict for one in found),
+        auroc=_both_aurocs(labels, pairs),
     )
 
 

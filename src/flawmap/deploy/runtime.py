@@ -12,12 +12,13 @@ from PIL import Image
 
 from flawmap.data.image_files import read_image, to_rgb
 from flawmap.data.resize import resize_image
-from flawmap.deploy.model_facts import METADATA_KEY, SCORE_NAMES, ModelFacts, facts_of
+from flawmap.deploy.model_facts import METADATA_KEY, ModelFacts, facts_of
 from flawmap.detect.detection import Detection
 from flawmap.detect.regions import find_regions
 from flawmap.errors import UserError
 
 # squares by size and the original (height, width) -> score, is_anomalous, anomaly_map, scores
+LONGEST_REASON = 120  # characters
 RunGraph = Callable[[list[NDArray[np.uint8]], NDArray[np.int64]], list[Any]]
 
 
@@ -51,7 +52,7 @@ class ExportedModel:
             threshold=calibration.threshold if calibration else None,
             anomaly_map=anomaly_map,
             regions=find_regions(anomaly_map, calibration.map_threshold) if calibration else (),
-            scores={name: float(value) for name, value in zip(SCORE_NAMES, scores, strict=True)},
+            scores={name: float(value) for name, value in zip(self.facts.score_names, scores, strict=True)},
         )
 
 
@@ -66,6 +67,8 @@ def load(path: str | Path, threads: int | None = None) -> ExportedModel:
         UserError: there is no such file, it is damaged, it is not ours, or its runtime is not installed.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError("this is a folder, not an exported file", str(path), "flawmap export RUN --to onnx")
     if not path.is_file():
         raise UserError(f"no such file: {path}  (you are in {Path.cwd()})", "", "flawmap export RUN --to onnx")
     loaders = {".onnx": _load_onnx, ".xml": _load_openvino, ".torchscript": _load_torchscript}
@@ -79,9 +82,16 @@ def load(path: str | Path, threads: int | None = None) -> ExportedModel:
             f"{package} is not installed, which runs {path.suffix}", str(path), _install(package)
         ) from error
     except Exception as error:  # each runtime has its own errors for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the file cannot be loaded: {reason[:200]}", str(path), "copy or export it again") from error
+        problem = f"the file cannot be loaded: it is damaged, or no {path.suffix} file ({_reason(error)})"
+        raise UserError(problem, str(path), "copy it again, or export it again: flawmap export RUN") from error
     return ExportedModel(facts_of(text, str(path)), run_graph)
+
+
+def _reason(error: Exception) -> str:
+    """What a runtime says, in one line and without its own source files."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
+    first = (lines or [type(error).__name__])[0]
+    return first if len(first) <= LONGEST_REASON else f"{first[:LONGEST_REASON]}..."
 
 
 def _install(package: str) -> str:

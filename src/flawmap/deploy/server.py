@@ -27,6 +27,7 @@ from flawmap.deploy.answers import (
     ReviewOrder,
     detection_answer,
     model_answer,
+    picture_answer,
 )
 from flawmap.deploy.inspection_page import add_page
 from flawmap.deploy.opened_model import OpenedModel
@@ -128,11 +129,15 @@ def _add_interface(
     guarded = [Depends(_token_check(settings.token))]
 
     @app.post(UPLOAD_PATH, response_model=DetectionAnswer, responses=REFUSALS, dependencies=guarded, **_UPLOAD_BODY)
-    async def detect(request: Request, with_map: bool = False, with_attention: bool = False) -> DetectionAnswer:
+    async def detect(
+        request: Request, with_map: bool = False, with_attention: bool = False, with_picture: bool = False
+    ) -> DetectionAnswer:
         """Score one image: the body is the image file itself, or a form with one file."""
-        scored = await _scored(work, await _image_bytes(request), with_attention)
+        data = await _image_bytes(request)
+        scored = await _scored(work, data, with_attention)
         metrics.count_image(scored)
-        return await asyncio.to_thread(detection_answer, scored, model.facts, with_map)
+        picture = await asyncio.to_thread(picture_answer, data, settings.max_pixels) if with_picture else None
+        return await asyncio.to_thread(detection_answer, scored, model.facts, with_map, picture)
 
     @app.get("/v1/model", response_model=ModelAnswer, dependencies=guarded)
     async def which_model() -> ModelAnswer:

@@ -18,7 +18,14 @@ from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapS
 from flawmap.detect.detection import Detection
 from flawmap.detect.held_out import ProxyScores, fit_scales, proxy_scores, simulate_on, write_samples
 from flawmap.detect.hub import upload
-from flawmap.detect.multiscale import ScaleResult, image_scores, mean_map, score_at_scales, test_sizes
+from flawmap.detect.multiscale import (
+    ScaleResult,
+    image_scores,
+    mean_map,
+    score_at_scales,
+    score_names,
+    test_sizes,
+)
 from flawmap.detect.pretrained import FILES, load_pretrained, write_pretrained
 from flawmap.detect.regions import find_regions
 from flawmap.errors import UserError
@@ -127,6 +134,11 @@ class AnomalyDetector:
         return test_sizes(sizes, scorer.encoder.patch_size_px)
 
     @property
+    def score_names(self) -> tuple[str, ...]:
+        """The image scores that this detector gives."""
+        return score_names(self._fitted)
+
+    @property
     def map_scale(self) -> MapScale:
         """Ends of the colour scale of all maps of this detector."""
         return self.calibration_.map_scale if self.calibration_ else UNCALIBRATED_MAP_SCALE
@@ -146,7 +158,7 @@ class AnomalyDetector:
         scorer, pixels = self._fitted, as_rgb(image)
         scales = score_at_scales(scorer, pixels, self.sizes_px)
         anomaly_map = mean_map(scales, pixels.shape[0], pixels.shape[1])
-        return Analysis(scales, anomaly_map, image_scores(scales, anomaly_map))
+        return Analysis(scales, anomaly_map, image_scores(scales, anomaly_map, self.score_names))
 
     def predict(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Detection | list[Detection]:
         """The verdict on one image, or on each of a list.

@@ -14,6 +14,7 @@ from flawmap.scorers.scorer import Scorer, upsample_map
 from flawmap.training.datasets import channels_first, normalise
 
 IMAGE_SCORES = ("vote_mean", "vote", "mean_logit", "map_max")
+VOTES = ("vote_mean", "vote")
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,15 @@ def mean_map(scales: Sequence[ScaleResult], height: int, width: int) -> Float[np
     return (total / len(scales)).numpy()
 
 
-def image_scores(scales: Sequence[ScaleResult], anomaly_map: Float[np.ndarray, "h w"]) -> dict[str, float]:
-    """The four image scores.
+def score_names(scorer: Scorer) -> tuple[str, ...]:
+    """Which image scores mean something: a scorer that decides nothing by itself has no votes to cast."""
+    return IMAGE_SCORES if scorer.decides else tuple(name for name in IMAGE_SCORES if name not in VOTES)
+
+
+def image_scores(
+    scales: Sequence[ScaleResult], anomaly_map: Float[np.ndarray, "h w"], names: Sequence[str] = IMAGE_SCORES
+) -> dict[str, float]:
+    """The image scores ``names``, in that order.
 
     ``vote``: share of scales that call the image anomalous (p > 0.5); its majority is the paper's decision.
     ``vote_mean``: votes first, the mean logit within equal votes; breaks ties of an even number of scales.
@@ -78,12 +86,13 @@ def image_scores(scales: Sequence[ScaleResult], anomaly_map: Float[np.ndarray, "
     votes = float((logits > 0).mean())
     mean_logit = float(logits.mean())
     # sigmoid in (0, 1) scaled below one vote keeps the order: votes decide first, the mean logit among equals
-    return {
+    scores = {
         "vote_mean": votes + _sigmoid(mean_logit) / len(logits),
         "vote": votes,
         "mean_logit": mean_logit,
         "map_max": float(anomaly_map.max()),
     }
+    return {name: scores[name] for name in names}
 
 
 def _sigmoid(x: float) -> float:

@@ -1,5 +1,7 @@
 """The paper's scorer: encoder f, detection head g_gamma and the learned aggregation of attention maps."""
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,6 +16,8 @@ class PaperHead(Scorer):
     Args:
         encoder: pre-trained; all of it is tuned in stage 2.
     """
+
+    decides: ClassVar[bool] = True
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder)

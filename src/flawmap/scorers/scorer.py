@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -30,6 +31,8 @@ class Scorer(nn.Module, ABC):
     Args:
         encoder: of the images.
     """
+
+    decides: ClassVar[bool] = False  # an image score above 0 is a decision, so that several sizes can vote
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()

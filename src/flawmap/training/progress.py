@@ -10,6 +10,7 @@ from typing import Any
 import lightning
 
 from flawmap.reproducibility import atomic_write_text
+from flawmap.training.duration import duration
 
 PRINT_EVERY_SECONDS = 20.0  # where the output is no terminal
 
@@ -99,13 +100,3 @@ class StageProgress(lightning.Callback):
         line = f"{self._stage:<10} step {step:>5}/{total}  {self._describe(record)}  {duration(seconds_left)} left"
         end = "\r" if interactive and step != total else "\n"
         print(f"{line:<110}", file=sys.stderr, end=end, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """90 -> "1m30s"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -162,7 +162,7 @@ def _expectation(
         return key
     numbers = torch.linspace(0, len(images) - 1, min(MAX_REFERENCE_IMAGES, len(images))).long()
     say("normal", f"what {len(numbers)} good images score that are not in the memory")
-    pixels = NormalPixels([images[number] for number in numbers], size_px)
+    pixels = NormalPixels([images[int(number)] for number in numbers], size_px)
     scorer.eval().to(compute.device)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,26 +6,9 @@ const KEPT_DETAILS = 12; // images whose pictures stay in memory
 const byId = (id) => document.getElementById(id);
 const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, hasChosen: false, colours: [], token: "", seconds: [], total: 0 };
 const panes = new PicturePanes(byId("panes"), (zoom) => { byId("zoom-value").textContent = zoom === 1 ? "fit" : `${zoom.toFixed(1)} ×`; });
+const windowLevel = new WindowLevel(byId("window-level"), (picture) => panes.setSource(picture));
 
-// ---- the server
-
-async function ask(path, options = {}) {
-  const headers = { ...options.headers };
-  if (state.token) headers.authorization = `Bearer ${state.token}`;
-  for (;;) {
-    const reply = await fetch(path, { ...options, headers });
-    if (reply.status !== 503) return reply;
-    const seconds = Number(reply.headers.get("retry-after") || 1);
-    await new Promise((done) => setTimeout(done, 1000 * seconds));
-  }
-}
-
-async function answerOf(reply) {
-  if (reply.status === 401) byId("token-form").hidden = false;
-  const content = await reply.json().catch(() => ({ error: `the server answered ${reply.status}` }));
-  if (!reply.ok) throw new Error(content.error);
-  return content;
-}
+// ---- the model
 
 async function loadModel() {
   try {
@@ -91,73 +74,10 @@ async function work() {
   if (!state.active && !state.hasChosen && state.rows.length && state.rows[0] !== state.selected) select(state.rows[0]);
 }
 
-async function score(file, withPictures) {
-  const form = new FormData();
-  form.append("image", new Blob([file], { type: "application/octet-stream" }), file.name);
-  const query = withPictures ? "?with_map=true&with_attention=true" : "";
-  return answerOf(await ask(`/v1/detect${query}`, { method: "POST", body: form }));
-}
-
-async function digest(file) {
-  const bytes = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());
-  return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 function problem(name, text) {
   const line = document.createElement("li");
   line.textContent = `${name}: ${text}`;
   byId("problems").append(line);
-}
-
-// ---- the table
-
-const isAnomalous = (row) => state.threshold !== null && row.answer.score > state.threshold;
-const number = (value) => (value === 0 || Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
-
-function showTable() {
-  state.rows.sort((one, other) => other.answer.score - one.answer.score);
-  byId("table").replaceChildren(...state.rows.map(rowElement));
-  showThreshold();
-  showCounts();
-  if (!state.selected && state.rows.length) select(state.rows[0]);
-}
-
-function rowElement(row) {
-  const line = document.createElement("tr");
-  line.setAttribute("aria-current", String(row === state.selected));
-  const name = document.createElement("button");
-  name.type = "button";
-  name.textContent = name.title = row.file.name;
-  name.addEventListener("click", () => choose(row));
-  line.append(cell(name), cell(badge(row)), cell(number(row.answer.score), "number"), cell(row.review ? `${row.review}${row.note ? " ✎" : ""}` : ""));
-  row.line = line;
-  return line;
-}
-
-function cell(content, className = "") {
-  const element = document.createElement("td");
-  element.className = className;
-  element.append(content);
-  return element;
-}
-
-function badge(row) {
-  const element = document.createElement("span");
-  const [text, kind] = state.threshold === null ? ["–", "none"] : isAnomalous(row) ? ["anomaly", "anomaly"] : ["ok", "ok"];
-  element.textContent = text;
-  element.className = `badge ${kind}`;
-  return element;
-}
-
-function showCounts() {
-  const { rows, waiting, active } = state;
-  if (!rows.length && !waiting.length && !active) return;
-  const left = waiting.length + active;
-  const anomalous = rows.filter(isAnomalous).length;
-  const reviewed = rows.filter((row) => row.review).length;
-  byId("counts").textContent = `${anomalous} of ${rows.length} anomalous` + (reviewed ? `, ${reviewed} reviewed` : "") + (left ? `, ${left} waiting` : "");
-  const mean = state.seconds.reduce((sum, one) => sum + one, 0) / Math.max(1, state.seconds.length);
-  byId("speed").textContent = state.seconds.length ? `${mean.toFixed(2)} s per image` : "";
 }
 
 // ---- the threshold
@@ -204,6 +124,7 @@ async function select(row) {
   showReview(row);
   showRegions(row);
   panes.clear();
+  windowLevel.show(null);
   try {
     row.details ??= await detailsOf(row);
   } catch (error) {
@@ -212,29 +133,19 @@ async function select(row) {
   }
   forgetOldDetails(row);
   if (state.selected !== row) return;
-  const { source, map, attention } = row.details;
-  panes.show(source, map, attention, state.colours);
+  const { source, map, attention, deep } = row.details;
+  windowLevel.show(deep);
+  panes.show(deep ? deep.picture : source, map, attention, state.colours);
 }
 
 async function detailsOf(row) {
   const answer = await score(row.file, true);
   const map = await bitmapOf(answer.map_png);
   const attention = answer.attention_png ? await bitmapOf(answer.attention_png) : null;
-  const source = await createImageBitmap(row.file).catch(() => createImageBitmap(blankLike(map))); // TIFF: no browser shows it
-  return { source, map, attention };
-}
-
-async function bitmapOf(base64) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  return createImageBitmap(new Blob([bytes], { type: "image/png" }));
-}
-
-function blankLike(map) {
-  const picture = canvasOf(map.width, map.height);
-  const context = picture.getContext("2d");
-  context.fillStyle = "#555";
-  context.fillRect(0, 0, map.width, map.height);
-  return picture;
+  const { picture } = answer;
+  if (picture?.window) return { source: null, map, attention, deep: new DeepImage(await bitmapOf(picture.png), picture) };
+  const source = picture ? await bitmapOf(picture.png) : await createImageBitmap(row.file);
+  return { source, map, attention, deep: null };
 }
 
 function forgetOldDetails(newest) {
@@ -297,66 +208,3 @@ function step(by) {
   const next = state.rows[Math.min(state.rows.length - 1, Math.max(0, at + by))];
   if (next && next !== state.selected) choose(next);
 }
-
-// ---- hands
-
-function setView(tab) {
-  for (const other of document.querySelectorAll("[role=tab]")) {
-    other.setAttribute("aria-selected", String(other === tab));
-    other.tabIndex = other === tab ? 0 : -1;
-  }
-  byId("panes").setAttribute("aria-labelledby", tab.id);
-  panes.setView(tab.dataset.view);
-}
-
-const KEYS = {
-  j: () => step(1), k: () => step(-1), a: () => review("agree"), d: () => review("disagree"), n: () => byId("note").focus(),
-  "+": () => panes.zoomBy(1.5), "=": () => panes.zoomBy(1.5), "-": () => panes.zoomBy(1 / 1.5), 0: () => panes.fit(),
-};
-
-document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input[type=text], input[type=password]")) {
-    if (event.key === "Enter" || event.key === "Escape") event.target.blur();
-    return;
-  }
-  const action = KEYS[event.key.toLowerCase()];
-  if (!action || event.ctrlKey || event.metaKey || event.altKey) return;
-  event.preventDefault();
-  action();
-});
-
-for (const tab of document.querySelectorAll("[role=tab]")) {
-  tab.addEventListener("click", () => setView(tab));
-  tab.addEventListener("keydown", (event) => {
-    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!by) return;
-    const tabs = [...document.querySelectorAll("[role=tab]")];
-    const next = tabs[(tabs.indexOf(tab) + by + tabs.length) % tabs.length];
-    next.focus();
-    setView(next);
-  });
-}
-byId("files").addEventListener("change", (event) => { add(event.target.files); event.target.value = ""; });
-byId("threshold").addEventListener("input", (event) => setThreshold(Number(event.target.value)));
-byId("calibrated").addEventListener("click", () => { setThreshold(state.model.threshold); showThreshold(); });
-byId("opacity").addEventListener("input", (event) => {
-  byId("opacity-value").textContent = `${event.target.value} %`;
-  panes.setOpacity(event.target.value / 100);
-});
-byId("zoom-in").addEventListener("click", () => panes.zoomBy(1.5));
-byId("zoom-out").addEventListener("click", () => panes.zoomBy(1 / 1.5));
-byId("fit").addEventListener("click", () => panes.fit());
-byId("agree").addEventListener("click", () => review("agree"));
-byId("disagree").addEventListener("click", () => review("disagree"));
-byId("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  state.token = byId("token").value;
-  event.target.hidden = true;
-  loadModel();
-});
-const drop = byId("drop");
-for (const kind of ["dragenter", "dragover"]) window.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
-for (const kind of ["dragleave", "drop"]) window.addEventListener(kind, () => drop.classList.remove("over"));
-window.addEventListener("drop", (event) => { event.preventDefault(); add(event.dataTransfer.files); });
-
-loadModel();

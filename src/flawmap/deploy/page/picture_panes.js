@@ -21,7 +21,7 @@ class PicturePanes {
     container.addEventListener("keydown", (event) => this.onKey(event));
   }
 
-  // source: an ImageBitmap; map and attention: ImageData-like gray bitmaps or null; colours: 256 [r, g, b]
+  // source: an ImageBitmap or a canvas; map and attention: ImageData-like gray bitmaps or null; colours: 256 [r, g, b]
   show(source, map, attention, colours) {
     this.parts = { source, map, attention, colours };
     this.compose();
@@ -45,6 +45,13 @@ class PicturePanes {
     this.layOut();
   }
 
+  setSource(source) {
+    this.parts.source = source;
+    this.pictures.original = copyOf(source);
+    this.pictures.overlay = this.overlay();
+    this.draw();
+  }
+
   setOpacity(opacity) {
     this.opacity = opacity;
     if (this.parts) this.pictures.overlay = this.overlay();
@@ -53,9 +60,7 @@ class PicturePanes {
 
   compose() {
     const { source, map, attention, colours } = this.parts;
-    const original = canvasOf(source.width, source.height);
-    original.getContext("2d").drawImage(source, 0, 0);
-    this.pictures = { original, map: null, overlay: null, attention: null };
+    this.pictures = { original: copyOf(source), map: null, overlay: null, attention: null };
     if (map) {
       this.mapValues = grayOf(map);
       this.pictures.map = coloured(map.width, map.height, this.mapValues, colours, () => 255);
@@ -227,6 +232,12 @@ function canvasOf(width, height) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];
   return canvas;
+}
+
+function copyOf(source) {
+  const picture = canvasOf(source.width, source.height);
+  picture.getContext("2d").drawImage(source, 0, 0);
+  return picture;
 }
 
 function grayOf(bitmap) {

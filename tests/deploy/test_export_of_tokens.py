@@ -1,0 +1,51 @@
+"""Exports of scorers on tokens: they answer as the detector does, and give no votes, which would mean nothing."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from tiny_detector import striped, tiny_recipe, write_good, write_image
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+from flawmap.data.open_data import load_images
+from flawmap.deploy import export_onnx, load
+from flawmap.deploy.model_facts import SCORE_NAMES, facts_of
+from flawmap.deploy.parity import CheckImage
+from flawmap.detect.detector import AnomalyDetector
+
+SETTINGS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "scoring=fused")
+SMALL = ("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.batch_size=6")
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory) -> AnomalyDetector:
+    images = load_images(write_good(tmp_path_factory.mktemp("good")))
+    return AnomalyDetector(tiny_recipe(*SETTINGS, *SMALL)).fit(images, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, detector) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    image = write_image(folder / "check.png", striped(7, 40, 90))
+    assert export_onnx(detector, folder / "tile.onnx", [CheckImage(image)]) < 1e-3
+    return folder / "tile.onnx"
+
+
+def test_neither_the_detector_nor_its_file_votes(detector, exported):
+    image = striped(8)
+    image[10:30, 10:30] = 0
+    native, found = detector.predict_one(image), load(exported, threads=1).predict(image)
+    assert tuple(native.scores) == tuple(found.scores) == detector.score_names == ("mean_logit", "map_max")
+    assert found.scores == pytest.approx(native.scores, abs=1e-3)
+    assert native.score == native.scores["mean_logit"] and found.score == pytest.approx(native.score, abs=1e-3)
+
+
+def test_a_file_of_the_format_before_gave_all_scores(exported):
+    facts = load(exported, threads=1).facts
+    values = json.loads(facts.to_text())
+    del values["score_names"]
+    assert facts_of(json.dumps(values | {"format": 1}), "") == dataclasses.replace(facts, score_names=SCORE_NAMES)
