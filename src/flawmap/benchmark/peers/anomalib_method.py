@@ -21,6 +21,7 @@ from typing import Any, Literal
 import lightning
 import numpy as np
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -51,6 +52,7 @@ class Peer:
         arguments: others that differ from anomalib's defaults.
         batch_size: images of a training step.
         is_fp32: whether it cannot train under autocast.
+        own_weights: what it downloads where it has an encoder of its own.
         remark: how this differs from the publication.
     """
 
@@ -59,6 +61,7 @@ class Peer:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 16
     is_fp32: bool = False
+    own_weights: str = ""
     remark: str = ""
 
 
@@ -75,7 +78,8 @@ PEERS: dict[str, Peer] = {
     "inp_former": Peer(
         "InpFormer", "encoder_name", is_fp32=True, remark="trained in fp32; ViT-S without registers in place of ViT-B"
     ),
-    "supersimplenet": Peer("Supersimplenet", batch_size=8),  # tries its encoder at 256 px, which a patch of 14 refuses
+    # its noise is set for this encoder's features, so that no other stands in
+    "supersimplenet": Peer("Supersimplenet", batch_size=8, own_weights="wide_resnet50_2.tv_in1k of timm"),
 }
 PREFIX = "anomalib:"  # of any other model, by its class: anomalib:Fastflow
 
@@ -165,6 +169,9 @@ class AnomalibMethod:
             return kind(**arguments, **off), source
         except Exception as error:  # whatever a download without network or an unknown argument raises
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+                what = self._peer.own_weights or "weights of its own"
+                reason = f"{what} must be downloaded, and the hub cannot be reached"
             raise UserError(
                 f"anomalib cannot build {self._peer.class_name} ({reason})",
                 name,
