@@ -84,7 +84,7 @@ def test_a_board_says_what_each_method_measured(mvtec_folder: Path, tmp_path: Pa
     assert padim["parameters"] == 24 and padim["note"] == "a method for tests"
     assert padim["train_seconds"] >= 0 and padim["seconds_per_image"] > 0 and padim["peak_memory_mib"] > 10
     text = path.read_text(encoding="utf-8")
-    assert "| PaDiM | 100.0 ± 0.0 (2 seeds) |" in text and "24 good images to train; 6 good, 6 anomalous" in text
+    assert "| PaDiM | **100.0 ± 0.0 (2 seeds)** |" in text and "24 good images to train; 6 good, 6 anomalous" in text
     with path.with_suffix(".csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["method"], row["seed"], row["image_auroc"]) for row in rows][:2] == [
@@ -131,7 +131,7 @@ def test_a_method_that_fails_costs_the_others_nothing(mvtec_folder: Path, tmp_pa
     path = run_peers(order_for(mvtec_folder, tmp_path, "riad", "padim"), "")
     text = path.read_text(encoding="utf-8")
     assert "- RIAD: failed, seed 0: riad gives a score that is no number" in text
-    assert "| PaDiM | 100.0" in text and "| RIAD | – | – |" in text
+    assert "| PaDiM | **100.0" in text and "| RIAD | – | – |" in text
     built.clear()
     run_peers(order_for(mvtec_folder, tmp_path, "riad", "padim"), "")
     assert built == ["riad"]  # the next call tries again
