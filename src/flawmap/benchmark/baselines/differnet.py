@@ -29,7 +29,7 @@ from flawmap.reproducibility import numpy_generator
 
 BLOCKS, HIDDEN, CLAMP = 8, 2048, 3.0
 HALVINGS = 3  # of the size, for the features
-TEST_ROTATIONS = 4  # the publication: 64 of a network that is a hundred times cheaper
+TEST_ROTATIONS = 8  # the publication: 64 of a network that is a hundred times cheaper
 BATCH = 96
 LEARNING_RATE, BETAS, EPSILON, WEIGHT_DECAY = 2e-4, (0.8, 0.8), 1e-4, 1e-5
 FEATURE_SHARE = 0.5  # of the budget, for the features of rotated images
