@@ -20,7 +20,7 @@ table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabula
 th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap }
 th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: normal; font-size: .85rem; max-width: 9rem }
 td { border-bottom: 1px solid #e2e2e2 }
-th:first-child, td:first-child { text-align: left; white-space: normal }
+th:first-child, td:first-child { text-align: left }
 td small { color: #666 } tr.ours td:first-child { border-left: 4px solid #c4442b; font-weight: 600 }
 tr.ours { background: #fdf3f0 } .best { font-weight: 700 }
 th.published, td.published { background: #f3f1ea; font-style: italic; color: #555 }

@@ -90,7 +90,7 @@ class CoresetWithin(lightning.Callback):
             left = self._budget_seconds - (time.monotonic() - self._started)
             entries = left / _seconds_per_entry(count, store[0].device)
             ratio = min(ratio, entries / count)
-        ratio = min(1.0, max(ratio, SMALLEST_CORESET / count))
+        ratio = max(ratio, min(published, SMALLEST_CORESET / count), 1.5 / count)  # anomalib rounds down
         pl_module.coreset_sampling_ratio = ratio
         reduced = f" (published: {100 * published:.2g} %)" if ratio < published else ""
         self.note = f"{100 * ratio:.2g} % of {count} patches{reduced}"
