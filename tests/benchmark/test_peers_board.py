@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return Broken(settings) if name == "riad" else Darkness(settings)
 
-    def here(folder: Path) -> int:
+    def here(folder: Path, limit_seconds: float | None) -> int:
         try:
             method_job.run_job(folder)
         except UserError as error:
@@ -83,7 +84,7 @@ def test_a_board_says_what_each_method_measured(mvtec_folder: Path, tmp_path: Pa
     assert padim["parameters"] == 24 and padim["note"] == "a method for tests"
     assert padim["train_seconds"] >= 0 and padim["seconds_per_image"] > 0 and padim["peak_memory_mib"] > 10
     text = path.read_text(encoding="utf-8")
-    assert "| PaDiM | 100.0 ± 0.0 (2 seeds) |" in text and "24 good images to train; 6 good, 6 anomalous" in text
+    assert "| PaDiM | **100.0 ± 0.0 (2 seeds)** |" in text and "24 good images to train; 6 good, 6 anomalous" in text
     with path.with_suffix(".csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["method"], row["seed"], row["image_auroc"]) for row in rows][:2] == [
@@ -130,7 +131,7 @@ def test_a_method_that_fails_costs_the_others_nothing(mvtec_folder: Path, tmp_pa
     path = run_peers(order_for(mvtec_folder, tmp_path, "riad", "padim"), "")
     text = path.read_text(encoding="utf-8")
     assert "- RIAD: failed, seed 0: riad gives a score that is no number" in text
-    assert "| PaDiM | 100.0" in text and "| RIAD | – | – |" in text
+    assert "| PaDiM | **100.0" in text and "| RIAD | – | – |" in text
     built.clear()
     run_peers(order_for(mvtec_folder, tmp_path, "riad", "padim"), "")
     assert built == ["riad"]  # the next call tries again
@@ -159,6 +160,33 @@ def test_an_unknown_method_is_an_error_before_anything_runs(
 
 
 # ---- real processes
+
+
+@pytest.mark.parametrize(("is_fitted", "code"), [(False, -1), (True, 0)])
+def test_a_training_without_end_is_stopped_and_a_long_scoring_is_not(
+    is_fitted: bool, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(peers_board, "LOOK_EVERY_SECONDS", 0.05)
+    if is_fitted:
+        (tmp_path / method_job.FITTED).write_text("{}", encoding="utf-8")
+    process = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({0.5 if is_fitted else 60})"])
+    try:
+        assert peers_board._waited(process, tmp_path, 0.2) == code
+    finally:
+        process.kill()
+        process.wait()
+    if is_fitted:
+        assert not (tmp_path / method_job.FAILED).exists()
+    else:
+        assert peers_board._reason(tmp_path, code) == "stopped, its training was not over after 0s"
+
+
+def test_the_limit_leaves_room_for_loading_and_for_one_pass_over_all_images(mvtec_folder: Path, tmp_path: Path):
+    order = order_for(mvtec_folder, tmp_path, "padim")
+    good, test = peers_board._sound_data(order)
+    assert peers_board.training_limit_seconds(peers_board._job(order, "padim", 0, good, test)) == 120 + 2 * 60
+    endless = replace(order, minutes_per_method=None)
+    assert peers_board.training_limit_seconds(peers_board._job(endless, "padim", 0, good, test)) is None
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ TITLES: dict[str, str] = {
     "riad": "RIAD",
     "intra": "InTra",
     "draem": "DRAEM",
-    "patchcore": "PatchCore",
+    "patchcore": "PatchCore-1 %",
     "anomaly_dino": "AnomalyDINO",
     "dinomaly": "Dinomaly",
     "inp_former": "INP-Former",

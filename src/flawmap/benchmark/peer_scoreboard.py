@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-
 from flawmap.benchmark.methods import ANY_PEER, BASELINES, PEER_NAMES
+from flawmap.benchmark.peer_page import PUBLISHED_MARK, BoardLine, BoardTable, board_page
 from flawmap.benchmark.published import Published, published_for
 from flawmap.benchmark.scoreboard import measured, percent
 from flawmap.benchmark.time_chart import TimePoint, time_chart
@@ -33,23 +32,6 @@ _CSV_COLUMNS = (
     *("aupro_30", "train_seconds", "seconds_per_image", "peak_memory_mib", "parameters", "note"),
     *("published_image_percent", "published_pixel_percent", "published_source"),
 )
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Scoreboard: {{ name }}</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1c1c1c }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .3rem .7rem; text-align: right }
-th { border-bottom: 2px solid #888; vertical-align: bottom } td { border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left } .published { background: #f3f1ea; font-style: italic }
-svg { max-width: 100%; height: auto } li { margin: .2rem 0 }
-</style></head><body><h1>Scoreboard: {{ name }}</h1>
-<ul>{% for key, value in about.items() %}<li>{{ key }}: {{ value }}</li>{% endfor %}</ul>
-{% for title, lines in tables %}<h2>{{ title }}</h2><table><thead><tr>
-{% for column in columns %}<th{% if loop.index > columns|length - 2 %} class="published"{% endif %}>
-{{ column.replace('*', '') }}</th>{% endfor %}</tr></thead><tbody>
-{% for line in lines %}<tr>{% for cell in line %}<td{% if loop.index > columns|length - 2 %} class="published"
-{% endif %}>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table>{% endfor %}
-{{ chart }}
-<h2>Notes</h2><ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul></body></html>
-"""
 
 
 @dataclass(frozen=True)
@@ -86,14 +68,11 @@ def write_peer_scoreboard(folder: Path, name: str, rows: Sequence[MethodRow], ab
     Returns:
         the path of scoreboard.md.
     """
-    tables = [(name, [_line(row, name, "") for row in rows])]
-    for group in _groups(rows):
-        tables.append((f"{name}, {group}", [_line(row, name, group) for row in rows]))
+    tables = [_main_table(rows, name), *(_group_table(rows, name, by) for by in _group_names(rows))]
     notes = _notes(rows, name)
     chart = time_chart(_points(rows), f"Image AUROC against training time: {name}")
     content = {"about": dict(about), "data": name, "rows": [_as_json(row, name) for row in rows]}
-    page = Environment(autoescape=True).from_string(_PAGE)
-    html = page.render(name=name, about=about, tables=tables, columns=COLUMNS, notes=notes, chart=_Safe(chart))
+    html = board_page(name, tables, about, notes, chart)
     atomic_write_text(folder / "scoreboard.json", json.dumps(content, indent=2))
     atomic_write_text(folder / "scoreboard.csv", _as_csv(rows, name))
     atomic_write_text(folder / "scoreboard.svg", chart)
@@ -102,33 +81,75 @@ def write_peer_scoreboard(folder: Path, name: str, rows: Sequence[MethodRow], ab
     return folder / "scoreboard.md"
 
 
-class _Safe(str):
-    """Our own SVG: its texts are escaped where it is made."""
-
-    def __html__(self) -> str:
-        return self
-
-
-def _line(row: MethodRow, name: str, group: str) -> list[str]:
-    """The cells of one table row; of a group only what is known by group."""
-    results = list(row.results.values())
-    published = published_for(name, row.method, row.is_ours, group)
-    if group:
-        of_group = [result["groups"][group] for result in results if group in result.get("groups", {})]
-        image, pixel = (_values(of_group, key) for key in ("image_auroc", "pixel_auroc"))
-        counts = f" ({of_group[0]['n_pixel_images']} images)" if of_group and pixel else ""
-        cells = [percent(measured(image)), percent(measured(pixel)) + counts, *("–",) * 5]
-    else:
-        cells = [
-            _with_interval(results, "image", "auroc"),
-            _with_interval(results, "pixel", "auroc"),
-            _with_interval(results, "pixel", "aupro_30"),
+def _main_table(rows: Sequence[MethodRow], name: str) -> BoardTable:
+    """What was measured of each method on the whole test set, and what is published."""
+    measures = (("image", "auroc"), ("pixel", "auroc"), ("pixel", "aupro_30"))
+    best = _best([[_mean_estimate(row, *measure) for row in rows] for measure in measures], range(1, 4))
+    lines = []
+    for row, of_row in zip(rows, best, strict=True):
+        results = list(row.results.values())
+        published = published_for(name, row.method, row.is_ours)
+        cells = (
+            row.title,
+            *(_with_interval(results, *measure) for measure in measures),
             _mean(results, "train_seconds", "{:.0f}"),
             _mean(results, "seconds_per_image", "{:.2f}"),
             _mean(results, "peak_memory_mib", "{:.0f}"),
             _mean(results, "parameters", "{:.1f}", 1e-6),
-        ]
-    return [row.title, *cells, _published(published, "image"), _published(published, "pixel")]
+            _published(published, "image"),
+            _published(published, "pixel"),
+        )
+        lines.append(BoardLine(cells, row.is_ours, of_row, "" if results else "; ".join(row.failures)))
+    return BoardTable(name, COLUMNS, tuple(lines))
+
+
+def _group_table(rows: Sequence[MethodRow], name: str, by: str) -> BoardTable:
+    """AUROC within each group of one kind (each sex, each view), side by side."""
+    columns, cells = ["method"], [[row.title for row in rows]]
+    values: dict[int, list[float | None]] = {}  # by the number of the column
+    for group in (group for group in _groups(rows) if group.startswith(f"{by}=")):
+        published = [published_for(name, row.method, row.is_ours, group) for row in rows]
+        of_group = [[r["groups"][group] for r in row.results.values() if group in r.get("groups", {})] for row in rows]
+        one = next(found[0] for found in of_group if found)
+        for kind, count in (("image", one["n"]), ("pixel", one["n_pixel_images"])):
+            found = [measured(_values(results, f"{kind}_auroc")) for results in of_group]
+            if any(found):
+                values[len(columns)] = [None if summary is None else summary.mean for summary in found]
+                columns.append(f"{group}: {kind} AUROC of {count} images, measured")
+                cells.append([percent(summary).removesuffix(" (1 seed)") for summary in found])
+            if any(getattr(number, kind, None) is not None for number in published):
+                columns.append(f"{group}: {kind} AUROC, {PUBLISHED_MARK}")
+                cells.append([_published(number, kind) for number in published])
+    best = _best(list(values.values()), values)
+    lines = (
+        BoardLine(of_row, row.is_ours, numbers, "" if row.results else "; ".join(row.failures))
+        for row, of_row, numbers in zip(rows, zip(*cells, strict=True), best, strict=True)
+    )
+    return BoardTable(f"{name} by {by}", tuple(columns), tuple(lines))
+
+
+def _mean_estimate(row: MethodRow, of: str, measure: str) -> float | None:
+    """Over seeds; None without any."""
+    found = [result.get(of, {}).get(measure, {}).get("value") for result in row.results.values()]
+    summary = measured([value for value in found if value is not None])
+    return None if summary is None else summary.mean
+
+
+def _best(columns: Sequence[Sequence[float | None]], cells: Iterable[int]) -> list[frozenset[int]]:
+    """For each row, the numbers of its cells that hold the highest value of their column, as it is shown.
+
+    Args:
+        columns: values in [0, 1] of all rows, for each measured column.
+        cells: which cell of a row each of these columns is.
+    """
+    found: list[set[int]] = [set() for _ in columns[0]] if columns else []
+    for values, cell in zip(columns, cells, strict=True):
+        shown = [None if value is None else round(1000 * value) for value in values]
+        highest = max((value for value in shown if value is not None), default=None)
+        for row, value in zip(found, shown, strict=True):
+            if value is not None and value == highest:
+                row.add(cell)
+    return [frozenset(row) for row in found]
 
 
 def _with_interval(results: Sequence[Mapping[str, Any]], of: str, measure: str) -> str:
@@ -157,6 +178,10 @@ def _groups(rows: Sequence[MethodRow]) -> list[str]:
     return sorted({group for row in rows for result in row.results.values() for group in result.get("groups", {})})
 
 
+def _group_names(rows: Sequence[MethodRow]) -> list[str]:
+    return sorted({group.partition("=")[0] for group in _groups(rows)})
+
+
 def _notes(rows: Sequence[MethodRow], name: str) -> list[str]:
     """One line per method that has something to say, and the sources of published numbers."""
     notes, sources = [], {}
@@ -181,11 +206,13 @@ def _points(rows: Sequence[MethodRow]) -> list[TimePoint]:
     return points
 
 
-def _as_markdown(name: str, tables: Sequence[tuple[str, list[list[str]]]], notes: list[str], about: Mapping) -> str:
+def _as_markdown(name: str, tables: Sequence[BoardTable], notes: list[str], about: Mapping) -> str:
     lines = [f"# Scoreboard: {name}", "", *(f"- {key}: {value}" for key, value in about.items())]
-    for title, table in tables:
-        lines += ["", f"## {title}", "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-        lines += [f"| {' | '.join(line)} |" for line in table]
+    for table in tables:
+        lines += ["", f"## {table.title}", "", f"| {' | '.join(table.columns)} |", "|---" * len(table.columns) + "|"]
+        for line in table.lines:
+            cells = [f"**{cell}**" if number in line.best else cell for number, cell in enumerate(line.cells)]
+            lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "![Image AUROC against training time](scoreboard.svg)", "", "## Notes", ""]
     lines += [f"- {note}" for note in notes]
     return "\n".join(lines) + "\n"

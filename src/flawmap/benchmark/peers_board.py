@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import flawmap
-from flawmap.benchmark.method_job import DONE, FAILED, SCORED, MethodJob, write_job
+from flawmap.benchmark.method_job import DONE, FAILED, FITTED, SCORED, MethodJob, write_job
 from flawmap.benchmark.method_scores import scored_metrics
 from flawmap.benchmark.methods import check_method_names, title_of
 from flawmap.benchmark.peer_scoreboard import MethodRow, write_peer_scoreboard
@@ -26,6 +26,9 @@ from flawmap.training.progress import say
 
 RESULT = "result.json"
 LOG = "log.txt"
+LIMIT_IN_BUDGETS = 2.0  # what one pass over all images costs is not up to a method; more than this is too slow
+START_SECONDS = 120.0  # loading of packages and weights
+LOOK_EVERY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def _run(board: Path, job: MethodJob, test: TestData) -> str | None:
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         write_job(folder, job)
-        code = _in_own_process(folder)
+        code = _in_own_process(folder, training_limit_seconds(job))
         if not (folder / DONE).is_file():
             return _reason(folder, code)
     result = json.loads((folder / DONE).read_text(encoding="utf-8"))
@@ -140,7 +143,12 @@ def _run(board: Path, job: MethodJob, test: TestData) -> str | None:
     return None
 
 
-def _in_own_process(folder: Path) -> int:
+def training_limit_seconds(job: MethodJob) -> float | None:
+    """When a process is ended that is not through with its training; None where there is no budget."""
+    return None if job.budget_seconds is None else START_SECONDS + LIMIT_IN_BUDGETS * job.budget_seconds
+
+
+def _in_own_process(folder: Path, limit_seconds: float | None) -> int:
     """Run the job; anomalib changes timm for its whole process, and peak memory is that of a process."""
     source = str(Path(flawmap.__file__).parents[1])
     code = f"import sys; sys.path.insert(0, {source!r}); from pathlib import Path; "
@@ -148,12 +156,25 @@ def _in_own_process(folder: Path) -> int:
     with (folder / LOG).open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
-            return process.wait()  # its standard input stays open as long as we live
+            return _waited(process, folder, limit_seconds)  # its standard input stays open as long as we live
         finally:
             process.kill()
             process.wait()
             if process.stdin is not None:
                 process.stdin.close()
+
+
+def _waited(process: subprocess.Popen[bytes], folder: Path, limit_seconds: float | None) -> int:
+    """The process's code; -1 if its training took too long, which is then written as its failure."""
+    end = None if limit_seconds is None else time.monotonic() + limit_seconds
+    while True:
+        try:
+            return process.wait(LOOK_EVERY_SECONDS)
+        except subprocess.TimeoutExpired:
+            if end is not None and time.monotonic() > end and not (folder / FITTED).is_file():
+                reason = f"stopped, its training was not over after {duration(limit_seconds or 0.0)}"
+                atomic_write_text(folder / FAILED, json.dumps({"reason": reason}))
+                return -1
 
 
 def _reason(folder: Path, code: int) -> str:
@@ -177,7 +198,10 @@ def _write_board(
         rows.append(MethodRow(name, title_of(name), results, reasons))
     device = choose_compute(order.device).device
     machine = environment(device)
-    budget = "none" if order.minutes_per_method is None else f"{order.minutes_per_method:g} min per method and seed"
+    budget = "none"
+    if order.minutes_per_method is not None:
+        limit = duration(START_SECONDS + LIMIT_IN_BUDGETS * 60 * order.minutes_per_method)
+        budget = f"{order.minutes_per_method:g} min per method and seed; stopped if not over after {limit}"
     good = sum(not sample.is_anomalous for sample in test.samples)
     about = {
         "command": command,

@@ -18,7 +18,7 @@ from flawmap.augment.cutpaste import three_way
 from flawmap.benchmark.baselines.backbone import imagenet_normalised
 from flawmap.benchmark.baselines.gaussian import SharedGaussian
 from flawmap.benchmark.baselines.map_resize import as_map, resized_map, smoothed_map
-from flawmap.benchmark.baselines.residual_networks import ResNet18
+from flawmap.benchmark.baselines.residual_networks import ResNet18, width_factor, width_note
 from flawmap.benchmark.baselines.training_loop import as_tensor, cosine_rate, drawn_images, train_until_spent
 from flawmap.benchmark.method import Budget, MethodSettings, Scored
 from flawmap.data.normal_pixels import NormalPixels
@@ -38,13 +38,14 @@ class CutPasteDensity:
 
     Args:
         settings: of the board.
-        width: of the network, below 1 for tests.
+        width: share of the publication's channels; None: by the device.
     """
 
-    def __init__(self, settings: MethodSettings, width: float = 1.0) -> None:
+    def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
         self._settings, self._device = settings, settings.compute.device
+        self._width = width or width_factor(self._device)
         torch.manual_seed(settings.seed)
-        self._encoder = ResNet18(width).to(self._device)
+        self._encoder = ResNet18(self._width).to(self._device)
         layers = [
             nn.Linear(self._encoder.channels[-1], 512, bias=False),
             nn.BatchNorm1d(512),
@@ -74,7 +75,12 @@ class CutPasteDensity:
         steps = train_until_spent(budget, optimizer, loss_of_step, cosine_rate, self._settings.compute)
         self._encoder.eval()
         self._density(pixels)
-        self.note = f"{steps} steps of {IMAGES} x 3 images; map: Gaussian of the last stage's positions"
+        parts = (
+            width_note(self._width),
+            f"{steps} steps of {IMAGES} x 3 images",
+            "map: Gaussian of the last stage's positions",
+        )
+        self.note = "; ".join(part for part in parts if part)
 
     @torch.no_grad()
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:

@@ -22,7 +22,7 @@ from flawmap.data.sample import NormalImage
 from flawmap.reproducibility import numpy_generator
 
 REPAIR_CHANNELS = (128, 256, 512, 1024, 1024)
-FIND_CHANNELS = (64, 128, 256, 512, 512)
+FIND_CHANNELS = (64, 128, 256, 512, 512, 512)
 BATCH = 8
 LEARNING_RATE = 1e-4
 ANOMALIES = 0.5  # share of images that get one
@@ -44,7 +44,7 @@ class Draem:
         torch.manual_seed(settings.seed)
         self._repair = UNet(3, 3, scaled(REPAIR_CHANNELS, self._width), has_skips=False).to(self._device)
         self._find = UNet(6, 2, scaled(FIND_CHANNELS, self._width), has_skips=True).to(self._device)
-        self._size_px = size_for(settings.image_size_px, self._repair.factor)
+        self._size_px = size_for(settings.image_size_px, self._find.factor)
         self._simulator = draem.Draem(probability=ANOMALIES)
         self.note = ""
 

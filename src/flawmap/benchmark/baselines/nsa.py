@@ -4,7 +4,7 @@ from functools import partial
 
 from flawmap.augment.nsa import NaturalSyntheticAnomalies
 from flawmap.benchmark.baselines.backbone import imagenet_normalised
-from flawmap.benchmark.baselines.residual_networks import ResNetEncoderDecoder
+from flawmap.benchmark.baselines.residual_networks import ResNetEncoderDecoder, width_factor, width_note
 from flawmap.benchmark.baselines.simulated_segmentation import SegmentationMethod, SimulatedSegmentation
 from flawmap.benchmark.baselines.training_loop import cosine_rate
 from flawmap.benchmark.method import MethodSettings
@@ -15,16 +15,18 @@ class Nsa(SimulatedSegmentation):
 
     Args:
         settings: of the board.
-        width: of the network, below 1 for tests.
+        width: share of the publication's channels; None: by the device.
     """
 
-    def __init__(self, settings: MethodSettings, width: float = 1.0) -> None:
+    def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
+        width = width or width_factor(settings.compute.device)
+        remark = "; ".join(part for part in ("parameters for textures", width_note(width)) if part)
         method = SegmentationMethod(
             "nsa",
             NaturalSyntheticAnomalies(),
             partial(ResNetEncoderDecoder, width),
             imagenet_normalised,
             cosine_rate,
-            "parameters for textures",
+            remark,
         )
         super().__init__(settings, method)

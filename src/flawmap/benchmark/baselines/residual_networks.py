@@ -18,7 +18,7 @@ def width_factor(device: str) -> float:
 
 def width_note(factor: float) -> str:
     """How a board says it; nothing where nothing is reduced."""
-    return "" if factor == 1.0 else f"a {1 / factor:g}th of the channels"
+    return "" if factor == 1.0 else f"{100 * factor:.3g} % of the channels"
 
 
 class ResNet18(nn.Module):
@@ -49,9 +49,10 @@ class ResNetEncoderDecoder(nn.Module):
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         self.encoder = ResNet18(width)
-        channels = self.encoder.channels[::-1]
-        self.decoder = nn.Sequential(*(_Up(before, after) for before, after in pairwise(channels)), _Up(64, 32))
-        self.head = nn.Conv2d(32, 1, 3, padding=1)
+        decoded = [max(4, round(width * count)) for count in (256, 128, 64, 64, 32)]
+        channels = (self.encoder.channels[-1], *decoded)
+        self.decoder = nn.Sequential(*(_Up(before, after) for before, after in pairwise(channels)))
+        self.head = nn.Conv2d(decoded[-1], 1, 3, padding=1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
         """Logits."""

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import lightning
 import numpy as np
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -51,6 +52,9 @@ class Peer:
         arguments: others that differ from anomalib's defaults.
         batch_size: images of a training step.
         is_fp32: whether it cannot train under autocast.
+        is_scheduled_by_step: whether its learning rates are meant for steps. anomalib leaves them to Lightning, which
+            moves them once per epoch: in our one epoch the rate would stay at the warm-up's first, which is 0.
+        own_weights: what it downloads where it has an encoder of its own.
         remark: how this differs from the publication.
     """
 
@@ -59,6 +63,8 @@ class Peer:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 16
     is_fp32: bool = False
+    is_scheduled_by_step: bool = False
+    own_weights: str = ""
     remark: str = ""
 
 
@@ -71,11 +77,18 @@ PEERS: dict[str, Peer] = {
         remark="blocks 6 and 9 in place of WideResNet-50's layers 2 and 3; coreset",
     ),
     "anomaly_dino": Peer("AnomalyDINO", "encoder_name", batch_size=8, remark="full bank, no mask"),
-    "dinomaly": Peer("Dinomaly", "encoder_name", remark="ViT-S without registers in place of ViT-B"),
-    "inp_former": Peer(
-        "InpFormer", "encoder_name", is_fp32=True, remark="trained in fp32; ViT-S without registers in place of ViT-B"
+    "dinomaly": Peer(
+        "Dinomaly", "encoder_name", is_scheduled_by_step=True, remark="ViT-S without registers in place of ViT-B"
     ),
-    "supersimplenet": Peer("Supersimplenet", batch_size=8),  # tries its encoder at 256 px, which a patch of 14 refuses
+    "inp_former": Peer(
+        "InpFormer",
+        "encoder_name",
+        is_fp32=True,
+        is_scheduled_by_step=True,
+        remark="trained in fp32; ViT-S without registers in place of ViT-B",
+    ),
+    # its noise is set for this encoder's features, so that no other stands in
+    "supersimplenet": Peer("Supersimplenet", batch_size=8, own_weights="wide_resnet50_2.tv_in1k of timm"),
 }
 PREFIX = "anomalib:"  # of any other model, by its class: anomalib:Fastflow
 
@@ -121,6 +134,8 @@ class AnomalibMethod:
         else:
             steps = self._steps_within(pixels, started)
             _shorten_warmup(self._module, steps)
+            if self._peer.is_scheduled_by_step:
+                _schedule_by_step(self._module)
             precision = self._precision
             self._train(self._module, GoodBatches(self._at_random(pixels), self._normalise, steps), steps, precision)
             trained = f"{steps} steps of {self._peer.batch_size} images"
@@ -165,6 +180,9 @@ class AnomalibMethod:
             return kind(**arguments, **off), source
         except Exception as error:  # whatever a download without network or an unknown argument raises
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+                what = self._peer.own_weights or "weights of its own"
+                reason = f"{what} must be downloaded, and the hub cannot be reached"
             raise UserError(
                 f"anomalib cannot build {self._peer.class_name} ({reason})",
                 name,
@@ -222,6 +240,17 @@ def _shorten_warmup(module: Any, steps: int) -> None:
     config = getattr(sys.modules[type(module).__module__], "TRAINING_CONFIG", None)
     if isinstance(config, dict) and "warmup_iters" in config.get("scheduler", {}):
         config["scheduler"]["warmup_iters"] = min(100, max(1, steps // 10))
+
+
+def _schedule_by_step(module: Any) -> None:
+    """Let Lightning move the model's learning rates after each step, not after each epoch."""
+    theirs = module.configure_optimizers
+
+    def configure_optimizers() -> Any:
+        optimizers, schedulers = theirs()
+        return optimizers, [{"scheduler": scheduler, "interval": "step"} for scheduler in schedulers]
+
+    module.configure_optimizers = configure_optimizers
 
 
 def _own_normalisation(module: Any) -> Any:

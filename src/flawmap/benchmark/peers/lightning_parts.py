@@ -2,10 +2,12 @@
 
 import time
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from flawmap.benchmark.baselines.training_loop import as_tensor
@@ -77,23 +79,48 @@ class CoresetWithin(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """All features are there, and nothing is selected yet: Lightning asks callbacks before the model."""
+        import_module("anomalib.models.components").KCenterGreedy.update_distances = update_squared_distances
         ratio: Any = getattr(pl_module, "coreset_sampling_ratio", None)
         store = getattr(pl_module.model, "embedding_store", None)
         if not isinstance(ratio, float) or not store:
             return
         count = sum(len(part) for part in store)
+        published = ratio
         if self._budget_seconds is not None:
             left = self._budget_seconds - (time.monotonic() - self._started)
             entries = left / _seconds_per_entry(count, store[0].device)
             ratio = min(ratio, entries / count)
-        ratio = min(1.0, max(ratio, SMALLEST_CORESET / count))
+        ratio = max(ratio, min(published, SMALLEST_CORESET / count), 1.5 / count)  # anomalib rounds down
         pl_module.coreset_sampling_ratio = ratio
-        self.note = f"{100 * ratio:.2g} % of {count} patches"
+        reduced = f" (published: {100 * published:.2g} %)" if ratio < published else ""
+        self.note = f"{100 * ratio:.2g} % of {count} patches{reduced}"
 
 
 def _seconds_per_entry(count: int, device: torch.device) -> float:
-    features = torch.zeros(count, PROJECTED, device=device)
+    sampler = SimpleNamespace(features=torch.zeros(count, PROJECTED, device=device), min_distances=None)
+    update_squared_distances(sampler, 0)  # has the squares to compute
     started = time.monotonic()
     for entry in range(3):
-        torch.linalg.norm(features - features[entry], dim=1, keepdim=True).max().item()
+        update_squared_distances(sampler, entry)
+        sampler.min_distances.max().item()
     return (time.monotonic() - started) / 3
+
+
+def update_squared_distances(sampler: Any, cluster_center: int | Tensor | None) -> None:
+    """In the place of anomalib's: squared distances select the same entries, without a copy of all features for each.
+
+    Args:
+        sampler: anomalib's ``KCenterGreedy``, with ``features`` (n, d); its ``min_distances`` become (n, 1), the
+            squared distances to the nearest selected entry.
+        cluster_center: number of the entry that was selected last; None changes nothing.
+    """
+    if cluster_center is None:
+        return
+    features: Tensor = sampler.features
+    if sampler.min_distances is None:
+        sampler.squares = features.square().sum(dim=1)
+    chosen = int(cluster_center)
+    distances = torch.mv(features, features[chosen]).mul_(-2).add_(sampler.squares).add_(sampler.squares[chosen])
+    distances = distances.clamp_(min=0)[:, None]
+    nearest = sampler.min_distances
+    sampler.min_distances = distances if nearest is None else torch.minimum(nearest, distances, out=nearest)
