@@ -23,7 +23,8 @@ class NormalExpectation(nn.Module):
         tops, means: (r, k) of each kind of evidence, the mean over its highest values and over all values.
     """
 
-    NEIGHBOURS = 20
+    NEIGHBOUR_SHARE = 0.07  # of the remembered images
+    MIN_NEIGHBOURS = 10
 
     appearances: Float[Tensor, "r d"]
     tops: Float[Tensor, "r k"]
@@ -41,6 +42,12 @@ class NormalExpectation(nn.Module):
         self.appearances = F.normalize(cls.float(), dim=-1)
         self.tops, self.means = tops.float(), means.float()
 
+    @property
+    def num_neighbours(self) -> int:
+        """How many remembered images a new one is compared with."""
+        num_images = len(self.appearances)
+        return min(num_images, max(self.MIN_NEIGHBOURS, round(self.NEIGHBOUR_SHARE * num_images)))
+
     def forward(self, cls: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
         """Mean of ``tops`` and of ``means`` over the remembered images that look most alike."""
         if len(self.appearances) == 0:
@@ -48,5 +55,5 @@ class NormalExpectation(nn.Module):
             return nothing, nothing
         with torch.autocast(cls.device.type, enabled=False):
             similarity = F.normalize(cls.float(), dim=-1) @ self.appearances.T
-        alike = similarity.topk(min(self.NEIGHBOURS, len(self.appearances)), dim=-1).indices  # (b, neighbours)
+        alike = similarity.topk(self.num_neighbours, dim=-1).indices  # (b, neighbours)
         return self.tops[alike].mean(dim=1), self.means[alike].mean(dim=1)
