@@ -237,7 +237,7 @@ def test_no_images_is_said_before_a_model_is_loaded(cli, given):
         ((), "no model given and no run here", "flawmap train DATA, or --model RUN"),
         (("--model", "nowhere"), "no such folder: nowhere", "give a run folder"),
         (("--model", "."), "no trained model here", "give a run folder"),
-        (("--model", "notes.txt"), "notes.txt is a file, not a model folder", "give a run folder"),
+        (("--model", "notes.txt"), "this is neither a run folder nor an exported file", "give a run folder"),
     ],
 )
 def test_a_missing_model_is_explained(cli, parts, words, problem, remedy):
