@@ -38,7 +38,7 @@ class Stage:
     """One stage of one run.
 
     Attributes:
-        name: ``pretrain``, ``finetune``, ``memory`` or ``residual``.
+        name: ``pretrain``, ``finetune``, ``memory``, ``residual`` or ``expectation``.
         key: hash of all that determines the result; equal keys share results.
         total_steps: optimizer steps.
         steps_per_epoch: of them.

@@ -1,4 +1,4 @@
-"""The stages of the scorers on tokens: fill the memory, then train the residual head on it."""
+"""The stages of the scorers on tokens: fill the memory, train the head on it, see what normal images then show."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
