@@ -153,7 +153,7 @@ def test_a_folder_is_no_image(tmp_path):
 
 def test_an_empty_file(tmp_path):
     (tmp_path / "empty.png").touch()
-    with mistake("the file is empty (0 bytes)", tmp_path / "empty.png", "remove it, or --skip-unreadable"):
+    with mistake("the file is empty (0 bytes)", tmp_path / "empty.png", "remove it"):
         read_image(tmp_path / "empty.png")
 
 
@@ -165,7 +165,7 @@ def test_other_formats_are_refused_whatever_their_name(content: str, tmp_path):
     else:
         path.write_text("no image at all")
     problem = "not an image (PNG, JPEG, BMP, TIFF, DICOM are read)"
-    with mistake(problem, path, "remove it, or --skip-unreadable"):
+    with mistake(problem, path, "remove it"):
         read_image(path)
 
 
@@ -174,7 +174,7 @@ def test_a_truncated_file(ending: str, tmp_path):
     path = truncate(save(tmp_path / f"image.{ending}", picture(0, 40, 40)))
     problem = f"the image cannot be decoded: truncated (file of {path.stat().st_size:,} bytes)"
     for read in (read_image, read_mask):
-        with mistake(problem, path, "copy it again or remove it, or --skip-unreadable"):
+        with mistake(problem, path, "copy it again, or remove it"):
             read(path)
 
 
@@ -204,7 +204,7 @@ def test_a_damaged_header_is_no_bug_of_ours(tmp_path):
     with pytest.raises(UserError) as caught:
         read_image(path)
     assert caught.value.problem.startswith("the image cannot be decoded: ")
-    assert caught.value.place == str(path) and "--skip-unreadable" in caught.value.remedy
+    assert caught.value.place == str(path) and "copy it again" in caught.value.remedy
 
 
 def huge_png(path: Path, side: int) -> Path:

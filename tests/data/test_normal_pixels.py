@@ -69,5 +69,5 @@ def test_kept_or_read_again_the_pixels_are_the_same(memory_limit_bytes: int, tmp
 
 def test_an_unreadable_image_is_named(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"")
-    with mistake("the file is empty (0 bytes)", tmp_path / "a.png", "remove it, or --skip-unreadable"):
+    with mistake("the file is empty (0 bytes)", tmp_path / "a.png", "remove it"):
         NormalPixels([NormalImage("a.png", tmp_path / "a.png")], 20)

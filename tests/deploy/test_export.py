@@ -199,6 +199,7 @@ def test_an_export_that_cannot_be_is_explained(tmp_path, images, path, to, preci
         ("a.onnx", b"", "the file cannot be loaded"),
         ("a.onnx", b"\x00nonsense" * 100, "the file cannot be loaded: it is damaged, or no .onnx file ("),
         ("a.torchscript", b"nonsense", "the file cannot be loaded: it is damaged, or no .torchscript file ("),
+        ("a.xml", b"<a/>", "the file cannot be loaded: it is damaged, or no .xml file (it has no element <net>)"),
     ],
 )
 def test_a_file_that_is_none_is_explained(tmp_path, name, content, problem):

@@ -98,7 +98,7 @@ def _first_frame(data: bytes, max_pixels: int) -> tuple[Any, NDArray]:
         raise UserError("DICOM needs the package pydicom", "", 'pip install "flawmap[medical]"') from error
     dataset = pydicom.dcmread(io.BytesIO(data))
     if "PixelData" not in dataset:
-        raise UserError("this DICOM file holds no picture", "", "remove it, or --skip-unreadable")
+        raise UserError("this DICOM file holds no picture", "", "remove it")
     if dataset.Rows * dataset.Columns > max_pixels:
         raise UserError(
             f"{dataset.Columns} x {dataset.Rows} px is more than {max_pixels:,} pixels", "", "cut it into tiles"

@@ -168,7 +168,7 @@ def _decoded(path: Path) -> Image.Image:
 
 def _decoded_bytes(data: bytes, place: str, max_pixels: int) -> Image.Image:
     if not data:
-        raise UserError("the file is empty (0 bytes)", place, "remove it, or --skip-unreadable")
+        raise UserError("the file is empty (0 bytes)", place, "remove it")
     try:
         image = Image.fromarray(read_dicom(data, max_pixels)) if is_dicom(data) else _opened(data)
         width, height = image.size
@@ -181,7 +181,7 @@ def _decoded_bytes(data: bytes, place: str, max_pixels: int) -> Image.Image:
         raise UserError(error.problem, place, error.remedy) from error
     except UnidentifiedImageError as error:
         known = ", ".join((*FORMATS, "DICOM"))
-        raise UserError(f"not an image ({known} are read)", place, "remove it, or --skip-unreadable") from error
+        raise UserError(f"not an image ({known} are read)", place, "remove it") from error
     except Image.DecompressionBombError as error:
         raise UserError("the image is too large to be decoded safely", place, "cut it into tiles") from error
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
@@ -190,7 +190,7 @@ def _decoded_bytes(data: bytes, place: str, max_pixels: int) -> Image.Image:
         raise UserError(
             f"the image cannot be decoded: {reason} (file of {len(data):,} bytes)",
             place,
-            "copy it again or remove it, or --skip-unreadable",
+            "copy it again, or remove it",
         ) from error
 
 

@@ -120,6 +120,9 @@ def _load_onnx(path: Path, threads: int) -> tuple[str | None, RunGraph]:
 def _load_openvino(path: Path, threads: int) -> tuple[str | None, RunGraph]:
     import openvino
 
+    with path.open("rb") as file:
+        if b"<net" not in file.read(1024):  # openvino would try every other format that it knows, and print of each
+            raise ValueError("it has no element <net>")
     model = openvino.Core().read_model(path)
     # fp32 also where the processor would be faster in bf16: a threshold must not depend on the machine
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}

@@ -1,7 +1,5 @@
 """Agreement of cluster assignments (Equation 1) with Sinkhorn-Knopp pseudo labels."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -53,11 +51,6 @@ def entropy(probabilities: Float[Tensor, "b k"]) -> Float[Tensor, ""]:
 def prototypes_used(targets: Float[Tensor, "b k"]) -> int:
     """How many prototypes are the favourite of at least one sample."""
     return int(targets.argmax(dim=-1).unique().numel())
-
-
-def uniform_loss(num_prototypes: int) -> float:
-    """ln K: the loss of predictions that say nothing, where training sits after a collapse."""
-    return math.log(num_prototypes)
 
 
 def gather_batch(rows: Float[Tensor, "b k"]) -> Float[Tensor, "all k"]:
