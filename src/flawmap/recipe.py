@@ -78,9 +78,29 @@ class PretrainSettings:
     masking: MaskingSettings = field(default_factory=MaskingSettings)  # clusters only, ignored by the others
 
 
+NsaClass = Literal[
+    "bottle",
+    "cable",
+    "capsule",
+    "carpet",
+    "grid",
+    "hazelnut",
+    "leather",
+    "metal_nut",
+    "pill",
+    "screw",
+    "tile",
+    "toothbrush",
+    "transistor",
+    "wood",
+    "zipper",
+    "chest_xray",
+]
+
+
 @dataclass(frozen=True)
 class SimulationSettings:
-    """Anomaly simulation; all but the simulator's name concerns ours, attention-conditioned cutting and pasting."""
+    """Anomaly simulation; all but the last two concerns ours, attention-conditioned cutting and pasting."""
 
     blend: Literal["hard", "mixed", "poisson"] = "hard"  # mixed: every other patch, by chance, with soft edges
     min_size: float = 0.1  # of the image width
@@ -102,6 +122,8 @@ class SimulationSettings:
         "nsa",
         "draem",
     ] = "attention_cutpaste"
+    # of the simulator nsa: the class of MVTec AD whose parameters it takes, or chest_xray; None: those for textures
+    nsa_class: NsaClass | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +211,7 @@ class ComputeSettings:
     """Where and how precisely to compute. ``auto``: bf16 where the processor has it, else fp32."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    workers: int | None = None  # loader processes; None: by the number of cores
+    workers: int | None = None  # loader processes; None: none on a processor, else by the number of cores
     devices: int = 1  # with more, training is distributed: each device takes its share of every batch
 
 
@@ -218,7 +240,7 @@ class Recipe:
 
     @classmethod
     def preset(cls, name: str) -> "Recipe":
-        """A preset by name: ``quick``, ``standard``, ``paper``, ``chest_xray``, ``paper_chest_xray``."""
+        """A preset by name, such as ``quick``, ``standard`` or ``paper``: a file of the folder recipes."""
         from flawmap.recipe_files import load_recipe  # reads YAML, which settings themselves need not
 
         return load_recipe(name)

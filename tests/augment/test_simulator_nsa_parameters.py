@@ -1,10 +1,14 @@
 """NSA's sizes and scales have the published distributions, and its table holds the published values."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from flawmap.augment.nsa import NSA_PARAMETERS, NsaParameters, draw_sides
+from flawmap.augment.nsa import NSA_PARAMETERS, NsaParameters, draw_sides, nsa_parameters
+from flawmap.augment.simulators import simulator_by_name
+from flawmap.recipe import NsaClass, SimulationSettings
 
 LARGE = 100_000  # px: rounding is nothing
 
@@ -82,3 +86,10 @@ def test_parameters_are_the_published_ones():
         assert found.min_overlap == (0.7 if name == "chest_xray" else 0.25), name
         assert name in logistic[(found.steepness, found.midpoint)], name
     assert NsaParameters() == NSA_PARAMETERS["tile"]
+
+
+def test_a_recipe_names_the_class_whose_parameters_are_taken():
+    assert set(get_args(NsaClass)) == set(NSA_PARAMETERS)
+    assert nsa_parameters(None) == NsaParameters() == NSA_PARAMETERS["carpet"]
+    simulator = simulator_by_name("nsa", SimulationSettings(simulator="nsa", nsa_class="screw"))
+    assert simulator.parameters == NSA_PARAMETERS["screw"]

@@ -86,6 +86,16 @@ def test_gms_of_a_ramp_and_a_flat_image_has_a_closed_form():
     torch.testing.assert_close(found, torch.full((8, 8), 1 - 0.0026 / (gradient**2 + 0.0026)), rtol=1e-4, atol=1e-5)
 
 
+def test_a_change_of_colour_alone_counts_per_channel_only():
+    """Red and blue exchanged: the channels' mean stays."""
+    ramp = (torch.arange(16.0) / 16).expand(1, 1, 16, 16)
+    first = torch.cat([ramp, torch.full_like(ramp, 0.5), torch.full_like(ramp, 0.5)], dim=1)
+    assert msgms_difference(first, first.flip(1), 2).abs().max() < 1e-6
+    found = msgms_difference(first, first.flip(1), 1, per_channel=True)
+    of_a_channel = msgms_difference(ramp, torch.full_like(ramp, 0.5), 1)
+    torch.testing.assert_close(found, 2 / 3 * of_a_channel)  # two of three channels differ, by as much
+
+
 def test_ssim_of_two_flat_images_has_a_closed_form():
     a, b = 0.2, 0.6
     found = ssim_difference(torch.full((1, 1, 256, 256), a), torch.full((1, 1, 256, 256), b))
@@ -152,6 +162,19 @@ def test_the_missing_patch_is_not_seen():
     torch.testing.assert_close(network(hidden, places, missing), before)
     hidden[0, 5] = 99.0
     assert not torch.allclose(network(hidden, places, missing)[0], before[0])
+
+
+@pytest.mark.parametrize(("blocks", "pairs"), [(5, {3: 2, 4: 1}), (13, {7: 6, 8: 5, 9: 4, 10: 3, 11: 2, 12: 1})])
+def test_blocks_of_the_second_half_see_those_of_the_first(blocks: int, pairs: dict[int, int]):
+    """Block i sees what block 13 - i gave, counted from 0 (InTra's repository)."""
+    network = InpaintingTransformer(12, 8, blocks, 4, 9).eval()
+    given: list[torch.Tensor] = []
+    for number, block in enumerate(network.blocks):
+        block.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        block.forward = lambda x, number=number: torch.full_like(x, 2.0**number)
+    network(torch.randn(1, 9, 12), torch.arange(9)[None], torch.tensor([4]))
+    skips = {i: float(x[0, 0, 0]) - 2.0 ** (i - 1) for i, x in enumerate(given) if i}
+    assert {i: skip for i, skip in skips.items() if skip} == {i: 2.0**partner for i, partner in pairs.items()}
 
 
 def test_focal_loss_of_even_odds_has_a_closed_form():

@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flawmap.benchmark.baselines.flawmap_recipe import FlawmapRecipe, recipe_steps, steps_within, with_steps
+from flawmap.benchmark.baselines.flawmap_recipe import (
+    FlawmapRecipe,
+    probe_images,
+    recipe_steps,
+    steps_within,
+    with_steps,
+)
 from flawmap.benchmark.method import Method, MethodSettings
 from flawmap.data.open_data import load_images
 from flawmap.recipe_files import to_yaml
@@ -19,6 +25,19 @@ def test_steps_of_a_recipe_are_its_own_or_those_of_its_epochs():
     assert recipe_steps(replace(recipe, pretrain=replace(recipe.pretrain, enabled=False)), 100) == (0, 4)
     in_epochs = replace(recipe, finetune=replace(recipe.finetune, steps=None, epochs=5))
     assert recipe_steps(in_epochs, 100) == (3, 5 * (100 // recipe.finetune.batch_size))
+
+
+TOKENS = ("pretrain.enabled=false", "memory.blocks=[1, 2]", "detect.image_score=mean_logit")
+
+
+@pytest.mark.parametrize(("scoring", "steps"), [("memory", 0), ("residual", 9), ("fused", 9)])
+def test_of_a_scorer_on_tokens_it_is_the_head_s_steps(scoring: str, steps: int):
+    recipe = tiny_recipe(*TOKENS, f"scoring={scoring}", "residual.steps=9", "memory.tokens=9000")
+    assert recipe_steps(recipe, 100) == (0, steps)
+    assert probe_images(recipe) == 45 and probe_images(tiny_recipe()) == 24
+    changed = with_steps(recipe, 0, 2)
+    assert changed.residual.steps == (9 if scoring == "memory" else 2)
+    assert replace(changed, residual=recipe.residual) == recipe
 
 
 @pytest.mark.parametrize(
@@ -61,6 +80,34 @@ def test_a_recipe_file_is_a_method(tmp_path: Path):
     assert scored.anomaly_map is not None
     np.testing.assert_array_equal(scored.anomaly_map, analysis.anomaly_map)
     assert method.num_parameters() == sum(p.numel() for p in detector._fitted.parameters())
+
+
+@pytest.mark.parametrize(
+    ("scoring", "note"),
+    [("memory", ""), ("fused", "; steps 0 + 2 of the recipe's 0 + 9")],
+)
+def test_a_recipe_on_tokens_is_shortened_where_it_trains(tmp_path: Path, scoring: str, note: str):
+    path = tmp_path / "mine.yaml"
+    recipe = tiny_recipe(*TOKENS, f"scoring={scoring}", "residual.steps=9", "memory.tokens=50")
+    path.write_text(to_yaml(recipe), encoding="utf-8")
+    images = load_images(write_good(tmp_path / "good"))
+    method = FlawmapRecipe(MethodSettings(0, 224, None, "cpu", 2, ()), str(path))
+    method.fit(images.images)
+    of_memory = "trained at 32 px, tested at 32 px; a memory of 50 tokens of each of 2 blocks"
+    assert method.note == of_memory + note
+    scorer = method._detector._fitted
+    parameters = sum(p.numel() for p in scorer.parameters())
+    assert method.num_parameters() >= parameters + 50 * 2 * scorer.encoder.embed_dim
+
+
+def test_a_memory_alone_needs_no_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    recipe = tiny_recipe(*TOKENS, "scoring=memory", "memory.tokens=50")
+    path.write_text(to_yaml(recipe), encoding="utf-8")
+    method = FlawmapRecipe(MethodSettings(0, 224, 60.0, "cpu"), str(path))
+    monkeypatch.setattr(method, "_costs", None)
+    method.fit(load_images(write_good(tmp_path / "good")).images)
+    assert method.score(striped(5)).anomaly_map is not None
 
 
 def test_costs_are_those_of_images_and_of_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

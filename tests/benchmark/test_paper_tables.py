@@ -12,13 +12,14 @@ from flawmap.benchmark import ablations, paper, paper_methods
 from flawmap.benchmark.methods import BASELINES
 from flawmap.benchmark.paper import PaperOrder, planned_classes, run_paper, tables_to_run
 from flawmap.benchmark.paper_board import NOT_RUN
+from flawmap.benchmark.paper_classes import class_overrides
 from flawmap.benchmark.paper_methods import methods_of_table
 from flawmap.benchmark.paper_numbers import OURS, TABLE_1, TABLE_2
 from flawmap.benchmark.peers_board import PeersOrder
 from flawmap.cli import main
 from flawmap.data.protocols import MVTEC_AD
 from flawmap.errors import UserError
-from flawmap.recipe_files import to_yaml
+from flawmap.recipe_files import load_recipe, to_yaml
 from tiny_detector import striped, tiny_recipe, write_image
 
 # ---- what is published
@@ -97,6 +98,19 @@ def test_table_one_runs_each_class_with_the_papers_recipe(order: PaperOrder):
     assert "| Ours, *published* | 100.0 |" in per_class and "| PaDiM, *published* | – |" in per_class
 
 
+def test_a_class_is_turned_only_as_a_good_part_may_be():
+    """Textures are flipped, parts that lie at any angle turned, others neither; what the user sets comes last."""
+    found = {name: load_recipe("paper", class_overrides(name)).finetune for name in MVTEC_AD.classes}
+    flipped = {name for name, recipe in found.items() if recipe.augmentation.horizontal_flip}
+    assert flipped == {"carpet", "grid", "leather", "tile", "wood"}
+    assert flipped == {name for name, recipe in found.items() if recipe.augmentation.vertical_flip}
+    turned = {name: recipe.augmentation.max_rotation_deg for name, recipe in found.items()}
+    assert {name for name, angle in turned.items() if angle} == {"bottle", "hazelnut", "metal_nut", "screw"}
+    assert {recipe.simulation.nsa_class for recipe in found.values()} == set(MVTEC_AD.classes)
+    assert class_overrides("parts") == ()
+    assert not load_recipe("paper_chest_xray").finetune.augmentation.horizontal_flip
+
+
 def test_finished_classes_are_not_run_again_and_tables_share_them(
     order: PaperOrder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -160,9 +174,9 @@ def test_other_methods_are_run_on_each_class_where_they_are_asked_for(order: Pap
     board = run_paper(asked, "").read_text(encoding="utf-8")
     assert [of_class.location for of_class in boards] == [f"{order.root}/{name}" for name in ("tile", "grid")]
     assert {of_class.folder for of_class in boards} == {order.folder / name / "methods" for name in ("tile", "grid")}
-    assert {(b.methods, b.seeds, b.minutes_per_method, b.overrides) for b in boards} == {
-        (("padim", "riad"), (0, 1), 2.0, ("data.image_size_px=32",))
-    }
+    assert {(b.methods, b.seeds, b.minutes_per_method) for b in boards} == {(("padim", "riad"), (0, 1), 2.0)}
+    of_nsa = "finetune.simulation.nsa_class="
+    assert [b.overrides for b in boards] == [(f"{of_nsa}{name}", "data.image_size_px=32") for name in ("tile", "grid")]
     assert "| PaDiM | 65.5 ± 0.5 (2 seeds) | 45.5 ± 0.5 (2 seeds) | 97.9 | 97.5 |" in board
     assert "| RIAD (0 of 4 runs done) | – | – | – | 94.2 |" in board and f"| NSA ({NOT_RUN}) | – | – |" in board
     assert "other methods: 224 px, 2 min of training each on each class" in board

@@ -162,6 +162,15 @@ def test_results_of_another_model_are_not_mixed_in(cli, trained, parts):
     assert said.code == 2 and "error: the results there are from another model" in said.err
 
 
+def test_verdicts_by_another_threshold_are_not_mixed_in(cli, trained, parts):
+    cli("detect", parts, "--model", trained.run)
+    lines = Path("detections/results.jsonl")
+    records = [json.loads(line) | {"threshold": 0.125} for line in lines.read_text().splitlines()]
+    lines.write_text("".join(json.dumps(record) + "\n" for record in records))
+    said = cli("detect", parts, "--model", trained.run, "--resume")
+    assert said.code == 2 and "error: the verdicts there are by the threshold 0.125; now it is " in said.err
+
+
 def test_a_damaged_line_of_earlier_results_is_named(cli, trained, parts):
     cli("detect", parts, "--model", trained.run)
     with Path("detections/results.jsonl").open("a") as lines:

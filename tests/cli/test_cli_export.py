@@ -67,6 +67,16 @@ def test_detect_with_the_file_needs_no_torch(cli, exported, tmp_path):
     assert [one["score"] for one in theirs] == [one["score"] for one in ours] and len(ours) == 25
 
 
+def test_a_file_that_is_there_is_not_replaced(cli, trained, tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"the line's model")
+    said = cli("export", trained.run, "--output", tmp_path / "a.onnx")
+    assert said.code == 2 and "there is such a file already" in said.err
+    assert (tmp_path / "a.onnx").read_bytes() == b"the line's model"
+    (tmp_path / "b.bin").write_bytes(b"its weights")
+    said = cli("export", trained.run, "--to", "openvino", "--output", tmp_path / "b.xml")
+    assert said.code == 2 and "b.bin" in said.err
+
+
 def test_a_run_whose_images_have_gone_wants_others(cli, run_copy, tmp_path):
     facts = json.loads((run_copy / "environment.json").read_text())
     (run_copy / "environment.json").write_text(json.dumps(facts | {"data": str(tmp_path / "gone")}))

@@ -198,3 +198,28 @@ def test_colours_and_8_bits_have_no_further_gray_values(tmp_path: Path):
     bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
     assert decode_gray_values(dicom(tmp_path / "c.dcm", colours, **changes, **bits).read_bytes()) is None
     assert decode_gray_values(dicom(tmp_path / "g.dcm", np.zeros((4, 4), np.uint8), **bits).read_bytes()) is None
+
+
+def test_a_deflated_file_is_refused_before_it_can_grow(tmp_path: Path):
+    """A few kilobytes may inflate to gigabytes, and pydicom would do so to read the first field."""
+    path = dicom(tmp_path / "a.dcm", RAMP)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
+    with mistake("a deflated DICOM file is not read", path, "save it with its pixels compressed"):
+        read_image(path)
+
+
+def test_of_many_frames_one_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from pydicom.pixels.decoders import rle
+
+    decoded = []
+    decode = rle._rle_decode_frame
+    monkeypatch.setattr(rle, "_rle_decode_frame", lambda *a, **k: decoded.append(1) or decode(*a, **k))
+    path = dicom(tmp_path / "a.dcm", np.stack([RAMP + number for number in range(5)]), NumberOfFrames=5)
+    dataset = pydicom.dcmread(path)
+    dataset.compress(pydicom.uid.RLELossless)
+    dataset.save_as(path, enforce_file_format=True)
+    decoded.clear()
+    pixels = read_image(path)
+    assert len(decoded) == 1 and np.array_equal(pixels[..., 0], np.rint(RAMP / 4095 * 255))

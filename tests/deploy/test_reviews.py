@@ -36,6 +36,31 @@ def test_what_is_written_is_read_again_and_the_last_word_counts(tmp_path):
     assert set(read_reviews(file.path)) == {first, other}
 
 
+def test_a_line_that_was_torn_or_edited_costs_no_other(tmp_path):
+    """Without a line feed at its end, and with the mark that a spreadsheet puts first."""
+    file = ReviewFile(tmp_path / "reviews.csv")
+    reviews = [review_of(f"{i}.png", str(i) * 64, "m", 1.5, 3.5, 1.0, "agree", "") for i in range(3)]
+    file.append(reviews[0])
+    file.append(reviews[1])
+    file.path.write_bytes(b"\xef\xbb\xbf" + file.path.read_bytes().rstrip(b"\n"))
+    assert is_review_file(file.path)
+    ReviewFile(file.path).append(reviews[2])
+    assert set(read_reviews(file.path)) == set(reviews)
+
+
+def test_a_file_in_another_encoding_is_explained(tmp_path):
+    file = ReviewFile(tmp_path / "reviews.csv")
+    file.append(review_of("a.png", SHA, "m", 1.5, 3.5, 1.0, "agree", "möglich"))
+    file.path.write_bytes(file.path.read_text(encoding="utf-8").encode("cp1252"))
+    error = explained(lambda: read_reviews(file.path))
+    assert "no UTF-8 text" in error.problem and error.remedy == "save the file as CSV in UTF-8"
+
+
+def test_a_file_without_a_folder_is_refused_before_the_first_review(tmp_path):
+    error = explained(lambda: ReviewFile(tmp_path / "none" / "reviews.csv"))
+    assert "no such folder" in error.problem and "--reviews" in error.remedy
+
+
 def test_a_file_of_something_else_is_not_touched(tmp_path):
     path = tmp_path / "reviews.csv"
     path.write_text("name,price\n")

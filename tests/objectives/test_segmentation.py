@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flawmap.objectives import segmentation
 from flawmap.objectives.segmentation import dice_loss
 
 
@@ -47,3 +48,24 @@ def test_half_precision_predictions_are_summed_in_float32():
     prediction = torch.full((1, 512, 512), 0.9).half()
     assert dice_loss(prediction, torch.ones(1, 512, 512)).dtype == torch.float32
     assert dice_loss(prediction, torch.ones(1, 512, 512)) == pytest.approx(1 - 1.8 / 1.9, abs=1e-3)
+
+
+def test_over_two_processes_the_batch_is_theirs_together(monkeypatch: pytest.MonkeyPatch):
+    """Each process sees its half; value and averaged gradient are those of one process that sees all."""
+    generator = torch.Generator().manual_seed(0)
+    target = (torch.rand(4, 8, 8, generator=generator) > 0.8).float()
+    target[2:] = 0
+    maps, scale = torch.rand(4, 8, 8, generator=generator), torch.tensor(0.7, requires_grad=True)
+    whole = dice_loss(scale * maps, target)
+    (expected,) = torch.autograd.grad(whole, scale)
+
+    def of_half(half: slice) -> torch.Tensor:
+        inputs = (scale * maps[half], target[half])
+        return torch.stack([(inputs[0] * inputs[1]).sum(), inputs[0].sum() + inputs[1].sum()]).detach()
+
+    halves = (slice(0, 2), slice(2, 4))
+    monkeypatch.setattr(segmentation, "gather_batch", lambda _: torch.stack([of_half(half) for half in halves]))
+    losses = [dice_loss(scale * maps[half], target[half]) for half in halves]
+    gradients = [torch.autograd.grad(loss, scale)[0] for loss in losses]
+    torch.testing.assert_close(torch.stack(losses).detach(), whole.detach().expand(2))
+    torch.testing.assert_close(torch.stack(gradients).mean(), expected)

@@ -37,11 +37,16 @@ def images_of(encoder: Encoder, count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
+def unknown(images: torch.Tensor) -> list[tuple[torch.Tensor, None]]:
+    """One by one, none of them in the memory."""
+    return [(image, None) for image in images.split(1)]
+
+
 @pytest.mark.parametrize("name", list(TOKEN_SCORERS))
 @torch.no_grad()
 def test_scores_do_not_depend_on_the_batch(name: str, encoder: Encoder):
     scorer, images = scorer_of(name, encoder), images_of(encoder, 3)
-    scorer.fit_scales(list(images_of(encoder, 4, seed=5).split(1)))
+    scorer.fit_scales(unknown(images_of(encoder, 4, seed=5)))
     together = scorer.score(images)
     assert together.image.shape == (3,) and together.evidence.shape == (3, 4, 4)
     alone = [scorer.score(images[i : i + 1]) for i in range(3)]
@@ -71,7 +76,7 @@ def test_the_memory_scorer_is_the_mean_standardised_distance(encoder: Encoder):
 @torch.no_grad()
 def test_on_the_images_that_scales_come_from_scores_have_mean_0_and_deviation_1(name: str, encoder: Encoder):
     scorer, images = scorer_of(name, encoder), images_of(encoder, 6)
-    scorer.fit_scales(list(images.split(1)))
+    scorer.fit_scales(unknown(images))
     output = scorer.score(images)
     assert output.image.mean().item() == pytest.approx(0, abs=1e-3)
     assert output.image.std(correction=0).item() == pytest.approx(1, abs=1e-3)
@@ -87,11 +92,28 @@ def test_the_fused_scorer_has_the_memory_s_image_score_and_a_weighted_sum_of_map
     assert isinstance(fused, FusedScorer) and isinstance(memory, MemoryScorer)
     residual.head.load_state_dict(fused.head.state_dict())
     for scorer in (fused, memory, residual):
-        scorer.fit_scales(list(images_of(encoder, 5, seed=9).split(1)))
+        scorer.fit_scales(unknown(images_of(encoder, 5, seed=9)))
     ours, first, second = (scorer.score(images) for scorer in (fused, memory, residual))
     torch.testing.assert_close(ours.image, first.image, atol=1e-4, rtol=1e-4)
     expected = fused.MAP_WEIGHTS[0] * first.evidence + fused.MAP_WEIGHTS[1] * second.evidence
     torch.testing.assert_close(ours.evidence, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_scales_from_an_image_of_the_memory_leave_its_own_tokens_out(encoder: Encoder):
+    """As if the memory had never held them; otherwise its distances would be 0, and deviations far too small."""
+    image = images_of(encoder, 1, seed=3)
+    scorer, without = scorer_of("memory", encoder), scorer_of("memory", encoder)
+    own = torch.nn.functional.normalize(encoder.tokens_of(image, (0, 1)), dim=-1)[0].transpose(0, 1)  # (l, n, d)
+    scorer.memory.tokens[:, :6] = own[:, :6]
+    scorer.memory.sources[:, :6], scorer.memory.sources[:, 6:] = 0, 1
+    without.memory.tokens[:, :6] = without.memory.tokens[:, 6:7]  # a token that is there anyway
+    scorer.fit_scales([(image, torch.tensor([0]))])
+    without.fit_scales(unknown(image))
+    for name, value in without.map_scales.state_dict().items():
+        torch.testing.assert_close(scorer.map_scales.state_dict()[name], value)
+    scorer.fit_scales(unknown(image))
+    assert scorer.map_scales[0].mean < without.map_scales[0].mean
 
 
 def test_a_standardisation_of_equal_values_stays_finite():

@@ -1,5 +1,6 @@
 """Stage 1 step by step: Equation 1 from its parts, who learns, masking, and what follows each gradient step."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -137,7 +138,7 @@ def test_pixels_of_dropped_patches_get_no_gradient(module_of, views):
 
 @pytest.mark.parametrize("source", ["teacher", "student", "initial"])
 def test_attention_is_taken_from_the_network_that_the_recipe_names(module_of, views, source: str):
-    module = module_of(apart=0.1, masking=masking(attention_from=source))
+    module = module_of(apart=0.1, drop_path_rate=0.5, masking=masking(attention_from=source))
     with torch.no_grad():
         for parameter in module.teacher_encoder.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -145,12 +146,13 @@ def test_attention_is_taken_from_the_network_that_the_recipe_names(module_of, vi
     networks = {"teacher": module.teacher_encoder, "student": module.student_encoder}
     if source == "initial":
         networks["initial"] = module.initial_encoder
-    with torch.no_grad():
+    with torch.no_grad():  # in evaluation: no block is dropped where attention decides
         by_network = {
-            name: kept_patches(attention_patch_mask(mean_cls_attention(network(x)), 0.3))
+            name: kept_patches(attention_patch_mask(mean_cls_attention(copy.deepcopy(network).eval()(x)), 0.3))
             for name, network in networks.items()
         }
     kept = module.visible_patches(x)
+    assert module.student_encoder.training and not module.teacher_encoder.training
     assert kept.shape == (4, 12)  # of 16 patches, floor(0.3 * 16) = 4 are dropped
     assert [name for name, expected in by_network.items() if torch.equal(kept, expected)] == [source]
 

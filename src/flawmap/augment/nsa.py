@@ -91,6 +91,11 @@ NSA_PARAMETERS: dict[str, NsaParameters] = {
 }
 
 
+def nsa_parameters(of_class: str | None) -> NsaParameters:
+    """The set of a class (a key of :data:`NSA_PARAMETERS`), or that for textures."""
+    return _TEXTURE if of_class is None else NSA_PARAMETERS[of_class]
+
+
 @dataclass(frozen=True)
 class NaturalSyntheticAnomalies:
     """NSA with one of its parameter sets (:data:`NSA_PARAMETERS`) and one of its three kinds of label.

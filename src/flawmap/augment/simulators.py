@@ -14,7 +14,7 @@ from flawmap.augment.control import AttentionCutPaste, RandomCutPaste
 from flawmap.augment.cutpaste import CutPaste
 from flawmap.augment.draem import Draem
 from flawmap.augment.fpi import ForeignPatchInterpolation
-from flawmap.augment.nsa import NaturalSyntheticAnomalies
+from flawmap.augment.nsa import NaturalSyntheticAnomalies, nsa_parameters
 from flawmap.augment.pii import PoissonImageInterpolation
 from flawmap.augment.simulated_anomaly import SimulatedAnomaly
 from flawmap.augment.varied import VariedDefects
@@ -64,7 +64,7 @@ SIMULATORS: dict[str, Callable[[SimulationSettings], Simulator]] = {
     "cutpaste_union": lambda _: CutPaste("union"),
     "fpi": lambda _: ForeignPatchInterpolation(),
     "pii": lambda _: PoissonImageInterpolation(),
-    "nsa": lambda _: NaturalSyntheticAnomalies(),
+    "nsa": lambda settings: NaturalSyntheticAnomalies(nsa_parameters(settings.nsa_class)),
     "draem": lambda _: Draem(),
 }
 SIMULATOR_NAMES = tuple(SIMULATORS)
@@ -74,8 +74,9 @@ def simulator_by_name(name: str, settings: SimulationSettings) -> Simulator:
     """A simulator of :data:`SIMULATORS`.
 
     Args:
-        name: ``random_cutpaste`` is ours with uniform locations; NSA comes with its parameters for textures.
-        settings: of ours and its control. The others keep the parameters of their publications.
+        name: ``random_cutpaste`` is ours with uniform locations.
+        settings: of ours and its control, and the class that NSA has parameters for. The others keep the parameters
+            of their publications.
 
     Raises:
         UserError: there is no simulator of that name.

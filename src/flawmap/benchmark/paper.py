@@ -15,6 +15,7 @@ from typing import Literal
 from flawmap.benchmark.ablation_rows import AblationRow, AblationTable, read_tables
 from flawmap.benchmark.ablations import AblationOrder, about_order, run_ablations
 from flawmap.benchmark.paper_board import SEXES, ClassResults, ablations_board, class_board, results_of, table_board
+from flawmap.benchmark.paper_classes import class_overrides
 from flawmap.benchmark.paper_methods import check_methods, run_methods
 from flawmap.benchmark.paper_numbers import OURS
 from flawmap.benchmark.scoreboard import BoardTable, write_scoreboard
@@ -109,7 +110,14 @@ def planned_classes(order: PaperOrder) -> dict[str, AblationOrder]:
     seeds = order.seeds or tuple(range(n_seeds))
     return {
         name: AblationOrder(
-            location, base, order.overrides, tables, seeds, order.folder / (name or "all"), order.device, limit
+            location,
+            base,
+            (*class_overrides(name), *order.overrides),
+            tables,
+            seeds,
+            order.folder / (name or "all"),
+            order.device,
+            limit,
         )
         for name, location in _locations(order).items()
     }

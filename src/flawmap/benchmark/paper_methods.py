@@ -12,6 +12,7 @@ from flawmap.errors import UserError
 
 FOLDER = "methods"  # below a class's folder
 _ABBREVIATED = {"CutPaste (3-way)": "cutpaste"}
+FOR_METHODS = ("data.", "finetune.simulation.nsa_class=")  # changes of the recipe that concern other methods, too
 
 
 def name_of(printed: str) -> str:
@@ -49,7 +50,7 @@ def run_methods(
     Returns:
         what each finished seed measured, by the method's name as printed.
     """
-    data_overrides = tuple(change for change in of_class.overrides if change.startswith("data."))
+    of_methods = tuple(change for change in of_class.overrides if change.startswith(FOR_METHODS))
     order = PeersOrder(
         location=of_class.location,
         methods=methods,
@@ -57,7 +58,7 @@ def run_methods(
         folder=of_class.folder / FOLDER,
         image_size_px=image_size_px,
         minutes_per_method=minutes,
-        overrides=data_overrides,
+        overrides=of_methods,
         device=of_class.device,
     )
     content = json.loads(run_peers(order, command).with_suffix(".json").read_text(encoding="utf-8"))

@@ -51,7 +51,8 @@ def run(arguments: Namespace) -> int:
     path, model = _load(arguments)
     folder = Path(arguments.output) if arguments.resume else free_path(Path(arguments.output))
     folder.mkdir(parents=True, exist_ok=True)
-    log = ResultLog(folder, model.facts.model_id)
+    calibration = model.facts.calibration
+    log = ResultLog(folder, model.facts.model_id, calibration.threshold if calibration else None)
     jobs = _jobs(paths, log, folder)
     if earlier := len(paths) - len(jobs):
         print(f"resumed    {earlier} of {len(paths)} images are scored already", file=sys.stderr)

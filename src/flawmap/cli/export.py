@@ -26,7 +26,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="of the weights; fp16 with openvino, int8 with onnx: what they cost is measured (default: fp32)",
     )
     parser.add_argument(
-        "--output", type=str, default=None, help="the file (default: RUN/NAME.onnx; a taken name gets a number)"
+        "--output",
+        type=str,
+        default=None,
+        help="the file, which must be new (default: RUN/NAME.onnx, with a number where it is taken)",
     )
     parser.add_argument(
         "--images",
@@ -48,6 +51,7 @@ def run(arguments: Namespace) -> int:
 
     if arguments.count < 1:
         raise UserError(f"--count is {arguments.count}, must be at least 1", "--count", "--count 32")
+    _refuse_taken(arguments)
     folder = model_folder(Path(arguments.run))
     detector = AnomalyDetector.from_pretrained(folder, "cpu")
     home = folder.parent if folder.name == "model" else folder
@@ -65,6 +69,16 @@ def run(arguments: Namespace) -> int:
     else:
         print("\n".join(_as_lines(parity, path, written, arguments)))
     return 0 if written else 1
+
+
+def _refuse_taken(arguments: Namespace) -> None:
+    """Raises: UserError: ``--output`` names a file that is there, of the graph or of its weights."""
+    if arguments.output is None:
+        return
+    path = Path(arguments.output)
+    for taken in {path, path.with_suffix(".bin") if arguments.to == "openvino" else path}:
+        if taken.exists():
+            raise UserError("there is such a file already", str(taken), "remove it, or choose another --output")
 
 
 def _default_path(home: Path, name: str, arguments: Namespace) -> Path:
@@ -95,8 +109,6 @@ def _as_lines(parity: "Parity", path: Path, written: bool, arguments: Namespace)
         says += f"; AUROC {parity.auroc[0]:.4f} before, {parity.auroc[1]:.4f} in the file"
     if not written:
         return [f"parity     {says}", "not good   scores may differ by 0.001 and AUROC by 0.001; no file was written"]
-    megabytes = sum(one.stat().st_size for one in path.parent.glob(f"{path.stem}.*") if one.suffix in _PARTS) / 1e6
+    files = {path, path.with_suffix(".bin")}  # of OpenVINO, the weights
+    megabytes = sum(one.stat().st_size for one in files if one.is_file()) / 1e6
     return [f"exported   {path}  ({arguments.to}, {arguments.precision}, {megabytes:.0f} MB)", f"parity     {says}"]
-
-
-_PARTS = (".onnx", ".xml", ".bin", ".torchscript")

@@ -17,12 +17,13 @@ class ResultLog:
     Args:
         folder: exists.
         model_id: of the model that scores; scores of two models do not go into one file.
+        threshold: of its verdicts, None without one; verdicts by two thresholds do not, either.
 
     Raises:
-        UserError: the lines that are there are from another model.
+        UserError: the lines that are there are from another model, or by another threshold.
     """
 
-    def __init__(self, folder: Path, model_id: str) -> None:
+    def __init__(self, folder: Path, model_id: str, threshold: float | None) -> None:
         self._path, self._model_id = folder / LINES, model_id
         self.done: dict[str, bool] = {}  # image -> is_anomalous
         kept = 0
@@ -30,11 +31,15 @@ class ResultLog:
             try:
                 record = json.loads(line)
                 image, is_anomalous, scored_by = record["image"], record["is_anomalous"], record["model_id"]
+                judged_by = record["threshold"]
             except (ValueError, KeyError, TypeError) as error:
                 place = f"{self._path} line {number}"
                 raise UserError("this is no line of flawmap detect", place, "choose another --output") from error
             if scored_by != model_id:
                 raise UserError("the results there are from another model", str(self._path), "choose another --output")
+            if judged_by != threshold:
+                problem = f"the verdicts there are by the threshold {_shown(judged_by)}; now it is {_shown(threshold)}"
+                raise UserError(problem, str(self._path), "choose another --output")
             self.done[image] = is_anomalous
             kept += len(line)
         if self._path.exists():
@@ -67,3 +72,7 @@ class ResultLog:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, target)
+
+
+def _shown(threshold: float | None) -> str:
+    return "none" if threshold is None else f"{threshold:.6g}"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from flawmap.errors import UserError
 
 MAGIC, MAGIC_AT = b"DICM", 128
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax whose whole content is compressed, fields and all
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def _first_frame(data: bytes, max_pixels: int) -> tuple[Any, NDArray]:
         import pydicom
     except ModuleNotFoundError as error:
         raise UserError("DICOM needs the package pydicom", "", 'pip install "flawmap[medical]"') from error
+    if DEFLATED in data:  # pydicom would inflate it to any size before a limit could be looked at
+        raise UserError("a deflated DICOM file is not read", "", "save it with its pixels compressed, not the file")
     dataset = pydicom.dcmread(io.BytesIO(data))
     if "PixelData" not in dataset:
         raise UserError("this DICOM file holds no picture", "", "remove it")
@@ -103,10 +106,9 @@ def _first_frame(data: bytes, max_pixels: int) -> tuple[Any, NDArray]:
         raise UserError(
             f"{dataset.Columns} x {dataset.Rows} px is more than {max_pixels:,} pixels", "", "cut it into tiles"
         )
-    stored = dataset.pixel_array
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        stored = stored[0]
-    return dataset, stored
+    from pydicom.pixels import pixel_array
+
+    return dataset, pixel_array(dataset, index=0)  # the other frames are not decoded
 
 
 def _spanned(dataset: Any) -> tuple[float, float]:

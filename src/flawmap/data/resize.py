@@ -8,7 +8,7 @@ from PIL import Image
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Resize uint8 (H, W, 3) to (height, width, 3): Pillow's bilinear, which antialiases when it shrinks.
 
-    Chosen because it needs only Pillow and because ONNX's Resize (linear, antialias) repeats it in a graph.
+    Chosen because it needs only Pillow, which training, detection and every runtime have.
     """
     if image.shape[:2] == (height, width):
         return image

@@ -40,6 +40,7 @@ class DetectionAnswer(BaseModel):
     regions: list[RegionAnswer] = Field(description="highest peak first")
     scores: dict[str, float] = Field(description="every image score, by name")
     model_id: str = Field(description="scores of equal identity are comparable")
+    sha256: str = Field(description="of the file's bytes; a review names it")
     width_px: int
     height_px: int
     map_peak: float = Field(description="highest value of the map")
@@ -105,13 +106,14 @@ class Problem(BaseModel):
 
 
 def detection_answer(
-    scored: Scored, facts: ModelFacts, with_map: bool, picture: PictureAnswer | None
+    scored: Scored, sha256: str, facts: ModelFacts, with_map: bool, picture: PictureAnswer | None
 ) -> DetectionAnswer:
     """The answer to an upload."""
     detection = scored.detection
     return DetectionAnswer(
         **detection.to_json(),
         model_id=facts.model_id,
+        sha256=sha256,
         width_px=scored.width,
         height_px=scored.height,
         map_peak=float(detection.anomaly_map.max()),

@@ -80,8 +80,8 @@ def export_model(
             _WRITERS[to](detector, facts, beside)
         parity = compare(detector, load(beside), images, progress)
         if parity.is_good or precision != "fp32":
-            for file in sorted(beside.parent.glob(f"{beside.stem}.*")):  # .bin before .xml
-                shutil.move(file, path.with_suffix(file.suffix))
+            for file in sorted(beside.parent.iterdir()):  # .bin before .xml
+                shutil.move(file, path.parent / file.name)
     return parity
 
 
@@ -126,7 +126,7 @@ def _quantize(path: Path, facts: ModelFacts) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    exact = path.with_name("fp32.onnx")
+    exact = path.with_name(f"{path.stem}.fp32.onnx")
     path.rename(exact)
     quantize_dynamic(exact, path, ["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8)
     exact.unlink()

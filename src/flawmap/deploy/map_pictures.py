@@ -9,6 +9,8 @@ from PIL import Image
 
 from flawmap.detect.calibration import MapScale
 
+ROWS_AT_ONCE = 64
+
 
 def scale_picture(anomaly_map: NDArray[np.float32], scale: MapScale) -> str:
     """Place on the model's colour scale, 0 = ``low``, 255 = ``high``, the threshold half-way: PNG in base64.
@@ -17,8 +19,10 @@ def scale_picture(anomaly_map: NDArray[np.float32], scale: MapScale) -> str:
         anomaly_map: (h, w).
         scale: ends of the scale; what is outside gets their value.
     """
-    position = (anomaly_map - np.float32(scale.low)) / np.float32(scale.high - scale.low)
-    return png_text(np.rint(np.clip(position, 0, 1) * 255).astype(np.uint8))
+    places = anomaly_map - np.float32(scale.low)  # then in place: a map may have fifty million pixels
+    places *= np.float32(255 / (scale.high - scale.low))
+    np.clip(places, 0, 255, out=places)
+    return png_text(np.rint(places, out=places).astype(np.uint8))
 
 
 def attention_picture(attention: NDArray[np.float32]) -> str:
@@ -34,8 +38,15 @@ def deep_picture(values: NDArray[np.float32], low: float, high: float) -> str:
         values: (h, w), between ``low`` and ``high``.
         low, high: values at place 0 and at place 65535; ``high`` is above ``low``.
     """
-    places = np.rint((values.astype(np.float64) - low) / (high - low) * 65535).astype(np.uint16)
-    return png_text(np.stack([places >> 8, places & 255, np.zeros_like(places)], axis=-1).astype(np.uint8))
+    pixels = np.zeros((*values.shape, 3), np.uint8)
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        rows = values[start : start + ROWS_AT_ONCE].astype(np.float64)
+        places = np.rint((rows - low) / (high - low) * 65535).astype(np.uint16)
+        pixels[start : start + ROWS_AT_ONCE, :, 0], pixels[start : start + ROWS_AT_ONCE, :, 1] = (
+            places >> 8,
+            places & 255,
+        )
+    return png_text(pixels)
 
 
 def png_text(pixels: NDArray[np.uint8]) -> str:

@@ -45,6 +45,7 @@ class Review:
     note: str
 
 
+ENCODING = "utf-8-sig"  # with or without the mark that spreadsheets put first
 COLUMNS = tuple(field.name for field in fields(Review))
 _SHEET_FORMULA = re.compile(r"^[=+\-@\t\r]")  # a spreadsheet would compute such a cell
 
@@ -86,13 +87,16 @@ class ReviewFile:
     """Appends reviews to a file; it is made with the first.
 
     Raises:
-        UserError: there is a file of that name with other columns.
+        UserError: there is a file of that name with other columns, or its folder cannot be written to.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
         if path.exists():
             read_reviews(path)
+        elif not os.access(path.resolve().parent, os.W_OK):
+            problem = "no reviews can be written there: there is no such folder, or it is read-only"
+            raise UserError(problem, str(path), "make the folder, or choose another file with --reviews")
 
     def append(self, review: Review) -> None:
         """Write one line, so that it is there after a crash of the machine, too."""
@@ -101,17 +105,24 @@ class ReviewFile:
             rows = csv.DictWriter(line, COLUMNS, lineterminator="\n")
             if file.tell() == 0:
                 rows.writeheader()
+            elif not self._ends_its_line():  # edited by hand, or torn by a crash
+                file.write("\n")
             rows.writerow(asdict(review))
             file.write(line.getvalue())
             file.flush()
             os.fsync(file.fileno())
+
+    def _ends_its_line(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) in b"\r\n"
 
 
 def is_review_file(path: Path) -> bool:
     """Whether this is a reviews.csv, by its first line."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+    with path.open(encoding=ENCODING, errors="replace", newline="") as file:
         return file.readline().strip() == ",".join(COLUMNS)
 
 
@@ -124,15 +135,22 @@ def read_reviews(path: Path) -> tuple[Review, ...]:
     if not is_review_file(path):
         raise UserError("this is no reviews.csv of flawmap serve", str(path), "give the file that the server wrote")
     latest: dict[str, Review] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                review = _review_from(row)
-            except (ValueError, TypeError, KeyError) as error:
-                place = f"{path} line {number}"
-                raise UserError(f"a review cannot be read: {error}", place, "remove the line") from error
-            latest[review.sha256] = review
-    return tuple(latest.values())
+    try:
+        text = path.read_bytes().decode(ENCODING)
+    except UnicodeDecodeError as error:
+        problem = f"the reviews are no UTF-8 text (byte {error.start})"
+        raise UserError(problem, str(path), "save the file as CSV in UTF-8") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    while True:
+        try:
+            row = next(rows, None)
+            if row is None:
+                return tuple(latest.values())
+            review = _review_from(row)
+        except (ValueError, TypeError, KeyError, csv.Error) as error:
+            place = f"{path} line {rows.line_num}"
+            raise UserError(f"a review cannot be read: {error}", place, "remove the line") from error
+        latest[review.sha256] = review
 
 
 def _review_from(row: dict[str, str]) -> Review:

@@ -1,10 +1,11 @@
 """The inspection server: HTTP in front of one model. It opens no path of a client's choice."""
 
 import asyncio
+import hashlib
 import hmac
 import sys
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,10 +135,13 @@ def _add_interface(
     ) -> DetectionAnswer:
         """Score one image: the body is the image file itself, or a form with one file."""
         data = await _image_bytes(request)
-        scored = await _scored(work, data, with_attention)
-        metrics.count_image(scored)
-        picture = await asyncio.to_thread(picture_answer, data, settings.max_pixels) if with_picture else None
-        return await asyncio.to_thread(detection_answer, scored, model.facts, with_map, picture)
+
+        def answer_of(scored: Scored) -> DetectionAnswer:
+            metrics.count_image(scored)
+            picture = picture_answer(data, settings.max_pixels) if with_picture else None
+            return detection_answer(scored, hashlib.sha256(data).hexdigest(), model.facts, with_map, picture)
+
+        return await _answered(work, data, answer_of, with_attention)
 
     @app.get("/v1/model", response_model=ModelAnswer, dependencies=guarded)
     async def which_model() -> ModelAnswer:
@@ -169,9 +173,11 @@ _UPLOAD_BODY: dict[str, Any] = {
 }
 
 
-async def _scored(work: WorkQueue, data: bytes, with_attention: bool) -> Scored:
+async def _answered(
+    work: WorkQueue, data: bytes, make: Callable[[Scored], DetectionAnswer], with_attention: bool
+) -> DetectionAnswer:
     try:
-        return await asyncio.wrap_future(work.submit(data, with_attention))
+        return await asyncio.wrap_future(work.submit(data, make, with_attention))
     except QueueFullError:
         headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
         raise HTTPException(503, "too busy, or shutting down", headers) from None
@@ -228,7 +234,10 @@ def _add_health(app: FastAPI, work: WorkQueue, metrics: ServerMetrics, token: st
 
 
 def _add_refusals(app: FastAPI) -> None:
-    """Every refusal is ``{"error": ...}``; nothing of the machine, no path and no traceback, is in any."""
+    """Every refusal of ours is ``{"error": ...}``; nothing of the machine, no path and no traceback, is in any.
+
+    A wrong Host is refused by starlette, in plain text.
+    """
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:

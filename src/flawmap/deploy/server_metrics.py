@@ -24,7 +24,7 @@ class ServerMetrics:
         self._waiting.set_function(lambda: float(work.waiting))
 
     def count_answer(self, status: int) -> None:
-        """Of any request."""
+        """Of a request; what breaks beyond the application's own answers is in the log only."""
         self._answers.labels(str(status)).inc()
 
     def count_image(self, scored: Scored) -> None:

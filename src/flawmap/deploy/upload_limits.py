@@ -26,7 +26,7 @@ class UploadLimits:
         max_bytes: of one upload, with its multipart frame.
         places: uploads at a time.
         read_seconds: for the whole body.
-        count: is told the status of every answer.
+        count: is told the status of every answer that comes through here.
     """
 
     def __init__(

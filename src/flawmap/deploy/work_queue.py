@@ -1,4 +1,4 @@
-"""One thread scores what the server is asked for, a few images at a time; the rest waits in a bounded queue."""
+"""One thread answers what the server is asked for, a few images at a time; the rest waits in a bounded queue."""
 
 import queue
 import threading
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from flawmap.detect.detection import Detection
 
 @dataclass(frozen=True)
 class Scored:
-    """The answer to one upload.
+    """What the model says of one upload.
 
     Attributes:
         detection: the verdict.
@@ -38,7 +38,8 @@ class Scored:
 class _Job:
     data: bytes
     with_attention: bool
-    answer: "Future[Scored]"
+    make: Callable[[Scored], Any]
+    answer: "Future[Any]"
 
 
 T = TypeVar("T")
@@ -51,8 +52,9 @@ class QueueFullError(Exception):
 class WorkQueue:
     """Uploads in, verdicts out, in the order of arrival.
 
-    What waits are the bytes as they were sent; at most ``batch_size`` images are decoded at a time, and their pixels
-    are at most ``max_pixels`` together, so that memory is bounded by what one image may have.
+    What waits are the bytes as they were sent. At most ``batch_size`` images are decoded at a time; their pixels are at
+    most ``max_pixels`` together, but for the one that did not fit and is next. Answers are made in the same thread, so
+    that no maps pile up behind it: memory is bounded by what two images may have.
 
     Args:
         model: is used by one thread only.
@@ -79,13 +81,18 @@ class WorkQueue:
         """Uploads in the queue."""
         return self._jobs.qsize()
 
-    def submit(self, data: bytes, with_attention: bool = False) -> "Future[Scored]":
+    def submit(self, data: bytes, make: Callable[[Scored], T], with_attention: bool = False) -> "Future[T]":
         """Queue an upload; the future gets its answer, or the UserError that says what is wrong with the image.
+
+        Args:
+            data: an image file.
+            make: the answer from what the model says; called in the queue's thread.
+            with_attention: ask the model for its attention, too.
 
         Raises:
             QueueFullError: too many wait, or the queue is closing.
         """
-        job = _Job(data, with_attention, Future())
+        job = _Job(data, with_attention, make, Future())
         with self._submitting:  # nothing may slip in behind the end mark
             if not self.is_open:
                 raise QueueFullError
@@ -152,11 +159,11 @@ class WorkQueue:
         for (job, pixels), detection in zip(batch, detections, strict=True):
             height, width = pixels.shape[:2]
 
-            def scored(job=job, pixels=pixels, detection=detection, height=height, width=width) -> Scored:
+            def made(job=job, pixels=pixels, detection=detection, height=height, width=width) -> Any:
                 attention = self._model.attention(pixels) if job.with_attention else None
-                return Scored(detection, height, width, seconds, attention)
+                return job.make(Scored(detection, height, width, seconds, attention))
 
-            answer = _or_failure(job, scored)
+            answer = _or_failure(job, made)
             if answer is not None:
                 job.answer.set_result(answer)
 

@@ -117,7 +117,7 @@ class AnomalyDetector:
             return self
         self.scorer_ = trained.scorer.to(compute.device).eval()
         if isinstance(self.scorer_, TokenScorer):
-            fit_scales(self.scorer_, held_out or train, self.sizes_px[0])
+            fit_scales(self.scorer_, held_out or train, self.sizes_px[0], in_memory=not held_out)
         if held_out:
             size_px = self._training_size_px()
             defects = simulate_on(held_out, trained.guide, recipe, size_px, compute)

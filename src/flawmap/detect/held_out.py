@@ -54,15 +54,23 @@ class ProxyScores:
     n: int
 
 
-def fit_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int) -> None:
+def fit_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int, in_memory: bool = False) -> None:
     """Put the kinds of evidence of a token scorer on one scale, by what these normal images have of each.
 
     Shift and scale of each kind follow from them, so that fusing is no choice of ours; the order within a kind, and
     thereby what the threshold is worth, does not.
+
+    Args:
+        scorer: its memory, head and expectation are there.
+        images: held out, or, with ``in_memory``, those of the memory in their order.
+        size_px: side that they are scored at.
+        in_memory: an image's own tokens are not to be found when it is looked up.
     """
     device = next(scorer.parameters()).device
     pixels = NormalPixels(images[:MAX_IMAGES], size_px)
-    scorer.fit_scales([normalise(channels_first(pixels[i])[None].to(device)) for i in range(len(pixels))])
+    squares = (normalise(channels_first(pixels[i])[None].to(device)) for i in range(len(pixels)))
+    numbers = (torch.tensor([i], device=device) if in_memory else None for i in range(len(pixels)))
+    scorer.fit_scales(zip(squares, numbers, strict=True))
 
 
 def simulate_on(

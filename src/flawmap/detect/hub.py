@@ -39,7 +39,6 @@ def download(hub_id: str, files: tuple[str, ...]) -> Path:
         raise UserError(
             f"the model cannot be fetched ({reason})", hub_id, "check the name and the network, or give a folder"
         ) from error
-    return Path(found)
 
 
 def upload(folder: Path, repository: str, private: bool, files: tuple[str, ...]) -> str:

@@ -111,9 +111,14 @@ class TokenScorer(Scorer):
         self.expectation.remember(torch.cat(appearances), torch.cat(tops), torch.cat(means))
 
     @torch.no_grad()
-    def fit_scales(self, images: Iterable[Float[Tensor, "1 3 h w"]]) -> None:
-        """Take from normal images, best ones that no part was fitted to, what a normal image has of each evidence."""
-        of_images = [self._beyond_expectation(image) for image in images]
+    def fit_scales(self, batches: Iterable[tuple[Float[Tensor, "1 3 h w"], Int[Tensor, "1"] | None]]) -> None:
+        """Take from normal images, best ones that no part was fitted to, what a normal image has of each evidence.
+
+        Args:
+            batches: one normalised image each, with its number in the memory's ``sources`` if it is in there: its own
+                tokens are then left out.
+        """
+        of_images = [self._beyond_expectation(image, exclude=number) for image, number in batches]
         for kind, (map_scale, image_scale) in enumerate(zip(self.map_scales, self.image_scales, strict=True)):
             image_scale.fit(torch.cat([tops[kind] for tops, _ in of_images]))  # pyright: ignore[reportCallIssue]
             map_scale.fit(torch.cat([evidence[kind] for _, evidence in of_images]))  # pyright: ignore[reportCallIssue]
@@ -123,12 +128,14 @@ class TokenScorer(Scorer):
         count = max(1, round(self.shape.image_share * evidence.shape[1]))
         return evidence.topk(count, dim=1).values.mean(dim=1)
 
-    def _beyond_expectation(self, images: Float[Tensor, "b 3 h w"]) -> tuple[list[Tensor], list[Tensor]]:
+    def _beyond_expectation(
+        self, images: Float[Tensor, "b 3 h w"], exclude: Int[Tensor, "b"] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Of each kind of evidence, the mean (b,) over the highest and all (b, n), less what is normal for such images.
 
         Not yet standardised.
         """
-        cls, evidence = self._evidence_in(images)
+        cls, evidence = self._evidence_in(images, exclude)
         expected_tops, expected_means = self.expectation(cls)
         tops = [self.top_mean(one) - expected_tops[:, kind] for kind, one in enumerate(evidence)]
         return tops, [one - expected_means[:, kind, None] for kind, one in enumerate(evidence)]

@@ -103,12 +103,20 @@ class PretrainModule(SelfDistillation):
         masking = self.settings.masking
         if masking.strategy == "none" or masking.drop_ratio == 0:
             return None
-        follows = masking.strategy in FOLLOW_ATTENTION
-        attention = mean_cls_attention(self.attention_network()(views)) if follows else None
+        attention = self.attention_of(views) if masking.strategy in FOLLOW_ATTENTION else None
         grid = self.student_encoder.grid(views.shape[-2], views.shape[-1])
         generator = self.mask_generator(views)
         mask = patch_mask(masking.strategy, grid, masking.drop_ratio, generator, attention, len(views))
         return kept_patches(mask)
+
+    def attention_of(self, views: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
+        """A^[CLS] of the network that decides, without the student's stochastic depth."""
+        network = self.attention_network()
+        was_training = network.training
+        network.eval()
+        attention = mean_cls_attention(network(views))
+        network.train(was_training)
+        return attention
 
     def attention_network(self) -> Encoder:
         """The network whose attention decides what is masked: the teacher, unless the recipe says otherwise."""

@@ -107,7 +107,8 @@ class CutPasteDensity:
             positions.append(of_grid)
         self._of_images = SharedGaussian(torch.cat(vectors))
         everywhere = torch.cat(positions)
-        self._of_positions = SharedGaussian(everywhere[:: max(1, len(everywhere) // MAX_POSITIONS)])
+        drawn = numpy_generator(self._settings.seed, "positions").permutation(len(everywhere))[:MAX_POSITIONS]
+        self._of_positions = SharedGaussian(everywhere[torch.from_numpy(drawn).to(everywhere.device)])
 
     def _features(self, images: Sequence[np.ndarray]) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """l2-normed pooled features (b, 512), those of all positions (b r c, 512), and (r, c)."""

@@ -16,6 +16,7 @@ from flawmap.training.schedules import steps_of_stage
 
 PROBE_STEPS = (1, 4)  # the difference is what three steps cost
 PROBE_IMAGES = 24  # enough for a batch; a probe should not wait for the whole data set to be decoded
+PROBE_TOKENS_PER_IMAGE = 200  # of a memory: so many images fill it, and a step on a full one costs more
 SAFETY = 0.95  # of the budget: the first steps, which the probe times, are not the slowest
 
 
@@ -23,6 +24,7 @@ class FlawmapRecipe:
     """A recipe by name or file, through :class:`flawmap.detect.detector.AnomalyDetector`.
 
     No image is held out for a threshold: the board compares rankings, and the other methods train on all of them.
+    Where the budget does not hold all of the recipe's steps, fewer are made; a memory is always filled whole.
 
     Args:
         settings: of the board; its ``overrides`` change the recipe, its image size does not.
@@ -42,24 +44,20 @@ class FlawmapRecipe:
         self.note = ""
 
     def fit(self, images: Sequence[NormalImage]) -> None:
-        """Both stages, with as many of the recipe's steps as the budget holds."""
+        """All stages, with as many of the recipe's steps as the budget holds."""
         started = time.monotonic()
         wanted = recipe_steps(self._recipe, len(images))
         steps = wanted
         if self._settings.max_steps is not None:
             steps = (min(wanted[0], self._settings.max_steps), min(wanted[1], self._settings.max_steps))
-        elif self._settings.budget_seconds is not None:
+        elif self._settings.budget_seconds is not None and any(wanted):
             costs = self._costs(images)
             left = SAFETY * (self._settings.budget_seconds - (time.monotonic() - started))
             steps = steps_within(left, costs, wanted)
-        recipe = with_steps(self._recipe, *steps)
-        self._detector = AnomalyDetector(recipe).fit(tuple(images), device=self._settings.device)
-        size_px = recipe.finetune.image_size_px or recipe.data.image_size_px
-        shortened = "" if steps == wanted else f" of the recipe's {wanted[0]} + {wanted[1]}"
-        self.note = (
-            f"trained at {size_px} px, tested at {', '.join(map(str, self._detector.sizes_px))} px; "
-            f"steps {steps[0]} + {steps[1]}{shortened}"
+        self._detector = AnomalyDetector(with_steps(self._recipe, *steps)).fit(
+            tuple(images), device=self._settings.device
         )
+        self.note = self._described(steps, wanted)
 
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
         """See :class:`flawmap.benchmark.method.Method`."""
@@ -67,23 +65,45 @@ class FlawmapRecipe:
         return Scored(analysis.scores[self._recipe.detect.image_score], analysis.anomaly_map)
 
     def num_parameters(self) -> int:
-        """Of the encoder and its head."""
+        """Of the encoder and its head, and what a memory holds."""
         scorer = self._detector.scorer_
-        return sum(parameter.numel() for parameter in scorer.parameters()) if scorer is not None else 0
+        if scorer is None:
+            return 0
+        kept = sum(buffer.numel() for buffer in scorer.buffers() if buffer.is_floating_point())
+        return kept + sum(parameter.numel() for parameter in scorer.parameters())
+
+    def _described(self, steps: tuple[int, int], wanted: tuple[int, int]) -> str:
+        """Sizes, and the steps that were made of what the recipe trains."""
+        recipe = self._recipe
+        tested = ", ".join(map(str, self._detector.sizes_px))
+        size_px = recipe.data.image_size_px
+        if recipe.scoring == "paper_head":
+            size_px = recipe.finetune.image_size_px or size_px
+        note = f"trained at {size_px} px, tested at {tested} px"
+        if recipe.scoring != "paper_head":
+            note += f"; a memory of {recipe.memory.tokens:,} tokens of each of {len(recipe.memory.blocks)} blocks"
+        if not any(wanted):
+            return note
+        shortened = "" if steps == wanted else f" of the recipe's {wanted[0]} + {wanted[1]}"
+        return f"{note}; steps {steps[0]} + {steps[1]}{shortened}"
 
     def _costs(self, images: Sequence[NormalImage]) -> tuple[float, float, float]:
-        """Seconds that do not depend on the steps, and those of a step of stage 1 and of stage 2."""
-        few, more = tuple(images[:PROBE_IMAGES]), tuple(images[: 3 * PROBE_IMAGES])
+        """Seconds that do not depend on the steps, and those of a step of stage 1 and of what follows it."""
+        count = probe_images(self._recipe)
+        few, more = tuple(images[:count]), tuple(images[: 2 * count])
         low, high = PROBE_STEPS
         both = self._recipe.pretrain.enabled
-        shortest = (low if both else 0, low)
+        trains_last = recipe_steps(self._recipe, len(images))[1] > 0
+        shortest = (low if both else 0, low if trains_last else 0)
         base = self._timed(few, shortest)
-        second = max(0.0, self._timed(few, (shortest[0], high)) - base) / (high - low)
-        first = max(0.0, self._timed(few, (high, low)) - base) / (high - low) if both else 0.0
-        per_image = 0.0  # reading it, and the guide's attention
-        if len(more) > len(few):
+        first = second = per_image = 0.0
+        if trains_last:
+            second = max(0.0, self._timed(few, (shortest[0], high)) - base) / (high - low)
+        if both:
+            first = max(0.0, self._timed(few, (high, shortest[1])) - base) / (high - low)
+        if len(more) > len(few):  # reading, the guide's attention, filling a memory
             per_image = max(0.0, self._timed(more, shortest) - base) / (len(more) - len(few))
-        fixed = max(0.0, base - low * (first + second)) + per_image * (len(images) - len(few))
+        fixed = max(0.0, base - shortest[0] * first - shortest[1] * second) + per_image * (len(images) - len(few))
         return fixed, first, second
 
     def _timed(self, images: Sequence[NormalImage], steps: tuple[int, int]) -> float:
@@ -92,23 +112,32 @@ class FlawmapRecipe:
         return time.monotonic() - started
 
 
+def probe_images(recipe: Recipe) -> int:
+    """How many images a probe needs, so that a step costs what it will cost."""
+    of_memory = 0 if recipe.scoring == "paper_head" else -(-recipe.memory.tokens // PROBE_TOKENS_PER_IMAGE)
+    return max(PROBE_IMAGES, of_memory)
+
+
 def recipe_steps(recipe: Recipe, num_images: int) -> tuple[int, int]:
-    """The steps of both stages on that many images; 0 for a stage 1 that is switched off."""
-    first, second = recipe.pretrain, recipe.finetune
-    of_first, of_second = (
-        steps_of_stage(stage.epochs, stage.steps, num_images, min(stage.batch_size, num_images))[0]
-        for stage in (first, second)
-    )
-    return (of_first if first.enabled else 0), of_second
+    """Steps on that many images: of stage 1, and of what is trained for scoring; 0 for what is not trained at all."""
+    stage_1, stage_2, head = recipe.pretrain, recipe.finetune, recipe.residual
+
+    def steps(epochs: int | None, count: int | None, batch_size: int) -> int:
+        return steps_of_stage(epochs, count, num_images, min(batch_size, num_images))[0]
+
+    of_first = steps(stage_1.epochs, stage_1.steps, stage_1.batch_size) if stage_1.enabled else 0
+    if recipe.scoring == "paper_head":
+        return of_first, steps(stage_2.epochs, stage_2.steps, stage_2.batch_size)
+    return of_first, 0 if recipe.scoring == "memory" else steps(None, head.steps, head.batch_size)
 
 
 def steps_within(seconds: float, costs: tuple[float, float, float], wanted: tuple[int, int]) -> tuple[int, int]:
-    """As many of the wanted steps as fit, both stages shortened alike; at least one of each that is wanted.
+    """As many of the wanted steps as fit, both shortened alike; at least one of each that is wanted.
 
     Args:
         seconds: that are left.
-        costs: fixed seconds, seconds per step of stage 1, seconds per step of stage 2.
-        wanted: steps of both stages.
+        costs: fixed seconds, seconds per step of stage 1, seconds per step of what follows it.
+        wanted: steps of both.
     """
     fixed, first, second = costs
     of_steps = first * wanted[0] + second * wanted[1]
@@ -117,9 +146,10 @@ def steps_within(seconds: float, costs: tuple[float, float, float], wanted: tupl
     return of_first, of_second
 
 
-def with_steps(recipe: Recipe, pretrain: int, finetune: int) -> Recipe:
-    """The recipe with these numbers of steps; warm-ups shrink with them, so that the full rate is reached."""
-    changed = replace(recipe, finetune=replace(recipe.finetune, steps=finetune, epochs=None))
+def with_steps(recipe: Recipe, first: int, second: int) -> Recipe:
+    """The recipe with these numbers of steps of what it trains; warm-ups shrink with them."""
     if recipe.pretrain.enabled:
-        changed = replace(changed, pretrain=replace(recipe.pretrain, steps=pretrain, epochs=None))
-    return changed
+        recipe = replace(recipe, pretrain=replace(recipe.pretrain, steps=first, epochs=None))
+    if recipe.scoring == "paper_head":
+        return replace(recipe, finetune=replace(recipe.finetune, steps=second, epochs=None))
+    return recipe if recipe.scoring == "memory" else replace(recipe, residual=replace(recipe.residual, steps=second))

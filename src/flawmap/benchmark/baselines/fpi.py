@@ -15,11 +15,11 @@ from flawmap.benchmark.method import MethodSettings
 
 
 class Fpi(SimulatedSegmentation):
-    """A wide residual encoder-decoder from scratch; constant rate."""
+    """A wide residual encoder-decoder from scratch on images standardised one by one, as PII's; constant rate."""
 
     def __init__(self, settings: MethodSettings) -> None:
         width = width_factor(settings.compute.device)
         network = partial(WideEncoderDecoder, width)
         simulator = ForeignPatchInterpolation()
-        method = SegmentationMethod("fpi", simulator, network, standardised, constant_rate, width_note(width))
+        method = SegmentationMethod("fpi", simulator, network, standardised, constant_rate, 32, width_note(width))
         super().__init__(settings, method)

@@ -23,6 +23,7 @@ class InpaintingTransformer(nn.Module):
         self.positions = nn.Parameter(0.02 * torch.randn(places, width))
         self.hole = nn.Parameter(0.02 * torch.randn(width))
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
 
     def forward(
         self, patches: Float[Tensor, "b n v"], places: Int[Tensor, "b n"], missing: Int[Tensor, "b"]
@@ -38,12 +39,11 @@ class InpaintingTransformer(nn.Module):
         x = torch.where(is_missing[..., None], self.hole, self.embed(patches)) + self.positions[places]
         outputs: list[Tensor] = []
         for number, block in enumerate(self.blocks):
-            opposite = len(self.blocks) - 1 - number
-            if number > opposite:  # a block of the second half also sees what its counterpart of the first gave
-                x = x + outputs[opposite]
+            if number > len(self.blocks) / 2:  # a block of the second half also sees what one of the first gave
+                x = x + outputs[len(self.blocks) - number]
             x = block(x)
             outputs.append(x)
-        return self.paint(x.mean(dim=1))
+        return self.paint(self.norm(x).mean(dim=1))
 
 
 class _Block(nn.Module):

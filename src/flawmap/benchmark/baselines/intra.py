@@ -72,7 +72,9 @@ class InTra:
 
         def loss_of_step(step: int) -> Tensor:
             wanted, painted = self._step(pixels, step)
-            structure = msgms_difference(painted, wanted, SCALES).mean() + ssim_difference(painted, wanted)
+            structure = msgms_difference(painted, wanted, SCALES, per_channel=True).mean() + ssim_difference(
+                painted, wanted
+            )
             return F.mse_loss(painted, wanted) + STRUCTURE_WEIGHT * structure
 
         steps = train_until_spent(budget, optimizer, loss_of_step, constant_rate, self._settings.compute)
@@ -106,7 +108,7 @@ class InTra:
             missing = (of_part == places[:, None]).int().argmax(dim=1)
             painted.append(self._network(patches[of_part], of_part, missing).float())
         whole = as_image(torch.cat(painted)[None], self._grid).clamp(0, 1)
-        return mean_filtered(msgms_difference(whole, image, SCALES))[0]
+        return mean_filtered(msgms_difference(whole, image, SCALES, per_channel=True))[0]
 
     def _step(self, pixels: NormalPixels, step: int) -> tuple[Tensor, Tensor]:
         """The missing patches and what is painted in their place, both (b, 3, K, K) in [0, 1]."""

@@ -1,32 +1,37 @@
-"""NSA (Schlueter, Tan, Hou and Kainz 2022) with logistic labels and its parameters for textures."""
+"""NSA (Schlueter, Tan, Hou and Kainz 2022) with logistic labels."""
 
 from functools import partial
 
-from flawmap.augment.nsa import NaturalSyntheticAnomalies
+from flawmap.augment.nsa import NaturalSyntheticAnomalies, nsa_parameters
 from flawmap.benchmark.baselines.backbone import imagenet_normalised
 from flawmap.benchmark.baselines.residual_networks import ResNetEncoderDecoder, width_factor, width_note
 from flawmap.benchmark.baselines.simulated_segmentation import SegmentationMethod, SimulatedSegmentation
 from flawmap.benchmark.baselines.training_loop import cosine_rate
 from flawmap.benchmark.method import MethodSettings
+from flawmap.recipe_files import load_recipe
 
 
 class Nsa(SimulatedSegmentation):
     """A ResNet-18 encoder-decoder from scratch; cosine from 1e-3.
 
     Args:
-        settings: of the board.
+        settings: of the board; the change ``finetune.simulation.nsa_class=CLASS`` chooses its parameters, which are
+            those for textures without one.
         width: share of the publication's channels; None: by the device.
     """
 
     def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
         width = width or width_factor(settings.compute.device)
-        remark = "; ".join(part for part in ("parameters for textures", width_note(width)) if part)
+        of_class = load_recipe("paper", settings.overrides).finetune.simulation.nsa_class
+        parameters = f"parameters for {of_class or 'textures'}"
+        remark = "; ".join(part for part in (parameters, width_note(width)) if part)
         method = SegmentationMethod(
             "nsa",
-            NaturalSyntheticAnomalies(),
+            NaturalSyntheticAnomalies(nsa_parameters(of_class)),
             partial(ResNetEncoderDecoder, width),
             imagenet_normalised,
             cosine_rate,
+            64,
             remark,
         )
         super().__init__(settings, method)

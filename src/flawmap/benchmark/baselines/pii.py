@@ -21,5 +21,5 @@ class Pii(SimulatedSegmentation):
         width = width_factor(settings.compute.device)
         network = partial(WideEncoderDecoder, width)
         simulator = PoissonImageInterpolation()
-        method = SegmentationMethod("pii", simulator, network, standardised, constant_rate, width_note(width))
+        method = SegmentationMethod("pii", simulator, network, standardised, constant_rate, 32, width_note(width))
         super().__init__(settings, method)

@@ -21,7 +21,7 @@ from flawmap.data.resize import resize_image
 from flawmap.data.sample import NormalImage
 from flawmap.reproducibility import numpy_generator
 
-BATCH = 8
+PROCESSOR_BATCH = 8  # images per step; with the published ones a processor would make a few dozen steps in minutes
 LEARNING_RATE = 1e-3
 
 
@@ -35,6 +35,7 @@ class SegmentationMethod:
         network: one logit per pixel.
         prepare: images in [0, 1] to what the network takes.
         rate_at: of the learning rate, by the spent share of the budget.
+        batch_size: of the publication.
         remark: for the board.
     """
 
@@ -43,6 +44,7 @@ class SegmentationMethod:
     network: Callable[[], nn.Module]
     prepare: Callable[[Tensor], Tensor]
     rate_at: Callable[[float], float]
+    batch_size: int
     remark: str
 
 
@@ -56,6 +58,7 @@ class SimulatedSegmentation:
 
     def __init__(self, settings: MethodSettings, method: SegmentationMethod) -> None:
         self._settings, self._method = settings, method
+        self._batch_size = PROCESSOR_BATCH if settings.compute.device == "cpu" else method.batch_size
         torch.manual_seed(settings.seed)
         self._network = method.network().to(settings.compute.device)
         self.note = ""
@@ -73,7 +76,10 @@ class SimulatedSegmentation:
 
         steps = train_until_spent(budget, optimizer, loss_of_step, self._method.rate_at, self._settings.compute)
         self._network.eval()
-        self.note = "; ".join(part for part in (self._method.remark, f"{steps} steps of {BATCH} images") if part)
+        made = f"{steps} steps of {self._batch_size} images"
+        if self._batch_size != self._method.batch_size:
+            made += f" (publication: {self._method.batch_size})"
+        self.note = "; ".join(part for part in (self._method.remark, made) if part)
 
     @torch.no_grad()
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
@@ -89,7 +95,7 @@ class SimulatedSegmentation:
 
     def _batch(self, pixels: NormalPixels, step: int) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b s s"]]:
         """Simulated anomalies, each with the next image of the batch as the foreign one."""
-        drawn = drawn_images(pixels, BATCH, self._settings.seed, self._method.key, step)
+        drawn = drawn_images(pixels, self._batch_size, self._settings.seed, self._method.key, step)
         generator = numpy_generator(self._settings.seed, self._method.key, step)
         made = [self._method.simulator(image, generator, second=drawn[i - 1]) for i, image in enumerate(drawn)]
         labels = torch.from_numpy(np.stack([anomaly.soft_target for anomaly in made]))

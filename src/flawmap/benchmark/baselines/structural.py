@@ -32,15 +32,19 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
 
 @in_float32
 def msgms_difference(
-    first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], scales: int
+    first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], scales: int, per_channel: bool = False
 ) -> Float[Tensor, "b h w"]:
     """1 - GMS, the mean over ``scales`` halvings of the size, each brought back to the full one bilinearly.
 
-    GMS = (2 g h + c) / (g^2 + h^2 + c), with g and h the Prewitt gradient magnitudes of the channel means after a
-    3 x 3 median. Zero where the images agree. Both images in [0, 1].
+    GMS = (2 g h + c) / (g^2 + h^2 + c), with g and h the Prewitt gradient magnitudes after a 3 x 3 median, of the
+    channels' mean (RIAD), or of each channel and then averaged (InTra), so that a change of colour alone counts. Zero
+    where the images agree. Both images in [0, 1].
     """
-    size = first.shape[-2:]
-    a, b = first.mean(dim=1, keepdim=True), second.mean(dim=1, keepdim=True)
+    size, channels = first.shape[-2:], first.shape[1]
+    if per_channel:
+        a, b = first.flatten(0, 1)[:, None], second.flatten(0, 1)[:, None]
+    else:
+        a, b = first.mean(dim=1, keepdim=True), second.mean(dim=1, keepdim=True)
     total = torch.zeros_like(a)
     for scale in range(scales):
         if scale:
@@ -48,7 +52,8 @@ def msgms_difference(
         g, h = _gradient_magnitude(a), _gradient_magnitude(b)
         difference = 1 - (2 * g * h + GMS_CONSTANT) / (g.square() + h.square() + GMS_CONSTANT)
         total = total + F.interpolate(difference, size=size, mode="bilinear", align_corners=False)
-    return total[:, 0] / scales
+    found = total[:, 0] / scales
+    return found.unflatten(0, (-1, channels)).mean(dim=1) if per_channel else found
 
 
 @in_float32

@@ -17,11 +17,12 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input[type=text], input[type=password]")) {
-    if (event.key === "Enter" || event.key === "Escape") event.target.blur();
+    if (event.key === "Escape" || (event.key === "Enter" && event.target.id === "note")) event.target.blur();
     return;
   }
   const action = KEYS[event.key.toLowerCase()];
   if (!action || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.repeat && "ad".includes(event.key.toLowerCase())) return; // a key that is held is one review
   event.preventDefault();
   action();
 });

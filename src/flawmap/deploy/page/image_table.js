@@ -4,24 +4,33 @@
 const isAnomalous = (row) => state.threshold !== null && row.answer.score > state.threshold;
 const number = (value) => (value === 0 || Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
 
-function showTable() {
-  state.rows.sort((one, other) => other.answer.score - one.answer.score);
-  byId("table").replaceChildren(...state.rows.map(rowElement));
+// a new row takes its place; the others stay untouched, so that no button loses the focus. The first image that is
+// there is shown and stays shown until someone chooses another: a review must be of what was looked at
+function insert(row) {
+  const after = state.rows.findIndex((other) => other.answer.score < row.answer.score);
+  row.line = rowElement(row);
+  byId("table").insertBefore(row.line, after < 0 ? null : state.rows[after].line);
+  state.rows.splice(after < 0 ? state.rows.length : after, 0, row);
   showThreshold();
-  showCounts();
-  if (!state.selected && state.rows.length) select(state.rows[0]);
+  if (!state.selected) select(row);
 }
 
 function rowElement(row) {
   const line = document.createElement("tr");
-  line.setAttribute("aria-current", String(row === state.selected));
+  line.setAttribute("aria-current", "false");
   const name = document.createElement("button");
   name.type = "button";
   name.textContent = name.title = row.file.name;
-  name.addEventListener("click", () => choose(row));
-  line.append(cell(name), cell(badge(row)), cell(number(row.answer.score), "number"), cell(row.review ? `${row.review}${row.note ? " ✎" : ""}` : ""));
-  row.line = line;
+  name.addEventListener("click", () => select(row));
+  line.append(cell(name), cell(badge(row)), cell(number(row.answer.score), "number"), cell(""));
   return line;
+}
+
+// what the threshold and a review change
+function fill(row) {
+  const [, verdict, , reviewed] = row.line.children;
+  verdict.replaceChildren(badge(row));
+  reviewed.textContent = row.review ? `${row.review}${row.note ? " ✎" : ""}` : "";
 }
 
 function cell(content, className = "") {

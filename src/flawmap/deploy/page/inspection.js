@@ -4,7 +4,7 @@
 const AT_ONCE = 2; // uploads; the server scores one after the other anyway
 const KEPT_DETAILS = 12; // images whose pictures stay in memory
 const byId = (id) => document.getElementById(id);
-const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, hasChosen: false, colours: [], token: "", seconds: [], total: 0 };
+const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, colours: [], token: "", seconds: [], total: 0 };
 const panes = new PicturePanes(byId("panes"), (zoom) => { byId("zoom-value").textContent = zoom === 1 ? "fit" : `${zoom.toFixed(1)} ×`; });
 const windowLevel = new WindowLevel(byId("window-level"), (picture) => panes.setSource(picture));
 
@@ -60,18 +60,16 @@ async function work() {
   while (state.waiting.length) {
     const file = state.waiting.shift();
     try {
-      const [answer, sha256] = await Promise.all([score(file, false), digest(file)]);
-      state.rows.push({ file, sha256, answer, review: "", note: "", details: null });
+      const answer = await score(file, false);
+      insert({ file, answer, review: "", note: "", details: null });
       state.seconds.push(answer.seconds);
     } catch (error) {
       problem(file.name, error.message);
     }
-    showTable();
+    showCounts();
   }
   state.active -= 1;
   showCounts();
-  // until someone chooses, the highest score is what to look at
-  if (!state.active && !state.hasChosen && state.rows.length && state.rows[0] !== state.selected) select(state.rows[0]);
 }
 
 function problem(name, text) {
@@ -99,17 +97,12 @@ function showThreshold() {
 function setThreshold(value) {
   state.threshold = value;
   byId("threshold-value").textContent = number(value);
-  for (const row of state.rows) row.line.children[1].replaceChildren(badge(row));
+  for (const row of state.rows) fill(row);
   showCounts();
   if (state.selected) showVerdict(state.selected);
 }
 
 // ---- one image
-
-function choose(row) {
-  state.hasChosen = true;
-  select(row);
-}
 
 async function select(row) {
   state.selected = row;
@@ -187,7 +180,7 @@ async function review(word) {
   if (!row || state.threshold === null) return;
   const note = byId("note").value;
   const { score: value, map_peak, model_id } = row.answer;
-  const order = { image: row.file.name.slice(0, 255), sha256: row.sha256, model_id, score: value, map_peak, threshold: state.threshold, review: word, note };
+  const order = { image: row.file.name.slice(0, 255), sha256: row.answer.sha256, model_id, score: value, map_peak, threshold: state.threshold, review: word, note };
   try {
     const written = await answerOf(await ask("/v1/reviews", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(order) }));
     Object.assign(row, { review: word, note });
@@ -195,8 +188,7 @@ async function review(word) {
       byId("saved").textContent = `saved to reviews.csv: ${written.truth === "good" ? "a good part" : "a defect"}`;
       showReview(row);
     }
-    const line = row.line;
-    line.replaceWith(rowElement(row));
+    fill(row);
     showCounts();
   } catch (error) {
     byId("saved").textContent = `not saved: ${error.message}`;
@@ -206,5 +198,5 @@ async function review(word) {
 function step(by) {
   const at = state.rows.indexOf(state.selected);
   const next = state.rows[Math.min(state.rows.length - 1, Math.max(0, at + by))];
-  if (next && next !== state.selected) choose(next);
+  if (next && next !== state.selected) select(next);
 }

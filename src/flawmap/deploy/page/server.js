@@ -35,11 +35,6 @@ async function browserShowsAll(file) {
   return !isDeepPng && !["II", "MM"].includes(text(0, 2)) && text(128, 132) !== "DICM";
 }
 
-async function digest(file) {
-  const bytes = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());
-  return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 async function bitmapOf(base64) {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   return createImageBitmap(new Blob([bytes], { type: "image/png" }), { colorSpaceConversion: "none" });
