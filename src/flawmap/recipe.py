@@ -238,6 +238,11 @@ class Recipe:
         """How anomalies are simulated for what scores; a memory alone needs none, and is only judged by them."""
         return self.finetune.simulation if self.scoring == "paper_head" else self.residual.simulation
 
+    @property
+    def seen_px(self) -> int:
+        """Side of the largest square that an image is resized to before it is scored."""
+        return max(self.detect.sizes_px) if self.scoring == "paper_head" else self.data.image_size_px
+
     @classmethod
     def preset(cls, name: str) -> "Recipe":
         """A preset by name, such as ``quick``, ``standard`` or ``paper``: a file of the folder recipes."""

@@ -16,6 +16,7 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "skipped": [],
         "sizes": [{"width_px": 48, "height_px": 48, "images": NUM_TRAIN}],
         "distinct_sizes": 1,
+        "detail_lost": None,
         "test_files_compared": 3 * NUM_TEST,
         "test": {
             "good": NUM_TEST,
@@ -25,6 +26,17 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
             "skipped": [],
         },
     }
+
+
+def test_large_images_are_said_to_lose_detail(cli, tmp_path):
+    for seed in range(20):
+        write_image(tmp_path / "good" / f"{seed}.png", striped(seed, 60, 160))
+    recipe = ("--recipe", "paper", "--set")
+    assert "detail" not in cli("check", tmp_path / "good", *recipe, "detect.sizes_px=[28, 64]").out
+    lines = cli("check", tmp_path / "good", *recipe, "detect.sizes_px=[28, 32]").out.splitlines()
+    seen = "an image side of 160 px is seen as 32 px, a defect of 10 px as 2.0 px"
+    remedy = "for small defects cut images into parts, or --set data.image_size_px=64 (slower)"
+    assert f"detail     {seen}: {remedy}" in lines
 
 
 def test_a_category_in_words(cli, trained):

@@ -143,8 +143,8 @@ def test_reviews_without_a_good_part_set_no_threshold(cli, run_copy, reviews):
     [
         (("--host", "0.0.0.0"), "--host 0.0.0.0 lets other machines in, and there is no token"),
         (("--port", "70000"), "--port is 70000, must be between 1 and 65535"),
-        (("--queue", "0"), "--queue is 0, must be above 0"),
-        (("--max-megapixels", "-1"), "--max-megapixels is -1, must be above 0"),
+        (("--queue", "0"), "--queue is 0, must be a number above 0"),
+        (("--max-megapixels", "-1"), "--max-megapixels is -1, must be a number above 0"),
         ((), "no such file: none.onnx"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from made_up_files import mistake, picture, save, save_pictures, truncate
 from PIL import Image
 
-from flawmap.data.checks import check_leak, check_test_data, check_training_data
+from flawmap.data.checks import FileFacts, check_leak, check_test_data, check_training_data, detail_lost
 from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.sample import SkippedFile
 from flawmap.data.truth import read_truth
@@ -270,3 +270,14 @@ def test_named_folders_can_be_trained_on_but_not_scored_on_what_was_trained(tmp_
     shutil.copy(tmp_path / "OK" / "004.png", tmp_path / "NG" / "x.png")
     with mistake("NG/x.png is also in training as OK/004.png (same content)", tmp_path, LEAK_HINT):
         check_leak(checked, tmp_path, NAMED)
+
+
+def test_what_becomes_of_small_defects_is_said_where_images_are_much_larger_than_what_is_seen():
+    def facts(*sizes: tuple[int, int]) -> list[FileFacts]:
+        return [FileFacts("a", Path("a"), "", "", width, height) for width, height in sizes]
+
+    assert detail_lost(facts((895, 895), (100, 895)), 224) is None
+    assert detail_lost(facts((300, 200), (3000, 4096)), 224) == (
+        "an image side of 4096 px is seen as 224 px, a defect of 10 px as 0.5 px: for small defects cut images into "
+        "parts, or --set data.image_size_px=448 (slower)"
+    )

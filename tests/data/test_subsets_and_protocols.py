@@ -6,7 +6,7 @@ import pytest
 from made_up_files import mistake, picture, save, save_pictures
 
 from flawmap.data.open_data import open_test_data, open_training_data
-from flawmap.data.protocols import PROTOCOLS, class_locations, protocol_by_name
+from flawmap.data.protocols import PROTOCOLS, class_locations
 from flawmap.data.subset import split_location
 from flawmap.recipe import DataSettings
 
@@ -96,8 +96,3 @@ def test_missing_classes_are_named(tmp_path: Path):
     problem = "2 of 8 classes of MVTec AD 2 are missing: wallplugs, walnuts"
     with mistake(problem, tmp_path, "unpack the whole archive"):
         class_locations(PROTOCOLS["mvtec_ad_2"], str(tmp_path))
-
-
-def test_an_unknown_protocol_is_named():
-    with mistake("there is no protocol 'mvtec'", "", "one of mvtec_ad, mvtec_ad_2, visa"):
-        protocol_by_name("mvtec")

@@ -16,6 +16,7 @@ from flawmap.detect.held_out import (
     write_samples,
 )
 from flawmap.metrics.ranking import BinnedScores
+from flawmap.report.run_files import read_samples
 from flawmap.training.device import choose_compute
 from flawmap.training.run_folder import RunFolder
 from tiny_detector import fitted_detector, pixels_of, tiny_recipe, write_good
@@ -79,8 +80,9 @@ def test_samples_show_what_was_simulated(images, tmp_path):
     scale = MapScale(-1.0, 3.0)
     write_samples(RunFolder(tmp_path), detector.scorer_, defects, detector.sizes_px, 0.3, scale)
     names = ("input", "attention", "masked", "simulated", "footprint", "map")
-    expected = sorted(f"{number:02d}_{name}.png" for number in range(NUM_SAMPLES) for name in names)
-    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == expected
+    expected = [f"{number:02d}_{name}.png" for number in range(NUM_SAMPLES) for name in names]
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted([*expected, "map_ends.json"])
+    assert read_samples(tmp_path)[0].map_ends == (-1.0, 3.0)
     for number, defect in enumerate(defects[:NUM_SAMPLES]):
         shown = {name: pixels_of(tmp_path / "samples" / f"{number:02d}_{name}.png") for name in names}
         assert np.array_equal(shown["input"], defect.normal)

@@ -28,7 +28,6 @@ def test_scores_one_to_n_give_the_expected_rank(n: int, rate: float, value: floa
     assert (threshold.rate, threshold.n) == (rate, n)
     assert threshold.smallest_resolvable_rate == 1 / (n + 1)
     assert threshold.is_resolved
-    assert threshold.promised_rate == rate
 
 
 def test_a_finer_rate_than_the_scores_resolve_takes_the_number_above_the_largest_and_says_so() -> None:
@@ -36,7 +35,6 @@ def test_a_finer_rate_than_the_scores_resolve_takes_the_number_above_the_largest
     assert threshold.value == np.nextafter(0.75, 1)
     assert threshold.smallest_resolvable_rate == 0.25
     assert not threshold.is_resolved
-    assert threshold.promised_rate == 0.25
 
 
 def test_just_resolvable_takes_the_largest_score_itself() -> None:

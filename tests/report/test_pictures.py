@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,9 @@ def test_sample_map_is_coloured_on_the_given_scale(trained_run: Path) -> None:
     with Image.open(row.files["map"]) as file:
         values = -1.0 + np.asarray(file).astype(np.float64) / 255 * 3.0
     assert np.array_equal(pictures["map"], SCALE.colours(values))
+    stored_on = replace(row, map_ends=(0.0, 6.0))  # a calibration after the training moves colours, not values
+    values = np.asarray(Image.open(row.files["map"])).astype(np.float64) / 255 * 6.0
+    assert np.array_equal(sample_pictures(stored_on, SCALE, 224)["map"], SCALE.colours(values))
     gray = sample_pictures(row, None, 224)["map"]
     assert (gray[..., 0] == gray[..., 1]).all()
     assert (pictures["simulated"] == TRUTH_GREEN).all(axis=2).any()

@@ -28,3 +28,6 @@ def test_a_group_stands_beside_its_own_number() -> None:
 def test_data_that_nobody_published_on_has_no_row() -> None:
     assert beside_published({"data": "my_parts", "image_auroc": 0.9}).rows == ()
     assert beside_published({}).rows == ()
+    screw = {"data": "screw", "image_auroc": 0.9}
+    assert beside_published(screw | {"layout": "plain folder of good images"}).rows == ()
+    assert len(beside_published(screw | {"layout": "MVTec AD (train/good, test/KIND)"}).rows) == 1

@@ -41,7 +41,7 @@ TITLES: dict[str, str] = {
     "inp_former": "INP-Former",
     "supersimplenet": "SuperSimpleNet",
 }
-DEFAULT_METHODS = ("standard", *BASELINES, "patchcore", "anomaly_dino", "dinomaly", "inp_former")
+DEFAULT_METHODS = ("standard", "quick", *BASELINES, "patchcore", "anomaly_dino", "dinomaly", "inp_former")
 
 
 def check_method_names(names: tuple[str, ...]) -> None:

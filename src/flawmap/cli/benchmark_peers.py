@@ -15,8 +15,8 @@ def add_peers_arguments(parser: ArgumentParser) -> None:
         "--methods",
         type=str,
         default=None,
-        help="peers: padim,patchcore,standard,... (default: all of the paper's, four of today's, and standard); paper: "
-        "which other methods of table 1 or 2 to run, too (default: none)",
+        help="peers: padim,patchcore,standard,... (default: all of the paper's, four of today's, standard, quick); "
+        "paper: which other methods of table 1 or 2 to run, too (default: none)",
     )
     parser.add_argument(
         "--minutes-per-method",

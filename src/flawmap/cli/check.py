@@ -45,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Look at the data; prints what was found. Exits with 2 at the first thing that train or evaluate would refuse."""
-    from flawmap.data.checks import check_leak, check_training_data
+    from flawmap.data.checks import check_leak, check_training_data, detail_lost
     from flawmap.data.file_names import refuse_unwritable_names
     from flawmap.data.open_data import open_test_data, open_training_data
     from flawmap.data.pool import read_pool
@@ -66,6 +66,7 @@ def run(arguments: Namespace) -> int:
         "skipped": [{"key": s.key, "reason": s.reason} for s in checked.data.skipped],
         "sizes": [{"width_px": w, "height_px": h, "images": n} for (w, h), n in sizes.most_common(5)],
         "distinct_sizes": len(sizes),
+        "detail_lost": detail_lost(checked.facts, recipe.seen_px),
         "test_files_compared": leak.num_compared if leak else 0,
         "test": None,
     }
@@ -155,6 +156,8 @@ def as_text(found: dict[str, Any]) -> str:
         f", {found['distinct_sizes']} different sizes in all" if found["distinct_sizes"] > len(found["sizes"]) else ""
     )
     lines.append(f"sizes      {largest}{more}")
+    if found["detail_lost"]:
+        lines.append(f"detail     {found['detail_lost']}")
     lines.append(f"identical  {found['identical_images']} images repeat another one's content")
     test, pool = found["test"], found.get("pool")
     if pool:

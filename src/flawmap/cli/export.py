@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--output",
         type=str,
         default=None,
-        help="the file, which must be new (default: RUN/NAME.onnx, with a number where it is taken)",
+        help="the file; it must be new (default: RUN/NAME.onnx, with a number if taken)",
     )
     parser.add_argument(
         "--images",

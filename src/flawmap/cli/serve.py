@@ -85,6 +85,8 @@ def _refuse_address_that_is_not_free(host: str, port: int) -> None:
             probe.bind(address)
     except PermissionError as error:
         raise UserError(f"port {port} is for the machine's administrator", "--port", "--port 8321") from error
+    except UnicodeError as error:  # a name such as "a..b" cannot even be asked for
+        raise UserError(f"{host!r} is no name of a machine", "--host", "leave --host out") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             remedy = f"--port {port + 1 if port < 65535 else 8321}, or end what listens there"
@@ -103,6 +105,6 @@ def _check(arguments: Namespace, token: str) -> None:
         raise UserError(f"--port is {arguments.port}, must be between 1 and 65535", "--port", "--port 8321")
     for name in ("max_megabytes", "max_megapixels", "queue"):
         value = getattr(arguments, name)
-        if not value > 0:
+        if not 0 < value < float("inf"):
             option = f"--{name.replace('_', '-')}"
-            raise UserError(f"{option} is {value:g}, must be above 0", option, f"leave {option} out")
+            raise UserError(f"{option} is {value:g}, must be a number above 0", option, f"leave {option} out")

@@ -17,6 +17,7 @@ from flawmap.recipe import DataSettings
 MIN_IMAGES = 20  # fewer leave nothing worth holding out for the threshold
 MIN_IMAGES_WITHOUT_THRESHOLD = 2
 THREADS = 2
+MUCH_LARGER = 4.0  # times what the model sees: details begin to vanish
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,23 @@ def check_test_data(
         raise UserError("no test image can be read", str(data.root), "copy them again")
     _refuse_trained({fact.key: fact.sha256 for fact in facts}, trained_sha256 or {}, data.root)
     return checked
+
+
+def detail_lost(facts: Sequence[FileFacts], seen_px: int) -> str | None:
+    """What becomes of small defects where images are much larger than what the model sees; None where they are not.
+
+    Args:
+        facts: of the images.
+        seen_px: side of the largest square that they are resized to.
+    """
+    longest = max(max(fact.width_px, fact.height_px) for fact in facts)
+    if longest < MUCH_LARGER * seen_px:
+        return None
+    kept = 10 * seen_px / longest
+    return (
+        f"an image side of {longest} px is seen as {seen_px} px, a defect of 10 px as {kept:.1f} px: for small defects "
+        f"cut images into parts, or --set data.image_size_px={2 * seen_px} (slower)"
+    )
 
 
 def _unreadable(bad: Sequence[SkippedFile], root: Path) -> UserError:

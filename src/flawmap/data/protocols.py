@@ -66,17 +66,6 @@ PROTOCOLS: Mapping[str, Protocol] = {
 }
 
 
-def protocol_by_name(name: str) -> Protocol:
-    """A published protocol.
-
-    Raises:
-        UserError: there is none of this name.
-    """
-    if name not in PROTOCOLS:
-        raise UserError(f"there is no protocol {name!r}", "", f"one of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
-
-
 def class_locations(protocol: Protocol, root: str) -> dict[str, str]:
     """Data locations of a protocol's classes in the order of its columns; of all data under "" where it has none.
 

@@ -42,10 +42,8 @@ def deep_picture(values: NDArray[np.float32], low: float, high: float) -> str:
     for start in range(0, len(values), ROWS_AT_ONCE):
         rows = values[start : start + ROWS_AT_ONCE].astype(np.float64)
         places = np.rint((rows - low) / (high - low) * 65535).astype(np.uint16)
-        pixels[start : start + ROWS_AT_ONCE, :, 0], pixels[start : start + ROWS_AT_ONCE, :, 1] = (
-            places >> 8,
-            places & 255,
-        )
+        part = pixels[start : start + ROWS_AT_ONCE]
+        part[..., 0], part[..., 1] = places >> 8, places & 255
     return png_text(pixels)
 
 

@@ -81,7 +81,7 @@ def refuse_bad_rate(false_alarm_rate: float) -> None:
 
 
 def map_scale_around(threshold: float) -> MapScale:
-    """From 0, where no attention is, to twice the threshold; as wide below a threshold that is not positive."""
+    """From 0 to twice the threshold; as wide below a threshold that is not positive."""
     width = max(abs(threshold), 1e-6)
     return MapScale(threshold - width, threshold + width)
 

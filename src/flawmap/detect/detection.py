@@ -30,7 +30,7 @@ class Detection:
         is_anomalous: whether ``score`` is above ``threshold``.
         threshold: the detector's, from held-out normal images; None for an uncalibrated detector.
         anomaly_map: float32 (height, width) of the original image, on one scale for all images: the evidence for an
-            anomaly, 0 where no attention is. ``AnomalyDetector.map_scale`` has the ends of its colour scale.
+            anomaly. ``AnomalyDetector.map_scale`` has the ends of its colour scale.
         regions: parts of the map above the map's threshold, largest peak first.
         scores: every image score the scorer knows, by name.
     """

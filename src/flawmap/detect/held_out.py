@@ -4,6 +4,7 @@ These images were kept out of both stages. The simulated defects on them are fix
 be compared; the numbers say how well the proxy task was learned and are no test result.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from flawmap.detect.multiscale import image_scores, mean_map, score_at_scales
 from flawmap.metrics.ranking import BinnedScores, auroc
 from flawmap.models.encoder import Encoder
 from flawmap.recipe import Recipe
-from flawmap.reproducibility import numpy_generator
+from flawmap.reproducibility import atomic_write_text, numpy_generator
 from flawmap.scorers.scorer import Scorer
 from flawmap.scorers.token_scorers import TokenScorer
 from flawmap.training.attention_cache import cache_attention
@@ -117,6 +118,8 @@ def write_samples(
 ) -> None:
     """Pictures of input, attention, masked view, simulated defect, footprint and map (the paper's Figs. 1 and 4)."""
     run.samples.mkdir(exist_ok=True)
+    ends = {"low": map_scale.low, "high": map_scale.high}  # a later calibration changes the scale, not these pictures
+    atomic_write_text(run.samples / "map_ends.json", json.dumps(ends))
     for number, defect in enumerate(defects[:NUM_SAMPLES]):
         height, width = defect.footprint.shape
         attention = cv2.resize(defect.attention, (width, height), interpolation=cv2.INTER_NEAREST)

@@ -60,7 +60,7 @@ def mean_map(scales: Sequence[ScaleResult], height: int, width: int) -> Float[np
     """Y_hat_test: the scales' maps at the original resolution, averaged.
 
     The average is of evidence, which is the logit of Y_hat up to the constant b: unlike probabilities it keeps its
-    order where an image is clearly normal or clearly anomalous. 0 means that no head looks there.
+    order where an image is clearly normal or clearly anomalous.
     """
     total: Tensor = torch.zeros(height, width)
     for scale in scales:

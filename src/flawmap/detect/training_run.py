@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flawmap.data.checks import FileFacts, check_leak, check_training_data
+from flawmap.data.checks import FileFacts, check_leak, check_training_data, detail_lost
 from flawmap.data.file_names import refuse_unwritable_names
 from flawmap.data.open_data import open_training_data
 from flawmap.data.pool import read_pool
@@ -51,6 +51,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
         refuse_other_data(resumed, facts)
     sizes = _sizes(checked.facts)
     say("data", f'{order.location}  {len(checked.data.images)} good images, {sizes}, layout "{checked.data.layout}"')
+    if lost := detail_lost(checked.facts, order.recipe.seen_px):
+        say("detail", lost)
     if pool.images:
         say("pool", pool.words)
     for skipped in (*checked.data.skipped, *pool.skipped):

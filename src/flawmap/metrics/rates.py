@@ -30,11 +30,6 @@ class Threshold:
         """Whether n scores suffice for ``rate``; otherwise only ``smallest_resolvable_rate`` is promised."""
         return (self.n + 1) * self.rate + _TOLERANCE >= 1
 
-    @property
-    def promised_rate(self) -> float:
-        """Upper bound of the expected false-alarm rate on a new exchangeable normal image."""
-        return self.rate if self.is_resolved else self.smallest_resolvable_rate
-
 
 def threshold_for_false_alarm_rate(held_out_scores: ArrayLike, rate: float) -> Threshold:
     """The smallest threshold whose expected false-alarm rate on a new normal image is at most ``rate``.

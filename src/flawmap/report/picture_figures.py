@@ -4,6 +4,7 @@ Pictures are pixels; titles and the outlines of defects are vectors over them.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +103,7 @@ def spread_over_kinds(images: Sequence[ScoredImage], count: int) -> list[ScoredI
 
 def _sample(sample: SampleRow) -> tuple[Mapping[str, NDArray[np.uint8]], NDArray[np.bool_] | None]:
     """The pictures of a sample, without anything drawn on them, and the footprint of its simulated defect."""
-    bare = SampleRow(sample.number, {name: file for name, file in sample.files.items() if name != "footprint"})
+    bare = replace(sample, files={name: file for name, file in sample.files.items() if name != "footprint"})
     pictures = sample_pictures(bare, None, TILE_PX)
     if "footprint" not in sample.files:
         return pictures, None

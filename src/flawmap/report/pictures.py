@@ -70,7 +70,8 @@ def sample_pictures(row: SampleRow, scale: ColourScale | None, longest_px: int) 
     """The columns of one row of what training saw, ready to show: name to uint8 (h, w, 3).
 
     The simulated defect is outlined with its footprint, and the map has the model's colours (gray without a
-    scale).
+    scale). Where the run says which values the stored map's grays stand for, a scale that has been calibrated since
+    shows these values in its own colours.
     """
     pictures = {
         name: shrink(_read_rgb(file), longest_px)
@@ -86,7 +87,8 @@ def sample_pictures(row: SampleRow, scale: ColourScale | None, longest_px: int) 
         if scale is None:
             pictures["map"] = gray
         else:
-            pictures["map"] = scale.colours(scale.low + gray[..., 0] / 255 * (scale.high - scale.low))
+            low, high = row.map_ends or (scale.low, scale.high)
+            pictures["map"] = scale.colours(low + gray[..., 0] / 255 * (high - low))
     return pictures
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
 
+SAMPLE_MAP_ENDS = "map_ends.json"  # beside the pictures: the scale of their maps
 SAMPLE_COLUMNS = ("input", "attention", "masked", "simulated", "footprint", "map")
 
 
@@ -32,10 +33,14 @@ class ScoredImage:
 
 @dataclass(frozen=True)
 class SampleRow:
-    """The pictures of one held-out normal image in ``samples/`` by column name, without the missing ones."""
+    """The pictures of one held-out normal image in ``samples/`` by column name, without the missing ones.
+
+    ``map_ends`` are the map values that 0 and 255 stand for in its map; None in a run that does not say.
+    """
 
     number: str
     files: Mapping[str, Path]
+    map_ends: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,11 +119,12 @@ def read_run(run: Path) -> RunFiles:
 
 def read_samples(run: Path) -> tuple[SampleRow, ...]:
     """The rows of ``samples/`` that have at least an input picture, by number."""
-    rows = []
+    rows, ends = [], _read_json(Path(run) / "samples" / SAMPLE_MAP_ENDS)
+    map_ends = (float(ends["low"]), float(ends["high"])) if {"low", "high"} <= ends.keys() else None
     for picture in sorted((Path(run) / "samples").glob("*_input.png")):
         number = picture.name.removesuffix("_input.png")
         files = {name: picture.with_name(f"{number}_{name}.png") for name in SAMPLE_COLUMNS}
-        rows.append(SampleRow(number, {name: file for name, file in files.items() if file.is_file()}))
+        rows.append(SampleRow(number, {name: file for name, file in files.items() if file.is_file()}, map_ends))
     return tuple(rows)
 
 

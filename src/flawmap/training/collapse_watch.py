@@ -23,8 +23,8 @@ class CollapseWatch:
         num_prototypes: K.
         warmup_steps: before this step nothing is called a collapse.
         uniform_loss: the loss of a collapsed model; None: ln K.
-        stops: end the training. Without it, a collapse is said (again after a resume) and recorded: of an objective that
-            others published and that is run for comparison, it is the result.
+        stops: end the training. Without it, a collapse is said (again after a resume) and recorded: of an objective
+            that others published and that is run for comparison, it is the result.
     """
 
     def __init__(
