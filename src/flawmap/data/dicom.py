@@ -106,7 +106,7 @@ def _first_frame(data: bytes, max_pixels: int) -> tuple[Any, NDArray]:
         raise UserError(
             f"{dataset.Columns} x {dataset.Rows} px is more than {max_pixels:,} pixels", "", "cut it into tiles"
         )
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
 
     return dataset, pixel_array(dataset, index=0)  # the other frames are not decoded
 
