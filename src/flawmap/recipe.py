@@ -28,7 +28,7 @@ class DataSettings:
 class ModelSettings:
     """The encoder: a timm ViT and where its weights come from."""
 
-    weights: str = "dinov2_vits14"  # dino_vits16 | dinov2_vits14 | random | a path
+    weights: str = "dinov2_vits14"  # dino_vits16 | dinov2_vits14 | hub:NAME of timm | random | a path
     architecture: str | None = None  # a timm name; None: the one that the weights belong to
     drop_path_rate: float = 0.1  # stochastic depth of the student and of fine-tuning, not of the teacher
 

@@ -1,17 +1,18 @@
 """Ablations with a tiny detector: shared stages, resuming, and a board that grows."""
 
 import json
-from dataclasses import asdict
+import shutil
+from pathlib import Path
 
 import pytest
 
 from flawmap.benchmark import ablations
 from flawmap.benchmark.ablation_rows import AblationRow, AblationTable
 from flawmap.benchmark.ablations import AblationOrder, Work, planned_work, read_result, run_ablations
+from flawmap.benchmark.data_content import content_of_location
 from flawmap.cli import main
 from flawmap.errors import UserError
 from flawmap.recipe_files import to_yaml
-from flawmap.reproducibility import stable_hash
 from tiny_detector import tiny_recipe, write_category
 
 RATIOS = AblationTable(
@@ -47,13 +48,26 @@ def test_rows_that_come_out_equal_are_one_piece_of_work(order: AblationOrder):
     assert len({item.key for item in two_seeds}) == 6
 
 
-def test_a_run_keeps_the_name_it_had_before_there_was_a_pool():
+def test_a_run_is_named_by_recipe_data_and_device():
     recipe = tiny_recipe()
-    settings = asdict(recipe)
-    del settings["data"]["pretrain_on"]
-    assert Work(recipe, ()).key == stable_hash(settings)[:12]
-    keys = {Work(tiny_recipe(f"data.pretrain_on={place}"), ()).key for place in ("null", "a", "b")}
-    assert len(keys) == 3 and Work(recipe, ()).key in keys
+    work, again = Work(recipe, "a", "cpu"), Work(recipe, "a", "cpu", ("a row",))
+    others = (Work(recipe, "b", "cpu"), Work(recipe, "a", "auto"), Work(tiny_recipe("seed=9"), "a", "cpu"))
+    assert len({work.key, *(other.key for other in others)}) == 4 and again.key == work.key
+
+
+def test_other_labels_or_masks_are_other_data(order: AblationOrder, tmp_path: Path):
+    """What was measured on one location is not shown for another, nor after a mask was mended."""
+    location = Path(shutil.copytree(order.location, tmp_path / "copy"))
+    settings = tiny_recipe().data
+    before = content_of_location(str(location), settings)
+    assert before == content_of_location(order.location, settings)  # the same files elsewhere
+    mask = next((location / "ground_truth").rglob("*.png"))
+    mask.write_bytes(mask.read_bytes() + b" ")
+    content_of_location.cache_clear()
+    mended = content_of_location(str(location), settings)
+    next((location / "test" / "good").iterdir()).unlink()
+    content_of_location.cache_clear()
+    assert len({before, mended, content_of_location(str(location), settings)}) == 3
 
 
 def test_an_impossible_row_is_an_error_before_anything_runs(order: AblationOrder):

@@ -216,3 +216,41 @@ def test_our_draem_has_anomalibs_encoders_and_loss():
     # not anomalib's own: its alpha of 1 takes all weight from normal pixels, where DRAEM weighs all alike
     theirs = float(FocalLoss(alpha=None, gamma=2.0, reduction="sum")(logits, masks.long())) / masks.numel()
     assert float(draem.focal_loss(logits, masks)) == pytest.approx(theirs, rel=1e-5)
+
+
+class _Made:
+    """A module whose optimizer is scheduled as SuperSimpleNet's: at shares of the trainer's one epoch."""
+
+    def __init__(self, milestones: list[int]) -> None:
+        self.weight, self.milestones = torch.nn.Parameter(torch.zeros(1)), milestones
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD([{"params": [self.weight], "lr": 0.1}])
+        return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, gamma=0.4)]
+
+
+def test_milestones_in_epochs_become_the_same_shares_of_the_steps():
+    """Of one epoch both are at 0, and the rate would begin at a sixth."""
+    module = _Made([int(1 * 0.8), int(1 * 0.9)])
+    anomalib_method._schedule_by_step(module, 10, is_by_step=False)
+    (optimizer,), (schedule,) = module.configure_optimizers()
+    assert schedule["interval"] == "step"
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule["scheduler"].step()
+    assert rates == pytest.approx([0.1] * 8 + [0.04] + [0.016])
+
+
+def test_hard_mining_reaches_its_end_within_a_short_training():
+    class Loss:
+        p_schedule_steps = 1000
+
+    module = type("Module", (), {"model": type("Model", (), {"loss_fn": Loss()})()})()
+    anomalib_method._shorten_mining(module, 250)
+    assert module.model.loss_fn.p_schedule_steps == 50
+    module.model.loss_fn.p_schedule_steps = 1000
+    anomalib_method._shorten_mining(module, 10_000)
+    assert module.model.loss_fn.p_schedule_steps == 1000
+    anomalib_method._shorten_mining(type("Module", (), {"model": object()})(), 250)  # others have no such loss

@@ -81,6 +81,7 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PaperOrder:
         (path / "ablation.json").write_text(json.dumps(content))
 
     monkeypatch.setattr(ablations, "_run", made_up)
+    monkeypatch.setattr(ablations, "content_of_location", lambda location, _: location)  # the folders are empty
     return PaperOrder(1, str(tmp_path / "mvtec"), None, (), (0, 1), tmp_path / "out", "cpu")
 
 
@@ -182,6 +183,14 @@ def test_other_methods_are_run_on_each_class_where_they_are_asked_for(order: Pap
     assert "other methods: 224 px, 2 min of training each on each class" in board
     per_class = (order.folder / "table1" / "per_class.md").read_text(encoding="utf-8")
     assert "| PaDiM, measured here | 70.5 | 60.5 | 65.5 |" in per_class
+
+
+def test_a_method_of_both_tables_is_found_under_the_name_that_its_table_prints(
+    order: PaperOrder, boards: list[PeersOrder]
+):
+    tile, grid = planned_classes(order).values()
+    for table, of_class, printed in ((1, tile, "CutPaste (3-way)"), (2, grid, "CutPaste")):
+        assert set(paper_methods.run_methods(table, of_class, ("cutpaste",), 32, 1.0, "")) == {printed}
 
 
 @pytest.mark.parametrize(

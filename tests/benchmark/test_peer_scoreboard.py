@@ -69,7 +69,7 @@ def test_groups_stand_side_by_side(tmp_path: Path):
     better = {group: {**found, "pixel_auroc": 0.8} for group, found in groups.items() if group != "view=AP"}
     rows = [
         MethodRow("pii", "PII", {0: result(0.9, 0.8, 10.0, groups=groups)}),
-        MethodRow("standard", "flawmap, standard", {0: result(0.9, 0.8, 10.0, groups=groups | better)}),
+        MethodRow("paper", "flawmap, paper", {0: result(0.9, 0.8, 10.0, groups=groups | better)}),
         MethodRow("riad", "RIAD", {}, ("seed 0: no number",)),
     ]
     path = write_peer_scoreboard(tmp_path, "nih", rows, {})
@@ -80,7 +80,7 @@ def test_groups_stand_side_by_side(tmp_path: Path):
         "| sex=M: pixel AUROC of 17 images, measured | sex=M: pixel AUROC, *published* |"
     ) in text
     assert line_of(path, "PII", 1)[1:] == ["**60.0**", "75.0", "65.1", "**50.0**", "70.0", "65.2"]
-    assert line_of(path, "flawmap, standard", 1)[1:] == ["**60.0**", "**80.0**", "70.5", "**50.0**", "**80.0**", "70.9"]
+    assert line_of(path, "flawmap, paper", 1)[1:] == ["**60.0**", "**80.0**", "70.5", "**50.0**", "**80.0**", "70.9"]
     assert line_of(path, "RIAD", 1)[1:] == ["–"] * 6
     assert "| method | view=AP: image AUROC of 39 images, measured |" in text
     assert line_of(path, "PII", 0)[-1] == "–"  # the paper gives no number for both sexes
@@ -129,7 +129,8 @@ def test_published_numbers_are_of_known_methods_and_percent():
             assert method in BASELINES or method in PEER_NAMES or method == "flawmap"
             assert number.source
             assert all(value is None or 50 <= value <= 100 for value in (number.image, number.pixel))
-    assert published_for("NIH", "standard", True, "sex=F") == PUBLISHED["nih sex=F"]["flawmap"]
+    assert published_for("NIH", "paper_chest_xray", True, "sex=F") == PUBLISHED["nih sex=F"]["flawmap"]
+    assert published_for("NIH", "chest_xray", True, "sex=F") is None  # the paper has no such method
     assert published_for("elpv", "padim", False) is None
 
 

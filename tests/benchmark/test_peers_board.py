@@ -116,7 +116,7 @@ def test_another_budget_is_another_run(mvtec_folder: Path, tmp_path: Path, built
 
 def test_what_was_killed_half_way_begins_again(mvtec_folder: Path, tmp_path: Path, built: list[str]):
     run_peers(order_for(mvtec_folder, tmp_path, "padim"), "")
-    (run,) = (tmp_path / "runs").iterdir()
+    (run,) = (tmp_path / "runs").glob("padim-*")
     expected = json.loads((run / "result.json").read_text(encoding="utf-8"))["image"]
     (run / "result.json").unlink()
     (run / "done.json").unlink()
@@ -184,9 +184,9 @@ def test_a_training_without_end_is_stopped_and_a_long_scoring_is_not(
 def test_the_limit_leaves_room_for_loading_and_for_one_pass_over_all_images(mvtec_folder: Path, tmp_path: Path):
     order = order_for(mvtec_folder, tmp_path, "padim")
     good, test = peers_board._sound_data(order)
-    assert peers_board.training_limit_seconds(peers_board._job(order, "padim", 0, good, test)) == 120 + 2 * 60
+    assert peers_board.training_limit_seconds(peers_board._job(order, "padim", 0, good, test, "")) == 120 + 2 * 60
     endless = replace(order, minutes_per_method=None)
-    assert peers_board.training_limit_seconds(peers_board._job(endless, "padim", 0, good, test)) is None
+    assert peers_board.training_limit_seconds(peers_board._job(endless, "padim", 0, good, test, "")) is None
 
 
 @pytest.mark.slow

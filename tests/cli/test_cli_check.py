@@ -43,7 +43,7 @@ def test_a_category_in_words(cli, trained):
     assert cli("check", trained.data).out.splitlines() == [
         'data       tile  24 good images, layout "MVTec AD (train/good, test/KIND)"',
         "sizes      48x48 (24)",
-        "identical  0 images repeat another one's content",
+        "identical  0 images repeat another one's content and are left out",
         "test       6 good, 12 anomalous, hole 6, stain 6; 6 have a mask or box",
         "leak       none: 18 test files share no content with training",
     ]
@@ -63,10 +63,10 @@ def test_a_plain_folder_has_no_test_part(cli, mixed):
     before = files_and_bytes(mixed)
     said = cli("check", mixed, "--skip-unreadable", "--json")
     assert said.code == 0
-    assert (said.json["good_images"], said.json["identical_images"], said.json["test"]) == (22, 1, None)
+    assert (said.json["good_images"], said.json["identical_images"], said.json["test"]) == (21, 1, None)
     assert said.json["sizes"] == [
         {"width_px": 48, "height_px": 48, "images": 20},
-        {"width_px": 60, "height_px": 20, "images": 2},
+        {"width_px": 60, "height_px": 20, "images": 1},
     ]
     assert [one["key"] for one in said.json["skipped"]] == ["broken.png"]
     assert files_and_bytes(mixed) == before
@@ -74,7 +74,10 @@ def test_a_plain_folder_has_no_test_part(cli, mixed):
 
 def test_a_plain_folder_in_words(cli, mixed):
     lines = cli("check", mixed, "--skip-unreadable").out.splitlines()
-    assert lines[1:3] == ["sizes      48x48 (20), 60x20 (2)", "identical  1 images repeat another one's content"]
+    assert lines[1:3] == [
+        "sizes      48x48 (20), 60x20 (1)",
+        "identical  1 images repeat another one's content and are left out",
+    ]
     assert lines[3].startswith("left out   broken.png: ") and len(lines) == 4
 
 

@@ -1,7 +1,7 @@
 """Runs ablation tables: every row with every seed, equal stages once, finished work never again.
 
-A run lies in a folder named by the hash of its recipe, so that a killed benchmark goes on where it was, rows that
-come out equal are trained once, and a row that is added later costs only itself.
+A run lies in a folder named by a hash of its recipe, its data and its device, so that a killed benchmark goes on where
+it was, rows that come out equal are trained once, and a row that is added later costs only itself.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flawmap.benchmark.ablation_rows import AblationRow, AblationTable
+from flawmap.benchmark.data_content import content_of_location
 from flawmap.benchmark.scoreboard import BoardRow, BoardTable, write_scoreboard
 from flawmap.data.checks import check_test_data
 from flawmap.data.open_data import open_test_data
@@ -26,6 +27,7 @@ from flawmap.training.device import DeviceName, choose_compute
 from flawmap.training.duration import duration
 from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder
+from flawmap.training.train import ALGORITHM_VERSION
 
 # of metrics.json, that a result keeps
 MEASURES = ("image_auroc", "pixel_auroc", "image", "pixel", "per_kind", "groups", "image_scores", "per_scale")
@@ -58,18 +60,25 @@ class AblationOrder:
 
 @dataclass(frozen=True)
 class Work:
-    """One training and evaluation; rows with equal recipes share it."""
+    """One training and evaluation; rows with equal recipes share it.
+
+    Attributes:
+        recipe: all settings.
+        content: of the data, see :mod:`flawmap.benchmark.data_content`.
+        device: that was asked for.
+        names: of the rows.
+    """
 
     recipe: Recipe
-    names: tuple[str, ...]
+    content: str
+    device: DeviceName
+    names: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """Name of its run folder."""
-        settings = asdict(self.recipe)
-        if settings["data"]["pretrain_on"] is None:  # results from before this setting keep their place
-            del settings["data"]["pretrain_on"]
-        return stable_hash(settings)[:12]
+        what = {"recipe": asdict(self.recipe), "data": self.content, "device": self.device}
+        return stable_hash(what | {"algorithm": ALGORITHM_VERSION})[:12]
 
 
 def run_ablations(order: AblationOrder, command: str) -> Path:
@@ -109,7 +118,12 @@ def planned_work(order: AblationOrder) -> tuple[Work, ...]:
         for table in order.tables:
             for row in table.rows:
                 names.setdefault(recipe_of_row(order, row, seed), []).append(row.name)
-    return tuple(Work(recipe, tuple(of_recipe)) for recipe, of_recipe in names.items())
+    return tuple(work_of(order, recipe, tuple(of_recipe)) for recipe, of_recipe in names.items())
+
+
+def work_of(order: AblationOrder, recipe: Recipe, names: tuple[str, ...] = ()) -> Work:
+    """A recipe on the order's data as they are now."""
+    return Work(recipe, content_of_location(order.location, recipe.data), order.device, names)
 
 
 def recipe_of_row(order: AblationOrder, row: AblationRow, seed: int) -> Recipe:
@@ -139,7 +153,7 @@ def board(order: AblationOrder, failed: Mapping[Recipe, str]) -> tuple[BoardTabl
             notes: list[str] = []
             for seed in order.seeds:
                 recipe = recipe_of_row(order, row, seed)
-                result = read_result(order.folder, Work(recipe, ()))
+                result = read_result(order.folder, work_of(order, recipe))
                 if result is None:
                     notes += [f"seed {seed}: {failed[recipe]}"] if recipe in failed else []
                     continue
@@ -190,7 +204,9 @@ def _begun_run(path: Path) -> RunFolder | None:
     if (path / "recipe.yaml").is_file():
         return RunFolder(path)
     if path.is_dir():
-        path.rmdir()  # refuses a folder with anything in it
+        for half_made in path.glob(".recipe.yaml.*.tmp"):
+            half_made.unlink()
+        path.rmdir()  # refuses a folder with anything else in it
     return None
 
 

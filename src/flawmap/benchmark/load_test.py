@@ -202,13 +202,13 @@ def report(tally: Tally, requests: int, clients: int, seconds: float) -> tuple[s
     settled = tally.megabytes[int(len(tally.megabytes) * WARM_UP_SHARE) :] or [float("nan")]
     growth = settled[-1] - settled[0]
     answered = sum(tally.statuses.values())
-    ordered = sorted(tally.seconds)
+    ordered = sorted(tally.seconds) or [float("nan")]  # where no image was answered
     p50, p99 = statistics.median(ordered), ordered[int(0.99 * (len(ordered) - 1))]
     lines = [
         f"requests   {requests} of {clients} clients, {answered} answered in {seconds:.0f} s",
         f"answers    {', '.join(f'{count} x {status}' for status, count in sorted(tally.statuses.items()))}; "
         f"{tally.told_to_wait} times told to wait (503)",
-        f"images     {len(ordered) / seconds:.1f} per second; p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms",
+        f"images     {len(tally.seconds) / seconds:.1f} per second; p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms",
         f"memory     {settled[0]:.0f} MB after warm-up, {max(settled):.0f} MB at most, {settled[-1]:.0f} MB at the end",
         f"wrong      {len(tally.wrong)}{'; first: ' + tally.wrong[0] if tally.wrong else ''}",
     ]

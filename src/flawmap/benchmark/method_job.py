@@ -41,6 +41,7 @@ class MethodJob:
         device: to compute on.
         good: key and path of each image to learn from.
         to_score: paths of the images to score, in the order of the results.
+        content: what else determines the result: the data's hash, the recipe, the version of the algorithm.
     """
 
     method: str
@@ -52,6 +53,7 @@ class MethodJob:
     device: DeviceName
     good: tuple[tuple[str, str], ...]
     to_score: tuple[str, ...]
+    content: str = ""
 
 
 def write_job(folder: Path, job: MethodJob) -> None:

@@ -89,7 +89,7 @@ def run_paper(order: PaperOrder, command: str) -> Path:
         run_ablations(of_class, command)
         if order.methods:
             size, minutes = order.image_size_px, order.minutes_per_method
-            others[name] = run_methods(of_class, order.methods, size, minutes, command)
+            others[name] = run_methods(order.table, of_class, order.methods, size, minutes, command)
         longest = max(longest, time.monotonic() - started - elapsed)
         _write(order, classes, others, command)
     return _write(order, classes, others, command)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flawmap.benchmark.ablation_rows import AblationRow, AblationTable
-from flawmap.benchmark.ablations import AblationOrder, Work, read_result, recipe_of_row
+from flawmap.benchmark.ablations import AblationOrder, read_result, recipe_of_row, work_of
 from flawmap.benchmark.paper_numbers import OURS, TABLE_1, TABLE_2
 from flawmap.benchmark.scoreboard import BoardRow, BoardTable, class_table
 
@@ -18,7 +18,8 @@ ClassResults = Mapping[str, Results]  # of each method, by its printed name
 def results_of(of_class: AblationOrder, row: AblationRow) -> dict[int, dict[str, Any]]:
     """What is done of a row on one class, by seed."""
     found = {
-        seed: read_result(of_class.folder, Work(recipe_of_row(of_class, row, seed), ())) for seed in of_class.seeds
+        seed: read_result(of_class.folder, work_of(of_class, recipe_of_row(of_class, row, seed)))
+        for seed in of_class.seeds
     }
     return {seed: result for seed, result in found.items() if result is not None}
 

@@ -36,11 +36,17 @@ def check_methods(table: int, methods: tuple[str, ...]) -> None:
 
 
 def run_methods(
-    of_class: AblationOrder, methods: tuple[str, ...], image_size_px: int, minutes: float | None, command: str
+    table: int,
+    of_class: AblationOrder,
+    methods: tuple[str, ...],
+    image_size_px: int,
+    minutes: float | None,
+    command: str,
 ) -> ClassResults:
     """Run what is missing of the methods on one class, each in a process of its own.
 
     Args:
+        table: 1 or 2, whose names are used.
         of_class: where the class lies, its seeds, and its folder.
         methods: by name.
         image_size_px: of all of them.
@@ -62,7 +68,7 @@ def run_methods(
         device=of_class.device,
     )
     content = json.loads(run_peers(order, command).with_suffix(".json").read_text(encoding="utf-8"))
-    printed = {name_of(line.method): line.method for line in (*TABLE_2, *TABLE_1)}
+    printed = methods_of_table(table)
     return {
         printed[row["method"]]: {int(seed): _as_ours(result) for seed, result in row["measured"].items()}
         for row in content["rows"]

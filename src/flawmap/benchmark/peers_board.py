@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import flawmap
+from flawmap.benchmark.data_content import data_content
 from flawmap.benchmark.method_job import DONE, FAILED, FITTED, SCORED, MethodJob, write_job
 from flawmap.benchmark.method_scores import scored_metrics
-from flawmap.benchmark.methods import check_method_names, title_of
+from flawmap.benchmark.methods import ANY_PEER, BASELINES, PEER_NAMES, check_method_names, title_of
 from flawmap.benchmark.peer_scoreboard import MethodRow, write_peer_scoreboard
 from flawmap.data.checks import check_leak, check_test_data, check_training_data
 from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.sample import TestData, TrainingData
 from flawmap.errors import UserError
-from flawmap.recipe_files import load_recipe
+from flawmap.recipe_files import load_recipe, to_yaml
 from flawmap.reproducibility import atomic_write_text, environment, stable_hash
 from flawmap.training.device import DeviceName, choose_compute
 from flawmap.training.duration import duration
+from flawmap.training.exclusive import exclusive
 from flawmap.training.progress import say
+from flawmap.training.train import ALGORITHM_VERSION
 
 RESULT = "result.json"
 LOG = "log.txt"
@@ -69,7 +72,10 @@ def run_peers(order: PeersOrder, command: str) -> Path:
     """
     check_method_names(order.methods)
     good, test = _sound_data(order)
-    jobs = {(name, seed): _job(order, name, seed, good, test) for seed in order.seeds for name in order.methods}
+    content = data_content(good, test)
+    jobs = {
+        (name, seed): _job(order, name, seed, good, test, content) for seed in order.seeds for name in order.methods
+    }
     missing = [which for which, job in jobs.items() if read_result(order.folder, job) is None]
     say("peers", f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do -> {order.folder}/")
     order.folder.mkdir(parents=True, exist_ok=True)
@@ -102,12 +108,17 @@ def job_folder(folder: Path, job: MethodJob) -> Path:
 def _sound_data(order: PeersOrder) -> tuple[TrainingData, TestData]:
     """Training and test images, decoded once, none of them on both sides."""
     settings = load_recipe("standard", order.overrides).data
+    if settings.pretrain_on is not None:
+        problem = "on a board all methods learn from the same images; data.pretrain_on gives a recipe more"
+        raise UserError(problem, "--set data.pretrain_on", "leave it out")
     checked = check_training_data(open_training_data(order.location, settings), held_out_fraction=0.0)
     check_leak(checked, order.location, settings)
     return checked.data, check_test_data(open_test_data(order.location, settings))
 
 
-def _job(order: PeersOrder, name: str, seed: int, good: TrainingData, test: TestData) -> MethodJob:
+def _job(order: PeersOrder, name: str, seed: int, good: TrainingData, test: TestData, content: str) -> MethodJob:
+    is_recipe = name not in BASELINES and name not in PEER_NAMES and not name.startswith(ANY_PEER)
+    recipe = to_yaml(load_recipe(name, order.overrides)) if is_recipe else ""
     return MethodJob(
         method=name,
         seed=seed,
@@ -118,12 +129,19 @@ def _job(order: PeersOrder, name: str, seed: int, good: TrainingData, test: Test
         device=order.device,
         good=tuple((image.key, str(image.path.resolve())) for image in good.images),
         to_score=tuple(str(sample.path.resolve()) for sample in test.samples),
+        content=stable_hash({"data": content, "recipe": recipe, "algorithm": ALGORITHM_VERSION}),
     )
 
 
 def _run(board: Path, job: MethodJob, test: TestData) -> str | None:
     """One run from its beginning; its result is written last. Returns why it failed, if it did."""
     folder = job_folder(board, job)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder):
+        return _run_alone(folder, job, test)
+
+
+def _run_alone(folder: Path, job: MethodJob, test: TestData) -> str | None:
     if not (folder / DONE).is_file():  # training is within the budget: what was killed begins again
         if folder.is_dir():
             shutil.rmtree(folder)

@@ -159,7 +159,7 @@ def _as_csv(tables: Sequence[BoardTable]) -> str:
     for table in tables:
         for row in table.rows:
             published = [row.published.get("image", ""), row.published.get("pixel", "")]
-            for seed in sorted(row.image_auroc):
-                values = [row.image_auroc[seed], row.pixel_auroc.get(seed, ""), row.train_seconds.get(seed, "")]
+            for seed in sorted(row.image_auroc.keys() | row.pixel_auroc.keys()):
+                values = [row.image_auroc.get(seed, ""), row.pixel_auroc.get(seed, ""), row.train_seconds.get(seed, "")]
                 rows.writerow([table.title, row.name, seed, *values, *published])
     return buffer.getvalue()

@@ -158,7 +158,7 @@ def as_text(found: dict[str, Any]) -> str:
     lines.append(f"sizes      {largest}{more}")
     if found["detail_lost"]:
         lines.append(f"detail     {found['detail_lost']}")
-    lines.append(f"identical  {found['identical_images']} images repeat another one's content")
+    lines.append(f"identical  {found['identical_images']} images repeat another one's content and are left out")
     test, pool = found["test"], found.get("pool")
     if pool:
         lines.append(f"pool       {pool['words']}")

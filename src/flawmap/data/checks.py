@@ -37,9 +37,10 @@ class CheckedData:
     """Training data of which every file was decoded.
 
     Attributes:
-        data: without the files that were skipped.
+        data: without the files that were skipped, and each content once.
         facts: of each image, in the same order.
-        num_duplicates: images whose content equals an earlier one's.
+        num_duplicates: images that were left out because their pixels equal an earlier one's: held out beside their
+            twin, they would make a threshold look safer than it is.
     """
 
     data: TrainingData
@@ -64,12 +65,13 @@ def check_training_data(data: TrainingData, held_out_fraction: float, skip_unrea
     facts, bad = _read_all(data.images)
     if bad and not skip_unreadable:
         raise _unreadable(bad, data.root)
-    readable = {fact.key for fact in facts}
-    kept = tuple(image for image in data.images if image.key in readable)
-    num_unique = len({fact.pixels_sha256 for fact in facts})
     _check_count(facts, held_out_fraction, data.root)
+    first = {fact.pixels_sha256: fact for fact in reversed(facts)}
+    unique = tuple(fact for fact in facts if first[fact.pixels_sha256] is fact)
+    keys = {fact.key for fact in unique}
+    kept = tuple(image for image in data.images if image.key in keys)
     checked = replace(data, images=kept, skipped=data.skipped + tuple(bad))
-    return CheckedData(checked, tuple(facts), len(kept) - num_unique)
+    return CheckedData(checked, unique, len(facts) - len(unique))
 
 
 def check_good_images(data: TrainingData, skip_unreadable: bool = False) -> TrainingData:

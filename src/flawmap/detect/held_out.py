@@ -68,17 +68,23 @@ def fit_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int,
         in_memory: an image's own tokens are not to be found when it is looked up.
     """
     device = next(scorer.parameters()).device
-    pixels = NormalPixels(images[:MAX_IMAGES], size_px)
+    numbers = spread_over(len(images))
+    pixels = NormalPixels([images[number] for number in numbers], size_px)
     squares = (normalise(channels_first(pixels[i])[None].to(device)) for i in range(len(pixels)))
-    numbers = (torch.tensor([i], device=device) if in_memory else None for i in range(len(pixels)))
-    scorer.fit_scales(zip(squares, numbers, strict=True))
+    own = (torch.tensor([number], device=device) if in_memory else None for number in numbers)
+    scorer.fit_scales(zip(squares, own, strict=True))
+
+
+def spread_over(count: int) -> list[int]:
+    """Numbers of at most :data:`MAX_IMAGES` images, evenly over all: data sets list their kinds one after the other."""
+    return np.linspace(0, count - 1, min(count, MAX_IMAGES)).round().astype(int).tolist()
 
 
 def simulate_on(
     images: Sequence[NormalImage], guide: Encoder, recipe: Recipe, size_px: int, compute: Compute
 ) -> list[SimulatedDefect]:
     """One fixed defect on each image, made as in training but without augmentation."""
-    pixels = NormalPixels(images[:MAX_IMAGES], size_px)
+    pixels = NormalPixels([images[number] for number in spread_over(len(images))], size_px)
     attention = cache_attention(guide, pixels, size_px, compute)
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     defects = []

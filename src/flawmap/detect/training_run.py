@@ -16,6 +16,7 @@ from flawmap.recipe import Recipe
 from flawmap.recipe_files import load_recipe
 from flawmap.reproducibility import environment
 from flawmap.training.device import DeviceName, choose_compute
+from flawmap.training.exclusive import exclusive
 from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder, create_run, latest_run, open_run
 from flawmap.training.run_manifest import FILE_NAME, ONLY_PRETRAINED, read_run_manifest
@@ -51,6 +52,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
         refuse_other_data(resumed, facts)
     sizes = _sizes(checked.facts)
     say("data", f'{order.location}  {len(checked.data.images)} good images, {sizes}, layout "{checked.data.layout}"')
+    if checked.num_duplicates:
+        say("identical", f"{checked.num_duplicates} images repeat another one's pixels and are left out")
     if lost := detail_lost(checked.facts, order.recipe.seen_px):
         say("detail", lost)
     if pool.images:
@@ -60,13 +63,14 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
     compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
     run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
-    run.write_data_manifest(facts)
-    began = {"command": order.command, "seed": order.recipe.seed, "data": _absolute(order.location)}
-    run.write_environment(environment(compute.device) | began)
-    say("run", str(run.path))
-    detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages, pool)
-    if order.stages != "pretrain":
-        finish(run, detector)
+    with exclusive(run.path):
+        run.write_data_manifest(facts)
+        began = {"command": order.command, "seed": order.recipe.seed, "data": _absolute(order.location)}
+        run.write_environment(environment(compute.device) | began)
+        say("run", str(run.path))
+        detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages, pool)
+        if order.stages != "pretrain":
+            finish(run, detector)
     return run, detector
 
 

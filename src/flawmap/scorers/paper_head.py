@@ -38,7 +38,7 @@ class PaperHead(Scorer):
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
         """The image's logit and the map's evidence."""
         logits, evidence = self(images)
-        return ScorerOutput(image_logit(logits.double()), evidence)
+        return ScorerOutput(image_logit(logits), evidence)
 
 
 def image_logit(logits: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:

@@ -52,6 +52,8 @@ def choose_compute(
         raise UserError(
             f"--device {device}, but {cause}", "--device", "install a matching torch build, or --device cpu"
         )
+    if chosen == "cuda":  # detection promises fp32, on which thresholds rest; cuDNN would convolve in TF32
+        torch.backends.cudnn.allow_tf32 = False
     visible = {"cuda": torch.cuda.device_count(), "mps": 1}.get(chosen, devices)
     if devices > visible:
         raise UserError(

@@ -23,7 +23,7 @@ def explained(
 
     Args:
         error: what training raised. With several devices it is what a spawned process left, as text.
-        stage: ``pretrain`` or ``finetune``.
+        stage: ``pretrain``, ``finetune`` or ``residual``.
         batch_size: of all devices together.
         image_size_px: side of the images.
         devices: the batch size that is advised is a multiple of it.
@@ -34,7 +34,7 @@ def explained(
     is_of_memory = isinstance(error, RuntimeError | ProcessRaisedException) and OUT_OF_MEMORY.search(text)
     if not (is_of_memory or isinstance(error, MemoryError)):
         return None
-    smaller = f"--set {'data' if stage == 'pretrain' else 'finetune'}.image_size_px=SMALLER"
+    smaller = f"--set {'finetune' if stage == 'finetune' else 'data'}.image_size_px=SMALLER"
     half = batch_size // 2 // devices * devices
     fewer = f"--set {stage}.batch_size={half}, or " if half >= RANGES[f"{stage}.batch_size"][0] else ""
     return UserError(

@@ -1,5 +1,6 @@
 """Which image comes when, decided by seed and step alone."""
 
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -61,7 +62,9 @@ def stage_loader(
 ) -> DataLoader:
     """A loader over :class:`BatchOrder`; ``batch_size`` is that of all processes together."""
     order = BatchOrder(num_images, batch_size, total_steps, seed, world_size)
-    return DataLoader(dataset, batch_sampler=order, num_workers=workers)
+    # forked workers share the decoded images; others would each get a copy
+    context = "fork" if workers and sys.platform == "linux" else None
+    return DataLoader(dataset, batch_sampler=order, num_workers=workers, multiprocessing_context=context)
 
 
 def batch_that_fits(batch_size: int, num_images: int, devices: int) -> int:

@@ -27,7 +27,7 @@ from flawmap.training.sampling import BatchOrder
 
 EXPECTED_WARNINGS = (
     ".*module.* in eval mode at the start of training",  # the teacher
-    ".*does not have many workers",  # decided in train._workers
+    ".*does not have many workers",  # decided in sampling.loader_workers
     ".*resuming from a checkpoint that ended before the epoch ended",  # BatchOrder goes on at the step
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning 2.6's own use of torch
 )

@@ -17,7 +17,7 @@ from flawmap.reproducibility import stable_hash
 from flawmap.scorers.patch_memory import PatchMemory
 from flawmap.scorers.token_scorers import TOKEN_SCORERS, ResidualScorer, TokenScorer, TokenScorerShape
 from flawmap.training.attention_cache import cache_attention
-from flawmap.training.build_memory import BATCH_SIZE, build_memory
+from flawmap.training.build_memory import BATCH_SIZE, MAX_CANDIDATES, MAX_REFERENCE, build_memory
 from flawmap.training.datasets import CROP_MARGIN, SimulationDataset, channels_first, normalise
 from flawmap.training.device import Compute
 from flawmap.training.progress import say
@@ -78,7 +78,8 @@ def token_stages(
     size_px = round_to_patches(recipe.data.image_size_px, encoder.patch_size_px)
     shape = token_scorer_shape(recipe, encoder)
     common = common | {"size": size_px, "memory": asdict(recipe.memory)}
-    key = stable_hash(common | {"stage": "memory", "spacing": PatchMemory.SPACING_NEIGHBOURS})
+    bounds = {"candidates": MAX_CANDIDATES, "reference": MAX_REFERENCE, "spacing": PatchMemory.SPACING_NEIGHBOURS}
+    key = stable_hash(common | {"stage": "memory"} | bounds)
     memory = _memory(images, recipe, run, compute, encoder, shape, key, size_px)
     shape = token_scorer_shape(recipe, encoder, memory.tokens.shape[1])
     scorer = TOKEN_SCORERS[recipe.scoring](encoder, shape)
@@ -155,7 +156,9 @@ def _expectation(
 ) -> str:
     """What training images show that are not in the memory; returns the stage's key."""
     size_px = common["size"]
-    key = stable_hash(common | {"stage": "expectation", "images": MAX_REFERENCE_IMAGES})
+    # each scorer has its own kinds of evidence
+    of_what = {"scoring": recipe.scoring, "images": MAX_REFERENCE_IMAGES}
+    key = stable_hash(common | {"stage": "expectation"} | of_what)
     stage = Stage("expectation", key, 0, 0, 0, size_px, recipe.seed, str)
     if (finished := finished_stage(run, stage)) is not None:
         scorer.expectation.remember(finished["appearances"], finished["tops"], finished["means"])
