@@ -246,7 +246,7 @@ def _shorten_warmup(module: Any, steps: int) -> None:
 
 def _shorten_mining(module: Any, steps: int) -> None:
     """Dinomaly's loss leaves easy points out little by little, over 1,000 of anomalib's 5,000 steps: over a fifth."""
-    loss = getattr(module.model, "loss_fn", None)
+    loss: Any = getattr(module.model, "loss_fn", None)
     if hasattr(loss, "p_schedule_steps"):
         loss.p_schedule_steps = min(loss.p_schedule_steps, max(1, steps // 5))
 
