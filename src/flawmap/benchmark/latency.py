@@ -157,6 +157,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="*", help="run folders (default: a stand-in with random weights)")
     parser.add_argument("--peers", action="store_true", help="methods of anomalib beside each run (extra peers)")
     arguments = parser.parse_args(words)
+    if arguments.peers and not arguments.runs:
+        parser.error("--peers wants a run: the methods learn from its images")
     try:
         for run in arguments.runs or [None]:
             print(f"### {run or 'random weights'}\n\n{measured(run, arguments.peers)}\n", flush=True)
