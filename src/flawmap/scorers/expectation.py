@@ -25,6 +25,7 @@ class NormalExpectation(nn.Module):
 
     NEIGHBOUR_SHARE = 0.07  # of the remembered images
     MIN_NEIGHBOURS = 10
+    RAMP = 0.1  # of the neighbours' range of similarity, in which weights rise from 0 to 1
 
     appearances: Float[Tensor, "r d"]
     tops: Float[Tensor, "r k"]
@@ -49,11 +50,25 @@ class NormalExpectation(nn.Module):
         return min(num_images, max(self.MIN_NEIGHBOURS, round(self.NEIGHBOUR_SHARE * num_images)))
 
     def forward(self, cls: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """Mean of ``tops`` and of ``means`` over the remembered images that look most alike."""
+        """Mean of ``tops`` and of ``means`` over the remembered images that look most alike.
+
+        Weights rise from 0 at the next image that no longer counts. With a hard cut two images equally alike there
+        could change places by rounding, and a score would jump between one runtime and another.
+        """
         if len(self.appearances) == 0:
             nothing = self.tops.new_zeros(len(cls), self.tops.shape[1])
             return nothing, nothing
         with torch.autocast(cls.device.type, enabled=False):
             similarity = F.normalize(cls.float(), dim=-1) @ self.appearances.T
-        alike = similarity.topk(self.num_neighbours, dim=-1).indices  # (b, neighbours)
-        return self.tops[alike].mean(dim=1), self.means[alike].mean(dim=1)
+        values, alike = similarity.topk(min(self.num_neighbours + 1, len(self.appearances)), dim=-1)  # (b, n)
+        weights = self._weights(values)[..., None]
+        return (weights * self.tops[alike]).sum(dim=1), (weights * self.means[alike]).sum(dim=1)
+
+    def _weights(self, values: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """Of similarities in descending order, the last of which is the cut; all alike where there is none beyond."""
+        if len(self.appearances) <= self.num_neighbours:
+            return torch.full_like(values, 1 / values.shape[1])
+        above = values - values[:, -1:]
+        weights = (above / (self.RAMP * above[:, :1] + 1e-12)).clamp(max=1)
+        weights = weights + 1e-9  # where all are equally alike, all count
+        return weights / weights.sum(dim=1, keepdim=True)
