@@ -23,15 +23,13 @@ with exclusive(Path(sys.argv[1])):
 def test_a_second_process_is_told_and_the_folder_is_free_after_a_kill(tmp_path: Path):
     folder = tmp_path / "run"
     source = str(Path(sys.modules["flawmap"].__file__ or "").parents[1])
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": source}
-    )
-    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    with pytest.raises(UserError, match="another process works in this folder") as caught, exclusive(folder):
-        pass
-    assert caught.value.place == str(folder)
-    holder.kill()
-    holder.wait()
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": source}) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another process works in this folder") as caught, exclusive(folder):
+            pass
+        assert caught.value.place == str(folder)
+        holder.kill()
     for _ in range(100):
         try:
             with exclusive(folder):
