@@ -1,12 +1,9 @@
-"""The memory of normal tokens and the coreset it keeps."""
+"""The memory of normal tokens."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from flawmap.scorers.coreset import greedy_coreset
 from flawmap.scorers.patch_memory import Nearest, PatchMemory
 
 
@@ -79,31 +76,3 @@ def test_the_spacing_of_a_memory_of_one_token_is_1():
     memory = filled(torch.ones(1, 1, 3))
     memory.fit_spacing()
     assert memory.spacing.item() == 1
-
-
-@given(count=st.integers(1, 40), size=st.integers(1, 50), seed=st.integers(0, 100))
-def test_a_coreset_picks_different_vectors_and_all_where_it_may(count: int, size: int, seed: int):
-    vectors = torch.randn(count, 5, generator=generator(seed))
-    chosen = greedy_coreset(vectors, size, generator(seed)).tolist()
-    assert len(chosen) == len(set(chosen)) == min(count, size)
-    assert set(chosen) <= set(range(count))
-
-
-def test_repeated_vectors_are_picked_once_each():
-    assert len(set(greedy_coreset(torch.ones(5, 3), 4, generator()).tolist())) == 4
-
-
-def test_a_coreset_finds_every_cluster_before_it_takes_a_second_of_one():
-    centers = 100 * torch.eye(8)
-    vectors = centers.repeat_interleave(50, dim=0) + torch.randn(400, 8, generator=generator())
-    chosen = greedy_coreset(vectors, 8, generator(3))
-    assert sorted((chosen // 50).tolist()) == list(range(8))
-
-
-def test_a_coreset_covers_better_than_a_random_choice():
-    vectors = torch.randn(2000, 3, generator=generator()) * torch.linspace(0.1, 3, 2000)[:, None]
-
-    def radius(chosen: torch.Tensor) -> float:
-        return torch.cdist(vectors, vectors[chosen]).min(dim=1).values.max().item()
-
-    assert radius(greedy_coreset(vectors, 100, generator())) < 0.8 * radius(torch.randperm(2000)[:100])

@@ -9,12 +9,14 @@ import torch
 from flawmap.data.open_data import load_images
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
-from flawmap.models.encoder import Encoder
+from flawmap.models.encoder import Encoder, mean_cls_attention
 from flawmap.models.weights import build_vit
 from flawmap.scorers.token_scorers import ResidualScorer, TokenScorer, TokenScorerShape
+from flawmap.training import token_stages
 from flawmap.training.build_memory import build_memory
 from flawmap.training.datasets import channels_first, normalise
 from flawmap.training.device import choose_compute
+from flawmap.training.normal_tokens import encode_normals
 from flawmap.training.residual import ResidualModule
 from flawmap.training.run_folder import create_run
 from flawmap.training.token_stages import token_scorer_shape
@@ -31,9 +33,8 @@ def encoder() -> Encoder:
 
 
 def memory_of(encoder: Encoder, images: list[np.ndarray], tokens: int = 30):
-    return build_memory(
-        encoder, images, TokenScorerShape((0, 1), tokens, 16, 0.1), 64, choose_compute("cpu", "fp32"), seed=0
-    )
+    compute = choose_compute("cpu", "fp32")
+    return build_memory(encode_normals(encoder, images, (0, 1), False, 64, compute, seed=0), tokens, compute, seed=0)
 
 
 def test_a_memory_holds_unit_tokens_of_the_images_it_was_given(encoder: Encoder):
@@ -65,6 +66,22 @@ def test_the_scale_is_that_of_distances_to_other_images(encoder: Encoder):
         assert memory.spacing[block].std() > 0.05
         assert memory.mean[block].item() == pytest.approx(distances.mean().item(), rel=2e-2)
         assert memory.deviation[block].item() == pytest.approx(distances.std(correction=0).item(), rel=2e-2)
+
+
+def test_one_pass_gives_the_tokens_and_the_attention(encoder: Encoder):
+    images = [striped(seed, 64, 64) for seed in range(11)]  # more than a batch
+    normal = encode_normals(encoder, images, (0, 1), True, 64, choose_compute("cpu", "fp32"), seed=0)
+    rows, columns = encoder.grid(64, 64)
+    assert torch.equal(normal.sources, torch.arange(11).repeat_interleave(rows * columns))
+    for number in (0, 10):
+        pixels = normalise(channels_first(images[number])[None])
+        with torch.no_grad():
+            tokens = encoder.tokens_of(pixels, (0, 1), relative=True)[0]
+            attention = mean_cls_attention(encoder(pixels))
+        found = normal.candidates[normal.sources == number].float()  # in an order of their own
+        torch.testing.assert_close(found.mean(dim=0), tokens.mean(dim=0), atol=1e-3, rtol=0)
+        torch.testing.assert_close(found.sort(dim=0).values, tokens.sort(dim=0).values, atol=4e-3, rtol=0)  # fp16
+        torch.testing.assert_close(normal.attention[number].flatten()[None], attention, atol=1e-6, rtol=1e-5)
 
 
 def test_memories_of_one_seed_are_equal(encoder: Encoder):
@@ -141,6 +158,20 @@ def test_a_detector_on_tokens_finds_a_hole_and_comes_back_from_its_folder(tmp_pa
     repeated = AnomalyDetector(recipe).fit(images, create_run(tmp_path / "other" / "b", "test", recipe), device="cpu")
     assert repeated.predict_one(bad).score == detector.predict_one(bad).score
     assert repeated.stage_keys_ == detector.stage_keys_ and "memory" in detector.stage_keys_
+
+
+@pytest.mark.parametrize(("part", "stage"), [("build_memory", "memory"), ("fit_expectation", "expectation")])
+def test_out_of_memory_outside_training_is_the_users_error(tmp_path: Path, monkeypatch, part: str, stage: str):
+    def too_much(*_: object) -> None:
+        torch.empty(2**46, dtype=torch.float64)  # more than any machine has
+
+    monkeypatch.setattr(token_stages if part == "build_memory" else TokenScorer, part, too_much)
+    recipe = tiny_recipe(*SMALL, "scoring=memory")
+    run = create_run(tmp_path / "run", "test", recipe)
+    with pytest.raises(UserError, match="out of memory with batches of 8 images of 64 px") as caught:
+        AnomalyDetector(recipe).fit(load_images(write_good(tmp_path / "good")), run, device="cpu")
+    assert caught.value.place == f"stage {stage}"
+    assert caught.value.remedy == "--set data.image_size_px=SMALLER"
 
 
 @pytest.mark.parametrize(

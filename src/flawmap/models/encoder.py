@@ -200,7 +200,13 @@ class Encoder(nn.Module):
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n l d"]]:
         """The final [CLS] token and what :meth:`tokens_of` gives, in one pass through all blocks."""
         output = self(images, blocks=blocks)
-        return output.cls.float(), self._normed([output.block_tokens[block] for block in blocks], relative)
+        return output.cls.float(), self.tokens_in(output, blocks, relative)
+
+    def tokens_in(
+        self, output: EncoderOutput, blocks: Sequence[int], relative: bool = False
+    ) -> Float[Tensor, "b n l d"]:
+        """What :meth:`tokens_of` gives, from a pass that was asked for these blocks."""
+        return self._normed([output.block_tokens[block] for block in blocks], relative)
 
     def _normed(self, block_tokens: Sequence[Float[Tensor, "b n d"]], relative: bool) -> Float[Tensor, "b n l d"]:
         stacked = torch.stack([F.layer_norm(tokens.float(), (self.embed_dim,)) for tokens in block_tokens], dim=2)

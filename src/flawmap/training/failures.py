@@ -1,6 +1,8 @@
 """What can go wrong while a stage trains and is for the user to put right, in the user's words."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -23,7 +25,7 @@ def explained(
 
     Args:
         error: what training raised. With several devices it is what a spawned process left, as text.
-        stage: ``pretrain``, ``finetune`` or ``residual``.
+        stage: its name, see :class:`flawmap.training.stage.Stage`.
         batch_size: of all devices together.
         image_size_px: side of the images.
         devices: the batch size that is advised is a multiple of it.
@@ -36,7 +38,20 @@ def explained(
         return None
     smaller = f"--set {'finetune' if stage == 'finetune' else 'data'}.image_size_px=SMALLER"
     half = batch_size // 2 // devices * devices
-    fewer = f"--set {stage}.batch_size={half}, or " if half >= RANGES[f"{stage}.batch_size"][0] else ""
+    at_least = RANGES.get(f"{stage}.batch_size")  # a memory's batches are small, and not the recipe's to set
+    fewer = f"--set {stage}.batch_size={half}, or " if at_least is not None and half >= at_least[0] else ""
     return UserError(
         f"out of memory with batches of {batch_size} images of {image_size_px} px", f"stage {stage}", fewer + smaller
     )
+
+
+@contextmanager
+def in_users_words(stage: str, batch_size: int, image_size_px: int, devices: int = 1) -> Iterator[None]:
+    """Raises: UserError: what :func:`explained` makes of an error; any other passes as it is."""
+    try:
+        yield
+    except Exception as error:
+        mistake = explained(error, stage, batch_size, image_size_px, devices)
+        if mistake is None:
+            raise
+        raise mistake from error

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from flawmap.reproducibility import atomic_write_text, file_sha256, numpy_generator
 from flawmap.training.checkpoints import AtomicCheckpointIO, SaveNowAndThen, read_tensors, write_tensors
 from flawmap.training.device import Compute
-from flawmap.training.failures import explained
+from flawmap.training.failures import in_users_words
 from flawmap.training.progress import LogFile, StageProgress, say
 from flawmap.training.run_folder import RunFolder
 from flawmap.training.sampling import BatchOrder
@@ -135,18 +135,14 @@ def run_stage(
         ],
     )
     module.train()
+    explaining = in_users_words(stage.name, stage.batch_size, stage.image_size_px, compute.devices)
     start_from = str(checkpoint) if checkpoint.is_file() else None
     try:
-        with warnings.catch_warnings():  # to which QuietLightning adds
+        with explaining, warnings.catch_warnings():  # to which QuietLightning adds
             trainer.fit(module, loader, ckpt_path=start_from, weights_only=True)
     except SystemExit as stopped:  # how Lightning ends on Ctrl+C, with further Ctrl+C switched off
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from stopped
-    except Exception as error:
-        mistake = explained(error, stage.name, stage.batch_size, stage.image_size_px, compute.devices)
-        if mistake is None:
-            raise
-        raise mistake from error
 
 
 def finished_stage(run: RunFolder, stage: Stage) -> dict[str, Tensor] | None:

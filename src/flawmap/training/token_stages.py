@@ -16,10 +16,11 @@ from flawmap.recipe import Recipe
 from flawmap.reproducibility import stable_hash
 from flawmap.scorers.patch_memory import PatchMemory
 from flawmap.scorers.token_scorers import TOKEN_SCORERS, ResidualScorer, TokenScorer, TokenScorerShape
-from flawmap.training.attention_cache import cache_attention
-from flawmap.training.build_memory import BATCH_SIZE, MAX_CANDIDATES, MAX_REFERENCE, build_memory
+from flawmap.training.build_memory import MAX_REFERENCE, build_memory
 from flawmap.training.datasets import CROP_MARGIN, SimulationDataset, channels_first, normalise
 from flawmap.training.device import Compute
+from flawmap.training.failures import in_users_words
+from flawmap.training.normal_tokens import BATCH_SIZE, MAX_CANDIDATES, encode_normals
 from flawmap.training.progress import say
 from flawmap.training.residual import ResidualModule
 from flawmap.training.run_folder import RunFolder
@@ -27,6 +28,7 @@ from flawmap.training.sampling import batch_that_fits, loader_workers, stage_loa
 from flawmap.training.schedules import steps_of_stage
 from flawmap.training.stage import Stage, finished_stage, keep_result, run_stage
 
+ATTENTION = "attention"  # beside the memory's own tensors in the result of its stage
 MAX_REFERENCE_IMAGES = 1_000  # that tell what is normal for an image of like appearance: bounds time
 
 
@@ -80,13 +82,13 @@ def token_stages(
     common = common | {"size": size_px, "memory": asdict(recipe.memory)}
     bounds = {"candidates": MAX_CANDIDATES, "reference": MAX_REFERENCE, "spacing": PatchMemory.SPACING_NEIGHBOURS}
     key = stable_hash(common | {"stage": "memory"} | bounds)
-    memory = _memory(images, recipe, run, compute, encoder, shape, key, size_px)
+    memory, attention = _memory(images, recipe, run, compute, encoder, shape, key, size_px)
     shape = token_scorer_shape(recipe, encoder, memory.tokens.shape[1])
     scorer = TOKEN_SCORERS[recipe.scoring](encoder, shape)
     scorer.memory.load_state_dict(memory.state_dict())
     keys = {"memory": key}
     if isinstance(scorer, ResidualScorer):
-        keys["residual"] = _train_head(scorer, images, recipe, run, compute, common, save_every_seconds)
+        keys["residual"] = _train_head(scorer, images, attention, recipe, run, compute, common, save_every_seconds)
     keys["expectation"] = _expectation(scorer, images, recipe, run, compute, common | keys)
     return scorer.cpu().eval(), keys
 
@@ -100,22 +102,27 @@ def _memory(
     shape: TokenScorerShape,
     key: str,
     size_px: int,
-) -> PatchMemory:
+) -> tuple[PatchMemory, Tensor]:
+    """The memory, and the attention on each image, which tells the head's training where to put anomalies."""
     stage = Stage("memory", key, 0, 0, 0, size_px, recipe.seed, str)
     if (finished := finished_stage(run, stage)) is not None:
+        attention = finished.pop(ATTENTION)
         memory = PatchMemory(*finished["tokens"].shape)
         memory.load_state_dict(finished)
-        return memory
+        return memory, attention
     say("memory", f"tokens of {len(shape.blocks)} blocks of {len(images)} images at {size_px} px")
     pixels = NormalPixels(images, size_px)
-    memory = build_memory(encoder, pixels, shape, size_px, compute, recipe.seed).cpu()
-    keep_result(run, stage, memory.state_dict())
-    return memory
+    with in_users_words(stage.name, BATCH_SIZE, size_px):
+        normal = encode_normals(encoder, pixels, shape.blocks, shape.relative, size_px, compute, recipe.seed)
+        memory = build_memory(normal, shape.memory_tokens, compute, recipe.seed).cpu()
+    keep_result(run, stage, {**memory.state_dict(), ATTENTION: normal.attention})
+    return memory, normal.attention
 
 
 def _train_head(
     scorer: ResidualScorer,
     images: Sequence[NormalImage],
+    attention: Tensor,
     recipe: Recipe,
     run: RunFolder,
     compute: Compute,
@@ -133,11 +140,11 @@ def _train_head(
         scorer.head.load_state_dict(finished)
         return key
     pixels = NormalPixels(images, round(size_px * CROP_MARGIN))
-    say("attention", f"of the frozen encoder on {len(pixels)} images")
-    attention = cache_attention(scorer.encoder, pixels, size_px, compute)
     torch.manual_seed(recipe.seed)
     scorer.head.reset()
-    dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed)
+    dataset = SimulationDataset(
+        pixels, attention.numpy(), size_px, settings.augmentation, settings.simulation, recipe.seed
+    )
     module = ResidualModule(scorer, settings, total_steps)
     workers = loader_workers(recipe.compute.workers, compute)
     loader = stage_loader(dataset, len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
@@ -173,7 +180,8 @@ def _expectation(
             batch = torch.stack([channels_first(pixels[int(i)]) for i in chosen])
             yield normalise(batch.to(compute.device)), numbers[chosen].to(compute.device)
 
-    scorer.fit_expectation(batches())
+    with in_users_words(stage.name, BATCH_SIZE, size_px):
+        scorer.fit_expectation(batches())
     keep_result(run, stage, scorer.cpu().expectation.state_dict())
     return key
 
