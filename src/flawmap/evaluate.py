@@ -1,4 +1,4 @@
-"""One trained detector against one labelled data set. The only place where test images are opened.
+"""One trained detector against one labelled data set. The only place where test images are scored.
 
 Nothing here flows back: thresholds and settings are those of the detector as it was saved.
 """
@@ -75,6 +75,7 @@ def evaluate(
     metrics |= {
         "seconds_per_image": seconds / max(1, len(scored)),
         "threads": torch.get_num_threads(),
+        "device": detector.device,
         "without_truth": _without_truth(data, scored),
         "skipped": [{"key": s.key, "reason": s.reason} for s in data.skipped],
         "command": command,
@@ -104,6 +105,7 @@ def _metrics(
         "n_good": int((~labels).sum()),
         "n_anomalous": int(labels.sum()),
         "n_pixel_images": pixels.n_images,
+        "pixel_pool": data.protocol.pixel_pool,
         "evaluation_size_px": pixels.evaluation_size_px,
         "image_score": name,
         "image": every["image"],

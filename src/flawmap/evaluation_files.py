@@ -74,7 +74,7 @@ def write_maps(
 def write_per_image(folder: Path, scored: Sequence[ScoredSample], score_name: str, threshold: float | None) -> None:
     """per_image.csv: which image, its label, its scores and whether it was flagged."""
     buffer = io.StringIO()
-    rows = csv.writer(buffer, lineterminator="\n")
+    rows = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
     names = list(scored[0].scores) if scored else []
     rows.writerow(["key", "path", "kind", "is_anomalous", "score", "is_flagged", "map", "truth", *names])
     for s in scored:

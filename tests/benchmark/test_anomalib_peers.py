@@ -219,20 +219,30 @@ def test_our_draem_has_anomalibs_encoders_and_loss():
 
 
 class _Made:
-    """A module whose optimizer is scheduled as SuperSimpleNet's: at shares of the trainer's one epoch."""
+    """A module whose optimizer has milestones, as anomalib's models make them."""
 
-    def __init__(self, milestones: list[int]) -> None:
-        self.weight, self.milestones = torch.nn.Parameter(torch.zeros(1)), milestones
+    def __init__(self, milestones: list[int], factor: float) -> None:
+        self.weight, self.milestones, self.factor = torch.nn.Parameter(torch.zeros(1)), milestones, factor
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD([{"params": [self.weight], "lr": 0.1}])
-        return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, gamma=0.4)]
+        return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, gamma=self.factor)]
 
 
-def test_milestones_in_epochs_become_the_same_shares_of_the_steps():
-    """Of one epoch both are at 0, and the rate would begin at a sixth."""
-    module = _Made([int(1 * 0.8), int(1 * 0.9)])
-    anomalib_method._schedule_by_step(module, 10, is_by_step=False)
+@pytest.mark.parametrize(
+    ("model", "milestones", "factor", "expected"),
+    [
+        # of one epoch both are at 0, and the rate would begin at a sixth
+        ("Supersimplenet", [int(1 * 0.8), int(1 * 0.9)], 0.4, [0.1] * 8 + [0.04] + [0.016]),
+        ("Draem", [400, 600], 0.1, [0.1] * 5 + [0.01] * 3 + [0.001] * 2),
+        ("UniNet", [4], 0.2, [0.1] * 4 + [0.02] * 6),  # its own are in steps
+    ],
+)
+def test_milestones_in_epochs_become_the_same_shares_of_the_steps(
+    model: str, milestones: list[int], factor: float, expected: list[float]
+):
+    module = type(model, (_Made,), {})(milestones, factor)
+    anomalib_method._schedule_by_step(module, 10, is_by_step=True)
     (optimizer,), (schedule,) = module.configure_optimizers()
     assert schedule["interval"] == "step"
     rates = []
@@ -240,7 +250,7 @@ def test_milestones_in_epochs_become_the_same_shares_of_the_steps():
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule["scheduler"].step()
-    assert rates == pytest.approx([0.1] * 8 + [0.04] + [0.016])
+    assert rates == pytest.approx(expected)
 
 
 def test_hard_mining_reaches_its_end_within_a_short_training():

@@ -4,14 +4,16 @@ import math
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
-from flawmap.benchmark.baselines.backbone import concatenated
+from flawmap.benchmark.baselines.backbone import CnnBackbone, concatenated
 from flawmap.benchmark.baselines.draem import focal_loss
 from flawmap.benchmark.baselines.inpainting_transformer import InpaintingTransformer
 from flawmap.benchmark.baselines.intra import InTra, as_image, as_patches
 from flawmap.benchmark.baselines.map_resize import resized_map, smoothed_map
+from flawmap.benchmark.baselines.residual_networks import WideEncoderDecoder
 from flawmap.benchmark.baselines.riad import hidden_sets
 from flawmap.benchmark.baselines.spade import nearest_distances
 from flawmap.benchmark.baselines.structural import mean_filtered, msgms_difference, ssim_difference
@@ -219,3 +221,26 @@ def test_smoothing_is_that_of_scipy():
     ndimage = pytest.importorskip("scipy.ndimage")
     values = np.random.default_rng(0).normal(size=(60, 50)).astype(np.float32)
     np.testing.assert_allclose(smoothed_map(values, 4.0), ndimage.gaussian_filter(values, 4.0), atol=1e-5)
+
+
+def test_fpis_network_judges_a_pixel_from_a_whole_patch_around_it():
+    torch.manual_seed(0)
+    network = WideEncoderDecoder(width=0.25).eval()
+    images = torch.randn(1, 3, 224, 224, requires_grad=True)
+    logits = network(images)
+    assert logits.shape == (1, 224, 224)
+    logits[0, 112, 112].backward()
+    assert images.grad is not None
+    rows, columns = images.grad[0].abs().sum(dim=0).nonzero().T
+    assert 150 < rows.max() - rows.min() < 200 and 150 < columns.max() - columns.min() < 200
+    assert WideEncoderDecoder(1.0).decoder[-1].convolution2.weight.shape == (1, 1, 3, 3)
+
+
+def test_a_cnn_gives_its_stages_1_to_3_and_pooled_features(monkeypatch: pytest.MonkeyPatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **more: create(name, pretrained=False, **more))
+    cnn = CnnBackbone("resnet18")
+    maps, pooled = cnn.stages(torch.rand(2, 3, 64, 64))
+    assert [tuple(one.shape) for one in maps] == [(2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4)]
+    assert pooled.shape == (2, 512) and not any(p.requires_grad for p in cnn.parameters())
+    assert cnn.size_px(230) == 224

@@ -112,9 +112,18 @@ def test_95_percent_of_intervals_hold_the_truth():
 
 
 def test_perfect_separation_has_an_interval_without_width():
-    estimates = image_estimates([1.0, 2, 3, 4, 5], [0, 0, 0, 1, 1], rng(), n_resamples=50)
+    estimates = image_estimates(np.arange(11.0), np.arange(11) > 5, rng(), n_resamples=50)
     assert estimates["auroc"] == estimates["average_precision"] == estimates["f1_max"] == Estimate(1.0, 1.0, 1.0)
     assert estimates["fpr_at_tpr_95"] == Estimate(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("n_anomalous", [1, 4, 96, 99])
+def test_fewer_than_five_images_of_a_class_have_a_value_but_no_interval(n_anomalous: int):
+    scores = rng().normal(size=100)
+    flags = np.arange(100) < n_anomalous
+    found = image_estimates(scores, flags, rng())
+    assert found["auroc"].value == pytest.approx(auroc(scores, flags), abs=1e-12)
+    assert all(estimate.low is None and estimate.high is None for estimate in found.values())
 
 
 @pytest.mark.parametrize("label", [True, False])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawmap.metrics.rates import threshold_for_false_alarm_rate, wilson_interval
+from flawmap.metrics.rates import probability_of_alarms, threshold_for_false_alarm_rate, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,24 @@ def test_a_smaller_rate_never_lowers_the_threshold(scores: list[int], one: float
 def test_tied_scores_raise_no_alarm_on_more_of_the_same() -> None:
     threshold = threshold_for_false_alarm_rate(np.full(50, 2.5), 0.1)
     assert threshold.value == 2.5
-    assert not threshold.value < 2.5
+    assert not (np.full(50, 2.5) > threshold.value).any()  # what is_anomalous asks
+    assert threshold_for_false_alarm_rate([*[2.5] * 49, 3.0], 0.04).value == 2.5  # the one above may raise an alarm
+
+
+def test_alarms_beyond_the_promise_are_as_probable_as_a_simulation_says() -> None:
+    rng = np.random.default_rng(3)
+    n, m, rate = 30, 50, 0.1
+    alarms = np.array(
+        [(rng.random(m) > threshold_for_false_alarm_rate(rng.random(n), rate).value).sum() for _ in range(4000)]
+    )
+    for count in (0, 3, 8, 15):
+        share = (alarms >= count).mean()
+        assert probability_of_alarms(count, m, n, rate) == pytest.approx(share, abs=4 * 0.5 / 4000**0.5)
+    assert probability_of_alarms(0, m, n, rate) == pytest.approx(1)
+    # one held-out score, one new image: it lies above with probability one half
+    assert probability_of_alarms(1, 1, 1, 0.5) == pytest.approx(0.5)
+    # a rate that 9 scores cannot resolve is read as the finest that they can: the next is the highest, 1 in 10
+    assert probability_of_alarms(1, 1, 9, 0.001) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(("n", "rate"), [(19, 0.1), (49, 0.05), (30, 0.2), (10, 0.01)])

@@ -1,6 +1,8 @@
 """Measures and intervals in the report, of evaluations that have them and of older ones that lack them."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,18 @@ def test_headline_holds_every_measure_with_its_interval(made_up) -> None:
     assert table["time"] == ("0.43 s", "–", "per picture")
     assert len(table) == 4 + 5 + 1
     notes = " ".join(estimates.headline_notes(read_run(made_up.run).metrics))
-    assert "bootstrap over pictures" in notes and "at 256 px" in notes and "at most 3e-05" in notes
+    assert (
+        "bootstrap over pictures" in notes and "at 256 px" in notes and "at most 4e-05" in notes
+    )  # 3.1e-05, rounded up
+
+
+def test_the_largest_binning_error_and_a_perfect_ranking_are_told(made_up) -> None:
+    pixel = {"auroc": {"value": 1.0, "low": 1.0, "high": 1.0, "binning_error": 1e-5}}
+    pixel["ap"] = {"value": 0.4, "low": None, "high": None, "binning_error": 0.0121}
+    notes = " ".join(estimates.headline_notes({"image": {}, "pixel": pixel}))
+    assert "by at most 0.02." in notes and "perfect ranking" in notes
+    perfect = {"image": {"auroc": {"value": 1.0, "low": None, "high": None}}, "pixel": None}
+    assert "perfect" not in " ".join(estimates.headline_notes(perfect))
 
 
 def test_an_older_evaluation_gives_what_it_has_and_says_what_is_missing(made_up) -> None:
@@ -79,10 +92,20 @@ def test_an_older_evaluation_gives_what_it_has_and_says_what_is_missing(made_up)
 @pytest.mark.parametrize("changes", [{"pixel_auroc": None}, {**NEW_KEYS, "pixel": None}])
 def test_without_ground_truth_the_pixel_row_says_so(made_up, changes: dict[str, Any]) -> None:
     change(made_up.run, **changes)
+    shutil.rmtree(made_up.run / "evaluation" / "truth")
     rows = estimates.headline(read_run(made_up.run)).rows
     assert [row[1:] for row in rows if row[0].startswith("pixel")] == [
         ("–", "–", "no ground truth for pixels in this data")
     ]
+
+
+def test_pixels_that_were_not_measured_have_the_reason_that_holds(made_up) -> None:
+    files = read_run(made_up.run)
+    assert estimates.why_no_pixels(files) == estimates.NO_TRUTH
+    vanished = replace(files, metrics={**files.metrics, "evaluation_size_px": 16})
+    assert estimates.why_no_pixels(vanished) == "the defects vanish at the size of the evaluation"
+    good = tuple(image for image in files.images if not image.is_anomalous)
+    assert estimates.why_no_pixels(replace(files, images=good)) == "no defects in this data"
 
 
 def test_a_measure_that_one_class_cannot_give_is_a_dash(made_up) -> None:

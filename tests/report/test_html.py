@@ -81,7 +81,7 @@ def test_one_file_that_loads_nothing(made_up) -> None:
     assert len(ids) == len(set(ids))
     links = [attributes["href"][1:] for tag, attributes in page.tags if tag == "a"]
     assert set(links) <= set(ids)
-    assert [name for name in os.listdir(made_up.run) if name.startswith(".report")] == []
+    assert [name for name in os.listdir(made_up.run) if "report" in name] == ["report.html"]
 
 
 def test_embedded_scores_and_counts_are_those_of_the_evaluation(made_up) -> None:
@@ -173,12 +173,31 @@ def test_without_defects_nothing_is_claimed_about_them(made_up) -> None:
 def test_without_a_threshold_nothing_is_decided(made_up) -> None:
     file = made_up.run / "evaluation" / "metrics.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": None, "map_threshold": None}))
+    (made_up.run / "model" / "calibration.json").unlink()
     page = page_of(made_up.run)
     assert "it ranks pictures and decides about none" in page.words
     assert page.words.count("This needs a threshold, and none was calibrated.") == 2
     assert "live-missed" not in page.by_id
     assert "0.931" in page.words
     assert "of 20" not in page.words  # no kind claims to be found
+
+
+def test_a_threshold_that_is_newer_than_the_evaluation_stands_beside_its_own_scores(made_up) -> None:
+    file = made_up.run / "evaluation" / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": None, "map_threshold": None}))
+    page = page_of(made_up.run)
+    assert page.words.count("has had one only since this evaluation. Evaluate again.") == 2
+    assert "One was calibrated since" in page.words and "none was calibrated" not in page.words
+    assert "held-out good: 40" in page.words and "The held-out scores were not kept." not in page.words
+
+
+def test_samples_keep_the_colours_of_the_model_as_it_is_calibrated_now(made_up) -> None:
+    file = made_up.run / "model" / "calibration.json"
+    new = {"map_threshold": 5.0, "map_scale": {"low": 0.0, "high": 10.0}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | new))
+    bars = [attributes["aria-label"] for _, attributes in page_of(made_up.run).tags if attributes.get("class") == "bar"]
+    assert len(bars) == 2 and "threshold 5 red" not in bars[0]
+    assert bars[1] == "Colour scale: 0 dark blue, threshold 5 red, 10 pale yellow"
 
 
 def test_files_that_were_left_out_are_listed(made_up) -> None:
@@ -193,7 +212,7 @@ def test_files_that_were_left_out_are_listed(made_up) -> None:
 def test_pictures_that_are_gone_are_said_to_be_gone(made_up) -> None:
     shutil.rmtree(made_up.run.parent / "pictures")
     page = page_of(made_up.run)
-    assert page.words.count("its map alone is shown") == 20
+    assert page.words.count("what was kept is shown") == 20
     assert sum(a.get("alt", "").startswith("anomaly map of") for _, a in page.tags) == 20
 
 
@@ -221,11 +240,11 @@ def test_an_older_report_survives_a_failure(made_up, monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(report.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         report.write_report(made_up.run)
     assert path.read_text() == "old"
-    assert [name for name in os.listdir(made_up.run) if name.startswith(".report")] == []
+    assert [name for name in os.listdir(made_up.run) if "report" in name] == ["report.html"]
 
 
 def test_what_is_no_run_is_the_users_error(tmp_path: Path) -> None:

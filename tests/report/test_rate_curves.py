@@ -28,7 +28,7 @@ def test_charts_without_truth_or_without_one_class(made_up) -> None:
     summaries = [chart.summary for chart in charts.values()]
     assert summaries == ["AUROC 0.931", "AUROC 0.842", "AP –", "AUPRO –"]  # an evaluation without intervals
     good = tuple(image for image in files.images if not image.is_anomalous)
-    assert rate_charts(RunFiles(made_up.run, images=good)) == {}
+    assert list(rate_charts(RunFiles(made_up.run, images=good))) == ["roc_pixels", "precision_recall", "pro"]
     (made_up.run / "evaluation" / "pixel_curves.json").unlink()
     assert list(rate_charts(files)) == ["roc_images"]
 

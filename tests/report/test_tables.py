@@ -16,13 +16,13 @@ def test_verdict_counts_the_pictures(made_up) -> None:
     assert (
         verdict.sentence == f"It finds {n_found} of 40 anomalous pictures and raises 1 false alarm on 60 good pictures."
     )
-    assert verdict.remarks == ("Threshold 0.6, for 5.0 % false alarms, from 40 held-out good pictures.",)
+    assert verdict.remarks == ("Threshold 0.6, for 5 % false alarms, from 40 held-out good pictures.",)
 
 
 def test_verdict_says_when_the_promise_is_finer_than_the_held_out_images(made_up) -> None:
     file = made_up.run / "model" / "calibration.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"false_alarm_rate": 0.01}))
-    assert "cannot promise less than 2.4 %" in tables.verdict_of(read_run(made_up.run)).remarks[0]
+    assert "cannot promise less than 2.44 %" in tables.verdict_of(read_run(made_up.run)).remarks[0]
 
 
 def test_verdict_says_when_false_alarms_contradict_the_promise(made_up) -> None:
@@ -31,7 +31,7 @@ def test_verdict_says_when_false_alarms_contradict_the_promise(made_up) -> None:
     flagged = [line.replace(",0,maps", ",1,maps") if i <= 12 else line for i, line in enumerate(lines)]
     table.write_text("\n".join(flagged))
     remarks = tables.verdict_of(read_run(made_up.run)).remarks
-    assert "More false alarms than promised (20.0 % against 5.0 %)" in remarks[1]
+    assert "More false alarms than promised (20.0 % against 5 %)" in remarks[1]
 
 
 def test_verdict_says_when_the_threshold_is_another_now(made_up) -> None:
@@ -64,8 +64,8 @@ def test_comparisons_emphasize_what_is_in_use(made_up) -> None:
     scores, sizes = tables.image_scores(metrics), tables.scales(metrics)
     assert [scores.rows[i] for i in scores.strong] == [("votes, ties by mean logit", "0.931")]
     assert cells(scores)["highest value of the map"] == ("–",)
-    assert sizes.rows[0] == ("224 px alone (size of training)", "0.901", "0.774")
-    assert [sizes.rows[i] for i in sizes.strong] == [("all sizes together", "0.931", "0.842")]
+    assert sizes.rows[0] == ("224 px alone (nearest to training's)", "0.901", "0.774")
+    assert [sizes.rows[i] for i in sizes.strong] == [("all sizes together", "0.922", "0.842")]
     of_tokens = tables.image_scores({"image_scores": {"mean_logit": 0.5, "map_max": 0.4}, "image_score": "mean_logit"})
     assert of_tokens.rows == (("the model's own", "0.500"), ("highest value of the map", "0.400"))
     only = tables.scales({"single_scale": {"size_px": 96, "image_auroc": 0.5}, "image_auroc": 0.6})

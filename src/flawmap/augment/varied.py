@@ -53,11 +53,11 @@ class VariedDefects:
             )
             looks = _look(str(generator.choice(LOOKS, p=LOOK_SHARES)), pixels, image, second, generator)
             shares = _faded(strength, generator) * generator.uniform(0.4, 1.0)
-            changed = pixels + shares[..., None] * (looks - pixels)
+            changed = np.rint((pixels + shares[..., None] * (looks - pixels)).clip(0, 255))  # what can be seen of it
             seen = np.abs(changed - pixels).mean(axis=2) > MIN_CHANGE
             if seen.sum() >= MIN_AREA_PX:
                 pixels, footprint = np.where(seen[..., None], changed, pixels), footprint | seen
-        return anomaly_inside(image, np.rint(pixels.clip(0, 255)).astype(np.uint8), footprint)
+        return anomaly_inside(image, pixels.astype(np.uint8), footprint)
 
 
 def _placed(

@@ -22,6 +22,7 @@ BASELINES: dict[str, str] = {
     "intra": "baselines.intra:InTra",
     "draem": "baselines.draem:Draem",
 }
+METHODS_VERSION = 1  # raised when code changes what a compared method computes: older results are then not shown
 PEER_NAMES = ("patchcore", "anomaly_dino", "dinomaly", "inp_former", "supersimplenet")
 ANY_PEER = "anomalib:"  # of anomalib's other models, by class name
 TITLES: dict[str, str] = {

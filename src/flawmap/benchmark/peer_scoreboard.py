@@ -156,7 +156,9 @@ def _with_interval(results: Sequence[Mapping[str, Any]], of: str, measure: str) 
     """One seed: the value and its interval over images; several: mean ± standard error over seeds."""
     found = [result[of][measure] for result in results if result.get(of, {}).get(measure, {}).get("value") is not None]
     if len(found) == 1:
-        return f"{100 * found[0]['value']:.1f} [{100 * found[0]['low']:.1f}, {100 * found[0]['high']:.1f}]"
+        value, low, high = (found[0][name] for name in ("value", "low", "high"))
+        interval = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+        return f"{100 * value:.1f}{interval}"
     return percent(measured([estimate["value"] for estimate in found]))
 
 

@@ -13,7 +13,14 @@ import flawmap
 from flawmap.benchmark.data_content import data_content
 from flawmap.benchmark.method_job import DONE, FAILED, FITTED, SCORED, MethodJob, write_job
 from flawmap.benchmark.method_scores import scored_metrics
-from flawmap.benchmark.methods import ANY_PEER, BASELINES, PEER_NAMES, check_method_names, title_of
+from flawmap.benchmark.methods import (
+    ANY_PEER,
+    BASELINES,
+    METHODS_VERSION,
+    PEER_NAMES,
+    check_method_names,
+    title_of,
+)
 from flawmap.benchmark.peer_scoreboard import MethodRow, write_peer_scoreboard
 from flawmap.data.checks import check_leak, check_test_data, check_training_data
 from flawmap.data.open_data import open_test_data, open_training_data
@@ -129,7 +136,9 @@ def _job(order: PeersOrder, name: str, seed: int, good: TrainingData, test: Test
         device=order.device,
         good=tuple((image.key, str(image.path.resolve())) for image in good.images),
         to_score=tuple(str(sample.path.resolve()) for sample in test.samples),
-        content=stable_hash({"data": content, "recipe": recipe, "algorithm": ALGORITHM_VERSION}),
+        content=stable_hash(
+            {"data": content, "recipe": recipe, "algorithm": ALGORITHM_VERSION, "methods": METHODS_VERSION}
+        ),
     )
 
 

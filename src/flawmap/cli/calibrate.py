@@ -86,7 +86,7 @@ def summary(calibration: "Calibration", before: "Calibration | None", drift: "Dr
         f"threshold  {calibration.threshold:.4g}{former} for {calibration.false_alarm_rate:.2%} false alarms, from "
         f"{calibration.n_held_out} images (cannot resolve below {calibration.smallest_resolvable_rate:.1%})"
     ]
-    if calibration.false_alarm_rate < calibration.smallest_resolvable_rate:
+    if not calibration.is_resolved:
         needed = math.ceil(1 / calibration.false_alarm_rate - 1e-9) - 1  # the smallest n with 1 / (n + 1) <= rate
         lines.append(
             f"           promised are {calibration.smallest_resolvable_rate:.1%} only; "

@@ -110,7 +110,7 @@ def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     # held-out images have set the threshold: they are no test images either
     known = {row.sha256: row.key for row in read_run_manifest(model_folder(order.run).parent)}
     data = check_test_data(open_test_data(order.location, settings), order.skip_unreadable, known)
-    refuse_unwritable_names(sample.key for sample in data.samples)
+    refuse_unwritable_names(name for sample in data.samples for name in (sample.key, str(sample.path.absolute())))
     in_run = (order.run / "model").is_dir() and order.output is None
     final = order.run / "evaluation" if in_run else free_path(order.output) if order.output else None
     if final is None:
@@ -235,8 +235,12 @@ def _comparisons(metrics: dict[str, Any]) -> list[str]:
     ]
 
 
-def _interval(measure: dict[str, float] | None) -> str:
-    return f"{measure['value']:.3f} [{measure['low']:.3f}, {measure['high']:.3f}]" if measure else "-"
+def _interval(measure: dict[str, float | None] | None) -> str:
+    if not measure:
+        return "-"
+    value, low, high = measure["value"], measure["low"], measure["high"]
+    interval = "(too few images for an interval)" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+    return f"{value:.3f} {interval}"
 
 
 def _value(measures: dict[str, Any] | None) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flawmap.errors import UserError
-from flawmap.metrics.rates import threshold_for_false_alarm_rate
+from flawmap.metrics.rates import Threshold, threshold_for_false_alarm_rate
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,13 @@ class Calibration:
     map_threshold: float
     map_scale: MapScale
     held_out_scores: tuple[float, ...]
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether so many images suffice for the rate; otherwise ``smallest_resolvable_rate`` is promised."""
+        return Threshold(
+            self.threshold, self.false_alarm_rate, self.n_held_out, self.smallest_resolvable_rate
+        ).is_resolved
 
 
 def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_rate: float) -> Calibration:

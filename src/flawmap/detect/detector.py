@@ -153,6 +153,11 @@ class AnomalyDetector:
             raise UserError("this detector is not fitted", "AnomalyDetector", "call fit(), or from_pretrained()")
         return self.scorer_
 
+    @property
+    def device(self) -> str:
+        """Where it computes: ``cpu``, ``cuda`` or ``mps``."""
+        return next(self._fitted.parameters()).device.type
+
     def analyse(self, image: ImageLike) -> Analysis:
         """Score one image at every scale: maps, logits and image scores."""
         scorer, pixels = self._fitted, as_rgb(image)

@@ -91,7 +91,7 @@ def _metrics(evaluation: dict[str, Any] | None) -> list[str]:
     ]
     for level in ("image", "pixel"):
         for name, one in (evaluation.get(level) or {}).items():
-            interval = f"{_number(one['low'])} to {_number(one['high'])}"
+            interval = "too few images" if one["low"] is None else f"{_number(one['low'])} to {_number(one['high'])}"
             lines.append(f"| {level} {_METRICS.get(name, name)} | {_number(one['value'])} | {interval} |")
     for name in ("realised_false_alarm_rate", "missed_rate"):
         if evaluation.get(name) is not None:  # its threshold is named: calibrate may have set another since

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 N_RESAMPLES = 1000
 LEVEL = 0.95
+# of a class that occurs; below it an interval would hold the truth far less often than it says: three of four times
+# with three images, never with one that happens to lie above all normal ones
+MIN_IMAGES = 5
 _CHUNK = 1 << 20  # numbers per array: 8 MiB
 
 
@@ -23,7 +26,7 @@ class Estimate:
 
     Attributes:
         value: on the test set; None when it has no normal or no anomalous images (or pixels).
-        low: lower end of the 95 % interval.
+        low: lower end of the 95 % interval; None where there are too few images for one.
         high: upper end.
         binning_error: the most by which ``value`` can differ from that of the scores before they were binned; 0 for
             image scores, which are not binned.
@@ -68,6 +71,12 @@ def resample_weights(
                 counts = np.bincount(drawn.ravel(), minlength=rows * members.size)
                 weights[:, members] = counts.reshape(rows, members.size)
         yield weights
+
+
+def has_enough_images(is_anomalous: NDArray[np.bool_]) -> bool:
+    """Whether each class that occurs has ``MIN_IMAGES``, so that resampling can show how far a measure moves."""
+    n_anomalous = int(is_anomalous.sum())
+    return all(n >= MIN_IMAGES for n in (n_anomalous, is_anomalous.size - n_anomalous) if n)
 
 
 def percentile_interval(resampled: NDArray[np.float64], shift: float = 0.0) -> tuple[float, float]:

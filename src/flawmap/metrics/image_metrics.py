@@ -6,7 +6,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flawmap.metrics.bootstrap import N_RESAMPLES, NOTHING, Estimate, percentile_interval, resample_weights
+from flawmap.metrics.bootstrap import (
+    N_RESAMPLES,
+    NOTHING,
+    Estimate,
+    has_enough_images,
+    percentile_interval,
+    resample_weights,
+)
 from flawmap.metrics.curves import (
     auroc_of_counts,
     average_precision_of_counts,
@@ -37,7 +44,8 @@ def image_estimates(
         n_resamples: of the bootstrap; 1,000 take a tenth of a second for 500 images.
 
     Returns:
-        an estimate for each name of ``IMAGE_METRICS``; all None when one of the classes is missing.
+        an estimate for each name of ``IMAGE_METRICS``; all None when one of the classes is missing, and without
+        interval when one has fewer than ``MIN_IMAGES``.
 
     Raises:
         ValueError: as :func:`flawmap.metrics.ranking.auroc`.
@@ -46,6 +54,9 @@ def image_estimates(
     _, normal, anomalous = counts_per_score(values, flags)
     if not flags.any() or flags.all():
         return dict.fromkeys(IMAGE_METRICS, NOTHING)
+    measured = {name: value_or_none(metric(normal, anomalous)) for name, metric in IMAGE_METRICS.items()}
+    if not has_enough_images(flags):
+        return {name: Estimate(value, None, None) for name, value in measured.items()}
     order = np.argsort(values, kind="stable")
     first = np.flatnonzero(np.append(True, values[order][1:] != values[order][:-1]))  # of each distinct score
     resampled: dict[str, list[NDArray[np.float64]]] = {name: [] for name in IMAGE_METRICS}
@@ -55,8 +66,7 @@ def image_estimates(
         for name, metric in IMAGE_METRICS.items():
             resampled[name].append(metric(drawn_normal, drawn_anomalous))
     return {
-        name: Estimate(value_or_none(metric(normal, anomalous)), *percentile_interval(np.concatenate(resampled[name])))
-        for name, metric in IMAGE_METRICS.items()
+        name: Estimate(value, *percentile_interval(np.concatenate(resampled[name]))) for name, value in measured.items()
     }
 
 

@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flawmap.metrics import binning_error, curves
-from flawmap.metrics.bootstrap import N_RESAMPLES, NOTHING, Estimate, percentile_interval, resample_weights
+from flawmap.metrics.bootstrap import (
+    N_RESAMPLES,
+    NOTHING,
+    Estimate,
+    has_enough_images,
+    percentile_interval,
+    resample_weights,
+)
 from flawmap.metrics.curve_points import (
     OVERLAP_LIMIT,
     PixelCurves,
@@ -149,13 +156,18 @@ class PixelPool:
             n_resamples: of the bootstrap; 1,000 take about two seconds for 1,000 images.
 
         Returns:
-            an estimate for each name of ``PIXEL_METRICS``; all None when no pixel is normal or none is anomalous.
+            an estimate for each name of ``PIXEL_METRICS``; all None when no pixel is normal or none is anomalous, and
+            without interval when there are fewer than ``MIN_IMAGES`` images without or with defects.
         """
         counts = self._scores.counts()
         if not counts.normal.any() or not counts.anomalous.any():
             return dict.fromkeys(PIXEL_METRICS, NOTHING)
         n_regions = np.array(self._n_regions, np.float64)
         fine = (counts.normal, counts.anomalous, counts.region_share, np.asarray(n_regions.sum()))
+        values = {name: float(_METRICS[name](*fine)) for name in PIXEL_METRICS}
+        errors = {name: float(_ERROR_BOUNDS[name](*fine)) for name in PIXEL_METRICS}
+        if not has_enough_images(n_regions > 0):
+            return {name: Estimate(values[name], None, None, errors[name]) for name in PIXEL_METRICS}
         edges = counts.bins[_group_starts(counts)]
         sketched = self._measure_weighted(np.ones((1, self.n_images)), edges)
         resampled = [
@@ -164,10 +176,9 @@ class PixelPool:
         ]
         estimates = {}
         for name in PIXEL_METRICS:
-            value, error = float(_METRICS[name](*fine)), float(_ERROR_BOUNDS[name](*fine))
-            shift = value - float(sketched[name][0])
+            shift = values[name] - float(sketched[name][0])
             interval = percentile_interval(np.concatenate([chunk[name] for chunk in resampled]), shift)
-            estimates[name] = Estimate(value, *interval, error, shift)
+            estimates[name] = Estimate(values[name], *interval, errors[name], shift)
         return estimates
 
     def _measure_weighted(

@@ -65,6 +65,35 @@ def threshold_for_false_alarm_rate(held_out_scores: ArrayLike, rate: float) -> T
     return Threshold(float(value), float(rate), n, 1.0 / (n + 1))
 
 
+def probability_of_alarms(n_alarms: int, n_good: int, n_held_out: int, rate: float) -> float:
+    """How often chance alone gives so many false alarms or more, though the threshold keeps its promise.
+
+    The threshold of :func:`threshold_for_false_alarm_rate` is an order statistic: the rate of a long run follows a
+    Beta(l, n + 1 - l) distribution, with l the number of held-out scores that may lie at it or above. The alarms among
+    m new normal images are then beta-binomial, P(k) = C(m, k) B(k + l, m - k + n + 1 - l) / B(l, n + 1 - l).
+
+    Args:
+        n_alarms: observed, 0 to ``n_good``.
+        n_good: m, normal images that were looked at.
+        n_held_out: n, normal scores that the threshold comes from, one at least.
+        rate: that it was asked for, in (0, 1).
+
+    Returns:
+        P(alarms >= ``n_alarms``), in [0, 1].
+    """
+    allowed = max(1, min(math.floor((n_held_out + 1) * rate + _TOLERANCE), n_held_out))
+    a, b = allowed, n_held_out + 1 - allowed
+
+    def log_beta(x: int, y: int) -> float:
+        return math.lgamma(x) + math.lgamma(y) - math.lgamma(x + y)
+
+    def probability(k: int) -> float:
+        ways = math.lgamma(n_good + 1) - math.lgamma(k + 1) - math.lgamma(n_good - k + 1)
+        return math.exp(ways + log_beta(k + a, n_good - k + b) - log_beta(a, b))
+
+    return min(1.0, sum(probability(k) for k in range(n_alarms, n_good + 1)))
+
+
 def wilson_interval(n_events: int, n: int, z: float = 1.959963984540054) -> tuple[float, float] | None:
     """Interval for a rate of which ``n_events`` out of ``n`` were observed (95 % with the default ``z``).
 

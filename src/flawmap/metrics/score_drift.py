@@ -94,8 +94,8 @@ def _of_test(n_before: int, n_now: int, numbers: str, lead: int) -> str:
     """In words; a lead of 0 stands for no difference that chance does not explain."""
     if not lead:
         return (
-            f"The {n_now} good test images score like the {n_before} of the calibration ({numbers}); "
-            "nothing speaks against the promised false-alarm rate."
+            f"The {n_now} good test images score like the {n_before} of the calibration ({numbers}): "
+            "they give no reason to calibrate anew."
         )
     direction, consequence = ("higher", "more") if lead > 0 else ("lower", "fewer")
     return (

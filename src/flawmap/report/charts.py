@@ -54,7 +54,7 @@ class Axis:
         return round(self.left + min(max(share, 0.0), 1.0) * (self.right - self.left), 2)
 
     def ticks(self) -> tuple[Tick, ...]:
-        """At most eight round numbers."""
+        """At most nine round numbers."""
         return tuple(Tick(self.at(value), label) for value, label in round_numbers(self.low, self.high, 8))
 
 
@@ -238,13 +238,13 @@ def _thin(values: np.ndarray) -> np.ndarray:
     return np.array(sorted(kept))
 
 
-def round_numbers(low: float, high: float, at_most: int) -> list[tuple[float, str]]:
-    """Multiples of 1, 2 or 5 times a power of ten in [low, high] with their labels, ``at_most`` so many."""
+def round_numbers(low: float, high: float, steps: int) -> list[tuple[float, str]]:
+    """Multiples of 1, 2 or 5 times a power of ten in [low, high] with their labels, no more than ``steps`` + 1."""
     span = high - low
     if not span > 0:
         return [(low, f"{low:.4g}")]
-    magnitude = 10.0 ** math.floor(math.log10(span / at_most))
-    step = next(magnitude * factor for factor in (1, 2, 5, 10) if span / (magnitude * factor) <= at_most)
+    magnitude = 10.0 ** math.floor(math.log10(span / steps))
+    step = next(magnitude * factor for factor in (1, 2, 5, 10) if span / (magnitude * factor) <= steps)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     numbers = [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     return [(number, f"{number:.{digits}f}" if digits < 7 else f"{number:.3g}") for number in numbers]

@@ -3,6 +3,7 @@
 Evaluations of older versions have no intervals: their tables then hold what there is, and say what is missing.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,15 @@ PIXEL_TITLES = {
     "aupro_05": "AUPRO up to 5 % false pixels",
 }
 NO_TRUTH = "no ground truth for pixels in this data"
+
+
+def why_no_pixels(files: RunFiles) -> str:
+    """Why pixels were not measured."""
+    if files.images and not any(image.is_anomalous for image in files.images):
+        return "no defects in this data"
+    if files.metrics.get("evaluation_size_px") and any(image.truth_file for image in files.images):
+        return "the defects vanish at the size of the evaluation"
+    return NO_TRUTH
 
 
 def has_estimates(metrics: Mapping[str, Any]) -> bool:
@@ -47,7 +57,7 @@ def headline(files: RunFiles) -> Table:
         image, pixel = metrics.get("image_auroc"), metrics.get("pixel_auroc")
         rows = [
             ("image AUROC", number(image), NOTHING, of_images if image is not None else _needs_both(of_images)),
-            ("pixel AUROC", number(pixel), NOTHING, of_pixels if pixel is not None else NO_TRUTH),
+            ("pixel AUROC", number(pixel), NOTHING, of_pixels if pixel is not None else why_no_pixels(files)),
         ]
     else:
         rows = [
@@ -60,10 +70,11 @@ def headline(files: RunFiles) -> Table:
         if pixel:
             rows += [(title, *_value_and_interval(pixel.get(name)), of_pixels) for name, title in PIXEL_TITLES.items()]
         else:
-            rows.append(("pixel measures", NOTHING, NOTHING, NO_TRUTH))
+            rows.append(("pixel measures", NOTHING, NOTHING, why_no_pixels(files)))
     if metrics.get("seconds_per_image") is not None:
-        threads = metrics.get("threads")
-        by = f"per picture, {plural(int(threads), 'thread')}" if threads else "per picture"
+        device, threads = metrics.get("device", "cpu"), metrics.get("threads")
+        with_what = plural(int(threads), "thread") if threads and device == "cpu" else f"on {device}"
+        by = f"per picture, {with_what}" if threads else "per picture"
         rows.append(("time", f"{float(metrics['seconds_per_image']):.2g} s", NOTHING, by))
     return Table(("measure", "value", "95 % interval", "counted on"), tuple(rows))
 
@@ -75,9 +86,10 @@ def headline_notes(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         notes.append("This evaluation is of an older version: no intervals, no further measures. Evaluate again.")
     if has_estimates(metrics):
         notes.append("Intervals are of a bootstrap over pictures: another sample of pictures like these.")
-    error = metrics.get("pixel_auroc_binning_error")
-    if metrics.get("pixel_auroc") is not None and error is not None:
-        notes.append(f"Pixel scores are counted in fine bins, which moves the pixel AUROC by at most {error:.1g}.")
+    if any(_is_perfect(metrics.get(level)) for level in ("image", "pixel")):
+        notes.append("A perfect ranking has an interval without width; it does not say how sure the ranking is.")
+    if (error := _largest_binning_error(metrics)) is not None:
+        notes.append(f"Pixel scores are counted in fine bins, which moves a pixel measure by at most {error}.")
     if metrics.get("evaluation_size_px"):
         notes.append(f"Maps and ground truth were compared at {metrics['evaluation_size_px']} px.")
     return tuple(notes)
@@ -124,6 +136,23 @@ def without_empty_columns(table: Table) -> Table:
     kept = [i for i in range(len(table.head)) if any(row[i] != NOTHING for row in table.rows)]
     rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
     return Table(tuple(table.head[i] for i in kept), rows, table.strong)
+
+
+def _is_perfect(measures: Mapping[str, Any] | None) -> bool:
+    auroc = (measures or {}).get("auroc") or {}
+    return auroc.get("low") == auroc.get("value") == 1
+
+
+def _largest_binning_error(metrics: Mapping[str, Any]) -> str | None:
+    """Of all pixel measures, to one digit and never rounded down; None where nothing says it."""
+    measures = (metrics.get("pixel") or {}).values()
+    errors = [one["binning_error"] for one in measures if one and one.get("binning_error") is not None]
+    if metrics.get("pixel_auroc") is not None and metrics.get("pixel_auroc_binning_error") is not None:
+        errors.append(metrics["pixel_auroc_binning_error"])  # all that an older evaluation says
+    if not errors or max(errors) <= 0:
+        return None
+    unit = 10.0 ** math.floor(math.log10(max(errors)))
+    return f"{math.ceil(max(errors) / unit - 1e-9) * unit:.1g}"
 
 
 def _short(values: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from flawmap.errors import UserError
 from flawmap.report.figure import Figure, Part, Place
 
-# Okabe and Ito's colours (2008), which the colour-blind tell apart; good pictures are gray
+# Okabe and Ito's colours (2008), which the colour-blind tell apart, then Tol's muted ones; good pictures are gray
 _GOOD_COLOUR = "#9aa4b2"
 _COLOURS = ("#d55e00", "#0072b2", "#cc79a7", "#009e73", "#e69f00", "#56b4e9", "#000000")
+_COLOURS += ("#332288", "#117733", "#999933", "#882255", "#44aa99", "#aa4499", "#661100")
 _SIZE, _LEGEND, _ROOM = 420.0, 190.0, 10.0
 _PERPLEXITY = 30.0
 

@@ -1,8 +1,6 @@
 """The report: one HTML file with everything in it, for a mail attachment or a USB stick."""
 
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from flawmap.report.run_files import RunFiles, map_scale_of, read_run
 from flawmap.report.score_chart import score_chart
 from flawmap.report.templates import page_template
 from flawmap.report.training_words import no_curves_sentence, sample_columns, samples_sentence
+from flawmap.reproducibility import atomic_write_text
 
 _MAX_SAMPLES = 6
 
@@ -65,7 +64,7 @@ def write_report(run: Path) -> Path:
     """
     files = read_run(run)
     path = files.run / "report.html"
-    _write_at_once(path, render(files))
+    atomic_write_text(path, render(files))
     return path
 
 
@@ -84,6 +83,9 @@ def render(files: RunFiles) -> str:
         sample_titles=list(sample_columns(files.recipe).values()),
         samples_sentence=samples_sentence(files.recipe),
         samples=_samples(files),
+        sample_scale=_sample_scale(files),
+        why_no_threshold=_why_no_threshold(files),
+        why_no_pixels=estimates.why_no_pixels(files),
         n_samples_left_out=max(0, len(files.samples) - _MAX_SAMPLES),
         number=tables.number,
         **_results(files),
@@ -117,7 +119,7 @@ def _why_no_pixel_curves(files: RunFiles, rates: Mapping[str, RateChart]) -> str
     if "roc_pixels" in rates:
         return ""
     if files.metrics.get("pixel_auroc") is None:
-        return "There are no pixel curves: the data has no ground truth for pixels."
+        return f"There are no pixel curves: {estimates.why_no_pixels(files)}."
     return "There are no pixel curves: this evaluation is of an older version. Evaluate again."
 
 
@@ -152,9 +154,9 @@ def _comparisons(files: RunFiles) -> list[tuple[str, tables.Table]]:
 def _strips(files: RunFiles) -> dict[str, Any] | None:
     """Held-out scores beside those of the test images, on one axis; None without held-out scores."""
     held_out = [float(score) for score in files.calibration.get("held_out_scores") or []]
-    threshold = files.threshold
-    if not held_out or threshold is None:
+    if not held_out or "threshold" not in files.calibration:
         return None
+    threshold = float(files.calibration["threshold"])  # that of these scores, which may be newer than the evaluation's
     good = [image.score for image in files.images if not image.is_anomalous]
     anomalous = [image.score for image in files.images if image.is_anomalous]
     axis = charts.axis_of([*held_out, *good, *anomalous], threshold)
@@ -177,7 +179,7 @@ def _cases(files: RunFiles, scale: ColourScale | None) -> list[Case]:
 def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | None, has_truth: bool) -> Case:
     image = choice.image
     tiles = tiles_of(image, map_ends, scale)
-    remark = "" if tiles.image is not None else f"The picture is no longer at {image.path}; its map alone is shown."
+    remark = "" if tiles.image is not None else f"The picture is no longer at {image.path}; what was kept is shown."
     no_truth = "no ground truth for this picture" if image.is_anomalous else "a good picture: nothing to outline"
     no_picture = "the original picture is gone"
     shown = (
@@ -205,9 +207,21 @@ def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | No
     return Case(choice, remark, tuple(_picture(*one) for one in shown if has_truth or one[0] != "truth"))
 
 
+def _sample_scale(files: RunFiles) -> ColourScale | None:
+    """Of the model as it is now; the test images have that of their evaluation."""
+    return map_scale_of(files.calibration) or map_scale_of(files.metrics)
+
+
+def _why_no_threshold(files: RunFiles) -> str:
+    if not files.is_evaluated:
+        return "No test pictures have been scored yet."
+    if files.is_calibrated_since:
+        return "This needs a threshold, and the model has had one only since this evaluation. Evaluate again."
+    return "This needs a threshold, and none was calibrated."
+
+
 def _samples(files: RunFiles) -> list[list[Picture]]:
-    scale = map_scale_of(files.calibration) or map_scale_of(files.metrics)
-    rows = []
+    scale, rows = _sample_scale(files), []
     for row in files.samples[:_MAX_SAMPLES]:
         pictures = sample_pictures(row, scale, SAMPLE_PX)
         rows.append(
@@ -223,16 +237,3 @@ def _picture(caption: str, alt: str, image: NDArray[np.uint8] | None, absence: s
     if image is None:
         return Picture(caption, alt, None, absence)
     return Picture(caption, alt, data_uri(image), absence, width=image.shape[1], height=image.shape[0])
-
-
-def _write_at_once(path: Path, text: str) -> None:
-    """Writes beside the target first, so that no reader ever meets half a report."""
-    handle, name = tempfile.mkstemp(prefix=".report-", suffix=".html", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(name, 0o644)  # mkstemp makes it readable by its owner alone
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

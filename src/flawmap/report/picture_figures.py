@@ -8,11 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from flawmap.report.colour import ColourScale, colour_bar
 from flawmap.report.figure import Figure, Label, Panel, Part, Place, panel_of
-from flawmap.report.pictures import TILE_PX, data_uri, read_truth, sample_pictures, tiles_of
+from flawmap.report.pictures import TILE_PX, data_uri, opened_picture, read_truth, sample_pictures, tiles_of
 from flawmap.report.run_files import RunFiles, SampleRow, ScoredImage, map_scale_of
 
 _TILE, _GAP, _TOP = 130.0, 10.0, 30.0
@@ -107,7 +106,7 @@ def _sample(sample: SampleRow) -> tuple[Mapping[str, NDArray[np.uint8]], NDArray
     pictures = sample_pictures(bare, None, TILE_PX)
     if "footprint" not in sample.files:
         return pictures, None
-    with Image.open(sample.files["footprint"]) as file:
+    with opened_picture(sample.files["footprint"]) as file:
         width, height = file.size
     return pictures, read_truth(sample.files["footprint"], height, width)
 

@@ -15,7 +15,7 @@ from flawmap.data.image_files import read_image
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
 from flawmap.report.overlay import draw_contour, overlay
-from flawmap.report.run_files import SampleRow, ScoredImage
+from flawmap.report.run_files import SAMPLES, SampleRow, ScoredImage
 
 TILE_PX = 300  # the longer side of a test picture
 SAMPLE_PX = 192
@@ -100,7 +100,7 @@ def read_map(path: Path, low: float, high: float, size: tuple[int, int] | None =
         low, high: in the map's unit.
         size: (h, w) to resize to; None shrinks to at most :data:`TILE_PX`.
     """
-    with _opened(path) as file:
+    with opened_picture(path) as file:
         stored = np.asarray(file).astype(np.float32)
     height, width = size or _fitting(stored.shape[0], stored.shape[1], TILE_PX)
     resized = Image.fromarray(stored).resize((width, height), Image.Resampling.BILINEAR)
@@ -126,30 +126,36 @@ def _fitting(height: int, width: int, longest_px: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Raises: UserError: a picture of the run is damaged."""
+def opened_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture of the run.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
         with Image.open(path) as file:
             yield file
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for files that are no pictures
         problem = f"a picture of the run cannot be read: {path.name}"
-        raise UserError(problem, str(path), "run `flawmap evaluate` again") from error
+        is_of_training = path.parent.name == SAMPLES
+        remedy = "remove it: the report is complete without it" if is_of_training else "run `flawmap evaluate` again"
+        raise UserError(problem, str(path), remedy) from error
 
 
 def _read_rgb(path: Path) -> NDArray[np.uint8]:
-    with _opened(path) as file:
+    with opened_picture(path) as file:
         return np.asarray(file.convert("RGB"))
 
 
 def _patches(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     """A gray picture of one pixel per patch, uint8 (height, width, 3), with the patches' edges."""
-    with _opened(path) as file:
+    with opened_picture(path) as file:
         return np.asarray(file.convert("RGB").resize((width, height), Image.Resampling.NEAREST))
 
 
 def read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:
     """A mask at another size, True where any part of a pixel was: so no small defect vanishes."""
-    with _opened(path) as file:
+    with opened_picture(path) as file:
         mask = (np.asarray(file.convert("L")) > 0).astype(np.float32)  # float: a small share must not round to 0
     resized = Image.fromarray(mask).resize((width, height), Image.Resampling.BOX)
     return np.asarray(resized) > 0

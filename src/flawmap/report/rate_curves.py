@@ -60,18 +60,19 @@ def pixel_curves(files: RunFiles) -> PixelCurves | None:
 
 
 def rate_charts(files: RunFiles) -> dict[str, RateChart]:
-    """Charts by name, empty without scores of both classes; areas are the evaluation's.
+    """Charts by name; areas are the evaluation's.
 
     Returns:
-        ``roc_images``, and where there is ground truth for pixels ``roc_pixels``, ``precision_recall`` and ``pro``.
+        ``roc_images`` where there are images of both classes, and where there is ground truth for pixels
+        ``roc_pixels``, ``precision_recall`` and ``pro``.
     """
     good = [image.score for image in files.images if not image.is_anomalous]
     anomalous = [image.score for image in files.images if image.is_anomalous]
-    if not good or not anomalous:
-        return {}
-    found = ("good pictures called anomalous", "anomalous pictures found")
-    summary = f"AUROC {_area(files.metrics.get('image_auroc'))}"
-    charts = {"roc_images": rate_chart("ROC of pictures", summary, found, image_roc(good, anomalous))}
+    charts = {}
+    if good and anomalous:
+        found = ("good pictures called anomalous", "anomalous pictures found")
+        summary = f"AUROC {_area(files.metrics.get('image_auroc'))}"
+        charts["roc_images"] = rate_chart("ROC of pictures", summary, found, image_roc(good, anomalous))
     curves = pixel_curves(files)
     if curves is None:
         return charts

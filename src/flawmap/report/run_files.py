@@ -12,6 +12,7 @@ from typing import Any
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
 
+SAMPLES = "samples"  # folder of a run: what training saw
 SAMPLE_MAP_ENDS = "map_ends.json"  # beside the pictures: the scale of their maps
 SAMPLE_COLUMNS = ("input", "attention", "masked", "simulated", "footprint", "map")
 
@@ -84,6 +85,11 @@ class RunFiles:
         value = (self.metrics or self.calibration).get("threshold")
         return None if value is None else float(value)
 
+    @property
+    def is_calibrated_since(self) -> bool:
+        """Whether the test images were scored without a threshold, and one was calibrated afterwards."""
+        return self.is_evaluated and self.threshold is None and "threshold" in self.calibration
+
 
 def read_run(run: Path) -> RunFiles:
     """Reads a run folder.
@@ -119,9 +125,9 @@ def read_run(run: Path) -> RunFiles:
 
 def read_samples(run: Path) -> tuple[SampleRow, ...]:
     """The rows of ``samples/`` that have at least an input picture, by number."""
-    rows, ends = [], _read_json(Path(run) / "samples" / SAMPLE_MAP_ENDS)
+    rows, ends = [], _read_json(Path(run) / SAMPLES / SAMPLE_MAP_ENDS)
     map_ends = (float(ends["low"]), float(ends["high"])) if {"low", "high"} <= ends.keys() else None
-    for picture in sorted((Path(run) / "samples").glob("*_input.png")):
+    for picture in sorted((Path(run) / SAMPLES).glob("*_input.png")):
         number = picture.name.removesuffix("_input.png")
         files = {name: picture.with_name(f"{number}_{name}.png") for name in SAMPLE_COLUMNS}
         rows.append(SampleRow(number, {name: file for name, file in files.items() if file.is_file()}, map_ends))

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flawmap.metrics.rates import wilson_interval
+from flawmap.metrics.rates import probability_of_alarms
 from flawmap.report.run_files import RunFiles
 
 NOTHING = "–"
+_SURPRISING = 0.025  # what chance alone would do less often needs another explanation
 
 IMAGE_SCORE_TITLES = {
     "vote": "votes of the sizes",
@@ -46,15 +47,6 @@ def number(value: Any, digits: int = 3) -> str:
     return NOTHING if value is None else f"{float(value):.{digits}f}"
 
 
-def counted(n_events: int, n: int) -> str:
-    """``3 of 191 (1.6 %, 95 % interval 0.5–4.5 %)``."""
-    interval = wilson_interval(n_events, n)
-    if interval is None:
-        return NOTHING
-    low, high = interval
-    return f"{n_events} of {n} ({_percent(n_events / n)}, 95 % interval {100 * low:.1f}–{_percent(high)})"
-
-
 def verdict_of(files: RunFiles) -> Verdict:
     """What this run can do, in one sentence, from the counts of the test images."""
     if not files.is_evaluated:
@@ -63,10 +55,12 @@ def verdict_of(files: RunFiles) -> Verdict:
             (f"To score it on labelled pictures: flawmap evaluate {files.run} DATA", *_promise_of(files)),
         )
     if files.threshold is None:
-        return Verdict(
-            "Scored, but without a threshold: it ranks pictures and decides about none.",
-            (f"To set one: flawmap calibrate {files.run} GOOD_IMAGES, then evaluate again.",),
+        to_do = (
+            f"One was calibrated since; to count with it: flawmap evaluate {files.run} DATA"
+            if files.is_calibrated_since
+            else f"To set one: flawmap calibrate {files.run} GOOD_IMAGES, then evaluate again."
         )
+        return Verdict("Scored, but without a threshold: it ranks pictures and decides about none.", (to_do,))
     good = [image for image in files.images if not image.is_anomalous]
     bad = [image for image in files.images if image.is_anomalous]
     n_found, n_alarms = sum(image.is_flagged for image in bad), sum(image.is_flagged for image in good)
@@ -87,12 +81,12 @@ def _promise_of(files: RunFiles) -> tuple[str, ...]:
     if "threshold" not in calibration:
         return ()
     rate, n = float(calibration.get("false_alarm_rate", 0.0)), int(calibration.get("n_held_out", 0))
-    text = f"Threshold {calibration['threshold']:.4g}, for {_percent(rate)} false alarms"
+    text = f"Threshold {calibration['threshold']:.4g}, for {_rate(rate)} false alarms"
     if n:
         text += f", from {plural(n, 'held-out good picture')}"
     finest = calibration.get("smallest_resolvable_rate")
     if finest is not None and rate < float(finest) * (1 - 1e-9):
-        text += f", which cannot promise less than {_percent(float(finest))}: add good pictures for a firmer one"
+        text += f", which cannot promise less than {_rate(float(finest))}: add good pictures for a firmer one"
     return (text + ".",)
 
 
@@ -102,16 +96,17 @@ def _surprises_of(files: RunFiles, n_alarms: int, n_good: int) -> tuple[str, ...
     if calibrated is not None and float(calibrated) != files.threshold:
         return (f"Calibrated anew since the evaluation: the counts are those of the threshold {files.threshold:.4g}.",)
     rate = files.metrics.get("false_alarm_rate", files.calibration.get("false_alarm_rate"))
-    interval = wilson_interval(n_alarms, n_good)
-    if rate is None or interval is None:
+    n_held_out = int(files.calibration.get("n_held_out", 0))
+    if rate is None or not n_held_out or not n_good:
+        return ()
+    if probability_of_alarms(n_alarms, n_good, n_held_out, float(rate)) >= _SURPRISING:
         return ()
     promised = max(float(rate), float(files.calibration.get("smallest_resolvable_rate", 0.0)))
-    if interval[0] > promised:
-        return (
-            f"More false alarms than promised ({_percent(n_alarms / n_good)} against {_percent(promised)}): "
-            "the good test pictures differ from the held-out ones, in light, camera or position for example.",
-        )
-    return ()
+    return (
+        f"More false alarms than promised ({_percent(n_alarms / n_good)} against {_rate(promised)}), more than chance "
+        f"explains with {plural(n_held_out, 'held-out picture')}: the good test pictures differ from those, in light, "
+        "camera or position for example.",
+    )
 
 
 def simulated(config: Mapping[str, Any]) -> Table:
@@ -148,7 +143,7 @@ def scales(metrics: Mapping[str, Any]) -> Table:
     for row in alone:
         name = f"{row.get('size_px')} px alone"
         if row.get("size_px") == single.get("size_px"):
-            name += " (size of training)"
+            name += " (nearest to training's)"
         rows.append((name, number(row.get("image_auroc")), number(row.get("pixel_auroc"))))
     if len(rows) == 1:
         rows = []  # one size has nothing to be compared with
@@ -156,11 +151,11 @@ def scales(metrics: Mapping[str, Any]) -> Table:
         rows.append(
             (
                 "all sizes together",
-                number(metrics.get("image_auroc")),
+                number((metrics.get("image_scores") or {}).get("mean_logit", metrics.get("image_auroc"))),
                 number(metrics.get("pixel_auroc")),
             )
         )
-    return Table(("image size", "image AUROC", "pixel AUROC"), tuple(rows), frozenset({len(rows) - 1}))
+    return Table(("image size", "image AUROC by mean logit", "pixel AUROC"), tuple(rows), frozenset({len(rows) - 1}))
 
 
 def calibration_rows(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -169,11 +164,11 @@ def calibration_rows(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
         return []
     rows = [("threshold", f"{float(calibration['threshold']):.4g}")]
     if calibration.get("false_alarm_rate") is not None:
-        rows.append(("false-alarm rate asked for", _percent(float(calibration["false_alarm_rate"]))))
+        rows.append(("false-alarm rate asked for", _rate(float(calibration["false_alarm_rate"]))))
     if calibration.get("n_held_out") is not None:
         rows.append(("held-out good pictures", str(calibration["n_held_out"])))
     if calibration.get("smallest_resolvable_rate") is not None:
-        rows.append(("smallest rate they can promise", _percent(float(calibration["smallest_resolvable_rate"]))))
+        rows.append(("smallest rate they can promise", _rate(float(calibration["smallest_resolvable_rate"]))))
     if calibration.get("map_threshold") is not None:
         rows.append(("threshold of the map", f"{float(calibration['map_threshold']):.4g}"))
     return rows
@@ -228,6 +223,11 @@ def provenance(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def _rate(rate: float) -> str:
+    """A rate that someone chose or that a count allows, which may be small."""
+    return f"{100 * rate:.3g} %"
 
 
 def plural(n: int, noun: str) -> str:

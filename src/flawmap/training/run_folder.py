@@ -73,7 +73,7 @@ class RunFolder:
     def write_data_manifest(self, facts: Iterable[tuple[str, FileFacts]]) -> None:
         """data_manifest.csv: every training image with its hash and its side of the split."""
         buffer = io.StringIO()
-        rows = csv.writer(buffer, lineterminator="\n")
+        rows = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
         rows.writerow(["path", "sha256", "split", "width", "height"])
         for split, fact in facts:
             rows.writerow([fact.key, fact.sha256, split, fact.width_px, fact.height_px])

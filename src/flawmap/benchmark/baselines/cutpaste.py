@@ -26,7 +26,7 @@ from flawmap.data.resize import resize_image
 from flawmap.data.sample import NormalImage
 from flawmap.reproducibility import numpy_generator
 
-IMAGES = 8  # per step, three classes of each (the publication: 32)
+PUBLISHED_IMAGES, PROCESSOR_IMAGES = 32, 8  # per step, three classes of each
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.03, 0.9, 3e-5
 JITTER, MAX_SHIFT = 0.1, 0.05
 STRIDE_PX = 32
@@ -44,6 +44,7 @@ class CutPasteDensity:
     def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
         self._settings, self._device = settings, settings.compute.device
         self._width = width or width_factor(self._device)
+        self._images = PROCESSOR_IMAGES if self._device == "cpu" else PUBLISHED_IMAGES
         torch.manual_seed(settings.seed)
         self._encoder = ResNet18(self._width).to(self._device)
         layers = [
@@ -75,9 +76,10 @@ class CutPasteDensity:
         steps = train_until_spent(budget, optimizer, loss_of_step, cosine_rate, self._settings.compute)
         self._encoder.eval()
         self._density(pixels)
+        cut = f" (publication: {PUBLISHED_IMAGES})"
         parts = (
             width_note(self._width),
-            f"{steps} steps of {IMAGES} x 3 images",
+            f"{steps} steps of {self._images} x 3 images" + ("" if self._images == PUBLISHED_IMAGES else cut),
             "map: Gaussian of the last stage's positions",
         )
         self.note = "; ".join(part for part in parts if part)
@@ -100,8 +102,8 @@ class CutPasteDensity:
     @torch.no_grad()
     def _density(self, pixels: NormalPixels) -> None:
         vectors, positions = [], []
-        for start in range(0, len(pixels), IMAGES):
-            batch = [pixels[index] for index in range(start, min(start + IMAGES, len(pixels)))]
+        for start in range(0, len(pixels), self._images):
+            batch = [pixels[index] for index in range(start, min(start + self._images, len(pixels)))]
             pooled, of_grid, _ = self._features(batch)
             vectors.append(pooled)
             positions.append(of_grid)
@@ -120,10 +122,10 @@ class CutPasteDensity:
         """Jittered and shifted images in three versions each, with the class of each version."""
         generator = numpy_generator(self._settings.seed, "cutpaste", step)
         views: list[np.ndarray] = []
-        for image in drawn_images(pixels, IMAGES, self._settings.seed, "cutpaste", step):
+        for image in drawn_images(pixels, self._images, self._settings.seed, "cutpaste", step):
             jittered = color_jitter(shifted(image, generator), generator, *(JITTER,) * 4)
             views += [version.image for version in three_way(jittered, generator)]
-        classes = torch.arange(3, device=self._device).repeat(IMAGES)
+        classes = torch.arange(3, device=self._device).repeat(self._images)
         return as_tensor(views, self._device), classes
 
 

@@ -83,7 +83,11 @@ class DifferNet:
 
         steps = train_until_spent(budget, optimizer, loss_of_step, constant_rate, self._settings.compute)
         self._flow.eval()
-        shown = f"{len(pool)} rotated images, {steps} steps of {BATCH}, {TEST_ROTATIONS} rotations per test image"
+        sizes = ", ".join(map(str, self._sizes_px))
+        shown = (
+            f"{sizes} px (publication: 448, 224, 112); {len(pool)} rotated images, {steps} steps of {BATCH}, "
+            f"{TEST_ROTATIONS} rotations per test image (publication: 64)"
+        )
         width = width_note(self._width).replace("channels", "hidden units")
         self.note = "; ".join(part for part in (self._encoder_name, width, shown) if part)
 

@@ -84,7 +84,10 @@ class InTra:
         self._mean_map = torch.stack(maps).mean(dim=0)
         size = self._size
         reduced = "" if size == PUBLISHED_SIZE else f"D = {size.width}, {size.blocks} blocks (publication: 512, 13)"
-        self.note = "; ".join(part for part in (reduced, f"{steps} steps of {size.batch_size} windows") if part)
+        windows = f"{steps} steps of {size.batch_size} windows"
+        if size != PUBLISHED_SIZE:
+            windows += f" (publication: {PUBLISHED_SIZE.batch_size})"
+        self.note = "; ".join(part for part in (reduced, windows, f"mean map of {len(chosen)} good images") if part)
 
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
         """See :class:`flawmap.benchmark.method.Method`."""

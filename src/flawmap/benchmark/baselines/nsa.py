@@ -10,6 +10,8 @@ from flawmap.benchmark.baselines.training_loop import cosine_rate
 from flawmap.benchmark.method import MethodSettings
 from flawmap.recipe_files import load_recipe
 
+CROP_MARGIN = 230 / 224  # of the publication's random crops; its turns by 3 to 5 degrees are left out
+
 
 class Nsa(SimulatedSegmentation):
     """A ResNet-18 encoder-decoder from scratch; cosine from 1e-3.
@@ -24,7 +26,7 @@ class Nsa(SimulatedSegmentation):
         width = width or width_factor(settings.compute.device)
         of_class = load_recipe("paper", settings.overrides).finetune.simulation.nsa_class
         parameters = f"parameters for {of_class or 'textures'}"
-        remark = "; ".join(part for part in (parameters, width_note(width)) if part)
+        remark = "; ".join(part for part in (parameters, "no turns", width_note(width)) if part)
         method = SegmentationMethod(
             "nsa",
             NaturalSyntheticAnomalies(nsa_parameters(of_class)),
@@ -33,5 +35,7 @@ class Nsa(SimulatedSegmentation):
             cosine_rate,
             64,
             remark,
+            crop_margin=CROP_MARGIN,
+            flips=of_class is None,
         )
         super().__init__(settings, method)

@@ -18,7 +18,7 @@ from flawmap.data.sample import NormalImage
 from flawmap.recipe import ModelSettings
 from flawmap.reproducibility import numpy_generator
 
-ARCHITECTURE = "wide_resnet50_2"
+ARCHITECTURE = "wide_resnet50_2.tv_in1k"
 CHANNELS = 550  # drawn at random, of all three stages' (WR50-Rd550 of the publication)
 SMOOTHING_PX = 4.0
 BATCH = 8

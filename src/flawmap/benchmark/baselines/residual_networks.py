@@ -61,29 +61,28 @@ class ResNetEncoderDecoder(nn.Module):
 
 
 class WideEncoderDecoder(nn.Module):
-    """FPI's and PII's network: a wide residual encoder of depth 16 and width 4, and its mirror; one logit per pixel.
+    """FPI's and PII's network: residual blocks of depth 10 n + 6 with n = 1 and width 4; one logit per pixel.
+
+    Five blocks go down to 1/16 of the size, four come up again; the last has one channel, the logit. So each pixel is
+    judged from a square of nearly 180 pixels around it, enough to see a whole foreign patch with its edges.
 
     Args:
-        width: share of the publication's channels, 64, 128 and 256.
+        width: share of the publication's channels.
     """
 
     def __init__(self, width: float) -> None:
         super().__init__()
-        first, *channels = (max(4, round(width * count)) for count in (16, 64, 128, 256))
-        self.stem = nn.Conv2d(3, first, 3, padding=1)
-        stages, before = [], first
-        for number, after in enumerate(channels):
-            stride = 1 if number == 0 else 2
-            stages += [_Residual(before, after, stride), _Residual(after, after, 1)]
-            before = after
-        self.encoder = nn.Sequential(*stages)
-        middle, last = channels[1], channels[0]
-        self.decoder = nn.Sequential(_Up(before, middle), _Residual(middle, middle, 1), _Up(middle, last))
-        self.head = nn.Sequential(nn.BatchNorm2d(last), nn.ReLU(), nn.Conv2d(last, 1, 3, padding=1))
+        first, *down = (max(4, round(width * count)) for count in (16, 64, 128, 256, 256, 256))
+        up = [max(4, round(width * count)) for count in (128, 64, 16)]
+        self.stem = nn.Conv2d(3, first, 3, padding=1, bias=False)
+        self.encoder = nn.Sequential(
+            *(_Residual(a, b, 1 if number == 0 else 2) for number, (a, b) in enumerate(pairwise([first, *down])))
+        )
+        self.decoder = nn.Sequential(*(_Residual(a, b, 2, goes_up=True) for a, b in pairwise([down[-1], *up, 1])))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
         """Logits."""
-        logits = self.head(self.decoder(self.encoder(self.stem(images))))
+        logits = self.decoder(self.encoder(self.stem(images)))
         return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -100,21 +99,29 @@ class _Up(nn.Module):
 
 
 class _Residual(nn.Module):
-    """A block with norm and activation before each convolution (Zagoruyko and Komodakis 2016)."""
+    """A block with norm and activation before each convolution (Zagoruyko and Komodakis 2016).
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    Args:
+        before, after: channels; where they are equal, the shortcut has no weights.
+        factor: by which the size shrinks, or grows where the block ``goes_up``.
+        goes_up: whether it does.
+    """
+
+    def __init__(self, before: int, after: int, factor: int, goes_up: bool = False) -> None:
         super().__init__()
+        stride = 1 if goes_up else factor
         self.norm1, self.norm2 = nn.BatchNorm2d(before), nn.BatchNorm2d(after)
         self.convolution1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
         self.convolution2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or before != after:
-            self.shortcut = nn.Conv2d(before, after, 1, stride=stride, bias=False)
+        self.grow = nn.Upsample(scale_factor=factor) if goes_up else nn.Identity()
+        self.shortcut = None if before == after else nn.Conv2d(before, after, 1, stride=stride, bias=False)
+        self.shrink = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.norm1(x))
-        shortcut = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(activated)
-        return shortcut + self.convolution2(F.relu(self.norm2(self.convolution1(activated))))
+        shortcut = self.shrink(x) if self.shortcut is None else self.shortcut(activated)
+        within = self.grow(self.convolution1(activated))
+        return self.grow(shortcut) + self.convolution2(F.relu(self.norm2(within)))
 
 
 def standardised(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:

@@ -37,6 +37,8 @@ class SegmentationMethod:
         rate_at: of the learning rate, by the spent share of the budget.
         batch_size: of the publication.
         remark: for the board.
+        crop_margin: images are read this much larger than they are used, and cropped at random.
+        flips: whether they are turned upside down, too, every other time.
     """
 
     key: str
@@ -46,6 +48,8 @@ class SegmentationMethod:
     rate_at: Callable[[float], float]
     batch_size: int
     remark: str
+    crop_margin: float = 1.0
+    flips: bool = False
 
 
 class SimulatedSegmentation:
@@ -66,7 +70,7 @@ class SimulatedSegmentation:
     def fit(self, images: Sequence[NormalImage]) -> None:
         """Binary cross-entropy with the soft labels, Adam."""
         budget = Budget(self._settings.budget_seconds, self._settings.max_steps)
-        pixels = NormalPixels(images, self._settings.image_size_px)
+        pixels = NormalPixels(images, round(self._settings.image_size_px * self._method.crop_margin))
         optimizer = torch.optim.Adam(self._network.parameters(), lr=LEARNING_RATE)
         self._network.train()
 
@@ -94,10 +98,20 @@ class SimulatedSegmentation:
         return sum(parameter.numel() for parameter in self._network.parameters())
 
     def _batch(self, pixels: NormalPixels, step: int) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b s s"]]:
-        """Simulated anomalies, each with the next image of the batch as the foreign one."""
-        drawn = drawn_images(pixels, self._batch_size, self._settings.seed, self._method.key, step)
+        """Simulated anomalies, each with the image before it in the batch as the foreign one."""
         generator = numpy_generator(self._settings.seed, self._method.key, step)
+        drawn = drawn_images(pixels, self._batch_size, self._settings.seed, self._method.key, step)
+        drawn = [self._augmented(image, generator) for image in drawn]
         made = [self._method.simulator(image, generator, second=drawn[i - 1]) for i, image in enumerate(drawn)]
         labels = torch.from_numpy(np.stack([anomaly.soft_target for anomaly in made]))
         device = self._settings.compute.device
         return as_tensor([anomaly.image for anomaly in made], device), labels.to(device)
+
+    def _augmented(
+        self, image: UInt8[np.ndarray, "m m 3"], generator: np.random.Generator
+    ) -> UInt8[np.ndarray, "s s 3"]:
+        size_px = self._settings.image_size_px
+        top, left = (int(generator.integers(extent - size_px + 1)) for extent in image.shape[:2])
+        cropped = image[top : top + size_px, left : left + size_px]
+        is_flipped = self._method.flips and generator.random() < 0.5
+        return np.ascontiguousarray(cropped[::-1] if is_flipped else cropped)

@@ -17,7 +17,7 @@ from flawmap.data.resize import resize_image
 from flawmap.data.sample import NormalImage
 from flawmap.recipe import ModelSettings
 
-ARCHITECTURE = "wide_resnet50_2"
+ARCHITECTURE = "wide_resnet50_2.tv_in1k"
 NEIGHBOURS = 50  # K
 SMOOTHING_PX = 4.0
 BATCH = 8

@@ -41,7 +41,8 @@ from flawmap.recipe import ModelSettings
 PATCH_SIZE_PX = 14
 PROBE_STEPS = 3  # the first of them is left out of the time of a step
 SAFETY = 0.95
-MILESTONES, MILESTONE_FACTOR = (0.8, 0.9), 0.4  # SuperSimpleNet's
+# of a training, for models whose milestones anomalib counts in epochs; others count steps, or have none
+MILESTONES = {"Supersimplenet": (0.8, 0.9), "Draem": (400 / 700, 600 / 700)}
 
 
 @dataclass(frozen=True)
@@ -254,18 +255,20 @@ def _shorten_mining(module: Any, steps: int) -> None:
 def _schedule_by_step(module: Any, steps: int, is_by_step: bool) -> None:
     """Let Lightning move the model's learning rates after each step, not after each epoch.
 
-    Milestones that anomalib sets as shares of the epochs become the same shares of the steps: of one epoch they would
-    all be at 0, so that the rate began where it should end.
+    Milestones that anomalib counts in epochs become the same shares of the steps: of one epoch they would all be at 0,
+    so that the rate began where it should end, or never be reached.
     """
-    theirs = module.configure_optimizers
+    theirs, milestones = module.configure_optimizers, MILESTONES.get(type(module).__name__)
 
     def configure_optimizers() -> Any:
         made = theirs()
         if not (isinstance(made, tuple | list) and len(made) == 2 and isinstance(made[1], list)):
             return made
         optimizers, schedulers = made
-        if any(isinstance(scheduler, MultiStepLR) for scheduler in schedulers):
-            schedulers = [_milestones_in_steps(optimizer, steps) for optimizer in optimizers]
+        if milestones is not None:
+            schedulers = [
+                _in_steps(scheduler, [int(share * steps) for share in milestones]) for scheduler in schedulers
+            ]
         elif not is_by_step:
             return made
         return optimizers, [{"scheduler": scheduler, "interval": "step"} for scheduler in schedulers]
@@ -273,10 +276,11 @@ def _schedule_by_step(module: Any, steps: int, is_by_step: bool) -> None:
     module.configure_optimizers = configure_optimizers
 
 
-def _milestones_in_steps(optimizer: torch.optim.Optimizer, steps: int) -> MultiStepLR:
-    for group in optimizer.param_groups:
+def _in_steps(scheduler: MultiStepLR, milestones: list[int]) -> MultiStepLR:
+    """The same factor at other milestones, from the first rate on, which their milestones may have changed already."""
+    for group in scheduler.optimizer.param_groups:
         group["lr"] = group["initial_lr"]
-    return MultiStepLR(optimizer, [int(share * steps) for share in MILESTONES], gamma=MILESTONE_FACTOR)
+    return MultiStepLR(scheduler.optimizer, milestones, gamma=scheduler.gamma)
 
 
 def _own_normalisation(module: Any) -> Any:
