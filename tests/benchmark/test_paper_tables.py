@@ -177,12 +177,22 @@ def test_other_methods_are_run_on_each_class_where_they_are_asked_for(order: Pap
     assert {of_class.folder for of_class in boards} == {order.folder / name / "methods" for name in ("tile", "grid")}
     assert {(b.methods, b.seeds, b.minutes_per_method) for b in boards} == {(("padim", "riad"), (0, 1), 2.0)}
     of_nsa = "finetune.simulation.nsa_class="
-    assert [b.overrides for b in boards] == [(f"{of_nsa}{name}", "data.image_size_px=32") for name in ("tile", "grid")]
+    assert [b.overrides for b in boards] == [(f"{of_nsa}{name}",) for name in ("tile", "grid")]
     assert "| PaDiM | 65.5 ± 0.5 (2 seeds) | 45.5 ± 0.5 (2 seeds) | 97.9 | 97.5 |" in board
     assert "| RIAD (0 of 4 runs done) | – | – | – | 94.2 |" in board and f"| NSA ({NOT_RUN}) | – | – |" in board
     assert "other methods: 224 px, 2 min of training each on each class" in board
     per_class = (order.folder / "table1" / "per_class.md").read_text(encoding="utf-8")
     assert "| PaDiM, measured here | 70.5 | 60.5 | 65.5 |" in per_class
+
+
+def test_other_methods_read_the_data_as_the_base_recipe_does(
+    order: PaperOrder, boards: list[PeersOrder], tmp_path: Path
+):
+    base = tmp_path / "base.yaml"
+    base.write_text("base: paper\ndata:\n  train_subset: 3\n", encoding="utf-8")
+    tile, _ = planned_classes(replace(order, base=str(base), overrides=("data.test_subset=2",))).values()
+    paper_methods.run_methods(1, tile, ("padim",), 32, 1.0, "")
+    assert boards[0].overrides[:2] == ("data.train_subset=3", "data.test_subset=2")
 
 
 def test_a_method_of_both_tables_is_found_under_the_name_that_its_table_prints(

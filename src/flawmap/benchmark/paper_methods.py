@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from flawmap.benchmark.ablations import AblationOrder
@@ -9,10 +10,13 @@ from flawmap.benchmark.paper_board import ClassResults
 from flawmap.benchmark.paper_numbers import OURS, TABLE_1, TABLE_2
 from flawmap.benchmark.peers_board import PeersOrder, run_peers
 from flawmap.errors import UserError
+from flawmap.recipe import DataSettings
+from flawmap.recipe_files import load_recipe
 
 FOLDER = "methods"  # below a class's folder
 _ABBREVIATED = {"CutPaste (3-way)": "cutpaste"}
-FOR_METHODS = ("data.", "finetune.simulation.nsa_class=")  # changes of the recipe that concern other methods, too
+OF_ONE_METHOD = "finetune.simulation.nsa_class="  # a change of the recipe that concerns NSA, too
+OURS_ALONE = ("pretrain_on", "image_size_px")  # of the data settings: the board has a size of its own
 
 
 def name_of(printed: str) -> str:
@@ -56,7 +60,10 @@ def run_methods(
     Returns:
         what each finished seed measured, by the method's name as printed.
     """
-    of_methods = tuple(change for change in of_class.overrides if change.startswith(FOR_METHODS))
+    of_methods = (
+        *_same_data(of_class),
+        *(change for change in of_class.overrides if change.startswith(OF_ONE_METHOD)),
+    )
     order = PeersOrder(
         location=of_class.location,
         methods=methods,
@@ -73,6 +80,16 @@ def run_methods(
         printed[row["method"]]: {int(seed): _as_ours(result) for seed, result in row["measured"].items()}
         for row in content["rows"]
     }
+
+
+def _same_data(of_class: AblationOrder) -> tuple[str, ...]:
+    """Changes that let other methods read the data as our recipe does, whoever set it: the base or an override."""
+    ours, default = load_recipe(of_class.base, of_class.overrides).data, DataSettings()
+    return tuple(
+        f"data.{field.name}={json.dumps(getattr(ours, field.name))}"
+        for field in fields(DataSettings)
+        if field.name not in OURS_ALONE and getattr(ours, field.name) != getattr(default, field.name)
+    )
 
 
 def _as_ours(result: Mapping[str, Any]) -> dict[str, Any]:
