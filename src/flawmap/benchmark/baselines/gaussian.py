@@ -60,13 +60,13 @@ class SharedGaussian:
     """
 
     def __init__(self, features: Float[Tensor, "n d"]) -> None:
-        features = features.double()
+        features = features.cpu().double()  # not every accelerator knows float64
         self.mean = features.mean(dim=0)
         self.precision = torch.linalg.inv(ledoit_wolf_covariance(features))
 
     def distances(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
         """Mahalanobis distances."""
-        difference = features.double() - self.mean
+        difference = features.cpu().double() - self.mean
         return ((difference @ self.precision) * difference).sum(dim=1).clamp(min=0).sqrt()
 
 
