@@ -53,6 +53,13 @@ def test_each_file_has_its_own_differences_from_the_run(tmp_path):
     assert np.isnan(lost.max_score_difference) and not lost.is_good and lost.auroc is None
 
 
+def test_logits_and_maps_have_to_agree_too():
+    assert Parity(6, 4.8e-5, 0.1, 0, None, 2e-5, 10.0).is_good
+    assert not Parity(6, 4.8e-5, 0.1, 6, None, 2.0, 10.0).is_good  # votes alike, logits apart
+    assert not Parity(6, 4.8e-5, 50.0, 6, None, 2e-5, 10.0).is_good  # maps apart
+    assert not Parity(6, 4.8e-5, float("nan"), 0, None, 2e-5, 10.0).is_good
+
+
 def test_the_table_has_a_row_per_file():
     good = Parity(348, 1.23e-5, 0.000456, 0, (0.96812, 0.96809))
     poor = Parity(348, 0.53, 2.0, 7, None)

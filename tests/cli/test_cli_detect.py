@@ -179,6 +179,31 @@ def test_a_damaged_line_of_earlier_results_is_named(cli, trained, parts):
     assert said.code == 2 and "at: detections/results.jsonl line 4" in said.err and "remedy: choose another" in said.err
 
 
+@pytest.mark.parametrize(("name", "content"), [("results.jsonl", '{"mine": 1}'), ("result.json", '{"precious": 1}')])
+def test_resume_leaves_other_peoples_files_as_they_are(cli, trained, parts, name: str, content: str):
+    Path("theirs").mkdir()
+    (Path("theirs") / name).write_text(content)
+    said = cli("detect", parts, "--model", trained.run, "--resume", "--output", "theirs")
+    assert said.code == 2 and "remedy: choose another --output" in said.err
+    assert (Path("theirs") / name).read_text() == content
+
+
+def test_a_torn_line_of_ours_is_taken_away(cli, trained, parts):
+    cli("detect", parts, "--model", trained.run)
+    lines = Path("detections/results.jsonl")
+    whole = lines.read_bytes()
+    for torn in (b'{"ima', b'{"image": "x", "sc'):
+        lines.write_bytes(whole + torn)
+        assert cli("detect", parts, "--model", trained.run, "--resume").code == 0
+        assert lines.read_bytes() == whole
+
+
+def test_pictures_beside_somebody_elses_result_json_are_judged(cli, trained, parts):
+    (Path(parts) / "result.json").write_text("{}")
+    said = cli("detect", parts, "--model", trained.run, "--json")
+    assert said.code == 0 and len(said.out.splitlines()) == 3 and "left out" not in said.err
+
+
 def test_resume_without_earlier_results_begins(cli, trained, parts):
     assert cli("detect", parts, "--model", trained.run, "--resume", "--output", "new").code == 0
     assert Path("new/result.json").is_file()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_files import mistake, picture, save, save_pictures
+from made_up_files import mistake, picture, save, save_pictures, truncate
 
+from flawmap.data.checks import check_leak, check_test_data, check_training_data
 from flawmap.data.open_data import archive_at, has_test_data, open_test_data, open_training_data
 from flawmap.data.protocols import PROTOCOLS
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile
@@ -276,7 +277,23 @@ def test_a_missing_table_is_an_error_of_the_test_alone(nih: Path, name: str):
     (nih / name).unlink()
     with pytest.raises(UserError, match="cannot be read"):
         open_test_data(nih, DEFAULT)
-    assert len(open_training_data(nih, DEFAULT).images) == 2  # training opens neither
+    data = open_training_data(nih, DEFAULT)
+    assert len(data.images) == 2  # training opens neither
+    assert check_leak(check_training_data(data, 0.0), nih, DEFAULT) is None
+
+
+def test_a_truncated_x_ray_with_a_box_can_be_skipped(nih: Path):
+    truncate(nih / "images_012" / "images" / "00000005_000.png")
+    with pytest.raises(UserError, match="1 file cannot be decoded"):
+        check_test_data(open_test_data(nih, DEFAULT))
+    checked = check_test_data(open_test_data(nih, DEFAULT), skip_unreadable=True)
+    assert [file.key for file in checked.skipped] == ["images_012/images/00000005_000.png"]
+
+
+def test_what_a_path_cannot_hold_is_no_part_of_a_name(tmp_path: Path):
+    save(tmp_path / "a.png", picture(0, 32, 32))
+    (tmp_path / "manifest.csv").write_text("image,split,label,view\na.png,train,0,L/R\n")
+    assert open_training_data(f"{tmp_path}:view=L/R", DEFAULT).name == f"{tmp_path.name}-L_R"
 
 
 # ---- all of them

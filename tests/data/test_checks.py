@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import pytest
 from made_up_files import mistake, picture, save, save_pictures, truncate
 from PIL import Image
 
-from flawmap.data.checks import FileFacts, check_leak, check_test_data, check_training_data, detail_lost
+from flawmap.data.checks import (
+    FileFacts,
+    check_good_images,
+    check_leak,
+    check_test_data,
+    check_training_data,
+    detail_lost,
+)
 from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.sample import SkippedFile
 from flawmap.data.truth import read_truth
@@ -265,14 +273,56 @@ def test_named_folders_can_be_trained_on_but_not_scored_on_what_was_trained(tmp_
     assert leak is not None and (leak.num_compared, leak.skipped) == (3, ())  # training has listed it already
     (tmp_path / "OK" / "broken.png").unlink()
     trained = {fact.sha256: fact.key for fact in checked.facts}
-    problem = "OK/000.png is also in training as OK/000.png (same content), and 19 more"
+    problem = "OK/000.png was trained on, and 19 more: these good images cannot be the test's"
     tests = open_test_data(tmp_path, NAMED)
-    with mistake(problem, tmp_path, LEAK_HINT):
-        check_test_data(tests, trained_sha256=trained)
-    assert check_test_data(tests, trained_sha256={"0" * 64: "other.png"}) == tests
+    with mistake(problem, tmp_path, "--set data.normal=OTHER_FOLDER"):
+        check_test_data(tests, trained=trained)
+    assert check_test_data(tests, trained={"0" * 64: "other.png"}) == tests
     shutil.copy(tmp_path / "OK" / "004.png", tmp_path / "NG" / "x.png")
     with mistake("NG/x.png is also in training as OK/004.png (same content)", tmp_path, LEAK_HINT):
         check_leak(checked, tmp_path, NAMED)
+
+
+def test_a_copy_among_the_good_images_is_no_leak(tmp_path: Path):
+    save_pictures(tmp_path / "OK", range(24))
+    save_pictures(tmp_path / "NG", range(30, 33))
+    shutil.copy(tmp_path / "OK" / "004.png", tmp_path / "OK" / "copy.png")
+    leak = check_leak(check(tmp_path, NAMED), tmp_path, NAMED)
+    assert leak is not None and leak.num_compared == 3
+    part = replace(NAMED, train_subset=22)  # the others of the folder are training images, too
+    assert check_leak(check(tmp_path, part), tmp_path, part) == leak
+
+
+def test_a_test_image_with_the_pixels_of_a_training_image_is_refused_whatever_its_format(mvtec_folder: Path):
+    trained = {of: fact.key for fact in check(mvtec_folder).facts for of in (fact.sha256, fact.pixels_sha256)}
+    assert check_test_data(open_test_data(mvtec_folder, DEFAULT), trained=trained)
+    with Image.open(mvtec_folder / "train" / "good" / "003.png") as image:
+        image.save(mvtec_folder / "test" / "good" / "again.bmp")
+    with mistake(
+        "test/good/again.bmp is also in training as train/good/003.png (same content)", mvtec_folder, LEAK_HINT
+    ):
+        check_test_data(open_test_data(mvtec_folder, DEFAULT), trained=trained)
+
+
+def test_good_images_count_once_for_a_threshold(good_folder: Path):
+    for number in range(5):
+        shutil.copy(good_folder / "003.png", good_folder / f"copy{number}.png")
+    checked = check_good_images(open_training_data(good_folder, DEFAULT))
+    assert (len(checked.data.images), checked.num_duplicates) == (24, 5)
+
+
+@pytest.mark.parametrize("name", ["ok", "Normal", "PASS"])
+def test_good_test_images_under_another_name_are_not_taken_for_defects(mvtec_folder: Path, name: str):
+    (mvtec_folder / "test" / "good").rename(mvtec_folder / "test" / name)
+    with mistake(f"images of test/{name} would count as defects", mvtec_folder / "test" / name, "rename it to good"):
+        open_test_data(mvtec_folder, DEFAULT)
+
+
+def test_good_is_good_whatever_its_case(mvtec_folder: Path):
+    (mvtec_folder / "test" / "good").rename(mvtec_folder / "test" / "Good")
+    samples = open_test_data(mvtec_folder, DEFAULT).samples
+    of_good = [sample for sample in samples if "/Good/" in sample.key]
+    assert of_good and all(not sample.is_anomalous and sample.kind == "good" for sample in of_good)
 
 
 def test_what_becomes_of_small_defects_is_said_where_images_are_much_larger_than_what_is_seen():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up_files import mistake
 
-from flawmap.data.dicom import is_dicom, windowed
+from flawmap.data.dicom import dicom_gray_values, is_dicom, windowed
 from flawmap.data.image_files import decode_gray_values, image_size_px, read_image
 from flawmap.data.open_data import load_images
 from flawmap.errors import UserError
@@ -104,6 +104,32 @@ def test_a_voi_lookup_table_is_applied(tmp_path: Path):
     table.add_new("LUTData", "US", (65535 - np.arange(4096) * 16).tolist())
     pixels = read_image(dicom(tmp_path / "a.dcm", RAMP, VOILUTSequence=[table]))[..., 0]
     assert np.array_equal(pixels, np.rint((65535 - RAMP.astype(int) * 16) / 65535 * 255))
+
+
+def test_a_voi_lookup_table_maps_rescaled_values(tmp_path: Path):
+    table = pydicom.Dataset()
+    table.add_new("LUTDescriptor", "SS", [1024, -1000, 16])
+    table.add_new("LUTData", "US", (np.arange(1024) * 64).tolist())
+    rescaled = {"RescaleSlope": 0.25, "RescaleIntercept": -1000}
+    pixels = read_image(dicom(tmp_path / "a.dcm", RAMP, VOILUTSequence=[table], **rescaled))[..., 0]
+    expected = np.rint(RAMP * 0.25).clip(0, 1023) * 64 / 65535 * 255
+    assert np.array_equal(pixels, np.rint(expected))
+
+
+def test_colours_of_a_palette(tmp_path: Path):
+    tables = {}
+    for colour, content in (("Red", np.arange(4096)), ("Green", np.arange(4096)[::-1]), ("Blue", np.zeros(4096))):
+        tables[f"{colour}PaletteColorLookupTableDescriptor"] = [4096, 0, 16]
+        tables[f"{colour}PaletteColorLookupTableData"] = (content * 16).astype("<u2").tobytes()
+    pixels = read_image(dicom(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="PALETTE COLOR", **tables))
+    assert np.array_equal(pixels[..., 0], RAMP // 16) and np.array_equal(pixels[..., 1], 255 - RAMP // 16)
+    assert not pixels[..., 2].any()
+    assert dicom_gray_values((tmp_path / "a.dcm").read_bytes(), 10**6) is None
+
+
+def test_an_empty_window_is_none(tmp_path: Path):
+    path = dicom(tmp_path / "a.dcm", RAMP, WindowCenter=None, WindowWidth=None)
+    assert np.array_equal(read_image(path)[..., 0], np.rint(RAMP / 4095 * 255))
 
 
 def test_monochrome1_is_inverted_after_the_window(tmp_path: Path):

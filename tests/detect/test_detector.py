@@ -11,7 +11,6 @@ from flawmap import AnomalyDetector, Detection, Recipe, UserError, load_images
 from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE
 from flawmap.detect.detector import as_rgb
 from flawmap.detect.regions import find_regions
-from flawmap.models.encoder import Encoder
 from tiny_detector import fitted_detector, striped, tiny_recipe, write_good, write_image
 
 
@@ -162,11 +161,14 @@ def test_a_score_is_the_same_alone_in_a_list_and_in_another_order(detector):
     assert detector.score_samples(images).tolist() == [one.score for one in alone]
 
 
-def test_a_score_does_not_depend_on_the_training_mode_of_before(detector):
+def test_a_model_that_was_saved_in_training_mode_detects_in_evaluation_mode(detector, tmp_path):
     before = detector.predict(striped(0)).scores
-    assert detector.scorer_.training is False
-    assert isinstance(detector.scorer_.encoder, Encoder)
-    assert detector.predict(striped(0)).scores == before
+    left_training = copy.deepcopy(detector)
+    left_training.scorer_.train()
+    left_training.save_pretrained(tmp_path / "saved")
+    again = AnomalyDetector.from_pretrained(tmp_path / "saved", device="cpu")
+    assert not any(module.training for module in again.scorer_.modules())
+    assert again.predict(striped(0)).scores == before
 
 
 @pytest.mark.parametrize("name", ["vote_mean", "vote", "mean_logit", "map_max"])

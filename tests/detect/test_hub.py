@@ -9,11 +9,11 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from flawmap import AnomalyDetector
+from flawmap import AnomalyDetector, load_images
 from flawmap.detect.model_record import record_of_run
 from flawmap.detect.pretrained import refresh_card
 from flawmap.errors import UserError
-from tiny_detector import fitted_detector, striped
+from tiny_detector import fitted_detector, striped, write_good
 
 FIVE = ["README.md", "calibration.json", "config.json", "model.safetensors", "recipe.yaml"]
 
@@ -81,6 +81,13 @@ def test_a_folder_of_such_a_name_asks_no_hub(monkeypatch, tmp_path):
         AnomalyDetector.from_pretrained("ana/tiles")
 
 
+def test_a_second_training_forgets_what_was_known_of_the_first(run, tmp_path):
+    detector = AnomalyDetector.from_pretrained(run, "cpu")
+    assert detector.record_["data"]["train"] == 2
+    detector.fit(load_images(write_good(tmp_path / "good")), device="cpu")
+    assert detector.record_ == {}
+
+
 # ---- the card
 
 
@@ -145,6 +152,7 @@ def test_the_card_says_data_metrics_licences_and_use_and_travels_with_the_model(
 
 def test_a_damaged_evaluation_is_explained(run):
     (run / "evaluation" / "metrics.json").write_text("{")
+    AnomalyDetector.from_pretrained(run, "cpu")  # is no reason not to detect
     with pytest.raises(UserError, match="the evaluation cannot be read") as caught:
         record_of_run(run)
     assert caught.value.place == str(run / "evaluation") and caught.value.remedy == "flawmap evaluate RUN DATA"

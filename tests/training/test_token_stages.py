@@ -160,6 +160,22 @@ def test_a_detector_on_tokens_finds_a_hole_and_comes_back_from_its_folder(tmp_pa
     assert repeated.stage_keys_ == detector.stage_keys_ and "memory" in detector.stage_keys_
 
 
+def test_stages_that_are_done_already_give_the_same_model(tmp_path: Path):
+    images, recipe = load_images(write_good(tmp_path / "good")), tiny_recipe(*SMALL, "scoring=fused")
+    run = create_run(tmp_path / "run", "test", recipe)
+    first = AnomalyDetector(recipe).fit(images, run, device="cpu").scorer_.state_dict()
+    again = AnomalyDetector(recipe).fit(images, run, device="cpu").scorer_.state_dict()
+    assert first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_one_held_out_image_does_not_set_the_scales(tmp_path: Path):
+    recipe = tiny_recipe(*SMALL, "scoring=memory", "calibration.held_out_fraction=0.04")
+    detector = AnomalyDetector(recipe).fit(load_images(write_good(tmp_path / "good")), device="cpu")
+    assert detector.calibration_ is not None and detector.calibration_.n_held_out == 1
+    assert detector.scorer_.image_scales[0].deviation > 1e-3
+    assert abs(detector.predict_one(striped(5000)).score) < 50  # standard deviations
+
+
 @pytest.mark.parametrize(("part", "stage"), [("build_memory", "memory"), ("fit_expectation", "expectation")])
 def test_out_of_memory_outside_training_is_the_users_error(tmp_path: Path, monkeypatch, part: str, stage: str):
     def too_much(*_: object) -> None:

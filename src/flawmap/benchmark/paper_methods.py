@@ -86,7 +86,7 @@ def _same_data(of_class: AblationOrder) -> tuple[str, ...]:
     """Changes that let other methods read the data as our recipe does, whoever set it: the base or an override."""
     ours, default = load_recipe(of_class.base, of_class.overrides).data, DataSettings()
     return tuple(
-        f"data.{field.name}={json.dumps(getattr(ours, field.name))}"
+        f"data.{field.name}={json.dumps(getattr(ours, field.name), ensure_ascii=False)}"
         for field in fields(DataSettings)
         if field.name not in OURS_ALONE and getattr(ours, field.name) != getattr(default, field.name)
     )

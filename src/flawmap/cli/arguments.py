@@ -85,6 +85,22 @@ def recipe_of(arguments: Namespace, default: str) -> Recipe:
     return load_recipe(arguments.recipe or default, arguments.set)
 
 
+def new_folder(path: Path) -> Path:
+    """A folder of our own: ``path``, or the first free name as of :func:`free_path`.
+
+    Two processes that ask at the same moment get two folders. An empty folder that is there already is taken by the
+    first that writes into it.
+    """
+    while True:
+        candidate = free_path(path)
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            if any(candidate.iterdir()):
+                continue
+        return candidate
+
+
 def free_path(path: Path) -> Path:
     """``path`` if nothing is there, else the first free ``path-2``, ``path-3``, ...: nothing is overwritten.
 

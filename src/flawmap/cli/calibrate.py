@@ -3,7 +3,8 @@
 import json
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from flawmap.errors import UserError
 from flawmap.training.run_manifest import FILE_NAME, read_run_manifest
 
 if TYPE_CHECKING:
+    from flawmap.data.checks import FileFacts
     from flawmap.detect.calibration import Calibration
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.metrics.score_drift import Drift
@@ -30,8 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--false-alarm-rate",
         type=float,
-        default=0.01,
-        help="wanted share of good images called anomalous (default: 0.01)",
+        default=None,
+        help="wanted share of good images called anomalous (default: as before, or the recipe's)",
     )
     parser.add_argument("--output", type=str, default=None, help="write the recalibrated model to this folder instead")
     add_data_arguments(parser)
@@ -48,19 +50,29 @@ def run(arguments: Namespace) -> int:
     from flawmap.data.checks import check_good_images
     from flawmap.data.open_data import load_images
     from flawmap.deploy.reviews import is_review_file
+    from flawmap.detect.calibration import refuse_bad_rate
     from flawmap.detect.detector import AnomalyDetector
-    from flawmap.detect.pretrained import model_folder, write_calibration
+    from flawmap.detect.pretrained import model_folder, refuse_taken, write_calibration
     from flawmap.metrics.score_drift import score_drift
 
+    if arguments.false_alarm_rate is not None:
+        refuse_bad_rate(arguments.false_alarm_rate)
+    if arguments.output:
+        refuse_taken(Path(arguments.output))
     folder = model_folder(Path(arguments.run))
     detector = AnomalyDetector.from_pretrained(folder, arguments.device)
     before = detector.calibration_
+    former_rate = before.false_alarm_rate if before else detector.recipe.calibration.false_alarm_rate
+    rate = former_rate if arguments.false_alarm_rate is None else arguments.false_alarm_rate
     if is_review_file(Path(arguments.images)):
-        calibrate_with_reviews(detector, Path(arguments.images), arguments.false_alarm_rate, folder.parent)
+        calibrate_with_reviews(detector, Path(arguments.images), rate, folder.parent)
     else:
-        images = check_good_images(load_images(arguments.images), arguments.skip_unreadable)
-        refuse_training_images((image.path for image in images.images), folder.parent)
-        detector.calibrate(images, arguments.false_alarm_rate)
+        checked = check_good_images(load_images(arguments.images), arguments.skip_unreadable)
+        refuse_training_images(checked.facts, folder.parent)
+        if checked.num_duplicates:
+            repeats = f"{checked.num_duplicates} images repeat another one's content: each content counts once"
+            print(f"left out   {repeats}", file=sys.stderr)
+        detector.calibrate(checked.data, rate)
     calibration = detector.calibration_
     assert calibration is not None
     if arguments.output:
@@ -130,25 +142,23 @@ def calibrate_with_reviews(detector: "AnomalyDetector", path: Path, false_alarm_
     detector.calibration_ = calibrate(scores, peaks, false_alarm_rate)
 
 
-def refuse_training_images(paths: Iterable[Path], run: Path) -> None:
+def refuse_training_images(images: "Sequence[FileFacts]", run: Path) -> None:
     """A threshold from images that training has seen would be too low.
 
     Args:
-        paths: images to calibrate with.
+        images: to calibrate with.
         run: whose training; nothing is refused where its list of images is missing.
 
     Raises:
         UserError: images with the content of training images.
     """
-    from flawmap.reproducibility import file_sha256
-
     trained = trained_on(run)
-    _refuse_seen([path for path in paths if file_sha256(path) in trained] if trained else [], run)
+    _refuse_seen([one.path for one in images if trained & {one.sha256, one.pixels_sha256}], run)
 
 
 def trained_on(run: Path) -> set[str]:
-    """SHA-256 of the images that a run has learned from; empty where its list of images is missing."""
-    return {row.sha256 for row in read_run_manifest(run) if row.split != "held_out"}
+    """Hashes of the images that a run has learned from; empty where its list of images is missing."""
+    return {of for row in read_run_manifest(run) if row.split != "held_out" for of in row.hashes}
 
 
 def _refuse_seen(seen: Sequence[object], run: Path) -> None:

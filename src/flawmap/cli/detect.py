@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from flawmap.cli.arguments import add_device_argument, free_path
-from flawmap.cli.result_log import LINES, RESULT, ResultLog
+from flawmap.cli.arguments import add_device_argument, new_folder
+from flawmap.cli.result_log import ResultLog, holds_results
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,8 +49,11 @@ def run(arguments: Namespace) -> int:
         raise UserError(f"--workers is {arguments.workers}, must be at least 1", "--workers", "--workers 1")
     paths = find_images(arguments.images)
     path, model = _load(arguments)
-    folder = Path(arguments.output) if arguments.resume else free_path(Path(arguments.output))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(arguments.output)
+    if arguments.resume:
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        folder = new_folder(folder)
     calibration = model.facts.calibration
     log = ResultLog(folder, model.facts.model_id, calibration.threshold if calibration else None)
     jobs = _jobs(paths, log, folder)
@@ -150,9 +153,7 @@ def find_images(patterns: list[str]) -> list[Path]:
         path = Path(pattern)
         if path.is_dir():
             matches = list_images(path, recursive=True)
-            for ours in sorted(
-                {p.parent for p in matches if any((p.parent / name).is_file() for name in (RESULT, LINES))}
-            ):
+            for ours in sorted(folder for folder in {p.parent for p in matches} if holds_results(folder)):
                 print(f"left out   {ours}/: results of an earlier detection", file=sys.stderr)
                 matches = [p for p in matches if p.parent != ours]
         elif path.is_file():

@@ -108,7 +108,7 @@ def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     detector = AnomalyDetector.from_pretrained(order.run, order.device)
     settings = _data_settings(to_yaml(detector.recipe), order.overrides)
     # held-out images have set the threshold: they are no test images either
-    known = {row.sha256: row.key for row in read_run_manifest(model_folder(order.run).parent)}
+    known = {of: row.key for row in read_run_manifest(model_folder(order.run).parent) for of in row.hashes}
     data = check_test_data(open_test_data(order.location, settings), order.skip_unreadable, known)
     refuse_unwritable_names(name for sample in data.samples for name in (sample.key, str(sample.path.absolute())))
     in_run = (order.run / "model").is_dir() and order.output is None
@@ -149,7 +149,10 @@ def _data_settings(recipe_yaml: str, overrides: tuple[str, ...]) -> Any:
                 "flawmap evaluate",
                 "only data.NAME=VALUE changes without a new training",
             )
-    own = [f"data.{name}={json.dumps(value)}" for name, value in yaml.safe_load(recipe_yaml)["data"].items()]
+    own = [
+        f"data.{name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in yaml.safe_load(recipe_yaml)["data"].items()
+    ]
     return load_recipe(None, [*own, *overrides]).data
 
 

@@ -11,6 +11,18 @@ from flawmap.errors import UserError
 LINES, RESULT = "results.jsonl", "result.json"
 
 
+BEGINNING = b'{"image": '  # of each of our lines
+
+
+def holds_results(folder: Path) -> bool:
+    """Whether a folder is the output of ``flawmap detect``: its pictures are none to be judged."""
+    try:
+        with (folder / LINES).open("rb") as file:
+            return file.read(len(BEGINNING)) in (b"", BEGINNING)
+    except OSError:
+        return False
+
+
 class ResultLog:
     """results.jsonl in a folder: one JSON object per scored image, written whole and at once.
 
@@ -43,7 +55,12 @@ class ResultLog:
             self.done[image] = is_anomalous
             kept += len(line)
         if self._path.exists():
-            os.truncate(self._path, kept)  # the last line may be torn
+            torn = self._path.read_bytes()[kept:]
+            if torn and not (torn.startswith(BEGINNING) or BEGINNING.startswith(torn)):
+                raise UserError("this is no file of flawmap detect", str(self._path), "choose another --output")
+            os.truncate(self._path, kept)
+        elif (folder / RESULT).exists():
+            raise UserError(f"{RESULT} there is of something else", str(folder), "choose another --output")
         self._file = self._path.open("ab")
 
     def _whole_lines(self) -> Iterator[bytes]:

@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from flawmap.data.image_files import read_image, read_mask
-from flawmap.data.open_data import has_test_data, open_test_data
+from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, SkippedFile, TestData, TrainingData
 from flawmap.data.truth import read_truth
 from flawmap.errors import UserError
 from flawmap.recipe import DataSettings
+from flawmap.reproducibility import file_sha256
 
 MIN_IMAGES = 20  # fewer leave nothing worth holding out for the threshold
 MIN_IMAGES_WITHOUT_THRESHOLD = 2
@@ -34,7 +37,7 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class CheckedData:
-    """Training data of which every file was decoded.
+    """Good images, of which every file was decoded.
 
     Attributes:
         data: without the files that were skipped, and each content once.
@@ -66,16 +69,11 @@ def check_training_data(data: TrainingData, held_out_fraction: float, skip_unrea
     if bad and not skip_unreadable:
         raise _unreadable(bad, data.root)
     _check_count(facts, held_out_fraction, data.root)
-    first = {fact.pixels_sha256: fact for fact in reversed(facts)}
-    unique = tuple(fact for fact in facts if first[fact.pixels_sha256] is fact)
-    keys = {fact.key for fact in unique}
-    kept = tuple(image for image in data.images if image.key in keys)
-    checked = replace(data, images=kept, skipped=data.skipped + tuple(bad))
-    return CheckedData(checked, unique, len(facts) - len(unique))
+    return _each_content_once(data, facts, bad)
 
 
-def check_good_images(data: TrainingData, skip_unreadable: bool = False) -> TrainingData:
-    """Decode every good image before any is scored, as for a new threshold.
+def check_good_images(data: TrainingData, skip_unreadable: bool = False) -> CheckedData:
+    """Decode every good image before any is scored, as for a new threshold; of each content one is kept.
 
     Raises:
         UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; nothing is left.
@@ -85,20 +83,18 @@ def check_good_images(data: TrainingData, skip_unreadable: bool = False) -> Trai
         raise _unreadable(bad, data.root)
     if not facts:
         raise UserError("no image can be read", str(data.root), "copy them again")
-    readable = {fact.key for fact in facts}
-    kept = tuple(image for image in data.images if image.key in readable)
-    return replace(data, images=kept, skipped=data.skipped + tuple(bad))
+    return _each_content_once(data, facts, bad)
 
 
 def check_test_data(
-    data: TestData, skip_unreadable: bool = False, trained_sha256: Mapping[str, str] | None = None
+    data: TestData, skip_unreadable: bool = False, trained: Mapping[str, str] | None = None
 ) -> TestData:
     """Decode every test image and its mask before any is scored.
 
     Args:
         data: what is to be scored.
         skip_unreadable: leave out, and list in ``skipped``, images that cannot be decoded or whose mask cannot.
-        trained_sha256: hashes of the files that the detector was trained on, with their names.
+        trained: hashes, of bytes or of pixels, of the images that the detector was trained on, with their names.
 
     Raises:
         UserError: files that cannot be decoded, unless ``skip_unreadable``; a mask of another size than its image; a
@@ -107,7 +103,7 @@ def check_test_data(
     checked, facts = _decode_tests(data, skip_unreadable)
     if not facts:
         raise UserError("no test image can be read", str(data.root), "copy them again")
-    _refuse_trained({fact.key: fact.sha256 for fact in facts}, trained_sha256 or {}, data.root)
+    _refuse_trained(facts, trained or {}, data.root)
     return checked
 
 
@@ -126,6 +122,15 @@ def detail_lost(facts: Sequence[FileFacts], seen_px: int) -> str | None:
         f"an image side of {longest} px is seen as {seen_px} px, a defect of 10 px as {kept:.1f} px: for small defects "
         f"cut images into parts, or --set data.image_size_px={2 * seen_px} (slower)"
     )
+
+
+def _each_content_once(data: TrainingData, facts: Sequence[FileFacts], bad: Sequence[SkippedFile]) -> CheckedData:
+    first = {fact.pixels_sha256: fact for fact in reversed(facts)}
+    unique = tuple(fact for fact in facts if first[fact.pixels_sha256] is fact)
+    keys = {fact.key for fact in unique}
+    kept = tuple(image for image in data.images if image.key in keys)
+    checked = replace(data, images=kept, skipped=data.skipped + tuple(bad))
+    return CheckedData(checked, unique, len(facts) - len(unique))
 
 
 def _unreadable(bad: Sequence[SkippedFile], root: Path) -> UserError:
@@ -157,25 +162,36 @@ def check_leak(
     """
     if not has_test_data(location, settings):
         return None
-    own = {image.key for image in checked.data.images} | {file.key for file in checked.data.skipped}
+    every = open_training_data(location, replace(settings, train_subset=None)).images
+    own = {image.key for image in every}  # those that repeat another one's pixels, or are not used, among them
     tests = open_test_data(location, replace(settings, test_subset=None))
     others = tuple(sample for sample in tests.samples if sample.key not in own)
     kept, facts = _decode_tests(replace(tests, samples=others), skip_unreadable)
     trained = {fact.pixels_sha256: fact.key for fact in (*pool, *checked.facts)}
-    _refuse_trained({fact.key: fact.pixels_sha256 for fact in facts}, trained, checked.data.root)
+    _refuse_trained(facts, trained, checked.data.root)
     return LeakCheck(len(facts), kept.skipped)
 
 
-def _refuse_trained(tests: Mapping[str, str], trained: Mapping[str, str], root: Path) -> None:
-    """Raise if a test file (name to hash) has the content of a training file (hash to name)."""
-    twins = [(key, trained[content]) for key, content in tests.items() if content in trained]
-    if twins:
-        more = f", and {len(twins) - 1} more" if len(twins) > 1 else ""
+def _refuse_trained(tests: Sequence[FileFacts], trained: Mapping[str, str], root: Path) -> None:
+    """Raise if a test file has the bytes or pixels of a training file (hash to name)."""
+    hashes = ((fact.key, (fact.sha256, fact.pixels_sha256)) for fact in tests)
+    twins = [(key, trained[of]) for key, both in hashes for of in dict.fromkeys(both) if of in trained]
+    if not twins:
+        return
+    key, of_training = twins[0]
+    keys = {key for key, _ in twins}
+    more = f", and {len(keys) - 1} more" if len(keys) > 1 else ""
+    if key == of_training:
         raise UserError(
-            f"{twins[0][0]} is also in training as {twins[0][1]} (same content){more}",
+            f"{key} was trained on{more}: these good images cannot be the test's",
             str(root),
-            "remove one copy; scores would be meaningless",
+            "test with good images that training has not seen: --set data.normal=OTHER_FOLDER",
         )
+    raise UserError(
+        f"{key} is also in training as {of_training} (same content){more}",
+        str(root),
+        "remove one copy; scores would be meaningless",
+    )
 
 
 def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, root: Path) -> None:
@@ -223,6 +239,7 @@ def _read(image: NormalImage | LabelledImage) -> FileFacts | SkippedFile:
             read_mask(image.truth.path)
         except UserError as error:
             return SkippedFile(image.key, f"its mask {image.truth.path.name}: {error.problem}")
-    content = hashlib.sha256(image.path.read_bytes()).hexdigest()
-    of_pixels = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-    return FileFacts(image.key, image.path, content, of_pixels, pixels.shape[1], pixels.shape[0])
+    content = file_sha256(image.path)
+    of_pixels = hashlib.sha256(repr(pixels.shape).encode())
+    of_pixels.update(np.ascontiguousarray(pixels).data)  # no copy: an image may have 170 million pixels
+    return FileFacts(image.key, image.path, content, of_pixels.hexdigest(), pixels.shape[1], pixels.shape[0])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from flawmap.errors import UserError
 
+PALETTE = "PALETTE COLOR"  # stored values are places in a table of colours
 MAGIC, MAGIC_AT = b"DICM", 128
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax whose whole content is compressed, fields and all
 
@@ -51,15 +52,18 @@ def read_dicom(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     dataset, stored = _first_frame(data, max_pixels)
     if dataset.SamplesPerPixel > 1:  # pydicom has converted the colours to RGB
         return (stored >> max(dataset.BitsStored - 8, 0)).astype(np.uint8)
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 
+    if dataset.PhotometricInterpretation == PALETTE:
+        bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
+        return (apply_color_lut(stored, dataset) >> max(bits - 8, 0)).astype(np.uint8)
     values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
-    if "VOILUTSequence" in dataset:
+    if dataset.get("VOILUTSequence"):
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        shares = apply_voi_lut(stored, dataset, prefer_lut=True).astype(np.float64) / (2**bits - 1)
-    elif "WindowCenter" in dataset and "WindowWidth" in dataset:
-        centre, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
-        shares = windowed(values, centre, width, dataset.get("VOILUTFunction") or "LINEAR")
+        rescaled = np.rint(values).astype(np.int32)  # the table maps what the modality's rescaling gives
+        shares = apply_voi_lut(rescaled, dataset, prefer_lut=True).astype(np.float64) / (2**bits - 1)
+    elif (window := _window(dataset)) is not None:
+        shares = windowed(values, *window, dataset.get("VOILUTFunction") or "LINEAR")
     else:
         low, high = _spanned(dataset)
         shares = (values - low) / (high - low)
@@ -76,14 +80,14 @@ def dicom_gray_values(data: bytes, max_pixels: int) -> GrayValues | None:
         as :func:`read_dicom`.
     """
     dataset, stored = _first_frame(data, max_pixels)
-    if dataset.SamplesPerPixel > 1 or dataset.BitsStored <= 8:
+    if dataset.SamplesPerPixel > 1 or dataset.BitsStored <= 8 or dataset.PhotometricInterpretation == PALETTE:
         return None
     from pydicom.pixels.processing import apply_modality_lut
 
     values = np.asarray(apply_modality_lut(stored, dataset), np.float32)
     black, white = _spanned(dataset)
-    if "VOILUTSequence" not in dataset and "WindowCenter" in dataset and "WindowWidth" in dataset:
-        centre, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
+    if not dataset.get("VOILUTSequence") and (window := _window(dataset)) is not None:
+        centre, width = window
         if (dataset.get("VOILUTFunction") or "LINEAR") == "LINEAR":
             centre, width = centre - 0.5, max(width - 1, 1.0)
         black, white = centre - width / 2, centre + width / 2
@@ -141,9 +145,13 @@ def windowed(values: NDArray[np.float64], centre: float, width: float, function:
     raise UserError(f"a window of width {width:g} with the function {function}", "", "mend the file's window")
 
 
-def _first(value: object) -> float:
-    """Of several windows the first counts."""
-    return float(value if isinstance(value, int | float | str) else value[0])  # pyright: ignore[reportIndexIssue]
+def _window(dataset: Any) -> tuple[float, float] | None:
+    """Centre and width, of several windows the first; None where the file has none, or leaves it empty."""
+    centre, width = (dataset.get(name) for name in ("WindowCenter", "WindowWidth"))
+    if centre in (None, "") or width in (None, ""):
+        return None
+    first, second = (one if isinstance(one, int | float | str) else one[0] for one in (centre, width))
+    return float(first), float(second)
 
 
 def _representable(bits: int, is_signed: int) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Image files in: any common format becomes uint8 RGB, or a clear error. Files are only ever read."""
 
+import contextlib
 import io
 import threading
 import warnings
@@ -7,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from flawmap.data.dicom import GrayValues, dicom_gray_values, is_dicom, read_dicom
 from flawmap.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content, whatever the file is called; and DICOM, by its own reader
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".dcm")
 MAX_PIXELS = 170_000_000  # a 13,000 x 13,000 px image; more is more likely a decompression bomb than a photograph
+MAX_FILE_BYTES = 1_500_000_000  # of MAX_PIXELS in 16-bit colours, with some room
+LYING = 5  # EXIF orientations from here on exchange width and height
 SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255: one fixed scale, never stretched per image, so that scores stay comparable
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 WARNING_FILTERS = threading.Lock()  # they belong to the whole process: two threads must not exchange them at once
@@ -87,12 +90,18 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
 
 
 def image_size_px(path: str | Path) -> tuple[int, int]:
-    """Width and height of the upright image.
+    """Width and height of the upright image, from its header alone where that says it.
 
     Raises:
         UserError: as :func:`read_image`.
     """
-    return _decoded(Path(path)).size
+    data = _bytes_of(Path(path))
+    if not is_dicom(data):
+        with contextlib.suppress(Exception):  # whatever is wrong is said where the image is decoded
+            image = _opened(data)
+            width, height = image.size
+            return (height, width) if image.getexif().get(ExifTags.Base.Orientation, 1) >= LYING else (width, height)
+    return _decoded_bytes(data, str(path), MAX_PIXELS).size
 
 
 def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
@@ -159,11 +168,16 @@ def _deep_to_rgb(pixels: NDArray) -> NDArray[np.uint8]:
 
 def _decoded(path: Path) -> Image.Image:
     """The upright image; whatever goes wrong becomes a UserError that names the file."""
+    return _decoded_bytes(_bytes_of(path), str(path), MAX_PIXELS)
+
+
+def _bytes_of(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise UserError(f"the file has {size:,} bytes, more than any picture that is read", str(path), "remove it")
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"the file cannot be read: {error.strerror or error}", str(path), "check the path") from error
-    return _decoded_bytes(data, str(path), MAX_PIXELS)
 
 
 def _decoded_bytes(data: bytes, place: str, max_pixels: int) -> Image.Image:

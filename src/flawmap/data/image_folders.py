@@ -7,6 +7,8 @@ from flawmap.data.image_files import IMAGE_SUFFIXES
 from flawmap.data.sample import MaskFile
 from flawmap.errors import UserError
 
+GOOD_NAMES = ("good", "normal", "ok", "io", "pass")  # what people call a folder of good images, in lower case
+
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
     """Image files in ``folder``, sorted by name; hidden files and folders are passed over.

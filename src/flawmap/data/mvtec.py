@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flawmap.data.image_folders import images_with_masks, key_of, list_images, visible
+from flawmap.data.image_folders import GOOD_NAMES, images_with_masks, key_of, list_images, visible
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
 from flawmap.errors import UserError
 from flawmap.recipe import DataSettings
@@ -36,9 +36,13 @@ def read_test(root: Path, settings: DataSettings) -> tuple[LabelledImage, ...]:
             raise UserError(f"masks of kind {place.name!r} have no images", str(place), f"add test/{place.name}")
     samples = []
     for kind in kinds:
-        anomalous = kind != "good"
+        name = "good" if kind.casefold() == "good" else kind
+        if name != "good" and name.casefold() in GOOD_NAMES:
+            problem = f"images of test/{kind} would count as defects"
+            raise UserError(problem, str(test / kind), "rename it to good if they are good, or else to what is wrong")
+        anomalous = name != "good"
         found = images_with_masks(test / kind, ground_truth / kind if anomalous else None, settings.mask_pattern)
-        samples += [LabelledImage(key_of(path, root), path, anomalous, kind, mask) for path, mask in found]
+        samples += [LabelledImage(key_of(path, root), path, anomalous, name, mask) for path, mask in found]
     return tuple(samples)
 
 

@@ -77,6 +77,11 @@ def read_test(root: Path, only: Groups) -> tuple[LabelledImage, ...]:
     return tuple(samples)
 
 
+def has_test(root: Path) -> bool:
+    """Whether the test list and the boxes were downloaded, too."""
+    return (root / "test_list.txt").is_file() and (root / "BBox_List_2017.csv").is_file()
+
+
 def protocol(root: Path) -> Protocol:
     """Pixels of the boxed images only; sex and view are also reported apart."""
     return Protocol(root.resolve().name, "truth_only", ("sex", "view"))
@@ -127,8 +132,11 @@ def _boxes(root: Path) -> dict[str, list[tuple[float, float, float, float]]]:
     return dict(boxes)
 
 
-def _scaled(boxes: list[tuple[float, float, float, float]], path: Path) -> Boxes:
-    width, height = image_size_px(path)
+def _scaled(boxes: list[tuple[float, float, float, float]], path: Path) -> Boxes | None:
+    try:
+        width, height = image_size_px(path)
+    except UserError:  # an unreadable image is reported when all are decoded
+        return None
     across, down = width / BOX_SIDE_PX, height / BOX_SIDE_PX
     return Boxes(tuple((x * across, y * down, w * across, h * down) for x, y, w, h in boxes))
 
@@ -181,4 +189,5 @@ def _found(names: list[str], files: dict[str, Path], root: Path) -> list[Path]:
     return [files[name] for name in names]
 
 
-ARCHIVE = Archive("NIH ChestX-ray14 (Data_Entry_2017, official split)", is_at, read_training, read_test, protocol)
+LAYOUT = "NIH ChestX-ray14 (Data_Entry_2017, official split)"
+ARCHIVE = Archive(LAYOUT, is_at, read_training, read_test, protocol, has_test)

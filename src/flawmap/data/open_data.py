@@ -1,5 +1,6 @@
 """Opens a data location: finds out its layout, and gives normal images for training or labelled ones for a test."""
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TypeVar
 
 from flawmap.data import elpv, folder, manifest, mtd, mvtec, mvtec_2, nih, visa
 from flawmap.data.archive import Archive
-from flawmap.data.image_folders import list_images, visible
+from flawmap.data.image_folders import GOOD_NAMES, list_images, visible
 from flawmap.data.sample import LabelledImage, NormalImage, TestData, TrainingData
 from flawmap.data.subset import Groups, split_location
 from flawmap.errors import UserError
@@ -15,7 +16,6 @@ from flawmap.recipe import DataSettings
 
 # published data sets as their archives unpack; asked before the plain layouts, some of which they resemble
 ARCHIVES = (mvtec_2.ARCHIVE, visa.ARCHIVE, mtd.ARCHIVE, nih.ARCHIVE)
-GOOD_NAMES = ("good", "normal", "ok", "io", "pass")
 MASK_NAMES = ("masks", "mask", "ground_truth", "gt")
 T = TypeVar("T", NormalImage, LabelledImage)
 
@@ -113,7 +113,7 @@ def has_test_data(location: str | Path, settings: DataSettings) -> bool:
     if settings.anomalous:
         return True
     if (archive := archive_at(path)) is not None:
-        return bool(archive.read_test(path, only))
+        return archive.has_test(path) and bool(archive.read_test(path, only))
     return (path / "test").is_dir() and bool(mvtec.read_test(path, settings))
 
 
@@ -185,7 +185,8 @@ def _name(path: Path) -> str:
 
 
 def _part_name(name: str, only: Groups) -> str:
-    return "-".join((name, *only.values()))
+    """The groups' values are free text: what a path cannot hold becomes a line."""
+    return "-".join((name, *(re.sub(r"[^\w.-]", "_", value) for value in only.values())))
 
 
 def _empty_part(path: Path, only: Groups) -> UserError:

@@ -15,6 +15,7 @@ from flawmap.data.image_folders import visible
 from flawmap.data.mvtec import is_mvtec
 from flawmap.data.open_data import existing, open_training_data
 from flawmap.data.sample import NormalImage, SkippedFile, TrainingData
+from flawmap.data.subset import split_location
 from flawmap.errors import UserError
 from flawmap.recipe import DataSettings, Recipe
 
@@ -26,7 +27,7 @@ class Pool:
     """What stage 1 learns from beside the category's own images.
 
     Attributes:
-        images: their keys begin with the name of their data, so that they differ from the category's own.
+        images: their keys begin with the name of their data.
         facts: of each image, in the same order.
         num_locations: how many data sets they come from.
         num_left_out: images whose content is the category's own, held out ones included, or repeats another one's.
@@ -119,7 +120,8 @@ def open_categories(location: str, settings: DataSettings) -> tuple[TrainingData
 
 
 def _places(location: str) -> list[str | Path]:
-    if location == "elpv":
+    place, only = split_location(location)
+    if only or place == "elpv":
         return [location]
     path = existing(Path(location))
     if not path.is_dir() or is_mvtec(path) or (path / manifest.FILE_NAME).is_file():

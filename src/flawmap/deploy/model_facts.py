@@ -4,13 +4,12 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flawmap.detect.calibration import Calibration, MapScale
+from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
 from flawmap.errors import UserError
 
 FORMAT = 2  # 1 had all image scores of every model
 METADATA_KEY = "flawmap"  # under which an exported file carries these facts
 SCORE_NAMES = ("vote_mean", "vote", "mean_logit", "map_max")  # all there are
-UNCALIBRATED = MapScale(0.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class ModelFacts:
     @property
     def map_scale(self) -> MapScale:
         """Ends of the colour scale of all maps."""
-        return self.calibration.map_scale if self.calibration else UNCALIBRATED
+        return self.calibration.map_scale if self.calibration else UNCALIBRATED_MAP_SCALE
 
     def to_text(self) -> str:
         """As JSON, for a file's metadata."""

@@ -14,6 +14,7 @@ from flawmap.detect.detector import AnomalyDetector
 from flawmap.metrics.ranking import auroc
 
 MAX_SCORE_DIFFERENCE = 1e-3
+MAX_MAP_DIFFERENCE = 0.05  # of the colour scale's range: where two normal tokens are as near, runtimes choose either
 MAX_AUROC_DIFFERENCE = 1e-3  # a tenth of a point
 
 
@@ -35,6 +36,8 @@ class Parity:
         max_map_difference: over all pixels of all images.
         n_verdicts_changed: images that are anomalous for one of the two only.
         auroc: of the detector and of the file; None where the images are not labelled, or all alike.
+        max_logit_difference: over all images, of the mean logit, which moves where votes hide it.
+        map_range: from the lower to the upper end of the detector's colour scale.
     """
 
     n: int
@@ -42,12 +45,17 @@ class Parity:
     max_map_difference: float
     n_verdicts_changed: int
     auroc: tuple[float, float] | None
+    max_logit_difference: float = 0.0
+    map_range: float = float("inf")
 
     @property
     def is_good(self) -> bool:
-        """Scores agree to 1e-3 and AUROC to a tenth of a point. A NaN is no agreement."""
+        """Scores agree to 1e-3, AUROC to a tenth of a point, maps to 5 % of their range. A NaN is no agreement."""
         auroc_agrees = self.auroc is None or abs(self.auroc[0] - self.auroc[1]) <= MAX_AUROC_DIFFERENCE
-        return self.max_score_difference <= MAX_SCORE_DIFFERENCE and auroc_agrees
+        scores_agree = max(self.max_score_difference, self.max_logit_difference) <= MAX_SCORE_DIFFERENCE
+        is_number = not np.isnan([self.max_score_difference, self.max_logit_difference]).any()
+        maps_agree = self.max_map_difference <= MAX_MAP_DIFFERENCE * self.map_range
+        return is_number and scores_agree and maps_agree and auroc_agrees
 
 
 def compare(
@@ -80,24 +88,27 @@ def compare_all(
         if progress is not None:
             progress(number + 1, len(images))
     labels = [image.is_anomalous for image in images]
-    return {label: _summary(found, labels) for label, found in differences.items()}
+    scale = detector.map_scale
+    return {label: _summary(found, labels, scale.high - scale.low) for label, found in differences.items()}
 
 
 @dataclass(frozen=True)
 class _Difference:
-    """Of one image: both scores, how far the maps are apart, whether the verdict changed."""
+    """Of one image: both scores, how far the mean logits and the maps are apart, whether the verdict changed."""
 
     scores: tuple[float, float]
+    of_logit: float
     of_map: float
     of_verdict: bool
 
     @classmethod
     def between(cls, native: Detection, other: Detection) -> "_Difference":
         of_map = float(np.abs(native.anomaly_map - other.anomaly_map).max())
-        return cls((native.score, other.score), of_map, native.is_anomalous != other.is_anomalous)
+        of_logit = abs(native.scores["mean_logit"] - other.scores["mean_logit"])
+        return cls((native.score, other.score), of_logit, of_map, native.is_anomalous != other.is_anomalous)
 
 
-def _summary(found: Sequence[_Difference], labels: Sequence[bool | None]) -> Parity:
+def _summary(found: Sequence[_Difference], labels: Sequence[bool | None], map_range: float) -> Parity:
     pairs = np.array([one.scores for one in found], np.float64)
     return Parity(
         n=len(found),
@@ -105,6 +116,8 @@ def _summary(found: Sequence[_Difference], labels: Sequence[bool | None]) -> Par
         max_map_difference=float(np.max([one.of_map for one in found])),  # a NaN stays, which max() may lose
         n_verdicts_changed=sum(one.of_verdict for one in found),
         auroc=_both_aurocs(labels, pairs),
+        max_logit_difference=float(np.max([one.of_logit for one in found])),
+        map_range=map_range,
     )
 
 

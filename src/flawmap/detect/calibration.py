@@ -18,7 +18,8 @@ class MapScale:
     high: float
 
 
-UNCALIBRATED_MAP_SCALE = MapScale(0.0, 10.0)  # ten times the evidence of evenly spread attention is a hot spot
+# ten times the evidence of evenly spread attention (the paper's head), or ten deviations of normal images, is hot
+UNCALIBRATED_MAP_SCALE = MapScale(0.0, 10.0)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder, create_run
 from flawmap.training.train import StageChoice, train_stages
 
+MIN_SCALE_IMAGES = 8  # held out; the deviation of fewer says little, that of one is 0, and the memory's own are taken
+
 ImageLike = str | Path | Image.Image | np.ndarray | NormalImage
 
 
@@ -105,6 +107,7 @@ class AnomalyDetector:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
         validate(self.recipe)
         self.scorer_ = self.calibration_ = self.proxy_ = None
+        self.record_ = {}  # of an earlier model
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         recipe = self.recipe
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
@@ -117,7 +120,8 @@ class AnomalyDetector:
             return self
         self.scorer_ = trained.scorer.to(compute.device).eval()
         if isinstance(self.scorer_, TokenScorer):
-            fit_scales(self.scorer_, held_out or train, self.sizes_px[0], in_memory=not held_out)
+            are_few = len(held_out) < MIN_SCALE_IMAGES
+            fit_scales(self.scorer_, train if are_few else held_out, self.sizes_px[0], in_memory=are_few)
         if held_out:
             size_px = self._training_size_px()
             defects = simulate_on(held_out, trained.guide, recipe, size_px, compute)
@@ -144,6 +148,8 @@ class AnomalyDetector:
         return self.calibration_.map_scale if self.calibration_ else UNCALIBRATED_MAP_SCALE
 
     def _training_size_px(self) -> int:
+        if isinstance(self._fitted, TokenScorer):
+            return self.sizes_px[0]
         size = self.recipe.finetune.image_size_px or self.recipe.data.image_size_px
         return round_to_patches(size, self._fitted.encoder.patch_size_px)
 

@@ -58,8 +58,8 @@ class ProxyScores:
 def fit_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int, in_memory: bool = False) -> None:
     """Put the kinds of evidence of a token scorer on one scale, by what these normal images have of each.
 
-    Shift and scale of each kind follow from them, so that fusing is no choice of ours; the order within a kind, and
-    thereby what the threshold is worth, does not.
+    Shift and scale of each kind follow from them, so that fusing is no choice of ours. An image score has one kind,
+    whose order does not depend on them, and so neither does what its threshold is worth; a fused map's does.
 
     Args:
         scorer: its memory, head and expectation are there.

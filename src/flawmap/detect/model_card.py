@@ -4,6 +4,7 @@ from typing import Any
 
 from flawmap.detect.calibration import Calibration
 from flawmap.recipe import Recipe
+from flawmap.training.run_manifest import ONLY_PRETRAINED
 
 FRONT_MATTER = """---
 library_name: flawmap
@@ -74,8 +75,9 @@ def _threshold(calibration: Calibration | None) -> list[str]:
 def _data(data: dict[str, Any] | None) -> list[str]:
     if not data:
         return ["Not recorded."]
+    pooled = f", {data[ONLY_PRETRAINED]} more for stage 1 alone" if data.get(ONLY_PRETRAINED) else ""
     return [
-        f"- {data['train']} good images to train, {data['held_out']} held out for the threshold",
+        f"- {data['train']} good images to train, {data['held_out']} held out for the threshold{pooled}",
         f"- SHA-256 of the sorted SHA-256 of all of them: `{data['sha256']}`",
     ]
 

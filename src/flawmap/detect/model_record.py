@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flawmap.errors import UserError
-from flawmap.training.run_manifest import read_run_manifest
+from flawmap.training.run_manifest import ONLY_PRETRAINED, read_run_manifest
 
 KNOWN_LICENCES = {"elpv": "CC BY-NC-SA 4.0 (elpv-dataset)"}
 
@@ -21,7 +21,7 @@ def record_of_run(run: Path) -> dict[str, Any]:
     rows = read_run_manifest(run)
     if rows:
         digest = hashlib.sha256("\n".join(sorted(row.sha256 for row in rows)).encode("ascii")).hexdigest()
-        counts = {side: sum(row.split == side for row in rows) for side in ("train", "held_out")}
+        counts = {side: sum(row.split == side for row in rows) for side in ("train", "held_out", ONLY_PRETRAINED)}
         record["data"] = {"sha256": digest, **counts, "licence": _licence(run)}
     evaluation = _evaluation(run / "evaluation")
     return record | ({"evaluation": evaluation} if evaluation else {})

@@ -73,7 +73,7 @@ def write_pretrained(
     """
     if origin is None:
         raise UserError("this detector is not fitted", "save_pretrained", "call fit() first")
-    _refuse_taken(folder)
+    refuse_taken(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in scorer.state_dict().items()}
     config = {
@@ -123,7 +123,8 @@ def _write_rest(folder: Path, config: dict[str, Any], recipe: Recipe, calibratio
     atomic_write_text(folder / CONFIG, json.dumps(config, indent=2))
 
 
-def _refuse_taken(folder: Path) -> None:
+def refuse_taken(folder: Path) -> None:
+    """Raises: UserError: a model cannot be written to this folder, because something is there."""
     taken = [name for name in FILES if (folder / name).exists()]
     if CONFIG in taken:
         raise UserError("this folder already holds a model", str(folder), "choose another folder")
@@ -156,9 +157,11 @@ def load_pretrained(path: str | Path) -> Saved:
     scorer.load_state_dict(_tensors_for(scorer, folder / WEIGHTS, origin.architecture))
     if calibration is None and config.get("calibrated"):
         raise UserError("the model has lost its threshold", str(folder / CALIBRATION), COPY_AGAIN)
-    return Saved(
-        scorer.eval(), recipe, calibration, origin, config["stage_keys"], _proxy_of(config), _record(folder, config)
-    )
+    try:
+        record = _record(folder, config)
+    except UserError:  # of its files around the model: a damaged report is no reason not to detect
+        record = config.get("record") or {}
+    return Saved(scorer.eval(), recipe, calibration, origin, config["stage_keys"], _proxy_of(config), record)
 
 
 def _empty_scorer(encoder: Encoder, recipe: Recipe, config: dict[str, Any]) -> Scorer:

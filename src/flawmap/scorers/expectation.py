@@ -1,5 +1,7 @@
 """What a normal image that looks like this one scores: some kinds of good parts score higher than others."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -42,6 +44,13 @@ class NormalExpectation(nn.Module):
         """Replace what is remembered."""
         self.appearances = F.normalize(cls.float(), dim=-1)
         self.tops, self.means = tops.float(), means.float()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take what :meth:`remember` left, of whatever number of images, to the last bit: unit lengths are not made again.
+
+        Copies lie in memory as new tensors do; read from a file they need not, and then a product is rounded otherwise.
+        """
+        self.appearances, self.tops, self.means = (state[name].clone() for name in ("appearances", "tops", "means"))
 
     @property
     def num_neighbours(self) -> int:

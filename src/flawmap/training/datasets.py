@@ -23,6 +23,11 @@ from flawmap.reproducibility import numpy_generator
 CROP_MARGIN = 1.15  # normal images are kept this much larger than a training image, so that crops stay sharp
 
 
+def crop_margin(augmentation: NormalAugmentation) -> float:
+    """How much larger images are kept: the smallest crop still has as many pixels as the training image."""
+    return max(CROP_MARGIN, augmentation.min_crop**-0.5)
+
+
 @runtime_checkable
 class NormalImageSource(Protocol):
     """Normal images by index, uint8 (h, w, 3): :class:`flawmap.data.normal_pixels.NormalPixels`, for example."""

@@ -52,7 +52,7 @@ class StageProgress(lightning.Callback):
     """Prints progress with the time left and logs the module's ``record`` of every step.
 
     Args:
-        stage: ``pretrain`` or ``finetune``.
+        stage: ``pretrain``, ``finetune`` or ``residual``.
         log: where records go.
         describe: turns a record into the words that are printed.
         steps_per_epoch: for the epoch's number in the log.

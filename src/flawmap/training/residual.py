@@ -60,6 +60,12 @@ class ResidualModule(lightning.LightningModule):
         }
         return loss
 
+    def train(self, mode: bool = True) -> "ResidualModule":
+        """The encoder stays in evaluation mode."""
+        super().train(mode)
+        self.scorer.encoder.eval()
+        return self
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the head."""
         return torch.optim.AdamW(decay_groups([self.scorer.head], self.settings.weight_decay), lr=1.0)

@@ -74,9 +74,9 @@ class RunFolder:
         """data_manifest.csv: every training image with its hash and its side of the split."""
         buffer = io.StringIO()
         rows = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
-        rows.writerow(["path", "sha256", "split", "width", "height"])
+        rows.writerow(["path", "sha256", "split", "width", "height", "pixels_sha256"])
         for split, fact in facts:
-            rows.writerow([fact.key, fact.sha256, split, fact.width_px, fact.height_px])
+            rows.writerow([fact.key, fact.sha256, split, fact.width_px, fact.height_px, fact.pixels_sha256])
         atomic_write_text(self.path / "data_manifest.csv", buffer.getvalue())
 
 

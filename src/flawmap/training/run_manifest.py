@@ -12,14 +12,24 @@ ONLY_PRETRAINED = "pretrain_only"  # the split of images that stage 1 alone has 
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """An image of a run: its path relative to the data, the hash of its bytes, and its split.
+    """An image of a run.
 
-    The split is ``train``, ``held_out`` or ``pretrain_only``.
+    Attributes:
+        key: its path relative to the data.
+        sha256: of its bytes.
+        split: ``train``, ``held_out`` or ``pretrain_only``.
+        pixels_sha256: of what it decodes to; "" in a run of an earlier version.
     """
 
     key: str
     sha256: str
     split: str
+    pixels_sha256: str = ""
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Those that are known."""
+        return tuple(one for one in (self.sha256, self.pixels_sha256) if one)
 
 
 def read_run_manifest(run: Path) -> tuple[ManifestRow, ...]:
@@ -33,6 +43,9 @@ def read_run_manifest(run: Path) -> tuple[ManifestRow, ...]:
         return ()
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return tuple(ManifestRow(row["path"], row["sha256"], row["split"]) for row in csv.DictReader(file))
+            return tuple(
+                ManifestRow(row["path"], row["sha256"], row["split"], row.get("pixels_sha256") or "")
+                for row in csv.DictReader(file)
+            )
     except (UnicodeDecodeError, csv.Error, KeyError) as error:
         raise UserError(f"the run's list of images cannot be read: {error}", str(path), "train again") from error

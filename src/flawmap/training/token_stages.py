@@ -17,7 +17,7 @@ from flawmap.reproducibility import stable_hash
 from flawmap.scorers.patch_memory import PatchMemory
 from flawmap.scorers.token_scorers import TOKEN_SCORERS, ResidualScorer, TokenScorer, TokenScorerShape
 from flawmap.training.build_memory import MAX_REFERENCE, build_memory
-from flawmap.training.datasets import CROP_MARGIN, SimulationDataset, channels_first, normalise
+from flawmap.training.datasets import SimulationDataset, channels_first, crop_margin, normalise
 from flawmap.training.device import Compute
 from flawmap.training.failures import in_users_words
 from flawmap.training.normal_tokens import BATCH_SIZE, MAX_CANDIDATES, encode_normals
@@ -88,7 +88,9 @@ def token_stages(
     scorer.memory.load_state_dict(memory.state_dict())
     keys = {"memory": key}
     if isinstance(scorer, ResidualScorer):
-        keys["residual"] = _train_head(scorer, images, attention, recipe, run, compute, common, save_every_seconds)
+        keys["residual"] = _train_head(
+            scorer, images, attention, recipe, run, compute, common | keys, save_every_seconds
+        )
     keys["expectation"] = _expectation(scorer, images, recipe, run, compute, common | keys)
     return scorer.cpu().eval(), keys
 
@@ -139,7 +141,7 @@ def _train_head(
     if (finished := finished_stage(run, stage)) is not None:
         scorer.head.load_state_dict(finished)
         return key
-    pixels = NormalPixels(images, round(size_px * CROP_MARGIN))
+    pixels = NormalPixels(images, round(size_px * crop_margin(settings.augmentation)))
     torch.manual_seed(recipe.seed)
     scorer.head.reset()
     dataset = SimulationDataset(
@@ -168,7 +170,7 @@ def _expectation(
     key = stable_hash(common | {"stage": "expectation"} | of_what)
     stage = Stage("expectation", key, 0, 0, 0, size_px, recipe.seed, str)
     if (finished := finished_stage(run, stage)) is not None:
-        scorer.expectation.remember(finished["appearances"], finished["tops"], finished["means"])
+        scorer.expectation.restore(finished)
         return key
     numbers = torch.linspace(0, len(images) - 1, min(MAX_REFERENCE_IMAGES, len(images))).long()
     say("normal", f"what {len(numbers)} good images score that are not in the memory")

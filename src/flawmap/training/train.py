@@ -21,7 +21,7 @@ from flawmap.scorers.paper_head import PaperHead
 from flawmap.scorers.scorer import Scorer
 from flawmap.training.attention_cache import cache_attention
 from flawmap.training.checkpoints import SAVE_EVERY_SECONDS
-from flawmap.training.datasets import CROP_MARGIN, SimulationDataset, ViewsDataset, ViewSizes
+from flawmap.training.datasets import CROP_MARGIN, SimulationDataset, ViewsDataset, ViewSizes, crop_margin
 from flawmap.training.device import Compute
 from flawmap.training.finetune import FinetuneModule
 from flawmap.training.pretrain_module import pretrain_module
@@ -183,9 +183,7 @@ def _finetune(
     if (finished := finished_stage(run, stage)) is not None:
         scorer.load_state_dict(finished)
         return scorer, key
-    # the smallest crop still has as many pixels as the training image
-    margin = max(CROP_MARGIN, settings.augmentation.min_crop**-0.5)
-    pixels = NormalPixels(images, round(size_px * margin))
+    pixels = NormalPixels(images, round(size_px * crop_margin(settings.augmentation)))
     say("attention", f"of the frozen encoder on {len(pixels)} images")
     attention = cache_attention(guide, pixels, size_px, compute)
     dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed)
