@@ -46,7 +46,7 @@ class NormalExpectation(nn.Module):
         self.tops, self.means = tops.float(), means.float()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take what :meth:`remember` left, of whatever number of images, to the last bit: unit lengths are not made again.
+        """Take what :meth:`remember` left, of any number of images, to the last bit: unit lengths are not made again.
 
         Copies lie in memory as new tensors do; read from a file they need not, and then a product is rounded otherwise.
         """
