@@ -148,6 +148,10 @@ def test_without_held_out_images_the_threshold_comes_later(cli, trained, tmp_pat
     above = [score > calibrated.json["threshold"] for score in calibrated.json["held_out_scores"]]
     assert after.code == 1 and 1 <= sum(above) <= 2  # of ten, a new one included, three may be above
     assert sum(json.loads(line)["is_anomalous"] for line in after.out.splitlines()) == sum(above)
+    again = cli("calibrate", "r", more, "--json")  # the rate stays what it was set to
+    assert again.json["false_alarm_rate"] == 0.3 and again.json["threshold"] == calibrated.json["threshold"]
+    too_high = cli("calibrate", "r", more, "--false-alarm-rate", "2")
+    assert too_high.code == 2 and too_high.out == ""
 
 
 # ---- --resume
