@@ -14,6 +14,7 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "good_images": NUM_TRAIN,
         "identical_images": 0,
         "skipped": [],
+        "unread": None,
         "sizes": [{"width_px": 48, "height_px": 48, "images": NUM_TRAIN}],
         "distinct_sizes": 1,
         "detail_lost": None,

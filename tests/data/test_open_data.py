@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_files import mistake, picture, save, save_pictures
 
-from flawmap.data.open_data import evenly_spaced, has_test_data, load_images, open_test_data, open_training_data
+from flawmap.data.open_data import (
+    evenly_spaced,
+    has_test_data,
+    load_images,
+    open_test_data,
+    open_training_data,
+    unread_beside,
+)
 from flawmap.data.sample import NormalImage
+from flawmap.errors import UserError
 from flawmap.recipe import DataSettings
 
 DEFAULT = DataSettings()
@@ -178,3 +186,23 @@ def test_a_collection_of_data_sets_is_not_one(tmp_path: Path):
     remedy = f"flawmap train {tmp_path / 'mvtec' / 'bottle'}: each part has a model of its own"
     with mistake("mvtec/ holds 2 data sets: bottle, cable", tmp_path / "mvtec", remedy):
         open_training_data(tmp_path / "mvtec", DEFAULT)
+
+
+def test_files_that_are_not_read_are_said(good_folder: Path):
+    assert unread_beside(open_training_data(good_folder, DEFAULT)) is None
+    for name in ("notes.txt", ".DS_Store", "new.webp"):
+        (good_folder / name).write_bytes(b"x")
+    shutil.copy(good_folder / "003.png", good_folder / "photo.jfif")
+    data = open_training_data(good_folder, DEFAULT)
+    assert "photo.jfif" in [image.path.name for image in data.images]
+    said = unread_beside(data)
+    assert said is not None and said.startswith("2 files with other endings, first: new.webp (.png, .jpg, ")
+
+
+def test_a_list_without_good_images_to_train_is_what_is_wrong(tmp_path: Path):
+    save_pictures(tmp_path, range(3))
+    rows = "".join(f"{number:03d}.png,test,0\n" for number in range(3))
+    (tmp_path / "manifest.csv").write_text(f"image,split,label\n{rows}")
+    with pytest.raises(UserError, match="no good image to train in the layout") as caught:
+        open_training_data(tmp_path, DEFAULT)
+    assert "rows of good images to train" in caught.value.remedy

@@ -44,10 +44,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Look at the data; prints what was found. Exits with 2 at the first thing that train or evaluate would refuse."""
+    """Look at the data; prints what was found. Exits with 2 at the first thing that train would refuse."""
     from flawmap.data.checks import check_leak, check_training_data, detail_lost
     from flawmap.data.file_names import refuse_unwritable_names
-    from flawmap.data.open_data import open_test_data, open_training_data
+    from flawmap.data.open_data import open_test_data, open_training_data, unread_beside
     from flawmap.data.pool import read_pool
 
     recipe = recipe_of(arguments, "standard")
@@ -64,6 +64,7 @@ def run(arguments: Namespace) -> int:
         "good_images": len(checked.data.images),
         "identical_images": checked.num_duplicates,
         "skipped": [{"key": s.key, "reason": s.reason} for s in checked.data.skipped],
+        "unread": unread_beside(checked.data),
         "sizes": [{"width_px": w, "height_px": h, "images": n} for (w, h), n in sizes.most_common(5)],
         "distinct_sizes": len(sizes),
         "detail_lost": detail_lost(checked.facts, recipe.seen_px),
@@ -163,6 +164,8 @@ def as_text(found: dict[str, Any]) -> str:
     if pool:
         lines.append(f"pool       {pool['words']}")
     parts = [part for part in (found, pool, test) if part]
+    if found["unread"]:
+        lines.append(f"left out   {found['unread']}")
     for skipped in (one for part in parts for one in part["skipped"]):
         lines.append(f"left out   {skipped['key']}: {skipped['reason']}")
     if test:

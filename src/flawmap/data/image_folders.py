@@ -1,6 +1,7 @@
 """Image files in folders, and masks paired with them by name."""
 
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from flawmap.data.image_files import IMAGE_SUFFIXES
@@ -25,6 +26,13 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
         for path in visible(place)
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
     )
+
+
+def with_other_endings(images: Iterable[Path]) -> list[Path]:
+    """Visible files beside these images that are not read, because their endings are no image's."""
+    places = sorted({image.parent for image in images})
+    beside = (path for place in places for path in visible(place))
+    return [path for path in beside if path.suffix.lower() not in IMAGE_SUFFIXES and path.is_file()]
 
 
 def folders_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:

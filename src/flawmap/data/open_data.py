@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from flawmap.data import elpv, folder, manifest, mtd, mvtec, mvtec_2, nih, visa
 from flawmap.data.archive import Archive
-from flawmap.data.image_folders import GOOD_NAMES, list_images, visible
+from flawmap.data.image_files import IMAGE_SUFFIXES
+from flawmap.data.image_folders import GOOD_NAMES, list_images, visible, with_other_endings
 from flawmap.data.sample import LabelledImage, NormalImage, TestData, TrainingData
 from flawmap.data.subset import Groups, split_location
 from flawmap.errors import UserError
@@ -96,6 +97,17 @@ def archive_at(path: Path) -> Archive | None:
 def load_images(location: str | Path) -> TrainingData:
     """Good images for ``AnomalyDetector.fit`` and ``calibrate``: a folder, or anything that training reads."""
     return open_training_data(location, DataSettings())
+
+
+def unread_beside(data: TrainingData) -> str | None:
+    """What lies beside the good images and is not read, in words; None where nothing does, or a list names them."""
+    if data.layout not in (mvtec.LAYOUT, folder.LAYOUT, folder.LAYOUT_NAMED):
+        return None
+    others = with_other_endings(image.path for image in data.images)
+    if not others:
+        return None
+    files = "1 file with another ending" if len(others) == 1 else f"{len(others)} files with other endings"
+    return f"{files}, first: {others[0].name} ({', '.join(IMAGE_SUFFIXES)} are read)"
 
 
 def has_test_data(location: str | Path, settings: DataSettings) -> bool:
@@ -199,6 +211,9 @@ def _training(
 ) -> TrainingData:
     if only and not images:
         raise _empty_part(root, only)
+    if not images:
+        problem = f'no good image to train in the layout "{layout}"'
+        raise UserError(problem, str(root), "fill train/good, or give the list rows of good images to train")
     return TrainingData(_part_name(name, only), root, layout, evenly_spaced(images, settings.train_subset))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flawmap.data.checks import FileFacts, check_leak, check_training_data, detail_lost
 from flawmap.data.file_names import refuse_unwritable_names
-from flawmap.data.open_data import open_training_data
+from flawmap.data.open_data import open_training_data, unread_beside
 from flawmap.data.pool import read_pool
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
@@ -58,6 +58,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
         say("detail", lost)
     if pool.images:
         say("pool", pool.words)
+    if unread := unread_beside(checked.data):
+        say("left out", unread)
     for skipped in (*checked.data.skipped, *pool.skipped):
         say("left out", f"{skipped.key}: {skipped.reason}")
     say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
