@@ -94,7 +94,8 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     scorer.memory.tokens.copy_(unit.flatten(0, 1).transpose(0, 1))  # all tokens of all three images
     scorer.memory.sources.copy_(torch.arange(3).repeat_interleave(16).expand(2, -1))
     before = scorer.score(new)
-    scorer.fit_expectation((train[i : i + 1], torch.tensor([i])) for i in range(3))
+    cls, of_train = encoder.cls_and_tokens_of(train, (0, 1))
+    scorer.fit_expectation(cls, ((of_train[i : i + 1], torch.tensor([i])) for i in range(3)))
     after = scorer.score(new)
     tops = torch.zeros(3, len(scorer.MAP_WEIGHTS))
     means = torch.zeros(3, len(scorer.MAP_WEIGHTS))

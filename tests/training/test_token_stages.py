@@ -12,7 +12,7 @@ from flawmap.errors import UserError
 from flawmap.models.encoder import Encoder, mean_cls_attention
 from flawmap.models.weights import build_vit
 from flawmap.scorers.token_scorers import ResidualScorer, TokenScorer, TokenScorerShape
-from flawmap.training import token_stages
+from flawmap.training import normal_tokens, token_stages
 from flawmap.training.build_memory import build_memory
 from flawmap.training.datasets import channels_first, normalise
 from flawmap.training.device import choose_compute
@@ -78,10 +78,31 @@ def test_one_pass_gives_the_tokens_and_the_attention(encoder: Encoder):
         with torch.no_grad():
             tokens = encoder.tokens_of(pixels, (0, 1), relative=True)[0]
             attention = mean_cls_attention(encoder(pixels))
-        found = normal.candidates[normal.sources == number].float()  # in an order of their own
-        torch.testing.assert_close(found.mean(dim=0), tokens.mean(dim=0), atol=1e-3, rtol=0)
-        torch.testing.assert_close(found.sort(dim=0).values, tokens.sort(dim=0).values, atol=4e-3, rtol=0)  # fp16
+        found = normal.candidates[normal.sources == number].float()
+        torch.testing.assert_close(found, tokens, atol=4e-3, rtol=0)  # fp16
         torch.testing.assert_close(normal.attention[number].flatten()[None], attention, atol=1e-6, rtol=1e-5)
+    assert torch.equal(normal.references, torch.arange(11))
+    assert torch.equal(normal.reference_tokens.flatten(0, 1), normal.candidates)
+
+
+def test_of_many_images_a_memory_gets_some_tokens_and_the_references_keep_all(encoder: Encoder, monkeypatch):
+    monkeypatch.setattr(normal_tokens, "MAX_CANDIDATES", 55)
+    monkeypatch.setattr(normal_tokens, "MAX_REFERENCE_IMAGES", 3)
+    images = [striped(seed, 64, 64) for seed in range(11)]
+    normal = encode_normals(encoder, images, (0, 1), False, 64, choose_compute("cpu", "fp32"), seed=0)
+    assert torch.equal(normal.sources, torch.arange(11).repeat_interleave(5)) and len(normal.candidates) == 55
+    assert normal.references.tolist() == [0, 5, 10]
+    for place, number in enumerate((0, 5, 10)):
+        pixels = normalise(channels_first(images[number])[None])
+        with torch.no_grad():
+            cls, tokens = encoder.cls_and_tokens_of(pixels, (0, 1))
+        torch.testing.assert_close(normal.reference_cls[place], cls[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(normal.reference_tokens[place].float(), tokens[0], atol=4e-3, rtol=0)
+        for candidate in normal.candidates[normal.sources == number]:
+            assert (normal.reference_tokens[place] == candidate).flatten(1).all(dim=1).any()
+    monkeypatch.setattr(normal_tokens, "MAX_REFERENCE_TOKENS", 2 * normal.reference_tokens.shape[1])
+    few = encode_normals(encoder, images, (0, 1), False, 64, choose_compute("cpu", "fp32"), seed=0)
+    assert few.references.tolist() == [0, 10]
 
 
 def test_memories_of_one_seed_are_equal(encoder: Encoder):

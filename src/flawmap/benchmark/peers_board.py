@@ -137,7 +137,7 @@ def _job(order: PeersOrder, name: str, seed: int, good: TrainingData, test: Test
         good=tuple((image.key, str(image.path.resolve())) for image in good.images),
         to_score=tuple(str(sample.path.resolve()) for sample in test.samples),
         content=stable_hash(
-            {"data": content, "recipe": recipe, "algorithm": ALGORITHM_VERSION, "methods": METHODS_VERSION}
+            {"data": content, "recipe": recipe, "version": ALGORITHM_VERSION if is_recipe else METHODS_VERSION}
         ),
     )
 

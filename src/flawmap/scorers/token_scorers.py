@@ -95,20 +95,22 @@ class TokenScorer(Scorer):
         return ScorerOutput(image, smoothed(tokens.reshape(-1, rows, columns)))
 
     @torch.no_grad()
-    def fit_expectation(self, batches: Iterable[tuple[Float[Tensor, "b 3 h w"], Int[Tensor, "b"]]]) -> None:
+    def fit_expectation(
+        self, cls: Float[Tensor, "r d"], batches: Iterable[tuple[Float[Tensor, "b n l d"], Int[Tensor, "b"]]]
+    ) -> None:
         """Take from training images what normal images show that the memory does not hold.
 
         Args:
-            batches: normalised images with their numbers in the memory's ``sources``; an image's own tokens are left
-                out when it is looked up.
+            cls: of all images.
+            batches: their tokens, in the same order, with the images' numbers in the memory's ``sources``; an image's
+                own tokens are left out when it is looked up.
         """
-        appearances, tops, means = [], [], []
-        for images, numbers in batches:
-            cls, evidence = self._evidence_in(images, exclude=numbers)
-            appearances.append(cls)
+        tops, means = [], []
+        for tokens, numbers in batches:
+            evidence = self.evidence_of(tokens, self.memory.nearest(tokens, exclude=numbers))
             tops.append(torch.stack([self.top_mean(one) for one in evidence], dim=1))
             means.append(torch.stack([one.mean(dim=1) for one in evidence], dim=1))
-        self.expectation.remember(torch.cat(appearances), torch.cat(tops), torch.cat(means))
+        self.expectation.remember(cls, torch.cat(tops), torch.cat(means))
 
     @torch.no_grad()
     def fit_scales(self, batches: Iterable[tuple[Float[Tensor, "1 3 h w"], Int[Tensor, "1"] | None]]) -> None:

@@ -1,4 +1,4 @@
-"""What one pass of the frozen encoder over the normal images gives: candidates for a memory, and attention."""
+"""What one pass of the frozen encoder over the normal images gives to all that is made of their tokens."""
 
 from dataclasses import dataclass
 
@@ -13,22 +13,30 @@ from flawmap.training.datasets import NormalImageSource, channels_first, normali
 from flawmap.training.device import Compute
 
 MAX_CANDIDATES = 200_000  # tokens per block that a coreset is chosen from: bounds time and memory
+MAX_REFERENCE_IMAGES = 1_000  # that tell what is normal for an image of like appearance: bounds time
+MAX_REFERENCE_TOKENS = 256_000  # of them, per block: bounds memory, 200 MB for each block of 384 entries
 BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
 class NormalTokens:
-    """Of normal images, on the patch grid r x c.
+    """Of normal images, on the patch grid r x c; tokens in float16, of l blocks.
 
     Attributes:
-        candidates: (n, l, d) float16, tokens of l blocks, as many of each image.
+        candidates: (n, l, d) for a memory, as many of each image.
         sources: (n,) the number of the image that each is of.
         attention: (images, r, c) A^[CLS] of each whole image.
+        references: (k,) numbers of the images that tell what is normal, evenly from all.
+        reference_cls: (k, d) their [CLS] tokens.
+        reference_tokens: (k, r c, l, d) all their tokens.
     """
 
     candidates: Float[Tensor, "n l d"]
     sources: Int[Tensor, "n"]
     attention: Float[Tensor, "i r c"]
+    references: Int[Tensor, "k"]
+    reference_cls: Float[Tensor, "k d"]
+    reference_tokens: Float[Tensor, "k p l d"]
 
 
 @torch.no_grad()
@@ -53,17 +61,33 @@ def encode_normals(
         seed: of the places whose tokens are candidates, where there are more than ``MAX_CANDIDATES``.
     """
     encoder = encoder.eval().to(compute.device)
-    rows, columns = encoder.grid(size_px, size_px)
-    per_image = max(1, min(rows * columns, MAX_CANDIDATES // len(pixels)))
+    (rows, columns), count = encoder.grid(size_px, size_px), len(pixels)
+    patches = rows * columns
+    per_image = max(1, min(patches, MAX_CANDIDATES // count))
+    num_references = min(count, MAX_REFERENCE_IMAGES, max(1, MAX_REFERENCE_TOKENS // patches))
+    references = torch.linspace(0, count - 1, num_references).long()
+    place_of = {int(number): place for place, number in enumerate(references)}
+    reference_tokens = torch.empty(num_references, patches, len(blocks), encoder.embed_dim, dtype=torch.float16)
+    reference_cls = torch.empty(num_references, encoder.embed_dim)
     generator = torch.Generator().manual_seed(seed)
     candidates, attention = [], []
-    for start in range(0, len(pixels), BATCH_SIZE):
-        chosen = range(start, min(start + BATCH_SIZE, len(pixels)))
+    for start in range(0, count, BATCH_SIZE):
+        chosen = range(start, min(start + BATCH_SIZE, count))
         images = torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
         output = encoder(normalise(images.to(compute.device)), blocks=blocks)
         attention.append(mean_cls_attention(output).reshape(-1, rows, columns).cpu())
-        for of_image in encoder.tokens_in(output, blocks, relative).cpu():
-            places = torch.randperm(rows * columns, generator=generator)[:per_image]
-            candidates.append(of_image[places].half())
-    sources = torch.from_numpy(np.repeat(np.arange(len(pixels)), per_image))
-    return NormalTokens(torch.cat(candidates), sources, torch.cat(attention))
+        tokens, cls = encoder.tokens_in(output, blocks, relative).half().cpu(), output.cls.float().cpu()
+        for number, of_image, cls_of_image in zip(chosen, tokens, cls, strict=True):
+            if (place := place_of.get(number)) is not None:
+                reference_tokens[place], reference_cls[place] = of_image, cls_of_image
+            if per_image < patches:
+                candidates.append(of_image[torch.randperm(patches, generator=generator)[:per_image]])
+    return NormalTokens(
+        # few images give all their tokens to both, and need not give them twice
+        candidates=torch.cat(candidates) if candidates else reference_tokens.flatten(0, 1),
+        sources=torch.from_numpy(np.repeat(np.arange(count), per_image)),
+        attention=torch.cat(attention),
+        references=references,
+        reference_cls=reference_cls,
+        reference_tokens=reference_tokens,
+    )

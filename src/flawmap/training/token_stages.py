@@ -1,11 +1,11 @@
 """The stages of the scorers on tokens: fill the memory, train the head on it, see what normal images then show."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from flawmap.data.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
@@ -17,19 +17,23 @@ from flawmap.reproducibility import stable_hash
 from flawmap.scorers.patch_memory import PatchMemory
 from flawmap.scorers.token_scorers import TOKEN_SCORERS, ResidualScorer, TokenScorer, TokenScorerShape
 from flawmap.training.build_memory import MAX_REFERENCE, build_memory
-from flawmap.training.datasets import SimulationDataset, channels_first, crop_margin, normalise
+from flawmap.training.datasets import SimulationDataset, crop_margin
 from flawmap.training.device import Compute
 from flawmap.training.failures import in_users_words
-from flawmap.training.normal_tokens import BATCH_SIZE, MAX_CANDIDATES, encode_normals
+from flawmap.training.normal_tokens import (
+    BATCH_SIZE,
+    MAX_CANDIDATES,
+    MAX_REFERENCE_IMAGES,
+    MAX_REFERENCE_TOKENS,
+    NormalTokens,
+    encode_normals,
+)
 from flawmap.training.progress import say
 from flawmap.training.residual import ResidualModule
 from flawmap.training.run_folder import RunFolder
 from flawmap.training.sampling import batch_that_fits, loader_workers, stage_loader
 from flawmap.training.schedules import steps_of_stage
 from flawmap.training.stage import Stage, finished_stage, keep_result, run_stage
-
-ATTENTION = "attention"  # beside the memory's own tensors in the result of its stage
-MAX_REFERENCE_IMAGES = 1_000  # that tell what is normal for an image of like appearance: bounds time
 
 
 def token_scorer_shape(
@@ -82,49 +86,51 @@ def token_stages(
     common = common | {"size": size_px, "memory": asdict(recipe.memory)}
     bounds = {"candidates": MAX_CANDIDATES, "reference": MAX_REFERENCE, "spacing": PatchMemory.SPACING_NEIGHBOURS}
     key = stable_hash(common | {"stage": "memory"} | bounds)
-    memory, attention = _memory(images, recipe, run, compute, encoder, shape, key, size_px)
+
+    @cache
+    def normal() -> NormalTokens:  # encoded when they are first asked for, or not at all where all stages are done
+        say("tokens", f"of {len(shape.blocks)} blocks of {len(images)} images at {size_px} px")
+        with in_users_words("memory", BATCH_SIZE, size_px):
+            pixels = NormalPixels(images, size_px)
+            return encode_normals(encoder, pixels, shape.blocks, shape.relative, size_px, compute, recipe.seed)
+
+    memory = _memory(normal, recipe, run, compute, shape.memory_tokens, key, size_px)
     shape = token_scorer_shape(recipe, encoder, memory.tokens.shape[1])
     scorer = TOKEN_SCORERS[recipe.scoring](encoder, shape)
     scorer.memory.load_state_dict(memory.state_dict())
     keys = {"memory": key}
     if isinstance(scorer, ResidualScorer):
-        keys["residual"] = _train_head(
-            scorer, images, attention, recipe, run, compute, common | keys, save_every_seconds
-        )
-    keys["expectation"] = _expectation(scorer, images, recipe, run, compute, common | keys)
+        keys["residual"] = _train_head(scorer, images, normal, recipe, run, compute, common | keys, save_every_seconds)
+    keys["expectation"] = _expectation(scorer, normal, recipe, run, compute, common | keys)
     return scorer.cpu().eval(), keys
 
 
 def _memory(
-    images: Sequence[NormalImage],
+    normal: Callable[[], NormalTokens],
     recipe: Recipe,
     run: RunFolder,
     compute: Compute,
-    encoder: Encoder,
-    shape: TokenScorerShape,
+    memory_tokens: int,
     key: str,
     size_px: int,
-) -> tuple[PatchMemory, Tensor]:
-    """The memory, and the attention on each image, which tells the head's training where to put anomalies."""
+) -> PatchMemory:
     stage = Stage("memory", key, 0, 0, 0, size_px, recipe.seed, str)
     if (finished := finished_stage(run, stage)) is not None:
-        attention = finished.pop(ATTENTION)
         memory = PatchMemory(*finished["tokens"].shape)
         memory.load_state_dict(finished)
-        return memory, attention
-    say("memory", f"tokens of {len(shape.blocks)} blocks of {len(images)} images at {size_px} px")
-    pixels = NormalPixels(images, size_px)
+        return memory
+    tokens = normal()
+    say("memory", f"keeps {min(memory_tokens, len(tokens.sources)):,} of {len(tokens.sources):,} tokens of each block")
     with in_users_words(stage.name, BATCH_SIZE, size_px):
-        normal = encode_normals(encoder, pixels, shape.blocks, shape.relative, size_px, compute, recipe.seed)
-        memory = build_memory(normal, shape.memory_tokens, compute, recipe.seed).cpu()
-    keep_result(run, stage, {**memory.state_dict(), ATTENTION: normal.attention})
-    return memory, normal.attention
+        memory = build_memory(tokens, memory_tokens, compute, recipe.seed).cpu()
+    keep_result(run, stage, memory.state_dict())
+    return memory
 
 
 def _train_head(
     scorer: ResidualScorer,
     images: Sequence[NormalImage],
-    attention: Tensor,
+    normal: Callable[[], NormalTokens],
     recipe: Recipe,
     run: RunFolder,
     compute: Compute,
@@ -145,7 +151,7 @@ def _train_head(
     torch.manual_seed(recipe.seed)
     scorer.head.reset()
     dataset = SimulationDataset(
-        pixels, attention.numpy(), size_px, settings.augmentation, settings.simulation, recipe.seed
+        pixels, normal().attention.numpy(), size_px, settings.augmentation, settings.simulation, recipe.seed
     )
     module = ResidualModule(scorer, settings, total_steps)
     workers = loader_workers(recipe.compute.workers, compute)
@@ -157,7 +163,7 @@ def _train_head(
 
 def _expectation(
     scorer: TokenScorer,
-    images: Sequence[NormalImage],
+    normal: Callable[[], NormalTokens],
     recipe: Recipe,
     run: RunFolder,
     compute: Compute,
@@ -166,24 +172,21 @@ def _expectation(
     """What training images show that are not in the memory; returns the stage's key."""
     size_px = common["size"]
     # each scorer has its own kinds of evidence
-    of_what = {"scoring": recipe.scoring, "images": MAX_REFERENCE_IMAGES}
+    of_what = {"scoring": recipe.scoring, "images": MAX_REFERENCE_IMAGES, "tokens": MAX_REFERENCE_TOKENS}
     key = stable_hash(common | {"stage": "expectation"} | of_what)
     stage = Stage("expectation", key, 0, 0, 0, size_px, recipe.seed, str)
     if (finished := finished_stage(run, stage)) is not None:
         scorer.expectation.restore(finished)
         return key
-    numbers = torch.linspace(0, len(images) - 1, min(MAX_REFERENCE_IMAGES, len(images))).long()
-    say("normal", f"what {len(numbers)} good images score that are not in the memory")
-    pixels = NormalPixels([images[int(number)] for number in numbers], size_px)
+    tokens = normal()
+    say("normal", f"what {len(tokens.references)} good images score that are not in the memory")
     scorer.eval().to(compute.device)
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for chosen in torch.arange(len(numbers)).split(BATCH_SIZE):
-            batch = torch.stack([channels_first(pixels[int(i)]) for i in chosen])
-            yield normalise(batch.to(compute.device)), numbers[chosen].to(compute.device)
-
+    each = zip(tokens.reference_tokens.split(BATCH_SIZE), tokens.references.split(BATCH_SIZE), strict=True)
     with in_users_words(stage.name, BATCH_SIZE, size_px):
-        scorer.fit_expectation(batches())
+        scorer.fit_expectation(
+            tokens.reference_cls.to(compute.device),
+            ((of_images.to(compute.device).float(), numbers.to(compute.device)) for of_images, numbers in each),
+        )
     keep_result(run, stage, scorer.cpu().expectation.state_dict())
     return key
 
