@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import flawmap
 from flawmap.benchmark import method_job, peers_board
@@ -85,6 +86,7 @@ def test_a_board_says_what_each_method_measured(mvtec_folder: Path, tmp_path: Pa
     assert padim["train_seconds"] >= 0 and padim["seconds_per_image"] > 0 and padim["peak_memory_mib"] > 10
     text = path.read_text(encoding="utf-8")
     assert "| PaDiM | **100.0 ± 0.0 (2 seeds)** |" in text and "24 good images to train; 6 good, 6 anomalous" in text
+    assert f", cpu, threads of each method: {torch.get_num_threads()}\n" in text
     with path.with_suffix(".csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["method"], row["seed"], row["image_auroc"]) for row in rows][:2] == [

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,7 +225,7 @@ def _write_board(
         reasons = tuple(f"seed {seed}: {failed[name, seed]}" for seed in order.seeds if (name, seed) in failed)
         rows.append(MethodRow(name, title_of(name), results, reasons))
     device = choose_compute(order.device).device
-    machine = environment(device)
+    machine, threads = environment(device), _threads(rows)
     budget = "none"
     if order.minutes_per_method is not None:
         limit = duration(START_SECONDS + LIMIT_IN_BUDGETS * 60 * order.minutes_per_method)
@@ -237,8 +238,14 @@ def _write_board(
         "image size": f"{order.image_size_px} px, resized whole; flawmap's recipes have sizes of their own",
         "training budget": budget,
         "seeds": ", ".join(str(seed) for seed in order.seeds),
-        "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['device_name'] or device}",
+        "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['device_name'] or device}, {threads}",
         "values": "AUROC and AUPRO in %, at the images' own resolution, end of training; mean ± standard error over "
         "seeds, or the 95 % bootstrap interval over images where there is one seed",
     }
     return write_peer_scoreboard(order.folder, test.protocol.name, rows, about)
+
+
+def _threads(rows: Sequence[MethodRow]) -> str:
+    """How many threads the methods computed with."""
+    counts = sorted({int(result["threads"]) for row in rows for result in row.results.values()})
+    return f"threads of each method: {' or '.join(map(str, counts)) or 'none ran'}"
