@@ -23,10 +23,18 @@ def test_a_hub_that_does_not_answer_is_explained(cli, trained, monkeypatch):
         return create(name, pretrained=False, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
+    weights = ("--set", "model.weights=hub:vit_small_patch8_224.dino", "--set", "model.architecture=null")
+    said = cli("train", "parts", "--recipe", trained.recipe, *weights)
+    problem = ("the weights vit_small_patch8_224.dino are not in the Hugging Face cache", "couldn't connect")
+    assert_explained(said, problem, "model.weights", ("connect once, or pass --set model.weights=PATH",))
+
+
+def test_weights_that_want_other_statistics_are_refused(cli, trained):
+    write_good(Path("parts"))
     weights = ("--set", "model.weights=hub:vit_tiny_patch16_224", "--set", "model.architecture=null")
     said = cli("train", "parts", "--recipe", trained.recipe, *weights)
-    problem = ("the weights vit_tiny_patch16_224 are not in the Hugging Face cache", "couldn't connect")
-    assert_explained(said, problem, "model.weights", ("connect once, or pass --set model.weights=PATH",))
+    problem = ("vit_tiny_patch16_224 was trained on images normalised to mean (0.5, 0.5, 0.5)", "not ImageNet's")
+    assert_explained(said, problem, "model.weights", ("DINO, DINOv2",))
 
 
 def test_a_loss_that_is_not_finite_stops_training(cli, trained, monkeypatch):

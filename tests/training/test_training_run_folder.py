@@ -126,8 +126,22 @@ def test_the_data_manifest_has_every_image_with_hash_and_side(tmp_path: Path):
     with (run.path / "data_manifest.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == [
-        {"path": "good/ä, 0.png", "sha256": f"{0:064x}", "split": "train", "width": "30", "height": "20"},
-        {"path": "good/ä, 1.png", "sha256": f"{1:064x}", "split": "held_out", "width": "31", "height": "21"},
+        {
+            "path": "good/ä, 0.png",
+            "sha256": f"{0:064x}",
+            "split": "train",
+            "width": "30",
+            "height": "20",
+            "pixels_sha256": "p",
+        },
+        {
+            "path": "good/ä, 1.png",
+            "sha256": f"{1:064x}",
+            "split": "held_out",
+            "width": "31",
+            "height": "21",
+            "pixels_sha256": "p",
+        },
     ]
 
 
