@@ -7,6 +7,7 @@ import pytest
 from made_up_files import mistake, picture, save, save_pictures, truncate
 
 from flawmap.data.checks import check_leak, check_test_data, check_training_data
+from flawmap.data.nih import ARCHIVE
 from flawmap.data.open_data import archive_at, has_test_data, open_test_data, open_training_data
 from flawmap.data.protocols import PROTOCOLS
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile
@@ -247,6 +248,13 @@ def test_the_curated_lists_of_one_sex(nih: Path):
     ]
     samples = open_test_data(f"{nih}:list=curated,sex=M", DEFAULT).samples
     assert {(s.path.name[7], s.is_anomalous) for s in samples} == {("4", False), ("3", True), ("6", True)}
+
+
+def test_the_curated_lists_are_a_test_without_the_official_one(nih: Path):
+    (nih / "test_list.txt").unlink()
+    assert not ARCHIVE.has_test(nih, {}) and ARCHIVE.has_test(nih, {"list": "curated", "sex": "M"})
+    (nih / "BBox_List_2017.csv").unlink()
+    assert not ARCHIVE.has_test(nih, {"list": "curated", "sex": "M"})
 
 
 def test_a_list_that_is_missing_or_unknown_is_named(nih: Path):

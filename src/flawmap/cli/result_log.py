@@ -55,7 +55,9 @@ class ResultLog:
             self.done[image] = is_anomalous
             kept += len(line)
         if self._path.exists():
-            torn = self._path.read_bytes()[kept:]
+            with self._path.open("rb") as file:
+                file.seek(kept)
+                torn = file.read()
             if torn and not (torn.startswith(BEGINNING) or BEGINNING.startswith(torn)):
                 raise UserError("this is no file of flawmap detect", str(self._path), "choose another --output")
             os.truncate(self._path, kept)

@@ -18,7 +18,7 @@ class Archive:
         read_training: normal images of the training split; opens nothing that belongs to the test.
         read_test: labelled images of the test split.
         protocol: how a folder's images are pooled.
-        has_test: whether the lists of the test are there at all; a download may lack them.
+        has_test: whether the lists of the test are there at all, for the chosen groups; a download may lack them.
     """
 
     layout: str
@@ -26,4 +26,4 @@ class Archive:
     read_training: Callable[[Path, Groups], tuple[NormalImage, ...]]
     read_test: Callable[[Path, Groups], tuple[LabelledImage, ...]]
     protocol: Callable[[Path], Protocol]
-    has_test: Callable[[Path], bool] = lambda root: True
+    has_test: Callable[[Path, Groups], bool] = lambda root, only: True

@@ -77,9 +77,10 @@ def read_test(root: Path, only: Groups) -> tuple[LabelledImage, ...]:
     return tuple(samples)
 
 
-def has_test(root: Path) -> bool:
-    """Whether the test list and the boxes were downloaded, too."""
-    return (root / "test_list.txt").is_file() and (root / "BBox_List_2017.csv").is_file()
+def has_test(root: Path, only: Groups) -> bool:
+    """Whether the boxes and, unless other lists are asked for, the test list were downloaded, too."""
+    is_listed = _list_name(only) is not None or (root / "test_list.txt").is_file()
+    return is_listed and (root / "BBox_List_2017.csv").is_file()
 
 
 def protocol(root: Path) -> Protocol:

@@ -125,7 +125,7 @@ def has_test_data(location: str | Path, settings: DataSettings) -> bool:
     if settings.anomalous:
         return True
     if (archive := archive_at(path)) is not None:
-        return archive.has_test(path) and bool(archive.read_test(path, only))
+        return archive.has_test(path, only) and bool(archive.read_test(path, only))
     return (path / "test").is_dir() and bool(mvtec.read_test(path, settings))
 
 
