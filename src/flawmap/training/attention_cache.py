@@ -5,9 +5,8 @@ import torch
 from jaxtyping import Float
 
 from flawmap.data.normal_pixels import NormalPixels
-from flawmap.data.resize import resize_image
 from flawmap.models.encoder import Encoder, mean_cls_attention
-from flawmap.training.datasets import channels_first, normalise
+from flawmap.training.datasets import normal_batches
 from flawmap.training.device import Compute
 
 BATCH_SIZE = 16
@@ -26,9 +25,7 @@ def cache_attention(guide: Encoder, pixels: NormalPixels, size_px: int, compute:
     guide = guide.eval().to(compute.device)
     rows, columns = guide.grid(size_px, size_px)
     maps = []
-    for start in range(0, len(pixels), BATCH_SIZE):
-        chosen = range(start, min(start + BATCH_SIZE, len(pixels)))
-        images = torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
-        attention = mean_cls_attention(guide(normalise(images.to(compute.device))))
+    for _, images in normal_batches(pixels, size_px, BATCH_SIZE, compute.device):
+        attention = mean_cls_attention(guide(images))
         maps.append(attention.reshape(-1, rows, columns).cpu().numpy())
     return np.concatenate(maps)

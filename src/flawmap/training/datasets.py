@@ -4,6 +4,7 @@ Both are built from normal images alone and know nothing of labels or masks. Eve
 (seed, epoch, index).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 from flawmap.augment.normal_images import augment_normal
 from flawmap.augment.simulators import simulator_by_name
 from flawmap.augment.views import make_views
+from flawmap.data.resize import resize_image
 from flawmap.models.weights import IMAGENET_MEAN, IMAGENET_STD
 from flawmap.recipe import NormalAugmentation, SimulationSettings
 from flawmap.reproducibility import numpy_generator
@@ -120,6 +122,16 @@ class SimulationDataset(Dataset):
     def _augmented(self, index: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """An image and its attention, warped alike."""
         return augment_normal(self._pixels[index], self._attention[index], self._size_px, self._augmentation, generator)
+
+
+def normal_batches(
+    pixels: NormalImageSource, size_px: int, batch_size: int, device: str
+) -> Iterator[tuple[range, Float[Tensor, "b 3 s s"]]]:
+    """All images in their order, resized to squares and normalised; with each batch the images' numbers."""
+    for start in range(0, len(pixels), batch_size):
+        chosen = range(start, min(start + batch_size, len(pixels)))
+        images = torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
+        yield chosen, normalise(images.to(device))
 
 
 def channels_first(image: np.ndarray) -> Tensor:

@@ -7,9 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flawmap.data.resize import resize_image
 from flawmap.models.encoder import Encoder, mean_cls_attention
-from flawmap.training.datasets import NormalImageSource, channels_first, normalise
+from flawmap.training.datasets import NormalImageSource, normal_batches
 from flawmap.training.device import Compute
 
 MAX_CANDIDATES = 200_000  # tokens per block that a coreset is chosen from: bounds time and memory
@@ -71,10 +70,8 @@ def encode_normals(
     reference_cls = torch.empty(num_references, encoder.embed_dim)
     generator = torch.Generator().manual_seed(seed)
     candidates, attention = [], []
-    for start in range(0, count, BATCH_SIZE):
-        chosen = range(start, min(start + BATCH_SIZE, count))
-        images = torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
-        output = encoder(normalise(images.to(compute.device)), blocks=blocks)
+    for chosen, images in normal_batches(pixels, size_px, BATCH_SIZE, compute.device):
+        output = encoder(images, blocks=blocks)
         attention.append(mean_cls_attention(output).reshape(-1, rows, columns).cpu())
         tokens, cls = encoder.tokens_in(output, blocks, relative).half().cpu(), output.cls.float().cpu()
         for number, of_image, cls_of_image in zip(chosen, tokens, cls, strict=True):

@@ -18,7 +18,7 @@ from flawmap.augment.cutpaste import three_way
 from flawmap.benchmark.baselines.backbone import imagenet_normalised
 from flawmap.benchmark.baselines.gaussian import SharedGaussian
 from flawmap.benchmark.baselines.map_resize import as_map, resized_map, smoothed_map
-from flawmap.benchmark.baselines.residual_networks import ResNet18, width_factor, width_note
+from flawmap.benchmark.baselines.residual_networks import ResNet18, publication_note, width_factor, width_note
 from flawmap.benchmark.baselines.training_loop import as_tensor, cosine_rate, drawn_images, train_until_spent
 from flawmap.benchmark.method import Budget, MethodSettings, Scored
 from flawmap.data.normal_pixels import NormalPixels
@@ -76,10 +76,9 @@ class CutPasteDensity:
         steps = train_until_spent(budget, optimizer, loss_of_step, cosine_rate, self._settings.compute)
         self._encoder.eval()
         self._density(pixels)
-        cut = f" (publication: {PUBLISHED_IMAGES})"
         parts = (
             width_note(self._width),
-            f"{steps} steps of {self._images} x 3 images" + ("" if self._images == PUBLISHED_IMAGES else cut),
+            f"{steps} steps of {self._images} x 3 images{publication_note(self._images, PUBLISHED_IMAGES)}",
             "map: Gaussian of the last stage's positions",
         )
         self.note = "; ".join(part for part in parts if part)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flawmap.benchmark.baselines.inpainting_transformer import InpaintingTransformer
 from flawmap.benchmark.baselines.map_resize import as_map, resized_map
+from flawmap.benchmark.baselines.residual_networks import publication_note
 from flawmap.benchmark.baselines.structural import mean_filtered, msgms_difference, ssim_difference
 from flawmap.benchmark.baselines.training_loop import as_tensor, constant_rate, drawn_images, train_until_spent
 from flawmap.benchmark.baselines.unet import size_for
@@ -84,9 +85,8 @@ class InTra:
         self._mean_map = torch.stack(maps).mean(dim=0)
         size = self._size
         reduced = "" if size == PUBLISHED_SIZE else f"D = {size.width}, {size.blocks} blocks (publication: 512, 13)"
-        windows = f"{steps} steps of {size.batch_size} windows"
-        if size != PUBLISHED_SIZE:
-            windows += f" (publication: {PUBLISHED_SIZE.batch_size})"
+        of_step = f"{size.batch_size} windows{publication_note(size.batch_size, PUBLISHED_SIZE.batch_size)}"
+        windows = f"{steps} steps of {of_step}"
         self.note = "; ".join(part for part in (reduced, windows, f"mean map of {len(chosen)} good images") if part)
 
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:

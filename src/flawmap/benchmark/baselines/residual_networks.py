@@ -21,6 +21,11 @@ def width_note(factor: float) -> str:
     return "" if factor == 1.0 else f"{100 * factor:.3g} % of the channels"
 
 
+def publication_note(done: int, published: int) -> str:
+    """What stands behind a number on the board that the publication has otherwise; nothing where they are equal."""
+    return "" if done == published else f" (publication: {published})"
+
+
 class ResNet18(nn.Module):
     """timm's ResNet-18, untrained, giving its stages.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from flawmap.augment.simulators import Simulator
 from flawmap.benchmark.baselines.map_resize import as_map, resized_map
+from flawmap.benchmark.baselines.residual_networks import publication_note
 from flawmap.benchmark.baselines.training_loop import as_tensor, drawn_images, train_until_spent
 from flawmap.benchmark.method import Budget, MethodSettings, Scored
 from flawmap.data.normal_pixels import NormalPixels
@@ -80,9 +81,8 @@ class SimulatedSegmentation:
 
         steps = train_until_spent(budget, optimizer, loss_of_step, self._method.rate_at, self._settings.compute)
         self._network.eval()
-        made = f"{steps} steps of {self._batch_size} images"
-        if self._batch_size != self._method.batch_size:
-            made += f" (publication: {self._method.batch_size})"
+        published = publication_note(self._batch_size, self._method.batch_size)
+        made = f"{steps} steps of {self._batch_size} images{published}"
         self.note = "; ".join(part for part in (self._method.remark, made) if part)
 
     @torch.no_grad()
