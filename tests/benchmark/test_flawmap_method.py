@@ -8,7 +8,6 @@ import pytest
 
 from flawmap.benchmark.baselines.flawmap_recipe import (
     FlawmapRecipe,
-    probe_images,
     recipe_steps,
     steps_within,
     with_steps,
@@ -34,7 +33,6 @@ TOKENS = ("pretrain.enabled=false", "memory.blocks=[1, 2]", "detect.image_score=
 def test_of_a_scorer_on_tokens_it_is_the_head_s_steps(scoring: str, steps: int):
     recipe = tiny_recipe(*TOKENS, f"scoring={scoring}", "residual.steps=9", "memory.tokens=9000")
     assert recipe_steps(recipe, 100) == (0, steps)
-    assert probe_images(recipe) == 45 and probe_images(tiny_recipe()) == 24
     changed = with_steps(recipe, 0, 2)
     assert changed.residual.steps == (9 if scoring == "memory" else 2)
     assert replace(changed, residual=recipe.residual) == recipe
@@ -108,6 +106,19 @@ def test_a_memory_alone_needs_no_probe(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(method, "_costs", None)
     method.fit(load_images(write_good(tmp_path / "good")).images)
     assert method.score(striped(5)).anomaly_map is not None
+
+
+@pytest.mark.parametrize(("budget", "steps"), [(3600.0, "0 + 9"), (0.001, "0 + 1 of the recipe's 0 + 9")])
+def test_a_head_on_tokens_makes_the_steps_that_are_left_once_its_memory_is_there(
+    tmp_path: Path, budget: float, steps: str, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "mine.yaml"
+    recipe = tiny_recipe(*TOKENS, "scoring=fused", "residual.steps=9", "memory.tokens=50")
+    path.write_text(to_yaml(recipe), encoding="utf-8")
+    method = FlawmapRecipe(MethodSettings(0, 224, budget, "cpu"), str(path))
+    monkeypatch.setattr(method, "_costs", None)
+    method.fit(load_images(write_good(tmp_path / "good")).images)
+    assert method.note.endswith(f"; steps {steps}")
 
 
 def test_costs_are_those_of_images_and_of_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

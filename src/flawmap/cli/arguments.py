@@ -4,7 +4,6 @@ import re
 import shlex
 from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -83,33 +82,3 @@ def add_json_argument(parser: ArgumentParser) -> None:
 def recipe_of(arguments: Namespace, default: str) -> Recipe:
     """The recipe that the arguments name, with ``--set`` applied."""
     return load_recipe(arguments.recipe or default, arguments.set)
-
-
-def new_folder(path: Path) -> Path:
-    """A folder of our own: ``path``, or the first free name as of :func:`free_path`.
-
-    Two processes that ask at the same moment get two folders. An empty folder that is there already is taken by the
-    first that writes into it.
-    """
-    while True:
-        candidate = free_path(path)
-        try:
-            candidate.mkdir(parents=True)
-        except FileExistsError:
-            if any(candidate.iterdir()):
-                continue
-        return candidate
-
-
-def free_path(path: Path) -> Path:
-    """``path`` if nothing is there, else the first free ``path-2``, ``path-3``, ...: nothing is overwritten.
-
-    An empty folder counts as nothing.
-    """
-    if path.name in ("", ".."):  # a number cannot be added to "." or ".."
-        path = path.resolve()
-    stem, suffix = (path.stem, path.suffix) if path.is_file() else (path.name, "")
-    candidate, number = path, 2
-    while candidate.exists() and not (candidate.is_dir() and not any(candidate.iterdir())):
-        candidate, number = path.with_name(f"{stem}-{number}{suffix}"), number + 1
-    return candidate

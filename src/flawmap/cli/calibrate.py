@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_json_argument, free_path
+from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_json_argument
+from flawmap.cli.result_folders import free_path
 from flawmap.errors import UserError
 from flawmap.training.run_manifest import FILE_NAME, read_run_manifest
 

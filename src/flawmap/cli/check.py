@@ -12,9 +12,9 @@ from flawmap.cli.arguments import (
     add_data_arguments,
     add_json_argument,
     add_recipe_arguments,
-    free_path,
     recipe_of,
 )
+from flawmap.cli.result_folders import free_path
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from flawmap.cli.arguments import add_device_argument, new_folder
+from flawmap.cli.arguments import add_device_argument
+from flawmap.cli.result_folders import new_folder
 from flawmap.cli.result_log import ResultLog, holds_results
 from flawmap.errors import UserError
 

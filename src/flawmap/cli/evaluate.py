@@ -1,6 +1,7 @@
 """flawmap evaluate RUN DATA."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from flawmap.cli.arguments import (
     add_data_arguments,
     add_device_argument,
     add_json_argument,
-    free_path,
 )
+from flawmap.cli.result_folders import free_path, new_folder, put_in_place
 from flawmap.errors import UserError
 
 MIN_EVALUATION_SIZE_PX, MAX_EVALUATION_SIZE_PX = 16, 4096
@@ -115,19 +116,15 @@ def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     final = order.run / "evaluation" if in_run else free_path(order.output) if order.output else None
     if final is None:
         return evaluate(detector, data, None, order.command, ProgressLine("evaluate"), order.evaluation_size_px)
-    unfinished = free_path(final.with_name(f"{final.name}-unfinished"))
-    unfinished.mkdir(parents=True, exist_ok=True)
+    # with the process's number: two that evaluate at once never write into one folder
+    unfinished = new_folder(final.with_name(f"{final.name}-unfinished-{os.getpid()}"))
     try:
         progress = ProgressLine("evaluate")
         metrics = evaluate(detector, data, unfinished, order.command, progress, order.evaluation_size_px)
     except BaseException:  # the earlier results stay in their place
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    if final.exists() and any(final.iterdir()):
-        final.rename(free_path(final.with_name(f"{final.name}-earlier")))
-    elif final.exists():
-        final.rmdir()
-    unfinished.rename(final)
+    put_in_place(unfinished, final)
     if in_run:
         write_attention(order.run, detector)
         write_sheet(order.run)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from flawmap.cli.arguments import add_json_argument, free_path
+from flawmap.cli.arguments import add_json_argument
+from flawmap.cli.result_folders import free_path
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ class AnomalyDetector:
         device: DeviceName = "auto",
         stages: StageChoice = "all",
         pool: Pool | None = None,
+        until: float | None = None,
     ) -> "AnomalyDetector":
         """Pre-train, fine-tune and calibrate on normal images.
 
@@ -94,6 +95,7 @@ class AnomalyDetector:
             device: ``auto`` takes CUDA, then MPS, then the processor.
             stages: ``pretrain`` ends after stage 1 and leaves the detector unfitted.
             pool: of stage 1, where it has been read already; None reads what ``data.pretrain_on`` names.
+            until: see :class:`flawmap.training.device.Compute`; for comparisons at equal time.
 
         Returns:
             self.
@@ -104,7 +106,9 @@ class AnomalyDetector:
         """
         if run is None:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
-                return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
+                return self.fit(
+                    images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool, until
+                )
         validate(self.recipe)
         self.scorer_ = self.calibration_ = self.proxy_ = None
         self.record_ = {}  # of an earlier model
@@ -113,6 +117,7 @@ class AnomalyDetector:
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
         pool = pool_beside(normals, recipe) if pool is None else pool
         compute = choose_compute(device, recipe.compute.precision, recipe.compute.devices)
+        compute = replace(compute, until=until)
         say("device", f"{compute.device}, {compute.precision}: {compute.reason}")
         trained = train_stages(train, recipe, run, compute, stages, pool=pool.images)
         self.origin_, self.stage_keys_ = trained.origin, trained.stage_keys

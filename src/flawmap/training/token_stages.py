@@ -1,7 +1,7 @@
 """The stages of the scorers on tokens: fill the memory, train the head on it, see what normal images then show."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
@@ -34,6 +34,7 @@ from flawmap.training.run_folder import RunFolder
 from flawmap.training.sampling import batch_that_fits, loader_workers, stage_loader
 from flawmap.training.schedules import steps_of_stage
 from flawmap.training.stage import Stage, finished_stage, keep_result, run_stage
+from flawmap.training.time_limit import head_steps_in_time
 
 
 def token_scorer_shape(
@@ -138,24 +139,30 @@ def _train_head(
     save_every_seconds: float,
 ) -> str:
     """Returns the stage's key."""
-    settings = recipe.residual
+    settings, size_px = recipe.residual, common["size"]
     batch_size = batch_that_fits(settings.batch_size, len(images), compute.devices)
+
+    @cache
+    def dataset() -> SimulationDataset:
+        pixels = NormalPixels(images, round(size_px * crop_margin(settings.augmentation)))
+        attention = normal().attention.numpy()
+        return SimulationDataset(pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed)
+
+    if compute.until is not None:
+        settings = replace(
+            settings, steps=head_steps_in_time(scorer, dataset(), normal(), settings, batch_size, compute)
+        )
     total_steps, per_epoch = steps_of_stage(None, settings.steps, len(images), batch_size)
     key = stable_hash(common | {"stage": "residual", "settings": asdict(settings)})
-    size_px = common["size"]
     stage = Stage("residual", key, total_steps, per_epoch, batch_size, size_px, recipe.seed, _describe)
     if (finished := finished_stage(run, stage)) is not None:
         scorer.head.load_state_dict(finished)
         return key
-    pixels = NormalPixels(images, round(size_px * crop_margin(settings.augmentation)))
     torch.manual_seed(recipe.seed)
     scorer.head.reset()
-    dataset = SimulationDataset(
-        pixels, normal().attention.numpy(), size_px, settings.augmentation, settings.simulation, recipe.seed
-    )
     module = ResidualModule(scorer, settings, total_steps)
     workers = loader_workers(recipe.compute.workers, compute)
-    loader = stage_loader(dataset, len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
+    loader = stage_loader(dataset(), len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
     run_stage(module, loader, stage, run, compute, save_every_seconds)
     keep_result(run, stage, scorer.head.state_dict())
     return key

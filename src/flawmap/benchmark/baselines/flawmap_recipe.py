@@ -1,8 +1,11 @@
 """flawmap itself as a method of the board: a recipe, shortened where the budget asks for it."""
 
+import json
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,19 +15,20 @@ from flawmap.data.sample import NormalImage
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.recipe import Recipe
 from flawmap.recipe_files import load_recipe
+from flawmap.training.run_folder import create_run
 from flawmap.training.schedules import steps_of_stage
 
 PROBE_STEPS = (1, 4)  # the difference is what three steps cost
 PROBE_IMAGES = 24  # enough for a batch; a probe should not wait for the whole data set to be decoded
-PROBE_TOKENS_PER_IMAGE = 200  # of a memory: so many images fill it, and a step on a full one costs more
-SAFETY = 0.95  # of the budget: the first steps, which the probe times, are not the slowest
+SAFETY = 0.95  # of the budget: the first steps, which are timed, are not the slowest
 
 
 class FlawmapRecipe:
     """A recipe by name or file, through :class:`flawmap.detect.detector.AnomalyDetector`.
 
     No image is held out for a threshold: the board compares rankings, and the other methods train on all of them.
-    Where the budget does not hold all of the recipe's steps, fewer are made; a memory is always filled whole.
+    Where the budget does not hold all of the recipe's steps, fewer are made; a memory is always filled whole. Steps of
+    a head on tokens are counted once its memory is there; those of the paper's two stages are estimated beforehand.
 
     Args:
         settings: of the board; its ``overrides`` change the recipe, its image size does not.
@@ -46,17 +50,23 @@ class FlawmapRecipe:
     def fit(self, images: Sequence[NormalImage]) -> None:
         """All stages, with as many of the recipe's steps as the budget holds."""
         started = time.monotonic()
-        wanted = recipe_steps(self._recipe, len(images))
-        steps = wanted
-        if self._settings.max_steps is not None:
-            steps = (min(wanted[0], self._settings.max_steps), min(wanted[1], self._settings.max_steps))
-        elif self._settings.budget_seconds is not None and any(wanted):
+        settings = self._settings
+        steps = wanted = recipe_steps(self._recipe, len(images))
+        until = None
+        if settings.max_steps is not None:
+            steps = (min(wanted[0], settings.max_steps), min(wanted[1], settings.max_steps))
+        elif settings.budget_seconds is not None and self._recipe.scoring != "paper_head":
+            until = started + SAFETY * settings.budget_seconds
+        elif settings.budget_seconds is not None:
             costs = self._costs(images)
-            left = SAFETY * (self._settings.budget_seconds - (time.monotonic() - started))
-            steps = steps_within(left, costs, wanted)
-        self._detector = AnomalyDetector(with_steps(self._recipe, *steps)).fit(
-            tuple(images), device=self._settings.device
-        )
+            steps = steps_within(SAFETY * (settings.budget_seconds - (time.monotonic() - started)), costs, wanted)
+        with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
+            run = create_run(Path(folder) / "run", "fit", self._recipe)
+            detector = AnomalyDetector(with_steps(self._recipe, *steps))
+            self._detector = detector.fit(tuple(images), run, settings.device, until=until)
+            if until is not None and wanted[1]:
+                about = run.stage_output("residual").with_suffix(".json").read_text(encoding="utf-8")
+                steps = (steps[0], json.loads(about)["steps"])
         self.note = self._described(steps, wanted)
 
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
@@ -88,20 +98,17 @@ class FlawmapRecipe:
         return f"{note}; steps {steps[0]} + {steps[1]}{shortened}"
 
     def _costs(self, images: Sequence[NormalImage]) -> tuple[float, float, float]:
-        """Seconds that do not depend on the steps, and those of a step of stage 1 and of what follows it."""
-        count = probe_images(self._recipe)
-        few, more = tuple(images[:count]), tuple(images[: 2 * count])
+        """Of the paper's head: seconds that do not depend on the steps, and those of a step of stage 1 and 2."""
+        few, more = tuple(images[:PROBE_IMAGES]), tuple(images[: 2 * PROBE_IMAGES])
         low, high = PROBE_STEPS
         both = self._recipe.pretrain.enabled
-        trains_last = recipe_steps(self._recipe, len(images))[1] > 0
-        shortest = (low if both else 0, low if trains_last else 0)
+        shortest = (low if both else 0, low)
         base = self._timed(few, shortest)
-        first = second = per_image = 0.0
-        if trains_last:
-            second = max(0.0, self._timed(few, (shortest[0], high)) - base) / (high - low)
+        first = per_image = 0.0
+        second = max(0.0, self._timed(few, (shortest[0], high)) - base) / (high - low)
         if both:
             first = max(0.0, self._timed(few, (high, shortest[1])) - base) / (high - low)
-        if len(more) > len(few):  # reading, the guide's attention, filling a memory
+        if len(more) > len(few):  # reading, the guide's attention
             per_image = max(0.0, self._timed(more, shortest) - base) / (len(more) - len(few))
         fixed = max(0.0, base - shortest[0] * first - shortest[1] * second) + per_image * (len(images) - len(few))
         return fixed, first, second
@@ -110,12 +117,6 @@ class FlawmapRecipe:
         started = time.monotonic()
         AnomalyDetector(with_steps(self._recipe, *steps)).fit(images, device=self._settings.device)
         return time.monotonic() - started
-
-
-def probe_images(recipe: Recipe) -> int:
-    """How many images a probe needs, so that a step costs what it will cost."""
-    of_memory = 0 if recipe.scoring == "paper_head" else -(-recipe.memory.tokens // PROBE_TOKENS_PER_IMAGE)
-    return max(PROBE_IMAGES, of_memory)
 
 
 def recipe_steps(recipe: Recipe, num_images: int) -> tuple[int, int]:
