@@ -18,6 +18,7 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "sizes": [{"width_px": 48, "height_px": 48, "images": NUM_TRAIN}],
         "distinct_sizes": 1,
         "detail_lost": None,
+        "nearly_black": None,
         "test_files_compared": 3 * NUM_TEST,
         "test": {
             "good": NUM_TEST,

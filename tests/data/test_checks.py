@@ -12,12 +12,10 @@ from made_up_files import mistake, picture, save, save_pictures, truncate
 from PIL import Image
 
 from flawmap.data.checks import (
-    FileFacts,
     check_good_images,
     check_leak,
     check_test_data,
     check_training_data,
-    detail_lost,
 )
 from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.sample import SkippedFile
@@ -323,14 +321,3 @@ def test_good_is_good_whatever_its_case(mvtec_folder: Path):
     samples = open_test_data(mvtec_folder, DEFAULT).samples
     of_good = [sample for sample in samples if "/Good/" in sample.key]
     assert of_good and all(not sample.is_anomalous and sample.kind == "good" for sample in of_good)
-
-
-def test_what_becomes_of_small_defects_is_said_where_images_are_much_larger_than_what_is_seen():
-    def facts(*sizes: tuple[int, int]) -> list[FileFacts]:
-        return [FileFacts("a", Path("a"), "", "", width, height) for width, height in sizes]
-
-    assert detail_lost(facts((895, 895), (100, 895)), 224) is None
-    assert detail_lost(facts((300, 200), (3000, 4096)), 224) == (
-        "an image side of 4096 px is seen as 224 px, a defect of 10 px as 0.5 px: for small defects cut images into "
-        "parts, or --set data.image_size_px=448 (slower)"
-    )

@@ -121,7 +121,7 @@ def test_environment_is_json(tmp_path: Path):
 
 def test_the_data_manifest_has_every_image_with_hash_and_side(tmp_path: Path):
     run = create_run(tmp_path / "r", "tiles", Recipe())
-    facts = [FileFacts(f"good/ä, {i}.png", tmp_path, f"{i:064x}", "p", 30 + i, 20 + i) for i in range(2)]
+    facts = [FileFacts(f"good/ä, {i}.png", tmp_path, f"{i:064x}", "p", 30 + i, 20 + i, 255) for i in range(2)]
     run.write_data_manifest(zip(("train", "held_out"), facts, strict=True))
     with (run.path / "data_manifest.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -45,10 +45,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Look at the data; prints what was found. Exits with 2 at the first thing that train would refuse."""
-    from flawmap.data.checks import check_leak, check_training_data, detail_lost
+    from flawmap.data.checks import check_leak, check_training_data
     from flawmap.data.file_names import refuse_unwritable_names
     from flawmap.data.open_data import open_test_data, open_training_data, unread_beside
     from flawmap.data.pool import read_pool
+    from flawmap.data.remarks import detail_lost, nearly_black
 
     recipe = recipe_of(arguments, "standard")
     output = _gallery_output(arguments)
@@ -68,6 +69,7 @@ def run(arguments: Namespace) -> int:
         "sizes": [{"width_px": w, "height_px": h, "images": n} for (w, h), n in sizes.most_common(5)],
         "distinct_sizes": len(sizes),
         "detail_lost": detail_lost(checked.facts, recipe.seen_px),
+        "nearly_black": nearly_black(checked.facts),
         "test_files_compared": leak.num_compared if leak else 0,
         "test": None,
     }
@@ -159,6 +161,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines.append(f"sizes      {largest}{more}")
     if found["detail_lost"]:
         lines.append(f"detail     {found['detail_lost']}")
+    if found["nearly_black"]:
+        lines.append(f"dark       {found['nearly_black']}")
     lines.append(f"identical  {found['identical_images']} images repeat another one's content and are left out")
     test, pool = found["test"], found.get("pool")
     if pool:

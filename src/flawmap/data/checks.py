@@ -20,12 +20,11 @@ from flawmap.reproducibility import file_sha256
 MIN_IMAGES = 20  # fewer leave nothing worth holding out for the threshold
 MIN_IMAGES_WITHOUT_THRESHOLD = 2
 THREADS = 2
-MUCH_LARGER = 4.0  # times what the model sees: details begin to vanish
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One readable image file; ``sha256`` is of its bytes, ``pixels_sha256`` of its decoded pixels."""
+    """One readable image file; ``sha256`` is of its bytes, what follows is of its decoded pixels."""
 
     key: str
     path: Path
@@ -33,6 +32,7 @@ class FileFacts:
     pixels_sha256: str
     width_px: int
     height_px: int
+    brightest: int
 
 
 @dataclass(frozen=True)
@@ -105,23 +105,6 @@ def check_test_data(
         raise UserError("no test image can be read", str(data.root), "copy them again")
     _refuse_trained(facts, trained or {}, data.root)
     return checked
-
-
-def detail_lost(facts: Sequence[FileFacts], seen_px: int) -> str | None:
-    """What becomes of small defects where images are much larger than what the model sees; None where they are not.
-
-    Args:
-        facts: of the images.
-        seen_px: side of the largest square that they are resized to.
-    """
-    longest = max(max(fact.width_px, fact.height_px) for fact in facts)
-    if longest < MUCH_LARGER * seen_px:
-        return None
-    kept = 10 * seen_px / longest
-    return (
-        f"an image side of {longest} px is seen as {seen_px} px, a defect of 10 px as {kept:.1f} px: for small defects "
-        f"cut images into parts, or --set data.image_size_px={2 * seen_px} (slower)"
-    )
 
 
 def _each_content_once(data: TrainingData, facts: Sequence[FileFacts], bad: Sequence[SkippedFile]) -> CheckedData:
@@ -242,4 +225,5 @@ def _read(image: NormalImage | LabelledImage) -> FileFacts | SkippedFile:
     content = file_sha256(image.path)
     of_pixels = hashlib.sha256(repr(pixels.shape).encode())
     of_pixels.update(np.ascontiguousarray(pixels).data)  # no copy: an image may have 170 million pixels
-    return FileFacts(image.key, image.path, content, of_pixels.hexdigest(), pixels.shape[1], pixels.shape[0])
+    height, width = pixels.shape[:2]
+    return FileFacts(image.key, image.path, content, of_pixels.hexdigest(), width, height, int(pixels.max()))

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flawmap.data.checks import FileFacts, check_leak, check_training_data, detail_lost
+from flawmap.data.checks import FileFacts, check_leak, check_training_data
 from flawmap.data.file_names import refuse_unwritable_names
 from flawmap.data.open_data import open_training_data, unread_beside
 from flawmap.data.pool import read_pool
+from flawmap.data.remarks import detail_lost, nearly_black
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.model_record import record_of_run
@@ -56,6 +57,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
         say("identical", f"{checked.num_duplicates} images repeat another one's pixels and are left out")
     if lost := detail_lost(checked.facts, order.recipe.seen_px):
         say("detail", lost)
+    if dark := nearly_black(checked.facts):
+        say("dark", dark)
     if pool.images:
         say("pool", pool.words)
     if unread := unread_beside(checked.data):
