@@ -3,7 +3,7 @@
 VERBS = {
     "demo": "train and evaluate on real solar-cell images, and write a report (CPU, minutes)",
     "check": "look at the data before training: counts, sizes, unreadable files, duplicates, masks",
-    "train": "learn from good images: pre-train, fine-tune, calibrate the threshold",
+    "train": "learn from good images, and set the threshold from those held out",
     "detect": "say of new images whether something is wrong, and where",
     "evaluate": "score a trained run against labelled test images",
     "calibrate": "set a new threshold from good images, for example of another camera, without retraining",
