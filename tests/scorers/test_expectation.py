@@ -97,8 +97,7 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     cls, of_train = encoder.cls_and_tokens_of(train, (0, 1))
     scorer.fit_expectation(cls, ((of_train[i : i + 1], torch.tensor([i])) for i in range(3)))
     after = scorer.score(new)
-    tops = torch.zeros(3, len(scorer.MAP_WEIGHTS))
-    means = torch.zeros(3, len(scorer.MAP_WEIGHTS))
+    tops, means = torch.zeros(3, scorer.num_kinds), torch.zeros(3, scorer.num_kinds)
     for i in range(3):
         tokens = encoder.tokens_of(train[i : i + 1], (0, 1))
         for kind, one in enumerate(scorer.evidence_of(tokens, scorer.memory.nearest(tokens, torch.tensor([i])))):
@@ -107,8 +106,8 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     torch.testing.assert_close(scorer.expectation.tops, tops, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(scorer.expectation.means, means, atol=1e-4, rtol=1e-4)
     # three images are fewer than ten: all new ones lose the same, each kind with its weight
-    image_loss = (torch.tensor(scorer.IMAGE_WEIGHTS) * tops.mean(dim=0)).sum()
-    map_loss = (torch.tensor(scorer.MAP_WEIGHTS) * means.mean(dim=0)).sum()
+    image_loss = (torch.tensor(scorer.IMAGE_WEIGHTS[: scorer.num_kinds]) * tops.mean(dim=0)).sum()
+    map_loss = (torch.tensor(scorer.MAP_WEIGHTS[: scorer.num_kinds]) * means.mean(dim=0)).sum()
     torch.testing.assert_close(before.image - after.image, image_loss.expand(2), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(before.evidence - after.evidence, map_loss.expand(2, 4, 4), atol=1e-4, rtol=1e-4)
 

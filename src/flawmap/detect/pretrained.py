@@ -85,6 +85,7 @@ def write_pretrained(
         "stage_keys": stage_keys,
         "memory_tokens": scorer.shape.memory_tokens if isinstance(scorer, TokenScorer) else None,
         "reference_images": len(scorer.expectation.appearances) if isinstance(scorer, TokenScorer) else None,
+        "position_channels": scorer.shape.position_channels if isinstance(scorer, TokenScorer) else None,
         "held_out_simulated_defects": asdict(proxy) if proxy else None,
         "record": record or {},
     }
@@ -168,7 +169,8 @@ def _empty_scorer(encoder: Encoder, recipe: Recipe, config: dict[str, Any]) -> S
     """The recipe's scorer, its tensors still to be read."""
     if recipe.scoring == "paper_head":
         return PaperHead(encoder)
-    shape = token_scorer_shape(recipe, encoder, config.get("memory_tokens"), config.get("reference_images") or 0)
+    numbers = (config.get(name) or 0 for name in ("reference_images", "position_channels"))
+    shape = token_scorer_shape(recipe, encoder, config.get("memory_tokens"), *numbers)
     return TOKEN_SCORERS[recipe.scoring](encoder, shape)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from flawmap.models.encoder import Encoder
 from flawmap.scorers.expectation import NormalExpectation
 from flawmap.scorers.patch_memory import Nearest, PatchMemory
+from flawmap.scorers.position_gaussians import PositionGaussians
 from flawmap.scorers.residual_head import ResidualHead
 from flawmap.scorers.scorer import Scorer, ScorerOutput
 
@@ -27,6 +28,8 @@ class TokenScorerShape:
         image_share: the image score is the mean over this share of the map's highest values.
         relative: tokens are taken relative to the mean token of their image.
         reference_images: how many training images tell what a normal image of like appearance shows.
+        positions: patches of an image; needed only where there are ``position_channels``.
+        position_channels: of the Gaussian of each position; 0 where positions do not count.
     """
 
     blocks: tuple[int, ...]
@@ -35,6 +38,8 @@ class TokenScorerShape:
     image_share: float
     relative: bool = False
     reference_images: int = 0
+    positions: int = 0
+    position_channels: int = 0
 
 
 class Standardisation(nn.Module):
@@ -63,8 +68,8 @@ class TokenScorer(Scorer):
     """An encoder, which stays as it was given, a memory of normal tokens, and kinds of evidence drawn from them.
 
     Of each kind, what normal images of like appearance show is taken away, and the rest is put in standard deviations
-    of normal images; then the kinds are added up, for the image and for the map with weights of their own. The map is
-    smoothed over neighbouring patches.
+    of normal images; then the kinds are put together, for the image and for the map with weights of their own. The map
+    is smoothed over neighbouring patches.
 
     Args:
         encoder: frozen.
@@ -78,18 +83,32 @@ class TokenScorer(Scorer):
         super().__init__(encoder)
         self.shape = shape
         self.memory = PatchMemory(len(shape.blocks), shape.memory_tokens, encoder.embed_dim)
-        self.expectation = NormalExpectation(shape.reference_images, encoder.embed_dim, len(self.MAP_WEIGHTS))
-        self.map_scales = nn.ModuleList(Standardisation() for _ in self.MAP_WEIGHTS)
-        self.image_scales = nn.ModuleList(Standardisation() for _ in self.MAP_WEIGHTS)
+        kinds = self.num_kinds
+        self.expectation = NormalExpectation(shape.reference_images, encoder.embed_dim, kinds)
+        self.map_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
+        self.image_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
+
+    @property
+    def num_kinds(self) -> int:
+        """Of evidence; the first that have weights."""
+        return len(self.MAP_WEIGHTS)
 
     @abstractmethod
-    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
-        """The kinds of evidence for an anomaly, per token, not yet standardised."""
+    def evidence_of(
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, fitted: bool = False
+    ) -> tuple[Float[Tensor, "b n"], ...]:
+        """The kinds of evidence for an anomaly, per token, not yet standardised.
+
+        Args:
+            tokens: of images.
+            nearest: of them.
+            fitted: the images are among those that the scorer was fitted to, and each is to be judged without itself.
+        """
 
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
-        """Weighted sums of the standardised kinds of evidence, per image and per patch."""
+        """The weighted mean of the standardised kinds of evidence per image, and their weighted sum per patch."""
         tops, evidence = self._beyond_expectation(images)
-        image = _weighted_sum(self.IMAGE_WEIGHTS, self.image_scales, tops)
+        image = _weighted_sum(self.IMAGE_WEIGHTS, self.image_scales, tops) / sum(self.IMAGE_WEIGHTS[: self.num_kinds])
         tokens = _weighted_sum(self.MAP_WEIGHTS, self.map_scales, evidence)
         rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
         return ScorerOutput(image, smoothed(tokens.reshape(-1, rows, columns)))
@@ -107,7 +126,7 @@ class TokenScorer(Scorer):
         """
         tops, means = [], []
         for tokens, numbers in batches:
-            evidence = self.evidence_of(tokens, self.memory.nearest(tokens, exclude=numbers))
+            evidence = self.evidence_of(tokens, self.memory.nearest(tokens, exclude=numbers), fitted=True)
             tops.append(torch.stack([self.top_mean(one) for one in evidence], dim=1))
             means.append(torch.stack([one.mean(dim=1) for one in evidence], dim=1))
         self.expectation.remember(cls, torch.cat(tops), torch.cat(means))
@@ -147,13 +166,15 @@ class TokenScorer(Scorer):
     ) -> tuple[Float[Tensor, "b d"], tuple[Float[Tensor, "b n"], ...]]:
         """The [CLS] token and the kinds of evidence."""
         cls, tokens = self.encoder.cls_and_tokens_of(images, self.shape.blocks, self.shape.relative)
-        return cls, self.evidence_of(tokens, self.memory.nearest(tokens, exclude))
+        return cls, self.evidence_of(tokens, self.memory.nearest(tokens, exclude), fitted=exclude is not None)
 
 
 class MemoryScorer(TokenScorer):
     """How far tokens are from the nearest normal ones; nothing is trained (PatchCore's and AnomalyDINO's idea)."""
 
-    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
+    def evidence_of(
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, fitted: bool = False
+    ) -> tuple[Float[Tensor, "b n"], ...]:
         """The blocks' mean distance."""
         return (self.memory.standardised(nearest),)
 
@@ -165,20 +186,39 @@ class ResidualScorer(TokenScorer):
         super().__init__(encoder, shape)
         self.head = ResidualHead(len(shape.blocks), encoder.embed_dim, shape.hidden)
 
-    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
+    def evidence_of(
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, fitted: bool = False
+    ) -> tuple[Float[Tensor, "b n"], ...]:
         """The head's logits."""
         return (self.head(tokens, nearest),)
 
 
 class FusedScorer(ResidualScorer):
-    """Memory and residual head together: the memory tells whether anything is wrong, the head more of where."""
+    """Memory and residual head together: the memory tells whether anything is wrong, the head more of where.
 
-    MAP_WEIGHTS = (0.25, 1.0)
-    IMAGE_WEIGHTS = (1.0, 0.0)  # simulated defects teach what a defect is too narrowly to judge a whole image
+    Where parts lie alike, how unusual a token is for its position helps the memory with the image score
+    (``shape.position_channels``; training finds out whether it does).
+    """
 
-    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
-        """The memory's distance and the head's logits."""
-        return (self.memory.standardised(nearest), self.head(tokens, nearest))
+    MAP_WEIGHTS = (0.25, 1.0, 0.0)
+    IMAGE_WEIGHTS = (1.0, 0.0, 1.0)  # simulated defects teach what a defect is too narrowly to judge a whole image
+
+    def __init__(self, encoder: Encoder, shape: TokenScorerShape) -> None:
+        super().__init__(encoder, shape)
+        channels = shape.position_channels
+        self.positions = PositionGaussians(shape.positions, channels) if channels else None
+
+    @property
+    def num_kinds(self) -> int:
+        """Positions are the last kind, where they count."""
+        return len(self.MAP_WEIGHTS) if self.shape.position_channels else len(self.MAP_WEIGHTS) - 1
+
+    def evidence_of(
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, fitted: bool = False
+    ) -> tuple[Float[Tensor, "b n"], ...]:
+        """The memory's distance, the head's logits and, where positions count, the distance for the position."""
+        evidence = self.memory.standardised(nearest), self.head(tokens, nearest)
+        return evidence if self.positions is None else (*evidence, self.positions(tokens, fitted))
 
 
 def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:
@@ -189,7 +229,9 @@ def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:
 
 
 def _weighted_sum(weights: Sequence[float], scales: nn.ModuleList, evidence: Sequence[Tensor]) -> Tensor:
-    return torch.stack([w * scale(e) for w, scale, e in zip(weights, scales, evidence, strict=True)]).sum(dim=0)
+    """Over the kinds of evidence that there are: the last weights may have none."""
+    of_kinds = zip(weights, scales, evidence, strict=False)
+    return torch.stack([weight * scale(one) for weight, scale, one in of_kinds]).sum(dim=0)
 
 
 TOKEN_SCORERS: dict[str, type[TokenScorer]] = {

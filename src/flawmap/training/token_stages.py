@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -20,11 +20,10 @@ from flawmap.training.build_memory import MAX_REFERENCE, build_memory
 from flawmap.training.datasets import SimulationDataset, crop_margin
 from flawmap.training.device import Compute
 from flawmap.training.failures import in_users_words
+from flawmap.training.normal_evidence import fit_normal_evidence
 from flawmap.training.normal_tokens import (
     BATCH_SIZE,
     MAX_CANDIDATES,
-    MAX_REFERENCE_IMAGES,
-    MAX_REFERENCE_TOKENS,
     NormalTokens,
     encode_normals,
 )
@@ -38,7 +37,11 @@ from flawmap.training.time_limit import head_steps_in_time
 
 
 def token_scorer_shape(
-    recipe: Recipe, encoder: Encoder, memory_tokens: int | None = None, reference_images: int = 0
+    recipe: Recipe,
+    encoder: Encoder,
+    memory_tokens: int | None = None,
+    reference_images: int = 0,
+    position_channels: int = 0,
 ) -> TokenScorerShape:
     """The recipe's scorer in the encoder's terms.
 
@@ -47,6 +50,7 @@ def token_scorer_shape(
         encoder: has to have them.
         memory_tokens: what a memory really holds, where it is known.
         reference_images: that a scorer compares an image's appearance with.
+        position_channels: of the Gaussians of positions, where they count.
 
     Raises:
         UserError: the encoder has no such block.
@@ -58,6 +62,8 @@ def token_scorer_shape(
             "memory.blocks",
             f"numbers from 1 to {num_blocks}",
         )
+    size_px = round_to_patches(recipe.data.image_size_px, encoder.patch_size_px)
+    rows, columns = encoder.grid(size_px, size_px)
     return TokenScorerShape(
         tuple(block - 1 for block in recipe.memory.blocks),
         memory_tokens if memory_tokens is not None else recipe.memory.tokens,
@@ -65,6 +71,8 @@ def token_scorer_shape(
         recipe.memory.image_share,
         recipe.memory.relative,
         reference_images,
+        rows * columns if position_channels else 0,
+        position_channels,
     )
 
 
@@ -102,7 +110,8 @@ def token_stages(
     keys = {"memory": key}
     if isinstance(scorer, ResidualScorer):
         keys["residual"] = _train_head(scorer, images, normal, recipe, run, compute, common | keys, save_every_seconds)
-    keys["expectation"] = _expectation(scorer, normal, recipe, run, compute, common | keys)
+    some_pixels = partial(NormalPixels, images, size_px, memory_limit_bytes=0)  # few are looked at
+    scorer, keys["expectation"] = fit_normal_evidence(scorer, normal, some_pixels, recipe, run, compute, common | keys)
     return scorer.cpu().eval(), keys
 
 
@@ -165,36 +174,6 @@ def _train_head(
     loader = stage_loader(dataset(), len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
     run_stage(module, loader, stage, run, compute, save_every_seconds)
     keep_result(run, stage, scorer.head.state_dict())
-    return key
-
-
-def _expectation(
-    scorer: TokenScorer,
-    normal: Callable[[], NormalTokens],
-    recipe: Recipe,
-    run: RunFolder,
-    compute: Compute,
-    common: dict[str, Any],
-) -> str:
-    """What training images show that are not in the memory; returns the stage's key."""
-    size_px = common["size"]
-    # each scorer has its own kinds of evidence
-    of_what = {"scoring": recipe.scoring, "images": MAX_REFERENCE_IMAGES, "tokens": MAX_REFERENCE_TOKENS}
-    key = stable_hash(common | {"stage": "expectation"} | of_what)
-    stage = Stage("expectation", key, 0, 0, 0, size_px, recipe.seed, str)
-    if (finished := finished_stage(run, stage)) is not None:
-        scorer.expectation.restore(finished)
-        return key
-    tokens = normal()
-    say("normal", f"what {len(tokens.references)} good images score that are not in the memory")
-    scorer.eval().to(compute.device)
-    each = zip(tokens.reference_tokens.split(BATCH_SIZE), tokens.references.split(BATCH_SIZE), strict=True)
-    with in_users_words(stage.name, BATCH_SIZE, size_px):
-        scorer.fit_expectation(
-            tokens.reference_cls.to(compute.device),
-            ((of_images.to(compute.device).float(), numbers.to(compute.device)) for of_images, numbers in each),
-        )
-    keep_result(run, stage, scorer.cpu().expectation.state_dict())
     return key
 
 
