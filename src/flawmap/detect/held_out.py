@@ -58,8 +58,9 @@ class ProxyScores:
 def fit_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int, in_memory: bool = False) -> None:
     """Put the kinds of evidence of a token scorer on one scale, by what these normal images have of each.
 
-    Shift and scale of each kind follow from them, so that fusing is no choice of ours. An image score has one kind,
-    whose order does not depend on them, and so neither does what its threshold is worth; a fused map's does.
+    Shift and scale of each kind follow from them, so that fusing is no choice of ours. The order of image scores of one
+    kind does not depend on them, and so neither does what their threshold is worth. Of two kinds, and of a fused map, it
+    depends on the ratio of two deviations alone.
 
     Args:
         scorer: its memory, head and expectation are there.
