@@ -33,9 +33,18 @@ def test_values_of_fewer_bits_in_16_bit_files_are_noticed(tmp_path: Path, bits: 
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     facts = check_training_data(open_training_data(tmp_path, DEFAULT), 0.1).facts
     assert nearly_black(facts) == (
-        f"no pixel is brighter than {brightest} of 255, little can be seen: if a camera wrote its {bits} bits into "
-        f"16-bit files, multiply all values by {2 ** (16 - bits)}, of training and test images alike"
+        f"most images have no pixel brighter than {brightest} of 255, and little can be seen: if a camera wrote its "
+        f"{bits} bits into 16-bit files, multiply all values by {2 ** (16 - bits)}, of training and test images alike"
     )
     for number, image in enumerate(values):
         Image.fromarray(image * 2 ** (16 - bits)).save(tmp_path / f"{number}.png")
     assert nearly_black(check_training_data(open_training_data(tmp_path, DEFAULT), 0.1).facts) is None
+
+
+def test_one_bright_image_hides_nothing_and_one_black_one_says_nothing():
+    def facts(*brightest: int) -> list[FileFacts]:
+        return [FileFacts("a", Path("a"), "", "", 32, 32, value) for value in brightest]
+
+    assert nearly_black(facts(16, 16, 255)) is not None
+    assert nearly_black(facts(0, 200, 255)) is None
+    assert nearly_black(facts(0, 0, 255)) == "most images are black"

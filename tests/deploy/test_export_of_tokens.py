@@ -13,6 +13,7 @@ pytest.importorskip("onnxscript")
 
 from flawmap.data.open_data import load_images
 from flawmap.deploy import export_onnx, load
+from flawmap.deploy.export import export_model
 from flawmap.deploy.model_facts import SCORE_NAMES, facts_of
 from flawmap.deploy.parity import CheckImage
 from flawmap.detect.detector import AnomalyDetector
@@ -28,10 +29,11 @@ def detector(tmp_path_factory, request) -> AnomalyDetector:
     images = load_images(write_good(tmp_path_factory.mktemp("good")))
     values = iter((0.5, 0.6) if request.param == "positions count" else (0.6, 0.5))  # without them, and with them
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(normal_evidence, "auroc", lambda *_: next(values))
+        patch.setattr(normal_evidence, "_auroc_of", lambda *_: next(values))
+        patch.setattr(normal_evidence, "_error_of_gain", lambda *_: 0.0)
         detector = AnomalyDetector(tiny_recipe(*SETTINGS, *SMALL)).fit(images, device="cpu")
     assert isinstance(detector.scorer_, FusedScorer)
-    assert (detector.scorer_.positions is not None) == (request.param == "positions count")
+    assert (detector.scorer_.position_gaussians is not None) == (request.param == "positions count")
     return detector
 
 
@@ -57,3 +59,15 @@ def test_a_file_of_the_format_before_gave_all_scores(exported):
     values = json.loads(facts.to_text())
     del values["score_names"]
     assert facts_of(json.dumps(values | {"format": 1}), "") == dataclasses.replace(facts, score_names=SCORE_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "target", "precision"),
+    [(".onnx", "onnx", "int8"), (".xml", "openvino", "fp32"), (".torchscript", "torchscript", "fp32")],
+)
+def test_other_formats_answer_as_the_detector_does(tmp_path, detector, suffix, target, precision):
+    if target == "openvino":
+        pytest.importorskip("openvino")
+    images = [CheckImage(write_image(tmp_path / f"{n}.png", striped(20 + n, 50, 60))) for n in range(3)]
+    parity = export_model(detector, tmp_path / f"tile{suffix}", target, images, precision)
+    assert parity.max_score_difference < (0.5 if precision == "int8" else 1e-3)

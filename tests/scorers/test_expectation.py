@@ -1,5 +1,6 @@
 """What normal images of like appearance score: nearest neighbours by hand, and what a scorer does with it."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,7 +96,10 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     scorer.memory.sources.copy_(torch.arange(3).repeat_interleave(16).expand(2, -1))
     before = scorer.score(new)
     cls, of_train = encoder.cls_and_tokens_of(train, (0, 1))
-    scorer.fit_expectation(cls, ((of_train[i : i + 1], torch.tensor([i])) for i in range(3)))
+    beyond = scorer.fit_expectation(cls, ((of_train[i : i + 1], torch.tensor([i])) for i in range(3)))
+    scales = [(float(scale.mean), float(scale.deviation)) for scale in scorer.image_scales]
+    for scale in scorer.image_scales:  # that nothing but the expectation has changed
+        scale.mean.zero_(), scale.deviation.fill_(1.0)
     after = scorer.score(new)
     tops, means = torch.zeros(3, scorer.num_kinds), torch.zeros(3, scorer.num_kinds)
     for i in range(3):
@@ -105,6 +109,10 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
             means[i, kind] = one.mean()
     torch.testing.assert_close(scorer.expectation.tops, tops, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(scorer.expectation.means, means, atol=1e-4, rtol=1e-4)
+    others = torch.stack([tops[[j for j in range(3) if j != i]].mean(dim=0) for i in range(3)])
+    torch.testing.assert_close(beyond, tops - others, atol=1e-4, rtol=1e-4)  # the image itself is not among its like
+    expected = [(float(one.mean()), float(one.std(correction=0))) for one in (tops - others).unbind(dim=1)]
+    assert np.allclose(scales, expected, atol=1e-4)
     # three images are fewer than ten: all new ones lose the same, each kind with its weight
     image_loss = (torch.tensor(scorer.IMAGE_WEIGHTS[: scorer.num_kinds]) * tops.mean(dim=0)).sum()
     map_loss = (torch.tensor(scorer.MAP_WEIGHTS[: scorer.num_kinds]) * means.mean(dim=0)).sum()
@@ -119,3 +127,18 @@ def test_cls_and_tokens_of_one_pass_are_those_of_two(encoder: Encoder):
         cls, tokens = encoder.cls_and_tokens_of(images, (0, 1), relative)
         torch.testing.assert_close(cls, encoder(images).cls)
         torch.testing.assert_close(tokens, encoder.tokens_of(images, (0, 1), relative), atol=1e-4, rtol=1e-4)
+
+
+def test_an_image_that_does_not_count_leaves_the_others_their_weights():
+    expectation = NormalExpectation(0, 4, 1)
+    cls = torch.randn(40, 4, generator=generator(5))
+    tops = torch.arange(40.0)[:, None]
+    expectation.remember(cls, tops, tops)
+    kept = [i for i in range(40) if i != 7]
+    without = NormalExpectation(0, 4, 1)
+    without.remember(cls[kept], tops[kept], tops[kept])
+    expected, _ = without(cls[7:8])
+    found, _ = expectation(cls[7:8], exclude=torch.tensor([7]))
+    torch.testing.assert_close(found, expected)
+    itself, _ = expectation(cls[7:8])
+    assert not torch.allclose(itself, expected)

@@ -1,8 +1,5 @@
 """Memory and residual head: what they are made from, what learns, and that a run can be repeated and gone on with."""
 
-import itertools
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +12,9 @@ from flawmap.errors import UserError
 from flawmap.models.encoder import Encoder, mean_cls_attention
 from flawmap.models.weights import build_vit
 from flawmap.scorers.token_scorers import ResidualScorer, TokenScorer, TokenScorerShape
-from flawmap.training import normal_tokens, time_limit, token_stages
+from flawmap.training import normal_tokens, token_stages
 from flawmap.training.build_memory import build_memory
-from flawmap.training.datasets import SimulationDataset, channels_first, normalise
+from flawmap.training.datasets import channels_first, normalise
 from flawmap.training.device import choose_compute
 from flawmap.training.normal_tokens import encode_normals
 from flawmap.training.residual import ResidualModule
@@ -231,35 +228,3 @@ def test_a_block_that_the_encoder_lacks_is_named(encoder: Encoder):
     with pytest.raises(UserError, match="the encoder has") as caught:
         token_scorer_shape(tiny_recipe(*TOKENS, "scoring=memory", "memory.blocks=[99]"), encoder)
     assert caught.value.place == "memory.blocks"
-
-
-def fused(tmp_path: Path, *changes: str, until: float | None = None) -> AnomalyDetector:
-    recipe = tiny_recipe(*SMALL, "scoring=fused", *changes)
-    run = create_run(tmp_path / "run", "fit", recipe)
-    return AnomalyDetector(recipe).fit(load_images(write_good(tmp_path / "good")), run, "cpu", until=until)
-
-
-def test_a_head_that_is_out_of_time_is_that_of_a_recipe_with_one_step(tmp_path: Path):
-    late, short = fused(tmp_path / "a", until=0.0), fused(tmp_path / "b", "residual.steps=1")
-    assert json.loads((tmp_path / "a" / "run" / "checkpoints" / "residual.json").read_text())["steps"] == 1
-    for name, tensor in short.scorer_.state_dict().items():  # pyright: ignore[reportOptionalMemberAccess]
-        torch.testing.assert_close(late.scorer_.state_dict()[name], tensor, rtol=0, atol=0)  # pyright: ignore[reportOptionalMemberAccess]
-
-
-@pytest.mark.parametrize(("until", "steps"), [(30.0, 12), (19.5, 4), (16.9, 1), (0.0, 1)])
-def test_steps_in_time_leave_time_for_the_look_at_good_images(encoder: Encoder, monkeypatch, until: float, steps: int):
-    images = [striped(seed, 64, 64) for seed in range(24)]
-    compute = choose_compute("cpu", "fp32")
-    normal = encode_normals(encoder, images, (0, 1), False, 64, compute, seed=0)
-    scorer = ResidualScorer(encoder, TokenScorerShape((0, 1), 30, 16, 0.1))
-    scorer.memory.load_state_dict(build_memory(normal, 30, compute, seed=0).state_dict())
-    settings = tiny_recipe(*SMALL).residual
-    dataset = SimulationDataset(images, normal.attention.numpy(), 64, settings.augmentation, settings.simulation, 0)
-    before = {name: tensor.clone() for name, tensor in scorer.state_dict().items()}
-    ticks = itertools.count()
-    monkeypatch.setattr(time_limit.time, "monotonic", lambda: float(next(ticks)))  # a second passes at each look
-    # three steps and three looks, at eight of 24 reference images, take 12 s; three such looks come after the last
-    limited = replace(compute, until=until)
-    assert time_limit.head_steps_in_time(scorer, dataset, normal, settings, 6, limited) == steps
-    for name, tensor in scorer.state_dict().items():
-        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)

@@ -1,7 +1,7 @@
 """flawmap evaluate RUN DATA."""
 
 import json
-import os
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from flawmap.cli.arguments import (
     add_device_argument,
     add_json_argument,
 )
-from flawmap.cli.result_folders import free_path, new_folder, put_in_place
+from flawmap.cli.result_folders import free_path, put_in_place
 from flawmap.errors import UserError
 
 MIN_EVALUATION_SIZE_PX, MAX_EVALUATION_SIZE_PX = 16, 4096
@@ -116,8 +116,9 @@ def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     final = order.run / "evaluation" if in_run else free_path(order.output) if order.output else None
     if final is None:
         return evaluate(detector, data, None, order.command, ProgressLine("evaluate"), order.evaluation_size_px)
-    # with the process's number: two that evaluate at once never write into one folder
-    unfinished = new_folder(final.with_name(f"{final.name}-unfinished-{os.getpid()}"))
+    # a name that nobody else draws: two that evaluate at once never write into one folder
+    unfinished = final.with_name(f"{final.name}-unfinished-{secrets.token_hex(4)}")
+    unfinished.mkdir(parents=True)
     try:
         progress = ProgressLine("evaluate")
         metrics = evaluate(detector, data, unfinished, order.command, progress, order.evaluation_size_px)

@@ -1,4 +1,4 @@
-"""Names for what a command writes: nothing that is there is overwritten, and no two processes share a folder."""
+"""Names for what a command writes, so that nothing that is there is overwritten."""
 
 from pathlib import Path
 

@@ -24,7 +24,7 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One readable image file; ``sha256`` is of its bytes, what follows is of its decoded pixels."""
+    """One readable image file; ``sha256`` is of its bytes, the rest of its decoded pixels (``brightest`` of 255)."""
 
     key: str
     path: Path

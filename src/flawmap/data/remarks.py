@@ -27,16 +27,18 @@ def detail_lost(facts: Sequence[FileFacts], seen_px: int) -> str | None:
 
 
 def nearly_black(facts: Sequence[FileFacts]) -> str | None:
-    """Why all images are that dark, as 16-bit files with a 12-bit camera's values are; None where they are not.
+    """Why images are that dark, as 16-bit files with a 12-bit camera's values are; None where most are not.
 
     16 bits are read on one fixed scale. Nothing is stretched, because that would have to be the same for every image
     that is ever shown to the model.
     """
-    brightest = max(fact.brightest for fact in facts)
+    brightest = sorted(fact.brightest for fact in facts)[len(facts) // 2]  # of the image in the middle
     if brightest > DARK:
         return None
-    bits = int(math.log2(256 / max(0.5, brightest - 0.5)))  # values were rounded
+    if brightest == 0:
+        return "most images are black"
+    bits = int(math.log2(256 / (brightest - 0.5)))  # values were rounded
     return (
-        f"no pixel is brighter than {brightest} of 255, little can be seen: if a camera wrote its {16 - bits} bits "
-        f"into 16-bit files, multiply all values by {2**bits}, of training and test images alike"
+        f"most images have no pixel brighter than {brightest} of 255, and little can be seen: if a camera wrote its "
+        f"{16 - bits} bits into 16-bit files, multiply all values by {2**bits}, of training and test images alike"
     )

@@ -16,7 +16,7 @@ from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
 from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale, calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection
-from flawmap.detect.held_out import ProxyScores, fit_scales, proxy_scores, simulate_on, write_samples
+from flawmap.detect.held_out import ProxyScores, fit_map_scales, proxy_scores, simulate_on, write_samples
 from flawmap.detect.hub import upload
 from flawmap.detect.multiscale import (
     ScaleResult,
@@ -126,7 +126,7 @@ class AnomalyDetector:
         self.scorer_ = trained.scorer.to(compute.device).eval()
         if isinstance(self.scorer_, TokenScorer):
             are_few = len(held_out) < MIN_SCALE_IMAGES
-            fit_scales(self.scorer_, train if are_few else held_out, self.sizes_px[0], in_memory=are_few)
+            fit_map_scales(self.scorer_, train if are_few else held_out, self.sizes_px[0], in_memory=are_few)
         if held_out:
             size_px = self._training_size_px()
             defects = simulate_on(held_out, trained.guide, recipe, size_px, compute)

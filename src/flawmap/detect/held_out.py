@@ -55,12 +55,12 @@ class ProxyScores:
     n: int
 
 
-def fit_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int, in_memory: bool = False) -> None:
-    """Put the kinds of evidence of a token scorer on one scale, by what these normal images have of each.
+def fit_map_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int, in_memory: bool = False) -> None:
+    """Put the kinds of evidence of a map on one scale, by what the tokens of these normal images have of each.
 
-    Shift and scale of each kind follow from them, so that fusing is no choice of ours. The order of image scores of one
-    kind does not depend on them, and so neither does what their threshold is worth. Of two kinds, and of a fused map, it
-    depends on the ratio of two deviations alone.
+    Shift and scale of each kind follow from them, so that fusing is no choice of ours. The image score has scales from
+    training (:meth:`flawmap.scorers.token_scorers.TokenScorer.fit_expectation`): these images are to set its threshold,
+    and must not decide the order of scores.
 
     Args:
         scorer: its memory, head and expectation are there.
@@ -73,7 +73,7 @@ def fit_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int,
     pixels = NormalPixels([images[number] for number in numbers], size_px)
     squares = (normalise(channels_first(pixels[i])[None].to(device)) for i in range(len(pixels)))
     own = (torch.tensor([number], device=device) if in_memory else None for number in numbers)
-    scorer.fit_scales(zip(squares, own, strict=True))
+    scorer.fit_map_scales(zip(squares, own, strict=True))
 
 
 def spread_over(count: int) -> list[int]:

@@ -39,6 +39,7 @@ CONFIG_TYPES = {
     "weights_licence": str,
     "stage_keys": dict,
 }
+COUNTS = ("memory_tokens", "reference_images", "position_channels")  # of a scorer on tokens
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,8 @@ def _empty_scorer(encoder: Encoder, recipe: Recipe, config: dict[str, Any]) -> S
     """The recipe's scorer, its tensors still to be read."""
     if recipe.scoring == "paper_head":
         return PaperHead(encoder)
-    numbers = (config.get(name) or 0 for name in ("reference_images", "position_channels"))
-    shape = token_scorer_shape(recipe, encoder, config.get("memory_tokens"), *numbers)
+    memory_tokens, *others = (config.get(name) for name in COUNTS)
+    shape = token_scorer_shape(recipe, encoder, memory_tokens, *(number or 0 for number in others))
     return TOKEN_SCORERS[recipe.scoring](encoder, shape)
 
 
@@ -217,6 +218,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     wrong = [name for name, kind in CONFIG_TYPES.items() if not isinstance(config.get(name), kind)]
     if wrong:
         raise UserError(f"the model's settings lack {', '.join(wrong)}", str(path), COPY_AGAIN)
+    for name in COUNTS:
+        if config.get(name) is not None and type(config[name]) is not int:
+            raise UserError(f"the model's {name} is no whole number", str(path), COPY_AGAIN)
     if config["format"] > FORMAT:
         raise UserError(
             f"the model has format {config['format']}, this flawmap reads up to {FORMAT}",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -58,19 +58,31 @@ class NormalExpectation(nn.Module):
         num_images = len(self.appearances)
         return min(num_images, max(self.MIN_NEIGHBOURS, round(self.NEIGHBOUR_SHARE * num_images)))
 
-    def forward(self, cls: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
+    def forward(
+        self, cls: Float[Tensor, "b d"], exclude: Int[Tensor, "b"] | None = None
+    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
         """Mean of ``tops`` and of ``means`` over the remembered images that look most alike.
 
         Weights rise from 0 at the next image that no longer counts. With a hard cut two images equally alike there
         could change places by rounding, and a score would jump between one runtime and another.
+
+        Args:
+            cls: [CLS] tokens.
+            exclude: for each, the number of the remembered image that does not count, because it is the same.
         """
         if len(self.appearances) == 0:
             nothing = self.tops.new_zeros(len(cls), self.tops.shape[1])
             return nothing, nothing
         with torch.autocast(cls.device.type, enabled=False):
             similarity = F.normalize(cls.float(), dim=-1) @ self.appearances.T
+        if exclude is not None:
+            similarity = similarity.scatter(1, exclude[:, None], -2.0)  # less alike than any
         values, alike = similarity.topk(min(self.num_neighbours + 1, len(self.appearances)), dim=-1)  # (b, n)
-        weights = self._weights(values)[..., None]
+        weights = self._weights(values)
+        if exclude is not None:
+            weights = weights.masked_fill(alike == exclude[:, None], 0.0)
+            weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
+        weights = weights[..., None]
         return (weights * self.tops[alike]).sum(dim=1), (weights * self.means[alike]).sum(dim=1)
 
     def _weights(self, values: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:

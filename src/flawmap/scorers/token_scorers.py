@@ -28,7 +28,7 @@ class TokenScorerShape:
         image_share: the image score is the mean over this share of the map's highest values.
         relative: tokens are taken relative to the mean token of their image.
         reference_images: how many training images tell what a normal image of like appearance shows.
-        positions: patches of an image; needed only where there are ``position_channels``.
+        num_positions: patches of an image; needed only where there are ``position_channels``.
         position_channels: of the Gaussian of each position; 0 where positions do not count.
     """
 
@@ -38,7 +38,7 @@ class TokenScorerShape:
     image_share: float
     relative: bool = False
     reference_images: int = 0
-    positions: int = 0
+    num_positions: int = 0
     position_channels: int = 0
 
 
@@ -95,14 +95,14 @@ class TokenScorer(Scorer):
 
     @abstractmethod
     def evidence_of(
-        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, fitted: bool = False
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, own: Float[Tensor, "b n l d"] | None = None
     ) -> tuple[Float[Tensor, "b n"], ...]:
         """The kinds of evidence for an anomaly, per token, not yet standardised.
 
         Args:
             tokens: of images.
             nearest: of them.
-            fitted: the images are among those that the scorer was fitted to, and each is to be judged without itself.
+            own: tokens of the training images that these are, or were made from, to judge each without them.
         """
 
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
@@ -116,33 +116,42 @@ class TokenScorer(Scorer):
     @torch.no_grad()
     def fit_expectation(
         self, cls: Float[Tensor, "r d"], batches: Iterable[tuple[Float[Tensor, "b n l d"], Int[Tensor, "b"]]]
-    ) -> None:
-        """Take from training images what normal images show that the memory does not hold.
+    ) -> Float[Tensor, "r k"]:
+        """Take from training images what normal images show that are not known yet, each judged by the others alone.
+
+        Their scores beyond what like images score also put the kinds of evidence for an image on one scale, so that the
+        images which later set a threshold decide nothing about the order of scores.
 
         Args:
             cls: of all images.
-            batches: their tokens, in the same order, with the images' numbers in the memory's ``sources``; an image's
-                own tokens are left out when it is looked up.
+            batches: their tokens, in the same order, with the images' numbers in the memory's ``sources``.
+
+        Returns:
+            of each image and kind, how far it is beyond its like; not standardised.
         """
         tops, means = [], []
         for tokens, numbers in batches:
-            evidence = self.evidence_of(tokens, self.memory.nearest(tokens, exclude=numbers), fitted=True)
+            evidence = self.evidence_of(tokens, self.memory.nearest(tokens, exclude=numbers), own=tokens)
             tops.append(torch.stack([self.top_mean(one) for one in evidence], dim=1))
             means.append(torch.stack([one.mean(dim=1) for one in evidence], dim=1))
         self.expectation.remember(cls, torch.cat(tops), torch.cat(means))
+        expected, _ = self.expectation(cls, exclude=torch.arange(len(cls), device=cls.device))
+        beyond = torch.cat(tops) - expected
+        for scale, values in zip(self.image_scales, beyond.unbind(dim=1), strict=True):
+            scale.fit(values)  # pyright: ignore[reportCallIssue]
+        return beyond
 
     @torch.no_grad()
-    def fit_scales(self, batches: Iterable[tuple[Float[Tensor, "1 3 h w"], Int[Tensor, "1"] | None]]) -> None:
-        """Take from normal images, best ones that no part was fitted to, what a normal image has of each evidence.
+    def fit_map_scales(self, batches: Iterable[tuple[Float[Tensor, "1 3 h w"], Int[Tensor, "1"] | None]]) -> None:
+        """Take from normal images, best ones that no part was fitted to, what their tokens have of each evidence.
 
         Args:
             batches: one normalised image each, with its number in the memory's ``sources`` if it is in there: its own
-                tokens are then left out.
+                tokens are then left out of the memory.
         """
-        of_images = [self._beyond_expectation(image, exclude=number) for image, number in batches]
-        for kind, (map_scale, image_scale) in enumerate(zip(self.map_scales, self.image_scales, strict=True)):
-            image_scale.fit(torch.cat([tops[kind] for tops, _ in of_images]))  # pyright: ignore[reportCallIssue]
-            map_scale.fit(torch.cat([evidence[kind] for _, evidence in of_images]))  # pyright: ignore[reportCallIssue]
+        of_images = [self._beyond_expectation(image, exclude=number)[1] for image, number in batches]
+        for kind, scale in enumerate(self.map_scales):
+            scale.fit(torch.cat([evidence[kind] for evidence in of_images]))  # pyright: ignore[reportCallIssue]
 
     def top_mean(self, evidence: Float[Tensor, "b n"]) -> Float[Tensor, "b"]:
         """Mean over the highest ``image_share`` of an image's tokens, one at least."""
@@ -166,14 +175,14 @@ class TokenScorer(Scorer):
     ) -> tuple[Float[Tensor, "b d"], tuple[Float[Tensor, "b n"], ...]]:
         """The [CLS] token and the kinds of evidence."""
         cls, tokens = self.encoder.cls_and_tokens_of(images, self.shape.blocks, self.shape.relative)
-        return cls, self.evidence_of(tokens, self.memory.nearest(tokens, exclude), fitted=exclude is not None)
+        return cls, self.evidence_of(tokens, self.memory.nearest(tokens, exclude))
 
 
 class MemoryScorer(TokenScorer):
     """How far tokens are from the nearest normal ones; nothing is trained (PatchCore's and AnomalyDINO's idea)."""
 
     def evidence_of(
-        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, fitted: bool = False
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, own: Float[Tensor, "b n l d"] | None = None
     ) -> tuple[Float[Tensor, "b n"], ...]:
         """The blocks' mean distance."""
         return (self.memory.standardised(nearest),)
@@ -187,7 +196,7 @@ class ResidualScorer(TokenScorer):
         self.head = ResidualHead(len(shape.blocks), encoder.embed_dim, shape.hidden)
 
     def evidence_of(
-        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, fitted: bool = False
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, own: Float[Tensor, "b n l d"] | None = None
     ) -> tuple[Float[Tensor, "b n"], ...]:
         """The head's logits."""
         return (self.head(tokens, nearest),)
@@ -206,7 +215,7 @@ class FusedScorer(ResidualScorer):
     def __init__(self, encoder: Encoder, shape: TokenScorerShape) -> None:
         super().__init__(encoder, shape)
         channels = shape.position_channels
-        self.positions = PositionGaussians(shape.positions, channels) if channels else None
+        self.position_gaussians = PositionGaussians(shape.num_positions, channels) if channels else None
 
     @property
     def num_kinds(self) -> int:
@@ -214,11 +223,11 @@ class FusedScorer(ResidualScorer):
         return len(self.MAP_WEIGHTS) if self.shape.position_channels else len(self.MAP_WEIGHTS) - 1
 
     def evidence_of(
-        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, fitted: bool = False
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, own: Float[Tensor, "b n l d"] | None = None
     ) -> tuple[Float[Tensor, "b n"], ...]:
         """The memory's distance, the head's logits and, where positions count, the distance for the position."""
         evidence = self.memory.standardised(nearest), self.head(tokens, nearest)
-        return evidence if self.positions is None else (*evidence, self.positions(tokens, fitted))
+        return evidence if self.position_gaussians is None else (*evidence, self.position_gaussians(tokens, own))
 
 
 def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:

@@ -44,6 +44,7 @@ def head_steps_in_time(
     after = _mean(looks[1:]) * len(normal.references) / BATCH_SIZE
     left = compute.until - time.monotonic() - after
     last = TRIED_IMAGES * DEFECTS_PER_IMAGE / (2 * batch_size) if isinstance(scorer, FusedScorer) else 0
+    scorer.cpu()  # where a head is drawn
     return min(settings.steps, max(1, int(left / _mean(steps[1:]) - last)))
 
 

@@ -28,7 +28,7 @@ class FlawmapRecipe:
 
     No image is held out for a threshold: the board compares rankings, and the other methods train on all of them.
     Where the budget does not hold all of the recipe's steps, fewer are made; a memory is always filled whole. Steps of
-    a head on tokens are counted once its memory is there; those of the paper's two stages are estimated beforehand.
+    a head on tokens are counted once its memory is there; with stage 1, both stages' steps are estimated beforehand.
 
     Args:
         settings: of the board; its ``overrides`` change the recipe, its image size does not.
@@ -55,7 +55,7 @@ class FlawmapRecipe:
         until = None
         if settings.max_steps is not None:
             steps = (min(wanted[0], settings.max_steps), min(wanted[1], settings.max_steps))
-        elif settings.budget_seconds is not None and self._recipe.scoring != "paper_head":
+        elif settings.budget_seconds is not None and self._recipe.scoring != "paper_head" and not wanted[0]:
             until = started + SAFETY * settings.budget_seconds
         elif settings.budget_seconds is not None:
             costs = self._costs(images)
@@ -98,15 +98,16 @@ class FlawmapRecipe:
         return f"{note}; steps {steps[0]} + {steps[1]}{shortened}"
 
     def _costs(self, images: Sequence[NormalImage]) -> tuple[float, float, float]:
-        """Of the paper's head: seconds that do not depend on the steps, and those of a step of stage 1 and 2."""
+        """Seconds that do not depend on the steps, and those of a step of stage 1 and of what follows it."""
         few, more = tuple(images[:PROBE_IMAGES]), tuple(images[: 2 * PROBE_IMAGES])
         low, high = PROBE_STEPS
-        both = self._recipe.pretrain.enabled
-        shortest = (low if both else 0, low)
+        trains_first, trains_last = (steps > 0 for steps in recipe_steps(self._recipe, len(images)))
+        shortest = (low if trains_first else 0, low if trains_last else 0)
         base = self._timed(few, shortest)
-        first = per_image = 0.0
-        second = max(0.0, self._timed(few, (shortest[0], high)) - base) / (high - low)
-        if both:
+        first = second = per_image = 0.0
+        if trains_last:
+            second = max(0.0, self._timed(few, (shortest[0], high)) - base) / (high - low)
+        if trains_first:
             first = max(0.0, self._timed(few, (high, shortest[1])) - base) / (high - low)
         if len(more) > len(few):  # reading, the guide's attention
             per_image = max(0.0, self._timed(more, shortest) - base) / (len(more) - len(few))
