@@ -227,6 +227,7 @@ def test_the_page_asks_for_a_token_where_the_server_wants_one(tmp_path):
     with serving(BrightnessModel(), tmp_path / "reviews.csv", token="secret") as own, browsing() as found:
         found.open(f"http://127.0.0.1:{own.port}/")
         found.wait_for("!document.querySelector('#token-form').hidden")
+        found.wait_for("document.querySelector('#model').innerText.includes('wants a token')")  # it moves the form
         found.click("#token")
         found.type_text("secret")
         found.press("Enter")

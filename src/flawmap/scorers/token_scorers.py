@@ -108,10 +108,13 @@ class TokenScorer(Scorer):
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
         """The weighted mean of the standardised kinds of evidence per image, and their weighted sum per patch."""
         tops, evidence = self._beyond_expectation(images)
-        image = _weighted_sum(self.IMAGE_WEIGHTS, self.image_scales, tops) / sum(self.IMAGE_WEIGHTS[: self.num_kinds])
         tokens = _weighted_sum(self.MAP_WEIGHTS, self.map_scales, evidence)
         rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
-        return ScorerOutput(image, smoothed(tokens.reshape(-1, rows, columns)))
+        return ScorerOutput(self.image_score(tops), smoothed(tokens.reshape(-1, rows, columns)))
+
+    def image_score(self, tops: Sequence[Float[Tensor, "*b"]]) -> Float[Tensor, "*b"]:
+        """Weighted mean of what the kinds of evidence show beyond the expected, or of the first of these kinds."""
+        return _weighted_sum(self.IMAGE_WEIGHTS, self.image_scales, tops) / sum(self.IMAGE_WEIGHTS[: len(tops)])
 
     @torch.no_grad()
     def fit_expectation(
@@ -238,7 +241,7 @@ def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:
 
 
 def _weighted_sum(weights: Sequence[float], scales: nn.ModuleList, evidence: Sequence[Tensor]) -> Tensor:
-    """Over the kinds of evidence that there are: the last weights may have none."""
+    """Over the kinds of evidence that are given: the last weights may have none."""
     of_kinds = zip(weights, scales, evidence, strict=False)
     return torch.stack([weight * scale(one) for weight, scale, one in of_kinds]).sum(dim=0)
 

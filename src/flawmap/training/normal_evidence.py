@@ -26,7 +26,6 @@ from flawmap.training.stage import Stage, finished_stage, keep_result
 TRIED_IMAGES = 64  # on which simulated defects tell whether positions count
 DEFECTS_PER_IMAGE = 2
 RESAMPLES = 200  # for the standard error of what is gained
-MEMORY, POSITIONS = 0, 2  # kinds of evidence of the fused scorer
 KEPT_PARTS = ("expectation", "image_scales", "position_gaussians")
 
 
@@ -58,7 +57,8 @@ def fit_normal_evidence(
     tries_positions = isinstance(scorer, FusedScorer) and recipe.detect.image_score == "mean_logit"
     of_what = {"scoring": recipe.scoring, "images": MAX_REFERENCE_IMAGES, "tokens": MAX_REFERENCE_TOKENS, "parts": 2}
     if tries_positions:
-        of_what["positions"] = MAX_CHANNELS, MAX_ENTRIES, PositionGaussians.RIDGE, TRIED_IMAGES, DEFECTS_PER_IMAGE
+        bounds = MAX_CHANNELS, MAX_ENTRIES, PositionGaussians.RIDGE
+        of_what["positions"] = *bounds, TRIED_IMAGES, DEFECTS_PER_IMAGE, RESAMPLES
     key = stable_hash(common | {"stage": "expectation"} | of_what)
     stage = Stage("expectation", key, 0, 0, 0, size_px, recipe.seed, str)
     if (finished := finished_stage(run, stage)) is not None:
@@ -123,12 +123,10 @@ def _with_positions_if_they_help(
     beyond = _fit_expectation(both, tokens, compute)
     tried = torch.linspace(0, len(beyond) - 1, min(TRIED_IMAGES, len(beyond))).long()
     defects = torch.stack([_beyond_of_defects(both, tokens, pixels, recipe, compute, int(row)) for row in tried])
-    of_kinds = torch.cat([beyond[tried, None], defects], dim=1)  # (t, 1 + s, k): the good image first
-    standardised = torch.stack([scale(of_kinds[..., k]) for k, scale in enumerate(both.image_scales)], dim=-1)
-    memory = standardised[..., MEMORY].cpu().numpy()
-    fused = (standardised[..., MEMORY] + standardised[..., POSITIONS]).cpu().numpy() / 2
-    without, with_them = _auroc_of(memory), _auroc_of(fused)
-    error = _error_of_gain(memory, fused, numpy_generator(recipe.seed, "gain"))
+    kinds = torch.cat([beyond[tried, None], defects], dim=1).unbind(dim=-1)  # each (t, 1 + s): the good image first
+    plain_scores, scores = (both.image_score(some).cpu().numpy() for some in (kinds[: scorer.num_kinds], kinds))
+    without, with_them = _auroc_of(plain_scores), _auroc_of(scores)
+    error = _error_of_gain(plain_scores, scores, numpy_generator(recipe.seed, "gain"))
     helps = with_them - without > error
     say(
         "positions",
@@ -137,11 +135,10 @@ def _with_positions_if_they_help(
     )
     if helps:
         return both
-    plain, kinds = _like(scorer, 0, 0), scorer.num_kinds
-    state = both.expectation.state_dict()
-    plain.expectation.restore({name: v if name == "appearances" else v[:, :kinds] for name, v in state.items()})
-    plain.image_scales.load_state_dict(both.image_scales[:kinds].state_dict())
-    return plain
+    known, of_plain = both.expectation.state_dict(), slice(scorer.num_kinds)
+    scorer.expectation.restore(known | {name: known[name][:, of_plain] for name in ("tops", "means")})
+    scorer.image_scales.load_state_dict(both.image_scales[of_plain].state_dict())
+    return scorer
 
 
 @torch.no_grad()
@@ -179,8 +176,8 @@ def beyond_their_like(
         scorer: with its expectation.
         tokens: of these images.
         cls: of them.
-        own: of the reference image; it does not count in the Gaussians,
-        sources: numbers of the training images that they were made from; these do not count in the memory,
+        own: of the reference image, which does not count in the Gaussians.
+        sources: numbers of the training images that they were made from, which do not count in the memory.
         row: of the reference image among the reference images; it does not count among its like.
     """
     evidence = scorer.evidence_of(tokens, scorer.memory.nearest(tokens, exclude=sources), own=own)
