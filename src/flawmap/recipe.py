@@ -224,7 +224,7 @@ class Recipe:
     model: ModelSettings = field(default_factory=ModelSettings)
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
     # who scores. paper_head: the network of stage 2. The others leave the encoder of stage 1 as it is and look at
-    # tokens of its middle blocks; memory: distance to normal ones; residual: a trained head; fused: both, and positions
+    # tokens of its middle blocks; memory: distance to normal ones; residual: a trained head; fused: both
     scoring: Literal["paper_head", "memory", "residual", "fused"] = "paper_head"
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)  # of paper_head only
     memory: MemorySettings = field(default_factory=MemorySettings)  # of all but paper_head

@@ -17,24 +17,15 @@ from flawmap.deploy.export import export_model
 from flawmap.deploy.model_facts import SCORE_NAMES, facts_of
 from flawmap.deploy.parity import CheckImage
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.scorers.token_scorers import FusedScorer
-from flawmap.training import normal_evidence
 
 SETTINGS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "scoring=fused")
 SMALL = ("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.batch_size=6")
 
 
-@pytest.fixture(scope="module", params=["positions count", "positions do not count"])
-def detector(tmp_path_factory, request) -> AnomalyDetector:
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory) -> AnomalyDetector:
     images = load_images(write_good(tmp_path_factory.mktemp("good")))
-    values = iter((0.5, 0.6) if request.param == "positions count" else (0.6, 0.5))  # without them, and with them
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(normal_evidence, "_auroc_of", lambda *_: next(values))
-        patch.setattr(normal_evidence, "_error_of_gain", lambda *_: 0.0)
-        detector = AnomalyDetector(tiny_recipe(*SETTINGS, *SMALL)).fit(images, device="cpu")
-    assert isinstance(detector.scorer_, FusedScorer)
-    assert (detector.scorer_.position_gaussians is not None) == (request.param == "positions count")
-    return detector
+    return AnomalyDetector(tiny_recipe(*SETTINGS, *SMALL)).fit(images, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -197,7 +197,7 @@ def test_weights_of_something_else_are_refused(model, change):
         ({"format": 2}, "the model has format 2, this flawmap reads up to 1"),
         ({"architecture": None}, "the model's settings lack architecture"),
         ({"architecture": 3, "stage_keys": []}, "the model's settings lack architecture, stage_keys"),
-        ({"position_channels": "many"}, "the model's position_channels is no whole number"),
+        ({"reference_images": "many"}, "the model's reference_images is no whole number"),
         ({"architecture": "vit_imaginary"}, "timm knows no model 'vit_imaginary'"),
         ({"architecture": "resnet18"}, "resnet18 is no vision transformer"),
     ],

@@ -96,12 +96,12 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     scorer.memory.sources.copy_(torch.arange(3).repeat_interleave(16).expand(2, -1))
     before = scorer.score(new)
     cls, of_train = encoder.cls_and_tokens_of(train, (0, 1))
-    beyond = scorer.fit_expectation(cls, ((of_train[i : i + 1], torch.tensor([i])) for i in range(3)))
+    scorer.fit_expectation(cls, ((of_train[i : i + 1], torch.tensor([i])) for i in range(3)))
     scales = [(float(scale.mean), float(scale.deviation)) for scale in scorer.image_scales]
     for scale in scorer.image_scales:  # that nothing but the expectation has changed
         scale.mean.zero_(), scale.deviation.fill_(1.0)
     after = scorer.score(new)
-    tops, means = torch.zeros(3, scorer.num_kinds), torch.zeros(3, scorer.num_kinds)
+    tops, means = torch.zeros(3, len(scorer.MAP_WEIGHTS)), torch.zeros(3, len(scorer.MAP_WEIGHTS))
     for i in range(3):
         tokens = encoder.tokens_of(train[i : i + 1], (0, 1))
         for kind, one in enumerate(scorer.evidence_of(tokens, scorer.memory.nearest(tokens, torch.tensor([i])))):
@@ -110,12 +110,12 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     torch.testing.assert_close(scorer.expectation.tops, tops, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(scorer.expectation.means, means, atol=1e-4, rtol=1e-4)
     others = torch.stack([tops[[j for j in range(3) if j != i]].mean(dim=0) for i in range(3)])
-    torch.testing.assert_close(beyond, tops - others, atol=1e-4, rtol=1e-4)  # the image itself is not among its like
+    # an image itself is not among its like
     expected = [(float(one.mean()), float(one.std(correction=0))) for one in (tops - others).unbind(dim=1)]
     assert np.allclose(scales, expected, atol=1e-4)
     # three images are fewer than ten: all new ones lose the same, each kind with its weight
-    image_loss = (torch.tensor(scorer.IMAGE_WEIGHTS[: scorer.num_kinds]) * tops.mean(dim=0)).sum()
-    map_loss = (torch.tensor(scorer.MAP_WEIGHTS[: scorer.num_kinds]) * means.mean(dim=0)).sum()
+    image_loss = (torch.tensor(scorer.IMAGE_WEIGHTS) * tops.mean(dim=0)).sum()
+    map_loss = (torch.tensor(scorer.MAP_WEIGHTS) * means.mean(dim=0)).sum()
     torch.testing.assert_close(before.image - after.image, image_loss.expand(2), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(before.evidence - after.evidence, map_loss.expand(2, 4, 4), atol=1e-4, rtol=1e-4)
 

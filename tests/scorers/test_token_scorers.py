@@ -82,9 +82,11 @@ def batches_of(scorer, images: torch.Tensor, first: int = 100):
 @torch.no_grad()
 def test_on_the_images_that_scales_come_from_scores_have_mean_0_and_deviation_1(name: str, encoder: Encoder):
     scorer, images = scorer_of(name, encoder), images_of(encoder, 6)
-    beyond = scorer.fit_expectation(*batches_of(scorer, images))
+    cls, batches = batches_of(scorer, images)
+    scorer.fit_expectation(cls, batches)
     scorer.fit_map_scales(unknown(images))
-    standardised = scorer.image_scales[0](beyond[:, 0])  # each image without itself among its like
+    expected, _ = scorer.expectation(cls, exclude=torch.arange(6))  # each image without itself among its like
+    standardised = scorer.image_scales[0](scorer.expectation.tops[:, 0] - expected[:, 0])
     assert standardised.mean().item() == pytest.approx(0, abs=1e-4)
     assert standardised.std(correction=0).item() == pytest.approx(1, abs=1e-4)
     maps = scorer.score(images).evidence

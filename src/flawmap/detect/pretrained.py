@@ -39,7 +39,7 @@ CONFIG_TYPES = {
     "weights_licence": str,
     "stage_keys": dict,
 }
-COUNTS = ("memory_tokens", "reference_images", "position_channels")  # of a scorer on tokens
+COUNTS = ("memory_tokens", "reference_images")  # of a scorer on tokens
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,6 @@ def write_pretrained(
         "stage_keys": stage_keys,
         "memory_tokens": scorer.shape.memory_tokens if isinstance(scorer, TokenScorer) else None,
         "reference_images": len(scorer.expectation.appearances) if isinstance(scorer, TokenScorer) else None,
-        "position_channels": scorer.shape.position_channels if isinstance(scorer, TokenScorer) else None,
         "held_out_simulated_defects": asdict(proxy) if proxy else None,
         "record": record or {},
     }
@@ -170,8 +169,8 @@ def _empty_scorer(encoder: Encoder, recipe: Recipe, config: dict[str, Any]) -> S
     """The recipe's scorer, its tensors still to be read."""
     if recipe.scoring == "paper_head":
         return PaperHead(encoder)
-    memory_tokens, *others = (config.get(name) for name in COUNTS)
-    shape = token_scorer_shape(recipe, encoder, memory_tokens, *(number or 0 for number in others))
+    memory_tokens, reference_images = (config.get(name) for name in COUNTS)
+    shape = token_scorer_shape(recipe, encoder, memory_tokens, reference_images or 0)
     return TOKEN_SCORERS[recipe.scoring](encoder, shape)
 
 

@@ -57,16 +57,13 @@ class PatchMemory(nn.Module):
         self.register_buffer("deviation", torch.ones(num_blocks))
 
     def nearest(
-        self,
-        tokens: Float[Tensor, "b n l d"],
-        exclude: Int[Tensor, "b"] | Int[Tensor, "b k"] | None = None,
-        precise: bool = True,
+        self, tokens: Float[Tensor, "b n l d"], exclude: Int[Tensor, "b"] | None = None, precise: bool = True
     ) -> Nearest:
         """Look tokens up.
 
         Args:
             tokens: of any length.
-            exclude: for each image, the number or numbers of the training images whose tokens do not count.
+            exclude: for each image, the number of the training image whose tokens do not count.
             precise: False lets autocast compute similarities in its own type. With three digits, what is found is a
                 nearest token or one just as near, but distances are too coarse to be scores.
         """
@@ -79,7 +76,7 @@ class PatchMemory(nn.Module):
             else:
                 similarity = unit @ memory.T
             if exclude is not None:
-                own = (self.sources[block] == exclude.reshape(len(tokens), -1, 1)).any(dim=1)  # (b, m)
+                own = self.sources[block] == exclude[:, None]  # (b, m)
                 similarity = similarity.masked_fill(own[:, None], -1.0)
             best, index = similarity.max(dim=-1)
             distances.append(1 - best.float())

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from flawmap.models.encoder import Encoder
 from flawmap.scorers.expectation import NormalExpectation
 from flawmap.scorers.patch_memory import Nearest, PatchMemory
-from flawmap.scorers.position_gaussians import PositionGaussians
 from flawmap.scorers.residual_head import ResidualHead
 from flawmap.scorers.scorer import Scorer, ScorerOutput
 
@@ -28,8 +27,6 @@ class TokenScorerShape:
         image_share: the image score is the mean over this share of the map's highest values.
         relative: tokens are taken relative to the mean token of their image.
         reference_images: how many training images tell what a normal image of like appearance shows.
-        num_positions: patches of an image; needed only where there are ``position_channels``.
-        position_channels: of the Gaussian of each position; 0 where positions do not count.
     """
 
     blocks: tuple[int, ...]
@@ -38,8 +35,6 @@ class TokenScorerShape:
     image_share: float
     relative: bool = False
     reference_images: int = 0
-    num_positions: int = 0
-    position_channels: int = 0
 
 
 class Standardisation(nn.Module):
@@ -83,43 +78,27 @@ class TokenScorer(Scorer):
         super().__init__(encoder)
         self.shape = shape
         self.memory = PatchMemory(len(shape.blocks), shape.memory_tokens, encoder.embed_dim)
-        kinds = self.num_kinds
+        kinds = len(self.MAP_WEIGHTS)
         self.expectation = NormalExpectation(shape.reference_images, encoder.embed_dim, kinds)
         self.map_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
         self.image_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
 
-    @property
-    def num_kinds(self) -> int:
-        """Of evidence; the first that have weights."""
-        return len(self.MAP_WEIGHTS)
-
     @abstractmethod
-    def evidence_of(
-        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, own: Float[Tensor, "b n l d"] | None = None
-    ) -> tuple[Float[Tensor, "b n"], ...]:
-        """The kinds of evidence for an anomaly, per token, not yet standardised.
-
-        Args:
-            tokens: of images.
-            nearest: of them.
-            own: tokens of the training images that these are, or were made from, to judge each without them.
-        """
+    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
+        """The kinds of evidence for an anomaly, per token, not yet standardised."""
 
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
         """The weighted mean of the standardised kinds of evidence per image, and their weighted sum per patch."""
         tops, evidence = self._beyond_expectation(images)
+        image = _weighted_sum(self.IMAGE_WEIGHTS, self.image_scales, tops) / sum(self.IMAGE_WEIGHTS)
         tokens = _weighted_sum(self.MAP_WEIGHTS, self.map_scales, evidence)
         rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
-        return ScorerOutput(self.image_score(tops), smoothed(tokens.reshape(-1, rows, columns)))
-
-    def image_score(self, tops: Sequence[Float[Tensor, "*b"]]) -> Float[Tensor, "*b"]:
-        """Weighted mean of what the kinds of evidence show beyond the expected, or of the first of these kinds."""
-        return _weighted_sum(self.IMAGE_WEIGHTS, self.image_scales, tops) / sum(self.IMAGE_WEIGHTS[: len(tops)])
+        return ScorerOutput(image, smoothed(tokens.reshape(-1, rows, columns)))
 
     @torch.no_grad()
     def fit_expectation(
         self, cls: Float[Tensor, "r d"], batches: Iterable[tuple[Float[Tensor, "b n l d"], Int[Tensor, "b"]]]
-    ) -> Float[Tensor, "r k"]:
+    ) -> None:
         """Take from training images what normal images show that are not known yet, each judged by the others alone.
 
         Their scores beyond what like images score also put the kinds of evidence for an image on one scale, so that the
@@ -128,13 +107,10 @@ class TokenScorer(Scorer):
         Args:
             cls: of all images.
             batches: their tokens, in the same order, with the images' numbers in the memory's ``sources``.
-
-        Returns:
-            of each image and kind, how far it is beyond its like; not standardised.
         """
         tops, means = [], []
         for tokens, numbers in batches:
-            evidence = self.evidence_of(tokens, self.memory.nearest(tokens, exclude=numbers), own=tokens)
+            evidence = self.evidence_of(tokens, self.memory.nearest(tokens, exclude=numbers))
             tops.append(torch.stack([self.top_mean(one) for one in evidence], dim=1))
             means.append(torch.stack([one.mean(dim=1) for one in evidence], dim=1))
         self.expectation.remember(cls, torch.cat(tops), torch.cat(means))
@@ -142,7 +118,6 @@ class TokenScorer(Scorer):
         beyond = torch.cat(tops) - expected
         for scale, values in zip(self.image_scales, beyond.unbind(dim=1), strict=True):
             scale.fit(values)  # pyright: ignore[reportCallIssue]
-        return beyond
 
     @torch.no_grad()
     def fit_map_scales(self, batches: Iterable[tuple[Float[Tensor, "1 3 h w"], Int[Tensor, "1"] | None]]) -> None:
@@ -184,9 +159,7 @@ class TokenScorer(Scorer):
 class MemoryScorer(TokenScorer):
     """How far tokens are from the nearest normal ones; nothing is trained (PatchCore's and AnomalyDINO's idea)."""
 
-    def evidence_of(
-        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, own: Float[Tensor, "b n l d"] | None = None
-    ) -> tuple[Float[Tensor, "b n"], ...]:
+    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
         """The blocks' mean distance."""
         return (self.memory.standardised(nearest),)
 
@@ -198,39 +171,20 @@ class ResidualScorer(TokenScorer):
         super().__init__(encoder, shape)
         self.head = ResidualHead(len(shape.blocks), encoder.embed_dim, shape.hidden)
 
-    def evidence_of(
-        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, own: Float[Tensor, "b n l d"] | None = None
-    ) -> tuple[Float[Tensor, "b n"], ...]:
+    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
         """The head's logits."""
         return (self.head(tokens, nearest),)
 
 
 class FusedScorer(ResidualScorer):
-    """Memory and residual head together: the memory tells whether anything is wrong, the head more of where.
+    """Memory and residual head together: the memory tells whether anything is wrong, the head more of where."""
 
-    Where parts lie alike, how unusual a token is for its position helps the memory with the image score
-    (``shape.position_channels``; training finds out whether it does).
-    """
+    MAP_WEIGHTS = (0.25, 1.0)
+    IMAGE_WEIGHTS = (1.0, 0.0)  # simulated defects teach what a defect is too narrowly to judge a whole image
 
-    MAP_WEIGHTS = (0.25, 1.0, 0.0)
-    IMAGE_WEIGHTS = (1.0, 0.0, 1.0)  # simulated defects teach what a defect is too narrowly to judge a whole image
-
-    def __init__(self, encoder: Encoder, shape: TokenScorerShape) -> None:
-        super().__init__(encoder, shape)
-        channels = shape.position_channels
-        self.position_gaussians = PositionGaussians(shape.num_positions, channels) if channels else None
-
-    @property
-    def num_kinds(self) -> int:
-        """Positions are the last kind, where they count."""
-        return len(self.MAP_WEIGHTS) if self.shape.position_channels else len(self.MAP_WEIGHTS) - 1
-
-    def evidence_of(
-        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest, own: Float[Tensor, "b n l d"] | None = None
-    ) -> tuple[Float[Tensor, "b n"], ...]:
-        """The memory's distance, the head's logits and, where positions count, the distance for the position."""
-        evidence = self.memory.standardised(nearest), self.head(tokens, nearest)
-        return evidence if self.position_gaussians is None else (*evidence, self.position_gaussians(tokens, own))
+    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
+        """The memory's distance and the head's logits."""
+        return self.memory.standardised(nearest), self.head(tokens, nearest)
 
 
 def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:
@@ -241,8 +195,7 @@ def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:
 
 
 def _weighted_sum(weights: Sequence[float], scales: nn.ModuleList, evidence: Sequence[Tensor]) -> Tensor:
-    """Over the kinds of evidence that are given: the last weights may have none."""
-    of_kinds = zip(weights, scales, evidence, strict=False)
+    of_kinds = zip(weights, scales, evidence, strict=True)
     return torch.stack([weight * scale(one) for weight, scale, one in of_kinds]).sum(dim=0)
 
 

@@ -6,10 +6,9 @@ import torch
 from torch.utils.data import default_collate
 
 from flawmap.recipe import ResidualSettings
-from flawmap.scorers.token_scorers import FusedScorer, ResidualScorer
+from flawmap.scorers.token_scorers import ResidualScorer
 from flawmap.training.datasets import SimulationDataset
 from flawmap.training.device import Compute
-from flawmap.training.normal_evidence import DEFECTS_PER_IMAGE, TRIED_IMAGES
 from flawmap.training.normal_tokens import BATCH_SIZE, NormalTokens
 from flawmap.training.residual import ResidualModule
 
@@ -26,8 +25,8 @@ def head_steps_in_time(
 ) -> int:
     """As many of the wanted steps as end before ``compute.until``, one at least.
 
-    Steps are timed on the filled memory, and so is the look at reference images that comes after the last one; whether
-    positions count is then tried on as many images as some further steps have. Nothing that is learned changes.
+    Steps are timed on the filled memory, and so is the look at reference images that comes after the last one. Nothing
+    that is learned changes.
 
     Args:
         scorer: with its memory filled.
@@ -43,9 +42,8 @@ def head_steps_in_time(
     looks = [_seconds_of_look(scorer, normal, compute) for _ in range(TRIES)]
     after = _mean(looks[1:]) * len(normal.references) / BATCH_SIZE
     left = compute.until - time.monotonic() - after
-    last = TRIED_IMAGES * DEFECTS_PER_IMAGE / (2 * batch_size) if isinstance(scorer, FusedScorer) else 0
     scorer.cpu()  # where a head is drawn
-    return min(settings.steps, max(1, int(left / _mean(steps[1:]) - last)))
+    return min(settings.steps, max(1, int(left / _mean(steps[1:]))))
 
 
 def _seconds_of_step(

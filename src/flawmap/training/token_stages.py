@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -37,11 +37,7 @@ from flawmap.training.time_limit import head_steps_in_time
 
 
 def token_scorer_shape(
-    recipe: Recipe,
-    encoder: Encoder,
-    memory_tokens: int | None = None,
-    reference_images: int = 0,
-    position_channels: int = 0,
+    recipe: Recipe, encoder: Encoder, memory_tokens: int | None = None, reference_images: int = 0
 ) -> TokenScorerShape:
     """The recipe's scorer in the encoder's terms.
 
@@ -50,7 +46,6 @@ def token_scorer_shape(
         encoder: has to have them.
         memory_tokens: what a memory really holds, where it is known.
         reference_images: that a scorer compares an image's appearance with.
-        position_channels: of the Gaussians of positions, where they count.
 
     Raises:
         UserError: the encoder has no such block.
@@ -62,8 +57,6 @@ def token_scorer_shape(
             "memory.blocks",
             f"numbers from 1 to {num_blocks}",
         )
-    size_px = round_to_patches(recipe.data.image_size_px, encoder.patch_size_px)
-    rows, columns = encoder.grid(size_px, size_px)
     return TokenScorerShape(
         tuple(block - 1 for block in recipe.memory.blocks),
         memory_tokens if memory_tokens is not None else recipe.memory.tokens,
@@ -71,8 +64,6 @@ def token_scorer_shape(
         recipe.memory.image_share,
         recipe.memory.relative,
         reference_images,
-        rows * columns if position_channels else 0,
-        position_channels,
     )
 
 
@@ -110,8 +101,7 @@ def token_stages(
     keys = {"memory": key}
     if isinstance(scorer, ResidualScorer):
         keys["residual"] = _train_head(scorer, images, normal, recipe, run, compute, common | keys, save_every_seconds)
-    some_pixels = partial(NormalPixels, images, size_px, memory_limit_bytes=0)  # few are looked at
-    scorer, keys["expectation"] = fit_normal_evidence(scorer, normal, some_pixels, recipe, run, compute, common | keys)
+    keys["expectation"] = fit_normal_evidence(scorer, normal, recipe, run, compute, common | keys)
     return scorer.cpu().eval(), keys
 
 
