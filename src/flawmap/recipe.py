@@ -167,7 +167,7 @@ class MemorySettings:
     blocks: tuple[int, ...] = (4, 6, 8, 10)  # whose tokens are compared, 1 = the encoder's first block
     tokens: int = 10_000  # kept of each block, those that cover all others best
     relative: bool = False  # to the mean token of the image: exposure and device, common to all of it, do not count
-    image_share: float = 0.02  # the image score is the mean over this share of the map's highest values
+    image_share: float = 0.02  # the image score is the mean over this share of the tokens, those with most evidence
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,19 @@ def test_on_the_images_that_scales_come_from_scores_have_mean_0_and_deviation_1(
     assert maps.mean().item() == pytest.approx(0, abs=0.3)  # smoothing weighs the border a little more
 
 
+@pytest.mark.parametrize("name", list(TOKEN_SCORERS))
+@torch.no_grad()
+def test_images_that_a_map_s_scales_come_from_leave_the_image_score_alone(name: str, encoder: Encoder):
+    scorer, images = scorer_of(name, encoder), images_of(encoder, 3)
+    scorer.fit_expectation(*batches_of(scorer, images_of(encoder, 5, seed=9)))
+    scores = []
+    for seed in (5, 6):
+        scorer.fit_map_scales(unknown(images_of(encoder, 4, seed=seed)))
+        scores.append(scorer.score(images))
+    assert torch.equal(scores[0].image, scores[1].image)
+    assert not torch.allclose(scores[0].evidence, scores[1].evidence)
+
+
 @torch.no_grad()
 def test_the_fused_scorer_has_the_memory_s_image_score_and_a_weighted_sum_of_maps(encoder: Encoder):
     fused, images = scorer_of("fused", encoder), images_of(encoder, 3)

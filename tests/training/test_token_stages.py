@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from flawmap.data.normal_pixels import NormalPixels
 from flawmap.data.open_data import load_images
-from flawmap.detect.detector import AnomalyDetector
+from flawmap.data.split import split_normals
+from flawmap.detect.detector import AnomalyDetector, only_normal
 from flawmap.errors import UserError
 from flawmap.models.encoder import Encoder, mean_cls_attention
 from flawmap.models.weights import build_vit
@@ -105,6 +107,20 @@ def test_of_many_images_a_memory_gets_some_tokens_and_the_references_keep_all(en
     assert few.references.tolist() == [0, 10]
 
 
+def test_where_all_tokens_are_candidates_but_not_all_images_references_each_token_knows_its_image(
+    encoder: Encoder, monkeypatch
+):
+    monkeypatch.setattr(normal_tokens, "MAX_REFERENCE_IMAGES", 3)
+    images, compute = [striped(seed, 64, 64) for seed in range(5)], choose_compute("cpu", "fp32")
+    normal = encode_normals(encoder, images, (0, 1), False, 64, compute, seed=0)
+    patches = normal.reference_tokens.shape[1]
+    assert torch.equal(normal.sources, torch.arange(5).repeat_interleave(patches))
+    for place, number in enumerate((0, 2, 4)):
+        own = normal.candidates[normal.sources == number]
+        assert (own[:, None] == normal.reference_tokens[place]).flatten(2).all(dim=2).any(dim=0).all()
+    assert torch.isfinite(build_memory(normal, 30, compute, seed=0).tokens).all()
+
+
 def test_memories_of_one_seed_are_equal(encoder: Encoder):
     images = [striped(seed, 64, 64) for seed in range(3)]
     first, second = memory_of(encoder, images), memory_of(encoder, images)
@@ -150,14 +166,18 @@ def test_patches_that_an_anomaly_only_touches_are_not_judged(encoder: Encoder):
     normal = channels_first(striped(3, 64, 64))[None]
     footprint = torch.zeros(1, 64, 64, dtype=torch.bool)
     footprint[0, 0, 0] = True  # one pixel of a patch
-    batch = {"normal": normal, "anomalous": normal, "footprint": footprint, "index": torch.tensor([0])}
+    batch = {"normal": normal, "anomalous": normal, "footprint": footprint, "index": torch.tensor([3])}
     loss = module.training_step(batch, 0)
-    with torch.no_grad():
-        tokens = encoder.tokens_of(normalise(normal), (0, 1))
-        logits = scorer.head(tokens, scorer.memory.nearest(tokens, exclude=torch.tensor([0])))[0]
-    judged = torch.cat([logits, logits[1:]])  # the touched patch counts once, as a patch of the normal image
-    expected = torch.nn.functional.softplus(judged).mean().item()
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+    def expected(exclude: torch.Tensor | None) -> float:
+        with torch.no_grad():
+            tokens = encoder.tokens_of(normalise(normal), (0, 1))
+            logits = scorer.head(tokens, scorer.memory.nearest(tokens, exclude))[0]
+        judged = torch.cat([logits, logits[1:]])  # the touched patch counts once, as a patch of the normal image
+        return torch.nn.functional.softplus(judged).mean().item()
+
+    assert loss.item() == pytest.approx(expected(torch.tensor([3])), rel=1e-5)
+    assert loss.item() != pytest.approx(expected(None), rel=1e-4)  # its own tokens are in the memory
 
 
 @pytest.mark.parametrize("scoring", ["memory", "fused"])
@@ -191,10 +211,25 @@ def test_stages_that_are_done_already_give_the_same_model(tmp_path: Path):
 
 def test_one_held_out_image_does_not_set_the_scales(tmp_path: Path):
     recipe = tiny_recipe(*SMALL, "scoring=memory", "calibration.held_out_fraction=0.04")
-    detector = AnomalyDetector(recipe).fit(load_images(write_good(tmp_path / "good")), device="cpu")
+    images = load_images(write_good(tmp_path / "good"))
+    detector = AnomalyDetector(recipe).fit(images, device="cpu")
     assert detector.calibration_ is not None and detector.calibration_.n_held_out == 1
-    assert detector.scorer_.image_scales[0].deviation > 1e-3
+    scorer = detector.scorer_
+    assert isinstance(scorer, TokenScorer)
+    found = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
+    train, _ = split_normals(only_normal(images.images), 0.04, recipe.seed)
+    squares = NormalPixels(train, detector.sizes_px[0])
+    scorer.fit_map_scales((normalise(channels_first(squares[i])[None]), torch.tensor([i])) for i in range(len(train)))
+    expected = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert abs(detector.predict_one(striped(5000)).score) < 50  # standard deviations
+
+
+def test_one_image_to_train_on_is_too_few(tmp_path: Path):
+    images = load_images(write_good(tmp_path / "good")).images[:2]
+    recipe = tiny_recipe(*SMALL, "scoring=memory", "calibration.held_out_fraction=0.5")
+    with pytest.raises(UserError, match="1 training image"):
+        AnomalyDetector(recipe).fit(images, device="cpu")
 
 
 @pytest.mark.parametrize(("part", "stage"), [("build_memory", "memory"), ("fit_expectation", "expectation")])

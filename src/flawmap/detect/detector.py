@@ -40,7 +40,7 @@ from flawmap.training.progress import say
 from flawmap.training.run_folder import RunFolder, create_run
 from flawmap.training.train import StageChoice, train_stages
 
-MIN_SCALE_IMAGES = 8  # held out; the deviation of fewer says little, that of one is 0, and the memory's own are taken
+MIN_SCALE_IMAGES = 8  # held out; fewer say little of how evidence varies, and the memory's own are taken
 
 ImageLike = str | Path | Image.Image | np.ndarray | NormalImage
 

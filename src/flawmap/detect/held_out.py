@@ -58,9 +58,8 @@ class ProxyScores:
 def fit_map_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int, in_memory: bool = False) -> None:
     """Put the kinds of evidence of a map on one scale, by what the tokens of these normal images have of each.
 
-    Shift and scale of each kind follow from them, so that fusing is no choice of ours. The image score has scales from
-    training (:meth:`flawmap.scorers.token_scorers.TokenScorer.fit_expectation`): these images are to set its threshold,
-    and must not decide the order of scores.
+    Shift and scale of each kind follow from them, so that fusing is no choice of ours. The image score has its scale
+    from training (:meth:`flawmap.scorers.token_scorers.TokenScorer.fit_expectation`).
 
     Args:
         scorer: its memory, head and expectation are there.

@@ -24,7 +24,7 @@ class TokenScorerShape:
         blocks: numbers of the blocks whose tokens are used, 0 = first, ascending.
         memory_tokens: per block.
         hidden: width of the residual head.
-        image_share: the image score is the mean over this share of the map's highest values.
+        image_share: the image score is the mean over this share of an image's tokens, those with most evidence.
         relative: tokens are taken relative to the mean token of their image.
         reference_images: how many training images tell what a normal image of like appearance shows.
     """
@@ -101,8 +101,8 @@ class TokenScorer(Scorer):
     ) -> None:
         """Take from training images what normal images show that are not known yet, each judged by the others alone.
 
-        Their scores beyond what like images score also put the kinds of evidence for an image on one scale, so that the
-        images which later set a threshold decide nothing about the order of scores.
+        Their scores beyond what like images score also give the scale of the image score: standard deviations of normal
+        images. Where several kinds counted in it, the images that later set its threshold would not weigh them.
 
         Args:
             cls: of all images.

@@ -5,6 +5,7 @@ from typing import Any
 
 from flawmap.recipe import Recipe
 from flawmap.reproducibility import stable_hash
+from flawmap.scorers.expectation import NormalExpectation
 from flawmap.scorers.token_scorers import TokenScorer
 from flawmap.training.device import Compute
 from flawmap.training.failures import in_users_words
@@ -38,9 +39,10 @@ def fit_normal_evidence(
         the stage's key.
     """
     size_px = common["size"]
+    likeness = NormalExpectation.NEIGHBOUR_SHARE, NormalExpectation.MIN_NEIGHBOURS, NormalExpectation.RAMP
+    bounds = {"images": MAX_REFERENCE_IMAGES, "tokens": MAX_REFERENCE_TOKENS, "like": likeness, "kept": KEPT_PARTS}
     # each scorer has its own kinds of evidence
-    of_what = {"scoring": recipe.scoring, "images": MAX_REFERENCE_IMAGES, "tokens": MAX_REFERENCE_TOKENS, "parts": 2}
-    key = stable_hash(common | {"stage": "expectation"} | of_what)
+    key = stable_hash(common | {"stage": "expectation", "scoring": recipe.scoring} | bounds)
     stage = Stage("expectation", key, 0, 0, 0, size_px, recipe.seed, str)
     if (finished := finished_stage(run, stage)) is not None:
         prefix = "expectation."  # of any number of images

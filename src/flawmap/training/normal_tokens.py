@@ -69,6 +69,7 @@ def encode_normals(
     reference_tokens = torch.empty(num_references, patches, len(blocks), encoder.embed_dim, dtype=torch.float16)
     reference_cls = torch.empty(num_references, encoder.embed_dim)
     generator = torch.Generator().manual_seed(seed)
+    all_in_references = per_image == patches and num_references == count
     candidates, attention = [], []
     for chosen, images in normal_batches(pixels, size_px, BATCH_SIZE, compute.device):
         output = encoder(images, blocks=blocks)
@@ -77,11 +78,11 @@ def encode_normals(
         for number, of_image, cls_of_image in zip(chosen, tokens, cls, strict=True):
             if (place := place_of.get(number)) is not None:
                 reference_tokens[place], reference_cls[place] = of_image, cls_of_image
-            if per_image < patches:
+            if not all_in_references:
                 candidates.append(of_image[torch.randperm(patches, generator=generator)[:per_image]])
     return NormalTokens(
         # few images give all their tokens to both, and need not give them twice
-        candidates=torch.cat(candidates) if candidates else reference_tokens.flatten(0, 1),
+        candidates=reference_tokens.flatten(0, 1) if all_in_references else torch.cat(candidates),
         sources=torch.from_numpy(np.repeat(np.arange(count), per_image)),
         attention=torch.cat(attention),
         references=references,

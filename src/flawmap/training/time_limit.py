@@ -26,7 +26,7 @@ def head_steps_in_time(
     """As many of the wanted steps as end before ``compute.until``, one at least.
 
     Steps are timed on the filled memory, and so is the look at reference images that comes after the last one. Nothing
-    that is learned changes.
+    that is learned changes. Scales of the map, from 64 images at most, take some seconds more; they are not counted.
 
     Args:
         scorer: with its memory filled.

@@ -81,6 +81,8 @@ def token_stages(
     Returns:
         the scorer, and the stages' keys.
     """
+    if len(images) < 2:
+        raise UserError("1 training image", "", "at least 2 are needed: each is judged by the others")
     size_px = round_to_patches(recipe.data.image_size_px, encoder.patch_size_px)
     shape = token_scorer_shape(recipe, encoder)
     common = common | {"size": size_px, "memory": asdict(recipe.memory)}

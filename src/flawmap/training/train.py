@@ -32,7 +32,7 @@ from flawmap.training.schedules import steps_of_stage
 from flawmap.training.stage import Stage, finished_stage, keep_result, run_stage
 from flawmap.training.token_stages import token_stages
 
-ALGORITHM_VERSION = 6  # raised when code changes what a stage computes: older results are then not reused
+ALGORITHM_VERSION = 7  # raised when code changes what a stage computes: older results are then not reused
 
 StageChoice = Literal["all", "pretrain", "finetune"]
 
