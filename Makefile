@@ -38,14 +38,14 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m flawmap.benchmark.speed
-	$(BIN)/python -m flawmap.benchmark.simulator_speed
-	$(BIN)/python -m flawmap.benchmark.metric_speed
-	$(BIN)/python -m flawmap.benchmark.latency
+	$(BIN)/python -m flawmap_bench.speed
+	$(BIN)/python -m flawmap_bench.simulator_speed
+	$(BIN)/python -m flawmap_bench.metric_speed
+	$(BIN)/python -m flawmap_bench.latency
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- the environment: made once, filled again when pyproject.toml changes
 
@@ -63,7 +63,7 @@ $(VENV)/.installed-demo: pyproject.toml | $(VENV)/.created
 	$(PIP_INSTALL) -e '.[train,demo]'
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
-	$(PIP_INSTALL) -e '.[train,demo,dev]'
+$(VENV)/.installed-dev: pyproject.toml bench/pyproject.toml | $(VENV)/.created
+	$(PIP_INSTALL) -e '.[train,demo,dev]' -e bench
 	@$(BIN)/pyright --version  # fetches what it needs now, so that tests need no network
 	@touch $@ $(VENV)/.installed-demo

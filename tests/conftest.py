@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 from PIL import Image
 
 # Every annotated array of flawmap is checked for shape and dtype while tests run.
-install_import_hook("flawmap", "beartype.beartype")
+install_import_hook(["flawmap", "flawmap_bench"], "beartype.beartype")
 # the same examples each time: a check of a change must not fail for another reason; a slow machine is no wrong answer
 settings.register_profile("flawmap", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("flawmap")
@@ -81,3 +81,16 @@ def mvtec_folder(tmp_path: Path) -> Path:
 def files_and_bytes(root: Path) -> dict[str, bytes]:
     """Every file below a folder with its content, to show that nothing was touched."""
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+from training_parts import (  # noqa: E402
+    cpu,  # noqa: F401
+    fit_on,  # noqa: F401
+    new_run,  # noqa: F401
+    normal_images,  # noqa: F401
+    pretrain_settings,  # noqa: F401
+    small_heads,  # noqa: F401
+    tiny_encoder,  # noqa: F401
+    tiny_recipe,  # noqa: F401
+    views,  # noqa: F401
+)

@@ -74,7 +74,7 @@ def test_imports_point_one_way():
         "flawmap.errors",
         "flawmap.metrics",
         "flawmap.recipe",
-        "flawmap.recipe_files",
+        "flawmap.recipe.files",
         "flawmap.report",
         "flawmap.reproducibility",
     ],

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import flawmap
-from flawmap.recipe_files import to_yaml
+from flawmap.recipe.files import to_yaml
 from tiny_detector import striped, tiny_recipe, write_good, write_image
 
 README = Path(__file__).parents[1] / "README.md"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flawmap import __version__
-from flawmap.recipe import MaskingSettings, PretrainSettings, Recipe
+from flawmap.recipe.settings import MaskingSettings, PretrainSettings, Recipe
 from flawmap.reproducibility import (
     atomic_write_bytes,
     atomic_write_text,

@@ -9,8 +9,8 @@ from PIL import Image
 
 from flawmap.data.open_data import load_images
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.recipe import Recipe
-from flawmap.recipe_files import load_recipe
+from flawmap.recipe.files import load_recipe
+from flawmap.recipe.settings import Recipe
 
 SETTINGS = (
     "data.image_size_px=32",

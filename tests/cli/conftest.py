@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flawmap.cli import main
-from flawmap.recipe_files import to_yaml
+from flawmap.recipe.files import to_yaml
 from tiny_detector import files_and_bytes, tiny_recipe, write_category
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import flawmap.cli.demo as verb
-from flawmap.recipe_files import to_yaml
+from flawmap.recipe.files import to_yaml
 from tiny_detector import tiny_recipe
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import flawmap.cli.batch as batch
 import flawmap.cli.detect as verb
+import flawmap.deploy.batch as batch
 from flawmap import AnomalyDetector
 from tiny_detector import files_and_bytes, pixels_of, striped, write_good, write_image
 

@@ -16,9 +16,9 @@ pytest.importorskip("onnxscript")
 import flawmap
 from flawmap import AnomalyDetector
 from flawmap.cli import main
-from flawmap.deploy.native_model import model_facts
 from flawmap.deploy.reviews import ReviewFile, review_of
-from flawmap.training.run_manifest import read_run_manifest
+from flawmap.detect.native_model import model_facts
+from flawmap.runs.manifest import read_run_manifest
 from tiny_detector import write_good
 
 

@@ -7,7 +7,7 @@ import timm
 import torch
 from explained import assert_explained
 
-from flawmap.training.finetune import FinetuneModule
+from flawmap.paper.finetune import FinetuneModule
 from tiny_detector import striped, write_good, write_image
 
 STAGE_2_ONLY = ("--set", "pretrain.enabled=false", "--device", "cpu")

@@ -5,7 +5,7 @@ import re
 import pytest
 from explained import assert_explained
 
-from flawmap.augment.simulators import SIMULATOR_NAMES
+from flawmap.simulators.by_name import SIMULATOR_NAMES
 from tiny_detector import NUM_TRAIN, files_and_bytes, write_good
 
 TINY = ("--set", "model.weights=random", "--set", "model.architecture=test_vit", "--set", "data.image_size_px=32")
@@ -90,9 +90,7 @@ def test_weights_that_are_not_there_are_the_users_error(cli, parts, tmp_path):
 def test_without_torch_it_says_what_to_install(cli, parts, monkeypatch):
     import sys
 
-    for name in [
-        name for name in sys.modules if name.startswith(("flawmap.models.weights", "flawmap.training.gallery"))
-    ]:
+    for name in [name for name in sys.modules if name.startswith(("flawmap.vit.weights", "flawmap.gallery"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     said = cli("check", parts, *TINY, "--gallery")

@@ -13,7 +13,7 @@ import flawmap as package
 import flawmap.cli.recipe
 from flawmap.cli.verbs import VERBS
 from flawmap.errors import UserError
-from flawmap.recipe_files import load_recipe
+from flawmap.recipe.files import load_recipe
 
 SOURCE = Path(package.__file__).parents[1]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from flawmap import train as training_run
 from flawmap.data.checks import LeakCheck
-from flawmap.data.normal_pixels import NormalPixels
+from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import LabelledImage, NormalImage
-from flawmap.detect import training_run
 from flawmap.detect.detector import only_normal
 from flawmap.errors import UserError
 from tiny_detector import write_category, write_good

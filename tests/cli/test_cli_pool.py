@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from explained import assert_explained
 
-from flawmap.recipe_files import to_yaml
+from flawmap.recipe.files import to_yaml
 from flawmap.reproducibility import file_sha256
 from tiny_detector import NUM_TRAIN, tiny_recipe, write_category, write_good
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from flawmap import AnomalyDetector
-from flawmap.cli import encoder_pictures
-from flawmap.detect.class_token import class_token
+from flawmap.evaluate import encoder_pictures
 from flawmap.report.run_files import read_run
+from flawmap.vit.class_token import class_token
 from tiny_detector import NUM_TEST, pixels_of
 
 

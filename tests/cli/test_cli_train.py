@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import flawmap.detect.detector
-from flawmap.recipe_files import load_recipe
-from flawmap.training.finetune import FinetuneModule
+from flawmap.paper.finetune import FinetuneModule
+from flawmap.recipe.files import load_recipe
 from tiny_detector import NUM_TRAIN, files_and_bytes, striped, write_category, write_good, write_image
 
 QUICKEST = ("--set", "pretrain.enabled=false", "--set", "finetune.steps=1")  # for what does not look at the weights

@@ -17,10 +17,10 @@ from flawmap.data.checks import (
     check_test_data,
     check_training_data,
 )
+from flawmap.data.images.truth import read_truth
 from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.sample import SkippedFile
-from flawmap.data.truth import read_truth
-from flawmap.recipe import DataSettings
+from flawmap.recipe.settings import DataSettings
 
 DEFAULT = DataSettings()
 NAMED = DataSettings(normal="OK", anomalous="NG")

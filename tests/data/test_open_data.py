@@ -19,7 +19,7 @@ from flawmap.data.open_data import (
 )
 from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
-from flawmap.recipe import DataSettings
+from flawmap.recipe.settings import DataSettings
 
 DEFAULT = DataSettings()
 

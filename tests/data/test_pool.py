@@ -11,7 +11,7 @@ from flawmap.data.pool import Pool, pool_beside, read_pool
 from flawmap.data.sample import NormalImage
 from flawmap.data.split import split_normals
 from flawmap.errors import UserError
-from flawmap.recipe import DataSettings, Recipe
+from flawmap.recipe.settings import DataSettings, Recipe
 from tiny_detector import pixels_of, striped, write_image
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from flawmap.data.checks import FileFacts, check_training_data
 from flawmap.data.open_data import open_training_data
 from flawmap.data.remarks import detail_lost, nearly_black
-from flawmap.recipe import DataSettings
+from flawmap.recipe.settings import DataSettings
 
 DEFAULT = DataSettings()
 

@@ -13,11 +13,11 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
-from flawmap.deploy.model_facts import ModelFacts
 from flawmap.deploy.server import ServerSettings, create_app
-from flawmap.detect.calibration import Calibration, MapScale
 from flawmap.detect.detection import Detection
+from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.regions import find_regions
+from flawmap.runs.calibration import Calibration, MapScale
 
 CALIBRATION = Calibration(100.0, 0.01, 50, 0.02, 150.0, MapScale(0.0, 300.0), (10.0, 100.0))
 FACTS = ModelFacts(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flawmap.recipe_files import to_yaml
+from flawmap.recipe.files import to_yaml
 from tiny_detector import fitted_detector, striped, tiny_recipe, write_good, write_image
 
 REPO = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flawmap.cli import main
-from flawmap.recipe_files import to_yaml
+from flawmap.recipe.files import to_yaml
 from tiny_detector import tiny_recipe, write_good
 
 GUIDE = Path(__file__).parents[2] / "docs" / "deploy.md"

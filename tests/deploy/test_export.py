@@ -21,11 +21,11 @@ import flawmap.deploy.export as export_module
 from flawmap.deploy import export_onnx, load, runtime
 from flawmap.deploy.export import export_model
 from flawmap.deploy.graph import with_stored_positions
-from flawmap.deploy.model_facts import SCORE_NAMES, facts_of
-from flawmap.deploy.native_model import NativeModel, model_facts
 from flawmap.deploy.opened_model import open_model
 from flawmap.deploy.parity import CheckImage
-from flawmap.detect.multiscale import IMAGE_SCORES
+from flawmap.detect.model_facts import SCORE_NAMES, facts_of
+from flawmap.detect.native_model import NativeModel, model_facts
+from flawmap.detect.scoring import IMAGE_SCORES
 
 
 @pytest.fixture(scope="module")

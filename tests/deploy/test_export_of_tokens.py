@@ -14,11 +14,11 @@ pytest.importorskip("onnxscript")
 from flawmap.data.open_data import load_images
 from flawmap.deploy import export_onnx, load
 from flawmap.deploy.export import export_model
-from flawmap.deploy.model_facts import SCORE_NAMES, facts_of
 from flawmap.deploy.parity import CheckImage
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.model_facts import SCORE_NAMES, facts_of
 
-SETTINGS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "scoring=fused")
+SETTINGS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "method=fused")
 SMALL = ("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.batch_size=6")
 
 

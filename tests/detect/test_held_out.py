@@ -5,7 +5,6 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from flawmap.data.open_data import load_images
-from flawmap.detect.calibration import MapScale
 from flawmap.detect.held_out import (
     DROPPED_GRAY,
     MAX_IMAGES,
@@ -17,10 +16,11 @@ from flawmap.detect.held_out import (
     spread_over,
     write_samples,
 )
+from flawmap.engine.compute import choose_compute
 from flawmap.metrics.ranking import BinnedScores
 from flawmap.report.run_files import read_samples
-from flawmap.training.device import choose_compute
-from flawmap.training.run_folder import RunFolder
+from flawmap.runs.calibration import MapScale
+from flawmap.runs.run_folder import RunFolder
 from tiny_detector import fitted_detector, pixels_of, tiny_recipe, write_good
 
 SIZE_PX = 32

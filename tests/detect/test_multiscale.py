@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from flawmap.data.resize import resize_image
-from flawmap.detect import multiscale
-from flawmap.detect.multiscale import IMAGE_SCORES, ScaleResult, image_scores, mean_map, score_at_scales
+from flawmap.data.images.resize import resize_image
+from flawmap.detect import scoring as multiscale
+from flawmap.detect.scoring import IMAGE_SCORES, ScaleResult, image_scores, mean_map, score_at_scales
 from flawmap.metrics.ranking import auroc
-from flawmap.models.weights import IMAGENET_MEAN, IMAGENET_STD
+from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
 from tiny_detector import fitted_detector, striped
 
 

@@ -12,9 +12,9 @@ from flawmap.data.pool import Pool
 from flawmap.data.sample import TrainingData
 from flawmap.detect import detector as detector_module
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.detect.training_run import refuse_other_data
 from flawmap.errors import UserError
-from flawmap.training.run_folder import create_run
+from flawmap.runs.run_folder import create_run
+from flawmap.train import refuse_other_data
 from tiny_detector import tiny_recipe, write_good
 
 

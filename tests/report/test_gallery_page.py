@@ -12,8 +12,8 @@ from PIL import Image
 
 from flawmap.report import gallery
 from flawmap.report.gallery import GalleryPage, render, write_gallery
+from flawmap.report.gallery_image import GalleryDefect, GalleryImage
 from flawmap.report.overlay import TRUTH_GREEN
-from flawmap.training.gallery_image import GalleryDefect, GalleryImage
 
 PAGE = GalleryPage("tiles", 0.25, ("attention", "cutpaste"), (("seed", "0"), ("command", "flawmap check <tiles>")))
 SIDE, PATCHES = 28, 4
@@ -137,8 +137,8 @@ def test_attention_has_one_scale_with_an_even_share_in_its_middle(image) -> None
 
 
 def test_words_are_about_strategies_and_simulators_that_exist() -> None:
-    from flawmap.augment.simulators import SIMULATOR_NAMES
-    from flawmap.training.gallery import MASKING_STRATEGIES
+    from flawmap.gallery import MASKING_STRATEGIES
+    from flawmap.simulators.by_name import SIMULATOR_NAMES
 
     assert set(gallery.MASKING_WORDS) <= set(MASKING_STRATEGIES)  # a new one is shown by its name until it has words
     assert set(gallery.SIMULATOR_WORDS) <= set(SIMULATOR_NAMES)

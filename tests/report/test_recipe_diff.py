@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flawmap.recipe_files import load_recipe, to_yaml
+from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.report.collapse import collapse_sentence, num_prototypes
 from flawmap.report.recipe_diff import RecipeDiff, recipe_diff
 from flawmap.report.run_files import read_run

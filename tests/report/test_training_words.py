@@ -2,7 +2,7 @@
 
 import pytest
 
-from flawmap.recipe_files import PRESETS, load_recipe, to_yaml
+from flawmap.recipe.files import PRESETS, load_recipe, to_yaml
 from flawmap.report.html import write_report
 from flawmap.report.training_words import no_curves_sentence, sample_columns, samples_sentence
 
@@ -13,7 +13,7 @@ def test_masked_views_are_shown_where_stage_1_hides_patches(preset: str) -> None
     text = to_yaml(recipe)
     assert ("masked" in sample_columns(text)) == recipe.pretrain.enabled
     assert ("patches are hidden" in samples_sentence(text)) == recipe.pretrain.enabled
-    remembers = recipe.scoring == "memory"
+    remembers = recipe.method == "memory"
     assert ("learns from no simulated defect" in samples_sentence(text)) == remembers
     assert ("treated as training treats its own" in samples_sentence(text)) != remembers
     assert ("nothing step by step" in no_curves_sentence(text)) == (remembers and not recipe.pretrain.enabled)
@@ -27,7 +27,7 @@ def test_without_a_readable_recipe_everything_is_shown(text: str) -> None:
 
 def test_the_page_has_no_column_of_masked_views_where_none_are_made(trained_run) -> None:
     assert ">masked view</span>" in write_report(trained_run).read_text()
-    (trained_run / "recipe.yaml").write_text("scoring: memory\npretrain:\n  enabled: false\n")
+    (trained_run / "recipe.yaml").write_text("method: memory\npretrain:\n  enabled: false\n")
     (trained_run / "log.jsonl").unlink()
     page = write_report(trained_run).read_text()
     assert "masked view" not in page and "learns nothing step by step" in page

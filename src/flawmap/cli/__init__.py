@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from types import ModuleType
 
 from flawmap import __version__
 from flawmap.cli.verbs import VERBS, overview
@@ -63,7 +64,7 @@ def _run(words: list[str]) -> int:
         near = get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean flawmap {near[0]}?" if near else "flawmap --help lists all verbs"
         raise UserError(f"there is no verb {verb!r}", "", hint)
-    module = import_module(f"flawmap.cli.{verb}")
+    module = _benchmark() if verb == "benchmark" else import_module(f"flawmap.cli.{verb}")
     from flawmap.cli.arguments import parse
 
     try:
@@ -71,6 +72,19 @@ def _run(words: list[str]) -> int:
     except SystemExit as done:  # --help was asked for, and printed
         return int(done.code or 0)
     return module.run(parsed)
+
+
+def _benchmark() -> ModuleType:
+    """The verb of the package flawmap-bench, which is installed beside flawmap or is not.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    from importlib.metadata import entry_points
+
+    for found in entry_points(group="flawmap.verbs", name="benchmark"):
+        return found.load()
+    raise UserError("`flawmap benchmark` needs the package flawmap-bench", "", "in a clone: pip install -e bench")
 
 
 def _forget_stdout() -> None:

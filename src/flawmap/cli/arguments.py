@@ -9,8 +9,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from flawmap.cli.verbs import VERBS
 from flawmap.errors import UserError
-from flawmap.recipe import Recipe
-from flawmap.recipe_files import load_recipe
+from flawmap.recipe.files import load_recipe
+from flawmap.recipe.settings import Recipe
 
 # how jsonargparse says that a value has the wrong type
 WRONG_TYPE = re.compile(r'Parser key "(?P<key>\w+)":\s+Expected a <class .(?P<type>\w+).>\. Got value: (?P<value>.*)')

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_json_argument
-from flawmap.cli.result_folders import free_path
 from flawmap.errors import UserError
-from flawmap.training.run_manifest import FILE_NAME, read_run_manifest
+from flawmap.runs.manifest import FILE_NAME, read_run_manifest
+from flawmap.runs.result_folders import free_path
 
 if TYPE_CHECKING:
     from flawmap.data.checks import FileFacts
-    from flawmap.detect.calibration import Calibration
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.metrics.score_drift import Drift
+    from flawmap.runs.calibration import Calibration
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -122,9 +122,9 @@ def calibrate_with_reviews(detector: "AnomalyDetector", path: Path, false_alarm_
     Raises:
         UserError: no good image was reviewed, the scores are another model's, or training has seen an image.
     """
-    from flawmap.deploy.native_model import model_facts
     from flawmap.deploy.reviews import read_reviews
     from flawmap.detect.calibration import calibrate
+    from flawmap.detect.native_model import model_facts
 
     reviews = read_reviews(path)
     model_id = model_facts(detector, "").model_id

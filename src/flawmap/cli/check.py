@@ -14,12 +14,12 @@ from flawmap.cli.arguments import (
     add_recipe_arguments,
     recipe_of,
 )
-from flawmap.cli.result_folders import free_path
 from flawmap.errors import UserError
+from flawmap.runs.result_folders import free_path
 
 if TYPE_CHECKING:
     from flawmap.data.sample import LabelledImage, TrainingData
-    from flawmap.recipe import Recipe
+    from flawmap.recipe.settings import Recipe
 
 GALLERY_IMAGES = 6
 
@@ -118,9 +118,9 @@ def _gallery_output(arguments: Namespace) -> Path | None:
 
 def _write_gallery(arguments: Namespace, recipe: "Recipe", data: "TrainingData", path: Path) -> None:
     """The page, by the encoder that the recipe names; needs what ``flawmap[train]`` installs."""
-    from flawmap.models.weights import load_encoder
+    from flawmap.gallery import gallery_images
     from flawmap.report.gallery import GalleryPage, write_gallery
-    from flawmap.training.gallery import gallery_images
+    from flawmap.vit.weights import load_encoder
 
     encoder, origin = load_encoder(recipe.model, seed=recipe.seed)
     images = gallery_images(data, encoder, recipe, arguments.images or GALLERY_IMAGES)

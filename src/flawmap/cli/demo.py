@@ -27,9 +27,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Pre-train, fine-tune, evaluate, report."""
     from flawmap.cli.evaluate import EvaluationOrder, evaluate_run, summary
-    from flawmap.detect.training_run import TrainingOrder, train_run
-    from flawmap.recipe_files import load_recipe
-    from flawmap.training.run_folder import RunFolder
+    from flawmap.recipe.files import load_recipe
+    from flawmap.runs.run_folder import RunFolder
+    from flawmap.train import TrainingOrder, train_run
 
     started = time.monotonic()
     recipe = load_recipe(RECIPE)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_device_argument
-from flawmap.cli.result_folders import new_folder
-from flawmap.cli.result_log import ResultLog, holds_results
 from flawmap.errors import UserError
+from flawmap.runs.result_folders import new_folder
+from flawmap.runs.result_log import ResultLog, holds_results
 
 if TYPE_CHECKING:
-    from flawmap.cli.batch import Job, Outcome
+    from flawmap.deploy.batch import Job, Outcome
     from flawmap.deploy.opened_model import OpenedModel
 
 PROGRESS_FROM = 20  # fewer images are their own progress
@@ -86,8 +86,8 @@ def _detect_all(
     log: ResultLog,
     not_scored: list[dict[str, Any]],
 ) -> None:
-    from flawmap.cli.batch import outcomes
     from flawmap.cli.progress_line import ProgressLine
+    from flawmap.deploy.batch import outcomes
 
     progress = ProgressLine("detect") if len(jobs) > PROGRESS_FROM else None
     width = max((len(str(job.image)) for job in jobs), default=0)
@@ -111,7 +111,7 @@ def _report(
 
 
 def _jobs(paths: Sequence[Path], log: ResultLog, folder: Path) -> "list[Job]":
-    from flawmap.cli.batch import Job
+    from flawmap.deploy.batch import Job
 
     numbers = [path.name.partition("_")[0] for path in folder.glob("*_*.png")]
     jobs, first = [], 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
@@ -125,7 +125,7 @@ def _jobs(paths: Sequence[Path], log: ResultLog, folder: Path) -> "list[Job]":
 def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
     """The model and where it lies; says so when it has no threshold."""
     from flawmap.deploy.opened_model import open_model
-    from flawmap.training.run_folder import latest_run
+    from flawmap.runs.run_folder import latest_run
 
     path = Path(arguments.model) if arguments.model else latest_run()
     if path is None:
@@ -147,7 +147,7 @@ def find_images(patterns: list[str]) -> list[Path]:
     Raises:
         UserError: nothing was found for one of the patterns.
     """
-    from flawmap.data.image_folders import list_images
+    from flawmap.data.layouts.image_folders import list_images
 
     found: dict[Path, None] = {}
     for pattern in patterns:

@@ -14,8 +14,8 @@ from flawmap.cli.arguments import (
     add_device_argument,
     add_json_argument,
 )
-from flawmap.cli.result_folders import free_path, put_in_place
 from flawmap.errors import UserError
+from flawmap.runs.result_folders import free_path, put_in_place
 
 MIN_EVALUATION_SIZE_PX, MAX_EVALUATION_SIZE_PX = 16, 4096
 
@@ -93,18 +93,18 @@ def run(arguments: Namespace) -> int:
 
 def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     """Evaluate a run and write its report; an earlier evaluation is kept under another name."""
-    from flawmap.cli.encoder_pictures import write_attention
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.data.checks import check_test_data
     from flawmap.data.file_names import refuse_unwritable_names
     from flawmap.data.open_data import open_test_data
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.detect.pretrained import model_folder, refresh_card
-    from flawmap.evaluate import evaluate
-    from flawmap.recipe_files import to_yaml
+    from flawmap.evaluate.encoder_pictures import write_attention
+    from flawmap.evaluate.evaluate import evaluate
+    from flawmap.recipe.files import to_yaml
     from flawmap.report.html import write_report
     from flawmap.report.sheet import write_sheet
-    from flawmap.training.run_manifest import read_run_manifest
+    from flawmap.runs.manifest import read_run_manifest
 
     detector = AnomalyDetector.from_pretrained(order.run, order.device)
     settings = _data_settings(to_yaml(detector.recipe), order.overrides)
@@ -138,7 +138,7 @@ def _data_settings(recipe_yaml: str, overrides: tuple[str, ...]) -> Any:
     """The run's own data settings with ``--set data.x=y`` on top of them."""
     import yaml
 
-    from flawmap.recipe_files import load_recipe
+    from flawmap.recipe.files import load_recipe
 
     for override in overrides:
         if not override.strip().startswith("data."):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_json_argument
-from flawmap.cli.result_folders import free_path
 from flawmap.errors import UserError
+from flawmap.runs.result_folders import free_path
 
 if TYPE_CHECKING:
     from flawmap.deploy.parity import Parity

@@ -17,7 +17,7 @@ def run(arguments: Namespace) -> int:
     import json
     from dataclasses import asdict
 
-    from flawmap.recipe_files import load_recipe, to_yaml
+    from flawmap.recipe.files import load_recipe, to_yaml
 
     recipe = load_recipe(arguments.preset, arguments.set)
     print(json.dumps(asdict(recipe)) if arguments.json else to_yaml(recipe).rstrip("\n"))

@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> int:
     """Write report.html again, and the figures where they are asked for."""
     from flawmap.report.html import write_report
     from flawmap.report.sheet import write_sheet
-    from flawmap.training.run_folder import open_run
+    from flawmap.runs.run_folder import open_run
 
     folder = open_run(Path(arguments.run)).path
     answer: dict[str, object] = {}
@@ -65,9 +65,9 @@ def _from_model(run: Path, device: DeviceName) -> tuple[Any, str]:
         return None, "the run has not been evaluated"
     if find_spec("torch") is None:
         return None, "needs the model: pip install 'flawmap[train]'"
-    from flawmap.cli.encoder_pictures import features_of, write_attention
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.detect.detector import AnomalyDetector
+    from flawmap.evaluate.encoder_pictures import features_of, write_attention
 
     detector = AnomalyDetector.from_pretrained(run, device)
     write_attention(run, detector)

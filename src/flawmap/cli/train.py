@@ -40,8 +40,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Train; prints the run folder."""
     from flawmap.detect.detector import AnomalyDetector
-    from flawmap.detect.training_run import TrainingOrder, resumed_run, train_run
-    from flawmap.recipe_files import load_recipe
+    from flawmap.recipe.files import load_recipe
+    from flawmap.train import TrainingOrder, resumed_run, train_run
 
     requested = Path(arguments.run) if arguments.run else None
     resumed = None

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flawmap.data.image_files import read_image, read_mask
+from flawmap.data.images.files import read_image, read_mask
+from flawmap.data.images.truth import read_truth
 from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, SkippedFile, TestData, TrainingData
-from flawmap.data.truth import read_truth
 from flawmap.errors import UserError
-from flawmap.recipe import DataSettings
+from flawmap.recipe.settings import DataSettings
 from flawmap.reproducibility import file_sha256
 
 MIN_IMAGES = 20  # fewer leave nothing worth holding out for the threshold

@@ -6,14 +6,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from flawmap.data import elpv, folder, manifest, mtd, mvtec, mvtec_2, nih, visa
-from flawmap.data.archive import Archive
-from flawmap.data.image_files import IMAGE_SUFFIXES
-from flawmap.data.image_folders import GOOD_NAMES, list_images, visible, with_other_endings
+from flawmap.data.images.files import IMAGE_SUFFIXES
+from flawmap.data.layouts import elpv, folder, manifest, mtd, mvtec, mvtec_2, nih, visa
+from flawmap.data.layouts.archive import Archive
+from flawmap.data.layouts.image_folders import GOOD_NAMES, list_images, visible, with_other_endings
 from flawmap.data.sample import LabelledImage, NormalImage, TestData, TrainingData
 from flawmap.data.subset import Groups, split_location
 from flawmap.errors import UserError
-from flawmap.recipe import DataSettings
+from flawmap.recipe.settings import DataSettings
 
 # published data sets as their archives unpack; asked before the plain layouts, some of which they resemble
 ARCHIVES = (mvtec_2.ARCHIVE, visa.ARCHIVE, mtd.ARCHIVE, nih.ARCHIVE)
@@ -55,7 +55,7 @@ def open_training_data(location: str | Path, settings: DataSettings) -> Training
 
 
 def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
-    """Labelled images of a data location; only ``flawmap.evaluate`` and the leak check ask for them.
+    """Labelled images of a data location; only ``flawmap.evaluate.evaluate`` and the leak check ask for them.
 
     Raises:
         UserError: as for training data; or there are no labels.

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flawmap.data import manifest
 from flawmap.data.checks import FileFacts, check_training_data
 from flawmap.data.file_names import refuse_unwritable_names
-from flawmap.data.image_folders import visible
-from flawmap.data.mvtec import is_mvtec
+from flawmap.data.layouts import manifest
+from flawmap.data.layouts.image_folders import visible
+from flawmap.data.layouts.mvtec import is_mvtec
 from flawmap.data.open_data import existing, open_training_data
 from flawmap.data.sample import NormalImage, SkippedFile, TrainingData
 from flawmap.data.subset import split_location
 from flawmap.errors import UserError
-from flawmap.recipe import DataSettings, Recipe
+from flawmap.recipe.settings import DataSettings, Recipe
 
 SETTING = "data.pretrain_on"
 

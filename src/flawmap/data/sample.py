@@ -87,7 +87,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TestData:
-    """Labelled images to be scored; only ``flawmap.evaluate`` opens them."""
+    """Labelled images to be scored; only ``flawmap.evaluate.evaluate`` opens them."""
 
     name: str
     root: Path

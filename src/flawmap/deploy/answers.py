@@ -3,10 +3,10 @@
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from flawmap.data.image_files import decode_gray_values, decode_image
+from flawmap.data.images.files import decode_gray_values, decode_image
 from flawmap.deploy.map_pictures import attention_picture, deep_picture, png_text, scale_picture
-from flawmap.deploy.model_facts import ModelFacts
 from flawmap.deploy.work_queue import Scored
+from flawmap.detect.model_facts import ModelFacts
 
 
 class RegionAnswer(BaseModel):

@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from flawmap.data.image_folders import list_images
+from flawmap.data.layouts.image_folders import list_images
 from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
 from flawmap.deploy.parity import CheckImage
 from flawmap.errors import UserError
-from flawmap.recipe import DataSettings
-from flawmap.recipe_files import load_recipe
+from flawmap.recipe.files import load_recipe
+from flawmap.recipe.settings import DataSettings
 from flawmap.reproducibility import file_sha256
-from flawmap.training.run_manifest import read_run_manifest
+from flawmap.runs.manifest import read_run_manifest
 
 GIVE_IMAGES = "give a few with --images FOLDER"
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from flawmap.deploy.graph import DetectionGraph, EveryScale
-from flawmap.deploy.model_facts import METADATA_KEY, ModelFacts
-from flawmap.deploy.native_model import model_facts
 from flawmap.deploy.parity import CheckImage, Parity, compare
 from flawmap.deploy.runtime import load
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
+from flawmap.detect.native_model import model_facts
 from flawmap.errors import UserError
 
 Format = Literal["onnx", "openvino", "torchscript"]

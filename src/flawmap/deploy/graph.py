@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from flawmap.deploy.model_facts import ModelFacts
-from flawmap.models.encoder import Encoder
-from flawmap.scorers.scorer import Scorer
-from flawmap.training.datasets import normalise
+from flawmap.detect.model_facts import ModelFacts
+from flawmap.scorer import Scorer
+from flawmap.vit.encoder import Encoder
+from flawmap.vit.inputs import normalise
 
 
 class EveryScale(nn.Module):
@@ -101,7 +101,7 @@ def _at_size(evidence: Float[Tensor, "1 r c"], height: Any, width: Any) -> Tenso
 
 
 def _image_scores(logits: Float[Tensor, "t"], anomaly_map: Tensor, num_scales: int) -> dict[str, Tensor]:
-    """As ``flawmap.detect.multiscale.image_scores``."""
+    """As ``flawmap.detect.scoring.image_scores``."""
     vote, mean_logit = (logits > 0).float().mean(), logits.mean()
     vote_mean = vote + torch.sigmoid(mean_logit) / num_scales
     return {"vote_mean": vote_mean, "vote": vote, "mean_logit": mean_logit, "map_max": anomaly_map.max()}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from flawmap.detect.calibration import MapScale
+from flawmap.runs.calibration import MapScale
 
 ROWS_AT_ONCE = 64
 

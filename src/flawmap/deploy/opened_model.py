@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.deploy.model_facts import ModelFacts
 from flawmap.deploy.runtime import ExportedModel, load
 from flawmap.detect.detection import Detection
+from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 
 SUFFIXES = (".onnx", ".xml", ".torchscript")
@@ -69,6 +69,6 @@ def open_model(path: str | Path, device: str = "auto", threads: int | None = Non
     if Path(path).is_file():
         remedy = f"give a run folder of flawmap train, or a file of flawmap export ({', '.join(SUFFIXES)})"
         raise UserError("this is neither a run folder nor an exported file", str(path), remedy)
-    from flawmap.deploy.native_model import open_folder
+    from flawmap.detect.native_model import open_folder
 
     return open_folder(Path(path), device, threads)

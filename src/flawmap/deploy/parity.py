@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.data.image_files import read_image
+from flawmap.data.images.files import read_image
 from flawmap.deploy.runtime import ExportedModel
 from flawmap.detect.detection import Detection
 from flawmap.detect.detector import AnomalyDetector

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from flawmap.data.image_files import read_image, to_rgb
-from flawmap.data.resize import resize_image
-from flawmap.deploy.model_facts import METADATA_KEY, ModelFacts, facts_of
+from flawmap.data.images.files import read_image, to_rgb
+from flawmap.data.images.resize import resize_image
 from flawmap.detect.detection import Detection
+from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, facts_of
 from flawmap.detect.regions import find_regions
 from flawmap.errors import UserError
 
@@ -37,7 +37,7 @@ class ExportedModel:
         """The verdict on one image.
 
         Args:
-            image: a path, a PIL image, or an array as ``flawmap.data.image_files.to_rgb`` takes it.
+            image: a path, a PIL image, or an array as ``flawmap.data.images.files.to_rgb`` takes it.
 
         Raises:
             UserError: a file or array is no image.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.data.image_files import decode_image
+from flawmap.data.images.files import decode_image
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.detect.detection import Detection
 

@@ -10,15 +10,17 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from flawmap.data.image_files import read_image, to_rgb
+from flawmap.data.images.files import read_image, to_rgb
 from flawmap.data.pool import Pool, pool_beside
 from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
-from flawmap.detect.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale, calibrate, refuse_bad_rate
+from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection
+from flawmap.detect.fit import StageChoice, train_stages
 from flawmap.detect.held_out import ProxyScores, fit_map_scales, proxy_scores, simulate_on, write_samples
-from flawmap.detect.hub import upload
-from flawmap.detect.multiscale import (
+from flawmap.detect.pretrained import FILES, load_pretrained, write_pretrained
+from flawmap.detect.regions import find_regions
+from flawmap.detect.scoring import (
     ScaleResult,
     image_scores,
     mean_map,
@@ -26,19 +28,18 @@ from flawmap.detect.multiscale import (
     score_names,
     test_sizes,
 )
-from flawmap.detect.pretrained import FILES, load_pretrained, write_pretrained
-from flawmap.detect.regions import find_regions
+from flawmap.engine.compute import DeviceName, choose_compute
+from flawmap.engine.progress import say
 from flawmap.errors import UserError
-from flawmap.models.positions import round_to_patches
-from flawmap.models.weights import WeightsOrigin
-from flawmap.recipe import Recipe
-from flawmap.recipe_files import validate
-from flawmap.scorers.scorer import Scorer
-from flawmap.scorers.token_scorers import TokenScorer
-from flawmap.training.device import DeviceName, choose_compute
-from flawmap.training.progress import say
-from flawmap.training.run_folder import RunFolder, create_run
-from flawmap.training.train import StageChoice, train_stages
+from flawmap.memory.scorer import TokenScorer
+from flawmap.recipe.files import validate
+from flawmap.recipe.settings import Recipe
+from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
+from flawmap.runs.hub import upload
+from flawmap.runs.run_folder import RunFolder, create_run
+from flawmap.scorer import Scorer
+from flawmap.vit.positions import round_to_patches
+from flawmap.vit.weights import WeightsOrigin
 
 MIN_SCALE_IMAGES = 8  # held out; fewer say little of how evidence varies, and the memory's own are taken
 
@@ -95,7 +96,7 @@ class AnomalyDetector:
             device: ``auto`` takes CUDA, then MPS, then the processor.
             stages: ``pretrain`` ends after stage 1 and leaves the detector unfitted.
             pool: of stage 1, where it has been read already; None reads what ``data.pretrain_on`` names.
-            until: see :class:`flawmap.training.device.Compute`; for comparisons at equal time.
+            until: see :class:`flawmap.engine.compute.Compute`; for comparisons at equal time.
 
         Returns:
             self.

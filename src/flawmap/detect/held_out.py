@@ -14,22 +14,22 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from flawmap.augment.patch_masking import attention_patch_mask
-from flawmap.augment.simulators import simulator_by_name
-from flawmap.data.normal_pixels import NormalPixels
+from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
-from flawmap.detect.calibration import MapScale
-from flawmap.detect.multiscale import image_scores, mean_map, score_at_scales
+from flawmap.detect.scoring import image_scores, mean_map, score_at_scales
+from flawmap.engine.compute import Compute
+from flawmap.memory.scorer import TokenScorer
 from flawmap.metrics.ranking import BinnedScores, auroc
-from flawmap.models.encoder import Encoder
-from flawmap.recipe import Recipe
+from flawmap.paper.patch_masking import attention_patch_mask
+from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_text, numpy_generator
-from flawmap.scorers.scorer import Scorer
-from flawmap.scorers.token_scorers import TokenScorer
-from flawmap.training.attention_cache import cache_attention
-from flawmap.training.datasets import channels_first, normalise
-from flawmap.training.device import Compute
-from flawmap.training.run_folder import RunFolder
+from flawmap.runs.calibration import MapScale
+from flawmap.runs.run_folder import RunFolder
+from flawmap.scorer import Scorer
+from flawmap.simulators.by_name import simulator_by_name
+from flawmap.vit.attention_cache import cache_attention
+from flawmap.vit.encoder import Encoder
+from flawmap.vit.inputs import channels_first, normalise
 
 MAX_IMAGES = 64
 NUM_SAMPLES = 6
@@ -59,7 +59,7 @@ def fit_map_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: 
     """Put the kinds of evidence of a map on one scale, by what the tokens of these normal images have of each.
 
     Shift and scale of each kind follow from them, so that fusing is no choice of ours. The image score has its scale
-    from training (:meth:`flawmap.scorers.token_scorers.TokenScorer.fit_expectation`).
+    from training (:meth:`flawmap.memory.scorer.TokenScorer.fit_expectation`).
 
     Args:
         scorer: its memory, head and expectation are there.

@@ -8,22 +8,22 @@ from typing import Any
 from safetensors.torch import save
 
 import flawmap
-from flawmap.detect.calibration import Calibration, read_calibration
 from flawmap.detect.held_out import ProxyScores
-from flawmap.detect.hub import download, is_hub_id
-from flawmap.detect.model_card import model_card
-from flawmap.detect.model_record import record_of_run
+from flawmap.engine.checkpoints import read_tensors
 from flawmap.errors import UserError
-from flawmap.models.encoder import Encoder
-from flawmap.models.weights import WeightsOrigin, build_vit
-from flawmap.recipe import Recipe
-from flawmap.recipe_files import load_recipe, to_yaml
+from flawmap.memory.fit import token_scorer_shape
+from flawmap.memory.scorer import TOKEN_SCORERS, TokenScorer
+from flawmap.paper.paper_head import PaperHead
+from flawmap.recipe.files import load_recipe, to_yaml
+from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
-from flawmap.scorers.paper_head import PaperHead
-from flawmap.scorers.scorer import Scorer
-from flawmap.scorers.token_scorers import TOKEN_SCORERS, TokenScorer
-from flawmap.training.checkpoints import read_tensors
-from flawmap.training.token_stages import token_scorer_shape
+from flawmap.runs.calibration import Calibration, read_calibration
+from flawmap.runs.hub import download, is_hub_id
+from flawmap.runs.model_card import model_card
+from flawmap.runs.model_record import record_of_run
+from flawmap.scorer import Scorer
+from flawmap.vit.encoder import Encoder
+from flawmap.vit.weights import WeightsOrigin, build_vit
 
 FORMAT = 1
 WEIGHTS, RECIPE, CARD, CALIBRATION, CONFIG = FILES = (
@@ -67,7 +67,7 @@ def write_pretrained(
 ) -> None:
     """Write a model folder; config.json goes last and marks it as complete.
 
-    ``record`` is what :func:`flawmap.detect.model_record.record_of_run` gives, for the card.
+    ``record`` is what :func:`flawmap.runs.model_record.record_of_run` gives, for the card.
 
     Raises:
         UserError: the folder already holds a model, or other files of these names.
@@ -167,11 +167,11 @@ def load_pretrained(path: str | Path) -> Saved:
 
 def _empty_scorer(encoder: Encoder, recipe: Recipe, config: dict[str, Any]) -> Scorer:
     """The recipe's scorer, its tensors still to be read."""
-    if recipe.scoring == "paper_head":
+    if recipe.method == "paper":
         return PaperHead(encoder)
     memory_tokens, reference_images = (config.get(name) for name in COUNTS)
     shape = token_scorer_shape(recipe, encoder, memory_tokens, reference_images or 0)
-    return TOKEN_SCORERS[recipe.scoring](encoder, shape)
+    return TOKEN_SCORERS[recipe.method](encoder, shape)
 
 
 def _refuse_unless_complete(path: Path, folder: Path) -> None:

@@ -11,8 +11,8 @@ def at_evaluation_size(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """A map and its ground truth at another size.
 
-    The map is resized as :func:`flawmap.data.resize.resize_image` resizes images (bilinear; a triangle as wide as the
-    step where it shrinks), the mask by the nearest pixel, as is usual. A defect smaller than the step can vanish: then
+    The map is resized as :func:`flawmap.data.images.resize.resize_image` resizes images (bilinear; a triangle as wide
+    as the step where it shrinks), the mask by the nearest pixel. A defect smaller than the step can vanish: then
     no truth is left, and as an anomalous image without a mask it must not enter a pixel pool.
 
     Args:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flawmap.report.colour import ColourScale, colour_bar
+from flawmap.report.gallery_image import GalleryImage
 from flawmap.report.overlay import draw_contour
 from flawmap.report.pictures import data_uri
 from flawmap.report.templates import page_template
 from flawmap.reproducibility import atomic_write_text
-from flawmap.training.gallery_image import GalleryImage
 
 PICTURE_PX = 280  # about twice as many as the page gives a picture, for sharp lines on fine screens and on paper
 LINE_PX = 2

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from flawmap.errors import UserError
-from flawmap.recipe_fields import values_of
-from flawmap.recipe_files import PRESETS, load_recipe
+from flawmap.recipe.fields import values_of
+from flawmap.recipe.files import PRESETS, load_recipe
 from flawmap.report.run_files import RunFiles
 
 

@@ -51,4 +51,4 @@ def _pretrains(settings: Mapping[str, Any]) -> bool:
 
 
 def _only_remembers(settings: Mapping[str, Any]) -> bool:
-    return settings.get("scoring") == "memory"
+    return settings.get("method") == "memory"

@@ -1,0 +1,1 @@
+"""flawmap beside other methods: boards, peers, baselines, compared objectives, ablations and speed."""

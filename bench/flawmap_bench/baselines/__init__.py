@@ -1,0 +1,1 @@
+"""Other methods, written from their publications."""

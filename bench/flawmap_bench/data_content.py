@@ -1,0 +1,32 @@
+"""What a measured number belongs to: a hash of the images, labels and masks that it was measured on."""
+
+from functools import lru_cache
+
+from flawmap.data.open_data import open_test_data, open_training_data
+from flawmap.data.sample import LabelledImage, MaskFile, TestData, TrainingData
+from flawmap.recipe.settings import DataSettings
+from flawmap.reproducibility import file_sha256, stable_hash
+
+
+def data_content(good: TrainingData, test: TestData) -> str:
+    """Changes with the content, name or order of any image, and with any label, group or mask."""
+    trained = [(image.key, file_sha256(image.path)) for image in good.images]
+    return stable_hash({"good": trained, "test": [_content(sample) for sample in test.samples]})
+
+
+@lru_cache(maxsize=64)
+def content_of_location(location: str, settings: DataSettings) -> str:
+    """The same of a data location as it is now; asked for once in a process."""
+    return data_content(open_training_data(location, settings), open_test_data(location, settings))
+
+
+def _content(sample: LabelledImage) -> dict:
+    truth = file_sha256(sample.truth.path) if isinstance(sample.truth, MaskFile) else repr(sample.truth)
+    return {
+        "key": sample.key,
+        "image": file_sha256(sample.path),
+        "kind": sample.kind,
+        "is_anomalous": sample.is_anomalous,
+        "truth": truth,
+        "groups": dict(sample.groups),
+    }

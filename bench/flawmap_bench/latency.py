@@ -1,0 +1,172 @@
+"""``make bench``: seconds per image of each way to run a model, one image at a time, on this machine's cores.
+
+``python -m flawmap_bench.latency [RUN ...] [--peers]`` prints a table for each run, or for a stand-in with random
+weights. With ``--peers``, methods of anomalib that have learned from the same images take their turns, too.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from flawmap.data.images.files import read_image
+from flawmap.deploy.export import SUFFIXES, Format, Precision, export_model
+from flawmap.deploy.parity import CheckImage
+from flawmap.deploy.runtime import load
+from flawmap.detect.calibration import calibrate
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.errors import UserError
+from flawmap.memory.fit import token_scorer_shape
+from flawmap.memory.scorer import TOKEN_SCORERS
+from flawmap.recipe.settings import ModelSettings, Recipe
+from flawmap.vit.weights import load_encoder
+from flawmap_bench.methods import title_of
+from flawmap_bench.peer_process import PeerProcess
+
+IMAGE, IMAGE_SIZE_PX = "image.png", (480, 640)  # height, width
+WARM_UP, ROUNDS = 2, 9
+PEERS = ("patchcore", "anomaly_dino")
+PEER_BUDGET_SECONDS = 300.0  # for learning; PatchCore's coreset ends with it
+EXPORTS: tuple[tuple[str, Format, Precision], ...] = (
+    ("ONNX Runtime fp32", "onnx", "fp32"),
+    ("ONNX Runtime int8", "onnx", "int8"),
+    ("OpenVINO fp32", "openvino", "fp32"),
+    ("OpenVINO, weights fp16", "openvino", "fp16"),
+    ("TorchScript fp32", "torchscript", "fp32"),
+)
+
+
+def stand_in() -> AnomalyDetector:
+    """A ViT-S/16 with random weights and the sizes of ``standard``: what it says is void, what it takes is not."""
+    detector = AnomalyDetector(Recipe.preset("standard"))
+    encoder, origin = load_encoder(ModelSettings(weights="random", architecture="vit_small_patch16_224"))
+    shape = token_scorer_shape(detector.recipe, encoder)
+    detector.scorer_ = TOKEN_SCORERS[detector.recipe.method](encoder, shape).eval()
+    detector.origin_ = origin
+    detector.calibration_ = calibrate([0.0], [10.0], 0.01)
+    return detector
+
+
+def table(detector: AnomalyDetector, folder: Path, peers: Mapping[str, PeerProcess]) -> str:
+    """Markdown: median and range in milliseconds, the size of the file, and how far scores are from fp32.
+
+    Args:
+        detector: fitted, on the processor.
+        folder: for the exported files; the image is there already.
+        peers: by label; they have learned.
+    """
+    pixels = read_image(folder / IMAGE)
+    ways: dict[str, Callable[[NDArray[np.uint8]], object]] = {
+        "torch fp32": detector.predict_one,
+        "torch bf16": lambda image: in_bf16(detector, image),
+    }
+    notes = {"torch fp32": "reference", "torch bf16": "not used for detection: decision 5"}
+    for label, to, precision in EXPORTS:
+        path = folder / f"{to}-{precision}{SUFFIXES[to]}"
+        parity = export_model(detector, path, to, [CheckImage(folder / IMAGE)], precision)
+        if not path.is_file():
+            continue
+        ways[label] = load(path).predict
+        size = sum(file.stat().st_size for file in folder.glob(f"{path.stem}.*"))
+        notes[label] = f"{size / 1e6:.0f} MB, score differs by {parity.max_score_difference:.1e}"
+    for label, peer in peers.items():
+        ways[label] = lambda _, peer=peer: peer.score()
+        notes[label] = f"torch fp32; {peer.note}"
+    seconds = in_turns(ways, pixels)
+    sizes = ", ".join(map(str, detector.sizes_px))
+    lines = [
+        f"One image of {IMAGE_SIZE_PX[1]} x {IMAGE_SIZE_PX[0]} px at {sizes} px, {torch.get_num_threads()} threads,",
+        f"reading excluded, map and regions included; median of {ROUNDS}, in turns.",
+        "",
+        "| way | ms per image | range | note |",
+        "|---|---|---|---|",
+    ]
+    for label, times in seconds.items():
+        middle, low, high = (1000 * value for value in (statistics.median(times), min(times), max(times)))
+        lines.append(f"| {label} | {middle:.0f} | {low:.0f}–{high:.0f} | {notes[label]} |")
+    return "\n".join(lines)
+
+
+def in_bf16(detector: AnomalyDetector, pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """The networks alone at every size under autocast: a lower bound of what bf16 would take."""
+    from flawmap.data.images.resize import resize_image
+    from flawmap.vit.inputs import channels_first, normalise
+
+    assert detector.scorer_ is not None
+    logits = []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for size in detector.sizes_px:
+            square = channels_first(resize_image(pixels, size, size))[None]
+            logits.append(detector.scorer_.score(normalise(square)).image)
+    return torch.cat(logits)
+
+
+def in_turns(
+    ways: dict[str, Callable[[NDArray[np.uint8]], object]], pixels: NDArray[np.uint8]
+) -> dict[str, list[float]]:
+    """Seconds of each way; they take turns, so that a machine that slows down slows all of them."""
+    seconds: dict[str, list[float]] = {label: [] for label in ways}
+    for number in range(WARM_UP + ROUNDS):
+        for label, run in ways.items():
+            started = time.perf_counter()
+            run(pixels)
+            if number >= WARM_UP:
+                seconds[label].append(time.perf_counter() - started)
+    return seconds
+
+
+def learned_from(run: Path) -> str:
+    """The data location that a run was trained from.
+
+    Raises:
+        UserError: the run does not say.
+    """
+    try:
+        return json.loads((run / "environment.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError("the run does not say what it was trained from", str(run), "leave --peers out") from error
+
+
+def measured(run: str | None, with_peers: bool) -> str:
+    """The table of one run, or of the stand-in where there is none."""
+    detector = stand_in() if run is None else AnomalyDetector.from_pretrained(run, "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (*IMAGE_SIZE_PX, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory(prefix="flawmap-latency-") as name, ExitStack() as ended:
+        folder = Path(name)
+        Image.fromarray(pixels).save(folder / IMAGE)
+        peers = {}
+        if run is not None and with_peers:
+            learning = learned_from(Path(run)), detector.recipe.data.image_size_px, folder / IMAGE, PEER_BUDGET_SECONDS
+            peers = {f"anomalib, {title_of(one)}": ended.enter_context(PeerProcess(one, *learning)) for one in PEERS}
+        return table(detector, folder, peers)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """``[RUN ...] [--peers]``; 2 when a run cannot be opened or anomalib is not there."""
+    parser = argparse.ArgumentParser(prog="python -m flawmap_bench.latency", description=__doc__)
+    parser.add_argument("runs", nargs="*", help="run folders (default: a stand-in with random weights)")
+    parser.add_argument("--peers", action="store_true", help="methods of anomalib beside each run (extra peers)")
+    arguments = parser.parse_args(words)
+    if arguments.peers and not arguments.runs:
+        parser.error("--peers wants a run: the methods learn from its images")
+    try:
+        for run in arguments.runs or [None]:
+            print(f"### {run or 'random weights'}\n\n{measured(run, arguments.peers)}\n", flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

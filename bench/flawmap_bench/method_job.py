@@ -1,0 +1,156 @@
+"""One method with one seed in a process of its own: good images in, a score and a map per image out.
+
+The process is given paths of test images and nothing else of them: no label, no mask, no kind. What it writes into its
+folder: ``fit.json`` after training, ``scored/NUMBER.npz`` as it goes, ``done.json`` last.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flawmap.data.images.files import read_image
+from flawmap.data.sample import NormalImage
+from flawmap.engine.compute import DeviceName
+from flawmap.errors import UserError
+from flawmap.reproducibility import atomic_write_text, seed_everything
+from flawmap_bench.method import Method, MethodSettings
+from flawmap_bench.methods import build_method
+
+JOB, FITTED, DONE, FAILED, SCORED = "job.json", "fit.json", "done.json", "failed.json", "scored"
+
+
+@dataclass(frozen=True)
+class MethodJob:
+    """What a process is to do.
+
+    Attributes:
+        method: its name.
+        seed: of everything random.
+        image_size_px: see :class:`flawmap_bench.method.MethodSettings`.
+        budget_seconds: of training.
+        max_steps: for tests.
+        overrides: of a recipe.
+        device: to compute on.
+        good: key and path of each image to learn from.
+        to_score: paths of the images to score, in the order of the results.
+        content: what else determines the result: the data's hash, the recipe, the version of the algorithm.
+    """
+
+    method: str
+    seed: int
+    image_size_px: int
+    budget_seconds: float | None
+    max_steps: int | None
+    overrides: tuple[str, ...]
+    device: DeviceName
+    good: tuple[tuple[str, str], ...]
+    to_score: tuple[str, ...]
+    content: str = ""
+
+
+def write_job(folder: Path, job: MethodJob) -> None:
+    """Write ``job.json``; the folder exists."""
+    atomic_write_text(folder / JOB, json.dumps(asdict(job), indent=1))
+
+
+def read_job(folder: Path) -> MethodJob:
+    """What :func:`write_job` wrote."""
+    content = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    lists = {
+        "overrides": tuple(content["overrides"]),
+        "good": tuple((key, path) for key, path in content["good"]),
+        "to_score": tuple(content["to_score"]),
+    }
+    return MethodJob(**content | lists)
+
+
+def run_job(folder: Path) -> None:
+    """Fit and score; see the module.
+
+    Raises:
+        UserError: the method cannot be built, does not learn, or gives a score that is no number.
+    """
+    job = read_job(folder)
+    settings = MethodSettings(job.seed, job.image_size_px, job.budget_seconds, job.device, job.max_steps, job.overrides)
+    seed_everything(job.seed)
+    method = build_method(job.method, settings)
+    started = time.monotonic()
+    method.fit([NormalImage(key, Path(path)) for key, path in job.good])
+    seconds = time.monotonic() - started
+    fitted = {"train_seconds": seconds, "parameters": method.num_parameters(), "note": method.note}
+    atomic_write_text(folder / FITTED, json.dumps(fitted))
+    (folder / SCORED).mkdir(exist_ok=True)
+    seconds = 0.0
+    for number, path in enumerate(job.to_score):
+        seconds += _score_one(method, path, folder / SCORED / f"{number:05d}.npz", job.method)
+    done = fitted | {
+        "seconds_per_image": seconds / max(1, len(job.to_score)),
+        "peak_memory_mib": peak_memory_mib(),
+        "device": settings.compute.device,
+        "precision": settings.compute.precision,
+        "threads": torch.get_num_threads(),
+    }
+    atomic_write_text(folder / DONE, json.dumps(done, indent=2))
+
+
+def _score_one(method: Method, path: str, target: Path, name: str) -> float:
+    """Score one image and write what came out; the seconds that scoring took."""
+    pixels = read_image(path)
+    started = time.perf_counter()
+    scored = method.score(pixels)
+    seconds = time.perf_counter() - started
+    anomaly_map = scored.anomaly_map
+    if not np.isfinite(scored.image_score) or (anomaly_map is not None and not np.isfinite(anomaly_map).all()):
+        raise UserError(f"{name} gives a score that is no number", path, "see its log; try another seed")
+    content: dict[str, Any] = {"image_score": np.float64(scored.image_score)}
+    if anomaly_map is not None:
+        content["anomaly_map"] = anomaly_map.astype(np.float32)
+    with target.open("wb") as file:
+        np.savez(file, **content)
+    return seconds
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory that this process had, on the accelerator where it used one; None where nobody counts it."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def main(folder: Path) -> int:
+    """The process: 0, or 1 with the reason in ``failed.json``."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        run_job(folder)
+    except UserError as error:
+        atomic_write_text(folder / FAILED, json.dumps({"reason": error.problem}))
+        print(error, file=sys.stderr)
+        return 1
+    except Exception as error:
+        atomic_write_text(folder / FAILED, json.dumps({"reason": f"{type(error).__name__}: {error}"}))
+        raise
+    return 0
+
+
+def _end_with_parent() -> None:
+    """Standard input ends when the parent does, however it does: nobody would want the results any more."""
+    while os.read(0, 1):  # not sys.stdin: at its end the interpreter would wait for the buffer's lock
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

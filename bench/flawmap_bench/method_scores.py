@@ -1,0 +1,107 @@
+"""The one scorer of all methods: labels and masks meet the scores and maps that a method left."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flawmap.data.images.truth import read_truth
+from flawmap.data.sample import LabelledImage, TestData
+from flawmap.metrics.bootstrap import Estimate
+from flawmap.metrics.image_metrics import image_estimates
+from flawmap.metrics.pixel_pool import PixelPool, PixelPools, count_pixels
+from flawmap.metrics.ranking import auroc
+from flawmap.reproducibility import numpy_generator
+
+BOOTSTRAP_SEED = 0
+
+
+def scored_metrics(data: TestData, folder: Path) -> dict[str, Any]:
+    """All measures of one method.
+
+    Args:
+        data: labelled images and their protocol.
+        folder: NUMBER.npz for each of them in order, with ``image_score`` and, where the method has maps,
+            ``anomaly_map``.
+
+    Returns:
+        JSON-ready: ``image`` and ``pixel`` estimates by measure, AUROC per kind and per group; pixel values are None
+        without maps, without masks, or where the protocol counts no pixels.
+    """
+    scores, pools, groups = [], PixelPools(), dict[str, PixelPool]()
+    for number, sample in enumerate(data.samples):
+        with np.load(folder / f"{number:05d}.npz") as content:
+            scores.append(float(content["image_score"]))
+            anomaly_map = content.get("anomaly_map", None)
+        if anomaly_map is None or not counts_pixels(sample, data.protocol.pixel_pool):
+            continue
+        truth = read_truth(sample, *anomaly_map.shape)
+        if truth is None:
+            continue
+        image = count_pixels(anomaly_map, truth)
+        pools.add(image, sample.kind)
+        for group in groups_of(sample, data.protocol.group_by):
+            groups.setdefault(group, PixelPool()).add(image)
+    labels = np.array([sample.is_anomalous for sample in data.samples], bool)
+    everything = pools.everything()
+    image = image_estimates(np.array(scores), labels, numpy_generator(BOOTSTRAP_SEED, "bootstrap"))
+    pixel = everything.estimates(numpy_generator(BOOTSTRAP_SEED, "bootstrap")) if everything.n_images else {}
+    return {
+        "data": data.name,
+        "n_good": int((~labels).sum()),
+        "n_anomalous": int(labels.sum()),
+        "n_pixel_images": everything.n_images,
+        "image": _as_json(image),
+        "pixel": _as_json(pixel),
+        "per_kind": _per_kind(data, np.array(scores), labels, pools),
+        "groups": _per_group(data, np.array(scores), labels, groups),
+        "image_scores": {sample.key: score for sample, score in zip(data.samples, scores, strict=True)},
+    }
+
+
+def counts_pixels(sample: LabelledImage, pixel_pool: str) -> bool:
+    """Whether the protocol admits an image to the pixel pool, its mask permitting."""
+    return pixel_pool == "all" or (pixel_pool == "truth_only" and sample.is_anomalous)
+
+
+def groups_of(sample: LabelledImage, group_by: tuple[str, ...]) -> list[str]:
+    """``name=value`` of each group that an image belongs to."""
+    return [f"{name}={sample.groups[name]}" for name in group_by if sample.groups.get(name)]
+
+
+def _per_kind(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: PixelPools) -> dict[str, Any]:
+    """Each defect kind against all normal images."""
+    kinds = np.array([sample.kind for sample in data.samples])
+    by_kind, found = pools.by_kind(), {}
+    for kind in sorted(set(kinds[labels].tolist())):
+        chosen = (kinds == kind) & labels | ~labels
+        found[kind] = {
+            "n": int((labels & (kinds == kind)).sum()),
+            "image_auroc": auroc(scores[chosen], labels[chosen]),
+            "pixel_auroc": by_kind[kind].scores.auroc() if kind in by_kind else None,
+        }
+    return found
+
+
+def _per_group(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: Mapping[str, PixelPool]) -> dict:
+    """Each group of the protocol on its own."""
+    members: dict[str, list[int]] = {}
+    for number, sample in enumerate(data.samples):
+        for group in groups_of(sample, data.protocol.group_by):
+            members.setdefault(group, []).append(number)
+    return {
+        group: {
+            "n": len(chosen),
+            "n_anomalous": int(labels[chosen].sum()),
+            "n_pixel_images": pools[group].n_images if group in pools else 0,
+            "image_auroc": auroc(scores[chosen], labels[chosen]),
+            "pixel_auroc": pools[group].scores.auroc() if group in pools else None,
+        }
+        for group, chosen in sorted(members.items())
+    }
+
+
+def _as_json(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: asdict(estimate) for name, estimate in estimates.items()}

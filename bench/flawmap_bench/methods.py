@@ -1,0 +1,83 @@
+"""The methods that a board can compare, by name."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+
+from flawmap.errors import UserError
+from flawmap.recipe.files import PRESETS
+from flawmap_bench.method import Method, MethodSettings
+
+# "module:class" below flawmap_bench: a method's packages are loaded when it runs, and no earlier
+BASELINES: dict[str, str] = {
+    "cutpaste": "baselines.cutpaste:CutPasteDensity",
+    "nsa": "baselines.nsa:Nsa",
+    "fpi": "baselines.fpi:Fpi",
+    "pii": "baselines.pii:Pii",
+    "padim": "baselines.padim:Padim",
+    "spade": "baselines.spade:Spade",
+    "differnet": "baselines.differnet:DifferNet",
+    "riad": "baselines.riad:Riad",
+    "intra": "baselines.intra:InTra",
+    "draem": "baselines.draem:Draem",
+}
+METHODS_VERSION = 1  # raised when code changes what a compared method computes: older results are then not shown
+PEER_NAMES = ("patchcore", "anomaly_dino", "dinomaly", "inp_former", "supersimplenet")
+ANY_PEER = "anomalib:"  # of anomalib's other models, by class name
+TITLES: dict[str, str] = {
+    "cutpaste": "CutPaste 3-way + GDE",
+    "nsa": "NSA (logistic)",
+    "fpi": "FPI",
+    "pii": "PII",
+    "padim": "PaDiM",
+    "spade": "SPADE",
+    "differnet": "DifferNet",
+    "riad": "RIAD",
+    "intra": "InTra",
+    "draem": "DRAEM",
+    "patchcore": "PatchCore-1 %",
+    "anomaly_dino": "AnomalyDINO",
+    "dinomaly": "Dinomaly",
+    "inp_former": "INP-Former",
+    "supersimplenet": "SuperSimpleNet",
+}
+DEFAULT_METHODS = ("standard", "quick", *BASELINES, "patchcore", "anomaly_dino", "dinomaly", "inp_former")
+
+
+def check_method_names(names: tuple[str, ...]) -> None:
+    """Raises: UserError: one of them is no method; with the one that was probably meant."""
+    for name in names:
+        if name in BASELINES or name in PEER_NAMES or name in PRESETS:
+            continue
+        if name.startswith(ANY_PEER) or (name.endswith((".yaml", ".yml")) and Path(name).is_file()):
+            continue
+        near = get_close_matches(name, [*BASELINES, *PEER_NAMES, *PRESETS], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        known = f"{', '.join((*BASELINES, *PEER_NAMES))}, a recipe (standard, my.yaml), or {ANY_PEER}CLASS"
+        raise UserError(f"no method {name!r}{hint}", "--methods", f"choose of {known}")
+
+
+def title_of(name: str) -> str:
+    """How a board calls a method."""
+    return TITLES.get(name, name if name.startswith(ANY_PEER) else f"flawmap, {Path(name).stem}")
+
+
+def build_method(name: str, settings: MethodSettings) -> Method:
+    """A method by name, not yet fitted.
+
+    Raises:
+        UserError: no such method, or what it needs is not there.
+    """
+    check_method_names((name,))
+    if name in BASELINES:
+        module, _, kind = BASELINES[name].partition(":")
+        factory: Callable[[MethodSettings], Method] = getattr(import_module(f"flawmap_bench.{module}"), kind)
+        return factory(settings)
+    if name in PEER_NAMES or name.startswith(ANY_PEER):
+        from flawmap_bench.peers.anomalib_method import AnomalibMethod
+
+        return AnomalibMethod(settings, name)
+    from flawmap_bench.baselines.flawmap_recipe import FlawmapRecipe
+
+    return FlawmapRecipe(settings, name)

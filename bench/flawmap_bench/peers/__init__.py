@@ -1,0 +1,1 @@
+"""Other methods, as other packages provide them."""

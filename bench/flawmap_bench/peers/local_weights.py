@@ -1,0 +1,51 @@
+"""flawmap's own encoder weights as a folder that timm's ``local-dir:`` reads, so that peers start from the same."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from flawmap.recipe.settings import ModelSettings
+from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD, WeightsOrigin, load_encoder
+
+
+def write_local_weights(parent: Path, settings: ModelSettings) -> tuple[str, WeightsOrigin]:
+    """Write weights and configuration into a folder below ``parent`` that is named after the architecture.
+
+    anomalib recognises an architecture by words in its name ("small", "dinov2"), so the folder must carry them.
+
+    Args:
+        parent: exists.
+        settings: which weights.
+
+    Returns:
+        the name for ``timm.create_model(name, pretrained=True)``, and where the weights came from.
+
+    Raises:
+        UserError: the weights cannot be found.
+    """
+    encoder, origin = load_encoder(settings)
+    architecture = origin.architecture.split(".")[0]
+    folder = parent / architecture
+    folder.mkdir()
+    state = {name: tensor.contiguous() for name, tensor in encoder.vit.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    config = {
+        "architecture": architecture,
+        "num_classes": 0,
+        "model_args": {"img_size": encoder.native_size_px},
+        "pretrained_cfg": {
+            "input_size": [3, encoder.native_size_px, encoder.native_size_px],
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+            "num_classes": 0,
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return f"local-dir:{folder}", origin
+
+
+def sum_of_parameters(module: torch.nn.Module) -> int:
+    """Parameters and buffers (a memory bank is a buffer)."""
+    return sum(tensor.numel() for tensor in (*module.parameters(), *module.buffers()))

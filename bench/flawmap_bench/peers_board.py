@@ -1,0 +1,251 @@
+"""Runs a board of methods on one data set: each method and seed in a process of its own, finished ones never again."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flawmap
+from flawmap.data.checks import check_leak, check_test_data, check_training_data
+from flawmap.data.open_data import open_test_data, open_training_data
+from flawmap.data.sample import TestData, TrainingData
+from flawmap.detect.fit import ALGORITHM_VERSION
+from flawmap.engine.compute import DeviceName, choose_compute
+from flawmap.engine.duration import duration
+from flawmap.engine.progress import say
+from flawmap.errors import UserError
+from flawmap.recipe.files import load_recipe, to_yaml
+from flawmap.reproducibility import atomic_write_text, environment, stable_hash
+from flawmap.runs.lock import exclusive
+from flawmap_bench.data_content import data_content
+from flawmap_bench.method_job import DONE, FAILED, FITTED, SCORED, MethodJob, write_job
+from flawmap_bench.method_scores import scored_metrics
+from flawmap_bench.methods import (
+    ANY_PEER,
+    BASELINES,
+    METHODS_VERSION,
+    PEER_NAMES,
+    check_method_names,
+    title_of,
+)
+from flawmap_bench.peer_scoreboard import MethodRow, write_peer_scoreboard
+
+RESULT = "result.json"
+LOG = "log.txt"
+LIMIT_IN_BUDGETS = 2.0  # what one pass over all images costs is not up to a method; more than this is too slow
+START_SECONDS = 120.0  # loading of packages and weights
+LOOK_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class PeersOrder:
+    """What to compare, on what, within which budget.
+
+    Attributes:
+        location: a data location with labelled test images.
+        methods: by name, see ``methods.py``.
+        seeds: each method runs with each of them.
+        folder: jobs, results and the scoreboard.
+        image_size_px: of all methods but flawmap's recipes, which have their own.
+        minutes_per_method: of training.
+        overrides: ``--set`` changes; those of ``data`` hold for all methods, others for recipes.
+        device: to compute on.
+        max_steps: for tests.
+    """
+
+    location: str
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    folder: Path
+    image_size_px: int = 224
+    minutes_per_method: float | None = 5.0
+    overrides: tuple[str, ...] = ()
+    device: DeviceName = "auto"
+    max_steps: int | None = None
+
+
+def run_peers(order: PeersOrder, command: str) -> Path:
+    """Run what is missing and write the scoreboard after each run.
+
+    Returns:
+        the path of scoreboard.md.
+
+    Raises:
+        UserError: unknown methods, or data that is not sound. A method that fails costs the others nothing.
+    """
+    check_method_names(order.methods)
+    good, test = _sound_data(order)
+    content = data_content(good, test)
+    jobs = {
+        (name, seed): _job(order, name, seed, good, test, content) for seed in order.seeds for name in order.methods
+    }
+    missing = [which for which, job in jobs.items() if read_result(order.folder, job) is None]
+    say("peers", f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do -> {order.folder}/")
+    order.folder.mkdir(parents=True, exist_ok=True)
+    failed: dict[tuple[str, int], str] = {}
+    for number, (name, seed) in enumerate(missing):
+        say("peers", f"run {number + 1}/{len(missing)}: {title_of(name)}, seed {seed}")
+        began = time.monotonic()
+        reason = _run(order.folder, jobs[name, seed], test)
+        if reason is not None:
+            say("peers", f"{title_of(name)}: {reason}")
+            failed[name, seed] = reason
+        else:
+            say("peers", f"{title_of(name)} took {duration(time.monotonic() - began)}")
+        _write_board(order, command, jobs, failed, test)
+    return _write_board(order, command, jobs, failed, test)
+
+
+def read_result(folder: Path, job: MethodJob) -> dict[str, Any] | None:
+    """What a finished run measured; None where it is not finished."""
+    path = job_folder(folder, job) / RESULT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def job_folder(folder: Path, job: MethodJob) -> Path:
+    """Named after method and seed, and by a hash of all that determines the result."""
+    short = job.method.replace("/", "-").replace(":", "-")
+    return folder / "runs" / f"{short}-s{job.seed}-{stable_hash(job)[:8]}"
+
+
+def _sound_data(order: PeersOrder) -> tuple[TrainingData, TestData]:
+    """Training and test images, decoded once, none of them on both sides."""
+    settings = load_recipe("standard", order.overrides).data
+    if settings.pretrain_on is not None:
+        problem = "on a board all methods learn from the same images; data.pretrain_on gives a recipe more"
+        raise UserError(problem, "--set data.pretrain_on", "leave it out")
+    checked = check_training_data(open_training_data(order.location, settings), held_out_fraction=0.0)
+    check_leak(checked, order.location, settings)
+    return checked.data, check_test_data(open_test_data(order.location, settings))
+
+
+def _job(order: PeersOrder, name: str, seed: int, good: TrainingData, test: TestData, content: str) -> MethodJob:
+    is_recipe = name not in BASELINES and name not in PEER_NAMES and not name.startswith(ANY_PEER)
+    recipe = to_yaml(load_recipe(name, order.overrides)) if is_recipe else ""
+    return MethodJob(
+        method=name,
+        seed=seed,
+        image_size_px=order.image_size_px,
+        budget_seconds=None if order.minutes_per_method is None else 60 * order.minutes_per_method,
+        max_steps=order.max_steps,
+        overrides=order.overrides,
+        device=order.device,
+        good=tuple((image.key, str(image.path.resolve())) for image in good.images),
+        to_score=tuple(str(sample.path.resolve()) for sample in test.samples),
+        content=stable_hash(
+            {"data": content, "recipe": recipe, "version": ALGORITHM_VERSION if is_recipe else METHODS_VERSION}
+        ),
+    )
+
+
+def _run(board: Path, job: MethodJob, test: TestData) -> str | None:
+    """One run from its beginning; its result is written last. Returns why it failed, if it did."""
+    folder = job_folder(board, job)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder):
+        return _run_alone(folder, job, test)
+
+
+def _run_alone(folder: Path, job: MethodJob, test: TestData) -> str | None:
+    if not (folder / DONE).is_file():  # training is within the budget: what was killed begins again
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        write_job(folder, job)
+        code = _in_own_process(folder, training_limit_seconds(job))
+        if not (folder / DONE).is_file():
+            return _reason(folder, code)
+    result = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    try:
+        result |= scored_metrics(test, folder / SCORED)
+    except UserError as error:
+        return error.problem
+    result |= {"method": job.method, "seed": job.seed, "budget_seconds": job.budget_seconds}
+    atomic_write_text(folder / RESULT, json.dumps(result, indent=2))
+    shutil.rmtree(folder / SCORED)  # some hundred megabytes of maps
+    return None
+
+
+def training_limit_seconds(job: MethodJob) -> float | None:
+    """When a process is ended that is not through with its training; None where there is no budget."""
+    return None if job.budget_seconds is None else START_SECONDS + LIMIT_IN_BUDGETS * job.budget_seconds
+
+
+def _in_own_process(folder: Path, limit_seconds: float | None) -> int:
+    """Run the job; anomalib changes timm for its whole process, and peak memory is that of a process."""
+    source = str(Path(flawmap.__file__).parents[1])
+    code = f"import sys; sys.path.insert(0, {source!r}); from pathlib import Path; "
+    code += f"from flawmap_bench.method_job import main; sys.exit(main(Path({str(folder)!r})))"
+    with (folder / LOG).open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=log, stderr=log)
+        try:
+            return _waited(process, folder, limit_seconds)  # its standard input stays open as long as we live
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+
+
+def _waited(process: subprocess.Popen[bytes], folder: Path, limit_seconds: float | None) -> int:
+    """The process's code; -1 if its training took too long, which is then written as its failure."""
+    end = None if limit_seconds is None else time.monotonic() + limit_seconds
+    while True:
+        try:
+            return process.wait(LOOK_EVERY_SECONDS)
+        except subprocess.TimeoutExpired:
+            if end is not None and time.monotonic() > end and not (folder / FITTED).is_file():
+                reason = f"stopped, its training was not over after {duration(limit_seconds or 0.0)}"
+                atomic_write_text(folder / FAILED, json.dumps({"reason": reason}))
+                return -1
+
+
+def _reason(folder: Path, code: int) -> str:
+    if (folder / FAILED).is_file():
+        return str(json.loads((folder / FAILED).read_text(encoding="utf-8"))["reason"])
+    return f"its process ended with {code}; see {folder / LOG}"
+
+
+def _write_board(
+    order: PeersOrder,
+    command: str,
+    jobs: dict[tuple[str, int], MethodJob],
+    failed: dict[tuple[str, int], str],
+    test: TestData,
+) -> Path:
+    rows = []
+    for name in order.methods:
+        found = {seed: read_result(order.folder, jobs[name, seed]) for seed in order.seeds}
+        results = {seed: result for seed, result in found.items() if result is not None}
+        reasons = tuple(f"seed {seed}: {failed[name, seed]}" for seed in order.seeds if (name, seed) in failed)
+        rows.append(MethodRow(name, title_of(name), results, reasons))
+    device = choose_compute(order.device).device
+    machine, threads = environment(device), _threads(rows)
+    budget = "none"
+    if order.minutes_per_method is not None:
+        limit = duration(START_SECONDS + LIMIT_IN_BUDGETS * 60 * order.minutes_per_method)
+        budget = f"{order.minutes_per_method:g} min per method and seed; stopped if not over after {limit}"
+    good = sum(not sample.is_anomalous for sample in test.samples)
+    about = {
+        "command": command,
+        "data": f"{order.location}: {len(next(iter(jobs.values())).good)} good images to train; "
+        f"{good} good, {len(test.samples) - good} anomalous to test",
+        "image size": f"{order.image_size_px} px, resized whole; flawmap's recipes have sizes of their own",
+        "training budget": budget,
+        "seeds": ", ".join(str(seed) for seed in order.seeds),
+        "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['device_name'] or device}, {threads}",
+        "values": "AUROC and AUPRO in %, at the images' own resolution, end of training; mean ± standard error over "
+        "seeds, or the 95 % bootstrap interval over images where there is one seed",
+    }
+    return write_peer_scoreboard(order.folder, test.protocol.name, rows, about)
+
+
+def _threads(rows: Sequence[MethodRow]) -> str:
+    """How many threads the methods computed with."""
+    counts = sorted({int(result["threads"]) for row in rows for result in row.results.values()})
+    return f"threads of each method: {' or '.join(map(str, counts)) or 'none ran'}"

@@ -1,0 +1,88 @@
+"""Published protocols by name: which classes, which pixels count, which groups are told apart, how many seeds.
+
+How a data set's files are read, and which image is in which split, is in the reader of its layout.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from flawmap.data.layouts import elpv
+from flawmap.data.sample import Protocol
+from flawmap.errors import UserError
+
+# MVTec AD in the column order of the paper's Table 1: five textures, then ten objects
+MVTEC_AD = Protocol(
+    "MVTec AD",
+    classes=(
+        "carpet",
+        "grid",
+        "leather",
+        "tile",
+        "wood",
+        "bottle",
+        "cable",
+        "capsule",
+        "hazelnut",
+        "metal_nut",
+        "pill",
+        "screw",
+        "toothbrush",
+        "transistor",
+        "zipper",
+    ),
+)
+MVTEC_AD_2 = Protocol(
+    "MVTec AD 2",
+    group_by=("light",),
+    classes=("can", "fabric", "fruit_jelly", "rice", "sheet_metal", "vial", "wallplugs", "walnuts"),
+)
+VISA = Protocol(
+    "VisA",
+    classes=(
+        "candle",
+        "capsules",
+        "cashew",
+        "chewinggum",
+        "fryum",
+        "macaroni1",
+        "macaroni2",
+        "pcb1",
+        "pcb2",
+        "pcb3",
+        "pcb4",
+        "pipe_fryum",
+    ),
+)
+MTD = Protocol("Magnetic Tile Defects")
+NIH = Protocol("NIH ChestX-ray14", "truth_only", ("sex", "view"), n_seeds=5)
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "mvtec_ad": MVTEC_AD,
+    "mvtec_ad_2": MVTEC_AD_2,
+    "visa": VISA,
+    "mtd": MTD,
+    "elpv": elpv.PROTOCOL,
+    "nih": NIH,
+}
+
+
+def class_locations(protocol: Protocol, root: str) -> dict[str, str]:
+    """Data locations of a protocol's classes in the order of its columns; of all data under "" where it has none.
+
+    Args:
+        protocol: by name.
+        root: the folder that the archive was unpacked into, or ``elpv``.
+
+    Raises:
+        UserError: the folder of a class is missing.
+    """
+    if not protocol.classes:
+        return {"": root}
+    missing = [name for name in protocol.classes if not (Path(root) / name).is_dir()]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(protocol.classes)} classes of {protocol.name} are missing: {', '.join(missing)}",
+            root,
+            "unpack the whole archive there; a part of the classes has no mean to compare",
+        )
+    return {name: str(Path(root) / name) for name in protocol.classes}

@@ -1,1 +1,0 @@
-"""What is done to images: multi-crop views, patch masking, and anomalies placed by attention."""

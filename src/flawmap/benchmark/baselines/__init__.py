@@ -1,1 +1,0 @@
-"""The methods of the paper's tables, small and faithful, behind the interface of ``benchmark/method.py``."""

@@ -1,0 +1,1 @@
+"""How a file becomes pixels, and how a file becomes a mask."""

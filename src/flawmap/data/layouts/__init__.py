@@ -1,0 +1,1 @@
+"""The layouts of data that flawmap reads, one class each."""

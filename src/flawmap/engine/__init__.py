@@ -1,0 +1,1 @@
+"""Runs stages of training: checkpoints, schedules, sampling, devices, progress. Knows no method."""

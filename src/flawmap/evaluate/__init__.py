@@ -1,0 +1,1 @@
+"""One trained detector against one labelled data set."""

@@ -1,0 +1,182 @@
+"""Every measure of an evaluation with its interval: of all images, and of each defect kind, defect size and group.
+
+What a block of metrics.json holds: ``n`` images; ``image`` and ``pixel`` with ``{"value", "low", "high"}`` for each
+measure, shares in [0, 1] with a 95 % bootstrap interval over images, or null where a measure is undefined.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from flawmap.data.sample import LabelledImage, Protocol
+from flawmap.detect.detector import Analysis
+from flawmap.detect.scoring import mean_map
+from flawmap.metrics.bootstrap import Estimate
+from flawmap.metrics.defect_size import size_class
+from flawmap.metrics.evaluation_size import at_evaluation_size
+from flawmap.metrics.image_metrics import image_estimates, image_estimates_by
+from flawmap.metrics.pixel_pool import PixelPool, PixelPools, count_pixels
+from flawmap.metrics.ranking import BinnedScores
+from flawmap.reproducibility import numpy_generator
+from flawmap.runs.evaluation import ScoredSample
+
+BOOTSTRAP_SEED = 0  # fixed, so that the same scores always have the same intervals
+IMAGE_KEYS = {"auroc": "auroc", "ap": "average_precision", "f1_max": "f1_max", "fpr_at_95_tpr": "fpr_at_tpr_95"}
+PIXEL_KEYS = {
+    "auroc": "auroc",
+    "ap": "average_precision",
+    "f1_max": "f1_max",
+    "aupro_30": "aupro_30",
+    "aupro_05": "aupro_05",
+}
+
+
+@dataclass
+class PooledPixels:
+    """The pixels of all images that the protocol admits, counted as they come.
+
+    Attributes:
+        protocol: which images enter.
+        evaluation_size_px: side of the square that maps and truth are resized to; None keeps the original resolution.
+        pools: by defect kind and size.
+        by_group: ``sex=F`` and the like.
+        by_scale: by the size in pixels that the detector looked at.
+        n_images: how many entered.
+    """
+
+    protocol: Protocol
+    evaluation_size_px: int | None = None
+    pools: PixelPools = field(default_factory=PixelPools)
+    by_group: dict[str, PixelPool] = field(default_factory=lambda: defaultdict(PixelPool))
+    by_scale: dict[int, BinnedScores] = field(default_factory=lambda: defaultdict(BinnedScores))
+    n_images: int = 0
+
+    def add(self, sample: LabelledImage, analysis: Analysis, truth: Bool[np.ndarray, "h w"] | None) -> None:
+        """Count one image, if the protocol admits it.
+
+        A defect that is lost at the evaluation size leaves its image out: nothing there says where the anomaly is.
+        """
+        if truth is None or (self.protocol.pixel_pool == "truth_only" and not sample.is_anomalous):
+            return
+        anomaly_map, resized_truth = self._resized(analysis.anomaly_map, truth)
+        if sample.is_anomalous and not resized_truth.any():
+            return
+        self.n_images += 1
+        image = count_pixels(anomaly_map, resized_truth)
+        self.pools.add(image, sample.kind, float(truth.mean()) if sample.is_anomalous else None)
+        for name in self.protocol.group_by:
+            if name in sample.groups:
+                self.by_group[f"{name}={sample.groups[name]}"].add(image)
+        for scale in analysis.scales:
+            self.by_scale[scale.size_px].add(*self._resized(mean_map([scale], *truth.shape), truth))
+
+    def _resized(self, anomaly_map: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.evaluation_size_px is None:
+            return anomaly_map, truth
+        return at_evaluation_size(anomaly_map, truth, self.evaluation_size_px, self.evaluation_size_px)
+
+
+@dataclass(frozen=True)
+class ScoredImages:
+    """Image scores with everything that the images are pooled by; all of length n.
+
+    Attributes:
+        scores: float64; higher = more anomalous.
+        is_anomalous: the label.
+        kinds: defect kinds; "good" for normal images.
+        sizes: classes of defect size; None where nobody has said where the defect is.
+        groups: ``sex``: F and the like, for each image.
+    """
+
+    scores: Float[np.ndarray, "n"]
+    is_anomalous: Bool[np.ndarray, "n"]
+    kinds: Sequence[str]
+    sizes: Sequence[str | None]
+    groups: Sequence[Mapping[str, str]]
+
+
+def scored_images(scored: Sequence[ScoredSample], score_name: str) -> ScoredImages:
+    """One image score of every sample, with what it is pooled by."""
+    return ScoredImages(
+        scores=np.array([s.scores[score_name] for s in scored], np.float64),
+        is_anomalous=np.array([s.sample.is_anomalous for s in scored], bool),
+        kinds=[s.sample.kind for s in scored],
+        sizes=[None if s.anomalous_share is None else size_class(s.anomalous_share) for s in scored],
+        groups=[s.sample.groups for s in scored],
+    )
+
+
+def block_of_all(images: ScoredImages, pixels: PooledPixels) -> dict[str, Any]:
+    """The measures of all images together."""
+    estimates = image_estimates(images.scores, images.is_anomalous, numpy_generator(BOOTSTRAP_SEED, "bootstrap"))
+    return _block(len(images.scores), estimates, _pixel_estimates(pixels.pools.everything(), "all"))
+
+
+def blocks_by_kind(images: ScoredImages, pixels: PooledPixels) -> dict[str, dict[str, Any]]:
+    """Each defect kind against all normal images; ``n`` counts its anomalous ones."""
+    return _blocks_of_anomalous(images.kinds, images, pixels.pools.by_kind())
+
+
+def blocks_by_size(images: ScoredImages, pixels: PooledPixels) -> dict[str, dict[str, Any]]:
+    """Each class of defect size against all normal images; ``n`` counts its anomalous ones."""
+    return _blocks_of_anomalous(images.sizes, images, pixels.pools.by_size())
+
+
+def blocks_by_group(images: ScoredImages, pixels: PooledPixels) -> dict[str, dict[str, Any]]:
+    """The images of each group (sex, view) on their own, normal and anomalous; ``n`` counts both."""
+    blocks = {}
+    for name in pixels.protocol.group_by:
+        values = np.array([groups.get(name, "") for groups in images.groups])
+        for value in sorted(set(values.tolist()) - {""}):
+            chosen, key = values == value, f"{name}={value}"
+            generator = numpy_generator(BOOTSTRAP_SEED, "bootstrap", key)
+            estimates = image_estimates(images.scores[chosen], images.is_anomalous[chosen], generator)
+            pool = pixels.by_group[key] if key in pixels.by_group else PixelPool()
+            block = _block(int(chosen.sum()), estimates, _pixel_estimates(pool, key))
+            blocks[key] = block | {"n_anomalous": int(images.is_anomalous[chosen].sum())}
+    return blocks
+
+
+def value_of(measures: Mapping[str, Any] | None, name: str) -> float | None:
+    """A value of a block's ``image`` or ``pixel``; None where it is undefined."""
+    return measures[name]["value"] if measures and measures[name] else None
+
+
+def _blocks_of_anomalous(
+    classes: Sequence[str | None], images: ScoredImages, pools: Mapping[str, PixelPool]
+) -> dict[str, dict[str, Any]]:
+    estimates = image_estimates_by(classes, images.scores, images.is_anomalous, BOOTSTRAP_SEED)
+    anomalous = [name for name, flag in zip(classes, images.is_anomalous, strict=True) if flag]
+    return {
+        name: _block(anomalous.count(name), of_name, _pixel_estimates(pools.get(name, PixelPool()), name))
+        for name, of_name in estimates.items()
+    }
+
+
+def _pixel_estimates(pool: PixelPool, name: str) -> dict[str, Estimate]:
+    return pool.estimates(numpy_generator(BOOTSTRAP_SEED, "bootstrap", "pixel", name))
+
+
+def _block(n: int, image: Mapping[str, Estimate], pixel: Mapping[str, Estimate]) -> dict[str, Any]:
+    of_pixels = {key: _of_bins(pixel[name]) for key, name in PIXEL_KEYS.items()}
+    return {
+        "n": n,
+        "image": {key: _interval(image[name]) for key, name in IMAGE_KEYS.items()},
+        "pixel": of_pixels if any(of_pixels.values()) else None,
+    }
+
+
+def _interval(estimate: Estimate) -> dict[str, float | None] | None:
+    if estimate.value is None:
+        return None
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _of_bins(estimate: Estimate) -> dict[str, float | None] | None:
+    """As :func:`_interval`, and by how much counting pixels in bins may have moved the value."""
+    measure = _interval(estimate)
+    return None if measure is None else measure | {"binning_error": estimate.binning_error}

@@ -1,1 +1,0 @@
-"""Networks: the ViT encoder and its weights, the projection head with prototypes, the detection heads."""

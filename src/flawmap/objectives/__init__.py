@@ -1,1 +1,0 @@
-"""The paper's losses as pure functions."""

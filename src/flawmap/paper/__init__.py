@@ -1,0 +1,1 @@
+"""The method of the paper, in the order of the paper."""

@@ -1,1 +1,0 @@
-"""From tokens to an anomaly map and an image score."""

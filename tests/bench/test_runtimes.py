@@ -1,0 +1,125 @@
+"""The benchmarks of runtimes and server: what is counted, and what counts as wrong."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flawmap
+from flawmap.errors import UserError
+from flawmap_bench import latency, load_test, peer_process
+from flawmap_bench.latency import ROUNDS, WARM_UP, in_turns, learned_from
+from flawmap_bench.peer_process import PeerProcess
+
+
+def explained(call: Callable[[], object]) -> UserError:
+    with pytest.raises(UserError) as caught:
+        call()
+    return caught.value
+
+
+def test_ways_take_turns_and_warm_up_rounds_do_not_count():
+    order = []
+    seconds = in_turns({name: lambda _, name=name: order.append(name) for name in "ab"}, np.zeros((2, 2, 3), np.uint8))
+    assert order == ["a", "b"] * (WARM_UP + ROUNDS)
+    assert {name: len(times) for name, times in seconds.items()} == {"a": ROUNDS, "b": ROUNDS}
+
+
+def test_the_plan_is_the_same_each_time_and_mixes_bad_uploads_in():
+    plan = load_test.plan(2000, 8)
+    assert plan == load_test.plan(2000, 8) and [len(orders) for orders in plan] == [250] * 8
+    kinds = Counter(one if isinstance(one, str) else "good" for orders in plan for one in orders)
+    assert kinds["good"] > 1700 and kinds["100 MB"] == 8
+    assert kinds.keys() == {"good", *load_test.bad_uploads(b"x" * 10)}
+
+
+def tally(**changes) -> load_test.Tally:
+    seen = load_test.Tally()
+    seen.seconds, seen.statuses, seen.megabytes = [0.1] * 99 + [2.0], Counter({200: 100}), [100.0] * 10
+    for name, value in changes.items():
+        setattr(seen, name, value)
+    return seen
+
+
+def test_a_calm_test_is_good():
+    text, is_good = load_test.report(tally(), 100, 8, 10.0)
+    assert is_good and "100 answered in 10 s" in text and "10.0 per second; p50 100 ms, p99 100 ms" in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"wrong": ["3: score 1, expected 2"]},
+        {"statuses": Counter({200: 99})},  # one was lost
+        {"megabytes": [100.0, 100.0, 110.0, 130.0, 180.0, 240.0]},
+    ],
+)
+def test_a_mixed_up_or_lost_answer_or_growing_memory_is_not(changes):
+    assert not load_test.report(tally(**changes), 100, 8, 10.0)[1]
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["load_test", str(tmp_path / "none.onnx"), "10", "2"])
+    assert load_test.main() == 2
+    said = capsys.readouterr().err
+    assert "the server did not become ready" in said and f"error: no such file: {tmp_path / 'none.onnx'}" in said
+
+
+# ---- a peer in a process of its own
+
+
+PEER = """
+import sys
+from flawmap_bench import peer_process
+class Counting:
+    note = "counts, and writes what nobody asked for"
+    def score(self, pixels):
+        print("chatter", flush=True)
+        with open(pixels, "a") as file:
+            file.write("x")
+if len(sys.argv) > 5 and sys.argv[1] == "broken":
+    sys.exit("this method is broken; mend it")
+peer_process.serve(Counting(), sys.argv[4])
+"""
+
+
+@pytest.fixture
+def as_peer(tmp_path, monkeypatch):
+    """Runs PEER in place of the module that would build a method."""
+    program = tmp_path / "python"
+    (tmp_path / "peer.py").write_text(PEER)
+    source = Path(flawmap.__file__).parents[1]
+    program.write_text(f'#!/bin/sh\nshift 2\nPYTHONPATH={source} exec {sys.executable} {tmp_path}/peer.py "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(peer_process.sys, "executable", str(program))
+
+
+def test_a_peer_scores_once_each_time_it_is_told_and_its_chatter_is_passed_over(tmp_path, as_peer):
+    counted = tmp_path / "counted"
+    with PeerProcess("patchcore", "data", 56, counted, 1.0) as peer:
+        assert peer.note == "counts, and writes what nobody asked for" and not counted.exists()
+        for number in (1, 2, 3):
+            peer.score()
+            assert counted.read_text() == number * "x"
+        process = peer._process
+    assert process.poll() is not None
+
+
+def test_a_peer_that_cannot_be_built_is_explained(tmp_path, as_peer):
+    error = explained(lambda: PeerProcess("broken", "data", 56, tmp_path / "counted", 1.0))
+    assert error.problem == "the peer's process has ended: this method is broken; mend it"
+    assert error.place == "--peers" and "flawmap[peers]" in error.remedy
+
+
+def test_a_run_says_what_peers_learn_from(tmp_path):
+    (tmp_path / "environment.json").write_text('{"data": "elpv"}')
+    assert learned_from(tmp_path) == "elpv"
+    assert explained(lambda: learned_from(tmp_path / "none")).problem == "the run does not say what it was trained from"
+
+
+def test_a_run_that_is_none_is_explained(tmp_path, capsys):
+    assert latency.main([str(tmp_path)]) == 2
+    assert "error: no trained model here" in capsys.readouterr().err

@@ -1,0 +1,251 @@
+"""DICOM pictures, written by pydicom: window, inversion, 16 bits, colours, and what cannot be read."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_files import mistake
+
+from flawmap.data.images.dicom import dicom_gray_values, is_dicom, windowed
+from flawmap.data.images.files import decode_gray_values, image_size_px, read_image
+from flawmap.data.open_data import load_images
+from flawmap.errors import UserError
+
+pydicom = pytest.importorskip("pydicom")
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # every 12-bit value once
+
+
+def dicom(path: Path, stored: np.ndarray | None, **changes) -> Path:
+    """A file with these stored values, 12 of 16 bits used unless told otherwise."""
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset = pydicom.Dataset()
+    dataset.file_meta = meta
+    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    if stored is not None:
+        dataset.Rows, dataset.Columns = stored.shape[-2:] if stored.shape[-1] != 3 else stored.shape[:2]
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+        dataset.PixelRepresentation = 0
+        dataset.PixelData = stored.tobytes()
+    for name, value in changes.items():
+        setattr(dataset, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_without_a_window_the_bits_that_are_used_span_the_range(tmp_path: Path):
+    pixels = read_image(dicom(tmp_path / "a.dcm", RAMP))
+    assert pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8
+    assert np.array_equal(pixels[..., 0], np.rint(RAMP / 4095 * 255)) and np.array_equal(pixels[..., 0], pixels[..., 2])
+    assert image_size_px(tmp_path / "a.dcm") == (64, 64)
+
+
+def test_a_dark_image_is_not_stretched(tmp_path: Path):
+    assert read_image(dicom(tmp_path / "a.dcm", RAMP // 16)).max() == round(255 / 4095 * 255)
+
+
+def test_a_full_16_bit_image_spans_the_range(tmp_path: Path):
+    stored = np.linspace(0, 65535, 4096).astype(np.uint16).reshape(64, 64)
+    pixels = read_image(dicom(tmp_path / "a.dcm", stored, BitsStored=16, HighBit=15))[..., 0]
+    assert np.array_equal(pixels, np.rint(stored / 65535 * 255))
+
+
+def test_the_window_cuts_off_what_lies_outside(tmp_path: Path):
+    pixels = read_image(dicom(tmp_path / "a.dcm", RAMP, WindowCenter=2048, WindowWidth=1024))[..., 0].ravel()
+    # PS3.3 C.11.2.1.2: all up to c - 0.5 - (w - 1) / 2 is black, all above c - 0.5 + (w - 1) / 2 white
+    assert not pixels[: 1536 + 1].any() and (pixels[2559:] == 255).all()
+    assert 0 < pixels[1550] < pixels[2048] < pixels[2550] < 255 and abs(int(pixels[2048]) - 128) <= 1
+
+
+def test_of_several_windows_the_first_counts(tmp_path: Path):
+    one = read_image(dicom(tmp_path / "a.dcm", RAMP, WindowCenter=2048, WindowWidth=1024))
+    two = read_image(dicom(tmp_path / "b.dcm", RAMP, WindowCenter=[2048, 100], WindowWidth=[1024, 50]))
+    assert np.array_equal(one, two)
+
+
+def test_the_window_is_in_rescaled_units(tmp_path: Path):
+    plain = read_image(dicom(tmp_path / "a.dcm", RAMP, WindowCenter=2048, WindowWidth=1024))
+    rescaled = {
+        "RescaleSlope": 2,
+        "RescaleIntercept": -1000,
+        "WindowCenter": 2048 * 2 - 1000 - 0.5,
+        "WindowWidth": 2047,
+    }
+    assert np.abs(plain.astype(int) - read_image(dicom(tmp_path / "b.dcm", RAMP, **rescaled))).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [("LINEAR_EXACT", [0, 0, 0.5, 1]), ("SIGMOID", [1 / (1 + np.exp(6)), 0.1192, 0.5, 0.8808])],
+)
+def test_other_window_functions(function: str, expected: list[float]):
+    values = np.array([-50.0, 50.0, 100.0, 150.0])
+    assert windowed(values, 100.0, 100.0, function) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_linear_window_is_pydicoms(tmp_path: Path):
+    from pydicom.pixels.processing import apply_voi_lut
+
+    path = dicom(tmp_path / "a.dcm", RAMP, WindowCenter=1500, WindowWidth=700)
+    expected = apply_voi_lut(RAMP, pydicom.dcmread(path)) / 4095 * 255
+    assert np.abs(read_image(path)[..., 0] - expected).max() <= 0.501
+
+
+def test_a_voi_lookup_table_is_applied(tmp_path: Path):
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [4096, 0, 16]
+    table.add_new("LUTData", "US", (65535 - np.arange(4096) * 16).tolist())
+    pixels = read_image(dicom(tmp_path / "a.dcm", RAMP, VOILUTSequence=[table]))[..., 0]
+    assert np.array_equal(pixels, np.rint((65535 - RAMP.astype(int) * 16) / 65535 * 255))
+
+
+def test_a_voi_lookup_table_maps_rescaled_values(tmp_path: Path):
+    table = pydicom.Dataset()
+    table.add_new("LUTDescriptor", "SS", [1024, -1000, 16])
+    table.add_new("LUTData", "US", (np.arange(1024) * 64).tolist())
+    rescaled = {"RescaleSlope": 0.25, "RescaleIntercept": -1000}
+    pixels = read_image(dicom(tmp_path / "a.dcm", RAMP, VOILUTSequence=[table], **rescaled))[..., 0]
+    expected = np.rint(RAMP * 0.25).clip(0, 1023) * 64 / 65535 * 255
+    assert np.array_equal(pixels, np.rint(expected))
+
+
+def test_colours_of_a_palette(tmp_path: Path):
+    tables = {}
+    for colour, content in (("Red", np.arange(4096)), ("Green", np.arange(4096)[::-1]), ("Blue", np.zeros(4096))):
+        tables[f"{colour}PaletteColorLookupTableDescriptor"] = [4096, 0, 16]
+        tables[f"{colour}PaletteColorLookupTableData"] = (content * 16).astype("<u2").tobytes()
+    pixels = read_image(dicom(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="PALETTE COLOR", **tables))
+    assert np.array_equal(pixels[..., 0], RAMP // 16) and np.array_equal(pixels[..., 1], 255 - RAMP // 16)
+    assert not pixels[..., 2].any()
+    assert dicom_gray_values((tmp_path / "a.dcm").read_bytes(), 10**6) is None
+
+
+def test_an_empty_window_is_none(tmp_path: Path):
+    path = dicom(tmp_path / "a.dcm", RAMP, WindowCenter=None, WindowWidth=None)
+    assert np.array_equal(read_image(path)[..., 0], np.rint(RAMP / 4095 * 255))
+
+
+def test_monochrome1_is_inverted_after_the_window(tmp_path: Path):
+    window = {"WindowCenter": 2048, "WindowWidth": 1024}
+    bright = read_image(dicom(tmp_path / "a.dcm", RAMP, **window))
+    dark = read_image(dicom(tmp_path / "b.dcm", RAMP, PhotometricInterpretation="MONOCHROME1", **window))
+    assert np.array_equal(dark, 255 - bright)
+
+
+def test_signed_values_begin_at_their_lowest(tmp_path: Path):
+    stored = RAMP.astype(np.int16) - 2048
+    pixels = read_image(dicom(tmp_path / "a.dcm", stored, PixelRepresentation=1))[..., 0]
+    assert np.array_equal(pixels, np.rint(RAMP / 4095 * 255))
+
+
+def test_colours_and_frames(tmp_path: Path):
+    colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    eight_bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    rgb = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0, **eight_bits}
+    assert np.array_equal(read_image(dicom(tmp_path / "a.dcm", colours, **rgb)), colours)
+    frames = np.stack([RAMP, RAMP[::-1]])
+    first = read_image(dicom(tmp_path / "b.dcm", frames, NumberOfFrames=2))
+    assert np.array_equal(first, read_image(dicom(tmp_path / "c.dcm", RAMP)))
+
+
+def test_a_folder_of_dicom_files_is_a_data_set(tmp_path: Path):
+    for number in range(3):
+        dicom(tmp_path / "scans" / f"{number}.dcm", RAMP)
+    assert [image.key for image in load_images(tmp_path / "scans").images] == ["0.dcm", "1.dcm", "2.dcm"]
+
+
+def test_the_content_decides_not_the_name(tmp_path: Path):
+    path = dicom(tmp_path / "a.dcm", RAMP).rename(tmp_path / "a.png")
+    assert is_dicom(path.read_bytes()) and read_image(path).shape == (64, 64, 3)
+
+
+def test_without_pydicom_the_remedy_is_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = dicom(tmp_path / "a.dcm", RAMP)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with mistake("DICOM needs the package pydicom", path, 'pip install "flawmap[medical]"'):
+        read_image(path)
+
+
+def test_files_without_a_picture_or_with_too_large_a_one(tmp_path: Path):
+    empty = dicom(tmp_path / "a.dcm", None)
+    with mistake("this DICOM file holds no picture", empty, "remove it"):
+        read_image(empty)
+    huge = dicom(tmp_path / "b.dcm", RAMP, Rows=60_000, Columns=60_000)
+    with mistake("60000 x 60000 px is more than 170,000,000 pixels", huge, "cut it into tiles"):
+        read_image(huge)
+
+
+def test_a_damaged_file_is_an_error_with_its_name(tmp_path: Path):
+    path = dicom(tmp_path / "a.dcm", RAMP)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(UserError, match="cannot be decoded") as caught:
+        read_image(path)
+    assert caught.value.place == str(path)
+
+
+def test_a_window_without_width_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="a window of width 0 with the function LINEAR"):
+        read_image(dicom(tmp_path / "a.dcm", RAMP, WindowCenter=5, WindowWidth=0))
+
+
+def test_no_other_file_is_taken_for_dicom():
+    for data in (b"", b"DICM", b"\0" * 200, io.BytesIO(b"\x89PNG" * 100).getvalue()):
+        assert not is_dicom(data)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT"])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_gray_values_in_their_window_are_what_the_model_sees(tmp_path: Path, function: str, photometric: str):
+    changes = {"WindowCenter": 900, "WindowWidth": 400, "RescaleSlope": 2, "RescaleIntercept": -100}
+    path = dicom(tmp_path / "a.dcm", RAMP, VOILUTFunction=function, PhotometricInterpretation=photometric, **changes)
+    deep = decode_gray_values(path.read_bytes())
+    assert deep is not None and np.array_equal(deep.values, 2.0 * RAMP - 100)
+    black, white = deep.window
+    shown = np.rint(((deep.values - black) / (white - black)).clip(0, 1) * 255)
+    assert (black > white) == (photometric == "MONOCHROME1")
+    assert np.abs(shown - read_image(path)[..., 0].astype(float)).max() <= 1  # rounding of what is half-way
+
+
+def test_gray_values_without_a_window_have_the_range_of_the_bits(tmp_path: Path):
+    deep = decode_gray_values(dicom(tmp_path / "a.dcm", RAMP).read_bytes())
+    assert deep is not None and deep.window == (0, 4095) and deep.values.max() == 4095
+
+
+def test_colours_and_8_bits_have_no_further_gray_values(tmp_path: Path):
+    colours = np.zeros((4, 4, 3), np.uint8)
+    changes = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    assert decode_gray_values(dicom(tmp_path / "c.dcm", colours, **changes, **bits).read_bytes()) is None
+    assert decode_gray_values(dicom(tmp_path / "g.dcm", np.zeros((4, 4), np.uint8), **bits).read_bytes()) is None
+
+
+def test_a_deflated_file_is_refused_before_it_can_grow(tmp_path: Path):
+    """A few kilobytes may inflate to gigabytes, and pydicom would do so to read the first field."""
+    path = dicom(tmp_path / "a.dcm", RAMP)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
+    with mistake("a deflated DICOM file is not read", path, "save it with its pixels compressed"):
+        read_image(path)
+
+
+def test_of_many_frames_one_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from pydicom.pixels.decoders import rle
+
+    decoded = []
+    decode = rle._rle_decode_frame
+    monkeypatch.setattr(rle, "_rle_decode_frame", lambda *a, **k: decoded.append(1) or decode(*a, **k))
+    path = dicom(tmp_path / "a.dcm", np.stack([RAMP + number for number in range(5)]), NumberOfFrames=5)
+    dataset = pydicom.dcmread(path)
+    dataset.compress(pydicom.uid.RLELossless)
+    dataset.save_as(path, enforce_file_format=True)
+    decoded.clear()
+    pixels = read_image(path)
+    assert len(decoded) == 1 and np.array_equal(pixels[..., 0], np.rint(RAMP / 4095 * 255))

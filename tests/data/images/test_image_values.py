@@ -1,0 +1,258 @@
+"""Bit depths, arrays, masks, and every way in which a file can fail to be an image."""
+
+import struct
+import threading
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import array_shapes, arrays
+from made_up_files import mistake, picture, save, truncate
+from PIL import Image
+
+from flawmap.data.images.files import MAX_PIXELS, read_image, read_mask, to_rgb
+from flawmap.errors import UserError
+
+# ---- bit depth
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_the_16_bit_scale_is_fixed(ending: str, tmp_path):
+    deep = np.array([[0, 128, 129, 257, 385, 386, 32768, 65278, 65535]], np.uint16)
+    expected = [0, 0, 1, 1, 1, 2, 128, 254, 255]  # 65278 / 257 = 254.0, 129 / 257 = 0.502
+    path = save(tmp_path / f"deep.{ending}", deep)
+    assert read_image(path).tolist() == [[[value] * 3 for value in expected]]
+    assert to_rgb(deep)[0, :, 0].tolist() == expected
+
+
+@given(arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=5)))
+def test_16_bits_are_divided_by_257_and_rounded_whatever_else_the_image_holds(deep: np.ndarray):
+    assert np.array_equal(to_rgb(deep), np.repeat(np.rint(deep / 257)[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colours_keep_their_upper_byte(ending: str, channels: int, tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    deep = np.random.default_rng(0).integers(0, 65536, (4, 5, channels), dtype=np.uint16)
+    deep[0, 0], deep[0, 1], deep[0, 2], deep[..., 3:] = 0, 257, 65535, 65535
+    assert cv2.imwrite(str(tmp_path / f"deep.{ending}"), deep)
+    pixels = read_image(tmp_path / f"deep.{ending}")
+    assert np.array_equal(pixels, deep[..., 2::-1] >> 8)  # OpenCV writes blue first
+    assert pixels[0, :3, 0].tolist() == [0, 1, 255]
+
+
+def test_floats_lie_between_0_and_1(tmp_path):
+    path = save(tmp_path / "float.tiff", np.array([[0, 0.25, 0.5, 1]], np.float32))
+    assert read_image(path)[0, :, 1].tolist() == [0, 64, 128, 255]  # 63.75 and 127.5, halves to even
+
+
+# ---- arrays
+
+
+def test_arrays_become_rgb():
+    rgb = picture(0)
+    gray, alpha = rgb[..., 0], np.full((*rgb.shape[:2], 1), 51, np.uint8)
+    assert np.array_equal(to_rgb(rgb), rgb)
+    assert np.array_equal(to_rgb(gray), np.stack([gray] * 3, axis=2))
+    assert np.array_equal(to_rgb(gray[..., None]), to_rgb(gray))
+    assert np.array_equal(to_rgb(np.dstack([rgb, alpha])), np.rint(rgb / 5))
+    assert np.array_equal(to_rgb(rgb.astype(np.uint16) * 257), rgb)
+    assert np.array_equal(to_rgb(rgb.astype(np.float64) / 255), rgb)
+    assert np.array_equal(to_rgb(gray > 99), to_rgb(np.where(gray > 99, 255, 0).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 4, 2), (4, 4, 5), (0, 4, 3), (2, 4, 4, 3)])
+def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]):
+    with mistake(f"an array of shape {shape} is no image", "", "give (H, W), (H, W, 3) or (H, W, 4)"):
+        to_rgb(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ([0.0, 1.5], "a float image has values from 0 to 1.5, expected 0 to 1"),
+        ([-0.5, 1.0], "a float image has values from -0.5 to 1, expected 0 to 1"),
+        ([0.0, float("nan")], "the image holds values that are not finite (NaN or infinity)"),
+        ([0.0, float("inf")], "the image holds values that are not finite (NaN or infinity)"),
+        ([0, 65536], "values of type int64 beyond 16 bits"),
+        ([-1, 5], "values of type int64 beyond 16 bits"),
+        ([1j, 2j], "values of type complex128 beyond 16 bits"),
+    ],
+)
+def test_arrays_of_other_values_are_refused(values: list, problem: str):
+    with mistake(problem, "", " "):
+        to_rgb(np.array([values]))
+
+
+# ---- masks
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "I", "F", "LA", "RGB", "RGBA"])
+def test_every_non_zero_pixel_of_a_mask_is_anomalous(mode: str, tmp_path):
+    values = np.array([[0, 1, 0, 127], [255, 0, 2, 0]])
+    if mode in ("I;16", "I", "F"):
+        mask = Image.fromarray(values.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
+    else:
+        one = values.astype(np.uint8)
+        none, opaque = np.zeros_like(one), np.full_like(one, 255)
+        bands = {"LA": [one, opaque], "RGB": [none, none, one], "RGBA": [none, none, one, opaque]}.get(mode, [one])
+        mask = Image.merge("L" if mode == "P" else mode, [Image.fromarray(band) for band in bands])
+        if mode == "P":
+            mask.putpalette([0, 0, 0] * 256)  # labels count, not their colours
+    pixels = read_mask(save(tmp_path / "mask.tiff", mask))
+    assert pixels.dtype == bool
+    assert np.array_equal(pixels, values > 0)
+
+
+def test_a_mask_of_one_bit_is_itself(tmp_path):
+    mask = picture(0)[..., 0] > 200
+    assert np.array_equal(read_mask(save(tmp_path / "mask.png", mask)), mask)
+
+
+def test_white_paper_in_cmyk_is_anomalous_and_black_ink_is_not(tmp_path):
+    ink = Image.frombytes("CMYK", (3, 1), bytes([0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0]))
+    assert read_mask(save(tmp_path / "mask.tiff", ink)).tolist() == [[True, False, False]]
+
+
+def test_a_mask_is_turned_as_its_image_is(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    mask = np.array([[255, 0, 0], [0, 0, 0]], np.uint8)
+    pixels = read_mask(save(tmp_path / "mask.png", mask, exif=exif))
+    assert pixels.tolist() == [[False, True], [False, False], [False, False]]
+
+
+def test_what_jpeg_scatters_around_an_edge_is_no_anomaly(tmp_path):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[11:22, 13:30] = 255
+    path = save(tmp_path / "mask.jpg", mask, quality=75)
+    with Image.open(path) as stored:
+        assert (np.asarray(stored)[mask == 0] > 0).any()
+    assert np.array_equal(read_mask(path), mask > 0)
+
+
+# ---- files that are no images
+
+
+def test_a_missing_file(tmp_path):
+    missing = tmp_path / "missing.png"
+    for read in (read_image, read_mask):
+        with mistake("the file cannot be read: No such file or directory", missing, "check the path"):
+            read(missing)
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with mistake("the file cannot be read: Is a directory", tmp_path, "check the path"):
+        read_image(tmp_path)
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "empty.png").touch()
+    with mistake("the file is empty (0 bytes)", tmp_path / "empty.png", "remove it"):
+        read_image(tmp_path / "empty.png")
+
+
+@pytest.mark.parametrize("content", ["text", "GIF"])
+def test_other_formats_are_refused_whatever_their_name(content: str, tmp_path):
+    path = tmp_path / "image.png"
+    if content == "GIF":
+        Image.fromarray(picture(0)).save(path, "GIF")
+    else:
+        path.write_text("no image at all")
+    problem = "not an image (PNG, JPEG, BMP, TIFF, DICOM are read)"
+    with mistake(problem, path, "remove it"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tiff"])
+def test_a_truncated_file(ending: str, tmp_path):
+    path = truncate(save(tmp_path / f"image.{ending}", picture(0, 40, 40)))
+    problem = f"the image cannot be decoded: truncated (file of {path.stat().st_size:,} bytes)"
+    for read in (read_image, read_mask):
+        with mistake(problem, path, "copy it again, or remove it"):
+            read(path)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tiff"])
+def test_however_much_is_missing_no_wrong_pixel_is_read(ending: str, tmp_path):
+    path = save(tmp_path / f"image.{ending}", picture(0, 5, 6))
+    data, whole = path.read_bytes(), read_image(path)
+    lengths = sorted({*range(0, len(data), 11), *range(len(data) - 30, len(data))})
+    refused = 0
+    for length in lengths:
+        path.write_bytes(data[:length])
+        try:
+            assert np.array_equal(read_image(path), whole), length  # only what follows the pixels is missing
+        except UserError as error:
+            refused += 1
+            assert error.problem and error.place == str(path) and error.remedy
+    assert refused >= len(lengths) - 25
+
+
+def test_a_damaged_header_is_no_bug_of_ours(tmp_path):
+    """A type of entry that Pillow trips over with a TypeError."""
+    path = save(tmp_path / "image.tiff", picture(0))
+    offsets = struct.pack("<HHI", 273, 4, 1)  # StripOffsets, one long
+    data = path.read_bytes()
+    assert data.count(offsets) == 1
+    path.write_bytes(data.replace(offsets, struct.pack("<HHI", 273, 11, 1)))  # one float
+    with pytest.raises(UserError) as caught:
+        read_image(path)
+    assert caught.value.problem.startswith("the image cannot be decoded: ")
+    assert caught.value.place == str(path) and "copy it again" in caught.value.remedy
+
+
+def huge_png(path: Path, side: int) -> Path:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    return path
+
+
+def test_a_decompression_bomb_is_not_unpacked(tmp_path):
+    assert MAX_PIXELS == 170_000_000
+    path = huge_png(tmp_path / "large.png", 13_040)
+    with mistake("13040 x 13040 px is more than 170,000,000 pixels", path, "cut it into tiles"):
+        read_image(path)
+    path = huge_png(tmp_path / "larger.png", 20_000)
+    with mistake("the image is too large to be decoded safely", path, "cut it into tiles"):
+        read_image(path)
+
+
+def test_wrong_values_in_a_file_name_the_file(tmp_path):
+    path = save(tmp_path / "float.tiff", np.array([[0, 300]], np.float32))
+    with mistake("a float image has values from 0 to 300, expected 0 to 1", path, "scale it to [0, 1]"):
+        read_image(path)
+    path = save(tmp_path / "int.tiff", np.array([[0, 70000]], np.int32))
+    with mistake("values of type int32 beyond 16 bits", path, "save the image with 8 or 16 bits"):
+        read_image(path)
+
+
+def test_reading_in_threads_leaves_the_warning_filters_of_the_process_alone(tmp_path, monkeypatch):
+    """Each reader would put back what it found: the second, if it came while the first was inside, the wrong ones."""
+    path, really_open, before = save(tmp_path / "a.png", picture(0)), Image.open, list(warnings.filters)
+    one_inside, two_inside, one_done = threading.Event(), threading.Event(), threading.Event()
+
+    def open_slowly(*arguments: object, **options: object) -> Image.Image:
+        if not one_inside.is_set():
+            one_inside.set()
+            two_inside.wait(0.3)  # in vain where readers keep out of each other's way
+        else:
+            two_inside.set()
+            one_done.wait(0.3)
+        return really_open(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", open_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        readings = [pool.submit(read_image, path) for _ in range(2)]
+        for reading in readings:
+            reading.add_done_callback(lambda _: one_done.set())
+        assert all(np.array_equal(reading.result(), picture(0)) for reading in readings)
+    assert warnings.filters == before

@@ -1,0 +1,73 @@
+"""The one resize, against the triangle filter written out and against PyTorch; and the images kept in memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up_files import mistake, picture, save_pictures
+
+from flawmap.data.images.files import read_image
+from flawmap.data.images.normal_pixels import NormalPixels
+from flawmap.data.images.resize import resize_image
+from flawmap.data.sample import NormalImage
+
+SIDE = st.integers(1, 24)
+
+
+def triangle_filter(source: int, target: int) -> np.ndarray:
+    """Weights (target, source): a triangle around each target pixel, as wide as it shrinks, at least one pixel."""
+    scale = source / target
+    centres = (np.arange(target) + 0.5) * scale
+    distance = np.abs(np.arange(source) + 0.5 - centres[:, None]) / max(scale, 1)
+    weights = np.maximum(0, 1 - distance)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@given(height=SIDE, width=SIDE, new_height=SIDE, new_width=SIDE)
+def test_resizing_is_a_triangle_filter(height: int, width: int, new_height: int, new_width: int):
+    image = picture(height * 100 + width, height, width)
+    rows, columns = triangle_filter(height, new_height), triangle_filter(width, new_width)
+    expected = np.einsum("ri,ijc,kj->rkc", rows, image.astype(float), columns)
+    resized = resize_image(image, new_height, new_width)
+    assert resized.dtype == np.uint8 and resized.shape == (new_height, new_width, 3)
+    assert np.abs(resized - expected).max() < 1.1  # rounded after each of the two passes
+
+
+@pytest.mark.parametrize("size", [(20, 31), (97, 64), (13, 77)])
+def test_resizing_equals_pytorchs_antialiased_bilinear(size: tuple[int, int]):
+    torch = pytest.importorskip("torch")
+    image = picture(7, 48, 60)
+    x = torch.from_numpy(image.astype(np.float64)).permute(2, 0, 1)[None]
+    expected = torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+    difference = np.abs(resize_image(image, *size) - expected[0].permute(1, 2, 0).numpy())
+    assert difference.max() < 1.1 and difference.mean() < 0.5
+
+
+def test_the_same_size_changes_nothing_and_one_colour_stays():
+    image = picture(0)
+    assert np.array_equal(resize_image(image, *image.shape[:2]), image)
+    assert (resize_image(np.full((7, 9, 3), 201, np.uint8), 30, 4) == 201).all()
+
+
+@pytest.mark.parametrize("memory_limit_bytes", [0, 3 * 5 * 20 * 20 - 1, 3 * 5 * 20 * 20])
+def test_kept_or_read_again_the_pixels_are_the_same(memory_limit_bytes: int, tmp_path):
+    paths = save_pictures(tmp_path, range(5))
+    pixels = NormalPixels([NormalImage(path.name, path) for path in paths], 20, memory_limit_bytes)
+    assert len(pixels) == 5 and pixels.size_px == 20
+    for index, path in enumerate(paths):
+        assert np.array_equal(pixels[index], resize_image(read_image(path), 20, 20))
+    for path in paths:
+        path.unlink()
+    if memory_limit_bytes == 3 * 5 * 20 * 20:  # all fit, to the byte
+        assert pixels[4].shape == (20, 20, 3)
+    else:
+        with mistake("the file cannot be read: No such file or directory", paths[4], "check the path"):
+            pixels[4]
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(b"")
+    with mistake("the file is empty (0 bytes)", tmp_path / "a.png", "remove it"):
+        NormalPixels([NormalImage("a.png", tmp_path / "a.png")], 20)

@@ -1,0 +1,124 @@
+"""Two processes that share every batch, as two GPUs would: the same training as one process's."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from flawmap.data.sample import NormalImage
+from flawmap.detect.fit import train_stages
+from flawmap.engine.checkpoints import read_tensors
+from flawmap.engine.compute import Compute
+from flawmap.engine.sampling import stage_loader
+from flawmap.engine.stage import Stage, run_stage
+from flawmap.errors import UserError
+from flawmap.paper.pretrain import PretrainModule
+from flawmap.recipe.settings import MaskingSettings, ModelSettings, PretrainSettings, Recipe
+from flawmap.runs.run_folder import RunFolder
+from flawmap.vit.weights import load_encoder
+
+ONE, TWO = Compute("cpu", "fp32", ""), Compute("cpu", "fp32", "", devices=2)
+STEPS, BATCH, IMAGES = 4, 6, 14
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_heads")]  # each stage starts two Python processes
+
+
+class RandomViews(Dataset):
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(1000 * item[0] + item[1])
+        sizes = {"teacher": (3, 64, 64), "student_global": (3, 64, 64), "student_locals": (2, 3, 32, 32)}
+        return {
+            name: torch.randint(0, 256, size, generator=generator, dtype=torch.uint8) for name, size in sizes.items()
+        }
+
+
+class PlainDescent(PretrainModule):
+    """AdamW turns the rounding noise of gradients that should be zero (of key biases) into whole steps."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        kept = ("params", "weight_decay", "decays", "rate")
+        groups = super().configure_optimizers().param_groups
+        return torch.optim.SGD([{name: group[name] for name in kept} for group in groups], lr=0.1)
+
+
+class StopsAtTwo(PlainDescent):
+    def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
+        if self.global_step == 2:
+            raise UserError("something is wrong", "stage pretrain, step 2", "--set it.right=true")
+        return super().training_step(batch, number)
+
+
+def module_of(kind: type[PretrainModule]) -> PretrainModule:
+    torch.manual_seed(0)
+    settings = PretrainSettings(
+        batch_size=BATCH,
+        local_views=2,
+        local_size_px=32,
+        prototypes=5,
+        learning_rate=0.1,
+        warmup_learning_rate=0.1,
+        teacher_momentum=0.5,
+        center_outputs=True,
+        masking=MaskingSettings(strategy="attention"),
+    )
+    encoder, _ = load_encoder(ModelSettings("random", "test_vit"))
+    return kind(encoder, settings, STEPS, steps_per_epoch=2, seed=0)
+
+
+def describe(record: dict[str, float]) -> str:
+    return f"loss {record['loss']}"
+
+
+def train(kind: type[PretrainModule], run: RunFolder, compute: Compute) -> PretrainModule:
+    module = module_of(kind)
+    loader = stage_loader(RandomViews(), IMAGES, BATCH, STEPS, seed=0, world_size=compute.devices)
+    stage = Stage("pretrain", "key", STEPS, 2, BATCH, 64, 0, describe)
+    run_stage(module, loader, stage, run, compute, save_every_seconds=0.0)
+    return module
+
+
+def test_half_batches_in_two_processes_give_the_weights_of_whole_ones_also_after_a_resume(new_run):
+    alone = train(PlainDescent, new_run("alone"), ONE)
+    run = new_run("together")
+    with pytest.raises(UserError) as caught:
+        train(StopsAtTwo, run, TWO)
+    # what a process found wrong is the user's to read
+    assert caught.value.problem == "something is wrong"
+    assert (caught.value.place, caught.value.remedy) == ("stage pretrain, step 2", "--set it.right=true")
+    assert run.checkpoint("pretrain").is_file()
+    together = train(PlainDescent, run, TWO)
+    initial = module_of(PlainDescent).state_dict()
+    for name, expected in alone.state_dict().items():
+        torch.testing.assert_close(together.state_dict()[name], expected, atol=1e-5, rtol=1e-5, msg=name)
+    moved = [name for name in initial if (alone.state_dict()[name] - initial[name]).abs().max() > 1e-4]
+    assert {name.split(".")[0] for name in moved} >= {
+        "student_encoder",
+        "student_head",
+        "teacher_encoder",
+        "teacher_head",
+        "prototypes",
+        "center",
+    }
+    steps = [json.loads(line)["step"] for line in run.log.read_text(encoding="utf-8").splitlines()]
+    assert steps == [0, 1, 2, 3]  # written by the first process alone
+
+
+def test_both_stages_in_two_processes_reach_the_parent_and_its_files(
+    normal_images: tuple[NormalImage, ...], tiny_recipe: Recipe, new_run
+):
+    run = new_run("run")
+    trained = train_stages(normal_images, replace(tiny_recipe, seed=3), run, TWO)
+    initial, _ = load_encoder(tiny_recipe.model, seed=3)
+    teacher, scorer = (read_tensors(run.stage_output(stage)) for stage in ("pretrain", "finetune"))
+    assert any(not torch.equal(teacher[name], tensor) for name, tensor in initial.state_dict().items())
+    assert all(torch.equal(scorer[name], tensor) for name, tensor in trained.scorer.state_dict().items())
+    moved = [name for name in teacher if not torch.equal(scorer[f"encoder.{name}"], teacher[name])]
+    assert len(moved) > 50
+    records = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+    assert [(r["stage"], r["step"]) for r in records] == [(s, n) for s in ("pretrain", "finetune") for n in range(4)]
+    for stage in ("pretrain", "finetune"):
+        about = json.loads(run.stage_output(stage).with_suffix(".json").read_text(encoding="utf-8"))
+        assert about["last"] == [record for record in records if record["stage"] == stage][-1]

@@ -1,0 +1,200 @@
+"""Memory, residual head and both: what they say of images, by hand and on a small real encoder."""
+
+import pytest
+import torch
+
+from flawmap.memory.patch_memory import Nearest
+from flawmap.memory.residual_head import ResidualHead
+from flawmap.memory.scorer import (
+    TOKEN_SCORERS,
+    FusedScorer,
+    MemoryScorer,
+    Standardisation,
+    TokenScorerShape,
+    smoothed,
+)
+from flawmap.vit.encoder import Encoder
+from flawmap.vit.weights import build_vit
+
+SHAPE = TokenScorerShape(blocks=(0, 1), memory_tokens=12, hidden=8, image_share=0.25)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(build_vit("test_vit", 0.0)).eval()
+
+
+def scorer_of(name: str, encoder: Encoder):
+    torch.manual_seed(1)
+    scorer = TOKEN_SCORERS[name](encoder, SHAPE).eval()
+    scorer.memory.tokens.copy_(torch.nn.functional.normalize(torch.randn(scorer.memory.tokens.shape), dim=-1))
+    return scorer
+
+
+def images_of(encoder: Encoder, count: int, seed: int = 0) -> torch.Tensor:
+    side = 4 * encoder.patch_size_px
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def unknown(images: torch.Tensor) -> list[tuple[torch.Tensor, None]]:
+    """One by one, none of them in the memory."""
+    return [(image, None) for image in images.split(1)]
+
+
+@pytest.mark.parametrize("name", list(TOKEN_SCORERS))
+@torch.no_grad()
+def test_scores_do_not_depend_on_the_batch(name: str, encoder: Encoder):
+    scorer, images = scorer_of(name, encoder), images_of(encoder, 3)
+    scorer.fit_map_scales(unknown(images_of(encoder, 4, seed=5)))
+    together = scorer.score(images)
+    assert together.image.shape == (3,) and together.evidence.shape == (3, 4, 4)
+    alone = [scorer.score(images[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(torch.cat([one.image for one in alone]), together.image, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cat([one.evidence for one in alone]), together.evidence, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_memory_scorer_is_the_mean_standardised_distance(encoder: Encoder):
+    scorer, images = scorer_of("memory", encoder), images_of(encoder, 2)
+    scorer.memory.mean.copy_(torch.tensor([0.4, 0.5]))
+    scorer.memory.deviation.copy_(torch.tensor([0.1, 0.2]))
+    output = scorer.score(images)
+    expected = torch.zeros(2, 16)
+    blocks = encoder(images, blocks=(0, 1)).block_tokens
+    for block in (0, 1):
+        tokens = torch.nn.functional.layer_norm(blocks[block], blocks[block].shape[-1:])
+        cosines = torch.cosine_similarity(tokens[:, :, None], scorer.memory.tokens[block][None, None], dim=-1)
+        distance = 1 - cosines.max(dim=-1).values
+        expected += (distance - scorer.memory.mean[block]) / scorer.memory.deviation[block] / 2
+    torch.testing.assert_close(output.evidence, smoothed(expected.reshape(2, 4, 4)), atol=2e-4, rtol=1e-3)
+    highest = expected.sort(dim=1, descending=True).values[:, :4].mean(dim=1)  # a quarter of 16 patches
+    torch.testing.assert_close(output.image, highest, atol=2e-4, rtol=1e-3)
+
+
+def batches_of(scorer, images: torch.Tensor, first: int = 100):
+    """Their [CLS] tokens, and their tokens one by one; they are in no memory."""
+    cls, tokens = scorer.encoder.cls_and_tokens_of(images, scorer.shape.blocks)
+    return cls, [(one, torch.tensor([first + i])) for i, one in enumerate(tokens.split(1))]
+
+
+@pytest.mark.parametrize("name", list(TOKEN_SCORERS))
+@torch.no_grad()
+def test_on_the_images_that_scales_come_from_scores_have_mean_0_and_deviation_1(name: str, encoder: Encoder):
+    scorer, images = scorer_of(name, encoder), images_of(encoder, 6)
+    cls, batches = batches_of(scorer, images)
+    scorer.fit_expectation(cls, batches)
+    scorer.fit_map_scales(unknown(images))
+    expected, _ = scorer.expectation(cls, exclude=torch.arange(6))  # each image without itself among its like
+    standardised = scorer.image_scales[0](scorer.expectation.tops[:, 0] - expected[:, 0])
+    assert standardised.mean().item() == pytest.approx(0, abs=1e-4)
+    assert standardised.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    maps = scorer.score(images).evidence
+    assert maps.mean().item() == pytest.approx(0, abs=0.3)  # smoothing weighs the border a little more
+
+
+@pytest.mark.parametrize("name", list(TOKEN_SCORERS))
+@torch.no_grad()
+def test_images_that_a_map_s_scales_come_from_leave_the_image_score_alone(name: str, encoder: Encoder):
+    scorer, images = scorer_of(name, encoder), images_of(encoder, 3)
+    scorer.fit_expectation(*batches_of(scorer, images_of(encoder, 5, seed=9)))
+    scores = []
+    for seed in (5, 6):
+        scorer.fit_map_scales(unknown(images_of(encoder, 4, seed=seed)))
+        scores.append(scorer.score(images))
+    assert torch.equal(scores[0].image, scores[1].image)
+    assert not torch.allclose(scores[0].evidence, scores[1].evidence)
+
+
+@torch.no_grad()
+def test_the_fused_scorer_has_the_memory_s_image_score_and_a_weighted_sum_of_maps(encoder: Encoder):
+    fused, images = scorer_of("fused", encoder), images_of(encoder, 3)
+    memory, residual = scorer_of("memory", encoder), scorer_of("residual", encoder)
+    for other in (memory, residual):
+        other.memory.load_state_dict(fused.memory.state_dict())
+    assert isinstance(fused, FusedScorer) and isinstance(memory, MemoryScorer)
+    residual.head.load_state_dict(fused.head.state_dict())
+    for scorer in (fused, memory, residual):
+        good = images_of(encoder, 5, seed=9)
+        scorer.fit_expectation(*batches_of(scorer, good))
+        scorer.fit_map_scales(unknown(good))
+    ours, first, second = (scorer.score(images) for scorer in (fused, memory, residual))
+    torch.testing.assert_close(ours.image, first.image, atol=1e-4, rtol=1e-4)
+    expected = fused.MAP_WEIGHTS[0] * first.evidence + fused.MAP_WEIGHTS[1] * second.evidence
+    torch.testing.assert_close(ours.evidence, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_map_scales_from_an_image_of_the_memory_leave_its_own_tokens_out(encoder: Encoder):
+    """As if the memory had never held them; otherwise its distances would be 0, and deviations far too small."""
+    image = images_of(encoder, 1, seed=3)
+    scorer, without = scorer_of("memory", encoder), scorer_of("memory", encoder)
+    own = torch.nn.functional.normalize(encoder.tokens_of(image, (0, 1)), dim=-1)[0].transpose(0, 1)  # (l, n, d)
+    scorer.memory.tokens[:, :6] = own[:, :6]
+    scorer.memory.sources[:, :6], scorer.memory.sources[:, 6:] = 0, 1
+    without.memory.tokens[:, :6] = without.memory.tokens[:, 6:7]  # a token that is there anyway
+    scorer.fit_map_scales([(image, torch.tensor([0]))])
+    without.fit_map_scales(unknown(image))
+    for name, value in without.map_scales.state_dict().items():
+        torch.testing.assert_close(scorer.map_scales.state_dict()[name], value)
+    scorer.fit_map_scales(unknown(image))
+    assert scorer.map_scales[0].mean < without.map_scales[0].mean
+
+
+def test_a_standardisation_of_equal_values_stays_finite():
+    scale = Standardisation()
+    scale.fit(torch.full((5,), 3.0))
+    assert scale(torch.tensor([3.0])).item() == 0 and torch.isfinite(scale(torch.tensor([4.0]))).all()
+
+
+def test_the_head_sees_the_token_and_its_difference_and_learns_from_both():
+    torch.manual_seed(0)
+    head = ResidualHead(num_blocks=2, dim=6, hidden=4).eval()
+    tokens, near = torch.randn(1, 5, 2, 6), torch.nn.functional.normalize(torch.randn(1, 5, 2, 6), dim=-1)
+    nearest = Nearest(torch.zeros(1, 5, 2), near, torch.ones(1, 5, 2))
+    flipped = Nearest(nearest.distances, near.flip(1), nearest.spacing)
+    logits = head(tokens, nearest)
+    assert logits.shape == (1, 5) and logits.mean().item() == pytest.approx(ResidualHead.INITIAL_LOGIT, abs=1.0)
+    assert not torch.equal(logits, head(tokens, flipped))
+    assert not torch.equal(logits, head(tokens + 0.5 * torch.randn_like(tokens), nearest))
+    logits.sum().backward()
+    weight = head.layers[2].weight
+    assert isinstance(weight, torch.Tensor) and weight.grad is not None
+    assert (weight.grad.abs().sum(dim=0) > 0).all()  # every input, of tokens and of differences
+
+
+def test_reset_draws_new_weights_from_the_seed():
+    head = ResidualHead(1, 4, 3)
+    torch.manual_seed(5)
+    head.reset()
+    first = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    torch.manual_seed(5)
+    head.reset()
+    assert all(torch.equal(first[name], tensor) for name, tensor in head.state_dict().items())
+
+
+@torch.no_grad()
+def test_tokens_of_blocks_are_those_of_the_whole_forward_normed(encoder: Encoder):
+    images = images_of(encoder, 2)
+    tokens = encoder.tokens_of(images, (0, 1))
+    whole = encoder(images, blocks=(0, 1)).block_tokens
+    for place, block in enumerate((0, 1)):
+        expected = torch.nn.functional.layer_norm(whole[block], whole[block].shape[-1:])
+        torch.testing.assert_close(tokens[:, :, place], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_smoothing_spreads_a_peak_by_1_2_1_and_keeps_a_constant():
+    peak = torch.zeros(1, 5, 5)
+    peak[0, 2, 2] = 16.0
+    expected = torch.zeros(5, 5)
+    expected[1:4, 1:4] = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])
+    torch.testing.assert_close(smoothed(peak)[0], expected)
+    torch.testing.assert_close(smoothed(torch.full((2, 3, 4), 7.0)), torch.full((2, 3, 4), 7.0))
+
+
+@torch.no_grad()
+def test_relative_tokens_have_mean_zero_over_each_image(encoder: Encoder):
+    images = images_of(encoder, 2)
+    absolute, relative = encoder.tokens_of(images, (0, 1)), encoder.tokens_of(images, (0, 1), relative=True)
+    torch.testing.assert_close(relative, absolute - absolute.mean(dim=1, keepdim=True))
+    torch.testing.assert_close(relative.mean(dim=1), torch.zeros_like(relative[:, 0]), atol=1e-5, rtol=0)

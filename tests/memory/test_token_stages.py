@@ -1,0 +1,268 @@
+"""Memory and residual head: what they are made from, what learns, and that a run can be repeated and gone on with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flawmap.data.images.normal_pixels import NormalPixels
+from flawmap.data.open_data import load_images
+from flawmap.data.split import split_normals
+from flawmap.detect.detector import AnomalyDetector, only_normal
+from flawmap.engine.compute import choose_compute
+from flawmap.errors import UserError
+from flawmap.memory import fit as token_stages
+from flawmap.memory import good_tokens as normal_tokens
+from flawmap.memory.build_memory import build_memory
+from flawmap.memory.fit import token_scorer_shape
+from flawmap.memory.good_tokens import encode_normals
+from flawmap.memory.scorer import ResidualScorer, TokenScorer, TokenScorerShape
+from flawmap.memory.train_head import ResidualModule
+from flawmap.runs.run_folder import create_run
+from flawmap.vit.encoder import Encoder, mean_cls_attention
+from flawmap.vit.inputs import channels_first, normalise
+from flawmap.vit.weights import build_vit
+from tiny_detector import striped, tiny_recipe, write_good
+
+pytestmark = pytest.mark.usefixtures("small_heads")
+
+TOKENS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false")
+SMALL = (*TOKENS, "memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=12", "residual.batch_size=6")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(build_vit("test_vit", 0.0)).eval()
+
+
+def memory_of(encoder: Encoder, images: list[np.ndarray], tokens: int = 30):
+    compute = choose_compute("cpu", "fp32")
+    return build_memory(encode_normals(encoder, images, (0, 1), False, 64, compute, seed=0), tokens, compute, seed=0)
+
+
+def test_a_memory_holds_unit_tokens_of_the_images_it_was_given(encoder: Encoder):
+    images = [striped(seed, 64, 64) for seed in range(4)]
+    memory = memory_of(encoder, images)
+    assert memory.tokens.shape == (2, 30, encoder.embed_dim)
+    torch.testing.assert_close(memory.tokens.norm(dim=-1), torch.ones(2, 30), atol=1e-3, rtol=0)
+    with torch.no_grad():
+        encoded = encoder.tokens_of(normalise(torch.stack([channels_first(image) for image in images])), (0, 1))
+    for block in range(2):
+        unit = torch.nn.functional.normalize(encoded[:, :, block], dim=-1)
+        for token, source in zip(memory.tokens[block], memory.sources[block].tolist(), strict=True):
+            assert (unit[source] @ token).max().item() == pytest.approx(1, abs=1e-3)  # candidates are kept in fp16
+
+
+def test_the_scale_is_that_of_distances_to_other_images(encoder: Encoder):
+    images = [striped(seed, 64, 64) for seed in range(3)]
+    memory = memory_of(encoder, images, tokens=10_000)  # more than there are: all are kept
+    with torch.no_grad():
+        encoded = encoder.tokens_of(normalise(torch.stack([channels_first(image) for image in images])), (0, 1))
+    for block in range(2):
+        unit = torch.nn.functional.normalize(encoded[:, :, block], dim=-1)
+        spaced = []
+        for i in range(3):
+            others = memory.sources[block] != i
+            similarity, nearest = (unit[i] @ memory.tokens[block][others].T).max(dim=1)
+            spaced.append((1 - similarity) / memory.spacing[block][others][nearest])
+        distances = torch.stack(spaced)
+        assert memory.spacing[block].std() > 0.05
+        assert memory.mean[block].item() == pytest.approx(distances.mean().item(), rel=2e-2)
+        assert memory.deviation[block].item() == pytest.approx(distances.std(correction=0).item(), rel=2e-2)
+
+
+def test_one_pass_gives_the_tokens_and_the_attention(encoder: Encoder):
+    images = [striped(seed, 64, 64) for seed in range(11)]  # more than a batch
+    normal = encode_normals(encoder, images, (0, 1), True, 64, choose_compute("cpu", "fp32"), seed=0)
+    rows, columns = encoder.grid(64, 64)
+    assert torch.equal(normal.sources, torch.arange(11).repeat_interleave(rows * columns))
+    for number in (0, 10):
+        pixels = normalise(channels_first(images[number])[None])
+        with torch.no_grad():
+            tokens = encoder.tokens_of(pixels, (0, 1), relative=True)[0]
+            attention = mean_cls_attention(encoder(pixels))
+        found = normal.candidates[normal.sources == number].float()
+        torch.testing.assert_close(found, tokens, atol=4e-3, rtol=0)  # fp16
+        torch.testing.assert_close(normal.attention[number].flatten()[None], attention, atol=1e-6, rtol=1e-5)
+    assert torch.equal(normal.references, torch.arange(11))
+    assert torch.equal(normal.reference_tokens.flatten(0, 1), normal.candidates)
+
+
+def test_of_many_images_a_memory_gets_some_tokens_and_the_references_keep_all(encoder: Encoder, monkeypatch):
+    monkeypatch.setattr(normal_tokens, "MAX_CANDIDATES", 55)
+    monkeypatch.setattr(normal_tokens, "MAX_REFERENCE_IMAGES", 3)
+    images = [striped(seed, 64, 64) for seed in range(11)]
+    normal = encode_normals(encoder, images, (0, 1), False, 64, choose_compute("cpu", "fp32"), seed=0)
+    assert torch.equal(normal.sources, torch.arange(11).repeat_interleave(5)) and len(normal.candidates) == 55
+    assert normal.references.tolist() == [0, 5, 10]
+    for place, number in enumerate((0, 5, 10)):
+        pixels = normalise(channels_first(images[number])[None])
+        with torch.no_grad():
+            cls, tokens = encoder.cls_and_tokens_of(pixels, (0, 1))
+        torch.testing.assert_close(normal.reference_cls[place], cls[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(normal.reference_tokens[place].float(), tokens[0], atol=4e-3, rtol=0)
+        for candidate in normal.candidates[normal.sources == number]:
+            assert (normal.reference_tokens[place] == candidate).flatten(1).all(dim=1).any()
+    monkeypatch.setattr(normal_tokens, "MAX_REFERENCE_TOKENS", 2 * normal.reference_tokens.shape[1])
+    few = encode_normals(encoder, images, (0, 1), False, 64, choose_compute("cpu", "fp32"), seed=0)
+    assert few.references.tolist() == [0, 10]
+
+
+def test_where_all_tokens_are_candidates_but_not_all_images_references_each_token_knows_its_image(
+    encoder: Encoder, monkeypatch
+):
+    monkeypatch.setattr(normal_tokens, "MAX_REFERENCE_IMAGES", 3)
+    images, compute = [striped(seed, 64, 64) for seed in range(5)], choose_compute("cpu", "fp32")
+    normal = encode_normals(encoder, images, (0, 1), False, 64, compute, seed=0)
+    patches = normal.reference_tokens.shape[1]
+    assert torch.equal(normal.sources, torch.arange(5).repeat_interleave(patches))
+    for place, number in enumerate((0, 2, 4)):
+        own = normal.candidates[normal.sources == number]
+        assert (own[:, None] == normal.reference_tokens[place]).flatten(2).all(dim=2).any(dim=0).all()
+    assert torch.isfinite(build_memory(normal, 30, compute, seed=0).tokens).all()
+
+
+def test_memories_of_one_seed_are_equal(encoder: Encoder):
+    images = [striped(seed, 64, 64) for seed in range(3)]
+    first, second = memory_of(encoder, images), memory_of(encoder, images)
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+def test_the_head_learns_and_nothing_else_does(encoder: Encoder):
+    recipe = tiny_recipe(*SMALL)
+    scorer = ResidualScorer(encoder, TokenScorerShape((0, 1), 30, 16, 0.1))
+    scorer.memory.load_state_dict(memory_of(encoder, [striped(seed, 64, 64) for seed in range(4)]).state_dict())
+    before = {name: tensor.clone() for name, tensor in scorer.state_dict().items()}
+    module = ResidualModule(scorer, recipe.residual, total_steps=60)
+    optimizer = module.configure_optimizers()
+    patch = encoder.patch_size_px
+    normal = torch.stack([channels_first(striped(seed, 64, 64)) for seed in range(4)])
+    anomalous, footprint = normal.clone(), torch.zeros(4, 64, 64, dtype=torch.bool)
+    anomalous[:, :, : 2 * patch, : 2 * patch] = 0
+    footprint[:, : 2 * patch, : 2 * patch] = True
+    batch = {"normal": normal, "anomalous": anomalous, "footprint": footprint, "index": torch.arange(4)}
+    losses = []
+    for _ in range(60):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3
+        optimizer.zero_grad()
+        loss = module.training_step(batch, 0)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+    assert module.record["found"] > 0.9
+    assert module.record["anomalous_share"] == pytest.approx(4 * 4 / (8 * (64 // patch) ** 2), abs=1e-6)
+    for name, tensor in scorer.state_dict().items():
+        assert torch.equal(tensor, before[name]) != name.startswith("head."), name
+
+
+def test_patches_that_an_anomaly_only_touches_are_not_judged(encoder: Encoder):
+    scorer = ResidualScorer(encoder, TokenScorerShape((0, 1), 30, 16, 0.1)).eval()
+    scorer.memory.load_state_dict(memory_of(encoder, [striped(seed, 64, 64) for seed in range(4)]).state_dict())
+    module = ResidualModule(scorer, tiny_recipe(*SMALL).residual, total_steps=5)
+    scorer.head.eval()
+    normal = channels_first(striped(3, 64, 64))[None]
+    footprint = torch.zeros(1, 64, 64, dtype=torch.bool)
+    footprint[0, 0, 0] = True  # one pixel of a patch
+    batch = {"normal": normal, "anomalous": normal, "footprint": footprint, "index": torch.tensor([3])}
+    loss = module.training_step(batch, 0)
+
+    def expected(exclude: torch.Tensor | None) -> float:
+        with torch.no_grad():
+            tokens = encoder.tokens_of(normalise(normal), (0, 1))
+            logits = scorer.head(tokens, scorer.memory.nearest(tokens, exclude))[0]
+        judged = torch.cat([logits, logits[1:]])  # the touched patch counts once, as a patch of the normal image
+        return torch.nn.functional.softplus(judged).mean().item()
+
+    assert loss.item() == pytest.approx(expected(torch.tensor([3])), rel=1e-5)
+    assert loss.item() != pytest.approx(expected(None), rel=1e-4)  # its own tokens are in the memory
+
+
+@pytest.mark.parametrize("scoring", ["memory", "fused"])
+def test_a_detector_on_tokens_finds_a_hole_and_comes_back_from_its_folder(tmp_path: Path, scoring: str):
+    images = load_images(write_good(tmp_path / "good"))
+    recipe = tiny_recipe(*SMALL, f"method={scoring}")
+    run = create_run(tmp_path / "runs" / "a", "test", recipe)
+    detector = AnomalyDetector(recipe).fit(images, run, device="cpu")
+    assert isinstance(detector.scorer_, TokenScorer)
+    good, bad = striped(5000), striped(5001)
+    bad[10:30, 10:30] = 0
+    assert detector.predict_one(bad).score > detector.predict_one(good).score
+    found = detector.predict_one(bad).anomaly_map
+    assert found[12:28, 12:28].mean() > found[34:, 34:].mean()
+    detector.save_pretrained(tmp_path / "saved")
+    again = AnomalyDetector.from_pretrained(tmp_path / "saved", device="cpu")
+    assert again.predict_one(bad).score == detector.predict_one(bad).score
+    np.testing.assert_array_equal(again.predict_one(bad).anomaly_map, found)
+    repeated = AnomalyDetector(recipe).fit(images, create_run(tmp_path / "other" / "b", "test", recipe), device="cpu")
+    assert repeated.predict_one(bad).score == detector.predict_one(bad).score
+    assert repeated.stage_keys_ == detector.stage_keys_ and "memory" in detector.stage_keys_
+
+
+def test_stages_that_are_done_already_give_the_same_model(tmp_path: Path):
+    images, recipe = load_images(write_good(tmp_path / "good")), tiny_recipe(*SMALL, "method=fused")
+    run = create_run(tmp_path / "run", "test", recipe)
+    first = AnomalyDetector(recipe).fit(images, run, device="cpu").scorer_.state_dict()
+    again = AnomalyDetector(recipe).fit(images, run, device="cpu").scorer_.state_dict()
+    assert first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_one_held_out_image_does_not_set_the_scales(tmp_path: Path):
+    recipe = tiny_recipe(*SMALL, "method=memory", "calibration.held_out_fraction=0.04")
+    images = load_images(write_good(tmp_path / "good"))
+    detector = AnomalyDetector(recipe).fit(images, device="cpu")
+    assert detector.calibration_ is not None and detector.calibration_.n_held_out == 1
+    scorer = detector.scorer_
+    assert isinstance(scorer, TokenScorer)
+    found = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
+    train, _ = split_normals(only_normal(images.images), 0.04, recipe.seed)
+    squares = NormalPixels(train, detector.sizes_px[0])
+    scorer.fit_map_scales((normalise(channels_first(squares[i])[None]), torch.tensor([i])) for i in range(len(train)))
+    expected = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert abs(detector.predict_one(striped(5000)).score) < 50  # standard deviations
+
+
+def test_one_image_to_train_on_is_too_few(tmp_path: Path):
+    images = load_images(write_good(tmp_path / "good")).images[:2]
+    recipe = tiny_recipe(*SMALL, "method=memory", "calibration.held_out_fraction=0.5")
+    with pytest.raises(UserError, match="1 training image"):
+        AnomalyDetector(recipe).fit(images, device="cpu")
+
+
+@pytest.mark.parametrize(("part", "stage"), [("build_memory", "memory"), ("fit_expectation", "expectation")])
+def test_out_of_memory_outside_training_is_the_users_error(tmp_path: Path, monkeypatch, part: str, stage: str):
+    def too_much(*_: object) -> None:
+        torch.empty(2**46, dtype=torch.float64)  # more than any machine has
+
+    monkeypatch.setattr(token_stages if part == "build_memory" else TokenScorer, part, too_much)
+    recipe = tiny_recipe(*SMALL, "method=memory")
+    run = create_run(tmp_path / "run", "test", recipe)
+    with pytest.raises(UserError, match="out of memory with batches of 8 images of 64 px") as caught:
+        AnomalyDetector(recipe).fit(load_images(write_good(tmp_path / "good")), run, device="cpu")
+    assert caught.value.place == f"stage {stage}"
+    assert caught.value.remedy == "--set data.image_size_px=SMALLER"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem", "remedy"),
+    [
+        (("detect.image_score=vote",), "casts no votes", "mean_logit"),
+        (("memory.blocks=[2, 1]",), "memory.blocks is [2, 1]", "ascending"),
+    ],
+)
+def test_settings_that_contradict_the_scoring_are_named(changes: tuple[str, ...], problem: str, remedy: str):
+    with pytest.raises(UserError) as caught:
+        tiny_recipe(*SMALL, "method=memory", *changes)
+    assert problem in caught.value.problem and remedy in caught.value.remedy
+
+
+def test_a_block_that_the_encoder_lacks_is_named(encoder: Encoder):
+    with pytest.raises(UserError, match="the encoder has") as caught:
+        token_scorer_shape(tiny_recipe(*TOKENS, "method=memory", "memory.blocks=[99]"), encoder)
+    assert caught.value.place == "memory.blocks"

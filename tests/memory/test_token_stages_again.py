@@ -1,0 +1,88 @@
+"""Stages of the scorers on tokens, done again: what their keys depend on, and going on after a stop."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from flawmap.data.open_data import load_images
+from flawmap.detect.fit import train_stages
+from flawmap.engine.checkpoints import read_tensors
+from flawmap.engine.compute import choose_compute
+from flawmap.memory.train_head import ResidualModule
+from flawmap.runs.run_folder import RunFolder, create_run
+from tiny_detector import tiny_recipe, write_good
+
+pytestmark = pytest.mark.usefixtures("small_heads")
+
+SMALL = (
+    *("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false"),
+    *("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=6", "residual.batch_size=6"),
+)
+STAGES = ("memory", "residual", "expectation")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return load_images(write_good(tmp_path_factory.mktemp("good"), 8)).images
+
+
+def trained(folder: Path, good, *changes: str, scoring: str = "fused") -> tuple[RunFolder, dict[str, str]]:
+    recipe = tiny_recipe(*SMALL, f"method={scoring}", *changes)
+    run = create_run(folder / "run", "test", recipe)
+    result = train_stages(good, recipe, run, choose_compute("cpu", "fp32"), save_every_seconds=0.0)
+    return run, result.stage_keys
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ("memory.relative=true", STAGES),
+        ("memory.tokens=30", STAGES),
+        ("memory.blocks=[1]", STAGES),
+        ("seed=1", STAGES),
+        ("residual.steps=3", ("residual", "expectation")),
+        ("residual.simulation.simulator=cutpaste", ("residual", "expectation")),
+        ("calibration.false_alarm_rate=0.2", ()),
+        ("detect.image_score=map_max", ()),
+    ],
+)
+def test_a_key_changes_with_what_its_stage_depends_on(tmp_path: Path, good, change: str, stages: tuple[str, ...]):
+    _, before = trained(tmp_path / "a", good)
+    _, after = trained(tmp_path / "b", good, change)
+    assert tuple(stage for stage in STAGES if before[stage] != after[stage]) == stages
+
+
+def test_scorers_of_one_memory_share_it(tmp_path: Path, good):
+    fused, residual, memory = (
+        trained(tmp_path / scoring, good, scoring=scoring)[1] for scoring in ("fused", "residual", "memory")
+    )
+    assert fused["memory"] == residual["memory"] == memory["memory"] and fused["residual"] == residual["residual"]
+    assert len({keys["expectation"] for keys in (fused, residual, memory)}) == 3
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_head_that_goes_on_after_a_stop_is_the_same_head(tmp_path: Path, good, monkeypatch, at: int):
+    whole, _ = trained(tmp_path / "whole", good)
+    step = ResidualModule.training_step
+
+    def stopped(self: ResidualModule, batch: dict[str, Tensor], number: int) -> Tensor:
+        if self.global_step == at:
+            raise RuntimeError("stopped")
+        return step(self, batch, number)
+
+    recipe = tiny_recipe(*SMALL, "method=fused")
+    run = create_run(tmp_path / "broken" / "run", "test", recipe)
+    compute = choose_compute("cpu", "fp32")
+    monkeypatch.setattr(ResidualModule, "training_step", stopped)
+    with pytest.raises(RuntimeError, match="stopped"):
+        train_stages(good, recipe, run, compute, save_every_seconds=0.0)
+    assert run.checkpoint("residual").is_file() and not run.stage_output("residual").exists()
+    monkeypatch.setattr(ResidualModule, "training_step", step)
+    train_stages(good, recipe, run, compute)
+    for stage in STAGES:
+        found, expected = read_tensors(run.stage_output(stage)), read_tensors(whole.stage_output(stage))
+        assert found.keys() == expected.keys()
+        for name in expected:
+            torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)

@@ -1,0 +1,217 @@
+"""Run folders: never overwritten, found again, and what they record; progress and the log."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from flawmap.data.checks import FileFacts
+from flawmap.errors import UserError
+from flawmap.recipe.settings import Recipe
+from flawmap.recipe.files import load_recipe
+from flawmap.reproducibility import stable_hash
+from flawmap.engine.duration import duration
+from flawmap.engine.progress import LogFile
+from flawmap.runs.run_folder import LATEST, RunFolder, create_run, latest_run, open_run
+
+pytestmark = pytest.mark.usefixtures("small_heads")
+
+# ---- making and finding
+
+
+def test_a_taken_name_gets_a_number_and_nothing_is_overwritten(tmp_path: Path):
+    wanted = tmp_path / "runs" / "mine"
+    first = create_run(wanted, "tiles", Recipe(seed=1))
+    (first.path / "note.txt").write_text("keep me", encoding="utf-8")
+    others = [create_run(wanted, "tiles", Recipe(seed=seed)) for seed in (2, 3)]
+    assert [run.path.name for run in (first, *others)] == ["mine", "mine-2", "mine-3"]
+    assert (first.path / "note.txt").read_text(encoding="utf-8") == "keep me"
+    assert [load_recipe(run.recipe).seed for run in (first, *others)] == [1, 2, 3]
+
+
+def test_a_file_of_that_name_is_not_overwritten_either(tmp_path: Path):
+    (tmp_path / "mine").write_text("a file", encoding="utf-8")
+    assert create_run(tmp_path / "mine", "tiles", Recipe()).path.name == "mine-2"
+    assert (tmp_path / "mine").read_text(encoding="utf-8") == "a file"
+
+
+def test_without_a_name_it_is_date_data_and_recipe(tmp_path: Path):
+    run = create_run(None, "tiles", Recipe(seed=7), parent=tmp_path)
+    date, data, digest = run.path.name.split("_")
+    assert len(date.split("-")) == 3 and data == "tiles" and digest == stable_hash(Recipe(seed=7))[:4]
+    assert create_run(None, "tiles", Recipe(seed=8), parent=tmp_path).path.name != run.path.name
+
+
+def test_the_recipe_of_a_run_is_itself_a_recipe(tmp_path: Path):
+    recipe = Recipe.preset("quick")
+    assert load_recipe(create_run(tmp_path / "r", "tiles", recipe).recipe) == recipe
+
+
+@pytest.mark.parametrize("name", [".", "inner/.."])
+def test_the_current_folder_gets_a_number_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    here = tmp_path / "here"
+    (here / "inner").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert create_run(Path(name), "tiles", Recipe()).path == tmp_path / "here-2"
+
+
+def test_a_run_that_cannot_be_created_says_why(tmp_path: Path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for path in (tmp_path / "file" / "run", tmp_path / "file" / "deep" / "run"):
+        with pytest.raises(UserError) as caught:
+            create_run(path, "tiles", Recipe())
+        assert caught.value.problem.startswith("the run folder cannot be created: ")
+        assert caught.value.place == str(path) and caught.value.remedy == "--run DIR"
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="the run folder cannot be created"):
+        create_run(tmp_path / "dangling" / "run", "tiles", Recipe())
+    with pytest.raises(UserError, match="the run folder cannot be created"):
+        create_run(Path("/"), "tiles", Recipe())
+
+
+def test_latest_is_the_run_that_was_started_last(tmp_path: Path):
+    assert latest_run(tmp_path) is None
+    runs = [create_run(tmp_path / name, "tiles", Recipe()) for name in ("b", "a")]
+    assert latest_run(tmp_path) == runs[1].path
+    assert (tmp_path / LATEST).read_text(encoding="utf-8") == "a\n"
+    runs[1].path.rename(tmp_path / "moved")
+    assert latest_run(tmp_path) is None
+
+
+def test_opening_what_is_no_run_names_the_latest(tmp_path: Path):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path / "other")
+    assert caught.value.problem == "no run folder (it would hold recipe.yaml)"
+    assert caught.value.place == str(tmp_path / "other") and caught.value.remedy == "flawmap train DATA first"
+    run = create_run(tmp_path / "mine", "tiles", Recipe())
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path / "other")
+    assert caught.value.remedy == f"flawmap train DATA first, or use {run.path}"
+    assert open_run(run.path) == run
+
+
+def test_a_run_is_finished_when_its_model_is_complete(tmp_path: Path):
+    run = create_run(tmp_path / "r", "tiles", Recipe())
+    assert not run.is_finished
+    run.model.mkdir()
+    (run.model / "model.safetensors").write_bytes(b"")
+    assert not run.is_finished
+    (run.model / "config.json").write_text("{}", encoding="utf-8")  # written last
+    assert run.is_finished
+
+
+def test_stages_are_shared_beside_the_runs_by_their_key(tmp_path: Path):
+    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
+    key = "0123456789abcdef" * 4
+    assert one.shared_stage("pretrain", key) == two.shared_stage("pretrain", key)
+    assert one.shared_stage("pretrain", key) == tmp_path / "stages" / "pretrain-0123456789abcdef.safetensors"
+    assert one.stage_output("pretrain") != two.stage_output("pretrain")
+    assert one.checkpoint("pretrain").parent == one.path / "checkpoints"
+
+
+# ---- what it records
+
+
+def test_environment_is_json(tmp_path: Path):
+    run = create_run(tmp_path / "r", "tiles", Recipe())
+    run.write_environment({"python": "3.12", "seed": 3, "torch": None})
+    text = (run.path / "environment.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"python": "3.12", "seed": 3, "torch": None}
+
+
+def test_the_data_manifest_has_every_image_with_hash_and_side(tmp_path: Path):
+    run = create_run(tmp_path / "r", "tiles", Recipe())
+    facts = [FileFacts(f"good/ä, {i}.png", tmp_path, f"{i:064x}", "p", 30 + i, 20 + i, 255) for i in range(2)]
+    run.write_data_manifest(zip(("train", "held_out"), facts, strict=True))
+    with (run.path / "data_manifest.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [
+        {
+            "path": "good/ä, 0.png",
+            "sha256": f"{0:064x}",
+            "split": "train",
+            "width": "30",
+            "height": "20",
+            "pixels_sha256": "p",
+        },
+        {
+            "path": "good/ä, 1.png",
+            "sha256": f"{1:064x}",
+            "split": "held_out",
+            "width": "31",
+            "height": "21",
+            "pixels_sha256": "p",
+        },
+    ]
+
+
+# ---- log
+
+
+def records(path: Path) -> list[tuple[str, int]]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [(record["stage"], record["step"]) for record in map(json.loads, lines)]
+
+
+def test_the_log_forgets_what_a_resumed_stage_will_write_again(tmp_path: Path):
+    log = LogFile(tmp_path / "log.jsonl")
+    log.forget_after("pretrain", 0)  # nothing to forget
+    assert not (tmp_path / "log.jsonl").exists()
+    for stage, steps in (("pretrain", 3), ("finetune", 4)):
+        for step in range(steps):
+            log.write({"stage": stage, "step": step, "loss": 0.5})
+    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"stage": "finetune", "st')  # torn by a crash
+    log.forget_after("finetune", 2)
+    kept = [("pretrain", 0), ("pretrain", 1), ("pretrain", 2), ("finetune", 0), ("finetune", 1)]
+    assert records(tmp_path / "log.jsonl") == kept
+    log.write({"stage": "finetune", "step": 2})
+    assert records(tmp_path / "log.jsonl") == [*kept, ("finetune", 2)]
+    log.forget_after("pretrain", 0)
+    assert records(tmp_path / "log.jsonl") == [("finetune", 0), ("finetune", 1), ("finetune", 2)]
+
+
+def test_the_log_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    log = LogFile(tmp_path / "log.jsonl")
+    for step in range(3):
+        log.write({"stage": "pretrain", "step": step})
+    before = (tmp_path / "log.jsonl").read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        log.forget_after("pretrain", 1)
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_the_last_record_of_a_stage(tmp_path: Path):
+    log = LogFile(tmp_path / "log.jsonl")
+    assert log.last("pretrain") == {}
+    for record in (
+        {"stage": "pretrain", "step": 0},
+        {"stage": "pretrain", "step": 1},
+        {"stage": "finetune", "step": 0},
+    ):
+        log.write(record)
+    assert log.last("pretrain") == {"stage": "pretrain", "step": 1}
+    assert log.last("other") == {}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0s"),
+        (59.4, "59s"),
+        (59.6, "1m00s"),
+        (90.0, "1m30s"),
+        (3599.0, "59m59s"),
+        (3600.0, "1h00m"),
+        (45000.0, "12h30m"),
+    ],
+)
+def test_durations_in_words(seconds: float, text: str):
+    assert duration(seconds) == text

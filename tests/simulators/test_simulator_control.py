@@ -1,0 +1,64 @@
+"""Ours behind the common interface, and its control with uniform locations."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from flawmap.recipe.settings import SimulationSettings
+from flawmap.simulators.attention_cutpaste import simulate_anomaly
+from flawmap.simulators.random_cutpaste import AttentionCutPaste, RandomCutPaste
+
+SMALL = SimulationSettings(min_size=0.05, max_size=0.1)
+
+
+def noise(seed: int, height: int = 96, width: int = 96) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def one_hot(row: int, column: int) -> np.ndarray:
+    attention = np.zeros((6, 6), np.float32)
+    attention[row, column] = 1
+    return attention
+
+
+def centers(anomalies: list) -> np.ndarray:
+    return np.array([np.mean(np.nonzero(anomaly.footprint), axis=1) + 0.5 for anomaly in anomalies])
+
+
+@pytest.mark.parametrize("blend", ["hard", "poisson"])
+def test_ours_is_the_function_it_calls(blend: str):
+    settings = SimulationSettings(blend=blend)
+    attention = np.random.default_rng(0).random((14, 14), np.float32)
+    for seed in range(5):
+        ours = AttentionCutPaste(settings)(noise(seed), np.random.default_rng(seed), attention)
+        called = simulate_anomaly(noise(seed), attention, np.random.default_rng(seed), settings)
+        assert np.array_equal(ours.image, called.image) and np.array_equal(ours.footprint, called.footprint)
+
+
+def test_the_control_is_ours_under_uniform_attention():
+    for seed in range(5):
+        control = RandomCutPaste(SMALL)(noise(seed), np.random.default_rng(seed), one_hot(1, 1))
+        ours = AttentionCutPaste(SMALL)(noise(seed), np.random.default_rng(seed), np.full((4, 3), 0.2, np.float32))
+        assert np.array_equal(control.image, ours.image)
+
+
+def test_attention_draws_anomalies_and_the_control_pays_it_no_heed():
+    attention, image = one_hot(4, 1), noise(0)
+    runs = {
+        kind: centers([kind(SMALL)(image, np.random.default_rng(seed), attention) for seed in range(150)])
+        for kind in (AttentionCutPaste, RandomCutPaste)
+    }
+    cell_center = np.array([4.5, 1.5]) * 16
+    far = {kind: np.abs(places - cell_center).max(axis=1) for kind, places in runs.items()}
+    assert far[AttentionCutPaste].max() <= 26  # a cell and a half to each side, where interpolation ends
+    assert np.mean(far[RandomCutPaste] > 26) > 0.5
+
+
+def test_the_controls_locations_are_uniform():
+    image = noise(1)
+    places = centers([RandomCutPaste(SMALL)(image, np.random.default_rng(seed), None) for seed in range(400)])
+    # patches are shifted inside near the border: only those of the middle are compared
+    middle = places[((places > 12) & (places < 84)).all(axis=1)]
+    cells = ((middle - 12) // 24).astype(int)
+    counts = np.bincount(cells[:, 0] * 3 + cells[:, 1], minlength=9)
+    assert len(middle) > 200 and stats.chisquare(counts).pvalue > 0.01
