@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_files import mistake, picture, save, save_pictures, truncate
 from PIL import Image
 
 from flawmap.data.checks import (
@@ -21,6 +20,7 @@ from flawmap.data.images.truth import read_truth
 from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.sample import SkippedFile
 from flawmap.recipe.settings import DataSettings
+from made_up_files import mistake, picture, save, save_pictures, truncate
 
 DEFAULT = DataSettings()
 NAMED = DataSettings(normal="OK", anomalous="NG")

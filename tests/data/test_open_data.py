@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_files import mistake, picture, save, save_pictures
 
 from flawmap.data.open_data import (
     evenly_spaced,
@@ -20,6 +19,7 @@ from flawmap.data.open_data import (
 from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
+from made_up_files import mistake, picture, save, save_pictures
 
 DEFAULT = DataSettings()
 

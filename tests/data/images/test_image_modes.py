@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from made_up_files import picture, save
 from PIL import Image
 
 from flawmap.data.images.files import FORMATS, read_image, to_rgb
+from made_up_files import picture, save
 
 HEIGHT, WIDTH = 12, 16
 PALETTE = np.random.default_rng(5).permutation(256 * 3).astype(np.uint8).reshape(256, 3)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
-from made_up_files import mistake, picture, save, truncate
 from PIL import Image
 
 from flawmap.data.images.files import MAX_PIXELS, read_image, read_mask, to_rgb
 from flawmap.errors import UserError
+from made_up_files import mistake, picture, save, truncate
 
 # ---- bit depth
 

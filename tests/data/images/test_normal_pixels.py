@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_files import mistake, picture, save_pictures
 
 from flawmap.data.images.files import read_image
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
 from flawmap.data.sample import NormalImage
+from made_up_files import mistake, picture, save_pictures
 
 SIDE = st.integers(1, 24)
 

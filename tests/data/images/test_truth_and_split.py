@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_files import mistake, save
 
 from flawmap.data.images.truth import boxes_to_mask, read_truth
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage
 from flawmap.data.split import split_normals
+from made_up_files import mistake, save
 
 # ---- truth
 

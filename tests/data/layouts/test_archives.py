@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_files import mistake, picture, save, save_pictures, truncate
 
 from flawmap.data.checks import check_leak, check_test_data, check_training_data
 from flawmap.data.images.truth import read_truth
@@ -14,6 +13,7 @@ from flawmap.data.sample import Boxes, LabelledImage, MaskFile
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 from flawmap_bench.protocols import PROTOCOLS
+from made_up_files import mistake, picture, save, save_pictures, truncate
 
 DEFAULT = DataSettings()
 MASK = np.eye(12, 16, dtype=np.uint8) * 255

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_files import mistake, picture, save
 
 from flawmap.data.layouts.image_folders import folders_below, images_with_masks, key_of, list_images, pair_masks
 from flawmap.data.sample import MaskFile
 from flawmap.errors import UserError
+from made_up_files import mistake, picture, save
 
 PATTERN = "{stem}_mask"
 

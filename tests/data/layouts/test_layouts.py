@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_files import mistake, picture, save, save_pictures
 
 from flawmap.data.layouts import folder, mvtec
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.recipe.settings import DataSettings
+from made_up_files import mistake, picture, save, save_pictures
 
 MASK = np.eye(12, 16, dtype=np.uint8) * 255
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_files import mistake, picture, save
 
 from flawmap.data.layouts import manifest
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.errors import UserError
+from made_up_files import mistake, picture, save
 
 NIH_COLUMNS = "image,patient,split,label,sex,view,age,findings,boxes"
 IMAGES = ("images/a.png", "images/b.png", "images/c.png", "images/ü d.png")

@@ -9,7 +9,6 @@ from typing import get_type_hints
 
 import numpy as np
 import pytest
-from made_up_files import mistake, picture, save
 
 import flawmap
 from flawmap.data import open_data, sample
@@ -19,6 +18,7 @@ from flawmap.data.layouts import elpv, folder, manifest, mtd, mvtec, mvtec_2, ni
 from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
 from flawmap.data.sample import Boxes, MaskFile, NormalImage, TrainingData
 from flawmap.recipe.settings import DataSettings
+from made_up_files import mistake, picture, save
 
 DEFAULT = DataSettings()
 

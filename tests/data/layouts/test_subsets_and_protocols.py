@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from made_up_files import mistake, picture, save, save_pictures
 
 from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.subset import split_location
 from flawmap.recipe.settings import DataSettings
 from flawmap_bench.protocols import PROTOCOLS, class_locations
+from made_up_files import mistake, picture, save, save_pictures
 
 DEFAULT = DataSettings()
 
