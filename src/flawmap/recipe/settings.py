@@ -19,8 +19,8 @@ HIGHEST_RATE = 10.0
 def setting(
     default: Any,
     meaning: str,
-    low: float | None = None,
-    high: float | None = None,
+    low: int | float | None = None,
+    high: int | float | None = None,
     methods: tuple[Method, ...] = METHODS,
 ) -> Any:
     """A field of a settings group.
