@@ -30,7 +30,7 @@ def settings() -> dict[str, Any]:
 
 
 @cache
-def ranges() -> dict[str, tuple[float, float]]:
+def ranges() -> dict[str, tuple[int | float, int | float]]:
     """Smallest and largest number of every setting that has a range, by its dotted name."""
     found = {key: field.metadata.get("range") for key, field in _fields(Recipe, "")}
     return {key: limits for key, limits in found.items() if limits is not None}
