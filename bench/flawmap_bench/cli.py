@@ -1,8 +1,7 @@
 """flawmap benchmark SUITE DATA."""
 
 import json
-
-from jsonargparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_device_argument, add_json_argument
 from flawmap.errors import UserError

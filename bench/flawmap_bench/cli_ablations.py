@@ -1,8 +1,7 @@
 """flawmap benchmark ablations DATA."""
 
+from argparse import Namespace
 from pathlib import Path
-
-from jsonargparse import Namespace
 
 DEFAULT_BASE = "paper_cpu"  # the tables change the paper's stages, at a size that a processor can train
 

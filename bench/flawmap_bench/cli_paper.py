@@ -1,9 +1,8 @@
 """flawmap benchmark paper --table N --data ROOT."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
-
-from jsonargparse import Namespace
 
 from flawmap.errors import UserError
 from flawmap_bench.cli_peers import method_names, refuse_out_of_range

@@ -1,8 +1,7 @@
 """flawmap benchmark peers DATA: its own arguments, and the run."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.errors import UserError
 

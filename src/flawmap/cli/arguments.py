@@ -2,18 +2,39 @@
 
 import re
 import shlex
-from argparse import HelpFormatter
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from difflib import get_close_matches
+from typing import NoReturn
 
 from flawmap.cli.verbs import VERBS
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 
-# how jsonargparse says that a value has the wrong type
-WRONG_TYPE = re.compile(r'Parser key "(?P<key>\w+)":\s+Expected a <class .(?P<type>\w+).>\. Got value: (?P<value>.*)')
+NUMBERS = {"int": "a whole number", "float": "a number"}
+
+
+class VerbParser(ArgumentParser):
+    """Argparse that raises a :class:`UserError` instead of printing its usage and leaving the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises: UserError: ``message`` in our words where the type of a value is wrong, else as argparse has it."""
+        wrong_type = re.fullmatch(r"argument (\S+): invalid (int|float) value: '(.*)'", message)
+        if wrong_type:
+            option, kind, value = wrong_type.groups()
+            message = f"{option} is {value}, must be {NUMBERS[kind]}"
+        raise UserError(message, self.prog, f"{self.prog} --help")
+
+    def refuse_unknown_options(self, words: Sequence[str]) -> None:
+        """Raises: UserError: an option that the verb does not have; with the one that was probably meant."""
+        for word in words:
+            option = word.partition("=")[0]
+            if option == "--":
+                return
+            if option.startswith("--") and option not in self._option_string_actions:
+                near = get_close_matches(option, self._option_string_actions, n=1)
+                self.error(f"unknown option {option}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 def parse(verb: str, add_arguments: Callable[[ArgumentParser], None], words: Sequence[str]) -> Namespace:
@@ -25,38 +46,20 @@ def parse(verb: str, add_arguments: Callable[[ArgumentParser], None], words: Seq
     Raises:
         UserError: unknown, missing or empty arguments.
     """
-    parser = ArgumentParser(
-        prog=f"flawmap {verb}",
-        description=VERBS[verb],
-        formatter_class=HelpFormatter,
-        exit_on_error=False,
-        default_env=False,
-        allow_abbrev=False,
-    )
+    parser = VerbParser(prog=f"flawmap {verb}", description=VERBS[verb], allow_abbrev=False)
     add_arguments(parser)
-    try:
-        arguments = parser.parse_args(list(words))
-    except ArgumentError as error:
-        raise UserError(_plain(str(error).strip()), f"flawmap {verb}", f"flawmap {verb} --help") from error
+    parser.refuse_unknown_options(words)
+    arguments = parser.parse_args(words)
     for name, value in vars(arguments).items():
         if value == "" or (isinstance(value, list) and "" in value):
-            raise UserError(f"{name} is empty", f"flawmap {verb}", "name it; was a variable of the shell not set?")
+            raise UserError(f"{name} is empty", parser.prog, "give it a value; is a shell variable unset?")
     arguments.command = shlex.join(["flawmap", verb, *words])
     return arguments
 
 
-def _plain(problem: str) -> str:
-    found = WRONG_TYPE.match(problem)
-    if found is None:
-        return problem
-    return f"--{found['key'].replace('_', '-')} is {found['value']}, must be a number"
-
-
 def add_recipe_arguments(parser: ArgumentParser) -> None:
     """``--recipe`` and ``--set``."""
-    parser.add_argument(
-        "--recipe", type=str, default=None, help="a preset (quick, standard, paper, ...) or a YAML file"
-    )
+    parser.add_argument("--recipe", help="a preset (quick, standard, paper, ...) or a YAML file (default: standard)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="change one setting; may be repeated"
     )
@@ -64,7 +67,7 @@ def add_recipe_arguments(parser: ArgumentParser) -> None:
 
 def add_data_arguments(parser: ArgumentParser) -> None:
     """``--skip-unreadable``."""
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave files out that cannot be decoded")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
 
 
 def add_device_argument(parser: ArgumentParser) -> None:
@@ -79,6 +82,6 @@ def add_json_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout, and nothing else")
 
 
-def recipe_of(arguments: Namespace, default: str) -> Recipe:
+def recipe_of(arguments: Namespace) -> Recipe:
     """The recipe that the arguments name, with ``--set`` applied."""
-    return load_recipe(arguments.recipe or default, arguments.set)
+    return load_recipe(arguments.recipe or "standard", arguments.set)

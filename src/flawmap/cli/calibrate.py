@@ -4,11 +4,10 @@ import json
 import math
 import shutil
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_json_argument
 from flawmap.errors import UserError

@@ -1,12 +1,11 @@
 """flawmap check DATA."""
 
 import json
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import (
     add_data_arguments,
@@ -51,7 +50,7 @@ def run(arguments: Namespace) -> int:
     from flawmap.data.pool import read_pool
     from flawmap.data.remarks import detail_lost, nearly_black
 
-    recipe = recipe_of(arguments, "standard")
+    recipe = recipe_of(arguments)
     output = _gallery_output(arguments)
     data = open_training_data(arguments.data, recipe.data)
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])

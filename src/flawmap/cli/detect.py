@@ -3,11 +3,10 @@
 import glob
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_device_argument
 from flawmap.errors import UserError

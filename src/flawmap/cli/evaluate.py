@@ -3,11 +3,10 @@
 import json
 import secrets
 import shutil
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import (
     add_data_arguments,

@@ -1,10 +1,9 @@
 """flawmap export RUN --to onnx."""
 
 import json
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_json_argument
 from flawmap.errors import UserError

@@ -1,6 +1,6 @@
 """flawmap recipe: print settings as YAML, to be saved and changed."""
 
-from jsonargparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_json_argument
 

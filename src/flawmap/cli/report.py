@@ -1,11 +1,10 @@
 """flawmap report RUN."""
 
 import json
+from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
-
-from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_device_argument, add_json_argument
 

@@ -4,9 +4,8 @@ import errno
 import os
 import socket
 import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import add_device_argument
 from flawmap.errors import UserError

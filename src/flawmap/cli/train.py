@@ -1,10 +1,9 @@
 """flawmap train DATA."""
 
 import json
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from jsonargparse import ArgumentParser, Namespace
 
 from flawmap.cli.arguments import (
     add_data_arguments,
@@ -16,8 +15,6 @@ from flawmap.cli.arguments import (
 
 if TYPE_CHECKING:
     from flawmap.detect.detector import AnomalyDetector
-
-DEFAULT_PRESET = "standard"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -46,11 +43,11 @@ def run(arguments: Namespace) -> int:
     requested = Path(arguments.run) if arguments.run else None
     resumed = None
     if arguments.resume:
-        asked = recipe_of(arguments, DEFAULT_PRESET) if arguments.recipe or arguments.set else None
+        asked = recipe_of(arguments) if arguments.recipe or arguments.set else None
         resumed = resumed_run(requested, asked)
         recipe = load_recipe(resumed.recipe)
     else:
-        recipe = recipe_of(arguments, DEFAULT_PRESET)
+        recipe = recipe_of(arguments)
     if resumed is not None and resumed.is_finished:
         detector = AnomalyDetector.from_pretrained(resumed.path, arguments.device)
         finished, words = resumed, "was finished already"
