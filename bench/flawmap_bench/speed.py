@@ -28,6 +28,7 @@ from flawmap.recipe.settings import (
     PretrainSettings,
     SimulationSettings,
 )
+from flawmap.simulators.attention_cutpaste import AttentionCutPaste
 from flawmap.simulators.dataset import SimulationDataset
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.weights import load_encoder
@@ -100,7 +101,7 @@ def simulation_loader() -> float:
         attention,
         SIZE_PX,
         NormalAugmentation(),
-        SimulationSettings(),
+        AttentionCutPaste(SimulationSettings()),
         0,
     )
     return _seconds(lambda: [dataset[0, index] for index in range(BATCH_SIZE)]) / BATCH_SIZE

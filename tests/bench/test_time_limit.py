@@ -15,6 +15,7 @@ from flawmap.memory.build_memory import build_memory
 from flawmap.memory.good_tokens import encode_normals
 from flawmap.memory.scorer import ResidualScorer, TokenScorerShape
 from flawmap.runs.run_folder import create_run
+from flawmap.simulators.by_name import simulator_by_name
 from flawmap.simulators.dataset import SimulationDataset
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.weights import build_vit
@@ -52,7 +53,8 @@ def test_steps_in_time_leave_time_for_the_look_at_good_images(monkeypatch, until
     scorer = ResidualScorer(encoder, TokenScorerShape((0, 1), 30, 16, 0.1))
     scorer.memory.load_state_dict(build_memory(normal, 30, compute, seed=0).state_dict())
     settings = tiny_recipe(*SMALL).residual
-    dataset = SimulationDataset(images, normal.attention.numpy(), 64, settings.augmentation, settings.simulation, 0)
+    simulator = simulator_by_name(settings.simulation.simulator, settings.simulation)
+    dataset = SimulationDataset(images, normal.attention.numpy(), 64, settings.augmentation, simulator, 0)
     before = {name: tensor.clone() for name, tensor in scorer.state_dict().items()}
     ticks = itertools.count()
     monkeypatch.setattr(time_limit.time, "monotonic", lambda: float(next(ticks)))  # a second passes at each look

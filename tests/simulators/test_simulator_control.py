@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from flawmap.recipe.settings import SimulationSettings
-from flawmap.simulators.attention_cutpaste import simulate_anomaly
-from flawmap.simulators.random_cutpaste import AttentionCutPaste, RandomCutPaste
+from flawmap.simulators.attention_cutpaste import AttentionCutPaste, simulate_anomaly
+from flawmap.simulators.random_cutpaste import RandomCutPaste
 
 SMALL = SimulationSettings(min_size=0.05, max_size=0.1)
 

@@ -17,6 +17,7 @@ from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.engine.sampling import stage_loader
 from flawmap.paper.views import ViewsDataset, ViewSizes
 from flawmap.recipe.settings import NormalAugmentation, SimulationSettings
+from flawmap.simulators.attention_cutpaste import AttentionCutPaste
 from flawmap.simulators.dataset import CROP_MARGIN, SimulationDataset
 from flawmap.vit.inputs import channels_first, normalise
 from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
@@ -38,7 +39,7 @@ def simulation(pixels: NormalPixels) -> Callable[..., SimulationDataset]:
 
     def make(seed: int = 0, source: object = pixels, **changes: object) -> SimulationDataset:
         settings = SimulationSettings(**changes)
-        return SimulationDataset(source, attention, SIZE_PX, NormalAugmentation(), settings, seed)
+        return SimulationDataset(source, attention, SIZE_PX, NormalAugmentation(), AttentionCutPaste(settings), seed)
 
     return make
 
@@ -143,7 +144,7 @@ def test_attention_decides_where_the_anomaly_is(pixels: NormalPixels):
     attention[:, 0, 0] = 1.0
     plain = NormalAugmentation(min_crop=1.0, horizontal_flip=False, jitter=0.0)
     settings = SimulationSettings(min_size=0.05, max_size=0.1, max_rotation_deg=0.0, min_scale=1.0, max_scale=1.0)
-    dataset = SimulationDataset(pixels, attention, SIZE_PX, plain, settings, seed=0)
+    dataset = SimulationDataset(pixels, attention, SIZE_PX, plain, AttentionCutPaste(settings), seed=0)
     footprints = torch.stack([dataset[(epoch, i)]["footprint"] for epoch in range(3) for i in range(len(pixels))])
     rows, columns = footprints.any(dim=0).nonzero().unbind(1)
     assert len(rows) and max(rows.max(), columns.max()) < SIZE_PX / 2  # linear interpolation reaches one cell further

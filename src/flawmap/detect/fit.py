@@ -27,6 +27,7 @@ from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import file_sha256, stable_hash
 from flawmap.runs.run_folder import RunFolder
 from flawmap.scorer import Scorer
+from flawmap.simulators.by_name import simulator_by_name
 from flawmap.simulators.dataset import CROP_MARGIN, SimulationDataset, crop_margin
 from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
@@ -187,7 +188,8 @@ def _finetune(
     pixels = NormalPixels(images, round(size_px * crop_margin(settings.augmentation)))
     say("attention", f"of the frozen encoder on {len(pixels)} images")
     attention = cache_attention(guide, pixels, size_px, compute)
-    dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed)
+    simulator = simulator_by_name(settings.simulation.simulator, settings.simulation)
+    dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, simulator, recipe.seed)
     module = FinetuneModule(scorer, settings, total_steps, per_epoch)
     workers = loader_workers(recipe.compute.workers, compute)
     loader = stage_loader(dataset, len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)

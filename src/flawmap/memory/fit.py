@@ -30,6 +30,7 @@ from flawmap.memory.train_head import ResidualModule
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import stable_hash
 from flawmap.runs.run_folder import RunFolder
+from flawmap.simulators.by_name import simulator_by_name
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.positions import round_to_patches
@@ -147,7 +148,8 @@ def _train_head(
     def dataset() -> SimulationDataset:
         pixels = NormalPixels(images, round(size_px * crop_margin(settings.augmentation)))
         attention = normal().attention.numpy()
-        return SimulationDataset(pixels, attention, size_px, settings.augmentation, settings.simulation, recipe.seed)
+        simulator = simulator_by_name(settings.simulation.simulator, settings.simulation)
+        return SimulationDataset(pixels, attention, size_px, settings.augmentation, simulator, recipe.seed)
 
     if compute.until is not None:
         settings = replace(

@@ -4,6 +4,9 @@ The paper, "Fine-Tuning Using Synthetic Anomalies". Locations follow the [CLS] a
 and renormalised; sizes are U(0.1 W, 0.4 W) for each side on its own; patches are rotated, resized and jittered.
 """
 
+from dataclasses import dataclass, field
+from typing import ClassVar
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -16,6 +19,27 @@ from flawmap.simulators.simulated_anomaly import SimulatedAnomaly
 MAX_TRIES = 20
 MAX_OVERLAP = 0.5  # intersection over union of source and destination: a patch pasted onto itself is no anomaly
 MIN_CHANGE = 3.0  # mean absolute difference in gray levels inside the footprint: below, nobody could see it
+
+
+@dataclass(frozen=True)
+class AttentionCutPaste:
+    """Ours: source and destination follow the attention."""
+
+    settings: SimulationSettings = field(default_factory=SimulationSettings)
+    needs_attention: ClassVar[bool] = True
+    needs_second: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        generator: np.random.Generator,
+        attention: Float[np.ndarray, "r c"] | None = None,
+        second: object = None,
+    ) -> SimulatedAnomaly:
+        """Simulate one anomaly; see :class:`flawmap.simulators.by_name.Simulator`."""
+        if attention is None:
+            raise ValueError("attention-conditioned cut and paste needs the attention of the image")
+        return simulate_anomaly(image, attention, generator, self.settings)
 
 
 def simulate_anomaly(

@@ -12,12 +12,13 @@ from jaxtyping import Float, UInt8
 
 from flawmap.errors import UserError
 from flawmap.recipe.settings import SimulationSettings
+from flawmap.simulators.attention_cutpaste import AttentionCutPaste
 from flawmap.simulators.cutpaste import CutPaste
 from flawmap.simulators.draem import Draem
 from flawmap.simulators.fpi import ForeignPatchInterpolation
 from flawmap.simulators.nsa import NaturalSyntheticAnomalies, nsa_parameters
 from flawmap.simulators.pii import PoissonImageInterpolation
-from flawmap.simulators.random_cutpaste import AttentionCutPaste, RandomCutPaste
+from flawmap.simulators.random_cutpaste import RandomCutPaste
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly
 from flawmap.simulators.varied import VariedDefects
 

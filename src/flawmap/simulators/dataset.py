@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from flawmap.recipe.settings import NormalAugmentation, SimulationSettings
+from flawmap.recipe.settings import NormalAugmentation
 from flawmap.reproducibility import numpy_generator
-from flawmap.simulators.by_name import simulator_by_name
+from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.normal_augmentation import augment_normal
 from flawmap.vit.inputs import NormalImageSource, channels_first
 
@@ -33,7 +33,7 @@ class SimulationDataset(Dataset):
         attention: (n, r, c) A^[CLS] of each whole image by the frozen guide.
         size_px: side of the images given out.
         augmentation: applied to the normal image before the simulation.
-        simulation: how anomalies are made.
+        simulator: makes the anomalies.
         seed: of the run.
     """
 
@@ -43,12 +43,12 @@ class SimulationDataset(Dataset):
         attention: Float[np.ndarray, "n r c"],
         size_px: int,
         augmentation: NormalAugmentation,
-        simulation: SimulationSettings,
+        simulator: Simulator,
         seed: int,
     ) -> None:
         self._pixels, self._attention, self._size_px = pixels, attention, size_px
         self._augmentation, self._seed = augmentation, seed
-        self._simulate = simulator_by_name(simulation.simulator, simulation)
+        self._simulate = simulator
 
     def __len__(self) -> int:
         return len(self._pixels)

@@ -1,35 +1,14 @@
-"""Our simulator behind the common interface, and its control: the same patches at uniformly random locations."""
+"""The control of attention-conditioned cut and paste: the same patches at uniformly random locations."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from flawmap.recipe.settings import SimulationSettings
 from flawmap.simulators.attention_cutpaste import simulate_anomaly
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly
-
-
-@dataclass(frozen=True)
-class AttentionCutPaste:
-    """Ours: source and destination follow the attention."""
-
-    settings: SimulationSettings = field(default_factory=SimulationSettings)
-    needs_attention: ClassVar[bool] = True
-    needs_second: ClassVar[bool] = False
-
-    def __call__(
-        self,
-        image: UInt8[np.ndarray, "h w 3"],
-        generator: np.random.Generator,
-        attention: Float[np.ndarray, "r c"] | None = None,
-        second: object = None,
-    ) -> SimulatedAnomaly:
-        """Simulate one anomaly; see :class:`flawmap.simulators.by_name.Simulator`."""
-        if attention is None:
-            raise ValueError("attention-conditioned cut and paste needs the attention of the image")
-        return simulate_anomaly(image, attention, generator, self.settings)
 
 
 @dataclass(frozen=True)
