@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
-from PIL import Image
+
+from images import NUM_TEST, NUM_TRAIN, scratched, texture, write_image
 
 # Every annotated array of flawmap is checked for shape and dtype while tests run.
 install_import_hook(["flawmap", "flawmap_bench"], "beartype.beartype")
@@ -32,35 +33,11 @@ def development_data() -> Callable[[str], Path]:
     return find
 
 
-def texture(seed: int, height: int = 48, width: int = 48) -> np.ndarray:
-    """Coloured stripes with noise, uint8 (height, width, 3): a normal part, different for each seed."""
-    generator = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:height, :width]
-    waves = 120 + 40 * np.sin(columns / 5 + generator.uniform(0, 6)) + 20 * np.cos(rows / 7)
-    noisy = waves[..., None] + generator.normal(0, 8, (height, width, 3)) + generator.uniform(-20, 20, 3)
-    return noisy.clip(0, 255).astype(np.uint8)
-
-
-def scratched(seed: int, height: int = 48, width: int = 48) -> tuple[np.ndarray, np.ndarray]:
-    """A texture with a dark block, and the block's mask as bool (height, width)."""
-    image, mask = texture(seed, height, width).copy(), np.zeros((height, width), bool)
-    mask[height // 3 : height // 2, width // 4 : width // 2] = True
-    image[mask] = 5
-    return image, mask
-
-
-def save(path: Path, pixels: np.ndarray) -> Path:
-    """Write an array as an image file, with its folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
 @pytest.fixture
 def good_folder(tmp_path: Path) -> Path:
     """A plain folder of 24 good images."""
-    for number in range(24):
-        save(tmp_path / "parts" / f"{number:03d}.png", texture(number))
+    for number in range(NUM_TRAIN):
+        write_image(tmp_path / "parts" / f"{number:03d}.png", texture(number))
     return tmp_path / "parts"
 
 
@@ -68,19 +45,14 @@ def good_folder(tmp_path: Path) -> Path:
 def mvtec_folder(tmp_path: Path) -> Path:
     """A category in MVTec AD layout: 24 good images to train, 6 good and 6 scratched ones to test."""
     root = tmp_path / "tile"
-    for number in range(24):
-        save(root / "train" / "good" / f"{number:03d}.png", texture(number))
-    for number in range(6):
-        save(root / "test" / "good" / f"{number:03d}.png", texture(100 + number))
+    for number in range(NUM_TRAIN):
+        write_image(root / "train" / "good" / f"{number:03d}.png", texture(number))
+    for number in range(NUM_TEST):
+        write_image(root / "test" / "good" / f"{number:03d}.png", texture(100 + number))
         image, mask = scratched(200 + number)
-        save(root / "test" / "scratch" / f"{number:03d}.png", image)
-        save(root / "ground_truth" / "scratch" / f"{number:03d}_mask.png", mask.astype(np.uint8) * 255)
+        write_image(root / "test" / "scratch" / f"{number:03d}.png", image)
+        write_image(root / "ground_truth" / "scratch" / f"{number:03d}_mask.png", mask.astype(np.uint8) * 255)
     return root
-
-
-def files_and_bytes(root: Path) -> dict[str, bytes]:
-    """Every file below a folder with its content, to show that nothing was touched."""
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 from training_parts import (  # noqa: E402

@@ -19,7 +19,8 @@ import pytest
 
 import flawmap
 from flawmap.recipe.files import to_yaml
-from tiny_detector import striped, tiny_recipe, write_good, write_image
+from images import striped, write_good, write_image
+from tiny_detector import tiny_recipe
 
 README = Path(__file__).parents[1] / "README.md"
 SECTION = "## Your own images"

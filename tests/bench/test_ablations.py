@@ -13,7 +13,8 @@ from flawmap_bench import ablations
 from flawmap_bench.ablation_rows import AblationRow, AblationTable
 from flawmap_bench.ablations import AblationOrder, Work, planned_work, read_result, run_ablations
 from flawmap_bench.data_content import content_of_location
-from tiny_detector import tiny_recipe, write_category
+from images import write_category
+from tiny_detector import tiny_recipe
 
 RATIOS = AblationTable(
     "ratios",

@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 
-from easy_set import flawed, plain
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.open_data import load_images
 from flawmap.data.sample import NormalImage
@@ -28,7 +27,7 @@ from flawmap_bench.peers import anomalib_method
 from flawmap_bench.peers.anomalib_method import PEERS, AnomalibMethod
 from flawmap_bench.peers.lightning_parts import update_squared_distances
 from flawmap_bench.peers.local_weights import write_local_weights
-from tiny_detector import write_image
+from images import flawed, plain, write_image
 
 TINY = ModelSettings(weights="random", architecture="vit_tiny_patch16_224")
 

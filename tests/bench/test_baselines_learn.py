@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from easy_set import FlawKind, flawed, plain
 from flawmap.data.open_data import load_images
 from flawmap.data.sample import NormalImage
 from flawmap.metrics.ranking import auroc
@@ -24,7 +23,7 @@ from flawmap_bench.baselines.riad import Riad
 from flawmap_bench.baselines.spade import Spade
 from flawmap_bench.method import Method, MethodSettings
 from flawmap_bench.methods import BASELINES
-from tiny_detector import write_image
+from images import BlockKind, flawed, plain, write_image
 
 ANY_PHASE = 6.28  # patches from the same place of another image then break the stripes
 ONE_PHASE = 0.1  # what is normal is soon learned, and shifted patches break the stripes still
@@ -37,7 +36,7 @@ def good_images(folder: Path, side: int, spread: float) -> Sequence[NormalImage]
     return load_images(folder).images
 
 
-def aurocs(method: Method, side: int, spread: float, kind: FlawKind) -> tuple[float, float | None]:
+def aurocs(method: Method, side: int, spread: float, kind: BlockKind) -> tuple[float, float | None]:
     """Image and pixel AUROC on ten plain and ten flawed images."""
     images = [plain(1000 + number, side, side, spread) for number in range(10)]
     masks = [np.zeros((side, side), bool)] * 10

@@ -11,7 +11,8 @@ from flawmap.detect.detection import Detection
 from flawmap.detect.native_model import model_facts
 from flawmap_bench import export_parity
 from flawmap_bench.export_parity import evenly, parity_table
-from tiny_detector import fitted_detector, striped, write_category, write_image
+from images import striped, write_category, write_image
+from tiny_detector import fitted_detector
 
 
 class Shifted(ExportedModel):

@@ -15,7 +15,8 @@ from flawmap_bench.baselines.flawmap_recipe import (
     with_steps,
 )
 from flawmap_bench.method import Method, MethodSettings
-from tiny_detector import striped, tiny_recipe, write_good
+from images import striped, write_good
+from tiny_detector import tiny_recipe
 
 
 def test_steps_of_a_recipe_are_its_own_or_those_of_its_epochs():

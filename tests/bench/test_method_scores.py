@@ -9,7 +9,7 @@ from flawmap.data import sample as data_types
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, Protocol
 from flawmap.metrics.ranking import auroc
 from flawmap_bench.method_scores import scored_metrics
-from tiny_detector import write_image
+from images import write_image
 
 
 def written(folder: Path, scores: list[float], maps: list[np.ndarray | None]) -> Path:

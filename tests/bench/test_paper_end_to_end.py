@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from assertions import files_and_bytes
 from flawmap.cli import main
 from flawmap.recipe.files import to_yaml
 from flawmap_bench.protocols import MVTEC_AD
-from tiny_detector import files_and_bytes, striped, tiny_recipe, write_good, write_image
+from images import striped, write_good, write_image
+from tiny_detector import tiny_recipe
 
 SIDE_PX = 48
 

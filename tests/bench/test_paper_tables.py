@@ -20,7 +20,8 @@ from flawmap_bench.paper_methods import methods_of_table
 from flawmap_bench.paper_numbers import OURS, TABLE_1, TABLE_2
 from flawmap_bench.peers_board import PeersOrder
 from flawmap_bench.protocols import MVTEC_AD
-from tiny_detector import striped, tiny_recipe, write_image
+from images import striped, write_image
+from tiny_detector import tiny_recipe
 
 # ---- what is published
 

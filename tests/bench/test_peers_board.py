@@ -16,12 +16,12 @@ import pytest
 import torch
 
 import flawmap
+from assertions import files_and_bytes
 from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
 from flawmap_bench import method_job, peers_board
 from flawmap_bench.method import MethodSettings, Scored
 from flawmap_bench.peers_board import PeersOrder, run_peers
-from tiny_detector import files_and_bytes
 
 
 class Darkness:

@@ -20,7 +20,8 @@ from flawmap.simulators.dataset import SimulationDataset
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.weights import build_vit
 from flawmap_bench import time_limit
-from tiny_detector import striped, tiny_recipe, write_good
+from images import striped, write_good
+from tiny_detector import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from assertions import files_and_bytes
 from flawmap.cli import main
 from flawmap.recipe.files import to_yaml
-from tiny_detector import files_and_bytes, tiny_recipe, write_category
+from images import write_category
+from tiny_detector import tiny_recipe
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tiny_detector import NUM_TEST, NUM_TRAIN, files_and_bytes, striped, write_good, write_image
+from assertions import files_and_bytes
+from images import NUM_TEST, NUM_TRAIN, striped, write_good, write_image
 
 
 def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):

@@ -8,8 +8,9 @@ import pytest
 
 import flawmap.cli.detect as verb
 import flawmap.deploy.batch as batch
+from assertions import files_and_bytes
 from flawmap import AnomalyDetector
-from tiny_detector import files_and_bytes, pixels_of, striped, write_good, write_image
+from images import pixels_of, striped, write_good, write_image
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
+from assertions import files_and_bytes
 from flawmap import AnomalyDetector
 from flawmap.metrics.ranking import BinnedScores
-from tiny_detector import NUM_TEST, files_and_bytes, pixels_of, striped, write_category, write_good, write_image
+from images import NUM_TEST, pixels_of, striped, write_category, write_good, write_image
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ from flawmap.cli import main
 from flawmap.deploy.reviews import ReviewFile, review_of
 from flawmap.detect.native_model import model_facts
 from flawmap.runs.manifest import read_run_manifest
-from tiny_detector import write_good
+from images import write_good
 
 
 @pytest.fixture(scope="module")

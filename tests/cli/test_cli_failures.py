@@ -8,7 +8,7 @@ import torch
 from explained import assert_explained
 
 from flawmap.paper.finetune import FinetuneModule
-from tiny_detector import striped, write_good, write_image
+from images import striped, write_good, write_image
 
 STAGE_2_ONLY = ("--set", "pretrain.enabled=false", "--device", "cpu")
 

@@ -5,8 +5,9 @@ import re
 import pytest
 from explained import assert_explained
 
+from assertions import files_and_bytes
 from flawmap.simulators.by_name import SIMULATOR_NAMES
-from tiny_detector import NUM_TRAIN, files_and_bytes, write_good
+from images import NUM_TRAIN, write_good
 
 TINY = ("--set", "model.weights=random", "--set", "model.architecture=test_vit", "--set", "data.image_size_px=32")
 

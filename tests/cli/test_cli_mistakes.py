@@ -11,7 +11,7 @@ import torch
 from explained import assert_explained
 from safetensors.torch import save_file
 
-from tiny_detector import striped, write_category, write_good, write_image
+from images import striped, write_category, write_good, write_image
 
 
 @dataclass(frozen=True)

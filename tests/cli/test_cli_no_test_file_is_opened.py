@@ -19,7 +19,7 @@ from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import LabelledImage, NormalImage
 from flawmap.detect.detector import only_normal
 from flawmap.errors import UserError
-from tiny_detector import write_category, write_good
+from images import write_category, write_good
 
 
 class Watch:

@@ -11,7 +11,8 @@ from explained import assert_explained
 
 from flawmap.recipe.files import to_yaml
 from flawmap.reproducibility import file_sha256
-from tiny_detector import NUM_TRAIN, tiny_recipe, write_category, write_good
+from images import NUM_TRAIN, write_category, write_good
+from tiny_detector import tiny_recipe
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiny_detector import write_category, write_good, write_image
+from images import write_category, write_good, write_image
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from flawmap import AnomalyDetector
 from flawmap.evaluate import encoder_pictures
 from flawmap.report.run_files import read_run
 from flawmap.vit.class_token import class_token
-from tiny_detector import NUM_TEST, pixels_of
+from images import NUM_TEST, pixels_of
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import flawmap.detect.detector
+from assertions import files_and_bytes
 from flawmap.paper.finetune import FinetuneModule
 from flawmap.recipe.files import load_recipe
-from tiny_detector import NUM_TRAIN, files_and_bytes, striped, write_category, write_good, write_image
+from images import NUM_TRAIN, striped, write_category, write_good, write_image
 
 QUICKEST = ("--set", "pretrain.enabled=false", "--set", "finetune.steps=1")  # for what does not look at the weights
 

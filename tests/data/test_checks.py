@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from assertions import mistake
 from flawmap.data.checks import (
     check_good_images,
     check_leak,
@@ -20,7 +21,7 @@ from flawmap.data.images.truth import read_truth
 from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.sample import SkippedFile
 from flawmap.recipe.settings import DataSettings
-from made_up_files import mistake, picture, save, save_pictures, truncate
+from images import noise, truncate, write_image, write_noise
 
 DEFAULT = DataSettings()
 NAMED = DataSettings(normal="OK", anomalous="NG")
@@ -53,7 +54,7 @@ def test_sound_images_are_described_in_order(good_folder: Path):
 def test_sizes_are_those_of_the_upright_image(good_folder: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    save(good_folder / "000.png", picture(0, 30, 20), exif=exif)
+    write_image(good_folder / "000.png", noise(0, 30, 20), exif=exif)
     assert (check(good_folder).facts[0].width_px, check(good_folder).facts[0].height_px) == (30, 20)
 
 
@@ -62,7 +63,7 @@ def test_copies_are_left_out_by_their_pixels_not_their_bytes(good_folder: Path):
         image.save(good_folder / "copy.bmp")
     shutil.copy(good_folder / "003.png", good_folder / "copy.png")
     for shape in ((4, 6), (6, 4)):  # the same bytes, but not the same picture
-        save(good_folder / f"black {shape}.png", np.zeros(shape, np.uint8))
+        write_image(good_folder / f"black {shape}.png", np.zeros(shape, np.uint8))
     checked = check(good_folder)
     assert checked.num_duplicates == 2 and len(checked.facts) == len(checked.data.images) == 26
     assert [fact.key for fact in checked.facts] == [image.key for image in checked.data.images]
@@ -164,7 +165,7 @@ def test_an_unreadable_mask_is_found_and_takes_its_image_along(mvtec_folder: Pat
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_mask_of_another_size_is_found_before_scoring(skip: bool, mvtec_folder: Path):
-    mask = save(mvtec_folder / "ground_truth" / "scratch" / "003_mask.png", np.ones((24, 30), np.uint8))
+    mask = write_image(mvtec_folder / "ground_truth" / "scratch" / "003_mask.png", np.ones((24, 30), np.uint8))
     problem = "the mask is 30 x 24 px, its image 48 x 48 px"
     with mistake(problem, mask, "save the mask at the size of its image"):
         check_tests(mvtec_folder, skip=skip)
@@ -182,7 +183,7 @@ def test_nothing_is_left_to_score(mvtec_folder: Path):
 
 @pytest.mark.parametrize("number", [1, 2, 19])
 def test_too_few_images(number: int, tmp_path: Path):
-    save_pictures(tmp_path / "few", range(number))
+    write_noise(tmp_path / "few", range(number))
     noun = "image" if number == 1 else "images"
     problem = f"{number} good {noun}; at least 20 are needed to hold some out for the threshold"
     remedy = "add images" if number == 1 else "--set calibration.held_out_fraction=0 and calibrate later"
@@ -191,8 +192,8 @@ def test_too_few_images(number: int, tmp_path: Path):
 
 
 def test_twenty_images_are_enough_and_two_without_a_threshold(tmp_path: Path):
-    save_pictures(tmp_path / "20", range(20))
-    save_pictures(tmp_path / "2", range(2))
+    write_noise(tmp_path / "20", range(20))
+    write_noise(tmp_path / "2", range(2))
     assert len(check(tmp_path / "20").facts) == 20
     assert len(check(tmp_path / "2", held_out=0.0).facts) == 2
     (tmp_path / "2" / "001.png").unlink()
@@ -201,7 +202,7 @@ def test_twenty_images_are_enough_and_two_without_a_threshold(tmp_path: Path):
 
 
 def test_copies_do_not_make_more_images(tmp_path: Path):
-    save_pictures(tmp_path / "few", range(18))
+    write_noise(tmp_path / "few", range(18))
     for copy in ("a", "b"):
         shutil.copy(tmp_path / "few" / "000.png", tmp_path / "few" / f"{copy}.png")
     shutil.copy(tmp_path / "few" / "001.png", tmp_path / "few" / "c.png")
@@ -211,7 +212,7 @@ def test_copies_do_not_make_more_images(tmp_path: Path):
 
 
 def test_what_is_left_out_does_not_count(tmp_path: Path):
-    save_pictures(tmp_path / "few", range(22))
+    write_noise(tmp_path / "few", range(22))
     spoil(tmp_path / "few")
     problem = "19 good images; at least 20 are needed to hold some out for the threshold"
     with mistake(problem, tmp_path / "few", "add images"):
@@ -261,8 +262,8 @@ def test_masks_without_images_are_found_before_training(mvtec_folder: Path):
 
 
 def test_named_folders_can_be_trained_on_but_not_scored_on_what_was_trained(tmp_path: Path):
-    save_pictures(tmp_path / "OK", range(20))
-    save_pictures(tmp_path / "NG", range(30, 33))
+    write_noise(tmp_path / "OK", range(20))
+    write_noise(tmp_path / "NG", range(30, 33))
     checked = check(tmp_path, NAMED)
     leak = check_leak(checked, tmp_path, NAMED)
     assert leak is not None and leak.num_compared == 3  # the defects; good images are the same files
@@ -282,8 +283,8 @@ def test_named_folders_can_be_trained_on_but_not_scored_on_what_was_trained(tmp_
 
 
 def test_a_copy_among_the_good_images_is_no_leak(tmp_path: Path):
-    save_pictures(tmp_path / "OK", range(24))
-    save_pictures(tmp_path / "NG", range(30, 33))
+    write_noise(tmp_path / "OK", range(24))
+    write_noise(tmp_path / "NG", range(30, 33))
     shutil.copy(tmp_path / "OK" / "004.png", tmp_path / "OK" / "copy.png")
     leak = check_leak(check(tmp_path, NAMED), tmp_path, NAMED)
     assert leak is not None and leak.num_compared == 3

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assertions import mistake
 from flawmap.data.open_data import (
     evenly_spaced,
     has_test_data,
@@ -19,7 +20,7 @@ from flawmap.data.open_data import (
 from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
-from made_up_files import mistake, picture, save, save_pictures
+from images import noise, write_image, write_noise
 
 DEFAULT = DataSettings()
 
@@ -52,7 +53,7 @@ def test_an_mvtec_folder(mvtec_folder: Path):
 
 
 def test_a_manifest_or_its_folder(tmp_path: Path, monkeypatch):
-    save_pictures(tmp_path / "xray" / "images", range(3))
+    write_noise(tmp_path / "xray" / "images", range(3))
     file = write_manifest(tmp_path / "xray", "images/000.png,train,0,", 'images/001.png,test,1,"[[0,0,9,9]]"')
     other = write_manifest(tmp_path / "xray", "images/002.png,train,0,", name="other.CSV")
     for location in (file, file.parent):
@@ -146,7 +147,7 @@ def test_a_single_image_is_no_data_location(good_folder: Path):
 
 
 def test_a_folder_without_images(tmp_path: Path):
-    save(tmp_path / "a" / ".hidden.png", picture(0))
+    write_image(tmp_path / "a" / ".hidden.png", noise(0))
     (tmp_path / "notes.txt").touch()
     with mistake("no images here (folders a)", tmp_path, "give a folder with PNG, JPEG, BMP or TIFF files"):
         open_training_data(tmp_path, DEFAULT)
@@ -171,7 +172,7 @@ def test_a_folder_without_images(tmp_path: Path):
 def test_an_unknown_layout_never_guesses_that_defects_are_good(names: tuple[str, ...], remedy: str, tmp_path):
     root = tmp_path / "parts"
     for name in names:
-        save(root / name / "1.png", picture(0))
+        write_image(root / name / "1.png", noise(0))
     problem = (
         f"parts/ has folders {', '.join(names)}; expected train/good (MVTec AD), a manifest.csv, or images directly "
         "inside"
@@ -182,7 +183,7 @@ def test_an_unknown_layout_never_guesses_that_defects_are_good(names: tuple[str,
 
 def test_a_collection_of_data_sets_is_not_one(tmp_path: Path):
     for name in ("bottle", "cable"):
-        save(tmp_path / "mvtec" / name / "train" / "good" / "1.png", picture(0))
+        write_image(tmp_path / "mvtec" / name / "train" / "good" / "1.png", noise(0))
     remedy = f"flawmap train {tmp_path / 'mvtec' / 'bottle'}: each part has a model of its own"
     with mistake("mvtec/ holds 2 data sets: bottle, cable", tmp_path / "mvtec", remedy):
         open_training_data(tmp_path / "mvtec", DEFAULT)
@@ -200,7 +201,7 @@ def test_files_that_are_not_read_are_said(good_folder: Path):
 
 
 def test_a_list_without_good_images_to_train_is_what_is_wrong(tmp_path: Path):
-    save_pictures(tmp_path, range(3))
+    write_noise(tmp_path, range(3))
     rows = "".join(f"{number:03d}.png,test,0\n" for number in range(3))
     (tmp_path / "manifest.csv").write_text(f"image,split,label\n{rows}")
     with pytest.raises(UserError, match="no good image to train in the layout") as caught:

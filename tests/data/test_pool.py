@@ -12,7 +12,7 @@ from flawmap.data.sample import NormalImage
 from flawmap.data.split import split_normals
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings, Recipe
-from tiny_detector import pixels_of, striped, write_image
+from images import pixels_of, striped, write_image
 
 
 @pytest.fixture

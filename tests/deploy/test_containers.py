@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from flawmap.recipe.files import to_yaml
-from tiny_detector import fitted_detector, striped, tiny_recipe, write_good, write_image
+from images import striped, write_good, write_image
+from tiny_detector import fitted_detector, tiny_recipe
 
 REPO = Path(__file__).parents[2]
 DOCKER = REPO / "docker"

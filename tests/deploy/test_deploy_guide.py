@@ -12,7 +12,8 @@ import pytest
 
 from flawmap.cli import main
 from flawmap.recipe.files import to_yaml
-from tiny_detector import tiny_recipe, write_good
+from images import write_good
+from tiny_detector import tiny_recipe
 
 GUIDE = Path(__file__).parents[2] / "docs" / "deploy.md"
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from explained_error import explained
 
-from tiny_detector import SIDE_PX, fitted_detector, striped, write_image
+from images import SIDE_PX, striped, write_image
+from tiny_detector import fitted_detector
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tiny_detector import striped, tiny_recipe, write_good, write_image
+from images import striped, write_good, write_image
+from tiny_detector import tiny_recipe
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

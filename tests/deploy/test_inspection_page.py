@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from brightness_model import BrightnessModel, png, serving
-from inspection_browser import Page, browsing
 from PIL import Image
+from playwright.sync_api import Browser, Page
 
+from browser import chromium, collect_errors, drop_files, new_page
 from flawmap.deploy.inspection_page import FOLDER
 from flawmap.deploy.reviews import read_reviews
 from flawmap.report.colour import ColourScale, colour_table
@@ -52,59 +53,82 @@ def own_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(own_reviews: Path, parts: list[Path]) -> Iterator[Page]:
-    with serving(BrightnessModel(), own_reviews) as server, browsing() as found:
-        found.open(f"http://127.0.0.1:{server.port}/")
-        found.wait_for("document.querySelector('#model').innerText.includes('bright')")
-        found.drop("#drop", *parts)
-        found.wait_for("document.querySelectorAll('#table tr').length === 4 && !counts.innerText.includes('waiting')")
-        found.first_shown = found.text("#name")
-        found.value("[...document.querySelectorAll('#table button')].find((b) => b.title === 'part 110.png').click()")
-        found.wait_for("document.querySelector('#name').innerText === 'part 110.png' && panes.pictures?.overlay")
-        yield found
-        assert not found.complaints
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def errors() -> list[str]:
+    """Errors of the page's scripts; a test that expects some clears it."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, errors: list[str], own_reviews: Path, parts: list[Path]) -> Iterator[Page]:
+    with serving(BrightnessModel(), own_reviews) as server, new_page(browser) as opened:
+        collect_errors(opened, errors)
+        opened.goto(f"http://127.0.0.1:{server.port}/")
+        wait_for(opened, "document.querySelector('#model').innerText.includes('bright')")
+        drop_files(opened, "#drop", *parts)
+        wait_for(opened, "document.querySelectorAll('#table tr').length === 4 && !counts.innerText.includes('waiting')")
+        opened.evaluate("window.firstShown = document.querySelector('#name').innerText")
+        show(opened, "part 110.png")
+        yield opened
+        assert errors == []
+
+
+def wait_for(page: Page, condition: str) -> None:
+    page.wait_for_function(f"() => Boolean({condition})")
+
+
+def show(page: Page, name: str) -> None:
+    """Choose an image in the table and wait for its views."""
+    page.evaluate(f"[...document.querySelectorAll('#table button')].find((b) => b.title === '{name}').click()")
+    wait_for(page, f"document.querySelector('#name').innerText === '{name}' && panes.pictures?.overlay")
 
 
 def names(page: Page) -> list[str]:
-    return page.value("[...document.querySelectorAll('#table td button')].map((one) => one.innerText)")
+    return page.evaluate("[...document.querySelectorAll('#table td button')].map((one) => one.innerText)")
 
 
 def test_dropped_images_are_listed_by_score(page):
     assert names(page) == ["part 110.png", "spotted.png", "part 90.png", "part 40.png"]
     # who looks at the first result while others come in does not get another under the review keys
-    assert page.first_shown in ("part 40.png", "part 90.png")  # two are scored at a time
-    assert page.text("#counts").startswith("1 of 4 anomalous")
-    assert page.text("#name") == "part 110.png" and page.text("#verdict").startswith("anomaly score 110 ")
-    assert "threshold 100 for 1.0 % false alarms, from 50 good images" in page.text("#model")
+    assert page.evaluate("firstShown") in ("part 40.png", "part 90.png")  # two are scored at a time
+    assert page.inner_text("#counts").startswith("1 of 4 anomalous")
+    assert page.inner_text("#name") == "part 110.png" and page.inner_text("#verdict").startswith("anomaly score 110 ")
+    assert "threshold 100 for 1.0 % false alarms, from 50 good images" in page.inner_text("#model")
 
 
 def test_the_threshold_slider_recounts_at_once_and_goes_back(page):
     set_to = "(value) => { threshold.value = value; threshold.dispatchEvent(new Event('input', { bubbles: true })); }"
-    page.value(f"({set_to})(85)")
-    assert page.text("#counts").startswith("3 of 4 anomalous")
-    page.value(f"({set_to})(111)")
-    assert page.text("#counts").startswith("0 of 4 anomalous") and page.text("#verdict").startswith("ok")
+    page.evaluate(f"({set_to})(85)")
+    assert page.inner_text("#counts").startswith("3 of 4 anomalous")
+    page.evaluate(f"({set_to})(111)")
+    assert page.inner_text("#counts").startswith("0 of 4 anomalous") and page.inner_text("#verdict").startswith("ok")
     page.click("#calibrated")
-    assert page.text("#counts").startswith("1 of 4 anomalous") and page.text("#threshold-value") == "100"
+    assert page.inner_text("#counts").startswith("1 of 4 anomalous") and page.inner_text("#threshold-value") == "100"
 
 
 def test_j_and_k_walk_through_the_table(page):
-    page.press("j")
-    page.wait_for("document.querySelector('#name').innerText === 'spotted.png' && panes.pictures")
-    assert page.text("#regions-title") == "1 region" and "800 px at (70, 20), peak 250" in page.text("#regions")
-    page.press("k")
-    page.wait_for("document.querySelector('#name').innerText === 'part 110.png' && panes.pictures")
-    page.press("k")
-    assert page.text("#name") == "part 110.png"  # the first has none before it
+    page.keyboard.press("j")
+    wait_for(page, "document.querySelector('#name').innerText === 'spotted.png' && panes.pictures")
+    assert page.inner_text("#regions-title") == "1 region"
+    assert "800 px at (70, 20), peak 250" in page.inner_text("#regions")
+    page.keyboard.press("k")
+    wait_for(page, "document.querySelector('#name').innerText === 'part 110.png' && panes.pictures")
+    page.keyboard.press("k")
+    assert page.inner_text("#name") == "part 110.png"  # the first has none before it
 
 
 def pixel(page: Page, view: str, x: int, y: int) -> list[int]:
-    return page.value(f"[...panes.pictures.{view}.getContext('2d').getImageData({x}, {y}, 1, 1).data]")
+    return page.evaluate(f"[...panes.pictures.{view}.getContext('2d').getImageData({x}, {y}, 1, 1).data]")
 
 
 def test_pictures_show_original_map_and_overlay_on_the_models_scale(page):
-    page.press("j")
-    page.wait_for("document.querySelector('#name').innerText === 'spotted.png' && panes.pictures?.overlay")
+    page.keyboard.press("j")
+    wait_for(page, "document.querySelector('#name').innerText === 'spotted.png' && panes.pictures?.overlay")
     assert pixel(page, "original", 70, 20) == [250, 250, 250, 255]
     hot, calm = round(250 / 300 * 255), round(75 / 300 * 255)
     assert pixel(page, "map", 70, 20)[:3] == colour_table()[hot].tolist()
@@ -114,60 +138,63 @@ def test_pictures_show_original_map_and_overlay_on_the_models_scale(page):
     expected = overlay(image, values, ColourScale(0.0, 150.0, 300.0))[0, 0].astype(int)
     assert np.abs(np.array(pixel(page, "overlay", 70, 20)[:3]) - expected).max() <= 2  # as the saved overlays
     assert pixel(page, "attention", 90, 5)[0] > pixel(page, "attention", 5, 5)[0]
-    page.value("opacity.value = 0; opacity.dispatchEvent(new Event('input'))")
+    page.evaluate("opacity.value = 0; opacity.dispatchEvent(new Event('input'))")
     assert pixel(page, "overlay", 70, 20)[:3] == [250, 250, 250]
-    page.value("opacity.value = 50; opacity.dispatchEvent(new Event('input'))")
+    page.evaluate("opacity.value = 50; opacity.dispatchEvent(new Event('input'))")
 
 
 def test_zoom_is_shared_by_all_views_and_fit_undoes_it(page):
     page.click("#tab-all")
-    assert page.value("document.querySelectorAll('.pane').length") == 4
-    page.wheel(".pane:last-child", -400)
-    page.wait_for("panes.zoom > 2.5")
-    shown = page.value("panes.panes.map(({ canvas, view }) => panes.placed(canvas, panes.pictures[view]))")
+    assert page.evaluate("document.querySelectorAll('.pane').length") == 4
+    box = page.locator(".pane:last-child").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
+    page.mouse.wheel(0, -400)
+    wait_for(page, "panes.zoom > 2.5")
+    shown = page.evaluate("panes.panes.map(({ canvas, view }) => panes.placed(canvas, panes.pictures[view]))")
     assert all(one == shown[0] for one in shown)
-    assert page.value("panes.center[0] < 0.5 && panes.center[1] < 0.5")  # towards the pointer
-    page.press("0")
-    assert page.value("panes.zoom") == 1 and page.text("#zoom-value") == "fit"
+    assert page.evaluate("panes.center[0] < 0.5 && panes.center[1] < 0.5")  # towards the pointer
+    page.keyboard.press("0")
+    assert page.evaluate("panes.zoom") == 1 and page.inner_text("#zoom-value") == "fit"
     page.click("#regions button")
-    assert page.value("panes.zoom > 1 && Math.abs(panes.center[0] - 0.7) < 1e-9")
+    assert page.evaluate("panes.zoom > 1 && Math.abs(panes.center[0] - 0.7) < 1e-9")
     page.click("#tab-overlay")
-    page.press("0")
+    page.keyboard.press("0")
 
 
 def test_a_verdict_with_a_note_reaches_the_file(page, own_reviews, parts):
-    page.press("n")
-    page.wait_for("document.activeElement.id === 'note'")
-    page.type_text("glare on the edge")
-    page.press("Enter")
-    page.press("a")
-    page.wait_for("document.querySelector('#saved').innerText.includes('a good part')")
+    page.keyboard.press("n")
+    wait_for(page, "document.activeElement.id === 'note'")
+    page.keyboard.insert_text("glare on the edge")
+    page.keyboard.press("Enter")
+    page.keyboard.press("a")
+    wait_for(page, "document.querySelector('#saved').innerText.includes('a good part')")
     (found,) = read_reviews(own_reviews)
     assert (found.image, found.review, found.truth, found.note) == ("spotted.png", "agree", "good", "glare on the edge")
     assert found.sha256 == hashlib.sha256(parts[3].read_bytes()).hexdigest()
     assert (found.score, found.map_peak) == (pytest.approx(75 + 175 * 800 / 6000), 250.0)
     page.click("#disagree")
-    page.wait_for("document.querySelector('#saved').innerText.includes('a defect')")
+    wait_for(page, "document.querySelector('#saved').innerText.includes('a defect')")
     assert read_reviews(own_reviews)[0].truth == "defect"
-    assert "1 reviewed" in page.text("#counts") and page.value("disagree.getAttribute('aria-pressed')") == "true"
+    assert "1 reviewed" in page.inner_text("#counts")
+    assert page.get_attribute("#disagree", "aria-pressed") == "true"
 
 
 def test_a_key_that_is_held_is_one_review(page, own_reviews):
     lines = len(own_reviews.read_text().splitlines())
     event = "new KeyboardEvent('keydown', { key: 'a', bubbles: true, repeat: true })"
-    page.value(f"document.body.dispatchEvent({event})")
-    page.press("a")
-    page.wait_for("document.querySelector('#saved').innerText.includes('a good part')")
+    page.evaluate(f"document.body.dispatchEvent({event})")
+    page.keyboard.press("a")
+    wait_for(page, "document.querySelector('#saved').innerText.includes('a good part')")
     assert len(own_reviews.read_text().splitlines()) == lines + 1
 
 
 def test_a_new_image_leaves_the_focus_where_it_was(page, tmp_path):
-    page.value("[...document.querySelectorAll('#table button')].find((b) => b.title === 'part 40.png').focus()")
+    page.evaluate("[...document.querySelectorAll('#table button')].find((b) => b.title === 'part 40.png').focus()")
     (tmp_path / "part 75.png").write_bytes(png(np.full((60, 100, 3), 75, np.uint8)))
-    page.choose("#files", tmp_path / "part 75.png")
-    page.wait_for("document.querySelector('#table').innerText.includes('part 75.png')")
-    assert page.value("document.activeElement.title") == "part 40.png"
-    assert names(page)[-2:] == ["part 75.png", "part 40.png"] and page.text("#name") == "spotted.png"
+    page.set_input_files("#files", tmp_path / "part 75.png")
+    wait_for(page, "document.querySelector('#table').innerText.includes('part 75.png')")
+    assert page.evaluate("document.activeElement.title") == "part 40.png"
+    assert names(page)[-2:] == ["part 75.png", "part 40.png"] and page.inner_text("#name") == "spotted.png"
 
 
 def shown_gray(page: Page) -> list[int]:
@@ -176,7 +203,7 @@ def shown_gray(page: Page) -> list[int]:
 
 
 def slide(page: Page, name: str, value: float) -> None:
-    page.value(f"{name}.value = {value}; {name}.dispatchEvent(new Event('input'))")
+    page.evaluate(f"{name}.value = {value}; {name}.dispatchEvent(new Event('input'))")
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -184,52 +211,48 @@ def test_of_16_bits_a_window_shows_what_8_bits_hide(page, tmp_path, suffix):
     values = np.full((20, 40), 20_000, np.uint16)
     values[:, 20:] = 20_100
     Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
-    page.choose("#files", tmp_path / f"deep.{suffix}")
-    page.wait_for(f"document.querySelector('#table').innerText.includes('deep.{suffix}')")
-    page.value(f"[...document.querySelectorAll('#table button')].find((b) => b.title === 'deep.{suffix}').click()")
-    page.wait_for(f"document.querySelector('#name').innerText === 'deep.{suffix}' && panes.pictures?.overlay")
-    verdict = page.text("#verdict")
-    assert page.value("!document.querySelector('#window-level').hidden") and page.text("#width-value") == "65,535"
+    page.set_input_files("#files", tmp_path / f"deep.{suffix}")
+    wait_for(page, f"document.querySelector('#table').innerText.includes('deep.{suffix}')")
+    show(page, f"deep.{suffix}")
+    verdict = page.inner_text("#verdict")
+    assert page.is_visible("#window-level") and page.inner_text("#width-value") == "65,535"
     assert shown_gray(page) == [round(20_000 / 257), round(20_100 / 257)] == [78, 78]  # as the model sees it
     slide(page, "level", 20_053)  # the slider has 1000 steps of 65.5
     slide(page, "width", 200)
-    level, width = page.value("[windowLevel.image.shown.level, windowLevel.image.shown.width]")
+    level, width = page.evaluate("[windowLevel.image.shown.level, windowLevel.image.shown.width]")
     expected = [round(255 * min(1, max(0, (value - level) / width + 0.5))) for value in (20_000, 20_100)]
     assert np.abs(np.array(shown_gray(page)) - expected).max() <= 1 and expected[1] - expected[0] > 100
-    assert page.text("#verdict") == verdict
+    assert page.inner_text("#verdict") == verdict
     page.click("#own-window")
     assert shown_gray(page) == [78, 78]
-    page.value("[...document.querySelectorAll('#table button')].find((b) => b.title === 'spotted.png').click()")
-    page.wait_for("document.querySelector('#name').innerText === 'spotted.png' && panes.pictures?.overlay")
-    assert page.value("document.querySelector('#window-level').hidden")
+    show(page, "spotted.png")
+    assert page.is_hidden("#window-level")
 
 
 def test_a_tiff_of_8_bits_is_shown_although_browsers_do_not_know_it(page, tmp_path):
     Image.fromarray(np.full((20, 40, 3), (10, 60, 30), np.uint8)).save(tmp_path / "plain.tif")
-    page.choose("#files", tmp_path / "plain.tif")
-    page.wait_for("document.querySelector('#table').innerText.includes('plain.tif')")
-    page.value("[...document.querySelectorAll('#table button')].find((b) => b.title === 'plain.tif').click()")
-    page.wait_for("document.querySelector('#name').innerText === 'plain.tif' && panes.pictures?.overlay")
+    page.set_input_files("#files", tmp_path / "plain.tif")
+    wait_for(page, "document.querySelector('#table').innerText.includes('plain.tif')")
+    show(page, "plain.tif")
     assert pixel(page, "original", 5, 5) == [10, 60, 30, 255]
-    assert page.value("document.querySelector('#window-level').hidden")
+    assert page.is_hidden("#window-level")
 
 
-def test_a_file_that_is_no_image_is_listed_and_costs_nothing(page, tmp_path):
-    page.complaints.clear()
-    (tmp_path / "notes.png").write_text("no picture")
-    page.choose("#files", tmp_path / "notes.png")
-    page.wait_for("document.querySelector('#problems').innerText.includes('notes.png: not an image')")
+def test_a_file_that_is_not_an_image_is_listed_and_costs_nothing(page, errors, tmp_path):
+    (tmp_path / "notes.png").write_text("not an image")
+    page.set_input_files("#files", tmp_path / "notes.png")
+    wait_for(page, "document.querySelector('#problems').innerText.includes('notes.png: not an image')")
     assert len(names(page)) == 8
-    page.complaints.clear()  # the browser logs the refusal
+    assert all("Failed to load resource" in error for error in errors)  # the browser logs the refusal
+    errors.clear()
 
 
-def test_the_page_asks_for_a_token_where_the_server_wants_one(tmp_path):
-    with serving(BrightnessModel(), tmp_path / "reviews.csv", token="secret") as own, browsing() as found:
-        found.open(f"http://127.0.0.1:{own.port}/")
-        found.wait_for("!document.querySelector('#token-form').hidden")
-        found.wait_for("document.querySelector('#model').innerText.includes('wants a token')")  # it moves the form
-        found.click("#token")
-        found.type_text("secret")
-        found.press("Enter")
-        found.wait_for("document.querySelector('#model').innerText.includes('bright')")
-        assert found.value('document.querySelector("#token-form").hidden')
+def test_the_page_asks_for_a_token_where_the_server_wants_one(browser, tmp_path):
+    with serving(BrightnessModel(), tmp_path / "reviews.csv", token="secret") as server, new_page(browser) as page:
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.wait_for_selector("#token-form", state="visible")
+        wait_for(page, "document.querySelector('#model').innerText.includes('wants a token')")  # it moves the form
+        page.fill("#token", "secret")
+        page.press("#token", "Enter")
+        wait_for(page, "document.querySelector('#model').innerText.includes('bright')")
+        assert page.is_hidden("#token-form")

@@ -11,7 +11,8 @@ from flawmap import AnomalyDetector, Detection, Recipe, UserError, load_images
 from flawmap.detect.detector import as_rgb
 from flawmap.detect.regions import find_regions
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE
-from tiny_detector import fitted_detector, striped, tiny_recipe, write_good, write_image
+from images import striped, write_good, write_image
+from tiny_detector import fitted_detector, tiny_recipe
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from flawmap.metrics.ranking import BinnedScores
 from flawmap.report.run_files import read_samples
 from flawmap.runs.calibration import MapScale
 from flawmap.runs.run_folder import RunFolder
-from tiny_detector import fitted_detector, pixels_of, tiny_recipe, write_good
+from images import pixels_of, write_good
+from tiny_detector import fitted_detector, tiny_recipe
 
 SIZE_PX = 32
 

@@ -14,7 +14,8 @@ from flawmap.detect import scoring as multiscale
 from flawmap.detect.scoring import IMAGE_SCORES, ScaleResult, image_scores, mean_map, score_at_scales
 from flawmap.metrics.ranking import auroc
 from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
-from tiny_detector import fitted_detector, striped
+from images import striped
+from tiny_detector import fitted_detector
 
 
 def scales_of(*logits: float) -> list[ScaleResult]:

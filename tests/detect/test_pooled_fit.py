@@ -15,7 +15,8 @@ from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
 from flawmap.runs.run_folder import create_run
 from flawmap.train import refuse_other_data
-from tiny_detector import tiny_recipe, write_good
+from images import write_good
+from tiny_detector import tiny_recipe
 
 
 class StopBeforeTrainingError(Exception):

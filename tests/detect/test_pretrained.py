@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from flawmap import AnomalyDetector, UserError
 from flawmap.detect import pretrained
 from flawmap.detect.pretrained import load_pretrained, write_calibration
-from tiny_detector import fitted_detector, striped
+from images import striped
+from tiny_detector import fitted_detector
 
 IMAGES = [striped(seed, 40, 56) for seed in range(3)]
 

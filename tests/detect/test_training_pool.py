@@ -8,7 +8,7 @@ from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
 from flawmap.detect import fit as train_module
 from flawmap.detect.fit import train_stages
-from tiny_detector import striped, write_image
+from images import striped, write_image
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 

@@ -20,7 +20,8 @@ from flawmap.evaluate.evaluate import evaluate
 from flawmap.metrics.evaluation_size import at_evaluation_size
 from flawmap.metrics.ranking import BinnedScores
 from flawmap.recipe.settings import DataSettings
-from tiny_detector import NUM_TEST, SIDE_PX, fitted_detector, pixels_of, striped, write_category, write_image
+from images import NUM_TEST, SIDE_PX, pixels_of, striped, write_category, write_image
+from tiny_detector import fitted_detector
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from flawmap.detect.detector import AnomalyDetector
 from flawmap.memory import fit as token_stages
 from flawmap.memory.scorer import FusedScorer
 from flawmap.runs.run_folder import create_run
-from tiny_detector import striped, tiny_recipe, write_good
+from images import striped, write_good
+from tiny_detector import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 

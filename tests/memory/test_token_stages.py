@@ -23,7 +23,8 @@ from flawmap.runs.run_folder import create_run
 from flawmap.vit.encoder import Encoder, mean_cls_attention
 from flawmap.vit.inputs import channels_first, normalise
 from flawmap.vit.weights import build_vit
-from tiny_detector import striped, tiny_recipe, write_good
+from images import striped, write_good
+from tiny_detector import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 

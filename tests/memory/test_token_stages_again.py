@@ -12,7 +12,8 @@ from flawmap.engine.checkpoints import read_tensors
 from flawmap.engine.compute import choose_compute
 from flawmap.memory.train_head import ResidualModule
 from flawmap.runs.run_folder import RunFolder, create_run
-from tiny_detector import tiny_recipe, write_good
+from images import write_good
+from tiny_detector import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 

@@ -10,10 +10,11 @@ import huggingface_hub
 import pytest
 
 from flawmap import AnomalyDetector, load_images
-from flawmap.runs.model_record import record_of_run
 from flawmap.detect.pretrained import refresh_card
 from flawmap.errors import UserError
-from tiny_detector import fitted_detector, striped, write_good
+from flawmap.runs.model_record import record_of_run
+from images import striped, write_good
+from tiny_detector import fitted_detector
 
 FIVE = ["README.md", "calibration.json", "config.json", "model.safetensors", "recipe.yaml"]
 

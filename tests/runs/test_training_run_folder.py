@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from flawmap.data.checks import FileFacts
-from flawmap.errors import UserError
-from flawmap.recipe.settings import Recipe
-from flawmap.recipe.files import load_recipe
-from flawmap.reproducibility import stable_hash
 from flawmap.engine.duration import duration
 from flawmap.engine.progress import LogFile
+from flawmap.errors import UserError
+from flawmap.recipe.files import load_recipe
+from flawmap.recipe.settings import Recipe
+from flawmap.reproducibility import stable_hash
 from flawmap.runs.run_folder import LATEST, RunFolder, create_run, latest_run, open_run
 
 pytestmark = pytest.mark.usefixtures("small_heads")

@@ -10,15 +10,12 @@ from scipy.stats import binomtest, kstest, uniform
 from flawmap.recipe.settings import SimulationSettings
 from flawmap.simulators.attention_cutpaste import simulate_anomaly
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly
+from images import noise
 
 SIDE = 64
 DEFAULT = SimulationSettings()
 UNTURNED = SimulationSettings(max_rotation_deg=0.0, min_scale=1.0, max_scale=1.0, jitter=0.0)
 EVERYWHERE = np.ones((4, 4), np.float32)
-
-
-def noise(height: int = SIDE, width: int = SIDE, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def spots(*places: tuple[int, int]) -> np.ndarray:
@@ -39,7 +36,7 @@ def box_of(footprint: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def test_widths_and_heights_are_uniform_and_independent():
-    image, generator = noise(), np.random.default_rng(0)
+    image, generator = noise(0, SIDE, SIDE), np.random.default_rng(0)
     attention = spots((10, 10), (52, 52))  # source and destination are either one place, redrawn, or far apart
     boxes = [box_of(simulate_anomaly(image, attention, generator, UNTURNED).footprint) for _ in range(600)]
     heights, widths = np.array([box[2:] for box in boxes]).T
@@ -51,18 +48,18 @@ def test_widths_and_heights_are_uniform_and_independent():
 
 
 def test_both_sides_are_shares_of_the_width():
-    image, generator = noise(96, 48), np.random.default_rng(0)
+    image, generator = noise(0, 96, 48), np.random.default_rng(0)
     settings = replace(UNTURNED, min_size=0.25, max_size=0.25)
     for _ in range(20):
         assert box_of(simulate_anomaly(image, EVERYWHERE, generator, settings).footprint)[2:] == (12, 12)
     tall = replace(UNTURNED, min_size=0.5, max_size=0.5)
-    flat_image = noise(16, 64)
+    flat_image = noise(0, 16, 64)
     for _ in range(20):  # 32 px do not fit into a height of 16
         assert box_of(simulate_anomaly(flat_image, EVERYWHERE, generator, tall).footprint)[2:] == (16, 32)
 
 
 def test_one_hot_attention_puts_every_centre_into_its_cell():
-    image, generator = noise(), np.random.default_rng(0)
+    image, generator = noise(0, SIDE, SIDE), np.random.default_rng(0)
     attention = np.zeros((4, 4), np.float32)
     attention[2, 1] = 1
     attention = attention.repeat(16, axis=0).repeat(16, axis=1)  # at the image's resolution, so nothing is blurred
@@ -76,7 +73,7 @@ def test_one_hot_attention_puts_every_centre_into_its_cell():
 
 
 def test_patches_near_the_border_are_shifted_inside_and_never_cut():
-    image, generator = noise(), np.random.default_rng(0)
+    image, generator = noise(0, SIDE, SIDE), np.random.default_rng(0)
     settings = replace(UNTURNED, min_size=0.3, max_size=0.3)
     attention = spots((0, 0), (0, 63), (63, 0), (63, 63))
     boxes = {box_of(simulate_anomaly(image, attention, generator, settings).footprint) for _ in range(60)}
@@ -187,7 +184,7 @@ def test_a_constant_image_stays_as_it_is_and_gets_label_0(blend: str, level: int
 
 
 def test_what_nobody_could_see_is_no_anomaly():
-    image = noise() % 5 + 100  # copies differ by 1.6 gray levels in the mean
+    image = noise(0, SIDE, SIDE) % 5 + 100  # copies differ by 1.6 gray levels in the mean
     assert simulate_anomaly(image, EVERYWHERE, np.random.default_rng(0), UNTURNED).label == 0
     assert simulate_anomaly(image, EVERYWHERE, np.random.default_rng(0), replace(DEFAULT, jitter=0.5)).label == 1
 
@@ -195,7 +192,7 @@ def test_what_nobody_could_see_is_no_anomaly():
 @pytest.mark.parametrize("blend", ["hard", "poisson"])
 def test_textured_images_nearly_always_get_an_anomaly(blend: str):
     generator, settings = np.random.default_rng(0), replace(DEFAULT, blend=blend)
-    anomalies = [simulate_anomaly(noise(), EVERYWHERE, generator, settings) for _ in range(100)]
+    anomalies = [simulate_anomaly(noise(0, SIDE, SIDE), EVERYWHERE, generator, settings) for _ in range(100)]
     assert sum(anomaly.label for anomaly in anomalies) >= 99
 
 
@@ -203,7 +200,7 @@ def test_textured_images_nearly_always_get_an_anomaly(blend: str):
 
 
 def test_the_first_patch_is_always_there_and_each_further_one_half_of_the_time():
-    generator, image = np.random.default_rng(0), noise(128, 128)
+    generator, image = np.random.default_rng(0), noise(0, 128, 128)
     settings = replace(UNTURNED, min_size=0.04, max_size=0.04, max_patches=3)  # 5 x 5 px: they hardly ever meet
     areas = [int(simulate_anomaly(image, EVERYWHERE, generator, settings).footprint.sum()) for _ in range(300)]
     patches = np.array([-(-area // 25) for area in areas])  # overlaps take away less than a patch
@@ -216,7 +213,7 @@ def test_the_first_patch_is_always_there_and_each_further_one_half_of_the_time()
 
 @pytest.mark.parametrize("blend", ["hard", "poisson"])
 def test_depends_on_the_generator_alone_and_leaves_its_inputs_alone(blend: str):
-    image, attention = noise(), np.random.default_rng(1).random((4, 4), dtype=np.float32)
+    image, attention = noise(0, SIDE, SIDE), np.random.default_rng(1).random((4, 4), dtype=np.float32)
     image.flags.writeable = attention.flags.writeable = False
     settings = replace(DEFAULT, blend=blend)
     generator = np.random.default_rng(3)
@@ -233,5 +230,8 @@ def test_depends_on_the_generator_alone_and_leaves_its_inputs_alone(blend: str):
 
 def test_the_sum_of_the_attention_does_not_matter():
     attention = np.random.default_rng(1).random((4, 4), dtype=np.float32)
-    pair = [simulate_anomaly(noise(), scale * attention, np.random.default_rng(2), DEFAULT) for scale in (1, 1024)]
+    pair = [
+        simulate_anomaly(noise(0, SIDE, SIDE), scale * attention, np.random.default_rng(2), DEFAULT)
+        for scale in (1, 1024)
+    ]
     assert np.array_equal(pair[0].image, pair[1].image)

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from flawmap.simulators import blending
 from flawmap.simulators.blending import FRAME_PX, paste, poisson_blend
+from images import noise
 
 SIDE = 64
 
 
-def noise(seed: int = 0, smooth: float = 0.0) -> np.ndarray:
-    image = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    return cv2.GaussianBlur(image, (0, 0), smooth) if smooth else image
+def smooth_noise(seed: int, sigma_px: float) -> np.ndarray:
+    image = noise(seed, SIDE, SIDE)
+    return cv2.GaussianBlur(image, (0, 0), sigma_px) if sigma_px else image
 
 
 def flat(level: int) -> np.ndarray:
@@ -45,7 +46,7 @@ wedges = st.builds(turned_wedge, st.floats(4, 60), st.floats(4, 60), st.floats(0
 
 @given(wedges)
 def test_paste_takes_the_patch_inside_and_the_image_outside(footprint: np.ndarray):
-    image, patched = noise(0), noise(1)
+    image, patched = noise(0, SIDE, SIDE), noise(1, SIDE, SIDE)
     out = paste(image, patched, footprint)
     assert np.array_equal(out[footprint], patched[footprint]) and np.array_equal(out[~footprint], image[~footprint])
 
@@ -56,7 +57,7 @@ def test_paste_takes_the_patch_inside_and_the_image_outside(footprint: np.ndarra
 @pytest.mark.parametrize("smooth", [0.0, 3.0])
 @given(footprint=wedges)
 def test_blending_an_image_into_itself_changes_nothing(smooth: float, footprint: np.ndarray):
-    image = noise(0, smooth)
+    image = smooth_noise(0, smooth)
     blended = poisson_blend(image, image, footprint)
     if blended is not None:
         assert np.abs(blended[0].astype(int) - image).max() <= 1
@@ -64,7 +65,7 @@ def test_blending_an_image_into_itself_changes_nothing(smooth: float, footprint:
 
 @given(wedges)
 def test_only_pixels_of_the_returned_footprint_change_and_it_is_part_of_what_was_asked_for(footprint: np.ndarray):
-    image, patched = noise(0, 1.0), noise(1, 1.0)
+    image, patched = smooth_noise(0, 1.0), smooth_noise(1, 1.0)
     before = image.copy(), patched.copy(), footprint.copy()
     blended = poisson_blend(image, patched, footprint)
     assert all(np.array_equal(old, new) for old, new in zip(before, (image, patched, footprint), strict=True))
@@ -80,7 +81,7 @@ def fading_patch(footprint: np.ndarray, level: int) -> np.ndarray:
     """Texture, other in every place, that has faded to ``level`` six pixels before the footprint's border."""
     depth = cv2.distanceTransform(np.pad(footprint, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     fade = np.clip((depth - 6) / 3, 0, 1)[..., None]
-    texture = noise(9, 1.5).astype(float)
+    texture = smooth_noise(9, 1.5).astype(float)
     return np.round(level + 4 * fade * (texture - texture.mean())).clip(0, 255).astype(np.uint8)
 
 
@@ -128,7 +129,7 @@ def test_the_level_of_the_patch_does_not_matter_only_its_gradients_do():
 
 def test_where_the_image_has_the_stronger_gradient_it_shows_through():
     """Mixed gradients: a flat patch cannot wipe out a texture, so that it changes nothing."""
-    image = noise(3, 1.0)
+    image = smooth_noise(3, 1.0)
     blended = poisson_blend(image, flat(20), rectangle(20, 20, 20, 24))
     assert blended is not None
     assert np.abs(blended[0].astype(int) - image).max() <= 2
@@ -142,14 +143,14 @@ def test_where_the_image_has_the_stronger_gradient_it_shows_through():
     [(7, 12, True), (7, 11, False), (6, 40, False), (40, 6, False), (12, 7, True), (3, 3, False), (1, 1, False)],
 )
 def test_footprints_below_50_px_or_5_px_wide_after_erosion_are_refused(height: int, width: int, accepted: bool):
-    blended = poisson_blend(noise(0, 1.0), noise(1, 1.0), rectangle(10, 10, height, width))
+    blended = poisson_blend(smooth_noise(0, 1.0), smooth_noise(1, 1.0), rectangle(10, 10, height, width))
     assert (blended is not None) == accepted
     if blended is not None:
         assert np.array_equal(blended[1], rectangle(11, 11, height - 2, width - 2))
 
 
 def test_an_empty_footprint_is_refused():
-    assert poisson_blend(noise(0), noise(1), rectangle(0, 0, 0, 0)) is None
+    assert poisson_blend(noise(0, SIDE, SIDE), noise(1, SIDE, SIDE), rectangle(0, 0, 0, 0)) is None
 
 
 @pytest.mark.parametrize(
@@ -162,8 +163,8 @@ def test_an_empty_footprint_is_refused():
     ],
 )
 def test_footprints_that_touch_the_frame_are_kept_off_it(footprint: np.ndarray, expected: np.ndarray):
-    image = noise(0, 1.0)
-    blended = poisson_blend(image, noise(1, 1.0), footprint)
+    image = smooth_noise(0, 1.0)
+    blended = poisson_blend(image, smooth_noise(1, 1.0), footprint)
     assert blended is not None
     out, returned = blended
     assert np.array_equal(returned, expected)
@@ -176,4 +177,4 @@ def test_what_opencv_refuses_is_refused(monkeypatch):
         raise cv2.error("(-215:Assertion failed)")
 
     monkeypatch.setattr(cv2, "seamlessClone", refuse)
-    assert poisson_blend(noise(0), noise(1), rectangle(10, 10, 20, 20)) is None
+    assert poisson_blend(noise(0, SIDE, SIDE), noise(1, SIDE, SIDE), rectangle(10, 10, 20, 20)) is None

@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance
 from scipy.stats import kstest, uniform
 
 from flawmap.simulators.color_jitter import color_jitter
+from images import noise
 
 NAMES = ("brightness", "contrast", "saturation", "hue")
 
@@ -20,10 +21,6 @@ def only(name: str, strength: float) -> list[float]:
 
 def plain(*colour: int) -> np.ndarray:
     return np.full((2, 2, 3), colour, np.uint8)
-
-
-def noise(seed: int = 0, low: int = 60, high: int = 150) -> np.ndarray:
-    return np.random.default_rng(seed).integers(low, high, (12, 10, 3), dtype=np.uint8)
 
 
 def drawn_factors(name: str, strength: float) -> np.ndarray:
@@ -61,7 +58,7 @@ def test_factors_are_never_negative():
 )
 def test_equals_pillows_enhancement_by_the_same_factor(name: str, enhancer: type):
     for seed in range(10):
-        image = noise(seed)
+        image = noise(seed, 12, 10, 60, 150)
         factors = np.random.default_rng(seed).uniform(0.6, 1.4, size=3)  # brightness, contrast, saturation
         ours = color_jitter(image, np.random.default_rng(seed), *only(name, 0.4))
         pillows = np.asarray(enhancer(Image.fromarray(image)).enhance(factors[NAMES.index(name)]))
@@ -108,7 +105,7 @@ def test_gray_and_coloured_images_consume_the_same_random_numbers():
 
 
 def test_depends_on_the_generator_alone_and_leaves_the_image_alone():
-    image = noise()
+    image = noise(0, 12, 10, 60, 150)
     before = image.copy()
     image.flags.writeable = False
     first = color_jitter(image, np.random.default_rng(5), 0.4, 0.4, 0.2, 0.1)
@@ -120,7 +117,7 @@ def test_depends_on_the_generator_alone_and_leaves_the_image_alone():
 
 
 def test_views_of_arrays_are_read_as_they_look():
-    image = noise()
+    image = noise(0, 12, 10, 60, 150)
     mirrored = image[:, ::-1]
     ours = color_jitter(mirrored, np.random.default_rng(2), 0.4, 0.4, 0.2, 0.1)
     assert np.array_equal(ours, color_jitter(mirrored.copy(), np.random.default_rng(2), 0.4, 0.4, 0.2, 0.1))

@@ -11,6 +11,7 @@ from scipy.stats import binomtest, kstest, uniform
 
 from flawmap.recipe.settings import NormalAugmentation
 from flawmap.simulators.normal_augmentation import augment_normal
+from images import noise
 
 STILL = NormalAugmentation(min_crop=1.0, horizontal_flip=False, vertical_flip=False, max_rotation_deg=0.0, jitter=0.0)
 EVERYTHING = NormalAugmentation(
@@ -18,10 +19,6 @@ EVERYTHING = NormalAugmentation(
 )
 SIDE = 200
 NO_ATTENTION = np.ones((4, 4), np.float32)
-
-
-def noise(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def decoded(affine_fit, image: np.ndarray, settings: NormalAugmentation, draws: int) -> np.ndarray:
@@ -38,7 +35,7 @@ def decoded(affine_fit, image: np.ndarray, settings: NormalAugmentation, draws: 
 
 
 def test_a_full_crop_without_flips_and_rotation_is_the_image_itself():
-    image, attention = noise(48, 48), np.random.default_rng(1).random((6, 6), dtype=np.float32)
+    image, attention = noise(0, 48, 48), np.random.default_rng(1).random((6, 6), dtype=np.float32)
     out, warped = augment_normal(image, attention, 48, STILL, np.random.default_rng(0))
     assert np.array_equal(out, image)
     np.testing.assert_allclose(warped, cv2.resize(attention, (48, 48), interpolation=cv2.INTER_LINEAR), atol=0.02)
@@ -153,14 +150,14 @@ def test_what_a_rotation_mirrors_at_the_border_is_mirrored_in_the_attention_too(
 def test_sizes_and_ranges(height: int, width: int, rows: int, columns: int, size_px: int):
     attention = np.random.default_rng(height).random((rows, columns), dtype=np.float32) + 0.1
     settings = replace(EVERYTHING, jitter=0.1)
-    out, warped = augment_normal(noise(height, width), attention, size_px, settings, np.random.default_rng(width))
+    out, warped = augment_normal(noise(0, height, width), attention, size_px, settings, np.random.default_rng(width))
     assert out.shape == (size_px, size_px, 3) and out.dtype == np.uint8
     assert warped.shape == (size_px, size_px)
     assert attention.min() - 1e-5 <= warped.min() and warped.max() <= attention.max() + 1e-5
 
 
 def test_jitter_changes_colours_and_not_the_attention():
-    image, attention = noise(64, 64), np.random.default_rng(1).random((8, 8), dtype=np.float32)
+    image, attention = noise(0, 64, 64), np.random.default_rng(1).random((8, 8), dtype=np.float32)
     plain, seen = augment_normal(image, attention, 56, EVERYTHING, np.random.default_rng(4))
     coloured, seen_too = augment_normal(image, attention, 56, replace(EVERYTHING, jitter=0.2), np.random.default_rng(4))
     assert np.array_equal(seen, seen_too)
@@ -168,7 +165,7 @@ def test_jitter_changes_colours_and_not_the_attention():
 
 
 def test_depends_on_the_generator_alone_and_leaves_its_inputs_alone():
-    image, attention = noise(64, 64), np.random.default_rng(1).random((8, 8), dtype=np.float32)
+    image, attention = noise(0, 64, 64), np.random.default_rng(1).random((8, 8), dtype=np.float32)
     image.flags.writeable = attention.flags.writeable = False
     first = augment_normal(image, attention, 56, EVERYTHING, np.random.default_rng(4))
     np.random.seed(0)

@@ -7,12 +7,9 @@ from scipy import stats
 from flawmap.recipe.settings import SimulationSettings
 from flawmap.simulators.attention_cutpaste import AttentionCutPaste, simulate_anomaly
 from flawmap.simulators.random_cutpaste import RandomCutPaste
+from images import noise
 
 SMALL = SimulationSettings(min_size=0.05, max_size=0.1)
-
-
-def noise(seed: int, height: int = 96, width: int = 96) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def one_hot(row: int, column: int) -> np.ndarray:
@@ -30,20 +27,22 @@ def test_ours_is_the_function_it_calls(blend: str):
     settings = SimulationSettings(blend=blend)
     attention = np.random.default_rng(0).random((14, 14), np.float32)
     for seed in range(5):
-        ours = AttentionCutPaste(settings)(noise(seed), np.random.default_rng(seed), attention)
-        called = simulate_anomaly(noise(seed), attention, np.random.default_rng(seed), settings)
+        ours = AttentionCutPaste(settings)(noise(seed, 96, 96), np.random.default_rng(seed), attention)
+        called = simulate_anomaly(noise(seed, 96, 96), attention, np.random.default_rng(seed), settings)
         assert np.array_equal(ours.image, called.image) and np.array_equal(ours.footprint, called.footprint)
 
 
 def test_the_control_is_ours_under_uniform_attention():
     for seed in range(5):
-        control = RandomCutPaste(SMALL)(noise(seed), np.random.default_rng(seed), one_hot(1, 1))
-        ours = AttentionCutPaste(SMALL)(noise(seed), np.random.default_rng(seed), np.full((4, 3), 0.2, np.float32))
+        control = RandomCutPaste(SMALL)(noise(seed, 96, 96), np.random.default_rng(seed), one_hot(1, 1))
+        ours = AttentionCutPaste(SMALL)(
+            noise(seed, 96, 96), np.random.default_rng(seed), np.full((4, 3), 0.2, np.float32)
+        )
         assert np.array_equal(control.image, ours.image)
 
 
 def test_attention_draws_anomalies_and_the_control_pays_it_no_heed():
-    attention, image = one_hot(4, 1), noise(0)
+    attention, image = one_hot(4, 1), noise(0, 96, 96)
     runs = {
         kind: centers([kind(SMALL)(image, np.random.default_rng(seed), attention) for seed in range(150)])
         for kind in (AttentionCutPaste, RandomCutPaste)
@@ -55,7 +54,7 @@ def test_attention_draws_anomalies_and_the_control_pays_it_no_heed():
 
 
 def test_the_controls_locations_are_uniform():
-    image = noise(1)
+    image = noise(1, 96, 96)
     places = centers([RandomCutPaste(SMALL)(image, np.random.default_rng(seed), None) for seed in range(400)])
     # patches are shifted inside near the border: only those of the middle are compared
     middle = places[((places > 12) & (places < 84)).all(axis=1)]

@@ -7,10 +7,7 @@ import pytest
 from scipy import stats
 
 from flawmap.simulators.cutpaste import CutPaste, draw_rectangle, draw_scar, three_way, uniform_corner
-
-
-def noise(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+from images import noise
 
 
 def uniform_p(values: np.ndarray, low: float, high: float) -> float:

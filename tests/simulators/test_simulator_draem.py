@@ -11,10 +11,7 @@ from scipy import stats
 from flawmap.errors import UserError
 from flawmap.simulators import draem
 from flawmap.simulators.draem import CHANGES, Draem, change_texture, made_texture, perlin_mask, perlin_noise
-
-
-def noise(seed: int, height: int = 48, width: int = 48) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+from images import noise
 
 
 def image_file(path: Path, pixels: np.ndarray) -> None:
@@ -133,7 +130,7 @@ def test_textures_come_from_the_folder_and_those_below(tmp_path: Path, monkeypat
     for name, colour in colours.items():
         image_file(tmp_path / name, np.broadcast_to(np.array(colour, np.uint8), (40, 30, 3)).copy())
     (tmp_path / "notes.txt").write_text("no image")
-    simulator, image = Draem(tmp_path), noise(0)
+    simulator, image = Draem(tmp_path), noise(0, 48, 48)
     strongest = [
         int(anomaly.image[anomaly.footprint].mean(axis=0).argmax())
         for anomaly in (simulator(image, np.random.default_rng(seed)) for seed in range(150))
@@ -143,7 +140,7 @@ def test_textures_come_from_the_folder_and_those_below(tmp_path: Path, monkeypat
 
 def test_on_a_gray_image_a_coloured_texture_is_gray(tmp_path: Path):
     image_file(tmp_path / "red.png", np.broadcast_to(np.array([250, 30, 0], np.uint8), (40, 30, 3)).copy())
-    image = np.repeat(noise(0)[..., :1], 3, axis=2)
+    image = np.repeat(noise(0, 48, 48)[..., :1], 3, axis=2)
     for seed in range(20):
         changed = Draem(tmp_path)(image, np.random.default_rng(seed)).image
         assert (changed == changed[..., :1]).all()
@@ -242,7 +239,7 @@ def test_hue_goes_round_and_saturation_stops():
 
 
 def test_invert_solarise_and_posterise_are_what_they_are_called():
-    texture = noise(2)
+    texture = noise(2, 48, 48)
     assert np.array_equal(changed("_invert", texture, 0), 255 - texture)
     thresholds = []
     for seed in range(100):
@@ -256,7 +253,7 @@ def test_invert_solarise_and_posterise_are_what_they_are_called():
 
 
 def test_autocontrast_and_equalise_spread_the_values():
-    narrow = (100 + noise(3) // 8).astype(np.uint8)
+    narrow = (100 + noise(3, 48, 48) // 8).astype(np.uint8)
     for name in ("_autocontrast", "_equalise"):
         spread = changed(name, narrow, 0)
         assert spread.min() == 0 and spread.max() == 255
@@ -268,6 +265,6 @@ def test_turning_brings_no_black_corners_in():
 
 
 def test_sharpness_blurs_or_sharpens():
-    texture = (noise(4) // 3 + 80).astype(np.uint8)
+    texture = (noise(4, 48, 48) // 3 + 80).astype(np.uint8)
     spreads = np.array([changed("_sharpness", texture, seed).std() for seed in range(40)]) / texture.std()
     assert spreads.min() < 0.8 and spreads.max() > 1.2

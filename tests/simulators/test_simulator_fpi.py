@@ -5,10 +5,7 @@ import pytest
 from scipy import stats
 
 from flawmap.simulators.fpi import ForeignPatchInterpolation, draw_square
-
-
-def noise(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+from images import noise
 
 
 def share_of(soft_target: np.ndarray) -> float:
@@ -18,7 +15,7 @@ def share_of(soft_target: np.ndarray) -> float:
 
 def test_the_square_is_the_formula_and_the_soft_target_its_share_where_it_shows():
     for seed in range(30):
-        image, second = noise(seed), noise(seed + 100)
+        image, second = noise(seed, 64, 64), noise(seed + 100, 64, 64)
         anomaly = ForeignPatchInterpolation()(image, np.random.default_rng(seed), None, second)
         share = share_of(anomaly.soft_target)
         expected = np.rint((1 - share) * image.astype(float) + share * second)
@@ -29,7 +26,7 @@ def test_the_square_is_the_formula_and_the_soft_target_its_share_where_it_shows(
 
 
 def test_unchanged_pixels_of_the_square_are_footprint_but_not_soft_target():
-    image, second = noise(0), noise(1)
+    image, second = noise(0, 64, 64), noise(1, 64, 64)
     second[:, :32] = image[:, :32]
     for seed in range(20):
         anomaly = ForeignPatchInterpolation()(image, np.random.default_rng(seed), None, second)
@@ -79,7 +76,7 @@ def test_squares_are_cut_to_the_image():
 
 
 def test_both_images_of_a_pair_get_the_same_square_from_the_same_generator():
-    a, b = noise(0), noise(1)
+    a, b = noise(0, 64, 64), noise(1, 64, 64)
     one = ForeignPatchInterpolation()(a, np.random.default_rng(5), None, b)
     other = ForeignPatchInterpolation()(b, np.random.default_rng(5), None, a)
     assert np.array_equal(one.footprint, other.footprint)
@@ -89,6 +86,6 @@ def test_both_images_of_a_pair_get_the_same_square_from_the_same_generator():
 
 
 def test_the_same_image_twice_has_no_anomaly():
-    image = noise(3)
+    image = noise(3, 64, 64)
     anomaly = ForeignPatchInterpolation()(image, np.random.default_rng(0), None, image)
     assert anomaly.label == 0 and not anomaly.footprint.any() and np.array_equal(anomaly.image, image)

@@ -7,7 +7,8 @@ import torch
 from flawmap.data.images.resize import resize_image
 from flawmap.vit.class_token import class_token
 from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
-from tiny_detector import fitted_detector, striped
+from images import striped
+from tiny_detector import fitted_detector
 
 
 def test_feature_and_attention_are_timms_own() -> None:

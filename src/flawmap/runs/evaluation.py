@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from flawmap.data.sample import LabelledImage
-from flawmap.runs.calibration import MapScale
 from flawmap.errors import UserError
 from flawmap.metrics.curve_points import PixelCurves, Points
 from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
+from flawmap.runs.calibration import MapScale
 
 MAX_16_BIT = 65535
 _CURVE_DIGITS = 6  # finer than any screen

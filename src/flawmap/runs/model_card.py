@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flawmap.runs.calibration import Calibration
 from flawmap.recipe.settings import Recipe
+from flawmap.runs.calibration import Calibration
 from flawmap.runs.manifest import ONLY_PRETRAINED
 
 FRONT_MATTER = """---

@@ -11,8 +11,8 @@ from typing import Any
 
 from flawmap.data.checks import FileFacts
 from flawmap.errors import UserError
-from flawmap.recipe.settings import Recipe
 from flawmap.recipe.files import to_yaml
+from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_text, stable_hash
 
 LATEST = "latest.txt"

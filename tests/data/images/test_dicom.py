@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from assertions import mistake
 from flawmap.data.images.dicom import dicom_gray_values, is_dicom, windowed
 from flawmap.data.images.files import decode_gray_values, image_size_px, read_image
 from flawmap.data.open_data import load_images
 from flawmap.errors import UserError
-from made_up_files import mistake
 
 pydicom = pytest.importorskip("pydicom")
 

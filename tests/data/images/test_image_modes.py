@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from flawmap.data.images.files import FORMATS, read_image, to_rgb
-from made_up_files import picture, save
+from images import noise, write_image
 
 HEIGHT, WIDTH = 12, 16
 PALETTE = np.random.default_rng(5).permutation(256 * 3).astype(np.uint8).reshape(256, 3)
@@ -108,7 +108,7 @@ def test_pixels_mean_what_their_mode_says(file_format: str, mode: str, tmp_path)
     lossy = file_format == "JPEG"
     samples = raw_samples(mode, smooth=lossy)
     options = {"quality": 100, "subsampling": 0} if lossy else {}
-    path = save(tmp_path / f"image.{file_format.lower()}", as_image(mode, samples), **options)
+    path = write_image(tmp_path / f"image.{file_format.lower()}", as_image(mode, samples), **options)
     pixels = read_image(path)
     assert pixels.dtype == np.uint8 and pixels.shape == (HEIGHT, WIDTH, 3)
     if (file_format, mode) == ("BMP", "RGBA"):
@@ -122,21 +122,21 @@ def test_pixels_mean_what_their_mode_says(file_format: str, mode: str, tmp_path)
 def test_neutral_lab_is_gray(lightness: int, gray: int, tmp_path):
     """L* = 53.3 % is the lightness of sRGB 127: ((127/255 + 0.055) / 1.055) ** 2.4 = 0.212, 116 cbrt(0.212) - 16."""
     image = Image.frombytes("LAB", (4, 4), bytes([lightness, 0, 0]) * 16)
-    pixels = read_image(save(tmp_path / "lab.tiff", image)).astype(int)
+    pixels = read_image(write_image(tmp_path / "lab.tiff", image)).astype(int)
     assert np.abs(pixels - gray).max() <= 2
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
 def test_compressed_tiff_is_exact(compression: str, tmp_path):
-    path = save(tmp_path / "image.tif", picture(1), compression=compression)
-    assert np.array_equal(read_image(path), picture(1))
+    path = write_image(tmp_path / "image.tif", noise(1), compression=compression)
+    assert np.array_equal(read_image(path), noise(1))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_few_bits_fill_the_whole_range(bits: int, tmp_path):
     levels = np.arange(2**bits, dtype=np.uint8).repeat(4).reshape(1, -1)
     scale = 255 // (2**bits - 1)
-    path = save(tmp_path / "image.png", Image.fromarray(levels * scale), bits=bits)
+    path = write_image(tmp_path / "image.png", Image.fromarray(levels * scale), bits=bits)
     assert np.array_equal(read_image(path)[..., 0], levels * scale)
 
 
@@ -150,14 +150,14 @@ def test_a_transparent_colour_is_black(mode: str, transparency: object, tmp_path
         image.putpalette(PALETTE.tobytes())
     expected = (PALETTE[indices] if mode == "P" else np.repeat(indices[..., None], 3, axis=2)).copy()
     expected[indices == 7] = 0
-    assert np.array_equal(read_image(save(tmp_path / "image.png", image, transparency=transparency)), expected)
+    assert np.array_equal(read_image(write_image(tmp_path / "image.png", image, transparency=transparency)), expected)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_colours_that_hold_their_alpha_already_are_shown_as_they_are(mode: str, tmp_path):
     samples = raw_samples(mode, smooth=False)
     samples[..., :-1] = share(samples[..., :-1], samples[..., -1:])
-    path = save(tmp_path / "image.tiff", as_image(mode, samples))
+    path = write_image(tmp_path / "image.tiff", as_image(mode, samples))
     data = path.read_bytes()
     extra_samples = b"\x52\x01\x03\x00\x01\x00\x00\x00"  # tag 338, one short
     assert data.count(extra_samples + b"\x02") == 1
@@ -167,16 +167,16 @@ def test_colours_that_hold_their_alpha_already_are_shown_as_they_are(mode: str, 
 
 
 def test_of_several_frames_the_first_counts(tmp_path):
-    frames = [Image.fromarray(picture(seed)) for seed in range(3)]
-    path = save(tmp_path / "image.tiff", frames[0], save_all=True, append_images=frames[1:])
-    assert np.array_equal(read_image(path), picture(0))
+    frames = [Image.fromarray(noise(seed)) for seed in range(3)]
+    path = write_image(tmp_path / "image.tiff", frames[0], save_all=True, append_images=frames[1:])
+    assert np.array_equal(read_image(path), noise(0))
 
 
 @pytest.mark.parametrize("name", ["IMAGE.PNG", "jpeg_in_name_only.jpg", "no_ending", "größe 1 图.png"])
 def test_the_content_says_the_format_not_the_name(name: str, tmp_path):
-    (tmp_path / name).write_bytes(save(tmp_path / "other.png", picture(1)).read_bytes())
-    assert np.array_equal(read_image(tmp_path / name), picture(1))
-    assert np.array_equal(read_image(str(tmp_path / name)), picture(1))
+    (tmp_path / name).write_bytes(write_image(tmp_path / "other.png", noise(1)).read_bytes())
+    assert np.array_equal(read_image(tmp_path / name), noise(1))
+    assert np.array_equal(read_image(str(tmp_path / name)), noise(1))
 
 
 # ---- rotation
@@ -204,7 +204,7 @@ def with_orientation(orientation: int) -> Image.Exif:
 def test_exif_orientation_is_applied(ending: str, orientation: int, tmp_path):
     stored = np.repeat(raw_samples("RGB", smooth=True)[..., :1], 3, axis=2)
     quality = {"quality": 100} if ending == "jpg" else {}
-    path = save(tmp_path / f"image.{ending}", stored, exif=with_orientation(orientation), **quality)
+    path = write_image(tmp_path / f"image.{ending}", stored, exif=with_orientation(orientation), **quality)
     expected = TURNED[orientation](stored).astype(int)
     pixels = read_image(path)
     assert pixels.shape == expected.shape
@@ -214,7 +214,7 @@ def test_exif_orientation_is_applied(ending: str, orientation: int, tmp_path):
 @pytest.mark.parametrize("orientation", TURNED)
 def test_exif_orientation_is_applied_to_16_bits_and_to_pil_images(orientation: int, tmp_path):
     stored = (np.arange(12).reshape(3, 4) * 257).astype(np.uint16)
-    path = save(tmp_path / "deep.png", stored, exif=with_orientation(orientation))
+    path = write_image(tmp_path / "deep.png", stored, exif=with_orientation(orientation))
     expected = TURNED[orientation](stored // 257)
     assert np.array_equal(read_image(path)[..., 0], expected)
     with Image.open(path) as image:

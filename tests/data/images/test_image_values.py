@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
+from assertions import mistake
 from flawmap.data.images.files import MAX_PIXELS, read_image, read_mask, to_rgb
 from flawmap.errors import UserError
-from made_up_files import mistake, picture, save, truncate
+from images import noise, truncate, write_image
 
 # ---- bit depth
 
@@ -24,7 +25,7 @@ from made_up_files import mistake, picture, save, truncate
 def test_the_16_bit_scale_is_fixed(ending: str, tmp_path):
     deep = np.array([[0, 128, 129, 257, 385, 386, 32768, 65278, 65535]], np.uint16)
     expected = [0, 0, 1, 1, 1, 2, 128, 254, 255]  # 65278 / 257 = 254.0, 129 / 257 = 0.502
-    path = save(tmp_path / f"deep.{ending}", deep)
+    path = write_image(tmp_path / f"deep.{ending}", deep)
     assert read_image(path).tolist() == [[[value] * 3 for value in expected]]
     assert to_rgb(deep)[0, :, 0].tolist() == expected
 
@@ -47,7 +48,7 @@ def test_16_bit_colours_keep_their_upper_byte(ending: str, channels: int, tmp_pa
 
 
 def test_floats_lie_between_0_and_1(tmp_path):
-    path = save(tmp_path / "float.tiff", np.array([[0, 0.25, 0.5, 1]], np.float32))
+    path = write_image(tmp_path / "float.tiff", np.array([[0, 0.25, 0.5, 1]], np.float32))
     assert read_image(path)[0, :, 1].tolist() == [0, 64, 128, 255]  # 63.75 and 127.5, halves to even
 
 
@@ -55,7 +56,7 @@ def test_floats_lie_between_0_and_1(tmp_path):
 
 
 def test_arrays_become_rgb():
-    rgb = picture(0)
+    rgb = noise(0)
     gray, alpha = rgb[..., 0], np.full((*rgb.shape[:2], 1), 51, np.uint8)
     assert np.array_equal(to_rgb(rgb), rgb)
     assert np.array_equal(to_rgb(gray), np.stack([gray] * 3, axis=2))
@@ -104,33 +105,33 @@ def test_every_non_zero_pixel_of_a_mask_is_anomalous(mode: str, tmp_path):
         mask = Image.merge("L" if mode == "P" else mode, [Image.fromarray(band) for band in bands])
         if mode == "P":
             mask.putpalette([0, 0, 0] * 256)  # labels count, not their colours
-    pixels = read_mask(save(tmp_path / "mask.tiff", mask))
+    pixels = read_mask(write_image(tmp_path / "mask.tiff", mask))
     assert pixels.dtype == bool
     assert np.array_equal(pixels, values > 0)
 
 
 def test_a_mask_of_one_bit_is_itself(tmp_path):
-    mask = picture(0)[..., 0] > 200
-    assert np.array_equal(read_mask(save(tmp_path / "mask.png", mask)), mask)
+    mask = noise(0)[..., 0] > 200
+    assert np.array_equal(read_mask(write_image(tmp_path / "mask.png", mask)), mask)
 
 
 def test_white_paper_in_cmyk_is_anomalous_and_black_ink_is_not(tmp_path):
     ink = Image.frombytes("CMYK", (3, 1), bytes([0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0]))
-    assert read_mask(save(tmp_path / "mask.tiff", ink)).tolist() == [[True, False, False]]
+    assert read_mask(write_image(tmp_path / "mask.tiff", ink)).tolist() == [[True, False, False]]
 
 
 def test_a_mask_is_turned_as_its_image_is(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     mask = np.array([[255, 0, 0], [0, 0, 0]], np.uint8)
-    pixels = read_mask(save(tmp_path / "mask.png", mask, exif=exif))
+    pixels = read_mask(write_image(tmp_path / "mask.png", mask, exif=exif))
     assert pixels.tolist() == [[False, True], [False, False], [False, False]]
 
 
 def test_what_jpeg_scatters_around_an_edge_is_no_anomaly(tmp_path):
     mask = np.zeros((40, 40), np.uint8)
     mask[11:22, 13:30] = 255
-    path = save(tmp_path / "mask.jpg", mask, quality=75)
+    path = write_image(tmp_path / "mask.jpg", mask, quality=75)
     with Image.open(path) as stored:
         assert (np.asarray(stored)[mask == 0] > 0).any()
     assert np.array_equal(read_mask(path), mask > 0)
@@ -161,7 +162,7 @@ def test_an_empty_file(tmp_path):
 def test_other_formats_are_refused_whatever_their_name(content: str, tmp_path):
     path = tmp_path / "image.png"
     if content == "GIF":
-        Image.fromarray(picture(0)).save(path, "GIF")
+        Image.fromarray(noise(0)).save(path, "GIF")
     else:
         path.write_text("no image at all")
     problem = "not an image (PNG, JPEG, BMP, TIFF, DICOM are read)"
@@ -171,7 +172,7 @@ def test_other_formats_are_refused_whatever_their_name(content: str, tmp_path):
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tiff"])
 def test_a_truncated_file(ending: str, tmp_path):
-    path = truncate(save(tmp_path / f"image.{ending}", picture(0, 40, 40)))
+    path = truncate(write_image(tmp_path / f"image.{ending}", noise(0, 40, 40)))
     problem = f"the image cannot be decoded: truncated (file of {path.stat().st_size:,} bytes)"
     for read in (read_image, read_mask):
         with mistake(problem, path, "copy it again, or remove it"):
@@ -180,7 +181,7 @@ def test_a_truncated_file(ending: str, tmp_path):
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tiff"])
 def test_however_much_is_missing_no_wrong_pixel_is_read(ending: str, tmp_path):
-    path = save(tmp_path / f"image.{ending}", picture(0, 5, 6))
+    path = write_image(tmp_path / f"image.{ending}", noise(0, 5, 6))
     data, whole = path.read_bytes(), read_image(path)
     lengths = sorted({*range(0, len(data), 11), *range(len(data) - 30, len(data))})
     refused = 0
@@ -196,7 +197,7 @@ def test_however_much_is_missing_no_wrong_pixel_is_read(ending: str, tmp_path):
 
 def test_a_damaged_header_is_no_bug_of_ours(tmp_path):
     """A type of entry that Pillow trips over with a TypeError."""
-    path = save(tmp_path / "image.tiff", picture(0))
+    path = write_image(tmp_path / "image.tiff", noise(0))
     offsets = struct.pack("<HHI", 273, 4, 1)  # StripOffsets, one long
     data = path.read_bytes()
     assert data.count(offsets) == 1
@@ -227,17 +228,17 @@ def test_a_decompression_bomb_is_not_unpacked(tmp_path):
 
 
 def test_wrong_values_in_a_file_name_the_file(tmp_path):
-    path = save(tmp_path / "float.tiff", np.array([[0, 300]], np.float32))
+    path = write_image(tmp_path / "float.tiff", np.array([[0, 300]], np.float32))
     with mistake("a float image has values from 0 to 300, expected 0 to 1", path, "scale it to [0, 1]"):
         read_image(path)
-    path = save(tmp_path / "int.tiff", np.array([[0, 70000]], np.int32))
+    path = write_image(tmp_path / "int.tiff", np.array([[0, 70000]], np.int32))
     with mistake("values of type int32 beyond 16 bits", path, "save the image with 8 or 16 bits"):
         read_image(path)
 
 
 def test_reading_in_threads_leaves_the_warning_filters_of_the_process_alone(tmp_path, monkeypatch):
     """Each reader would put back what it found: the second, if it came while the first was inside, the wrong ones."""
-    path, really_open, before = save(tmp_path / "a.png", picture(0)), Image.open, list(warnings.filters)
+    path, really_open, before = write_image(tmp_path / "a.png", noise(0)), Image.open, list(warnings.filters)
     one_inside, two_inside, one_done = threading.Event(), threading.Event(), threading.Event()
 
     def open_slowly(*arguments: object, **options: object) -> Image.Image:
@@ -254,5 +255,5 @@ def test_reading_in_threads_leaves_the_warning_filters_of_the_process_alone(tmp_
         readings = [pool.submit(read_image, path) for _ in range(2)]
         for reading in readings:
             reading.add_done_callback(lambda _: one_done.set())
-        assert all(np.array_equal(reading.result(), picture(0)) for reading in readings)
+        assert all(np.array_equal(reading.result(), noise(0)) for reading in readings)
     assert warnings.filters == before

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assertions import mistake
 from flawmap.data.images.files import read_image
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
 from flawmap.data.sample import NormalImage
-from made_up_files import mistake, picture, save_pictures
+from images import noise, write_noise
 
 SIDE = st.integers(1, 24)
 
@@ -27,7 +28,7 @@ def triangle_filter(source: int, target: int) -> np.ndarray:
 
 @given(height=SIDE, width=SIDE, new_height=SIDE, new_width=SIDE)
 def test_resizing_is_a_triangle_filter(height: int, width: int, new_height: int, new_width: int):
-    image = picture(height * 100 + width, height, width)
+    image = noise(height * 100 + width, height, width)
     rows, columns = triangle_filter(height, new_height), triangle_filter(width, new_width)
     expected = np.einsum("ri,ijc,kj->rkc", rows, image.astype(float), columns)
     resized = resize_image(image, new_height, new_width)
@@ -38,7 +39,7 @@ def test_resizing_is_a_triangle_filter(height: int, width: int, new_height: int,
 @pytest.mark.parametrize("size", [(20, 31), (97, 64), (13, 77)])
 def test_resizing_equals_pytorchs_antialiased_bilinear(size: tuple[int, int]):
     torch = pytest.importorskip("torch")
-    image = picture(7, 48, 60)
+    image = noise(7, 48, 60)
     x = torch.from_numpy(image.astype(np.float64)).permute(2, 0, 1)[None]
     expected = torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
     difference = np.abs(resize_image(image, *size) - expected[0].permute(1, 2, 0).numpy())
@@ -46,14 +47,14 @@ def test_resizing_equals_pytorchs_antialiased_bilinear(size: tuple[int, int]):
 
 
 def test_the_same_size_changes_nothing_and_one_colour_stays():
-    image = picture(0)
+    image = noise(0)
     assert np.array_equal(resize_image(image, *image.shape[:2]), image)
     assert (resize_image(np.full((7, 9, 3), 201, np.uint8), 30, 4) == 201).all()
 
 
 @pytest.mark.parametrize("memory_limit_bytes", [0, 3 * 5 * 20 * 20 - 1, 3 * 5 * 20 * 20])
 def test_kept_or_read_again_the_pixels_are_the_same(memory_limit_bytes: int, tmp_path):
-    paths = save_pictures(tmp_path, range(5))
+    paths = write_noise(tmp_path, range(5))
     pixels = NormalPixels([NormalImage(path.name, path) for path in paths], 20, memory_limit_bytes)
     assert len(pixels) == 5 and pixels.size_px == 20
     for index, path in enumerate(paths):

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assertions import mistake
 from flawmap.data.images.truth import boxes_to_mask, read_truth
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage
 from flawmap.data.split import split_normals
-from made_up_files import mistake, save
+from images import write_image
 
 # ---- truth
 
@@ -58,12 +59,12 @@ def test_a_box_outside_the_image_is_a_mistake(box: tuple):
 
 def test_masks_are_read_at_their_own_size(tmp_path):
     mask = np.array([[0, 1, 255], [0, 0, 0]], np.uint8)
-    truth = read_truth(anomalous(MaskFile(save(tmp_path / "mask.png", mask))), 2, 3)
+    truth = read_truth(anomalous(MaskFile(write_image(tmp_path / "mask.png", mask))), 2, 3)
     assert truth is not None and truth.tolist() == [[False, True, True], [False] * 3]
 
 
 def test_without_a_place_there_is_no_truth(tmp_path):
-    empty = MaskFile(save(tmp_path / "mask.png", np.zeros((2, 3), np.uint8)))
+    empty = MaskFile(write_image(tmp_path / "mask.png", np.zeros((2, 3), np.uint8)))
     assert read_truth(anomalous(None), 2, 3) is None
     assert read_truth(anomalous(empty), 2, 3) is None
 
@@ -76,7 +77,7 @@ def test_a_normal_image_is_normal_everywhere():
 
 @pytest.mark.parametrize("shape", [(3, 2), (4, 6), (1, 3)])
 def test_a_mask_of_another_size(shape: tuple[int, int], tmp_path):
-    path = save(tmp_path / "mask.png", np.ones(shape, np.uint8))
+    path = write_image(tmp_path / "mask.png", np.ones(shape, np.uint8))
     problem = f"the mask is {shape[1]} x {shape[0]} px, its image 3 x 2 px"
     with mistake(problem, path, "save the mask at the size of its image"):
         read_truth(anomalous(MaskFile(path)), 2, 3)

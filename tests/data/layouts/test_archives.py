@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from assertions import mistake
 from flawmap.data.checks import check_leak, check_test_data, check_training_data
 from flawmap.data.images.truth import read_truth
 from flawmap.data.layouts.nih import ARCHIVE
@@ -13,7 +14,7 @@ from flawmap.data.sample import Boxes, LabelledImage, MaskFile
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 from flawmap_bench.protocols import PROTOCOLS
-from made_up_files import mistake, picture, save, save_pictures, truncate
+from images import noise, truncate, write_image, write_noise
 
 DEFAULT = DataSettings()
 MASK = np.eye(12, 16, dtype=np.uint8) * 255
@@ -34,12 +35,12 @@ def by_key(root: Path | str) -> dict[str, LabelledImage]:
 def can(tmp_path: Path) -> Path:
     root = tmp_path / "can"
     for name in ("000_regular", "001_regular", "001_overexposed"):
-        save(root / "train" / "good" / f"{name}.png", picture(0))
-    save(root / "validation" / "good" / "002_regular.png", picture(1))
-    save(root / "test_public" / "good" / "003_regular.png", picture(2))
-    save(root / "test_public" / "bad" / "004_overexposed.png", picture(3))
-    save(root / "test_public" / "ground_truth" / "bad" / "004_overexposed_mask.png", MASK)
-    save(root / "test_private" / "005.png", picture(4))
+        write_image(root / "train" / "good" / f"{name}.png", noise(0))
+    write_image(root / "validation" / "good" / "002_regular.png", noise(1))
+    write_image(root / "test_public" / "good" / "003_regular.png", noise(2))
+    write_image(root / "test_public" / "bad" / "004_overexposed.png", noise(3))
+    write_image(root / "test_public" / "ground_truth" / "bad" / "004_overexposed_mask.png", MASK)
+    write_image(root / "test_private" / "005.png", noise(4))
     return root
 
 
@@ -76,9 +77,9 @@ def test_a_test_set_of_mvtec_ad_2_without_bad_images_is_incomplete(can: Path):
 def candle(tmp_path: Path) -> Path:
     images = tmp_path / "candle" / "Data" / "Images"
     for number in range(3):
-        save(images / "Normal" / f"{number:04d}.JPG", picture(number), format="JPEG")
-    save(images / "Anomaly" / "000.JPG", picture(9), format="JPEG")
-    save(tmp_path / "candle" / "Data" / "Masks" / "Anomaly" / "000.png", (MASK > 0) * np.uint8(3))  # a kind's number
+        write_image(images / "Normal" / f"{number:04d}.JPG", noise(number), format="JPEG")
+    write_image(images / "Anomaly" / "000.JPG", noise(9), format="JPEG")
+    write_image(tmp_path / "candle" / "Data" / "Masks" / "Anomaly" / "000.png", (MASK > 0) * np.uint8(3))
     rows = [
         "candle,train,normal,candle/Data/Images/Normal/0002.JPG,",
         "candle,train,normal,candle/Data/Images/Normal/0000.JPG,",
@@ -137,8 +138,8 @@ def tiles(tmp_path: Path) -> Path:
         ("Blowhole", "exp1_num_7", MASK),
         ("Uneven", "exp3_num_9", MASK * 0),
     ):
-        save(root / f"MT_{kind}" / "Imgs" / f"{stem}.jpg", picture(1))
-        save(root / f"MT_{kind}" / "Imgs" / f"{stem}.png", mask)
+        write_image(root / f"MT_{kind}" / "Imgs" / f"{stem}.jpg", noise(1))
+        write_image(root / f"MT_{kind}" / "Imgs" / f"{stem}.png", mask)
     (root / "mtd_train_filenames.txt").write_text("exp1_num_3.jpg\nexp1_num_1.jpg\n")
     return root
 
@@ -192,7 +193,7 @@ def nih(tmp_path: Path) -> Path:
     root = tmp_path / "nih"
     for number in range(1, 7):
         folder = "images_001/images" if number < 4 else "images_012/images"
-        save(root / folder / f"{number:08d}_000.png", picture(number, 32, 32))
+        write_image(root / folder / f"{number:08d}_000.png", noise(number, 32, 32))
     (root / "Data_Entry_2017_v2020.csv").write_text(ENTRIES)
     (root / "BBox_List_2017.csv").write_text(BOXES)
     (root / "train_val_list.txt").write_text("00000001_000.png\n00000002_000.png\n00000003_000.png\n")
@@ -299,7 +300,7 @@ def test_a_truncated_x_ray_with_a_box_can_be_skipped(nih: Path):
 
 
 def test_what_a_path_cannot_hold_is_no_part_of_a_name(tmp_path: Path):
-    save(tmp_path / "a.png", picture(0, 32, 32))
+    write_image(tmp_path / "a.png", noise(0, 32, 32))
     (tmp_path / "manifest.csv").write_text("image,split,label,view\na.png,train,0,L/R\n")
     assert open_training_data(f"{tmp_path}:view=L/R", DEFAULT).name == f"{tmp_path.name}-L_R"
 
@@ -308,7 +309,7 @@ def test_what_a_path_cannot_hold_is_no_part_of_a_name(tmp_path: Path):
 
 
 def test_each_layout_is_recognised_and_no_other(can: Path, candle: Path, tiles: Path, nih: Path, tmp_path: Path):
-    save_pictures(tmp_path / "mvtec" / "train" / "good", range(2))
+    write_noise(tmp_path / "mvtec" / "train" / "good", range(2))
     layouts = [archive_at(path) for path in (can, candle, tiles, nih, tmp_path / "mvtec", tmp_path / "nothing")]
     assert [layout.layout[:5] if layout else None for layout in layouts] == [
         "MVTec",

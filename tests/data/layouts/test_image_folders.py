@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assertions import mistake
 from flawmap.data.layouts.image_folders import folders_below, images_with_masks, key_of, list_images, pair_masks
 from flawmap.data.sample import MaskFile
 from flawmap.errors import UserError
-from made_up_files import mistake, picture, save
+from images import noise, write_image
 
 PATTERN = "{stem}_mask"
 
@@ -170,7 +171,7 @@ def test_masks_lie_in_the_same_sub_folders_as_their_images(tmp_path):
 
 
 def test_a_folder_of_masks_without_its_images_is_named(tmp_path):
-    save(tmp_path / "bad" / "1.png", picture(0))
+    write_image(tmp_path / "bad" / "1.png", noise(0))
     touch(tmp_path / "masks" / "holes", "1_mask.png", "2_mask.png")
     problem, remedy = "masks without images, first: 1_mask.png", f"there is no folder {tmp_path / 'bad' / 'holes'}"
     with mistake(problem, tmp_path / "masks" / "holes", remedy):

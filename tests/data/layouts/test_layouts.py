@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from assertions import mistake
 from flawmap.data.layouts import folder, mvtec
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.recipe.settings import DataSettings
-from made_up_files import mistake, picture, save, save_pictures
+from images import noise, write_image, write_noise
 
 MASK = np.eye(12, 16, dtype=np.uint8) * 255
 
@@ -29,11 +30,11 @@ def summary(samples: tuple[LabelledImage, ...]) -> list[tuple[str, bool, str, st
 @pytest.fixture
 def tile(tmp_path: Path) -> Path:
     root = tmp_path / "tile"
-    save_pictures(root / "train" / "good", range(3))
-    save_pictures(root / "test" / "good", range(10, 12))
-    save_pictures(root / "test" / "crack", range(20, 22))
-    save(root / "ground_truth" / "crack" / "021_mask.png", MASK)
-    save(root / "test" / "glue strip" / "A.BMP", picture(30))
+    write_noise(root / "train" / "good", range(3))
+    write_noise(root / "test" / "good", range(10, 12))
+    write_noise(root / "test" / "crack", range(20, 22))
+    write_image(root / "ground_truth" / "crack" / "021_mask.png", MASK)
+    write_image(root / "test" / "glue strip" / "A.BMP", noise(30))
     return root
 
 
@@ -54,18 +55,18 @@ def test_mvtec_test_images_have_kinds_and_masks(tile: Path):
 
 
 def test_mvtec_folders_may_be_nested_and_hidden_ones_are_passed_over(tile: Path):
-    save(tile / "train" / "good" / "camera 2" / "5.png", picture(5))
-    save(tile / "test" / "crack" / "deep" / "6.png", picture(6))
-    save(tile / "ground_truth" / "crack" / "deep" / "6_mask.png", MASK)
-    save(tile / "ground_truth" / ".ipynb_checkpoints" / "7_mask.png", MASK)
-    save(tile / "test" / ".trash" / "8.png", picture(8))
+    write_image(tile / "train" / "good" / "camera 2" / "5.png", noise(5))
+    write_image(tile / "test" / "crack" / "deep" / "6.png", noise(6))
+    write_image(tile / "ground_truth" / "crack" / "deep" / "6_mask.png", MASK)
+    write_image(tile / "ground_truth" / ".ipynb_checkpoints" / "7_mask.png", MASK)
+    write_image(tile / "test" / ".trash" / "8.png", noise(8))
     assert [image.key for image in mvtec.read_training(tile)][-1] == "train/good/camera 2/5.png"
     rows = summary(mvtec.read_test(tile, DataSettings()))
     assert ("test/crack/deep/6.png", True, "crack", "6_mask.png") in rows and len(rows) == 6
 
 
 def test_mvtec_masks_of_good_images_are_not_needed(tile: Path):
-    save(tile / "ground_truth" / "good" / "unrelated.png", MASK)
+    write_image(tile / "ground_truth" / "good" / "unrelated.png", MASK)
     samples = mvtec.read_test(tile, DataSettings())
     assert [sample.truth for sample in samples if not sample.is_anomalous] == [None, None]
 
@@ -77,7 +78,7 @@ def test_mvtec_masks_can_be_named_otherwise(tile: Path):
 
 
 def test_mvtec_masks_without_images(tile: Path):
-    save(tile / "ground_truth" / "crack" / "099_mask.png", MASK)
+    write_image(tile / "ground_truth" / "crack" / "099_mask.png", MASK)
     problem = "1 of 2 masks match no image, first: 099_mask.png (images are named like 020.png)"
     with mistake(problem, tile / "ground_truth" / "crack", "rename them to STEM_mask"):
         mvtec.read_test(tile, DataSettings())
@@ -106,12 +107,12 @@ def test_mvtec_pixels_are_pooled_where_there_are_masks(tile: Path, monkeypatch):
 @pytest.fixture
 def parts(tmp_path: Path) -> Path:
     root = tmp_path / "parts"
-    save_pictures(root / "OK", range(3))
-    save_pictures(root / "OK" / "monday", range(3, 4))
-    save_pictures(root / "NG", range(10, 12))
-    save_pictures(root / "NG" / "dent" / "edge", range(12, 13))
-    save(root / "masks" / "010_mask.png", MASK)
-    save(root / "masks" / "dent" / "edge" / "012.png", MASK)
+    write_noise(root / "OK", range(3))
+    write_noise(root / "OK" / "monday", range(3, 4))
+    write_noise(root / "NG", range(10, 12))
+    write_noise(root / "NG" / "dent" / "edge", range(12, 13))
+    write_image(root / "masks" / "010_mask.png", MASK)
+    write_image(root / "masks" / "dent" / "edge" / "012.png", MASK)
     return root
 
 
@@ -119,7 +120,7 @@ NAMED = DataSettings(normal="OK", anomalous="NG", masks="masks")
 
 
 def test_a_plain_folder_gives_the_images_directly_inside(parts: Path):
-    save(parts / "direct.jpg", picture(1))
+    write_image(parts / "direct.jpg", noise(1))
     assert folder.read_training(parts, DataSettings()) == (NormalImage("direct.jpg", parts / "direct.jpg"),)
 
 
@@ -148,7 +149,7 @@ def test_a_named_folder_may_lie_beside_the_data(parts: Path):
 
 
 def test_a_named_folder_is_given_relative_to_the_data(parts: Path, tmp_path):
-    save(tmp_path / "other" / "1.png", picture(0))
+    write_image(tmp_path / "other" / "1.png", noise(0))
     with mistake(
         f"{tmp_path / 'other'} is not relative to {parts}", "data.normal", "name a folder inside, or ../OTHER"
     ):
@@ -191,7 +192,7 @@ def test_a_folder_inside_another_would_be_taken_for_its_images(settings: dict, p
 
 
 def test_masks_for_images_that_are_elsewhere(parts: Path):
-    save(parts / "masks" / "scratch" / "1_mask.png", MASK)
+    write_image(parts / "masks" / "scratch" / "1_mask.png", MASK)
     problem, remedy = "masks without images, first: 1_mask.png", f"there is no folder {parts / 'NG' / 'scratch'}"
     with mistake(problem, parts / "masks" / "scratch", remedy):
         folder.read_test(parts, NAMED)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from assertions import mistake
 from flawmap.data.layouts import manifest
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.errors import UserError
-from made_up_files import mistake, picture, save
+from images import noise, write_image
 
 NIH_COLUMNS = "image,patient,split,label,sex,view,age,findings,boxes"
 IMAGES = ("images/a.png", "images/b.png", "images/c.png", "images/ü d.png")
@@ -18,7 +19,7 @@ IMAGES = ("images/a.png", "images/b.png", "images/c.png", "images/ü d.png")
 def write(tmp_path: Path):
     """Writes manifest.csv into a folder with four images and two masks."""
     for seed, name in enumerate((*IMAGES, "masks/c.png", "masks/empty.png")):
-        save(tmp_path / "xray" / name, picture(seed))
+        write_image(tmp_path / "xray" / name, noise(seed))
 
     def to(*lines: str, encoding: str = "utf-8", end: str = "\n", name: str = "manifest.csv") -> Path:
         path = tmp_path / "xray" / name
@@ -78,7 +79,7 @@ def test_a_table_saved_on_windows_reads_the_same(encoding: str, end: str, write)
 
 
 def test_images_may_lie_outside_the_manifests_folder(write, tmp_path):
-    save(tmp_path / "elsewhere" / "e.png", picture(9))
+    write_image(tmp_path / "elsewhere" / "e.png", noise(9))
     absolute = (tmp_path / "elsewhere" / "e.png").as_posix()
     path = write("image,split,label", "../elsewhere/e.png,train,0", f"{absolute},test,1", "./images//a.png,test,0")
     (image,) = manifest.read_training(path)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import flawmap
+from assertions import mistake
 from flawmap.data import open_data, sample
 from flawmap.data.images.files import read_image
 from flawmap.data.images.truth import read_truth
@@ -18,7 +19,7 @@ from flawmap.data.layouts import elpv, folder, manifest, mtd, mvtec, mvtec_2, ni
 from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
 from flawmap.data.sample import Boxes, MaskFile, NormalImage, TrainingData
 from flawmap.recipe.settings import DataSettings
-from made_up_files import mistake, picture, save
+from images import noise, write_image
 
 DEFAULT = DataSettings()
 
@@ -158,7 +159,7 @@ def test_training_data_do_not_depend_on_the_test_folders(mvtec_folder: Path):
 
 def test_training_data_do_not_depend_on_labels_and_boxes_of_test_rows(tmp_path: Path):
     for seed in range(3):
-        save(tmp_path / f"{seed}.png", picture(seed))
+        write_image(tmp_path / f"{seed}.png", noise(seed))
     rows = ['1.png,test,1,"[[0,0,9,9]]"', "1.png,test,0,", "1.png,test,7,nonsense"]
     seen = set()
     for row in rows:
@@ -167,4 +168,4 @@ def test_training_data_do_not_depend_on_labels_and_boxes_of_test_rows(tmp_path: 
         seen.add(open_training_data(tmp_path, DEFAULT))
     (data,) = seen
     assert [image.key for image in data.images] == ["0.png", "2.png"]
-    assert np.array_equal(read_image(data.images[0].path), picture(0))
+    assert np.array_equal(read_image(data.images[0].path), noise(0))

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from assertions import mistake
 from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.subset import split_location
 from flawmap.recipe.settings import DataSettings
 from flawmap_bench.protocols import PROTOCOLS, class_locations
-from made_up_files import mistake, picture, save, save_pictures
+from images import noise, write_image, write_noise
 
 DEFAULT = DataSettings()
 
@@ -30,7 +31,7 @@ def test_a_location_is_split_from_its_groups(location: str, place: str, only: di
 
 def test_what_exists_as_a_path_is_one(tmp_path: Path):
     odd = tmp_path / "a:b=c"
-    save_pictures(odd, range(2))
+    write_noise(odd, range(2))
     assert split_location(odd) == (str(odd), {}) and len(open_training_data(odd, DEFAULT).images) == 2
 
 
@@ -45,7 +46,7 @@ def people(tmp_path: Path) -> Path:
     for number, (split, label, sex) in enumerate(
         [("train", 0, "M"), ("train", 0, "F"), ("test", 0, "M"), ("test", 1, "F"), ("test", 1, "M")]
     ):
-        save(tmp_path / f"{number}.png", picture(number))
+        write_image(tmp_path / f"{number}.png", noise(number))
         rows.append(f"{number}.png,{split},{label},{sex}")
     (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
     return tmp_path
