@@ -12,7 +12,7 @@ from typing import Any
 
 import flawmap
 from flawmap.data.checks import check_leak, check_test_data, check_training_data
-from flawmap.data.open_data import open_test_data, open_training_data
+from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data
 from flawmap.data.sample import TestData, TrainingData
 from flawmap.detect.fit import ALGORITHM_VERSION
 from flawmap.engine.compute import DeviceName, choose_compute
@@ -120,7 +120,7 @@ def _sound_data(order: PeersOrder) -> tuple[TrainingData, TestData]:
         problem = "on a board all methods learn from the same images; data.pretrain_on gives a recipe more"
         raise UserError(problem, "--set data.pretrain_on", "leave it out")
     checked = check_training_data(open_training_data(order.location, settings), held_out_fraction=0.0)
-    check_leak(checked, order.location, settings)
+    check_leak(checked, find_all_test_data(order.location, settings))
     return checked.data, check_test_data(open_test_data(order.location, settings))
 
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flawmap.data.checks import FileFacts, check_leak, check_training_data
-from flawmap.data.file_names import refuse_unwritable_names
-from flawmap.data.open_data import open_training_data, unread_beside
+from flawmap.data.checks import FileFacts, check_leak, check_training_data, refuse_unwritable_names
+from flawmap.data.open_data import find_all_test_data, open_training_data, unread_beside
 from flawmap.data.pool import read_pool
 from flawmap.data.remarks import detail_lost, nearly_black
 from flawmap.data.split import split_normals
@@ -44,7 +43,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     held_out_fraction = order.recipe.calibration.held_out_fraction
     checked = check_training_data(data, held_out_fraction, order.skip_unreadable)
     pool = read_pool(order.recipe, checked.facts, order.skip_unreadable)
-    check_leak(checked, order.location, order.recipe.data, order.skip_unreadable, pool.facts)
+    tests = find_all_test_data(order.location, order.recipe.data)
+    check_leak(checked, tests, order.skip_unreadable, pool.facts)
     train, held_out = split_normals(checked.data.images, held_out_fraction, order.recipe.seed)
     side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
     facts = [(side[fact.key], fact) for fact in checked.facts if fact.key in side]

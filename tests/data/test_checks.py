@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +14,15 @@ from PIL import Image
 
 from assertions import mistake
 from flawmap.data.checks import (
+    CheckedData,
     check_good_images,
     check_leak,
     check_test_data,
     check_training_data,
 )
+from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.truth import read_truth
-from flawmap.data.open_data import open_test_data, open_training_data
+from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data
 from flawmap.data.sample import SkippedFile
 from flawmap.recipe.settings import DataSettings
 from images import noise, truncate, write_image, write_noise
@@ -26,6 +30,7 @@ from images import noise, truncate, write_image, write_noise
 DEFAULT = DataSettings()
 NAMED = DataSettings(normal="OK", anomalous="NG")
 SKIP_HINT = "remove them, or --skip-unreadable"
+FOLDERS = ("train", "test", "ground_truth")
 LEAK_HINT = "remove one copy; scores would be meaningless"
 
 
@@ -35,6 +40,10 @@ def check(location: Path, settings: DataSettings = DEFAULT, held_out: float = 0.
 
 def check_tests(location: Path, settings: DataSettings = DEFAULT, skip: bool = False):
     return check_test_data(open_test_data(location, settings), skip)
+
+
+def find_leak(checked: CheckedData, location: Path, settings: DataSettings = DEFAULT, skip: bool = False):
+    return check_leak(checked, find_all_test_data(location, settings), skip)
 
 
 # ---- sound data
@@ -47,6 +56,7 @@ def test_sound_images_are_described_in_order(good_folder: Path):
     first = checked.facts[0]
     assert first.path == good_folder / "000.png" and (first.width_px, first.height_px) == (48, 48)
     assert first.sha256 == hashlib.sha256((good_folder / "000.png").read_bytes()).hexdigest()
+    assert [image.sha256 for image in checked.data.images] == [fact.sha256 for fact in checked.facts]
     assert len({fact.pixels_sha256 for fact in checked.facts}) == 24
     assert checked.num_duplicates == 0
 
@@ -83,7 +93,7 @@ def test_no_file_is_touched(mvtec_folder: Path):
 
     before, folders = state(), sorted(mvtec_folder.rglob("*"))
     checked = check(mvtec_folder, skip=True)
-    check_leak(checked, mvtec_folder, DEFAULT, skip_unreadable=True)
+    find_leak(checked, mvtec_folder, DEFAULT, skip=True)
     for sample in check_tests(mvtec_folder, skip=True).samples:
         read_truth(sample, 48, 48)
     assert state() == before and sorted(mvtec_folder.rglob("*")) == folders
@@ -139,11 +149,11 @@ def test_unreadable_test_files_are_found_before_training_too(mvtec_folder: Path)
     skipped = (SkippedFile("test/scratch/004.png", "the file is empty (0 bytes)"),)
     checked = check(mvtec_folder)
     with mistake(problem, mvtec_folder, SKIP_HINT):
-        check_leak(checked, mvtec_folder, DEFAULT)
+        find_leak(checked, mvtec_folder, DEFAULT)
     with mistake(problem, mvtec_folder, SKIP_HINT):
         check_tests(mvtec_folder)
     leak, data = (
-        check_leak(checked, mvtec_folder, DEFAULT, skip_unreadable=True),
+        find_leak(checked, mvtec_folder, DEFAULT, skip=True),
         check_tests(mvtec_folder, skip=True),
     )
     assert leak is not None and (leak.num_compared, leak.skipped) == (11, skipped)
@@ -158,7 +168,7 @@ def test_an_unreadable_mask_is_found_and_takes_its_image_along(mvtec_folder: Pat
     with mistake(problem, mvtec_folder, SKIP_HINT):
         check_tests(mvtec_folder)
     with mistake(problem, mvtec_folder, SKIP_HINT):
-        check_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
+        find_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
     data = check_tests(mvtec_folder, skip=True)
     assert data.skipped == (SkippedFile("test/scratch/002.png", reason),) and len(data.samples) == 11
 
@@ -174,7 +184,7 @@ def test_a_mask_of_another_size_is_found_before_scoring(skip: bool, mvtec_folder
 def test_nothing_is_left_to_score(mvtec_folder: Path):
     for path in (mvtec_folder / "test").rglob("*.png"):
         path.write_bytes(b"")
-    with mistake("no test image can be read", mvtec_folder, "copy them again"):
+    with mistake("no test image can be read", mvtec_folder, "copy the images again"):
         check_tests(mvtec_folder, skip=True)
 
 
@@ -235,7 +245,7 @@ def test_a_test_image_that_is_also_in_training(as_format: str, mvtec_folder: Pat
             image.save(target)
     problem = f"test/good/{name} is also in training as train/good/005.png (same content)"
     with mistake(problem, mvtec_folder, LEAK_HINT):
-        check_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
+        find_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
 
 
 def test_several_leaks_are_counted_and_a_subset_of_the_test_hides_none(mvtec_folder: Path):
@@ -245,30 +255,30 @@ def test_several_leaks_are_counted_and_a_subset_of_the_test_hides_none(mvtec_fol
         )
     problem = "test/scratch/0.png is also in training as train/good/000.png (same content), and 2 more"
     with mistake(problem, mvtec_folder, LEAK_HINT):
-        check_leak(check(mvtec_folder), mvtec_folder, DataSettings(test_subset=1))
+        find_leak(check(mvtec_folder), mvtec_folder, DataSettings(test_subset=1))
 
 
 def test_without_a_leak_all_test_images_were_compared(mvtec_folder: Path, good_folder: Path):
-    leak = check_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
+    leak = find_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
     assert leak is not None and (leak.num_compared, leak.skipped) == (12, ())
-    assert check_leak(check(good_folder), good_folder, DEFAULT) is None
+    assert find_leak(check(good_folder), good_folder, DEFAULT) is None
 
 
 def test_masks_without_images_are_found_before_training(mvtec_folder: Path):
     (mvtec_folder / "test" / "scratch" / "002.png").unlink()
     problem = "1 of 6 masks match no image, first: 002_mask.png (images are named like 000.png)"
     with mistake(problem, mvtec_folder / "ground_truth" / "scratch", "rename them to STEM_mask"):
-        check_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
+        find_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
 
 
 def test_named_folders_can_be_trained_on_but_not_scored_on_what_was_trained(tmp_path: Path):
     write_noise(tmp_path / "OK", range(20))
     write_noise(tmp_path / "NG", range(30, 33))
     checked = check(tmp_path, NAMED)
-    leak = check_leak(checked, tmp_path, NAMED)
+    leak = find_leak(checked, tmp_path, NAMED)
     assert leak is not None and leak.num_compared == 3  # the defects; good images are the same files
     (tmp_path / "OK" / "broken.png").write_bytes(b"")
-    leak = check_leak(check(tmp_path, NAMED, skip=True), tmp_path, NAMED, skip_unreadable=True)
+    leak = find_leak(check(tmp_path, NAMED, skip=True), tmp_path, NAMED, skip=True)
     assert leak is not None and (leak.num_compared, leak.skipped) == (3, ())  # training has listed it already
     (tmp_path / "OK" / "broken.png").unlink()
     trained = {fact.sha256: fact.key for fact in checked.facts}
@@ -279,17 +289,17 @@ def test_named_folders_can_be_trained_on_but_not_scored_on_what_was_trained(tmp_
     assert check_test_data(tests, trained={"0" * 64: "other.png"}) == tests
     shutil.copy(tmp_path / "OK" / "004.png", tmp_path / "NG" / "x.png")
     with mistake("NG/x.png is also in training as OK/004.png (same content)", tmp_path, LEAK_HINT):
-        check_leak(checked, tmp_path, NAMED)
+        find_leak(checked, tmp_path, NAMED)
 
 
 def test_a_copy_among_the_good_images_is_no_leak(tmp_path: Path):
     write_noise(tmp_path / "OK", range(24))
     write_noise(tmp_path / "NG", range(30, 33))
     shutil.copy(tmp_path / "OK" / "004.png", tmp_path / "OK" / "copy.png")
-    leak = check_leak(check(tmp_path, NAMED), tmp_path, NAMED)
+    leak = find_leak(check(tmp_path, NAMED), tmp_path, NAMED)
     assert leak is not None and leak.num_compared == 3
     part = replace(NAMED, train_subset=22)  # the others of the folder are training images, too
-    assert check_leak(check(tmp_path, part), tmp_path, part) == leak
+    assert find_leak(check(tmp_path, part), tmp_path, part) == leak
 
 
 def test_a_test_image_with_the_pixels_of_a_training_image_is_refused_whatever_its_format(mvtec_folder: Path):
@@ -322,3 +332,36 @@ def test_good_is_good_whatever_its_case(mvtec_folder: Path):
     samples = open_test_data(mvtec_folder, DEFAULT).samples
     of_good = [sample for sample in samples if "/Good/" in sample.key]
     assert of_good and all(not sample.is_anomalous and sample.kind == "good" for sample in of_good)
+
+
+# ---- how often a file is read
+
+
+class OpenedFiles:
+    """Counts how often Python opens each file of a folder while it is on; an audit hook cannot be removed again."""
+
+    def __init__(self) -> None:
+        self.below: str | None = None
+        self.counts: Counter[str] = Counter()
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open" and self.below and isinstance(arguments[0], str | os.PathLike):
+            path = os.fspath(arguments[0])
+            if path.startswith(self.below):
+                self.counts[os.path.relpath(path, self.below)] += 1
+
+
+OPENED = OpenedFiles()
+sys.addaudithook(OPENED)
+
+
+def test_a_training_reads_each_image_twice_and_each_test_file_once(mvtec_folder: Path):
+    OPENED.below = str(mvtec_folder)
+    try:
+        checked = check(mvtec_folder)
+        find_leak(checked, mvtec_folder)
+        NormalPixels.at_sizes(checked.data.images, [28, 32])
+    finally:
+        OPENED.below = None
+    times = {folder: Counter(n for name, n in OPENED.counts.items() if name.startswith(folder)) for folder in FOLDERS}
+    assert times == {"train": {2: 24}, "test": {1: 12}, "ground_truth": {1: 6}}  # times read: number of files

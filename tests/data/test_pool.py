@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from flawmap.data.checks import CheckedData, check_leak, check_training_data
-from flawmap.data.open_data import open_training_data
+from flawmap.data.open_data import find_all_test_data, open_training_data
 from flawmap.data.pool import Pool, pool_beside, read_pool
 from flawmap.data.sample import NormalImage
 from flawmap.data.split import split_normals
 from flawmap.errors import UserError
-from flawmap.recipe.settings import DataSettings, Recipe
+from flawmap.recipe.settings import DataSettings, PretrainSettings, Recipe
 from images import pixels_of, striped, write_image
 
 
@@ -34,7 +34,8 @@ def own(root: Path) -> CheckedData:
 
 
 def pooling(location: Path | str, **changes: object) -> Recipe:
-    return Recipe(data=replace(DataSettings(pretrain_on=str(location)), **changes))  # pyright: ignore[reportArgumentType]
+    data = replace(DataSettings(pretrain_on=str(location)), **changes)  # pyright: ignore[reportArgumentType]
+    return Recipe(data=data, pretrain=PretrainSettings(enabled=True))
 
 
 def keys_of(pool: Pool) -> list[str]:
@@ -153,8 +154,9 @@ def test_a_pool_without_anything_new_is_an_error(root: Path, own: CheckedData):
 def test_a_test_image_in_the_pool_is_a_leak(root: Path, own: CheckedData):
     pool = read_pool(pooling(root), own.facts)
     tile = root / "tile"
-    assert check_leak(own, tile, DataSettings(), pool=pool.facts) == check_leak(own, tile, DataSettings())
+    tests = find_all_test_data(tile, DataSettings())
+    assert check_leak(own, tests, pool=pool.facts) == check_leak(own, tests)
     write_image(root / "zipper" / "train" / "good" / "leak.bmp", pixels_of(tile / "test" / "good" / "003.png"))
     leaking = read_pool(pooling(root), own.facts)
     with pytest.raises(UserError, match=r"test/good/003\.png is also in training as zipper/train/good/leak\.bmp"):
-        check_leak(own, tile, DataSettings(), pool=leaking.facts)
+        check_leak(own, tests, pool=leaking.facts)

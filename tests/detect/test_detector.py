@@ -121,8 +121,8 @@ def test_a_map_is_as_large_as_the_image(detector, shape):
 @pytest.mark.parametrize(
     ("image", "problem"),
     [
-        (np.zeros((2, 8, 8, 3), np.uint8), "an array of shape (2, 8, 8, 3) is no image"),
-        (np.zeros((0, 8, 3), np.uint8), "an array of shape (0, 8, 3) is no image"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "an array of shape (2, 8, 8, 3) is not an image"),
+        (np.zeros((0, 8, 3), np.uint8), "an array of shape (0, 8, 3) is not an image"),
         (np.full((8, 8), np.nan), "not finite"),
         ("no/such/file.png", "cannot be read"),
     ],

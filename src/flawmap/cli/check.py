@@ -44,9 +44,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Look at the data; prints what was found. Exits with 2 at the first thing that train would refuse."""
-    from flawmap.data.checks import check_leak, check_training_data
-    from flawmap.data.file_names import refuse_unwritable_names
-    from flawmap.data.open_data import open_test_data, open_training_data, unread_beside
+    from flawmap.data.checks import check_leak, check_training_data, refuse_unwritable_names
+    from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data, unread_beside
     from flawmap.data.pool import read_pool
     from flawmap.data.remarks import detail_lost, nearly_black
 
@@ -56,7 +55,8 @@ def run(arguments: Namespace) -> int:
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     checked = check_training_data(data, recipe.calibration.held_out_fraction, arguments.skip_unreadable)
     pool = read_pool(recipe, checked.facts, arguments.skip_unreadable)
-    leak = check_leak(checked, arguments.data, recipe.data, arguments.skip_unreadable, pool.facts)
+    tests = find_all_test_data(arguments.data, recipe.data)
+    leak = check_leak(checked, tests, arguments.skip_unreadable, pool.facts)
     sizes = Counter((fact.width_px, fact.height_px) for fact in checked.facts)
     found: dict[str, Any] = {
         "data": checked.data.name,

@@ -93,8 +93,7 @@ def run(arguments: Namespace) -> int:
 def evaluate_run(order: EvaluationOrder) -> dict[str, Any]:
     """Evaluate a run and write its report; an earlier evaluation is kept under another name."""
     from flawmap.cli.progress_line import ProgressLine
-    from flawmap.data.checks import check_test_data
-    from flawmap.data.file_names import refuse_unwritable_names
+    from flawmap.data.checks import check_test_data, refuse_unwritable_names
     from flawmap.data.open_data import open_test_data
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.detect.pretrained import model_folder, refresh_card

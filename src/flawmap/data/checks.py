@@ -1,30 +1,39 @@
-"""Everything that can be wrong with the files, found before training starts."""
+"""Checks of the files before training or evaluation starts."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from flawmap.data.images.files import read_image, read_mask
-from flawmap.data.images.truth import read_truth
-from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
+from flawmap.data.images.files import decode_image, read_file
+from flawmap.data.images.truth import read_mask, read_truth, refuse_other_size
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, SkippedFile, TestData, TrainingData
 from flawmap.errors import UserError
-from flawmap.recipe.settings import DataSettings
-from flawmap.reproducibility import file_sha256
 
 MIN_IMAGES = 20  # fewer leave nothing worth holding out for the threshold
 MIN_IMAGES_WITHOUT_THRESHOLD = 2
 THREADS = 2
+ImageT = TypeVar("ImageT", NormalImage, LabelledImage)
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One readable image file; ``sha256`` is of its bytes, the rest of its decoded pixels (``brightest`` of 255)."""
+    """Facts about one readable image file.
+
+    Attributes:
+        key: path relative to the data root, with forward slashes.
+        path: of the file.
+        sha256: of its bytes.
+        pixels_sha256: of its decoded pixels and their shape.
+        width_px: of the upright image.
+        height_px: of the upright image.
+        brightest: the largest pixel value, 0 to 255.
+    """
 
     key: str
     path: Path
@@ -37,13 +46,13 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class CheckedData:
-    """Good images, of which every file was decoded.
+    """Good images whose files have all been decoded.
 
     Attributes:
-        data: without the files that were skipped, and each content once.
+        data: without unreadable files and duplicates; each image knows its hash.
         facts: of each image, in the same order.
-        num_duplicates: images that were left out because their pixels equal an earlier one's: held out beside their
-            twin, they would make a threshold look safer than it is.
+        num_duplicates: images left out because their pixels equal those of an earlier one. With one copy in training
+            and the other held out, the threshold would look safer than it is.
     """
 
     data: TrainingData
@@ -53,37 +62,33 @@ class CheckedData:
 
 @dataclass(frozen=True)
 class LeakCheck:
-    """No test file has the content of a training file; ``num_compared`` were looked at, the ``skipped`` were not."""
+    """No test image is in training: ``num_compared`` images were compared, the ``skipped`` ones were not."""
 
     num_compared: int
     skipped: tuple[SkippedFile, ...] = ()
 
 
 def check_training_data(data: TrainingData, held_out_fraction: float, skip_unreadable: bool = False) -> CheckedData:
-    """Decode every training image.
+    """Decode every training image, and drop duplicates.
 
     Raises:
         UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or too few images.
     """
-    facts, bad = _read_all(data.images)
-    if bad and not skip_unreadable:
-        raise _unreadable(bad, data.root)
+    facts, bad = _facts_of(data.images, _read_image, data.root, skip_unreadable)
     _check_count(facts, held_out_fraction, data.root)
-    return _each_content_once(data, facts, bad)
+    return _without_duplicates(data, facts, bad)
 
 
 def check_good_images(data: TrainingData, skip_unreadable: bool = False) -> CheckedData:
-    """Decode every good image before any is scored, as for a new threshold; of each content one is kept.
+    """Decode every good image that a threshold is to be set on, and drop duplicates.
 
     Raises:
-        UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; nothing is left.
+        UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or none can.
     """
-    facts, bad = _read_all(data.images)
-    if bad and not skip_unreadable:
-        raise _unreadable(bad, data.root)
+    facts, bad = _facts_of(data.images, _read_image, data.root, skip_unreadable)
     if not facts:
-        raise UserError("no image can be read", str(data.root), "copy them again")
-    return _each_content_once(data, facts, bad)
+        raise UserError("no image can be read", str(data.root), "copy the images again")
+    return _without_duplicates(data, facts, bad)
 
 
 def check_test_data(
@@ -93,88 +98,72 @@ def check_test_data(
 
     Args:
         data: what is to be scored.
-        skip_unreadable: leave out, and list in ``skipped``, images that cannot be decoded or whose mask cannot.
-        trained: hashes, of bytes or of pixels, of the images that the detector was trained on, with their names.
+        skip_unreadable: leave out images that cannot be decoded, or whose mask cannot, and list them in ``skipped``.
+        trained: names of the images that the detector was trained on, by the hash of their bytes or pixels.
 
     Raises:
-        UserError: files that cannot be decoded, unless ``skip_unreadable``; a mask of another size than its image; a
-            box outside it; a test image that was trained on; nothing is left.
+        UserError: files that cannot be decoded, unless ``skip_unreadable``; no image can be; a mask whose size is not
+            its image's; a box outside its image; a test image that was trained on.
     """
-    checked, facts = _decode_tests(data, skip_unreadable)
+    checked, facts = _check_samples(data, skip_unreadable)
     if not facts:
-        raise UserError("no test image can be read", str(data.root), "copy them again")
+        raise UserError("no test image can be read", str(data.root), "copy the images again")
     _refuse_trained(facts, trained or {}, data.root)
     return checked
 
 
-def _each_content_once(data: TrainingData, facts: Sequence[FileFacts], bad: Sequence[SkippedFile]) -> CheckedData:
-    first = {fact.pixels_sha256: fact for fact in reversed(facts)}
-    unique = tuple(fact for fact in facts if first[fact.pixels_sha256] is fact)
-    keys = {fact.key for fact in unique}
-    kept = tuple(image for image in data.images if image.key in keys)
-    checked = replace(data, images=kept, skipped=data.skipped + tuple(bad))
-    return CheckedData(checked, unique, len(facts) - len(unique))
-
-
-def _unreadable(bad: Sequence[SkippedFile], root: Path) -> UserError:
-    shown = ", ".join(f"{file.key} ({file.reason})" for file in bad[:5])
-    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-    noun = "file" if len(bad) == 1 else "files"
-    return UserError(
-        f"{len(bad)} {noun} cannot be decoded: {shown}{more}",
-        str(root),
-        "remove them, or --skip-unreadable",
-    )
-
-
 def check_leak(
-    checked: CheckedData,
-    location: str | Path,
-    settings: DataSettings,
-    skip_unreadable: bool = False,
-    pool: Sequence[FileFacts] = (),
+    checked: CheckedData, tests: TestData | None, skip_unreadable: bool = False, pool: Sequence[FileFacts] = ()
 ) -> LeakCheck | None:
-    """Compare the contents of test files, if the location has any, with the training files'.
+    """Compare the pixels of the test images with those of the training images; labels are not used.
 
-    Test images and masks are only decoded here, and images hashed; no label is used. A file that the layout offers
-    for both (good images of a folder that the recipe names) is left to the check before an evaluation. The ``pool``
-    of stage 1 is training, too.
+    A good image that the layout offers for both training and test (a folder that the recipe names) does not count:
+    the check before an evaluation refuses it.
+
+    Args:
+        checked: the training images.
+        tests: all test images beside them; None if there are none.
+        skip_unreadable: leave out test images that cannot be decoded.
+        pool: further images of stage 1.
+
+    Returns:
+        None if there are no test images.
 
     Raises:
-        UserError: a test image has the same pixels as a training image; or as :func:`check_test_data`.
+        UserError: a test image has the pixels of a training image; or as :func:`check_test_data`.
     """
-    if not has_test_data(location, settings):
+    if tests is None:
         return None
-    every = open_training_data(location, replace(settings, train_subset=None)).images
-    own = {image.key for image in every}  # those that repeat another one's pixels, or are not used, among them
-    tests = open_test_data(location, replace(settings, test_subset=None))
-    others = tuple(sample for sample in tests.samples if sample.key not in own)
-    kept, facts = _decode_tests(replace(tests, samples=others), skip_unreadable)
+    data = checked.data
+    good = {image.key for image in data.images} | {file.key for file in data.skipped} | set(data.unused)
+    others = tuple(sample for sample in tests.samples if sample.key not in good)
+    kept, facts = _check_samples(replace(tests, samples=others), skip_unreadable)
     trained = {fact.pixels_sha256: fact.key for fact in (*pool, *checked.facts)}
-    _refuse_trained(facts, trained, checked.data.root)
+    _refuse_trained(facts, trained, data.root)
     return LeakCheck(len(facts), kept.skipped)
 
 
-def _refuse_trained(tests: Sequence[FileFacts], trained: Mapping[str, str], root: Path) -> None:
-    """Raise if a test file has the bytes or pixels of a training file (hash to name)."""
-    hashes = ((fact.key, (fact.sha256, fact.pixels_sha256)) for fact in tests)
-    twins = [(key, trained[of]) for key, both in hashes for of in dict.fromkeys(both) if of in trained]
-    if not twins:
-        return
-    key, of_training = twins[0]
-    keys = {key for key, _ in twins}
-    more = f", and {len(keys) - 1} more" if len(keys) > 1 else ""
-    if key == of_training:
-        raise UserError(
-            f"{key} was trained on{more}: these good images cannot be the test's",
-            str(root),
-            "test with good images that training has not seen: --set data.normal=OTHER_FOLDER",
-        )
-    raise UserError(
-        f"{key} is also in training as {of_training} (same content){more}",
-        str(root),
-        "remove one copy; scores would be meaningless",
-    )
+def refuse_unwritable_names(names: Iterable[str]) -> None:
+    """Refuse file names that manifests and results, which are UTF-8, cannot hold.
+
+    Raises:
+        UserError: a name that is not UTF-8.
+    """
+    for name in names:
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError as error:
+            shown = name.encode("utf-8", "backslashreplace").decode("utf-8")
+            raise UserError("a file name is not UTF-8", shown, "rename it; flawmap writes names into UTF-8") from error
+
+
+def _without_duplicates(data: TrainingData, facts: Sequence[FileFacts], bad: Sequence[SkippedFile]) -> CheckedData:
+    first = {fact.pixels_sha256: fact for fact in reversed(facts)}
+    unique = tuple(fact for fact in facts if first[fact.pixels_sha256] is fact)
+    images = tuple(NormalImage(fact.key, fact.path, fact.sha256) for fact in unique)
+    duplicates = tuple(fact.key for fact in facts if first[fact.pixels_sha256] is not fact)
+    checked = replace(data, images=images, skipped=data.skipped + tuple(bad), unused=data.unused + duplicates)
+    return CheckedData(checked, unique, len(duplicates))
 
 
 def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, root: Path) -> None:
@@ -183,8 +172,8 @@ def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, root: Pat
     if len(copies) >= needed:
         return
     noun = "image" if len(facts) == 1 else "images"
-    same = sum(number for number in copies.values() if number > 1)
-    identical = f" ({same} identical by content)" if same else ""
+    num_identical = sum(number for number in copies.values() if number > 1)
+    identical = f" ({num_identical} identical by content)" if num_identical else ""
     remedy = "add images"
     if held_out_fraction > 0 and len(copies) >= MIN_IMAGES_WITHOUT_THRESHOLD:
         remedy += ", or --set calibration.held_out_fraction=0 and calibrate later"
@@ -192,38 +181,81 @@ def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, root: Pat
     raise UserError(f"{len(facts)} good {noun}{identical}; at least {needed} are needed {purpose}", str(root), remedy)
 
 
-def _decode_tests(data: TestData, skip_unreadable: bool) -> tuple[TestData, list[FileFacts]]:
-    """The test data without what cannot be decoded, and facts of the images that are left, in the same order."""
-    facts, bad = _read_all(data.samples)
-    if bad and not skip_unreadable:
-        raise _unreadable(bad, data.root)
-    by_key = {fact.key: fact for fact in facts}
-    kept = tuple(sample for sample in data.samples if sample.key in by_key)
-    for sample in kept:  # the size of a mask and the place of a box are looked at here, too
-        read_truth(sample, by_key[sample.key].height_px, by_key[sample.key].width_px)
+def _refuse_trained(tests: Sequence[FileFacts], trained: Mapping[str, str], root: Path) -> None:
+    """Refuse test files with the bytes or pixels of a training file (``trained``: hash to name)."""
+    matches = {
+        fact.key: trained[content]
+        for fact in tests
+        for content in (fact.pixels_sha256, fact.sha256)
+        if content in trained
+    }
+    if not matches:
+        return
+    key, training_key = next(iter(matches.items()))
+    more = f", and {len(matches) - 1} more" if len(matches) > 1 else ""
+    if key == training_key:
+        raise UserError(
+            f"{key} was trained on{more}: these good images cannot be the test's",
+            str(root),
+            "test with good images that training has not seen: --set data.normal=OTHER_FOLDER",
+        )
+    raise UserError(
+        f"{key} is also in training as {training_key} (same content){more}",
+        str(root),
+        "remove one copy; scores would be meaningless",
+    )
+
+
+def _check_samples(data: TestData, skip_unreadable: bool) -> tuple[TestData, list[FileFacts]]:
+    """The test data without unreadable files, and facts of the images that are left, in the same order."""
+    facts, bad = _facts_of(data.samples, _read_sample, data.root, skip_unreadable)
+    unreadable = {file.key for file in bad}
+    kept = tuple(sample for sample in data.samples if sample.key not in unreadable)
     return replace(data, samples=kept, skipped=data.skipped + tuple(bad)), facts
 
 
-def _read_all(images: Sequence[NormalImage | LabelledImage]) -> tuple[list[FileFacts], list[SkippedFile]]:
-    """Facts of the readable images and the reasons of the others, in order."""
-    with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        results = list(pool.map(_read, images))
+def _facts_of(
+    images: Sequence[ImageT], read: Callable[[ImageT], FileFacts | SkippedFile], root: Path, skip_unreadable: bool
+) -> tuple[list[FileFacts], list[SkippedFile]]:
+    """Facts of the readable images and reasons for the others, in order."""
+    with ThreadPoolExecutor(max_workers=THREADS) as threads:
+        results = list(threads.map(read, images))
     facts = [result for result in results if isinstance(result, FileFacts)]
-    return facts, [result for result in results if isinstance(result, SkippedFile)]
+    bad = [result for result in results if isinstance(result, SkippedFile)]
+    if bad and not skip_unreadable:
+        shown = ", ".join(f"{file.key} ({file.reason})" for file in bad[:5])
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        noun = "file" if len(bad) == 1 else "files"
+        raise UserError(
+            f"{len(bad)} {noun} cannot be decoded: {shown}{more}", str(root), "remove them, or --skip-unreadable"
+        )
+    return facts, bad
 
 
-def _read(image: NormalImage | LabelledImage) -> FileFacts | SkippedFile:
+def _read_image(image: NormalImage | LabelledImage) -> FileFacts | SkippedFile:
     try:
-        pixels = read_image(image.path)
+        data = read_file(image.path)
+        pixels = decode_image(data, place=str(image.path))
     except UserError as error:
         return SkippedFile(image.key, error.problem)
-    if isinstance(image, LabelledImage) and isinstance(image.truth, MaskFile):
-        try:
-            read_mask(image.truth.path)
-        except UserError as error:
-            return SkippedFile(image.key, f"its mask {image.truth.path.name}: {error.problem}")
-    content = file_sha256(image.path)
-    of_pixels = hashlib.sha256(repr(pixels.shape).encode())
-    of_pixels.update(np.ascontiguousarray(pixels).data)  # no copy: an image may have 170 million pixels
+    pixel_hash = hashlib.sha256(repr(pixels.shape).encode())
+    pixel_hash.update(np.ascontiguousarray(pixels).data)  # no copy: an image may have 170 million pixels
     height, width = pixels.shape[:2]
-    return FileFacts(image.key, image.path, content, of_pixels.hexdigest(), width, height, int(pixels.max()))
+    content = hashlib.sha256(data).hexdigest()
+    return FileFacts(image.key, image.path, content, pixel_hash.hexdigest(), width, height, int(pixels.max()))
+
+
+def _read_sample(sample: LabelledImage) -> FileFacts | SkippedFile:
+    """An unreadable mask makes its image unreadable; a mask or box that does not fit the image is an error."""
+    facts = _read_image(sample)
+    if isinstance(facts, SkippedFile):
+        return facts
+    if isinstance(sample.truth, MaskFile):
+        try:
+            mask = read_mask(sample.truth.path)
+        except UserError as error:
+            return SkippedFile(sample.key, f"its mask {sample.truth.path.name}: {error.problem}")
+        refuse_other_size(mask, sample.truth.path, facts.height_px, facts.width_px)
+    elif sample.truth is not None:
+        read_truth(sample, facts.height_px, facts.width_px)
+    return facts

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
@@ -87,6 +88,17 @@ def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
         remedy = "fill test/good and test/KIND, give a manifest.csv rows of split test, or --set data.anomalous=BAD"
         raise UserError("there are no test images", str(path), remedy)
     return TestData(_part_name(_name(path), only), path, layout, _subset_per_label(samples, settings), protocol)
+
+
+def find_all_test_data(location: str | Path, settings: DataSettings) -> TestData | None:
+    """All labelled images of a location, whatever ``data.test_subset`` is, for the leak check; None if it has none.
+
+    Raises:
+        UserError: they are laid out or listed wrongly.
+    """
+    if not has_test_data(location, settings):
+        return None
+    return open_test_data(location, replace(settings, test_subset=None))
 
 
 def archive_at(path: Path) -> Archive | None:
@@ -214,7 +226,9 @@ def _training(
     if not images:
         problem = f'no good image to train in the layout "{layout}"'
         raise UserError(problem, str(root), "fill train/good, or give the list rows of good images to train")
-    return TrainingData(_part_name(name, only), root, layout, evenly_spaced(images, settings.train_subset))
+    chosen = evenly_spaced(images, settings.train_subset)
+    unused = {image.key for image in images} - {image.key for image in chosen}
+    return TrainingData(_part_name(name, only), root, layout, chosen, unused=tuple(sorted(unused)))
 
 
 def _subset_per_label(samples: Sequence[LabelledImage], settings: DataSettings) -> tuple[LabelledImage, ...]:

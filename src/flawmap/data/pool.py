@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flawmap.data.checks import FileFacts, check_training_data
-from flawmap.data.file_names import refuse_unwritable_names
+from flawmap.data.checks import FileFacts, check_training_data, refuse_unwritable_names
 from flawmap.data.layouts import manifest
 from flawmap.data.layouts.image_folders import visible
 from flawmap.data.layouts.mvtec import is_mvtec
@@ -80,7 +79,7 @@ def read_pool(recipe: Recipe, own: Sequence[FileFacts], skip_unreadable: bool = 
         )
     refuse_unwritable_names(fact.key for fact in facts)
     return Pool(
-        tuple(NormalImage(fact.key, fact.path) for fact in facts),
+        tuple(NormalImage(fact.key, fact.path, fact.sha256) for fact in facts),
         tuple(facts),
         len(checked),
         num_read - len(facts),

@@ -1,7 +1,7 @@
-"""What one image is to flawmap: a normal image for training, or a labelled image for evaluation.
+"""The two kinds of images: a normal image for training and a labelled image for evaluation.
 
-The two types are kept apart on purpose. Training code is written against :class:`NormalImage` and
-:class:`TrainingData`, which have no place for a label or a mask, so that no test label can reach it.
+They are separate types on purpose. Training code takes :class:`NormalImage` and :class:`TrainingData`, which have no
+field for a label or a mask, so no test label can reach it.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,17 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class NormalImage:
-    """One defect-free image. ``key`` is its path relative to the data root, with forward slashes."""
+    """One good image.
+
+    Attributes:
+        key: path relative to the data root, with forward slashes.
+        path: of the file.
+        sha256: of the file's bytes, 64 hex digits; None until the file has been checked.
+    """
 
     key: str
     path: Path
+    sha256: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,16 @@ class Boxes:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One test image: its label, defect kind ("good" when normal), ground truth and groups (sex, view, ...)."""
+    """One test image.
+
+    Attributes:
+        key: path relative to the data root, with forward slashes.
+        path: of the file.
+        is_anomalous: its label.
+        kind: kind of the defect, "good" for a normal image.
+        truth: where the defect is; None for a normal image, or if nobody has marked it.
+        groups: properties known for every image, normal or not, such as sex and view.
+    """
 
     key: str
     path: Path
@@ -46,7 +62,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that was left out because of ``--skip-unreadable``, and why."""
+    """A file that ``--skip-unreadable`` left out, and the reason."""
 
     key: str
     reason: str
@@ -54,16 +70,16 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Which images enter which pool when a data set is scored (the data set's custom, not an evaluator's choice).
+    """How a data set is scored by convention.
 
     Attributes:
         name: the data set's name in tables.
-        pixel_pool: ``all`` counts normal images and anomalous images with ground truth (MVTec AD, MTD);
-            ``truth_only`` counts images with ground truth alone (NIH: pixels of the boxed images);
-            ``none`` has no pixel metrics (ELPV). An anomalous image without a mask never enters a pixel pool.
-        group_by: keys of ``LabelledImage.groups`` to report separately, beside all images together.
-        classes: of a data set of several, each of which has a model of its own: their folders, in the order of the
-            columns of published tables; a table's mean is over them, unweighted. Empty: the data set is one.
+        pixel_pool: which images count for pixel metrics. ``all``: normal images and anomalous images with ground
+            truth (MVTec AD, MTD). ``truth_only``: images with ground truth (NIH: the images with boxes). ``none``: no
+            pixel metrics (ELPV). An anomalous image without ground truth never counts.
+        group_by: keys of ``LabelledImage.groups`` that are also reported separately.
+        classes: folders of a data set's classes, each with a model of its own, in the order of the columns of
+            published tables; a table's mean is their unweighted mean. Empty for a data set without classes.
         n_seeds: how many trainings a published number is the mean of.
     """
 
@@ -76,18 +92,35 @@ class Protocol:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Normal images to learn from: all that training ever sees of a data set."""
+    """Good images to learn from: all that training sees of a data set.
+
+    Attributes:
+        name: of the data, for people and for folder names.
+        root: folder that keys are relative to.
+        layout: name of the layout, for people.
+        images: sorted by key.
+        skipped: files that could not be decoded.
+        unused: keys of other good images: ``data.train_subset`` does not select them, or they repeat the pixels of
+            an earlier image.
+    """
 
     name: str
     root: Path
     layout: str
     images: tuple[NormalImage, ...]
     skipped: tuple[SkippedFile, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TestData:
-    """Labelled images to be scored; only ``flawmap.evaluate.evaluate`` opens them."""
+    """Labelled images to be scored, for the evaluation and the leak check only.
+
+    Attributes:
+        name: as in :class:`TrainingData`, as are ``root``, ``layout`` and ``skipped``.
+        samples: the images with their labels.
+        protocol: how they are scored.
+    """
 
     name: str
     root: Path

@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from assertions import mistake
-from flawmap.data.images.files import MAX_PIXELS, read_image, read_mask, to_rgb
+from flawmap.data.images.files import MAX_PIXELS, read_image, to_rgb
+from flawmap.data.images.truth import read_mask
 from flawmap.errors import UserError
 from images import noise, truncate, write_image
 
@@ -69,7 +70,7 @@ def test_arrays_become_rgb():
 
 @pytest.mark.parametrize("shape", [(3,), (4, 4, 2), (4, 4, 5), (0, 4, 3), (2, 4, 4, 3)])
 def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]):
-    with mistake(f"an array of shape {shape} is no image", "", "give (H, W), (H, W, 3) or (H, W, 4)"):
+    with mistake(f"an array of shape {shape} is not an image", "", "give (H, W), (H, W, 3) or (H, W, 4)"):
         to_rgb(np.zeros(shape, np.uint8))
 
 

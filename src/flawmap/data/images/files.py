@@ -1,4 +1,4 @@
-"""Image files in: any common format becomes uint8 RGB, or a clear error. Files are only ever read."""
+"""How an image file becomes pixels: any common format as uint8 RGB, or an error that names the file."""
 
 import contextlib
 import io
@@ -13,95 +13,132 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from flawmap.data.images.dicom import GrayValues, dicom_gray_values, is_dicom, read_dicom
 from flawmap.errors import UserError
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content, whatever the file is called; and DICOM, by its own reader
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content, whatever the file is called; DICOM has a reader of its own
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".dcm")
-MAX_PIXELS = 170_000_000  # a 13,000 x 13,000 px image; more is more likely a decompression bomb than a photograph
-MAX_FILE_BYTES = 1_500_000_000  # of MAX_PIXELS in 16-bit colours, with some room
-LYING = 5  # EXIF orientations from here on exchange width and height
-SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255: one fixed scale, never stretched per image, so that scores stay comparable
+MAX_PIXELS = 170_000_000  # 13,000 x 13,000; a larger file is more likely a decompression bomb than a photograph
+MAX_FILE_BYTES = 1_500_000_000  # MAX_PIXELS of 16-bit RGB, with some room
+SIDEWAYS = 5  # EXIF orientations from here on swap width and height
+SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255: a fixed scale, never stretched per image, so that scores stay comparable
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-WARNING_FILTERS = threading.Lock()  # they belong to the whole process: two threads must not exchange them at once
+WARNING_FILTERS = threading.Lock()  # the filters belong to the whole process: only one thread may replace them
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """Read an image as uint8 RGB (height, width, 3) in [0, 255].
 
-    EXIF rotation is applied. Gray is repeated, CMYK and palettes are converted, transparent pixels are shown over
-    black, 16-bit gray values are divided by 257 and rounded (of 16-bit colours Pillow gives the upper byte), floats
-    are taken to lie in [0, 1]. The first frame counts. DICOM is windowed (:mod:`flawmap.data.images.dicom`).
+    EXIF rotation is applied. Gray is repeated, CMYK and palettes are converted, and transparent pixels are shown over
+    black. 16-bit gray values are divided by 257 and rounded (Pillow gives the upper byte of 16-bit colours); floats
+    must lie in [0, 1]. Of several frames the first is read. DICOM is windowed (:mod:`flawmap.data.images.dicom`).
 
     Raises:
-        UserError: the file is missing, empty, truncated, too large or no image of a known format.
+        UserError: the file is missing, empty, truncated, too large, or not an image in a known format.
     """
-    image = _decoded(Path(path))
+    return decode_image(read_file(path), place=str(path))
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        UserError: the file cannot be read, or is too large to be an image.
+    """
     try:
-        return _upright_to_rgb(image)
-    except UserError as error:
-        raise UserError(error.problem, str(path), error.remedy) from error
+        if (size := Path(path).stat().st_size) > MAX_FILE_BYTES:
+            limit = f"more than the limit of {MAX_FILE_BYTES:,}"
+            raise UserError(f"the file has {size:,} bytes, {limit}", str(path), "remove it, or cut it into tiles")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"the file cannot be read: {error.strerror or error}", str(path), "check the path") from error
 
 
-def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -> NDArray[np.uint8]:
     """As :func:`read_image`, from the bytes of a file, for example an upload.
 
     Args:
-        data: of the whole file.
-        max_pixels: more than these are refused before they are decoded.
+        data: the whole file.
+        max_pixels: larger images are refused before they are decoded.
+        place: where the file comes from, for errors.
 
     Raises:
-        UserError: as :func:`read_image`; it names no place.
+        UserError: as :func:`read_image`.
     """
-    return _upright_to_rgb(_decoded_bytes(data, "", max_pixels))
+    image = decode_upright(data, max_pixels, place)
+    try:
+        return _upright_to_rgb(image)
+    except UserError as error:
+        raise UserError(error.problem, place, error.remedy) from error
 
 
 def decode_gray_values(data: bytes, max_pixels: int = MAX_PIXELS) -> GrayValues | None:
-    """Gray values of more than 8 bits as they are stored, and the window that :func:`decode_image` gives them.
+    """Gray values of more than 8 bits as they are stored, and the window that :func:`decode_image` applies to them.
 
     Args:
-        data: of a file that :func:`decode_image` reads.
+        data: a file that :func:`decode_image` reads.
         max_pixels: as there.
 
     Returns:
-        None where the image has colours or no more than 8 bits.
+        None if the image has colours or at most 8 bits.
     """
     if is_dicom(data):
         return dicom_gray_values(data, max_pixels)
-    image = _decoded_bytes(data, "", max_pixels)
+    image = decode_upright(data, max_pixels)
     if image.mode not in SIXTEEN_BIT_MODES:
         return None
     return GrayValues(np.asarray(image).astype(np.float32), (0.0, 65535.0))
 
 
-def read_mask(path: str | Path) -> NDArray[np.bool_]:
-    """Read a ground-truth mask as bool (height, width): every non-zero pixel or palette index is anomalous.
-
-    In a JPEG file those above half are: its compression scatters small values around each edge.
-
-    Raises:
-        UserError: as :func:`read_image`.
-    """
-    image = _decoded(Path(path))
-    highest_normal = 127 if image.format in ("JPEG", "MPO") else 0
-    if image.mode in ("CMYK", "YCbCr", "LAB"):  # black is not zero there
-        image = image.convert("RGB")
-    values = np.asarray(image)
-    if values.ndim == 3:
-        values = (values[..., :-1] if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") else values).max(axis=2)
-    return values > highest_normal
-
-
 def image_size_px(path: str | Path) -> tuple[int, int]:
-    """Width and height of the upright image, from its header alone where that says it.
+    """Width and height of the upright image, from the header alone if possible.
 
     Raises:
         UserError: as :func:`read_image`.
     """
-    data = _bytes_of(Path(path))
+    data = read_file(path)
     if not is_dicom(data):
-        with contextlib.suppress(Exception):  # whatever is wrong is said where the image is decoded
+        with contextlib.suppress(Exception):  # decoding below says what is wrong
             image = _opened(data)
             width, height = image.size
-            return (height, width) if image.getexif().get(ExifTags.Base.Orientation, 1) >= LYING else (width, height)
-    return _decoded_bytes(data, str(path), MAX_PIXELS).size
+            is_sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= SIDEWAYS
+            return (height, width) if is_sideways else (width, height)
+    return decode_upright(data, place=str(path)).size
+
+
+def decode_upright(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -> Image.Image:
+    """A decoded file in its own mode, with EXIF rotation applied.
+
+    Args:
+        data: the whole file.
+        max_pixels: larger images are refused before they are decoded.
+        place: where the file comes from, for errors.
+
+    Raises:
+        UserError: as :func:`read_image`.
+    """
+    if not data:
+        raise UserError("the file is empty (0 bytes)", place, "remove it")
+    try:
+        image = Image.fromarray(read_dicom(data, max_pixels)) if is_dicom(data) else _opened(data)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise UserError(f"{width} x {height} px is more than {max_pixels:,} pixels", place, "cut it into tiles")
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
+    except UserError as error:
+        raise UserError(error.problem, place, error.remedy) from error
+    except UnidentifiedImageError as error:
+        known = ", ".join((*FORMATS, "DICOM"))
+        raise UserError(f"not an image ({known} are read)", place, "remove it") from error
+    except Image.DecompressionBombError as error:
+        raise UserError("the image is too large to be decoded safely", place, "cut it into tiles") from error
+    except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
+        is_truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
+        reason = "truncated" if is_truncated else str(error) or type(error).__name__
+        raise UserError(
+            f"the image cannot be decoded: {reason} (file of {len(data):,} bytes)",
+            place,
+            "copy it again, or remove it",
+        ) from error
 
 
 def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
@@ -112,7 +149,7 @@ def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
             floats in [0, 1].
 
     Raises:
-        UserError: an array of another shape or type, or numbers that are not finite.
+        UserError: an array of another shape or type, or with values outside the range.
     """
     if isinstance(image, Image.Image):
         return _upright_to_rgb(ImageOps.exif_transpose(image))
@@ -120,7 +157,7 @@ def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)) or 0 in pixels.shape:
-        raise UserError(f"an array of shape {pixels.shape} is no image", "", "give (H, W), (H, W, 3) or (H, W, 4)")
+        raise UserError(f"an array of shape {pixels.shape} is not an image", "", "give (H, W), (H, W, 3) or (H, W, 4)")
     if pixels.dtype != np.uint8:
         return _deep_to_rgb(pixels)
     if pixels.ndim == 2:
@@ -131,7 +168,7 @@ def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
 def _upright_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in (*SIXTEEN_BIT_MODES, "F"):
         return _deep_to_rgb(np.asarray(image))
-    if image.mode in ("La", "RGBa"):  # colours already multiplied by alpha: shown over black as they are
+    if image.mode in ("La", "RGBa"):  # colours are already multiplied by alpha, which shows them over black
         values = np.asarray(image)[..., :-1]
         return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
     if image.has_transparency_data:  # an alpha channel, or one colour or palette entry that is transparent
@@ -140,13 +177,13 @@ def _upright_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _over_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Transparent pixels hide whatever colour they carry: shown over black, in rounded integer arithmetic."""
+    """Colours times alpha, in rounded integer arithmetic: a transparent pixel may hold any colour."""
     colours, alpha = rgba[..., :3].astype(np.uint32), rgba[..., 3:].astype(np.uint32)
     return ((colours * alpha + 127) // 255).astype(np.uint8)
 
 
 def _deep_to_rgb(pixels: NDArray) -> NDArray[np.uint8]:
-    """16-bit integers and floats to 8 bits on a fixed scale."""
+    """16-bit integers, floats in [0, 1] and booleans to 8 bits, on a fixed scale."""
     if pixels.dtype.kind == "f":
         if not np.isfinite(pixels).all():
             raise UserError("the image holds values that are not finite (NaN or infinity)", "", "replace these pixels")
@@ -166,50 +203,8 @@ def _deep_to_rgb(pixels: NDArray) -> NDArray[np.uint8]:
     return to_rgb(gray_or_rgb)
 
 
-def _decoded(path: Path) -> Image.Image:
-    """The upright image; whatever goes wrong becomes a UserError that names the file."""
-    return _decoded_bytes(_bytes_of(path), str(path), MAX_PIXELS)
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise UserError(f"the file has {size:,} bytes, more than any picture that is read", str(path), "remove it")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"the file cannot be read: {error.strerror or error}", str(path), "check the path") from error
-
-
-def _decoded_bytes(data: bytes, place: str, max_pixels: int) -> Image.Image:
-    if not data:
-        raise UserError("the file is empty (0 bytes)", place, "remove it")
-    try:
-        image = Image.fromarray(read_dicom(data, max_pixels)) if is_dicom(data) else _opened(data)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise UserError(f"{width} x {height} px is more than {max_pixels:,} pixels", place, "cut it into tiles")
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return image
-    except UserError as error:
-        raise UserError(error.problem, place, error.remedy) from error
-    except UnidentifiedImageError as error:
-        known = ", ".join((*FORMATS, "DICOM"))
-        raise UserError(f"not an image ({known} are read)", place, "remove it") from error
-    except Image.DecompressionBombError as error:
-        raise UserError("the image is too large to be decoded safely", place, "cut it into tiles") from error
-    except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-        truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
-        reason = "truncated" if truncated else str(error) or type(error).__name__
-        raise UserError(
-            f"the image cannot be decoded: {reason} (file of {len(data):,} bytes)",
-            place,
-            "copy it again, or remove it",
-        ) from error
-
-
 def _opened(data: bytes) -> Image.Image:
-    """The image with its header read; Pillow's own limit of pixels only warns, ours is checked by the caller."""
+    """The image with only its header read. Pillow's warning about many pixels is off: the caller checks a limit."""
     with WARNING_FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Image.open(io.BytesIO(data), formats=FORMATS)

@@ -1,4 +1,4 @@
-"""The one image resize of flawmap: training, detection and export all use it, so that none differs from another."""
+"""The only image resize in flawmap: training, detection and export all use it, so they see the same pixels."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,9 +6,9 @@ from PIL import Image
 
 
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize uint8 (H, W, 3) to (height, width, 3): Pillow's bilinear, which antialiases when it shrinks.
+    """Resize uint8 (H, W, 3) to (height, width, 3), bilinear and antialiased when it shrinks.
 
-    Chosen because it needs only Pillow, which training, detection and every runtime have.
+    Pillow does it, because training, detection and every runtime have Pillow.
     """
     if image.shape[:2] == (height, width):
         return image

@@ -1,12 +1,13 @@
-"""Ground truth of a test image, at the resolution of the image."""
+"""How a file becomes a mask: ground truth of a test image, at the resolution of the image."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.data.images.files import read_mask
-from flawmap.data.sample import Boxes, LabelledImage, MaskFile
+from flawmap.data.images.files import decode_upright, read_file
+from flawmap.data.sample import Boxes, LabelledImage
 from flawmap.errors import UserError
 
 
@@ -14,8 +15,8 @@ def read_truth(sample: LabelledImage, height: int, width: int) -> NDArray[np.boo
     """Anomalous pixels, bool (height, width), True = anomalous.
 
     Returns:
-        all False for a normal image; None for an anomalous one without a mask or box, or with an empty mask:
-        nobody has said where its anomaly is, so it counts for image metrics only.
+        all False for a normal image. None for an anomalous one without a mask or boxes, or with an empty mask: the
+        place of its defect is unknown, so it counts for image metrics only.
 
     Raises:
         UserError: the mask cannot be read or has another size than the image, or no box lies inside the image.
@@ -32,27 +33,50 @@ def read_truth(sample: LabelledImage, height: int, width: int) -> NDArray[np.boo
                 sample.key,
                 "boxes are x, y, width and height in pixels of the image as it is displayed",
             )
-    else:
-        mask = _read_mask_of_size(sample.truth, height, width)
+        return mask
+    mask = read_mask(sample.truth.path)
+    refuse_other_size(mask, sample.truth.path, height, width)
     return mask if mask.any() else None
 
 
+def read_mask(path: str | Path) -> NDArray[np.bool_]:
+    """Read a mask as bool (height, width): every non-zero pixel or palette index is anomalous.
+
+    In a JPEG file, pixels above half are: compression scatters small values around each edge.
+
+    Raises:
+        UserError: as :func:`flawmap.data.images.files.read_image`.
+    """
+    image = decode_upright(read_file(path), place=str(path))
+    highest_normal = 127 if image.format in ("JPEG", "MPO") else 0
+    if image.mode in ("CMYK", "YCbCr", "LAB"):  # black is not zero in these
+        image = image.convert("RGB")
+    values = np.asarray(image)
+    if values.ndim == 3:
+        has_alpha = image.mode in ("LA", "PA", "RGBA", "La", "RGBa")
+        values = (values[..., :-1] if has_alpha else values).max(axis=2)
+    return values > highest_normal
+
+
+def refuse_other_size(mask: NDArray[np.bool_], path: Path, height: int, width: int) -> None:
+    """Refuse a mask whose size is not that of its image.
+
+    Raises:
+        UserError: naming the file of the mask.
+    """
+    if mask.shape != (height, width):
+        raise UserError(
+            f"the mask is {mask.shape[1]} x {mask.shape[0]} px, its image {width} x {height} px",
+            str(path),
+            "save the mask at the size of its image",
+        )
+
+
 def boxes_to_mask(boxes: Boxes, height: int, width: int) -> NDArray[np.bool_]:
-    """The union of the boxes; edges are rounded down, and what lies outside the image is cut off."""
+    """The union of the boxes, bool (height, width); edges are rounded down, parts outside the image are cut off."""
     mask = np.zeros((height, width), bool)
     for x, y, box_width, box_height in boxes.xywh_px:
         rows = slice(max(0, math.floor(y)), max(0, math.floor(y + box_height)))
         columns = slice(max(0, math.floor(x)), max(0, math.floor(x + box_width)))
         mask[rows, columns] = True
-    return mask
-
-
-def _read_mask_of_size(truth: MaskFile, height: int, width: int) -> NDArray[np.bool_]:
-    mask = read_mask(truth.path)
-    if mask.shape != (height, width):
-        raise UserError(
-            f"the mask is {mask.shape[1]} x {mask.shape[0]} px, its image {width} x {height} px",
-            str(truth.path),
-            "save the mask at the size of its image",
-        )
     return mask
