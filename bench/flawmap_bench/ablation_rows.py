@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from flawmap.errors import UserError
-from flawmap.recipe.fields import refuse_unless_setting, values_of
+from flawmap.recipe.checks import refuse_unless_setting
+from flawmap.recipe.fields import values_of
 from flawmap.recipe.files import preset_path
 from flawmap.recipe.settings import Recipe
 

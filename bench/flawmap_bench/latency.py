@@ -28,7 +28,7 @@ from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
 from flawmap.memory.fit import token_scorer_shape
 from flawmap.memory.scorer import TOKEN_SCORERS
-from flawmap.recipe.settings import ModelSettings, Recipe
+from flawmap.recipe.settings import ModelSettings
 from flawmap.vit.weights import load_encoder
 from flawmap_bench.methods import title_of
 from flawmap_bench.peer_process import PeerProcess
@@ -48,7 +48,7 @@ EXPORTS: tuple[tuple[str, Format, Precision], ...] = (
 
 def stand_in() -> AnomalyDetector:
     """A ViT-S/16 with random weights and the sizes of ``standard``: what it says is void, what it takes is not."""
-    detector = AnomalyDetector(Recipe.preset("standard"))
+    detector = AnomalyDetector()
     encoder, origin = load_encoder(ModelSettings(weights="random", architecture="vit_small_patch16_224"))
     shape = token_scorer_shape(detector.recipe, encoder)
     detector.scorer_ = TOKEN_SCORERS[detector.recipe.method](encoder, shape).eval()

@@ -1,7 +1,7 @@
-"""flawmap learns from pictures of good parts only, then says whether a new picture is flawed, and where.
+"""flawmap learns from images of good parts only; it then tells whether a new image shows a defect, and where.
 
-Five names live here, and load when they are first used, so that ``import flawmap`` costs nothing; everything else
-is imported from its stage's package.
+The six names below load when they are first used, so that ``import flawmap`` costs nothing. Everything else is imported
+from its own package.
 """
 
 from importlib import import_module
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from flawmap.detect.detection import Detection
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.errors import UserError
-    from flawmap.recipe import Recipe
+    from flawmap.recipe import Recipe, load_recipe
 
 __version__ = "0.1.0"
 
-__all__ = ["AnomalyDetector", "Detection", "Recipe", "UserError", "load_images"]
+__all__ = ["AnomalyDetector", "Detection", "Recipe", "UserError", "load_images", "load_recipe"]
 
 _HOME = {
     "AnomalyDetector": "flawmap.detect.detector",
@@ -24,6 +24,7 @@ _HOME = {
     "Recipe": "flawmap.recipe",
     "UserError": "flawmap.errors",
     "load_images": "flawmap.data.open_data",
+    "load_recipe": "flawmap.recipe",
 }
 
 

@@ -1,16 +1,16 @@
-"""The one kind of error that a user can cause and repair.
+"""The one kind of error that a user can cause and fix.
 
-A :class:`UserError` says what is wrong, where, and what to do about it. The command line prints these
-three parts without a traceback and exits with 2; any other exception is a bug of ours.
+A :class:`UserError` states what is wrong, where, and what to do about it. The command line prints these three parts
+without a traceback and exits with 2; any other exception is a bug in flawmap.
 """
 
 
 class UserError(Exception):
-    """Something the user can put right.
+    """Something that the user can fix.
 
     Args:
-        problem: what is wrong, in one sentence, with the values that were found.
-        place: the file, folder, line or setting it was found at ("" if the problem names it already).
+        problem: what is wrong, in one sentence, with the values in question.
+        place: the file, folder, line or setting in question ("" if the problem names it already).
         remedy: what to do about it, as a command or a setting where possible.
     """
 
@@ -21,6 +21,6 @@ class UserError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        where = f"\n  at: {self.place}" if self.place else ""
-        how = f"\nremedy: {self.remedy}" if self.remedy else ""
-        return f"{self.problem}{where}{how}"
+        place = f"\n  at: {self.place}" if self.place else ""
+        remedy = f"\nremedy: {self.remedy}" if self.remedy else ""
+        return f"{self.problem}{place}{remedy}"

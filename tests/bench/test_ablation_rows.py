@@ -36,7 +36,7 @@ def test_a_table_says_what_its_rows_change(tmp_path: Path):
     little, reference = table.rows
     assert (reference.name, reference.changes, reference.published) == ("reference", (), {})
     assert little.published == {"image": 98.0, "pixel": 97.9}
-    recipe = load_recipe("quick", little.changes)
+    recipe = load_recipe("paper", little.changes)
     assert recipe.pretrain.masking.drop_ratio == 0.15
     assert recipe.finetune.simulation.blend == "poisson"
     assert recipe.detect.sizes_px == (112, 140)

@@ -13,7 +13,7 @@ import flawmap as package
 import flawmap.cli.recipe
 from flawmap.cli.verbs import VERBS
 from flawmap.errors import UserError
-from flawmap.recipe.files import load_recipe
+from flawmap.recipe.files import PRESETS, load_recipe
 
 SOURCE = Path(package.__file__).parents[1]
 
@@ -63,7 +63,13 @@ def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
         (["train", "--recpie", "quick"], "did you mean --recipe?", "flawmap train --help"),
         (["train", "a", "--recip", "quick"], "unknown option --recip; did you mean --recipe?", "flawmap train --help"),
         (["detect", "a", "--set", "detect.sizes_px=64"], "unknown option --set", "flawmap detect --help"),
-        (["recipe", "a.yaml"], "unrecognized arguments: a.yaml", "flawmap recipe --help"),
+        (["recipe", "a.yaml", "b.yaml"], "unrecognized arguments: b.yaml", "flawmap recipe --help"),
+        (
+            ["recipe", "quick", "--set", "finetune.steps=1"],
+            "finetune.steps has no effect on method fused",
+            "leave it out",
+        ),
+        (["recipe", "--set", "pretrain.steps=1"], "pretrain.steps has no effect", "--set pretrain.enabled=true"),
         (["train", "a", "--device", "tpu"], "invalid choice: 'tpu'", "flawmap train --help"),
         (["train", "a", "--stage", "last"], "invalid choice: 'last'", "flawmap train --help"),
         (["calibrate", "a", "b", "--false-alarm-rate", "x"], "--false-alarm-rate is x, must be a number", "--help"),
@@ -105,12 +111,12 @@ def failing(monkeypatch):
 
 def test_an_unexpected_error_is_called_a_bug_and_tells_how_to_report_it(cli, failing):
     failing(ValueError("the sky is falling"))
-    said = cli("recipe", "--preset", "my recipe.yaml")
+    said = cli("recipe", "my recipe.yaml")
     assert said.code == 2 and said.out == ""
     assert said.err == (
         "error: ValueError: the sky is falling\n"
-        "this is a bug of flawmap, not of yours\n"
-        "remedy: run `flawmap recipe --preset 'my recipe.yaml' --debug` and report what it prints\n"
+        "this is a bug in flawmap; please report it\n"
+        "remedy: run `flawmap recipe 'my recipe.yaml' --debug` and include its output\n"
     )
 
 
@@ -124,7 +130,7 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(cli, failing):
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_debug_may_stand_anywhere(cli, place):
-    words = ["recipe", "--preset"]
+    words = ["recipe", "--set"]
     words.insert(place, "--debug")
     said = cli(*words)
     assert said.code == 2 and "Traceback" in said.err and "expected one argument" in said.err
@@ -149,7 +155,7 @@ def test_what_the_machine_lacks_is_no_bug(cli, failing, error, expected):
 
 def test_a_missing_module_of_our_own_is_a_bug(cli, failing):
     failing(ModuleNotFoundError("No module named 'flawmap.nothing'", name="flawmap.nothing"))
-    assert "this is a bug of flawmap" in cli("recipe").err
+    assert "this is a bug in flawmap" in cli("recipe").err
 
 
 def test_a_user_error_shows_its_three_parts(cli, failing):
@@ -167,15 +173,21 @@ def test_ctrl_c_ends_with_130(cli, failing):
 
 
 def test_recipe_prints_a_file_that_reads_back(cli, tmp_path):
-    said = cli("recipe", "--preset", "paper", "--set", "seed=7")
+    said = cli("recipe", "paper", "--set", "seed=7")
     assert said.code == 0 and said.err == ""
     again = tmp_path / "again.yaml"
     again.write_text(said.out, encoding="utf-8")
     assert load_recipe(again) == load_recipe("paper", ["seed=7"])
 
 
+def test_recipe_alone_lists_the_presets(cli):
+    lines = cli("recipe").out.splitlines()
+    assert [line.split()[0] for line in lines] == list(PRESETS)
+    assert cli("recipe", "--json").json["standard"] in lines[PRESETS.index("standard")]
+
+
 def test_recipe_as_json_says_the_same(cli):
-    as_yaml, as_json = cli("recipe").out, cli("recipe", "--json")
+    as_yaml, as_json = cli("recipe", "standard").out, cli("recipe", "standard", "--json")
     assert as_json.json == yaml.safe_load(as_yaml)
     assert as_json.out.endswith("}\n") and as_json.out.count("\n") == 1
 

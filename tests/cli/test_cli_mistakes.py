@@ -98,7 +98,7 @@ def typo_in_the_recipe(_: Path) -> list[object]:
 
 def range_in_the_recipe(_: Path) -> list[object]:
     Path("my.yaml").write_text("pretrain:\n  masking:\n    drop_ratio: 1.5\n")
-    return ["recipe", "--preset", "my.yaml"]
+    return ["recipe", "my.yaml"]
 
 
 def typo_in_set(_: Path) -> list[object]:
@@ -185,7 +185,7 @@ MISTAKES = {
         typo_in_the_recipe,
         ("unknown key pretrain.masking.dropratio; did you mean pretrain.masking.drop_ratio?",),
         "my.yaml line 4",
-        ("flawmap recipe prints all settings",),
+        ("flawmap recipe standard",),
     ),
     "7 range": Mistake(
         range_in_the_recipe,

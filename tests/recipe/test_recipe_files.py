@@ -11,16 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flawmap.errors import UserError
-from flawmap.recipe.fields import options_of, ranges, settings, values_of
-from flawmap.recipe.files import (
-    PRESETS,
-    load_recipe,
-    preset_path,
-    recipe_header,
-    recipe_path,
-    to_yaml,
-    validate,
-)
+from flawmap.recipe.checks import validate
+from flawmap.recipe.fields import Setting, is_used, resolved, settings_and_groups, with_values
+from flawmap.recipe.files import PRESETS, load_recipe, preset_path, preset_summary, recipe_path, to_yaml
 from flawmap.recipe.settings import (
     DataSettings,
     DetectSettings,
@@ -31,6 +24,8 @@ from flawmap.recipe.settings import (
     Recipe,
     SimulationSettings,
 )
+
+SETTINGS = {key: setting for key, setting in settings_and_groups().items() if not setting.is_group}
 
 
 @pytest.fixture
@@ -61,10 +56,20 @@ def test_no_file_and_an_empty_file_are_the_defaults(write):
 
 
 def test_a_file_changes_what_it_names_and_nothing_else(write):
-    text = "seed: 3\npretrain:\n  masking:\n    drop_ratio: 0.15\ndetect:\n  sizes_px: [140, 224]\n"
+    text = """
+    seed: 3
+    method: paper
+    pretrain:
+      enabled: true
+      masking:
+        drop_ratio: 0.15
+    detect:
+      sizes_px: [140, 224]
+    """
     expected = Recipe(
         seed=3,
-        pretrain=PretrainSettings(masking=MaskingSettings(drop_ratio=0.15)),
+        method="paper",
+        pretrain=PretrainSettings(enabled=True, masking=MaskingSettings(drop_ratio=0.15)),
         detect=DetectSettings(sizes_px=(140, 224)),
     )
     assert load_recipe(write("my.yaml", text)) == expected
@@ -82,7 +87,30 @@ def test_every_preset_is_valid_and_says_all_it_means(name, tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_says_what_it_is_for(name):
-    assert len(recipe_header(preset_path(name))) > 20
+    assert 20 < len(preset_summary(name)) < 118
+    assert preset_path(name).read_text(encoding="utf-8").startswith(f"# {preset_summary(name)}\n#\n#   flawmap ")
+
+
+def test_the_defaults_are_the_recommended_recipe():
+    assert Recipe() == load_recipe() == load_recipe("standard")
+
+
+@pytest.mark.parametrize("name", ["standard", "quick", "chest_xray", "paper"])
+def test_a_main_preset_is_complete_in_one_file_with_a_comment_per_setting(name):
+    text, recipe = preset_path(name).read_text(encoding="utf-8"), load_recipe(name)
+    settings = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    assert "base" not in yaml.safe_load(text)
+    assert all("  # " in line for line in settings)
+    given, used = _flat(yaml.safe_load(text)), _flat(yaml.safe_load(to_yaml(recipe)))
+    assert used.items() <= given.items()
+    assert {key.split(".")[0] for key in given.keys() - used.keys()} <= {"pretrain"}  # for who enables stage 1
+
+
+def _flat(group: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in group.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": str(value)}
+    return flat
 
 
 def test_the_paper_preset_is_the_letter_of_the_paper():
@@ -93,14 +121,11 @@ def test_the_paper_preset_is_the_letter_of_the_paper():
     assert recipe.model.weights == "dino_vits16"
 
 
-def test_a_header_is_the_leading_comment(write):
-    file = write("my.yaml", "# Two lines,\n#   the second indented.\n#\nseed: 1\n# not this\n")
-    assert recipe_header(file) == "Two lines,\n  the second indented.\n"
-    assert recipe_header(write("bare.yaml", "seed: 1\n")) == ""
-
-
 def test_numbers_and_text_are_read_as_yaml_1_2(write):
-    text = "pretrain:\n  learning_rate: 5e-4\n  weight_decay: 1\ndata:\n  normal: no\n  masks: 010\n  anomalous: ~\n"
+    text = """
+    pretrain: {enabled: true, learning_rate: 5e-4, weight_decay: 1}
+    data: {normal: no, masks: 010, anomalous: ~}
+    """
     recipe = load_recipe(write("my.yaml", text))
     assert recipe.pretrain.learning_rate == 0.0005
     assert recipe.pretrain.weight_decay == 1.0
@@ -140,8 +165,13 @@ def test_overrides_take_text_as_it_stands(override, expected):
 
 
 def test_one_test_size_need_not_be_a_list():
-    assert load_recipe(None, ["detect.sizes_px=[140, 224]"]).detect.sizes_px == (140, 224)
-    assert load_recipe(None, ["detect.sizes_px=140"]).detect.sizes_px == (140,)
+    assert load_recipe("paper", ["detect.sizes_px=[140, 224]"]).detect.sizes_px == (140, 224)
+    assert load_recipe("paper", ["detect.sizes_px=140"]).detect.sizes_px == (140,)
+
+
+def test_whole_numbers_become_floats_in_lists_too():
+    weights = load_recipe(None, ["fusion.map_weights=[1, 2]"]).fusion.map_weights
+    assert weights == (1.0, 2.0) and all(type(weight) is float for weight in weights)
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
@@ -149,7 +179,7 @@ def test_epochs_and_steps_replace_each_other(stage, write):
     def of(recipe: Recipe) -> tuple[int | None, int | None]:
         return getattr(recipe, stage).epochs, getattr(recipe, stage).steps
 
-    file = write("my.yaml", f"{stage}:\n  steps: 50\n")
+    file = write("my.yaml", f"base: paper\n{stage}:\n  steps: 50\n")  # both stages are used, and the paper has epochs
     assert of(load_recipe(file)) == (None, 50)
     assert of(load_recipe(file, [f"{stage}.epochs=2"])) == (2, None)
     assert of(load_recipe(write("on_top.yaml", f"base: my.yaml\n{stage}:\n  epochs: 7\n"))) == (7, None)
@@ -165,7 +195,7 @@ def test_an_unknown_key_names_its_line_and_what_was_meant(write):
     error = mistake(write("recipes/my.yaml", text))
     assert error.problem == ("unknown key pretrain.masking.dropratio; did you mean pretrain.masking.drop_ratio?")
     assert error.place == f"{Path('recipes/my.yaml')} line 6"
-    assert error.remedy == "flawmap recipe prints all settings"
+    assert "flawmap recipe " in error.remedy
 
 
 @pytest.mark.parametrize(
@@ -205,6 +235,8 @@ def test_nothing_is_suggested_where_nothing_is_near():
         ("detect.sizes_px=[]", "detect.sizes_px is [], must be one value or more"),
         ("detect.sizes_px=[224, 2]", "detect.sizes_px is 2, must be between 28 and 4096"),
         ("detect.sizes_px=224,320", "detect.sizes_px is '224,320', must be a whole number"),
+        ("fusion.map_weights=[1, 2, 3]", "fusion.map_weights is [1, 2, 3], must be 2 values"),
+        ("fusion.map_weights=1", "fusion.map_weights is 1, must be 2 values"),
         (
             "finetune.simulation.blend=poison",
             "finetune.simulation.blend is 'poison', must be one of hard, mixed, poisson; did you mean poisson?",
@@ -230,8 +262,8 @@ def test_a_wrong_value_is_refused(override, problem):
         ("pretrain:\n", 1, "pretrain is a group of settings, not a value"),
         ("seed: {a: 1}\n", 1, "seed is {'a': 1}, must be a whole number"),
         ("? [a, b]\n: 1\n", 1, "unknown key [...]"),
-        ("- seed\n", 1, "a recipe is a list of `name: value` lines"),
-        ("\n5\n", 2, "a recipe is a list of `name: value` lines"),
+        ("- seed\n", 1, "a recipe consists of `name: value` lines"),
+        ("\n5\n", 2, "a recipe consists of `name: value` lines"),
         ("seed: !!python/name:os.system\n", 1, "the recipe cannot be read: could not determine a constructor"),
         ("seed: 1\n bad: 2\n", 2, "the recipe cannot be read: mapping values are not allowed here"),
         ("base: standrad\n", 1, "no such base: standrad; did you mean standard?"),
@@ -245,9 +277,9 @@ def test_a_wrong_file_is_refused_with_its_line(text, line, problem, write):
     assert error.remedy
 
 
-def test_a_file_that_is_no_text_is_refused(write, tmp_path):
-    (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\xff\xfe")
-    assert mistake("picture.yaml").problem.startswith("the recipe cannot be read")
+def test_a_file_that_is_not_text_is_refused(write, tmp_path):
+    (tmp_path / "image.yaml").write_bytes(b"\x89PNG\xff\xfe")
+    assert mistake("image.yaml").problem.startswith("the recipe cannot be read")
 
 
 def test_recipes_that_are_their_own_base_are_refused(write):
@@ -259,7 +291,7 @@ def test_recipes_that_are_their_own_base_are_refused(write):
 def test_no_such_recipe(write, tmp_path):
     error = mistake("standrad")
     assert error.problem == "no recipe called 'standrad'; did you mean standard?"
-    assert "presets are quick, standard, paper" in error.remedy
+    assert "presets are quick, standard, " in error.remedy
     error = mistake("mine/my.yaml")
     assert error.problem == f"no such recipe file: {Path('mine/my.yaml')}"
     assert error.place == f"you are in {tmp_path}"
@@ -288,30 +320,73 @@ def test_recipes_built_in_python_are_held_to_the_same_rules(recipe, names):
 # ---- the table of ranges
 
 
-def _numeric(hint: Any) -> bool:
-    options = options_of(hint)
-    return bool({int, float} & {*options, *(arg for option in options for arg in get_args(option))})
+def _numeric(setting: Setting) -> bool:
+    return bool({int, float} & {*setting.types, *(arg for kind in setting.types for arg in get_args(kind))})
 
 
 def test_every_number_has_a_range_that_holds_its_default():
-    assert {key for key, hint in settings().items() if _numeric(hint)} == set(ranges())
-    assert all(low < high for low, high in ranges().values())
+    assert all(_numeric(setting) == (setting.limits is not None) for setting in SETTINGS.values())
+    assert all(setting.limits[0] < setting.limits[1] for setting in SETTINGS.values() if setting.limits)
     validate(Recipe())
+
+
+def test_every_setting_and_group_says_what_it_means():
+    assert all(8 < len(setting.meaning) < 100 for setting in settings_and_groups().values())
+
+
+# ---- what a method uses
+
+
+def test_a_method_uses_its_own_groups():
+    def groups_of(method: str) -> set[str]:
+        return set(yaml.safe_load(to_yaml(load_recipe(None, [f"method={method}"]))))
+
+    shared = {"seed", "method", "data", "model", "pretrain", "detect", "calibration", "compute"}
+    assert groups_of("paper") == shared | {"finetune"}
+    assert groups_of("memory") == shared | {"memory", "expectation"}
+    assert groups_of("residual") == shared | {"memory", "expectation", "residual"}
+    assert groups_of("fused") == shared | {"memory", "expectation", "residual", "fusion"}
+
+
+def test_stage_1_has_no_settings_unless_it_is_enabled():
+    assert yaml.safe_load(to_yaml(load_recipe("paper_chest_xray")))["pretrain"] == {"enabled": False}
+    assert yaml.safe_load(to_yaml(load_recipe("paper")))["pretrain"]["masking"]["drop_ratio"] == 0.3
+    assert not is_used("pretrain.masking", Recipe()) and is_used("pretrain.enabled", Recipe())
+
+
+def test_test_sizes_are_the_papers_alone():
+    assert "sizes_px" not in yaml.safe_load(to_yaml(Recipe()))["detect"]
+    assert yaml.safe_load(to_yaml(load_recipe("paper")))["detect"]["sizes_px"][0] == 224
+
+
+def test_what_a_method_does_not_use_makes_no_difference():
+    assert load_recipe("standard", ["finetune.steps=5", "pretrain.prototypes=3"]) == load_recipe("standard")
+    built = replace(Recipe(), finetune=FinetuneSettings(batch_size=3))
+    assert resolved(built) == Recipe() != built
+    assert load_recipe("standard", ["method=paper", "finetune.steps=5"]).finetune.steps == 5
+
+
+def test_every_written_setting_has_its_meaning():
+    for line in to_yaml(load_recipe("paper")).splitlines():
+        assert line.partition("  # ")[2]
 
 
 # ---- writing and reading back
 
 
-def _value_of(key: str, hint: Any) -> st.SearchStrategy:
-    low, high = ranges().get(key, (0, 0))
+def _value_of(setting: Setting) -> st.SearchStrategy:
+    low, high = setting.limits or (0, 0)
     kinds = []
-    for option in options_of(hint):
+    for option in setting.types:
         if option is type(None):
             kinds.append(st.none())
         elif get_origin(option) is Literal:
             kinds.append(st.sampled_from(get_args(option)))
         elif get_origin(option) is tuple:
-            kinds.append(st.lists(st.integers(int(low), int(high)), min_size=1, max_size=4).map(tuple))
+            if get_args(option) == (float, float):
+                kinds.append(st.tuples(st.floats(low, high), st.floats(low, high)))
+            else:
+                kinds.append(st.lists(st.integers(int(low), int(high)), min_size=1, max_size=4).map(tuple))
         elif option is bool:
             kinds.append(st.booleans())
         elif option is int:
@@ -339,15 +414,6 @@ def _value_of(key: str, hint: Any) -> st.SearchStrategy:
     return st.one_of(kinds)
 
 
-def _with(group: Any, values: dict[str, Any], prefix: str = "") -> Any:
-    changes = {}
-    for name in (field for field in group.__dataclass_fields__):
-        part = getattr(group, name)
-        key = f"{prefix}{name}"
-        changes[name] = _with(part, values, f"{key}.") if hasattr(part, "__dataclass_fields__") else values[key]
-    return replace(group, **changes)
-
-
 def _recipe_of(values: dict[str, Any]) -> Recipe:
     """A recipe with these values, changed where they would contradict each other."""
     values = dict(values)
@@ -365,11 +431,13 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
     if "{stem}" not in values["data.mask_pattern"]:
         values["data.mask_pattern"] += "{stem}"
     values["data.pretrain_on"] = (values["data.pretrain_on"] or "").strip() or None
-    return _with(Recipe(), values)
+    for name in ("fusion.map_weights", "fusion.image_weights"):
+        values[name] = values[name] if any(values[name]) else (0.0, 1.0)
+    return with_values(Recipe(), values)
 
 
 # Values, not recipes, are drawn: checking a recipe's types uses `random`, which strategies must not.
-VALUES = st.fixed_dictionaries({key: _value_of(key, hint) for key, hint in settings().items()})
+VALUES = st.fixed_dictionaries({key: _value_of(setting) for key, setting in SETTINGS.items()})
 
 
 @hypothesis.settings(deadline=None)
@@ -378,12 +446,13 @@ def test_what_is_written_reads_back_equal(values, tmp_path_factory):
     recipe = _recipe_of(values)
     file = tmp_path_factory.getbasetemp() / "read_back.yaml"
     file.write_text(to_yaml(recipe), encoding="utf-8", newline="")
-    assert load_recipe(file) == recipe
-    assert dict(values_of(load_recipe(file))) == dict(values_of(recipe))
+    assert load_recipe(file) == resolved(recipe)
+    assert to_yaml(load_recipe(file)) == to_yaml(recipe)
 
 
 def test_what_is_written_means_the_same_to_yaml_1_1():
-    text = to_yaml(Recipe(data=DataSettings(normal="no", masks="5e-4", anomalous="null")))
+    data = DataSettings(normal="no", masks="5e-4", anomalous="null")
+    text = to_yaml(Recipe(data=data, pretrain=PretrainSettings(enabled=True)))
     assert yaml.safe_load(text)["data"]["normal"] == "no"
     assert yaml.safe_load(text)["data"]["masks"] == "5e-4"
     assert yaml.safe_load(text)["data"]["anomalous"] == "null"

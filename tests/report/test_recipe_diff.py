@@ -25,10 +25,10 @@ def test_a_preset_differs_from_itself_in_nothing(tmp_path: Path, preset: str) ->
 
 
 def test_changed_settings_are_named_with_both_values(tmp_path: Path) -> None:
-    run = run_of(tmp_path, "standard", "seed=7", "detect.sizes_px=[84, 140]")
+    run = run_of(tmp_path, "standard", "seed=7", "memory.blocks=[4, 8]")
     diff = recipe_diff(read_run(run))
     assert diff is not None and diff.preset == "standard"
-    assert [row[:2] for row in diff.rows] == [("seed", "7"), ("detect.sizes_px", "[84, 140]")]
+    assert [row[:2] for row in diff.rows] == [("seed", "7"), ("memory.blocks", "[4, 8]")]
     assert diff.rows[0][2] == str(load_recipe("standard").seed)
 
 

@@ -44,7 +44,7 @@ def test_without_a_name_it_is_date_data_and_recipe(tmp_path: Path):
 
 
 def test_the_recipe_of_a_run_is_itself_a_recipe(tmp_path: Path):
-    recipe = Recipe.preset("quick")
+    recipe = load_recipe("quick")
     assert load_recipe(create_run(tmp_path / "r", "tiles", recipe).recipe) == recipe
 
 

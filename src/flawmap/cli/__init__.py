@@ -12,15 +12,15 @@ from flawmap.cli.verbs import VERBS, overview
 from flawmap.errors import UserError
 
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
-CAN_GO_ON = ("train", "demo", "detect")
+RESUMABLE = ("train", "demo", "detect")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        0 done; 1 a check failed; 2 a mistake the user can repair, or a bug (printed without a traceback unless
-        ``--debug``); 130 interrupted, with what was done kept.
+        0 done; 1 a check failed; 2 a usage or data error, or a bug (without a traceback unless ``--debug``);
+        130 interrupted, with finished work kept.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show is no reason to stop
@@ -39,85 +39,79 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        kept = "; what was finished is kept (go on with --resume)" if words[0] in CAN_GO_ON else ""
+        kept = "; finished work is kept (resume with --resume)" if words[0] in RESUMABLE else ""
         print(f"\ninterrupted{kept}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as `flawmap ... | head` does
-        _forget_stdout()
+    except BrokenPipeError:  # the reader of our output has gone, as in `flawmap ... | head`
+        _discard_stdout()
         return EXIT_DONE
     except Exception as error:
         if debug:
             import traceback
 
             traceback.print_exc()
-        print(_as_text(error, words), file=sys.stderr)
+        print(f"error: {_explained(error, words)}", file=sys.stderr)
         return EXIT_USER_ERROR
 
 
 def _run(words: list[str]) -> int:
-    from importlib import import_module
+    from flawmap.cli.arguments import parse
 
     verb = words[0]
+    module = _module_of(verb)
+    try:
+        arguments = parse(verb, module.add_arguments, words[1:])
+    except SystemExit as done:  # --help was printed
+        return int(done.code or 0)
+    return module.run(arguments)
+
+
+def _module_of(verb: str) -> ModuleType:
+    """The module with a verb's ``add_arguments`` and ``run``; that of ``benchmark`` comes with flawmap-bench.
+
+    Raises:
+        UserError: there is no such verb, or it is not installed.
+    """
+    if verb == "benchmark":
+        from importlib.metadata import entry_points
+
+        for entry_point in entry_points(group="flawmap.verbs", name=verb):
+            return entry_point.load()
+        raise UserError(
+            "`flawmap benchmark` needs the package flawmap-bench", "", "in a clone of flawmap: pip install -e bench"
+        )
     if verb not in VERBS:
         from difflib import get_close_matches
 
         near = get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean flawmap {near[0]}?" if near else "flawmap --help lists all verbs"
         raise UserError(f"there is no verb {verb!r}", "", hint)
-    module = _benchmark() if verb == "benchmark" else import_module(f"flawmap.cli.{verb}")
-    from flawmap.cli.arguments import parse
+    from importlib import import_module
 
-    try:
-        parsed = parse(verb, module.add_arguments, words[1:])
-    except SystemExit as done:  # --help was asked for, and printed
-        return int(done.code or 0)
-    return module.run(parsed)
+    return import_module(f"flawmap.cli.{verb}")
 
 
-def _benchmark() -> ModuleType:
-    """The verb of the package flawmap-bench, which is installed beside flawmap or is not.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    from importlib.metadata import entry_points
-
-    for found in entry_points(group="flawmap.verbs", name="benchmark"):
-        return found.load()
-    raise UserError("`flawmap benchmark` needs the package flawmap-bench", "", "in a clone: pip install -e bench")
-
-
-def _forget_stdout() -> None:
-    """Python flushes stdout once more when it ends, which would fail and say so."""
-    with suppress(OSError, ValueError):  # stdout may be no file
+def _discard_stdout() -> None:
+    """Python flushes stdout once more on exit, which would fail with a message."""
+    with suppress(OSError, ValueError):  # stdout may not be a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _as_text(error: Exception, words: list[str]) -> str:
-    if not isinstance(error, UserError):
-        error = _of_the_machine(error) or _bug(error, words)
-    place = f"\n  at: {error.place}" if error.place else ""
-    remedy = f"\nremedy: {error.remedy}" if error.remedy else ""
-    return f"error: {error.problem}{place}{remedy}"
-
-
-def _of_the_machine(error: Exception) -> UserError | None:
-    """A full disk, a folder without permission or too little memory is nobody's bug; None for anything else."""
+def _explained(error: Exception, words: list[str]) -> UserError:
+    """The error in words that help: a full disk, missing permission or too little memory is not a bug."""
+    if isinstance(error, UserError):
+        return error
     if isinstance(error, OSError) and error.strerror:
         place = str(error.filename or "")
-        return UserError(error.strerror, place, "check the path, its permissions and the space left there")
+        return UserError(error.strerror, place, "check the path, its permissions and the free space")
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
-        return UserError("out of memory", "", "--device cpu, or a recipe with smaller detect.sizes_px or batches")
+        return UserError("out of memory", "", "--device cpu, or a recipe with smaller images or batches")
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != "flawmap":
         return UserError(f"the package {error.name} is not installed", "", 'pip install "flawmap[train]"')
-    return None
-
-
-def _bug(error: Exception, words: list[str]) -> UserError:
     import shlex
 
     return UserError(
-        f"{type(error).__name__}: {error}\nthis is a bug of flawmap, not of yours",
+        f"{type(error).__name__}: {error}\nthis is a bug in flawmap; please report it",
         "",
-        f"run `{shlex.join(['flawmap', *words, '--debug'])}` and report what it prints",
+        f"run `{shlex.join(['flawmap', *words, '--debug'])}` and include its output",
     )

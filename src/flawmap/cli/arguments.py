@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from flawmap.cli.verbs import VERBS
 from flawmap.errors import UserError
+from flawmap.recipe.fields import is_used, settings_and_groups
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 
@@ -60,6 +61,11 @@ def parse(verb: str, add_arguments: Callable[[ArgumentParser], None], words: Seq
 def add_recipe_arguments(parser: ArgumentParser) -> None:
     """``--recipe`` and ``--set``."""
     parser.add_argument("--recipe", help="a preset (quick, standard, paper, ...) or a YAML file (default: standard)")
+    add_set_argument(parser)
+
+
+def add_set_argument(parser: ArgumentParser) -> None:
+    """``--set``, of a recipe's settings."""
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="change one setting; may be repeated"
     )
@@ -83,5 +89,22 @@ def add_json_argument(parser: ArgumentParser) -> None:
 
 
 def recipe_of(arguments: Namespace) -> Recipe:
-    """The recipe that the arguments name, with ``--set`` applied."""
-    return load_recipe(arguments.recipe or "standard", arguments.set)
+    """The recipe that the arguments name, the recommended one if none, with ``--set`` applied.
+
+    Raises:
+        UserError: as :func:`load_recipe`; or ``--set`` changes a setting that the method does not use.
+    """
+    recipe = load_recipe(arguments.recipe or "standard", arguments.set)
+    for override in arguments.set:
+        key = override.partition("=")[0].strip()
+        if is_used(key, recipe):
+            continue
+        if recipe.method in settings_and_groups()[key].methods:
+            raise UserError(
+                f"{key} has no effect without pre-training", f"--set {override}", "--set pretrain.enabled=true"
+            )
+        users = " or ".join(settings_and_groups()[key].methods)
+        raise UserError(
+            f"{key} has no effect on method {recipe.method}, only on {users}", f"--set {override}", "leave it out"
+        )
+    return recipe

@@ -32,7 +32,7 @@ from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
 from flawmap.memory.scorer import TokenScorer
-from flawmap.recipe.files import validate
+from flawmap.recipe.checks import validate
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
 from flawmap.runs.hub import upload
@@ -59,8 +59,7 @@ class AnomalyDetector:
     """Learns from pictures of good parts only, and finds what is wrong, and where, in new ones.
 
     Args:
-        recipe: all settings; ``Recipe()`` is the letter of the paper, ``Recipe.preset("standard")`` what we
-            recommend. The constructor only stores it.
+        recipe: all settings; None for the recommended ones, ``Recipe()``. The constructor only stores it.
 
     Attributes (after ``fit`` or ``from_pretrained``):
         scorer_: the trained networks.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from flawmap.errors import UserError
-from flawmap.recipe.fields import ranges
+from flawmap.recipe.fields import settings_and_groups
 
 # CUDA, the processor's allocator on Linux and on Windows; MPS says the first, too
 OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|can't allocate memory|not enough memory", re.IGNORECASE)
@@ -38,8 +38,9 @@ def explained(
         return None
     smaller = f"--set {'finetune' if stage == 'finetune' else 'data'}.image_size_px=SMALLER"
     half = batch_size // 2 // devices * devices
-    at_least = ranges().get(f"{stage}.batch_size")  # a memory's batches are small, and not the recipe's to set
-    fewer = f"--set {stage}.batch_size={half}, or " if at_least is not None and half >= at_least[0] else ""
+    setting = settings_and_groups().get(f"{stage}.batch_size")  # the memory's batches are not the recipe's to set
+    smallest = setting.limits[0] if setting is not None and setting.limits is not None else None
+    fewer = f"--set {stage}.batch_size={half}, or " if smallest is not None and half >= smallest else ""
     return UserError(
         f"out of memory with batches of {batch_size} images of {image_size_px} px", f"stage {stage}", fewer + smaller
     )

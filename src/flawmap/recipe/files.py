@@ -1,12 +1,11 @@
-"""Recipes as YAML files: strict reading, presets, ``--set`` overrides, and writing them out again.
+"""Recipes as YAML files: strict reading, presets, ``--set`` overrides, and writing.
 
-Scalars are read as YAML 1.2 has them: ``5e-4`` is a number and ``no`` is text. PyYAML alone follows YAML 1.1, where
+Scalars are read by the rules of YAML 1.2: ``5e-4`` is a number and ``no`` is text. PyYAML alone follows YAML 1.1, where
 it is the other way round.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_origin
@@ -14,34 +13,25 @@ from typing import Any, Literal, get_origin
 import yaml
 
 from flawmap.errors import UserError
-from flawmap.recipe.fields import (
-    SEE_ALL,
-    Entry,
-    checked_value,
-    options_of,
-    refuse_unless_setting,
-    sections,
-    settings,
-    values_of,
-)
-from flawmap.recipe.ranges import cross_check
+from flawmap.recipe.checks import SEE_ALL, Entry, checked_value, cross_check, refuse_unless_setting
+from flawmap.recipe.fields import resolved, settings_and_groups, used_values, with_values
 from flawmap.recipe.settings import Recipe
 
-PRESETS = ("quick", "standard", "paper", "chest_xray", "paper_chest_xray", "paper_cpu", "paper_cpu_chest_xray", "demo")
+PRESETS = ("quick", "standard", "chest_xray", "demo", "paper", "paper_chest_xray", "paper_cpu", "paper_cpu_chest_xray")
 
 
 class _Reader(yaml.SafeLoader):
     """YAML's safe loader with the scalars of YAML 1.2."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012  (PyYAML's way to say which text is a number)
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (how PyYAML is told which text is a number)
 
 
 class _Writer(yaml.SafeDumper):
     """Quotes all text that YAML 1.1 or 1.2 would read as something else."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        """Line ends other than a line feed must be escaped: outside double quotes they are read as spaces."""
-        style = '"' if re.search("[\r\x85\u2028\u2029]", text) else None
+        """Line breaks are escaped, which takes double quotes, so that every setting stays on its line."""
+        style = '"' if re.search("[\n\r\x85\u2028\u2029]", text) else None
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -60,13 +50,16 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ())
     """Read a recipe.
 
     Args:
-        source: a preset's name, a YAML file, or None for the defaults (the letter of the paper). A file may name
-            another recipe as its ``base`` (a preset, or a path relative to the file) and change parts of it. What
-            a file leaves out keeps its default.
-        overrides: settings such as ``pretrain.masking.drop_ratio=0.15``, applied last, in order. Text is taken as
-            it stands; anything else is read as YAML.
+        source: a preset's name, a YAML file, or None for the defaults, the recommended method. A file may name
+            another recipe as its ``base`` (a preset, or a path relative to the file) and change parts of it. A
+            setting that a file leaves out has its default.
+        overrides: settings such as ``memory.tokens=5000``, applied last, in order. Text is taken literally; anything
+            else is read as YAML.
 
-    ``epochs`` and ``steps`` are two ways to say one thing: the one that was said last replaces the other.
+    ``epochs`` and ``steps`` are two ways to state the length of a stage: the one given last replaces the other.
+
+    Returns:
+        the recipe; what its method does not use has its default.
 
     Raises:
         UserError: no such recipe, an unknown or repeated key, a wrong type, a value out of range, or settings that
@@ -77,20 +70,9 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ())
     for override in overrides:
         changes.update(_entry_of_override(override))
     _merge(entries, changes)
-    recipe = _build(Recipe(), "", {key: checked_value(key, entry) for key, entry in entries.items()})
+    recipe = with_values(Recipe(), {key: checked_value(key, entry) for key, entry in entries.items()})
     cross_check(recipe)
-    return recipe
-
-
-def validate(recipe: Recipe) -> None:
-    """Hold a recipe that was built in Python to the rules of recipe files.
-
-    Raises:
-        UserError: as :func:`load_recipe`; its place is the setting's name.
-    """
-    for key, value in values_of(recipe):
-        checked_value(key, Entry(value, key))
-    cross_check(recipe)
+    return resolved(recipe)
 
 
 def recipe_path(source: str | Path) -> Path:
@@ -109,40 +91,41 @@ def recipe_path(source: str | Path) -> Path:
     choices = f"presets are {', '.join(PRESETS)}; or give the path of a YAML file"
     if path.suffix or len(path.parts) > 1:
         raise UserError(f"no such recipe file: {path}", f"you are in {Path.cwd()}", choices)
-    near = get_close_matches(str(source), PRESETS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise UserError(f"no recipe called {str(source)!r}{hint}", "--recipe", choices)
+    raise UserError(f"no recipe called {str(source)!r}{_near_preset(str(source))}", "--recipe", choices)
 
 
 def preset_path(name: str) -> Path:
-    """Where a preset lies: in the installed package, or in the repository's recipes folder."""
+    """The file of a preset: in the installed package, or in the repository's recipes folder."""
     installed = Path(__file__).parents[1] / "recipes" / f"{name}.yaml"
     return installed if installed.is_file() else Path(__file__).parents[3] / "recipes" / f"{name}.yaml"
 
 
-def recipe_header(path: str | Path) -> str:
-    """The comment that a recipe file begins with, without its "# "; "" where there is none."""
-    lines = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").removeprefix(" ").rstrip())
-    return "\n".join(lines)
+def preset_summary(name: str) -> str:
+    """The first line of a preset's file: a comment that tells what it is for."""
+    with preset_path(name).open(encoding="utf-8") as file:
+        return file.readline().removeprefix("#").strip()
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """The complete recipe; :func:`load_recipe` reads it back to an equal one."""
-    return yaml.dump(_plain(recipe), Dumper=_Writer, sort_keys=False, allow_unicode=True, width=2**31)
+    """All settings that the recipe's method uses, each with its meaning; :func:`load_recipe` reads an equal recipe."""
+    return "".join(f"{line}\n" for line in _yaml_lines(used_values(recipe), ""))
 
 
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    return list(value) if isinstance(value, tuple) else value
+def _yaml_lines(group: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    indent = "  " * prefix.count(".")
+    for name, value in group.items():
+        meaning = settings_and_groups()[f"{prefix}{name}"].meaning
+        if isinstance(value, dict):
+            yield f"{indent}{name}:  # {meaning}"
+            yield from _yaml_lines(value, f"{prefix}{name}.")
+        else:
+            text = yaml.dump(value, Dumper=_Writer, default_flow_style=True, allow_unicode=True, width=2**31)
+            text = text.removesuffix("\n").removesuffix("\n...")  # the end of a document that is one bare scalar
+            yield f"{indent}{name}: {text}  # {meaning}"
 
 
 def _entries_of_file(path: Path, seen: tuple[Path, ...]) -> dict[str, Entry]:
-    """Settings of a file by their dotted names, on top of those of its base."""
+    """The settings in a file by their dotted names, on top of those of its base."""
     if path.resolve() in seen:
         raise UserError("a recipe is its own base", str(path), "remove one `base:` line")
     try:
@@ -154,26 +137,34 @@ def _entries_of_file(path: Path, seen: tuple[Path, ...]) -> dict[str, Entry]:
         _collect(node, "", path, own)
     entries: dict[str, Entry] = {}
     if (base := own.pop("base", None)) is not None:
-        if not isinstance(base.value, str):
-            raise UserError(
-                f"base is {base.value!r}, must be a recipe", base.place, f"one of {', '.join(PRESETS)}, or a path"
-            )
-        base_path = preset_path(base.value) if base.value in PRESETS else path.parent / base.value
-        if not base_path.is_file():
-            near = get_close_matches(base.value, PRESETS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(
-                f"no such base: {base_path}{hint}", base.place, "paths are relative to the file that names them"
-            )
-        entries = _entries_of_file(base_path, (*seen, path.resolve()))
+        entries = _entries_of_file(_base_path(base, path), (*seen, path.resolve()))
     _merge(entries, own)
     return entries
+
+
+def _base_path(base: Entry, path: Path) -> Path:
+    """The file that the recipe in ``path`` names as its base."""
+    if not isinstance(base.value, str):
+        choices = f"one of {', '.join(PRESETS)}, or a path"
+        raise UserError(f"base is {base.value!r}, must be a recipe", base.place, choices)
+    if base.value in PRESETS:
+        return preset_path(base.value)
+    base_path = path.parent / base.value
+    if not base_path.is_file():
+        problem = f"no such base: {base_path}{_near_preset(base.value)}"
+        raise UserError(problem, base.place, "paths are relative to the file that names them")
+    return base_path
+
+
+def _near_preset(name: str) -> str:
+    near = get_close_matches(name, PRESETS, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _collect(node: yaml.Node, prefix: str, path: Path, into: dict[str, Entry]) -> None:
     """Put the settings below ``node`` into ``into``, with their lines."""
     if not isinstance(node, yaml.MappingNode):
-        raise UserError("a recipe is a list of `name: value` lines", f"{path} line {node.start_mark.line + 1}", SEE_ALL)
+        raise UserError("a recipe consists of `name: value` lines", f"{path} line {node.start_mark.line + 1}", SEE_ALL)
     names: set[str] = set()
     for key_node, value_node in node.value:
         key = f"{prefix}{key_node.value if isinstance(key_node, yaml.ScalarNode) else '[...]'}"
@@ -181,7 +172,8 @@ def _collect(node: yaml.Node, prefix: str, path: Path, into: dict[str, Entry]) -
         if key in names:
             raise UserError(f"{key} is given twice", place, "remove one of the lines")
         names.add(key)
-        if key in sections() and isinstance(value_node, yaml.MappingNode):
+        setting = settings_and_groups().get(key)
+        if setting is not None and setting.is_group and isinstance(value_node, yaml.MappingNode):
             _collect(value_node, f"{key}.", path, into)
             continue
         if key != "base":
@@ -205,9 +197,9 @@ def _entry_of_override(override: str) -> dict[str, Entry]:
     if not equals:
         raise UserError(f"--set {override} has no value", place, "write --set a.b=c")
     refuse_unless_setting(key, place)
-    options = options_of(settings()[key])
-    if (str in options or get_origin(options[0]) is Literal) and not text.startswith(("'", '"')):
-        is_null = text in ("", "~", "null") and type(None) in options
+    types = settings_and_groups()[key].types
+    if (str in types or get_origin(types[0]) is Literal) and not text.startswith(("'", '"')):
+        is_null = text in ("", "~", "null") and type(None) in types
         return {key: Entry(None if is_null else text, place)}  # "{stem}_mask" would be a mapping to YAML
     try:
         node = yaml.compose(text, Loader=_Reader)
@@ -217,11 +209,11 @@ def _entry_of_override(override: str) -> dict[str, Entry]:
 
 
 def _merge(entries: dict[str, Entry], changes: Mapping[str, Entry]) -> None:
-    """Put ``changes`` on top of ``entries``; epochs replace steps that were said before, and the other way round."""
+    """Put ``changes`` on top of ``entries``; epochs replace steps that were given before, and the other way round."""
     for epochs, steps in (("pretrain.epochs", "pretrain.steps"), ("finetune.epochs", "finetune.steps")):
-        said = [key for key in (epochs, steps) if key in changes and changes[key].value is not None]
-        if len(said) == 1:
-            entries[steps if said == [epochs] else epochs] = Entry(None, changes[said[0]].place)
+        given = [key for key in (epochs, steps) if key in changes and changes[key].value is not None]
+        if len(given) == 1:
+            entries[steps if given == [epochs] else epochs] = Entry(None, changes[given[0]].place)
     entries.update(changes)
 
 
@@ -229,16 +221,4 @@ def _unreadable(error: Exception, place: str) -> UserError:
     mark = getattr(error, "problem_mark", None)
     line = f" line {mark.line + 1}" if mark is not None and " line " not in place else ""
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return UserError(f"the recipe cannot be read: {problem}", f"{place}{line}", "mend the YAML")
-
-
-def _build(default: Any, prefix: str, values: Mapping[str, Any]) -> Any:
-    """``default`` with the values that were given; a group within a group has the defaults that its owner gives it."""
-    chosen = {}
-    for field in fields(default):
-        name, own = field.name, getattr(default, field.name)
-        if is_dataclass(own):
-            chosen[name] = _build(own, f"{prefix}{name}.", values)
-        elif f"{prefix}{name}" in values:
-            chosen[name] = values[f"{prefix}{name}"]
-    return replace(default, **chosen)
+    return UserError(f"the recipe cannot be read: {problem}", f"{place}{line}", "fix the YAML")

@@ -1,8 +1,8 @@
 """All settings, as frozen dataclasses: one field, one meaning, one place.
 
-A recipe file (YAML) holds the same tree of names. A field's metadata says what it means, which numbers it may hold and
-which methods read it, so that recipe files, error messages and documentation cannot disagree. The defaults are the
-recommended method, ``recipes/standard.yaml``.
+A recipe file (YAML) holds the same tree of names. A field's metadata holds its meaning, its range and the methods that
+use it, so that recipe files, error messages and documentation cannot disagree. The defaults are the recommended method,
+``recipes/standard.yaml``.
 """
 
 from dataclasses import dataclass, field
@@ -26,11 +26,11 @@ def setting(
     """A field of a settings group.
 
     Args:
-        default: its value where a recipe does not give one.
-        meaning: a line for people; recipe files show it as the comment.
+        default: the value if a recipe does not give one.
+        meaning: one line; recipe files show it as the comment.
         low: smallest number allowed, inclusive.
         high: largest number allowed, inclusive.
-        methods: those that read the setting; a resolved recipe of another method leaves it out.
+        methods: those that use the setting; a resolved recipe of another method leaves it out.
     """
     limits = None if low is None else (low, high)
     return field(default=default, metadata={"meaning": meaning, "range": limits, "methods": methods})
@@ -41,8 +41,8 @@ def group(default: Any, meaning: str, methods: tuple[Method, ...] = METHODS) -> 
 
     Args:
         default: a class without arguments, or a function that makes the group.
-        meaning: a line for people.
-        methods: those that read the group; a resolved recipe of another method leaves it out.
+        meaning: one line; recipe files show it as the comment.
+        methods: those that use the group; a resolved recipe of another method leaves it out.
     """
     return field(default_factory=default, metadata={"meaning": meaning, "methods": methods})
 
@@ -52,14 +52,14 @@ class DataSettings:
     """How a data folder is read. Names of folders in it are relative to it."""
 
     image_size_px: int = setting(224, "W: images are resized to W x W", 28, 2048)
-    train_subset: int | None = setting(None, "use only this many training images, evenly by name", 2, LARGE)
-    test_subset: int | None = setting(None, "use only this many test images per label, evenly by name", 1, LARGE)
-    normal: str | None = setting(None, "folder of good images, where the layout is not a known one")
+    train_subset: int | None = setting(None, "use only this many training images, spread evenly by name", 2, LARGE)
+    test_subset: int | None = setting(None, "use only this many test images per label, spread evenly by name", 1, LARGE)
+    normal: str | None = setting(None, "folder of good images, if the layout is not a known one")
     anomalous: str | None = setting(None, "folder of defective images, for evaluation")
-    masks: str | None = setting(None, "folder of masks for the anomalous images")
+    masks: str | None = setting(None, "folder of masks for the defective images")
     mask_pattern: str = setting("{stem}_mask", "name of the mask that belongs to STEM.EXT, without its extension")
     pretrain_on: str | None = setting(
-        None, "a further data location, or a folder of several, whose good images stage 1 learns from, too"
+        None, "another data location, or a folder of several, whose good images are also used in stage 1"
     )
 
 
@@ -68,47 +68,47 @@ class ModelSettings:
     """The encoder: a timm ViT and where its weights come from."""
 
     weights: str = setting("dinov2_vits14", "dino_vits16, dinov2_vits14, hub:NAME of timm, random, or a path")
-    architecture: str | None = setting(None, "a timm name; null: the one that the weights belong to")
+    architecture: str | None = setting(None, "a timm name; null: the one that belongs to the weights")
     drop_path_rate: float = setting(0.1, "stochastic depth of the student and of fine-tuning", 0, 0.9)
 
 
 @dataclass(frozen=True)
 class MaskingSettings:
-    """Attention-conditioned patch masking (Equations 3 and 4), read by the objective ``clusters`` only."""
+    """Attention-conditioned patch masking (Equations 3 and 4); only the objective ``clusters`` uses it."""
 
     strategy: Literal["none", "random", "attention", "most_attended", "block"] = setting(
-        "attention", "attention drops the least attended patches (APMask); block masks as iBOT does"
+        "attention", "attention drops the least attended patches (APMask); block masks like iBOT"
     )
     drop_ratio: float = setting(0.3, "r: share of patches that the student does not see", 0, 0.9)
-    mask_local_views: bool = setting(True, "mask local views, too")
+    mask_local_views: bool = setting(True, "also mask local views")
     attention_from: Literal["teacher", "student", "initial"] = setting("teacher", "whose attention decides")
 
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """Stage 1: agreement of cluster assignments (Equation 1), or another objective in its place."""
+    """Stage 1: agreement of cluster assignments (Equation 1), or another objective."""
 
     enabled: bool = setting(False, "pre-train the encoder on the good images first")
-    objective: str = setting("clusters", "the paper's is clusters; flawmap-bench adds dino, swav, ibot and msn")
+    objective: str = setting("clusters", "clusters is the paper's; flawmap-bench adds dino, swav, ibot and msn")
     epochs: int | None = setting(300, "passes over the good images", 1, 100_000)
-    steps: int | None = setting(None, "a fixed number of steps instead of epochs", 1, LARGE)
+    steps: int | None = setting(None, "number of steps, instead of epochs", 1, LARGE)
     batch_size: int = setting(16, "B: images per step", 2, 65_536)
     local_views: int = setting(8, "V - 1: small views per image", 0, 32)
-    local_size_px: int = setting(96, "side of a local view, rounded to a multiple of the patch", 14, 1024)
+    local_size_px: int = setting(96, "side of a local view, rounded to a multiple of the patch size", 14, 1024)
     prototypes: int = setting(20, "K: number of clusters", 2, 65_536)
     temperature: float = setting(0.1, "tau of the student's predictions", 0.001, 1)
     sinkhorn_epsilon: float = setting(0.05, "entropy of the teacher's assignments", 0.0005, 1)
     sinkhorn_iterations: int = setting(3, "rounds of Sinkhorn-Knopp", 1, 100)
     center_outputs: bool = setting(False, "subtract a running mean of the teacher's outputs before the l2 norm")
-    learning_rate: float = setting(5e-4, "at its peak", 0, HIGHEST_RATE)
+    learning_rate: float = setting(5e-4, "at the peak", 0, HIGHEST_RATE)
     warmup_learning_rate: float = setting(1e-5, "at the first step", 0, HIGHEST_RATE)
     final_learning_rate: float = setting(1e-6, "at the last step", 0, HIGHEST_RATE)
-    warmup_epochs: float = setting(10.0, "until the peak", 0, 100_000)
-    learning_rate_scaling: Literal["none", "linear"] = setting("none", "linear: times batch_size / 256")
+    warmup_epochs: float = setting(10.0, "until the learning rate peaks", 0, 100_000)
+    learning_rate_scaling: Literal["none", "linear"] = setting("none", "linear multiplies rates by batch_size / 256")
     weight_decay: float = setting(0.04, "at the first step", 0, HIGHEST_RATE)
     final_weight_decay: float = setting(0.4, "at the last step", 0, HIGHEST_RATE)
-    clip_gradient_norm: float = setting(3.0, "of each parameter, as DINO does", 1e-6, 1e6)
-    teacher_momentum: float = setting(0.996, "of the moving average; rises to 1 on a cosine", 0, 1)
+    clip_gradient_norm: float = setting(3.0, "largest norm of each parameter's gradient, as in DINO", 1e-6, 1e6)
+    teacher_momentum: float = setting(0.996, "of the teacher's moving average; rises to 1 on a cosine", 0, 1)
     masking: MaskingSettings = group(MaskingSettings, "which patches the student does not see")
 
 
@@ -134,16 +134,18 @@ NsaClass = Literal[
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """How defects are simulated; all but the last two settings concern attention-conditioned cutting and pasting."""
+    """How defects are simulated; all but the last two settings are about attention-conditioned cut and paste."""
 
-    blend: Literal["hard", "mixed", "poisson"] = setting("hard", "mixed: every other patch, by chance, with soft edges")
-    min_size: float = setting(0.1, "smallest side of a patch, share of the image's width", 0.005, 1)
-    max_size: float = setting(0.4, "largest side of a patch, share of the image's width", 0.005, 1)
-    max_rotation_deg: float = setting(45.0, "a patch is turned by at most so much", 0, 180)
-    min_scale: float = setting(0.7, "a patch is resized by at least this factor", 0.05, 20)
-    max_scale: float = setting(1.3, "and by at most this one", 0.05, 20)
-    jitter: float = setting(0.1, "strength of the change of a patch's colours", 0, 0.5)
-    max_patches: int = setting(1, "patches pasted into one image", 1, 50)
+    blend: Literal["hard", "mixed", "poisson"] = setting(
+        "hard", "mixed: half of the patches, at random, have soft edges"
+    )
+    min_size: float = setting(0.1, "smallest side of a patch, as a share of the image width", 0.005, 1)
+    max_size: float = setting(0.4, "largest side of a patch, as a share of the image width", 0.005, 1)
+    max_rotation_deg: float = setting(45.0, "largest rotation of a patch", 0, 180)
+    min_scale: float = setting(0.7, "smallest factor by which a patch is resized", 0.05, 20)
+    max_scale: float = setting(1.3, "largest factor by which a patch is resized", 0.05, 20)
+    jitter: float = setting(0.1, "how strongly the colours of a patch change", 0, 0.5)
+    max_patches: int = setting(1, "largest number of patches pasted into one image", 1, 50)
     simulator: Literal[
         "attention_cutpaste",
         "varied",
@@ -155,23 +157,19 @@ class SimulationSettings:
         "pii",
         "nsa",
         "draem",
-    ] = setting(
-        "attention_cutpaste", "the paper's; varied adds defects of many shapes; random_cutpaste ignores attention"
-    )
-    nsa_class: NsaClass | None = setting(
-        None, "of the simulator nsa: the class whose parameters it takes; null: textures"
-    )
+    ] = setting("attention_cutpaste", "attention_cutpaste is the paper's; varied adds defects of many shapes")
+    nsa_class: NsaClass | None = setting(None, "class whose parameters the simulator nsa uses; null: those of textures")
 
 
 @dataclass(frozen=True)
 class NormalAugmentation:
     """What is done to a good image before a defect is simulated on it."""
 
-    min_crop: float = setting(0.8, "smallest crop, share of the area", 0.05, 1)
-    horizontal_flip: bool = setting(True, "turn off where a mirrored part is a defect")
-    vertical_flip: bool = setting(False, "turn off where a mirrored part is a defect")
-    max_rotation_deg: float = setting(0.0, "the image is turned by at most so much", 0, 180)
-    jitter: float = setting(0.1, "strength of the change of colours", 0, 0.5)
+    min_crop: float = setting(0.8, "smallest crop, as a share of the image area", 0.05, 1)
+    horizontal_flip: bool = setting(True, "set to false if a mirrored part is a defect")
+    vertical_flip: bool = setting(False, "set to false if a mirrored part is a defect")
+    max_rotation_deg: float = setting(0.0, "largest rotation of the image", 0, 180)
+    jitter: float = setting(0.1, "how strongly colours change", 0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -179,38 +177,42 @@ class FinetuneSettings:
     """Stage 2 of the paper: detect and localize simulated anomalies (Equation 5)."""
 
     epochs: int | None = setting(100, "passes over the good images", 1, 100_000)
-    steps: int | None = setting(None, "a fixed number of steps instead of epochs", 1, LARGE)
+    steps: int | None = setting(None, "number of steps, instead of epochs", 1, LARGE)
     batch_size: int = setting(16, "good images per step; each brings one simulated anomaly", 1, 65_536)
-    image_size_px: int | None = setting(None, "null: data.image_size_px", 28, 2048)
-    detection_weight: float = setting(0.95, "lambda_det", 0, 1000)
-    segmentation_weight: float = setting(0.05, "lambda_seg", 0, 1000)
-    dice: Literal["batch", "image"] = setting("batch", "the Dice loss runs over the batch or over each image")
-    learning_rate: float = setting(5e-4, "of the encoder, at its peak", 1e-9, HIGHEST_RATE)
-    head_learning_rate: float | None = setting(None, "of the detection head; null: the encoder's", 0, HIGHEST_RATE)
-    aggregation_learning_rate_factor: float = setting(10.0, "of the attention map's weights", 0, 1e6)
+    image_size_px: int | None = setting(None, "side of the training images; null: data.image_size_px", 28, 2048)
+    detection_weight: float = setting(0.95, "lambda_det: weight of the detection loss", 0, 1000)
+    segmentation_weight: float = setting(0.05, "lambda_seg: weight of the segmentation loss", 0, 1000)
+    dice: Literal["batch", "image"] = setting("batch", "compute the Dice loss over the batch, or over each image")
+    learning_rate: float = setting(5e-4, "of the encoder, at the peak", 1e-9, HIGHEST_RATE)
+    head_learning_rate: float | None = setting(
+        None, "of the detection head; null: that of the encoder", 0, HIGHEST_RATE
+    )
+    aggregation_learning_rate_factor: float = setting(
+        10.0, "multiplies the learning rate of the attention map's weights", 0, 1e6
+    )
     warmup_learning_rate: float = setting(1e-5, "at the first step", 0, HIGHEST_RATE)
     final_learning_rate: float = setting(1e-6, "at the last step", 0, HIGHEST_RATE)
-    warmup_epochs: float = setting(10.0, "until the peak", 0, 100_000)
-    weight_decay: float = setting(0.05, "of matrices", 0, HIGHEST_RATE)
-    clip_gradient_norm: float = setting(1.0, "over all parameters", 1e-6, 1e6)
-    augmentation: NormalAugmentation = group(NormalAugmentation, "of the good image")
-    simulation: SimulationSettings = group(SimulationSettings, "of the anomaly")
+    warmup_epochs: float = setting(10.0, "until the learning rate peaks", 0, 100_000)
+    weight_decay: float = setting(0.05, "applied to matrices only", 0, HIGHEST_RATE)
+    clip_gradient_norm: float = setting(1.0, "largest norm of the gradient of all parameters", 1e-6, 1e6)
+    augmentation: NormalAugmentation = group(NormalAugmentation, "applied to the good image first")
+    simulation: SimulationSettings = group(SimulationSettings, "how the defect is simulated")
 
 
 @dataclass(frozen=True)
 class MemorySettings:
     """A memory of normal patch tokens, and the image score that is read from it."""
 
-    blocks: tuple[int, ...] = setting((4, 6, 8, 10), "whose tokens are compared; 1 is the encoder's first", 1, 100)
-    relative: bool = setting(False, "tokens relative to their image's mean token: exposure does not count")
-    candidates: int = setting(200_000, "tokens per block that the memory is chosen from", 2, LARGE)
-    tokens: int = setting(10_000, "kept of each block, those that cover all others best", 1, 1_000_000)
-    projection_dim: int = setting(64, "dimensions in which coverage is measured", 1, 4096)
-    spacing_neighbours: int = setting(5, "nearest fellows that say how densely normal tokens lie", 1, 1000)
-    scale_tokens: int = setting(20_000, "tokens that set mean and deviation of a normal distance", 2, LARGE)
-    image_share: float = setting(0.02, "the image score is the mean over this share of the patches", 1e-6, 1)
-    map_scale_images: int = setting(64, "held-out images that put the kinds of evidence on one scale", 1, 100_000)
-    min_map_scale_images: int = setting(8, "with fewer held-out images, training images are taken", 1, 100_000)
+    blocks: tuple[int, ...] = setting((4, 6, 8, 10), "encoder blocks whose tokens are compared; 1 is the first", 1, 100)
+    relative: bool = setting(False, "subtract the mean token of the image, which cancels its exposure")
+    candidates: int = setting(200_000, "tokens per block from which the memory is chosen", 2, LARGE)
+    tokens: int = setting(10_000, "tokens kept per block, chosen to cover all others best", 1, 1_000_000)
+    projection_dim: int = setting(64, "dimensions of the random projection in which coverage is measured", 1, 4096)
+    spacing_neighbours: int = setting(5, "nearest neighbours that measure how densely normal tokens lie", 1, 1000)
+    scale_tokens: int = setting(20_000, "tokens from which the mean and deviation of normal distances come", 2, LARGE)
+    image_share: float = setting(0.02, "the image score is the mean of this share of the patches", 1e-6, 1)
+    map_scale_images: int = setting(64, "held-out images that put memory and head on one scale in the map", 1, 100_000)
+    min_map_scale_images: int = setting(8, "with fewer held-out images, training images are used instead", 1, 100_000)
 
 
 @dataclass(frozen=True)
@@ -219,42 +221,42 @@ class ResidualSettings:
 
     steps: int = setting(300, "training steps", 1, LARGE)
     batch_size: int = setting(8, "good images per step; each brings one simulated defect", 1, 65_536)
-    anomalous_cover: float = setting(0.15, "a patch covered by at least this share is anomalous", 1e-6, 1)
-    hidden: int = setting(128, "width of the one hidden layer", 1, 65_536)
+    anomalous_cover: float = setting(0.15, "a patch counts as defective if the defect covers this share of it", 1e-6, 1)
+    hidden: int = setting(128, "width of the hidden layer", 1, 65_536)
     dropout: float = setting(0.2, "of the input", 0, 0.9)
-    initial_logit: float = setting(-3.0, "few patches are anomalous", -20, 20)
-    learning_rate: float = setting(1e-3, "at its peak", 1e-9, HIGHEST_RATE)
-    warmup_steps: int = setting(20, "until the peak", 0, LARGE)
-    weight_decay: float = setting(0.01, "of matrices", 0, HIGHEST_RATE)
-    clip_gradient_norm: float = setting(1.0, "over the head", 1e-6, 1e6)
+    initial_logit: float = setting(-3.0, "bias at the start; negative because few patches are defective", -20, 20)
+    learning_rate: float = setting(1e-3, "at the peak", 1e-9, HIGHEST_RATE)
+    warmup_steps: int = setting(20, "until the learning rate peaks", 0, LARGE)
+    weight_decay: float = setting(0.01, "applied to matrices only", 0, HIGHEST_RATE)
+    clip_gradient_norm: float = setting(1.0, "largest norm of the head's gradient", 1e-6, 1e6)
     augmentation: NormalAugmentation = group(
-        lambda: NormalAugmentation(min_crop=0.9, horizontal_flip=False), "of the good image"
+        lambda: NormalAugmentation(min_crop=0.9, horizontal_flip=False), "applied to the good image first"
     )
     simulation: SimulationSettings = group(
         lambda: SimulationSettings(
             simulator="varied", blend="mixed", min_size=0.02, max_size=0.5, jitter=0.25, max_patches=3
         ),
-        "of the defect",
+        "how the defect is simulated",
     )
 
 
 @dataclass(frozen=True)
 class FusionSettings:
-    """How the memory's evidence and the head's are weighted; each is standardised on good images first."""
+    """How memory and head are weighted, after each has been standardised on good images."""
 
-    map_weights: tuple[float, ...] = setting((0.25, 1.0), "memory and head in the anomaly map", 0, 1000)
-    image_weights: tuple[float, ...] = setting((1.0, 0.0), "memory and head in the image score", 0, 1000)
+    map_weights: tuple[float, float] = setting((0.25, 1.0), "weights of memory and head in the anomaly map", 0, 1000)
+    image_weights: tuple[float, float] = setting((1.0, 0.0), "weights of memory and head in the image score", 0, 1000)
 
 
 @dataclass(frozen=True)
 class ExpectationSettings:
-    """What similar-looking good images score, which is subtracted from every score."""
+    """The scores of similar-looking good images, which are subtracted from every score."""
 
-    images: int = setting(1_000, "reference images that are remembered, at most", 1, LARGE)
-    tokens: int = setting(256_000, "their tokens, per block, at most", 1, LARGE * 100)
-    neighbour_share: float = setting(0.07, "share of the reference images that a new one is compared with", 0, 1)
-    min_neighbours: int = setting(10, "but at least so many", 1, LARGE)
-    ramp: float = setting(0.1, "share of the neighbours' range of similarity in which weights rise to 1", 1e-6, 1)
+    images: int = setting(1_000, "largest number of reference images", 1, LARGE)
+    tokens: int = setting(256_000, "largest number of their tokens, per block", 1, LARGE * 100)
+    neighbour_share: float = setting(0.07, "share of the reference images with which a new image is compared", 0, 1)
+    min_neighbours: int = setting(10, "but at least this many", 1, LARGE)
+    ramp: float = setting(0.1, "share of the neighbours' range of similarity over which weights rise to 1", 1e-6, 1)
 
 
 @dataclass(frozen=True)
@@ -263,21 +265,21 @@ class DetectSettings:
 
     sizes_px: tuple[int, ...] = setting(
         (224, 320, 384, 416, 448, 512),
-        "T test sizes, rounded to multiples of the patch; methods on tokens score at data.image_size_px",
+        "T test sizes, rounded to multiples of the patch size",
         28,
         4096,
         ("paper",),
     )
     image_score: Literal["vote_mean", "vote", "mean_logit", "map_max"] = setting(
-        "mean_logit", "the score that is compared with the threshold; only the paper's method can vote"
+        "mean_logit", "score compared with the threshold; only the paper's method has votes"
     )
 
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """The threshold, from good images that no stage has seen."""
+    """The threshold, from good images that were held out of training."""
 
-    held_out_fraction: float = setting(0.1, "share of the good images that is held out", 0, 0.9)
+    held_out_fraction: float = setting(0.1, "share of the good images held out to set the threshold", 0, 0.9)
     false_alarm_rate: float = setting(0.01, "share of good images that may be called anomalous", 1e-6, 0.5)
 
 
@@ -285,32 +287,42 @@ class CalibrationSettings:
 class ComputeSettings:
     """Where and how precisely to compute."""
 
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "of training; auto: bf16 where the processor has it")
-    workers: int | None = setting(None, "loader processes; null: none on a processor, else by its cores", 0, 256)
-    devices: int = setting(1, "with more, each takes its share of every batch", 1, 1024)
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "of training; auto: bf16 if the processor supports it")
+    workers: int | None = setting(
+        None, "data loader processes; null: none on a CPU, by the number of cores on a GPU", 0, 256
+    )
+    devices: int = setting(1, "several devices share every batch", 1, 1024)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines a run, besides the data. ``Recipe()`` is what we recommend."""
+    """Everything that determines a run, besides the data. ``Recipe()`` is the recommended method."""
 
-    seed: int = setting(0, "of all random numbers", 0, 2**32 - 1)
-    method: Method = setting("fused", "fused: memory and residual head; or memory, residual, or paper")
+    seed: int = setting(0, "seed of all random numbers", 0, 2**32 - 1)
+    method: Method = setting("fused", "fused: memory and head together; or memory, residual (the head), or paper")
     data: DataSettings = group(DataSettings, "how the data is read")
     model: ModelSettings = group(ModelSettings, "the encoder")
-    pretrain: PretrainSettings = group(PretrainSettings, "stage 1, for any method")
-    finetune: FinetuneSettings = group(FinetuneSettings, "stage 2 of the paper", ("paper",))
+    pretrain: PretrainSettings = group(
+        PretrainSettings, "stage 1: pre-train the encoder (Equation 1); works with every method"
+    )
+    finetune: FinetuneSettings = group(
+        FinetuneSettings, "stage 2: fine-tune encoder and heads on simulated defects (Equation 5)", ("paper",)
+    )
     memory: MemorySettings = group(MemorySettings, "a memory of normal patch tokens", ON_TOKENS)
-    residual: ResidualSettings = group(ResidualSettings, "a head on tokens", ("fused", "residual"))
-    fusion: FusionSettings = group(FusionSettings, "memory and head together", ("fused",))
-    expectation: ExpectationSettings = group(ExpectationSettings, "what similar good images score", ON_TOKENS)
-    detect: DetectSettings = group(DetectSettings, "which score decides")
-    calibration: CalibrationSettings = group(CalibrationSettings, "the threshold")
-    compute: ComputeSettings = group(ComputeSettings, "where to compute")
+    residual: ResidualSettings = group(
+        ResidualSettings, "a head on tokens, trained on simulated defects", ("fused", "residual")
+    )
+    fusion: FusionSettings = group(FusionSettings, "how memory and head are weighted", ("fused",))
+    expectation: ExpectationSettings = group(
+        ExpectationSettings, "scores of similar good images, which are subtracted", ON_TOKENS
+    )
+    detect: DetectSettings = group(DetectSettings, "how images are scored")
+    calibration: CalibrationSettings = group(CalibrationSettings, "how the threshold is set")
+    compute: ComputeSettings = group(ComputeSettings, "where and how precisely to compute")
 
     @property
     def simulation(self) -> SimulationSettings:
-        """How defects are simulated for what scores; a memory alone needs none, and is only judged by them."""
+        """How defects are simulated for the method; a memory alone is not trained on them, only measured with them."""
         return self.finetune.simulation if self.method == "paper" else self.residual.simulation
 
     @property
@@ -320,12 +332,5 @@ class Recipe:
 
     @property
     def seen_px(self) -> int:
-        """Side of the largest square that an image is resized to before it is scored."""
+        """Side of the largest square to which an image is resized before it is scored."""
         return max(self.detect.sizes_px) if self.method == "paper" else self.data.image_size_px
-
-    @classmethod
-    def preset(cls, name: str) -> "Recipe":
-        """A preset by name, such as ``quick``, ``standard`` or ``paper``: a file of the folder recipes."""
-        from flawmap.recipe.files import load_recipe  # reads YAML, which settings themselves need not
-
-        return load_recipe(name)

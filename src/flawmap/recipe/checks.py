@@ -1,0 +1,177 @@
+"""Which recipes are refused: unknown names, wrong types, numbers out of range, settings that contradict each other."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_origin
+
+from flawmap.errors import UserError
+from flawmap.recipe.fields import settings_and_groups, values_of
+from flawmap.recipe.settings import Recipe
+
+SEE_ALL = "flawmap recipe standard prints all settings; flawmap recipe paper, those of the paper's method"
+
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value in a recipe, and its place ("recipes/my.yaml line 6" or "--set a.b=c")."""
+
+    value: Any
+    place: str
+
+
+def validate(recipe: Recipe) -> None:
+    """Check a recipe that was built in Python by the rules of recipe files.
+
+    Raises:
+        UserError: as :func:`flawmap.recipe.load_recipe`; the place is the name of the setting.
+    """
+    for key, value in values_of(recipe):
+        checked_value(key, Entry(value, key))
+    cross_check(recipe)
+
+
+def refuse_unless_setting(key: str, place: str) -> None:
+    """Raises: UserError: ``key`` is not a setting; with the name that was probably meant."""
+    known = settings_and_groups()
+    if key in known and not known[key].is_group:
+        return
+    if key in known:
+        raise UserError(f"{key} is a group of settings, not a value", place, f"set its parts: {key}.NAME")
+    parent, _, last = key.rpartition(".")
+    near = [name for name in known if name.endswith(f".{key}")]  # the right name without its groups
+    for candidates in ([name for name in known if name.rpartition(".")[0] == parent], known):
+        lasts = get_close_matches(last, {name.rpartition(".")[2] for name in candidates}, n=1, cutoff=0.7)
+        near = near or [name for name in candidates if lasts and name.rpartition(".")[2] == lasts[0]]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UserError(f"unknown key {key}{hint}", place, SEE_ALL)
+
+
+def checked_value(key: str, entry: Entry) -> Any:
+    """The value in the type of its setting: a whole number may become a float, a list becomes a tuple.
+
+    Raises:
+        UserError: another type, an unknown choice, or a number outside the limits of the setting.
+    """
+    setting = settings_and_groups()[key]
+    if entry.value is None and type(None) in setting.types:
+        return None
+    value = _converted(key, setting.types[0], entry)
+    if setting.limits is not None:
+        low, high = setting.limits
+        for number in value if isinstance(value, tuple) else (value,):
+            if not low <= number <= high:
+                raise _wrong(key, number, f"between {low:g} and {high:g}", entry.place)
+    return value
+
+
+def _converted(key: str, kind: Any, entry: Entry) -> Any:
+    value = entry.value
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        if value in choices:
+            return value
+        near = get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise _wrong(key, value, f"one of {', '.join(choices)}{hint}", entry.place)
+    if get_origin(kind) is tuple:
+        return _converted_items(key, get_args(kind), entry)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind is not float and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise _wrong(key, value, _TYPE_NAMES[kind], entry.place)
+
+
+def _converted_items(key: str, kinds: tuple[Any, ...], entry: Entry) -> tuple[Any, ...]:
+    """The items of a ``tuple[int, ...]`` or of a ``tuple[float, float]``; a single value need not be a list."""
+    items = entry.value if isinstance(entry.value, list | tuple) else [entry.value]
+    if Ellipsis not in kinds and len(items) != len(kinds):
+        raise _wrong(key, entry.value, f"{len(kinds)} values", entry.place)
+    if not items:
+        raise _wrong(key, entry.value, "one value or more", entry.place)
+    return tuple(_converted(key, kinds[0], Entry(item, entry.place)) for item in items)
+
+
+def _wrong(key: str, value: Any, rule: str, place: str) -> UserError:
+    default = dict(values_of(Recipe()))[key]
+    default = "null" if default is None else list(default) if isinstance(default, tuple) else default
+    shown = "null" if value is None else f"{value:g}" if type(value) is float else repr(value)
+    return UserError(f"{key} is {shown}, must be {rule}", place, f"change it, or leave it out (default {default})")
+
+
+def cross_check(recipe: Recipe) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        UserError: with the names of both settings.
+    """
+    _check_data(recipe)
+    _check_training(recipe)
+    for stage in ("finetune", "residual"):
+        simulation = getattr(recipe, stage).simulation
+        for low, high in (("min_size", "max_size"), ("min_scale", "max_scale")):
+            smallest, largest = getattr(simulation, low), getattr(simulation, high)
+            if smallest > largest:
+                problem = f"{low} is {smallest:g}, above {high} {largest:g}"
+                raise UserError(problem, f"{stage}.simulation", "swap them")
+    if recipe.method != "paper":
+        _check_method_on_tokens(recipe)
+
+
+def _check_data(recipe: Recipe) -> None:
+    pretrain_on, mask_pattern = recipe.data.pretrain_on, recipe.data.mask_pattern
+    if pretrain_on is not None and not pretrain_on.strip():
+        remedy = "name a data location, or give null to pre-train on the category alone"
+        raise UserError("data.pretrain_on is empty", "data.pretrain_on", remedy)
+    if "{stem}" not in mask_pattern:
+        raise UserError(
+            f"data.mask_pattern is {mask_pattern!r}, without {{stem}}",
+            "data.mask_pattern",
+            'put {stem} in place of the image\'s name, for example "{stem}_mask"',
+        )
+
+
+def _check_training(recipe: Recipe) -> None:
+    for name, stage in (("pretrain", recipe.pretrain), ("finetune", recipe.finetune)):
+        if (stage.epochs is None) == (stage.steps is None):
+            raise UserError(
+                f"{name}.epochs is {stage.epochs} and {name}.steps is {stage.steps}",
+                name,
+                f"give one of them, for example --set {name}.steps=null",
+            )
+    if recipe.finetune.detection_weight == recipe.finetune.segmentation_weight == 0:
+        raise UserError(
+            "finetune.detection_weight and finetune.segmentation_weight are both 0",
+            "finetune",
+            "set at least one of them above 0, or nothing is learned",
+        )
+    devices = recipe.compute.devices
+    for name in ("pretrain", "finetune", "residual"):
+        batch_size = getattr(recipe, name).batch_size
+        if batch_size % devices:
+            raise UserError(
+                f"{name}.batch_size is {batch_size}, not a multiple of compute.devices {devices}",
+                name,
+                "the devices share every batch evenly: change one of the two",
+            )
+
+
+def _check_method_on_tokens(recipe: Recipe) -> None:
+    """Methods on tokens make no decision at each test size that could be put to a vote."""
+    if recipe.detect.image_score not in ("mean_logit", "map_max"):
+        raise UserError(
+            f"method {recipe.method} has no votes, but detect.image_score is {recipe.detect.image_score}",
+            "detect.image_score",
+            "--set detect.image_score=mean_logit, or --set method=paper",
+        )
+    if list(recipe.memory.blocks) != sorted(set(recipe.memory.blocks)):
+        raise UserError(
+            f"memory.blocks is {list(recipe.memory.blocks)}",
+            "memory.blocks",
+            "list each block once, in ascending order",
+        )
+    for name in ("map_weights", "image_weights"):
+        if not any(getattr(recipe.fusion, name)):
+            raise UserError(f"fusion.{name} are all 0", f"fusion.{name}", "set at least one of them above 0")
