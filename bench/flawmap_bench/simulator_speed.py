@@ -14,8 +14,9 @@ from jaxtyping import UInt8
 
 from flawmap.recipe.settings import SimulationSettings
 from flawmap.reproducibility import numpy_generator
-from flawmap.simulators.by_name import SIMULATOR_NAMES, Simulator, simulator_by_name
+from flawmap.simulators.by_name import SIMULATOR_NAMES, simulator_by_name
 from flawmap.simulators.draem import made_texture
+from flawmap.simulators.simulated_anomaly import Simulator
 
 SIZE_PX = 224
 GRID = 14

@@ -8,27 +8,19 @@ import numpy as np
 import pytest
 
 from flawmap.simulators.by_name import SIMULATOR_NAMES
-from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, anomaly_inside
+from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, Simulator, anomaly_inside
 from flawmap_bench.simulator_speed import images_per_second, measure, table
 
 
 @dataclass(frozen=True)
-class Busy:
+class Busy(Simulator):
     """Takes a known time of the processor, and remembers what it was given."""
 
     calls: list = field(default_factory=list)
     seconds: float = 0.01
-    needs_attention: ClassVar[bool] = False
-    needs_second: ClassVar[bool] = False
+    needs: ClassVar = ("second",)
 
-    def __call__(
-        self,
-        image: np.ndarray,
-        generator: np.random.Generator,
-        attention: np.ndarray | None = None,
-        second: np.ndarray | None = None,
-    ) -> SimulatedAnomaly:
-        assert second is not None
+    def simulate(self, image: np.ndarray, generator: np.random.Generator, second: np.ndarray) -> SimulatedAnomaly:
         self.calls.append((int(image[0, 0, 0]), int(second[0, 0, 0]), generator.random()))
         started = time.process_time()
         while time.process_time() - started < self.seconds:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from flawmap.recipe.settings import SimulationSettings
-from flawmap.simulators.defect_shapes import MAX_AREA, MIN_AREA, MIN_SIDE_PX, draw_shape
-from flawmap.simulators.varied import MIN_CHANGE, VariedDefects
+from flawmap.simulators.varied import MAX_AREA, MIN_AREA, MIN_CHANGE, MIN_SIDE_PX, VariedDefects, draw_shape
 
 SIDE = 96
 ATTENTION = np.random.default_rng(0).random((6, 6)).astype(np.float32)

@@ -18,7 +18,7 @@ from flawmap.data.images.resize import resize_image
 from flawmap.data.sample import NormalImage
 from flawmap.reproducibility import numpy_generator
 from flawmap.simulators.color_jitter import color_jitter
-from flawmap.simulators.cutpaste import three_way
+from flawmap.simulators.cutpaste import CutPaste
 from flawmap_bench.baselines.backbone import imagenet_normalised
 from flawmap_bench.baselines.gaussian import SharedGaussian
 from flawmap_bench.baselines.map_resize import as_map, resized_map, smoothed_map
@@ -123,7 +123,11 @@ class CutPasteDensity:
         views: list[np.ndarray] = []
         for image in drawn_images(pixels, self._images, self._settings.seed, "cutpaste", step):
             jittered = color_jitter(shifted(image, generator), generator, *(JITTER,) * 4)
-            views += [version.image for version in three_way(jittered, generator)]
+            views += [
+                jittered,
+                CutPaste("normal")(jittered, generator).image,
+                CutPaste("scar")(jittered, generator).image,
+            ]
         classes = torch.arange(3, device=self._device).repeat(self._images)
         return as_tensor(views, self._device), classes
 

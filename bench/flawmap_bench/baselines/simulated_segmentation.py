@@ -16,7 +16,7 @@ from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
 from flawmap.data.sample import NormalImage
 from flawmap.reproducibility import numpy_generator
-from flawmap.simulators.by_name import Simulator
+from flawmap.simulators.simulated_anomaly import Simulator
 from flawmap_bench.baselines.map_resize import as_map, resized_map
 from flawmap_bench.baselines.residual_networks import publication_note
 from flawmap_bench.baselines.training_loop import as_tensor, drawn_images, train_until_spent

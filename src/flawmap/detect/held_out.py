@@ -90,7 +90,7 @@ def simulate_on(
     defects = []
     for index in range(len(pixels)):
         generator = numpy_generator(recipe.seed, "held out", index)
-        second = pixels[(index + 1) % len(pixels)] if simulate.needs_second else None
+        second = pixels[(index + 1) % len(pixels)] if "second" in simulate.needs else None
         anomaly = simulate(pixels[index], generator, attention[index], second)
         defects.append(SimulatedDefect(pixels[index], attention[index], anomaly.image, anomaly.footprint))
     return defects

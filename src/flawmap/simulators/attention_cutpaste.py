@@ -1,7 +1,14 @@
-"""Attention-conditioned anomaly simulation: cut a patch where attention is, paste it where attention is.
+"""The paper's simulator: cut a patch where the attention is high and paste it where the attention is high.
 
-The paper, "Fine-Tuning Using Synthetic Anomalies". Locations follow the [CLS] attention, resized to the image
-and renormalised; sizes are U(0.1 W, 0.4 W) for each side on its own; patches are rotated, resized and jittered.
+The steps are those of the paper's section "Fine-Tuning Using Synthetic Anomalies", in its order:
+
+1. The [CLS] attention of the good image, resized to the image and renormalised, is the distribution of locations.
+2. Source and destination of a patch are drawn from it; its width r_w and height r_h are each U(0.1 W, 0.4 W).
+3. The patch is jittered, rotated and resized.
+4. It is pasted; on chest X-rays it is blended in.
+
+The paper leaves open what becomes of a defect that nobody could see. Here a patch is drawn again where it overlaps its
+own source too much or changes the image too little.
 """
 
 from dataclasses import dataclass, field
@@ -12,33 +19,26 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from flawmap.recipe.settings import SimulationSettings
-from flawmap.simulators.blending import paste, poisson_blend, soft_paste
+from flawmap.simulators.blending import on_canvas, paste, poisson_blend, soft_paste
 from flawmap.simulators.color_jitter import color_jitter
-from flawmap.simulators.simulated_anomaly import SimulatedAnomaly
+from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, Simulator
 
 MAX_TRIES = 20
-MAX_OVERLAP = 0.5  # intersection over union of source and destination: a patch pasted onto itself is no anomaly
-MIN_CHANGE = 3.0  # mean absolute difference in gray levels inside the footprint: below, nobody could see it
+MAX_OVERLAP = 0.5  # intersection over union of source and destination
+MIN_CHANGE = 3.0  # mean absolute difference inside the footprint, in gray levels
 
 
 @dataclass(frozen=True)
-class AttentionCutPaste:
-    """Ours: source and destination follow the attention."""
+class AttentionCutPaste(Simulator):
+    """Attention-conditioned cut and paste; see :func:`simulate_anomaly`."""
 
     settings: SimulationSettings = field(default_factory=SimulationSettings)
-    needs_attention: ClassVar[bool] = True
-    needs_second: ClassVar[bool] = False
+    needs: ClassVar = ("attention",)
 
-    def __call__(
-        self,
-        image: UInt8[np.ndarray, "h w 3"],
-        generator: np.random.Generator,
-        attention: Float[np.ndarray, "r c"] | None = None,
-        second: object = None,
+    def simulate(
+        self, image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator, attention: Float[np.ndarray, "r c"]
     ) -> SimulatedAnomaly:
-        """Simulate one anomaly; see :class:`flawmap.simulators.by_name.Simulator`."""
-        if attention is None:
-            raise ValueError("attention-conditioned cut and paste needs the attention of the image")
+        """Simulate one defect of one or more patches."""
         return simulate_anomaly(image, attention, generator, self.settings)
 
 
@@ -48,21 +48,21 @@ def simulate_anomaly(
     generator: np.random.Generator,
     settings: SimulationSettings,
 ) -> SimulatedAnomaly:
-    """Simulate an anomaly on a normal image.
+    """Simulate a defect on a good image.
 
     Args:
-        image: the augmented normal image.
+        image: the augmented good image.
         attention: A^[CLS] >= 0 of that image, on the patch grid or at any finer resolution; its sum does not matter.
         generator: the only source of randomness.
         settings: sizes, rotation, blending and number of patches. With ``max_patches`` of more than one, each
             further patch is added with probability one half.
     """
-    distribution = LocationDistribution(attention, image.shape[0], image.shape[1])
+    locations = LocationDistribution(attention, image.shape[0], image.shape[1])
     result, footprint = image, np.zeros(image.shape[:2], bool)
     for number in range(settings.max_patches):
         if number > 0 and generator.random() < 0.5:
             continue
-        result, pasted = _add_patch(result, distribution, generator, settings)
+        result, pasted = _add_patch(result, locations, generator, settings)
         footprint |= pasted
     return SimulatedAnomaly(result, footprint, footprint.astype(np.float32), int(footprint.any()))
 
@@ -71,8 +71,8 @@ class LocationDistribution:
     """P(u, v): the attention resized to the image, clamped and renormalised; uniform where it is all zero."""
 
     def __init__(self, attention: Float[np.ndarray, "r c"], height: int, width: int) -> None:
-        resized = cv2.resize(attention.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        weights = resized.clip(min=0).astype(np.float64).ravel()
+        resized = cv2.resize(attention.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)  # (h, w)
+        weights = resized.clip(min=0).astype(np.float64).ravel()  # (h w,)
         if not weights.sum() > 0:
             weights = np.ones_like(weights)
         self._cumulative = np.cumsum(weights)
@@ -85,18 +85,23 @@ class LocationDistribution:
         return divmod(index, self._width)
 
 
+def start_inside(center: int, extent: int, limit: int) -> int:
+    """First pixel of ``extent`` pixels around ``center``, shifted to lie within [0, ``limit``)."""
+    return min(max(center - extent // 2, 0), limit - extent)
+
+
 def _add_patch(
     image: UInt8[np.ndarray, "h w 3"],
-    distribution: LocationDistribution,
+    locations: LocationDistribution,
     generator: np.random.Generator,
     settings: SimulationSettings,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
-    """Cut, transform and paste one patch; redrawn until it overlaps its source little and changes the image."""
+    """Cut, transform and paste one patch; the image as it was and no footprint where no try can be seen."""
     for _ in range(MAX_TRIES):
-        drawn = _draw_patch(image, distribution, generator, settings)
-        if drawn is None:
+        pasted = _cut_and_paste(image, locations, generator, settings)
+        if pasted is None:
             continue
-        patched, footprint = drawn
+        patched, footprint = pasted
         if settings.blend == "mixed" and generator.random() < 0.5:
             patched = soft_paste(image, patched, footprint)
         elif settings.blend == "poisson":
@@ -104,59 +109,41 @@ def _add_patch(
             if blended is None:
                 continue
             patched, footprint = blended
-        changed = np.abs(patched[footprint].astype(np.int16) - image[footprint])
-        if changed.size and changed.mean() >= MIN_CHANGE:
+        change = np.abs(patched[footprint].astype(np.int16) - image[footprint])  # (pixels of the footprint, 3)
+        if change.size and change.mean() >= MIN_CHANGE:
             return patched, footprint
     return image, np.zeros(image.shape[:2], bool)
 
 
-def _draw_patch(
+def _cut_and_paste(
     image: UInt8[np.ndarray, "h w 3"],
-    distribution: LocationDistribution,
+    locations: LocationDistribution,
     generator: np.random.Generator,
     settings: SimulationSettings,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]] | None:
-    """One draw of source, destination, size and transform, pasted; None where the two places overlap too much."""
+    """One draw of size, source, destination and transform, pasted; None where the two places overlap too much."""
     height, width = image.shape[:2]
-    patch_width, patch_height = (
+    r_w, r_h = (
         max(2, round(side)) for side in generator.uniform(settings.min_size * width, settings.max_size * width, size=2)
     )
-    patch_height = min(patch_height, height)
-    source = _box_around(distribution.sample(generator), patch_height, patch_width, height, width)
-    destination = distribution.sample(generator)
-    top, left = source
-    if (
-        _overlap(source, _box_around(destination, patch_height, patch_width, height, width), patch_height, patch_width)
-        > MAX_OVERLAP
-    ):
+    r_h = min(r_h, height)
+    source, destination = locations.sample(generator), locations.sample(generator)
+    top, left = start_inside(source[0], r_h, height), start_inside(source[1], r_w, width)
+    moved = start_inside(destination[0], r_h, height) - top, start_inside(destination[1], r_w, width) - left
+    if _overlap(moved, r_h, r_w) > MAX_OVERLAP:
         return None
-    patch = color_jitter(image[top : top + patch_height, left : left + patch_width], generator, *(settings.jitter,) * 4)
-    patch, alpha = _rotate_and_resize(
-        patch,
-        generator.uniform(-settings.max_rotation_deg, settings.max_rotation_deg),
-        generator.uniform(settings.min_scale, settings.max_scale),
-    )
-    footprint = np.zeros((height, width), bool)
-    canvas = np.zeros_like(image)
-    (target, cut) = _placement(destination, alpha.shape, (height, width))
-    footprint[target] = alpha[cut]
-    canvas[target] = patch[cut]
+    patch = color_jitter(image[top : top + r_h, left : left + r_w], generator, *(settings.jitter,) * 4)
+    angle_deg = generator.uniform(-settings.max_rotation_deg, settings.max_rotation_deg)
+    patch, alpha = _rotate_and_resize(patch, angle_deg, generator.uniform(settings.min_scale, settings.max_scale))
+    place, kept = _fit_into(destination, alpha.shape, (height, width))
+    canvas, footprint = on_canvas(image, patch[kept], alpha[kept], place)
     return paste(image, canvas, footprint), footprint
 
 
-def _box_around(center: tuple[int, int], box_height: int, box_width: int, height: int, width: int) -> tuple[int, int]:
-    """Top-left corner of a box around ``center``, shifted to lie inside the image."""
-    top = min(max(center[0] - box_height // 2, 0), height - box_height)
-    left = min(max(center[1] - box_width // 2, 0), width - box_width)
-    return top, left
-
-
-def _overlap(a: tuple[int, int], b: tuple[int, int], box_height: int, box_width: int) -> float:
-    """Intersection over union of two boxes of one size."""
-    rows = max(0, box_height - abs(a[0] - b[0]))
-    columns = max(0, box_width - abs(a[1] - b[1]))
-    intersection = rows * columns
-    return intersection / (2 * box_height * box_width - intersection)
+def _overlap(moved: tuple[int, int], height: int, width: int) -> float:
+    """Intersection over union of a box and the same box moved by some rows and columns."""
+    intersection = max(0, height - abs(moved[0])) * max(0, width - abs(moved[1]))
+    return intersection / (2 * height * width - intersection)
 
 
 def _rotate_and_resize(
@@ -164,26 +151,25 @@ def _rotate_and_resize(
 ) -> tuple[UInt8[np.ndarray, "a b 3"], Bool[np.ndarray, "a b"]]:
     """Rotate and resize a patch on a canvas that holds all of it; alpha is True where more than half is patch."""
     height, width = patch.shape[:2]
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle_deg, scale)
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle_deg, scale)  # (2, 3)
     cos, sin = abs(matrix[0, 0]), abs(matrix[0, 1])
     new_width, new_height = max(1, round(width * cos + height * sin)), max(1, round(width * sin + height * cos))
     matrix[:, 2] += (new_width - width) / 2, (new_height - height) / 2
     size = (new_width, new_height)
-    # the border is repeated so that no black mixes into the patch's edge; alpha alone says where it ends
-    turned = cv2.warpAffine(patch, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # the border is repeated so that no black mixes into the patch's edge; alpha alone says where the patch ends
+    rotated = cv2.warpAffine(patch, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.warpAffine(np.ones((height, width), np.float32), matrix, size, flags=cv2.INTER_LINEAR)
-    return turned, alpha > 0.5
+    return rotated, alpha > 0.5
 
 
-def _placement(
+def _fit_into(
     center: tuple[int, int], patch_shape: tuple[int, int], image_shape: tuple[int, int]
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where in the image a patch goes and which part of it: shifted inside, cropped only if it is larger."""
-    target, cut = [], []
+    """Where in the image a patch goes and which part of it: shifted inside, and cropped only if it is larger."""
+    place, kept = [], []
     for middle, extent, limit in zip(center, patch_shape, image_shape, strict=True):
         used = min(extent, limit)
-        start = min(max(middle - used // 2, 0), limit - used)
-        offset = (extent - used) // 2
-        target.append(slice(start, start + used))
-        cut.append(slice(offset, offset + used))
-    return (target[0], target[1]), (cut[0], cut[1])
+        start, offset = start_inside(middle, used, limit), (extent - used) // 2
+        place.append(slice(start, start + used))
+        kept.append(slice(offset, offset + used))
+    return (place[0], place[1]), (kept[0], kept[1])

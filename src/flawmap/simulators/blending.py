@@ -1,4 +1,7 @@
-"""Ways to put a patch into an image: over it, over it with soft edges, or by Poisson blending (Perez et al. 2003)."""
+"""Ways to put a patch into an image: hard, with soft edges, or by Poisson blending (Perez et al. 2003).
+
+A patch is first put on a canvas of the image's size, so that each way reads image, canvas and footprint.
+"""
 
 import cv2
 import numpy as np
@@ -8,6 +11,18 @@ MIN_POISSON_AREA_PX = 50
 MIN_POISSON_SIDE_PX = 5
 FRAME_PX = 2  # seamlessClone needs the mask to stay off the image frame
 SOFT_CORE = 0.7
+
+
+def on_canvas(
+    image: UInt8[np.ndarray, "h w 3"],
+    patch: UInt8[np.ndarray, "a b 3"],
+    alpha: Bool[np.ndarray, "a b"],
+    place: tuple[slice, slice],
+) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
+    """A copy of ``image`` that holds all of ``patch`` at ``place``, and the footprint: where ``alpha`` is True."""
+    canvas, footprint = image.copy(), np.zeros(image.shape[:2], bool)
+    canvas[place], footprint[place] = patch, alpha
+    return canvas, footprint
 
 
 def paste(
@@ -22,11 +37,8 @@ def poisson_blend(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]] | None:
     """Blend ``patched`` into ``image`` with mixed gradients, and the footprint that was really blended.
 
-    OpenCV centres the *bounding box of the mask* on the point it is given and solves on that rectangle. Cloning a
-    whole canvas onto the whole image with the point at the middle of that box therefore aligns exactly. The
-    solver may also touch pixels of the rectangle outside the mask: those are put back, and the footprint is
-    eroded by one pixel and kept off the frame. Two more of OpenCV's ways (measured): it mixes by |gx - gy|, so that
-    edges from lower left to upper right can be lost, and within four pixels of the border the image's gradient stays.
+    It is solved with :func:`seamless_clone`. OpenCV mixes by |gx - gy|, so that edges from lower left to upper right
+    can be lost, and within four pixels of the border the image's gradient stays (both measured).
 
     Returns:
         the blended image and its footprint, or None where the footprint is too small to blend.
@@ -43,19 +55,22 @@ def seamless_clone(
     min_side_px: int,
     min_area_px: int = 0,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]] | None:
-    """The safe way to call OpenCV's seamlessClone, see :func:`poisson_blend`.
+    """Clone the footprint of ``canvas`` into ``image`` at the same place, by OpenCV's seamlessClone.
+
+    OpenCV centres the bounding box of the mask on the point that it is given. The point is therefore the middle of
+    that box. The solver may also change pixels of the box outside the mask; those are restored.
 
     Args:
         image: what is cloned into.
-        canvas: of the same size; its pixels in the footprint are cloned to where they are.
-        footprint: wanted; it is eroded by one pixel and kept off the frame.
+        canvas: of the same size.
+        footprint: is eroded by one pixel and kept off the frame of the image first.
         flag: cv2.NORMAL_CLONE or cv2.MIXED_CLONE.
-        min_side_px: of the bounding box of what is left of the footprint.
-        min_area_px: of what is left of it.
+        min_side_px: smallest side of the eroded footprint's bounding box.
+        min_area_px: smallest area of the eroded footprint.
 
     Returns:
-        the blended image, equal to ``image`` outside the footprint, and that footprint; None where too little of it
-        is left or OpenCV refuses.
+        the blended image, equal to ``image`` outside the eroded footprint, and that footprint; None where it is too
+        small or OpenCV refuses it.
     """
     mask = cv2.erode(
         footprint.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
@@ -76,10 +91,10 @@ def seamless_clone(
 def soft_paste(
     image: UInt8[np.ndarray, "h w 3"], patched: UInt8[np.ndarray, "h w 3"], footprint: Bool[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """As :func:`paste`, but ``patched`` comes in gradually: its share grows with the distance from the edge.
+    """As :func:`paste`, but ``patched`` fades in with the distance from the footprint's edge.
 
-    It is whole at ``SOFT_CORE`` of the largest distance in the footprint. Stains and uneven surfaces have no edge
-    that would give them away.
+    It reaches its full share at ``SOFT_CORE`` of the largest distance. Stains and uneven surfaces have no sharp edge
+    that a head could learn to look for.
     """
     framed = cv2.copyMakeBorder(footprint.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     distance = cv2.distanceTransform(framed, cv2.DIST_L2, 5)[1:-1, 1:-1]

@@ -14,9 +14,15 @@ def color_jitter(
     saturation: float,
     hue: float,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Jitter colours in random order: factors U(1 - s, 1 + s), hue shift U(-s, s) of the colour circle.
+    """Jitter the colours of an image, in random order.
 
-    A gray image stays gray: saturation and hue do nothing to it, and are skipped.
+    Args:
+        image: a gray one stays gray: saturation and hue would not change it and are skipped.
+        generator: decides on the order and on all amounts.
+        brightness: strength s; the factor is U(1 - s, 1 + s). The same holds for ``contrast`` and ``saturation``.
+        contrast: see ``brightness``.
+        saturation: see ``brightness``.
+        hue: strength s; the shift is U(-s, s) of the colour circle.
     """
     factors = {
         name: generator.uniform(max(0.0, 1 - s), 1 + s)
@@ -25,7 +31,7 @@ def color_jitter(
     shift = generator.uniform(-hue, hue)
     order = generator.permutation(4)
     has_colour = not is_gray(image)
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, h, w)
     for step in order:
         if step == 0:
             pixels = F.adjust_brightness(pixels, factors["brightness"])

@@ -1,6 +1,6 @@
-"""Normal images with their simulated anomalies, as the paper's stage 2 and the residual head read them.
+"""Good images with simulated defects: what stage 2 of the paper and the residual head are trained on.
 
-Built from normal images alone: it knows nothing of labels or masks. Every item is determined by (seed, epoch, index).
+It is built from good images alone and holds no labels or masks. Seed, epoch and index determine every item.
 """
 
 import numpy as np
@@ -11,29 +11,29 @@ from torch.utils.data import Dataset
 
 from flawmap.recipe.settings import NormalAugmentation
 from flawmap.reproducibility import numpy_generator
-from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.normal_augmentation import augment_normal
+from flawmap.simulators.simulated_anomaly import Simulator
 from flawmap.vit.inputs import NormalImageSource, channels_first
 
-CROP_MARGIN = 1.15  # normal images are kept this much larger than a training image, so that crops stay sharp
+CROP_MARGIN = 1.15  # good images are kept this much larger than a training image, so that crops stay sharp
 
 
 def crop_margin(augmentation: NormalAugmentation) -> float:
-    """How much larger images are kept: the smallest crop still has as many pixels as the training image."""
+    """How much larger than a training image good images are kept, so that the smallest crop has as many pixels."""
     return max(CROP_MARGIN, augmentation.min_crop**-0.5)
 
 
 class SimulationDataset(Dataset):
-    """Stage 2: a normal image, the same image with a simulated anomaly, the footprint and the label.
+    """Augmented good images, each with a simulated defect; an item is found by (epoch, index).
 
-    Simulators that take patches from a second image get another normal image of the set, augmented on its own.
+    A simulator that needs a second image gets another one of the same set, with an augmentation of its own.
 
     Args:
-        pixels: normal images, ``CROP_MARGIN`` larger than ``size_px``.
-        attention: (n, r, c) A^[CLS] of each whole image by the frozen guide.
-        size_px: side of the images given out.
-        augmentation: applied to the normal image before the simulation.
-        simulator: makes the anomalies.
+        pixels: good images, :func:`crop_margin` times as large as ``size_px``.
+        attention: A^[CLS] of each whole image, by the frozen guide.
+        size_px: side s of the images given out.
+        augmentation: applied to the good image before the simulation.
+        simulator: makes the defects.
         seed: of the run.
     """
 
@@ -54,11 +54,17 @@ class SimulationDataset(Dataset):
         return len(self._pixels)
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Tensor]:
+        """One good image with its simulated defect.
+
+        Returns:
+            ``normal`` and ``anomalous``: uint8 (3, s, s); ``footprint``: bool (s, s), True = defect; ``label``: 1, or
+            0 where nothing changed; ``index``: of the image.
+        """
         epoch, index = item
         generator = numpy_generator(self._seed, "simulation", epoch, index)
         normal, attention = self._augmented(index, generator)
         second = None
-        if self._simulate.needs_second:
+        if "second" in self._simulate.needs:
             other = (index + int(generator.integers(1, max(2, len(self))))) % len(self)
             second, _ = self._augmented(other, generator)
         anomaly = self._simulate(normal, generator, attention, second)

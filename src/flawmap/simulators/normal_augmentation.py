@@ -1,4 +1,4 @@
-"""What is done to a normal image before an anomaly is simulated on it, and to its attention alike."""
+"""Augmentation of a good image, and of its attention, before a defect is simulated on it."""
 
 import cv2
 import numpy as np
@@ -15,10 +15,10 @@ def augment_normal(
     settings: NormalAugmentation,
     generator: np.random.Generator,
 ) -> tuple[UInt8[np.ndarray, "s s 3"], Float[np.ndarray, "s s"]]:
-    """Crop, flip, rotate and jitter ``image``; warp ``attention`` by the same geometry.
+    """Crop, flip, rotate and jitter ``image``, and warp ``attention`` in the same way.
 
     Args:
-        image: the whole normal image, a little larger than ``size_px``.
+        image: the whole good image, a little larger than ``size_px``.
         attention: A^[CLS] of the whole image on its patch grid.
         size_px: side W of the result.
 
@@ -33,7 +33,7 @@ def augment_normal(
     warped = color_jitter(warped, generator, *(settings.jitter,) * 4)
     rows, columns = attention.shape
     to_grid = _scaling(columns / width, rows / height) @ np.vstack([matrix, [0, 0, 1]])
-    # the grid's outer edge, half a cell beyond its last centre, is the image's: mirrored there, as the image is
+    # BORDER_REFLECT mirrors half a cell beyond the last centre: at the edge of the image, where the image is mirrored
     attention = cv2.warpAffine(
         attention.astype(np.float32), to_grid[:2], size, flags=flags, borderMode=cv2.BORDER_REFLECT
     )
@@ -43,7 +43,7 @@ def augment_normal(
 def _random_geometry(
     height: int, width: int, size_px: int, settings: NormalAugmentation, generator: np.random.Generator
 ) -> Float[np.ndarray, "2 3"]:
-    """Affine map from output pixel centres to image pixel centres."""
+    """Affine map from pixel centres of the output to pixel centres of the image."""
     side = np.sqrt(generator.uniform(settings.min_crop, 1.0))  # of a square crop, as a share of each image side
     left, top = generator.uniform(0, 1 - side, size=2)
     flip_x = -1.0 if settings.horizontal_flip and generator.random() < 0.5 else 1.0

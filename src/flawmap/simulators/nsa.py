@@ -1,7 +1,6 @@
-"""Natural synthetic anomalies (Schlueter, Tan, Hou and Kainz 2022): shifted patches of another image, cloned in.
+"""Natural synthetic anomalies (Schlueter, Tan, Hou and Kainz 2022): patches of another image are cloned in.
 
-Sizes follow a gamma distribution, patches lie on the object where there is one, and the seam is hidden by Poisson
-cloning.
+Sizes follow a gamma distribution, patches lie on the object where there is one, and Poisson cloning hides the seam.
 """
 
 from dataclasses import dataclass, field, replace
@@ -11,13 +10,13 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from flawmap.simulators.blending import FRAME_PX, seamless_clone
-from flawmap.simulators.cutpaste import uniform_corner
-from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, anomaly_inside
+from flawmap.simulators.blending import FRAME_PX, on_canvas, seamless_clone
+from flawmap.simulators.cutpaste import uniform_box
+from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, Simulator, anomaly_inside
 
 MAX_TRIES = 200  # to find a place on the object
 SCALE_MEAN, SCALE_DEVIATION = 1.0, 0.5
-MIN_SIDE_PX = 12  # OpenCV blends with nothing but the border's colours within 3 px of a mask's edge
+MIN_SIDE_PX = 12  # within 3 px of a mask's edge, OpenCV uses only the border's colours
 DISK_PX = 5  # radius of the median that smooths the labels
 
 
@@ -26,12 +25,13 @@ class NsaParameters:
     """How NSA's patches are drawn and labelled. The defaults are those for textures.
 
     Attributes:
-        gamma: shape, scale and lower bound: half of a side is lower bound + Gamma(shape, scale), of the image side.
-        half_height, half_width: its bounds.
-        scale: bounds of the resizing, which is N(1, 0.5).
-        max_patches: the first is always made, each other with probability one half.
+        gamma: shape, scale and lower bound: half a side is lower bound + Gamma(shape, scale), as a share of the image
+            side.
+        half_height, half_width: bounds of half a side.
+        scale: bounds of the factor by which a patch is resized, which is N(1, 0.5).
+        max_patches: the first is always pasted, each other one with probability one half.
         clone: ``normal`` takes the patch's gradients, ``mixed`` the stronger of patch and image.
-        background: gray level and tolerance; what lies farther from it is object. None: no object is looked for.
+        background: gray level and tolerance; what lies farther from it is object. None: objects are not looked for.
         min_object: share of the patch that must be object.
         min_overlap: share of the patch's object that must come to lie on the object of the image.
         steepness, midpoint: of the logistic label, per gray level and in gray levels.
@@ -91,44 +91,37 @@ NSA_PARAMETERS: dict[str, NsaParameters] = {
 }
 
 
-def nsa_parameters(of_class: str | None) -> NsaParameters:
-    """The set of a class (a key of :data:`NSA_PARAMETERS`), or that for textures."""
-    return _TEXTURE if of_class is None else NSA_PARAMETERS[of_class]
+def nsa_parameters(name: str | None) -> NsaParameters:
+    """The parameters of a class (a key of :data:`NSA_PARAMETERS`), or for None those of textures."""
+    return _TEXTURE if name is None else NSA_PARAMETERS[name]
 
 
 @dataclass(frozen=True)
-class NaturalSyntheticAnomalies:
+class NaturalSyntheticAnomalies(Simulator):
     """NSA with one of its parameter sets (:data:`NSA_PARAMETERS`) and one of its three kinds of label.
 
-    The soft target is, where the smoothed change is seen: 1 (``binary``), the change / 255 (``continuous``) or a
-    logistic function of it (``logistic``). Where no place is found on the object, or no change could be seen, the
-    image stays as it is.
+    Where the smoothed change is visible, the soft target is 1 (``binary``), the change / 255 (``continuous``) or a
+    logistic function of the change (``logistic``). The image stays as it is where no place on the object is found or
+    no change is visible.
     """
 
     parameters: NsaParameters = field(default_factory=NsaParameters)
     label_kind: Literal["binary", "continuous", "logistic"] = "logistic"
-    needs_attention: ClassVar[bool] = False
-    needs_second: ClassVar[bool] = True
+    needs: ClassVar = ("second",)
 
-    def __call__(
-        self,
-        image: UInt8[np.ndarray, "h w 3"],
-        generator: np.random.Generator,
-        attention: object = None,
-        second: UInt8[np.ndarray, "h w 3"] | None = None,
+    def simulate(
+        self, image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator, second: UInt8[np.ndarray, "h w 3"]
     ) -> SimulatedAnomaly:
-        """Simulate one anomaly; see :class:`flawmap.simulators.by_name.Simulator`."""
-        if second is None:
-            raise ValueError("NSA needs a second image")
-        chosen = self.parameters
-        on_second, on_image = object_mask(second, chosen.background), object_mask(image, chosen.background)
+        """Simulate one defect."""
+        parameters = self.parameters
+        on_second, on_image = object_mask(second, parameters.background), object_mask(image, parameters.background)
         result, footprint = image, np.zeros(image.shape[:2], bool)
-        for number in range(chosen.max_patches):
+        for number in range(parameters.max_patches):
             if number > 0 and generator.random() < 0.5:
                 continue
-            patch = _shifted_patch(second, on_second, on_image, generator, chosen)
+            patch = _shifted_patch(second, on_second, on_image, generator, parameters)
             if patch is not None:
-                result, cloned = clone_patch(result, *patch, chosen.clone)
+                result, cloned = clone_patch(result, *patch, parameters.clone)
                 footprint |= cloned
         soft_target = self._label(image, result, footprint)
         return anomaly_inside(image, result, footprint & soft_target.any(), soft_target)
@@ -136,24 +129,24 @@ class NaturalSyntheticAnomalies:
     def _label(
         self, image: UInt8[np.ndarray, "h w 3"], result: UInt8[np.ndarray, "h w 3"], footprint: Bool[np.ndarray, "h w"]
     ) -> Float[np.ndarray, "h w"]:
-        """The kind's label where a change of more than one gray level is seen; zero elsewhere."""
-        tripled = np.abs(result.astype(np.int16) - image).sum(axis=2).astype(np.uint16)  # of three channels
-        seen = cv2.medianBlur((tripled > 3).astype(np.uint8), 5).astype(bool) & footprint
-        label = seen.astype(np.float32)
-        if self.label_kind == "binary" or not seen.any():
+        """The soft target: zero except where the image changed by more than one gray level."""
+        change_of_three = np.abs(result.astype(np.int16) - image).sum(axis=2).astype(np.uint16)  # channels: (h, w)
+        visible = cv2.medianBlur((change_of_three > 3).astype(np.uint8), 5).astype(bool) & footprint
+        label = visible.astype(np.float32)
+        if self.label_kind == "binary" or not visible.any():
             return label
-        change = disk_median(tripled, seen, DISK_PX) / 3
+        change = disk_median(change_of_three, visible, DISK_PX) / 3  # (visible pixels,)
         if self.label_kind == "continuous":
-            label[seen] = change / 255
+            label[visible] = change / 255
         else:
-            label[seen] = 1 / (1 + np.exp(-self.parameters.steepness * (change - self.parameters.midpoint)))
+            label[visible] = 1 / (1 + np.exp(-self.parameters.steepness * (change - self.parameters.midpoint)))
         return label
 
 
 def object_mask(
     image: UInt8[np.ndarray, "h w 3"], background: tuple[int, int] | None
 ) -> Bool[np.ndarray, "h w"] | None:
-    """Where the mean of the channels is farther from the background than its tolerance; median of 7 x 7."""
+    """True where the mean of the channels is farther from the background than its tolerance; smoothed by a median."""
     if background is None:
         return None
     gray_level, tolerance = background
@@ -164,9 +157,9 @@ def object_mask(
 def draw_sides(
     height: int, width: int, generator: np.random.Generator, parameters: NsaParameters
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width in px of a patch, as it is cut and as it is pasted.
+    """Height and width in px of a patch, first as it is cut and then as it is pasted.
 
-    The second pair is the first times a scale, within the same bounds and of the same aspect.
+    The second pair is the first times a factor, within the same bounds and of the same aspect ratio.
     """
     shape, scale, least = parameters.gamma
     bounds = np.array([parameters.half_height, parameters.half_width])
@@ -177,15 +170,15 @@ def draw_sides(
 
 
 def disk_median(values: np.ndarray, wanted: Bool[np.ndarray, "h w"], radius: int) -> Float[np.ndarray, "n"]:
-    """Median of ``values`` (h, w) over a disk around each wanted pixel; beyond the border, the nearest value counts."""
+    """Median of ``values`` (h, w) over a disk around each wanted pixel; the border's values continue beyond it."""
     offsets = np.arange(-radius, radius + 1)
     disk = offsets[:, None] ** 2 + offsets**2 <= radius**2
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, radius, mode="edge"), disk.shape)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, radius, mode="edge"), disk.shape)  # (h, w, d, d)
     return np.median(windows[wanted][:, disk], axis=1).astype(np.float64)
 
 
 def _in_pixels(half_sides: Float[np.ndarray, "2"], height: int, width: int) -> tuple[int, int]:
-    """Whole sides, not below what can be blended, nor above what fits into the image."""
+    """Sides in whole pixels, large enough to be blended and small enough to fit into the image."""
     rows, columns = (
         min(max(MIN_SIDE_PX, round(2 * half * extent)), extent)
         for half, extent in zip(half_sides.tolist(), (height, width), strict=True)
@@ -200,32 +193,25 @@ def _shifted_patch(
     generator: np.random.Generator,
     parameters: NsaParameters,
 ) -> tuple[UInt8[np.ndarray, "a b 3"], Bool[np.ndarray, "a b"], tuple[slice, slice]] | None:
-    """A patch, what of it is to be pasted, and where; None if no place on the object was found."""
+    """A patch, which of its pixels to paste, and where; None where no place on the object was found."""
     if on_second is not None and on_image is not None and not (on_second.any() and on_image.any()):
-        return None  # what no place could satisfy need not be tried
+        return None
     cut, pasted = draw_sides(second.shape[0], second.shape[1], generator, parameters)
     for _ in range(MAX_TRIES):
-        source = _box(second.shape[:2], cut, generator)
+        source = uniform_box(second.shape[:2], cut, generator)
         if on_second is None or on_second[source].mean() > parameters.min_object:
             break
     else:
         return None
     patch = cv2.resize(second[source], pasted[::-1], interpolation=cv2.INTER_LINEAR)
     if on_second is None or on_image is None:
-        return patch, np.ones(pasted, bool), _box(second.shape[:2], pasted, generator)
+        return patch, np.ones(pasted, bool), uniform_box(second.shape[:2], pasted, generator)
     on_patch = cv2.resize(on_second[source].astype(np.uint8), pasted[::-1], interpolation=cv2.INTER_NEAREST) > 0
     for _ in range(MAX_TRIES):
-        place = _box(second.shape[:2], pasted, generator)
+        place = uniform_box(second.shape[:2], pasted, generator)
         if (on_patch & on_image[place]).sum() > parameters.min_overlap * on_patch.sum():
             return patch, on_patch | on_image[place], place
     return None
-
-
-def _box(
-    image_shape: tuple[int, int], box_shape: tuple[int, int], generator: np.random.Generator
-) -> tuple[slice, slice]:
-    top, left = uniform_corner(image_shape, box_shape, generator)
-    return slice(top, top + box_shape[0]), slice(left, left + box_shape[1])
 
 
 def clone_patch(
@@ -235,9 +221,8 @@ def clone_patch(
     place: tuple[slice, slice],
     kind: Literal["normal", "mixed"],
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
-    """The image with the patch cloned in, and where; the image and nothing where the mask is too small."""
-    canvas, mask = image.copy(), np.zeros(image.shape[:2], bool)
-    canvas[place], mask[place] = patch, alpha
+    """The image with the patch cloned in, and its footprint; the image as it was where the footprint is too small."""
+    canvas, mask = on_canvas(image, patch, alpha, place)
     flag = cv2.NORMAL_CLONE if kind == "normal" else cv2.MIXED_CLONE
     cloned = seamless_clone(image, canvas, mask, flag, MIN_SIDE_PX - 2 * FRAME_PX - 2)
     return (image, np.zeros(image.shape[:2], bool)) if cloned is None else cloned
