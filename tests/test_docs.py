@@ -67,7 +67,9 @@ def test_the_code_that_method_names_exists(path, name):
 def test_settings_that_method_names_exist():
     from flawmap.recipe.settings import Recipe
 
-    for setting in re.findall(r"`((?:memory|residual|fusion|expectation|calibration)\.\w+)`", METHOD.read_text("utf-8")):
+    for setting in re.findall(
+        r"`((?:memory|residual|fusion|expectation|calibration)\.\w+)`", METHOD.read_text("utf-8")
+    ):
         group, field = setting.split(".")
         assert hasattr(getattr(Recipe(), group), field), setting
 

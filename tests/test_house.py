@@ -165,13 +165,6 @@ def test_packaging_names_what_is_there():
     assert (REPO / "recipes" / "standard.yaml").is_file()
 
 
-def test_the_readme_names_files_that_exist():
-    for name in ("README.md", "CONTRIBUTING.md"):
-        text = (REPO / name).read_text(encoding="utf-8")
-        links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", text)
-        assert not [link for link in links if not (REPO / link).exists()], name
-
-
 def test_no_placeholder_waits_for_its_number():
     read_by_users = [REPO / "README.md", *(REPO / "docs").rglob("*.md"), *(REPO / "recipes").rglob("*.yaml")]
     waiting = [
