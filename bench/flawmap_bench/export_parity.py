@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from flawmap.data.open_data import open_test_data
-from flawmap.deploy.export import SUFFIXES, export_model
+from flawmap.deploy.export import export_model
 from flawmap.deploy.parity import CheckImage, Parity, compare_all
-from flawmap.deploy.runtime import ExportedModel, load
+from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
@@ -34,7 +34,7 @@ def write_all(detector: AnomalyDetector, folder: Path, image: CheckImage) -> dic
     """
     written = {}
     for label, to, precision in EXPORTS:
-        path = folder / f"{to}-{precision}{SUFFIXES[to]}"
+        path = folder / f"{to}-{precision}{EXTENSIONS[to]}"
         try:
             export_model(detector, path, to, [image], precision)
         except UserError as error:  # an optional package is missing

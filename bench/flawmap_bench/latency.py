@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flawmap.data.images.files import read_image
-from flawmap.deploy.export import SUFFIXES, Format, Precision, export_model
+from flawmap.deploy.export import Format, Precision, export_model
 from flawmap.deploy.parity import CheckImage
-from flawmap.deploy.runtime import load
+from flawmap.deploy.runtime import EXTENSIONS, load
 from flawmap.detect.calibration import calibrate
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
@@ -72,7 +72,7 @@ def table(detector: AnomalyDetector, folder: Path, peers: Mapping[str, PeerProce
     }
     notes = {"torch fp32": "reference", "torch bf16": "not used for detection: decision 5"}
     for label, to, precision in EXPORTS:
-        path = folder / f"{to}-{precision}{SUFFIXES[to]}"
+        path = folder / f"{to}-{precision}{EXTENSIONS[to]}"
         parity = export_model(detector, path, to, [CheckImage(folder / IMAGE)], precision)
         if not path.is_file():
             continue

@@ -1,24 +1,26 @@
-"""What every scorer is: an encoder with something on top that gives one number and one map per image."""
+"""The interface of all scorers: an encoder, and what turns its tokens into one number and one map per image."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from flawmap.recipe.settings import Recipe
 from flawmap.vit.encoder import Encoder
+from flawmap.vit.positions import round_to_patches
 
 
 @dataclass(frozen=True)
 class ScorerOutput:
-    """What a scorer says of images at one size.
+    """What a scorer computes for a batch of images at one size.
 
     Attributes:
         image: higher = more anomalous. The paper's head gives the logit of p(anomalous), so that 0 is its decision;
-            the other scorers give standard deviations from what normal images score.
-        evidence: the map on the patch grid, float32, before it is resized to the image; higher = more anomalous.
+            the other scorers give standard deviations from what normal images score. float32.
+        evidence: the anomaly map on the patch grid, float32, before it is resized to the image.
     """
 
     image: Float[Tensor, "b"]
@@ -28,11 +30,12 @@ class ScorerOutput:
 class Scorer(nn.Module, ABC):
     """An encoder and what turns its tokens into an image score and a map.
 
-    Args:
-        encoder: of the images.
+    Attributes:
+        encoder: turns images into tokens.
+        decides: whether an image score above 0 is a decision, so that several sizes can vote.
     """
 
-    decides: ClassVar[bool] = False  # an image score above 0 is a decision, so that several sizes can vote
+    decides: ClassVar[bool] = False
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -40,10 +43,26 @@ class Scorer(nn.Module, ABC):
 
     @abstractmethod
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
-        """Score normalised images whose sides are multiples of the patch size; each on its own."""
+        """Score normalised images whose sides are multiples of the patch size, each independently of the others."""
+
+    def sizes_px(self, recipe: Recipe) -> tuple[int, ...]:
+        """Sides of the squares that an image is scored at: multiples of the patch size, each once, ascending.
+
+        Several sizes put their decisions to the vote; a scorer without a decision uses the size of its training.
+        """
+        sizes = recipe.detect.sizes_px if self.decides else (recipe.data.image_size_px,)
+        return tuple(sorted({round_to_patches(size, self.encoder.patch_size_px) for size in sizes}))
 
 
-def upsample_map(evidence: Float[Tensor, "b r c"], height: int, width: int) -> Float[Tensor, "b h w"]:
-    """Bilinear (align_corners=False) to image resolution."""
+def upsample_map(evidence: Float[Tensor, "b r c"], height: Any, width: Any) -> Tensor:
+    """Bilinear (align_corners=False) to image resolution.
+
+    Args:
+        evidence: on the patch grid.
+        height, width: of the image; integers, or whatever stands for them while a graph is exported.
+
+    Returns:
+        (b, height, width).
+    """
     resized = torch.nn.functional.interpolate(evidence[:, None], (height, width), mode="bilinear", align_corners=False)
     return resized[:, 0]

@@ -8,7 +8,6 @@ import pytest
 from flawmap.deploy.parity import CheckImage, Parity, compare_all
 from flawmap.deploy.runtime import ExportedModel
 from flawmap.detect.detection import Detection
-from flawmap.detect.native_model import model_facts
 from flawmap_bench import export_parity
 from flawmap_bench.export_parity import evenly, parity_table
 from images import striped, write_category, write_image
@@ -19,7 +18,7 @@ class Shifted(ExportedModel):
     """As the detector, but scores are moved, the more the later an image comes, and the map's first pixel, too."""
 
     def __init__(self, shifts: list[float]) -> None:
-        super().__init__(model_facts(fitted_detector(), "tile"), lambda squares, size_px: [])
+        super().__init__(fitted_detector().facts("tile"), lambda squares, size_px: [])
         self.shifts = iter(shifts)
 
     def predict(self, image) -> Detection:

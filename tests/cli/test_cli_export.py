@@ -17,7 +17,6 @@ import flawmap
 from flawmap import AnomalyDetector
 from flawmap.cli import main
 from flawmap.deploy.reviews import ReviewFile, review_of
-from flawmap.detect.native_model import model_facts
 from flawmap.runs.manifest import read_run_manifest
 from images import write_good
 
@@ -95,7 +94,7 @@ def test_a_count_that_is_none_is_explained(cli, trained):
 @pytest.fixture
 def reviews(run_copy) -> ReviewFile:
     """Ten good parts with scores 1 to 10, and a defect."""
-    model_id = model_facts(AnomalyDetector.from_pretrained(run_copy, "cpu"), "").model_id
+    model_id = AnomalyDetector.from_pretrained(run_copy, "cpu").facts("").model_id
     file = ReviewFile(run_copy.parent / "reviews.csv")
     for number in range(1, 11):  # a good part is an ok that is right, or an anomaly that is not
         word = "disagree" if number > 5 else "agree"

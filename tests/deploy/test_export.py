@@ -24,9 +24,8 @@ from flawmap.deploy.export import export_model
 from flawmap.deploy.graph import with_stored_positions
 from flawmap.deploy.opened_model import open_model
 from flawmap.deploy.parity import CheckImage
-from flawmap.detect.model_facts import SCORE_NAMES, facts_of
-from flawmap.detect.native_model import NativeModel, model_facts
-from flawmap.detect.scoring import IMAGE_SCORES
+from flawmap.detect.model_facts import read_facts
+from flawmap.detect.scoring import analyse
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +49,6 @@ def onnx_file(tmp_path_factory, images) -> Path:
     return path
 
 
-def test_the_names_of_scores_are_the_detectors():
-    assert SCORE_NAMES == IMAGE_SCORES
-
-
 def test_an_onnx_file_answers_as_the_detector_does(onnx_file, images):
     detector, model = fitted_detector(), load(onnx_file, threads=1)
     for image in images:
@@ -69,7 +64,7 @@ def test_an_onnx_file_answers_as_the_detector_does(onnx_file, images):
 
 def test_a_file_says_which_model_it_is(onnx_file):
     facts = load(onnx_file, threads=1).facts
-    assert facts == model_facts(fitted_detector(), "tile[1]")
+    assert facts == fitted_detector().facts("tile[1]")
     assert facts.sizes_px == (32, 64) and facts.flawmap == flawmap.__version__ and facts.precision == "fp32"
 
 
@@ -115,14 +110,14 @@ def test_the_runtime_needs_no_torch(onnx_file, images):
 def test_a_file_that_answers_otherwise_is_not_left_behind(tmp_path, images, monkeypatch):
     """As if the exporter had lost a weight."""
     detector = copy.deepcopy(fitted_detector())
-    write = export_module._write_onnx
+    write = export_module.WRITERS["onnx"]
 
     def lose_a_weight(exported, facts, path):
         changed = copy.deepcopy(exported)
         changed.scorer_.detection.neurons.bias.data[1] += 0.01
         write(changed, facts, path)
 
-    monkeypatch.setitem(export_module._WRITERS, "onnx", lose_a_weight)
+    monkeypatch.setitem(export_module.WRITERS, "onnx", lose_a_weight)
     path = tmp_path / "bad.onnx"
     parity = export_model(detector, path, "onnx", images)
     assert not parity.is_good and parity.max_score_difference > 1e-3
@@ -165,13 +160,22 @@ def test_torchscript_answers_as_the_detector_does(tmp_path, images):
 
 def test_images_that_share_a_batch_score_as_alone():
     detector = fitted_detector()
-    model = NativeModel(detector, model_facts(detector, "tile"))
-    pictures = [striped(n, SIDE_PX + n, SIDE_PX) for n in range(3)]
-    for together, picture in zip(model.analyse_together(pictures), pictures, strict=True):
-        alone = detector.analyse(picture)
+    images = [striped(n, SIDE_PX + n, SIDE_PX) for n in range(3)]
+    assert detector.scorer_ is not None
+    for together, image in zip(analyse(detector.scorer_, images, detector.sizes_px), images, strict=True):
+        alone = detector.analyse(image)
         assert together.scores == pytest.approx(alone.scores, abs=1e-5)
         assert np.allclose(together.anomaly_map, alone.anomaly_map, atol=1e-5)
-    attention = model.attention(pictures[0])
+
+
+def test_a_model_folder_opens_as_a_model(tmp_path):
+    detector, image = fitted_detector(), striped(3)
+    detector.save_pretrained(tmp_path / "tile")
+    model = open_model(tmp_path / "tile", "cpu")
+    assert model.facts == detector.facts("tile")
+    (detection,) = model.predict_many([image])
+    assert detection.scores == detector.predict(image).scores
+    attention = model.attention(image)
     assert attention is not None and attention.shape == (4, 4) and 0 < attention.sum() <= 1
 
 
@@ -182,8 +186,8 @@ def test_images_that_share_a_batch_score_as_alone():
     ("path", "to", "precision", "problem"),
     [
         ("a.onnx", "onnx", "fp16", "onnx is not written in fp16"),
-        ("a.bin", "onnx", "fp32", "an export to onnx ends in .onnx"),
-        ("a.onnx", "openvino", "fp32", "an export to openvino ends in .xml"),
+        ("a.bin", "onnx", "fp32", "an export to onnx has the extension .onnx"),
+        ("a.onnx", "openvino", "fp32", "an export to openvino has the extension .xml"),
     ],
 )
 def test_an_export_that_cannot_be_is_explained(tmp_path, images, path, to, precision, problem):
@@ -196,11 +200,11 @@ def test_an_export_that_cannot_be_is_explained(tmp_path, images, path, to, preci
     ("name", "content", "problem"),
     [
         ("none.onnx", None, "no such file"),
-        ("a.pt", b"", "an exported model ends in .onnx, .xml or .torchscript"),
+        ("a.pt", b"", "this is not an exported model"),
         ("a.onnx", b"", "the file cannot be loaded"),
-        ("a.onnx", b"\x00nonsense" * 100, "the file cannot be loaded: it is damaged, or no .onnx file ("),
-        ("a.torchscript", b"nonsense", "the file cannot be loaded: it is damaged, or no .torchscript file ("),
-        ("a.xml", b"<a/>", "the file cannot be loaded: it is damaged, or no .xml file (it has no element <net>)"),
+        ("a.onnx", b"\x00nonsense" * 100, "the file cannot be loaded: it is damaged, or not a .onnx file ("),
+        ("a.torchscript", b"nonsense", "the file cannot be loaded: it is damaged, or not a .torchscript file ("),
+        ("a.xml", b"<a/>", "the file cannot be loaded: it is damaged, or not a .xml file (it has no element <net>)"),
     ],
 )
 def test_a_file_that_is_none_is_explained(tmp_path, name, content, problem):
@@ -225,7 +229,7 @@ def test_a_long_or_layered_reason_is_told_in_a_line(tmp_path, monkeypatch):
             "Exception from src/core.cpp:84:\nException from reader.cpp:1:\nno model " + 200 * "x" + "\n"
         )
 
-    monkeypatch.setattr(runtime, "_load_openvino", fail)
+    monkeypatch.setitem(runtime.LOADERS, ".xml", fail)
     problem = explained(lambda: load(tmp_path / "a.xml")).problem
     assert "(no model xxx" in problem and "cpp" not in problem and problem.endswith("x...)") and len(problem) < 200
 
@@ -236,9 +240,9 @@ def test_a_torn_file_is_explained(tmp_path, onnx_file):
 
 
 def test_facts_survive_and_damaged_ones_are_explained():
-    facts = model_facts(fitted_detector(), "tile")
-    assert facts_of(facts.to_text(), "") == facts
-    assert facts_of(dataclasses.replace(facts, calibration=None).to_text(), "").calibration is None
+    facts = fitted_detector().facts("tile")
+    assert read_facts(facts.to_text(), "") == facts
+    assert read_facts(dataclasses.replace(facts, calibration=None).to_text(), "").calibration is None
     values = json.loads(facts.to_text())
     newer = json.dumps(values | {"format": 99})
     for text, problem in (
@@ -247,5 +251,5 @@ def test_facts_survive_and_damaged_ones_are_explained():
         (json.dumps(values | {"image_score": "x"}), "damaged"),
         (newer, "format 99"),
     ):
-        error = explained(lambda text=text: facts_of(text, "a.onnx"))
+        error = explained(lambda text=text: read_facts(text, "a.onnx"))
         assert problem in error.problem and error.place == "a.onnx" and error.remedy

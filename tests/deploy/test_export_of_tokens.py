@@ -1,7 +1,5 @@
 """Exports of scorers on tokens: they answer as the detector does, and give no votes, which would mean nothing."""
 
-import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,6 @@ from flawmap.deploy import export_onnx, load
 from flawmap.deploy.export import export_model
 from flawmap.deploy.parity import CheckImage
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.detect.model_facts import SCORE_NAMES, facts_of
 
 SETTINGS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "method=fused")
 SMALL = ("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.batch_size=6")
@@ -44,13 +41,6 @@ def test_neither_the_detector_nor_its_file_votes(detector, exported):
     assert tuple(native.scores) == tuple(found.scores) == detector.score_names == ("mean_logit", "map_max")
     assert found.scores == pytest.approx(native.scores, abs=1e-3)
     assert native.score == native.scores["mean_logit"] and found.score == pytest.approx(native.score, abs=1e-3)
-
-
-def test_a_file_of_the_format_before_gave_all_scores(exported):
-    facts = load(exported, threads=1).facts
-    values = json.loads(facts.to_text())
-    del values["score_names"]
-    assert facts_of(json.dumps(values | {"format": 1}), "") == dataclasses.replace(facts, score_names=SCORE_NAMES)
 
 
 @pytest.mark.parametrize(

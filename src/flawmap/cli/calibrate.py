@@ -123,10 +123,9 @@ def calibrate_with_reviews(detector: "AnomalyDetector", path: Path, false_alarm_
     """
     from flawmap.deploy.reviews import read_reviews
     from flawmap.detect.calibration import calibrate
-    from flawmap.detect.native_model import model_facts
 
     reviews = read_reviews(path)
-    model_id = model_facts(detector, "").model_id
+    model_id = detector.facts("").model_id
     if foreign := [review for review in reviews if review.model_id != model_id]:
         raise UserError(
             f"{len(foreign)} of {len(reviews)} reviews are of another model, first: {foreign[0].image}",

@@ -13,17 +13,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from flawmap.deploy.graph import DetectionGraph, EveryScale
+from flawmap.deploy.graph import DetectionGraph, ScoreSquares
 from flawmap.deploy.parity import CheckImage, Parity, compare
-from flawmap.deploy.runtime import load
+from flawmap.deploy.runtime import EXTENSIONS, load
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
-from flawmap.detect.native_model import model_facts
 from flawmap.errors import UserError
 
 Format = Literal["onnx", "openvino", "torchscript"]
 Precision = Literal["fp32", "fp16", "int8"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
 PRECISIONS: dict[Format, tuple[Precision, ...]] = {
     "onnx": ("fp32", "int8"),  # int8: weights of the linear layers, activations scaled per image
     "openvino": ("fp32", "fp16"),  # fp16: weights stored in half precision, computed in fp32
@@ -67,17 +65,19 @@ def export_model(
     path = Path(path)
     if precision not in PRECISIONS[to]:
         raise UserError(f"{to} is not written in {precision}", "--precision", f"choose {' or '.join(PRECISIONS[to])}")
-    if path.suffix != SUFFIXES[to]:
-        raise UserError(f"an export to {to} ends in {SUFFIXES[to]}", str(path), f"name it {path.stem}{SUFFIXES[to]}")
+    extension = EXTENSIONS[to]
+    if path.suffix != extension:
+        remedy = f"name it {path.stem}{extension}"
+        raise UserError(f"an export to {to} has the extension {extension}", str(path), remedy)
     if not images:
         raise UserError("there are no images to check the export with", "", "give a few with --images FOLDER")
     _refuse_missing_packages(to)
-    facts = model_facts(detector, name or path.stem, precision)
+    facts = detector.facts(name or path.stem, precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         beside = Path(folder) / path.name
         with _quiet():
-            _WRITERS[to](detector, facts, beside)
+            WRITERS[to](detector, facts, beside)
         parity = compare(detector, load(beside), images, progress)
         if parity.is_good or precision != "fp32":
             for file in sorted(beside.parent.iterdir()):  # .bin before .xml
@@ -93,20 +93,20 @@ def _refuse_missing_packages(to: Format) -> None:
         raise UserError(problem, "", 'pip install "flawmap[export]"')
 
 
-def _scales_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[EveryScale, list[Tensor]]:
+def _module_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[ScoreSquares, list[Tensor]]:
     assert detector.scorer_ is not None
-    scales = EveryScale(detector.scorer_.cpu(), facts.sizes_px).eval()
-    return scales, [torch.zeros(1, size, size, 3, dtype=torch.uint8) for size in facts.sizes_px]
+    module = ScoreSquares(detector.scorer_.cpu(), facts.sizes_px).eval()
+    return module, [torch.zeros(1, size, size, 3, dtype=torch.uint8) for size in facts.sizes_px]
 
 
 EXAMPLE_SIZE_PX = (37, 53)  # of an original image; it stays free in the graph
 
 
 def _write_onnx(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> None:
-    scales, squares = _scales_and_example(detector, facts)
+    module, squares = _module_and_example(detector, facts)
     with torch.no_grad():
         program = torch.onnx.export(
-            DetectionGraph(scales, facts),
+            DetectionGraph(module, facts),
             (squares, torch.tensor(EXAMPLE_SIZE_PX)),
             input_names=[*(f"square_{size}px" for size in facts.sizes_px), "size_px"],
             output_names=["score", "is_anomalous", "anomaly_map", "scores"],
@@ -147,17 +147,17 @@ def _write_openvino(detector: AnomalyDetector, facts: ModelFacts, path: Path) ->
 
 
 def _write_torchscript(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> None:
-    scales, squares = _scales_and_example(detector, facts)
+    module, squares = _module_and_example(detector, facts)
     with torch.no_grad():
         # torch.export first: it turns the encoder's grids into constants, which the older trace cannot
-        flat = torch.export.export(scales, tuple(squares)).module()
+        flat = torch.export.export(module, tuple(squares)).module()
         traced = torch.jit.trace(
             DetectionGraph(flat, facts), (squares, torch.tensor(EXAMPLE_SIZE_PX)), check_trace=False
         )
     torch.jit.save(traced, path, _extra_files={METADATA_KEY: facts.to_text()})
 
 
-_WRITERS: dict[Format, Callable[[AnomalyDetector, ModelFacts, Path], None]] = {
+WRITERS: dict[Format, Callable[[AnomalyDetector, ModelFacts, Path], None]] = {
     "onnx": _write_onnx,
     "openvino": _write_openvino,
     "torchscript": _write_torchscript,

@@ -1,23 +1,26 @@
-"""A model that is ready to answer, whether it is a run folder (torch) or an exported file (no torch)."""
+"""A model that is ready to score images: a run folder (with torch) or an exported file (without)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.deploy.runtime import ExportedModel, load
+from flawmap.deploy.runtime import EXTENSIONS, load
 from flawmap.detect.detection import Detection
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 
-SUFFIXES = (".onnx", ".xml", ".torchscript")
+if TYPE_CHECKING:
+    from flawmap.detect.detector import AnomalyDetector
+    from flawmap.engine.compute import DeviceName
 
 
 @runtime_checkable
 class OpenedModel(Protocol):
-    """What batches and the server ask of a model."""
+    """What a batch and the server need from a model."""
 
     @property
     def facts(self) -> ModelFacts:
@@ -29,46 +32,46 @@ class OpenedModel(Protocol):
         ...
 
     def attention(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """The last block's mean [CLS] attention on the patch grid; None where the model does not give it."""
+        """The last block's mean [CLS] attention on the patch grid (r, c); None where the model has no such output."""
         ...
 
 
-class OpenedFile:
-    """An exported file; one image at a time, which on a processor costs nothing."""
+@dataclass(frozen=True)
+class OpenedRun:
+    """A detector with its facts, which take a while to compute."""
 
-    def __init__(self, model: ExportedModel) -> None:
-        self._model = model
-
-    @property
-    def facts(self) -> ModelFacts:
-        """Of the file."""
-        return self._model.facts
+    detector: "AnomalyDetector"
+    facts: ModelFacts
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image."""
-        return [self._model.predict(image) for image in images]
+        return self.detector.predict(images)
 
-    def attention(self, image: NDArray[np.uint8]) -> None:
-        """An exported graph has no output for it."""
-        return
+    def attention(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The mean [CLS] attention (r, c)."""
+        return self.detector.attention(image)
 
 
-def open_model(path: str | Path, device: str = "auto", threads: int | None = None) -> OpenedModel:
+def open_model(path: str | Path, device: "DeviceName" = "auto", threads: int | None = None) -> OpenedModel:
     """Open a run folder, a model folder or an exported file.
 
     Args:
-        path: of it.
+        path: of the folder or file.
         device: for a folder: ``auto``, ``cpu``, ``cuda`` or ``mps``. Files run on the processor.
         threads: of the processor, for one image; all cores when None.
 
     Raises:
         UserError: there is no model, or it is damaged.
     """
-    if Path(path).suffix in SUFFIXES and not Path(path).is_dir():
-        return OpenedFile(load(path, threads))
-    if Path(path).is_file():
-        remedy = f"give a run folder of flawmap train, or a file of flawmap export ({', '.join(SUFFIXES)})"
+    path = Path(path)
+    if path.suffix in EXTENSIONS.values() and not path.is_dir():
+        return load(path, threads)
+    if path.is_file():
+        remedy = f"give a run folder of flawmap train, or a file of flawmap export ({', '.join(EXTENSIONS.values())})"
         raise UserError("this is neither a run folder nor an exported file", str(path), remedy)
-    from flawmap.detect.native_model import open_folder
+    from flawmap.detect.detector import AnomalyDetector  # needs torch
+    from flawmap.detect.pretrained import model_folder
 
-    return open_folder(Path(path), device, threads)
+    detector, folder = AnomalyDetector.from_pretrained(path, device, threads), model_folder(path)
+    name = (folder.parent if folder.name == "model" else folder).resolve().name
+    return OpenedRun(detector, detector.facts(name))

@@ -1,8 +1,8 @@
-"""Runs an exported file: Pillow resizes, the graph does the rest. No torch for ONNX and OpenVINO files."""
+"""Run an exported file: Pillow resizes, the graph does the rest. ONNX and OpenVINO files need no torch."""
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,20 @@ from PIL import Image
 from flawmap.data.images.files import read_image, to_rgb
 from flawmap.data.images.resize import resize_image
 from flawmap.detect.detection import Detection
-from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, facts_of
+from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, read_facts
 from flawmap.detect.regions import find_regions
 from flawmap.errors import UserError
 
-# squares by size and the original (height, width) -> score, is_anomalous, anomaly_map, scores
-LONGEST_REASON = 120  # characters
+EXTENSIONS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
+INSTALL = {"torch": 'pip install "flawmap[train]"', "openvino": 'pip install "flawmap[export]"'}
+MAX_REASON_LENGTH = 120  # characters of a runtime's own error message
+
+# one (1, s, s, 3) square per size, and the original (height, width) -> score, is_anomalous, anomaly_map, scores
 RunGraph = Callable[[list[NDArray[np.uint8]], NDArray[np.int64]], list[Any]]
 
 
 class ExportedModel:
-    """An exported detector: :meth:`predict` answers as ``AnomalyDetector.predict`` does.
+    """An exported detector, which gives the verdicts of ``AnomalyDetector.predict``.
 
     Attributes:
         facts: name, origin, sizes, thresholds.
@@ -40,7 +43,7 @@ class ExportedModel:
             image: a path, a PIL image, or an array as ``flawmap.data.images.files.to_rgb`` takes it.
 
         Raises:
-            UserError: a file or array is no image.
+            UserError: a file or array is not an image.
         """
         pixels = read_image(image) if isinstance(image, str | Path) else to_rgb(image)
         squares = [np.array(resize_image(pixels, size, size))[None] for size in self.facts.sizes_px]
@@ -55,6 +58,14 @@ class ExportedModel:
             scores={name: float(value) for name, value in zip(self.facts.score_names, scores, strict=True)},
         )
 
+    def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
+        """The verdict on each image; one at a time, because a batch gains nothing on a processor."""
+        return [self.predict(image) for image in images]
+
+    def attention(self, image: NDArray[np.uint8]) -> None:
+        """None: an exported graph has no output for it."""
+        return
+
 
 def load(path: str | Path, threads: int | None = None) -> ExportedModel:
     """Load a file that ``flawmap export`` wrote: .onnx, .xml (OpenVINO) or .torchscript.
@@ -64,40 +75,33 @@ def load(path: str | Path, threads: int | None = None) -> ExportedModel:
         threads: of the runtime, for one image; all cores when None.
 
     Raises:
-        UserError: there is no such file, it is damaged, it is not ours, or its runtime is not installed.
+        UserError: the file does not exist, is damaged or was not written by flawmap, or its runtime is not installed.
     """
     path = Path(path)
     if path.is_dir():
         raise UserError("this is a folder, not an exported file", str(path), "flawmap export RUN --to onnx")
     if not path.is_file():
         raise UserError(f"no such file: {path}  (you are in {Path.cwd()})", "", "flawmap export RUN --to onnx")
-    loaders = {".onnx": _load_onnx, ".xml": _load_openvino, ".torchscript": _load_torchscript}
-    if path.suffix not in loaders:
-        raise UserError("an exported model ends in .onnx, .xml or .torchscript", str(path), "flawmap export RUN")
+    if path.suffix not in LOADERS:
+        problem = f"this is not an exported model, whose extension is one of {', '.join(LOADERS)}"
+        raise UserError(problem, str(path), "flawmap export RUN --to onnx")
     try:
-        text, run_graph = loaders[path.suffix](path, threads or os.cpu_count() or 1)
+        text, run_graph = LOADERS[path.suffix](path, threads or os.cpu_count() or 1)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        raise UserError(
-            f"{package} is not installed, which runs {path.suffix}", str(path), _install(package)
-        ) from error
-    except Exception as error:  # each runtime has its own errors for a damaged file
-        problem = f"the file cannot be loaded: it is damaged, or no {path.suffix} file ({_reason(error)})"
+        remedy = INSTALL.get(package, f"pip install {package}")
+        raise UserError(f"running a {path.suffix} file needs {package}", str(path), remedy) from error
+    except Exception as error:  # each runtime raises its own errors for a damaged file
+        problem = f"the file cannot be loaded: it is damaged, or not a {path.suffix} file ({_reason(error)})"
         raise UserError(problem, str(path), "copy it again, or export it again: flawmap export RUN") from error
-    return ExportedModel(facts_of(text, str(path)), run_graph)
+    return ExportedModel(read_facts(text, str(path)), run_graph)
 
 
 def _reason(error: Exception) -> str:
-    """What a runtime says, in one line and without its own source files."""
+    """A runtime's error message in one line, without its source files."""
     lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
     first = (lines or [type(error).__name__])[0]
-    return first if len(first) <= LONGEST_REASON else f"{first[:LONGEST_REASON]}..."
-
-
-def _install(package: str) -> str:
-    return {"torch": 'pip install "flawmap[train]"', "openvino": 'pip install "flawmap[export]"'}.get(
-        package, f"pip install {package}"
-    )
+    return first if len(first) <= MAX_REASON_LENGTH else f"{first[:MAX_REASON_LENGTH]}..."
 
 
 def _load_onnx(path: Path, threads: int) -> tuple[str | None, RunGraph]:
@@ -109,7 +113,7 @@ def _load_onnx(path: Path, threads: int) -> tuple[str | None, RunGraph]:
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_inputs()]
+    names = [graph_input.name for graph_input in session.get_inputs()]
 
     def run_graph(squares: list[NDArray[np.uint8]], size_px: NDArray[np.int64]) -> list[Any]:
         return list(session.run(None, dict(zip(names, [*squares, size_px], strict=True))))
@@ -121,16 +125,17 @@ def _load_openvino(path: Path, threads: int) -> tuple[str | None, RunGraph]:
     import openvino
 
     with path.open("rb") as file:
-        if b"<net" not in file.read(1024):  # openvino would try every other format that it knows, and print of each
+        if b"<net" not in file.read(1024):  # OpenVINO would try all its other formats, and print a message for each
             raise ValueError("it has no element <net>")
     model = openvino.Core().read_model(path)
-    # fp32 also where the processor would be faster in bf16: a threshold must not depend on the machine
+    # fp32 even where the processor would be faster in bf16: a threshold must not depend on the machine
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino.compile_model(model, "CPU", settings)
 
     def run_graph(squares: list[NDArray[np.uint8]], size_px: NDArray[np.int64]) -> list[Any]:
-        found = compiled.create_infer_request().infer([*squares, size_px])  # a request of its own: threads may share
-        return [np.array(found[output]) for output in compiled.outputs]
+        request = compiled.create_infer_request()  # its own, because several threads may use the model
+        results = request.infer([*squares, size_px])
+        return [np.array(results[output]) for output in compiled.outputs]
 
     has_facts = model.has_rt_info([METADATA_KEY])
     return str(model.get_rt_info([METADATA_KEY]).value) if has_facts else None, run_graph
@@ -142,13 +147,20 @@ def _load_torchscript(path: Path, threads: int) -> tuple[str | None, RunGraph]:
     torch.set_num_threads(threads)
     extra = {METADATA_KEY: ""}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export
+        warnings.simplefilter("ignore", FutureWarning)  # torch recommends torch.export instead
         module = torch.jit.load(path, map_location="cpu", _extra_files=extra)
 
     def run_graph(squares: list[NDArray[np.uint8]], size_px: NDArray[np.int64]) -> list[Any]:
         with torch.no_grad():
-            found = module([torch.from_numpy(square) for square in squares], torch.from_numpy(size_px))
-        return [tensor.numpy() for tensor in found]
+            outputs = module([torch.from_numpy(square) for square in squares], torch.from_numpy(size_px))
+        return [tensor.numpy() for tensor in outputs]
 
     text: str | bytes = extra[METADATA_KEY]
     return text.decode() if isinstance(text, bytes) else text, run_graph
+
+
+LOADERS = {
+    EXTENSIONS["onnx"]: _load_onnx,
+    EXTENSIONS["openvino"]: _load_openvino,
+    EXTENSIONS["torchscript"]: _load_torchscript,
+}

@@ -1,15 +1,19 @@
-"""AnomalyDetector: fit on good images, then say of new ones whether something is wrong, and where."""
+"""AnomalyDetector: fit it on good images; it then tells whether a new image shows a defect, and where."""
 
+import hashlib
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
+from safetensors.torch import save
 
+import flawmap
 from flawmap.data.images.files import read_image, to_rgb
 from flawmap.data.pool import Pool, pool_beside
 from flawmap.data.sample import NormalImage, TrainingData
@@ -18,16 +22,10 @@ from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection
 from flawmap.detect.fit import StageChoice, train_stages
 from flawmap.detect.held_out import ProxyScores, fit_map_scales, proxy_scores, simulate_on, write_samples
+from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import FILES, load_pretrained, write_pretrained
 from flawmap.detect.regions import find_regions
-from flawmap.detect.scoring import (
-    ScaleResult,
-    image_scores,
-    mean_map,
-    score_at_scales,
-    score_names,
-    test_sizes,
-)
+from flawmap.detect.scoring import Analysis, analyse, score_names
 from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
@@ -38,34 +36,28 @@ from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapSca
 from flawmap.runs.hub import upload
 from flawmap.runs.run_folder import RunFolder, create_run
 from flawmap.scorer import Scorer
+from flawmap.vit.class_token import class_token
 from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import WeightsOrigin
 
 MIN_SCALE_IMAGES = 8  # held out; fewer say little of how evidence varies, and the memory's own are taken
 
+ACCELERATOR_BATCH = 8  # images that share a forward pass on an accelerator
+
 ImageLike = str | Path | Image.Image | np.ndarray | NormalImage
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """All that one pass over the scales gives for one image."""
-
-    scales: tuple[ScaleResult, ...]
-    anomaly_map: Float[np.ndarray, "h w"]
-    scores: dict[str, float]
-
-
 class AnomalyDetector:
-    """Learns from pictures of good parts only, and finds what is wrong, and where, in new ones.
+    """Learns from good images only, then detects and localizes defects in new images.
 
     Args:
-        recipe: all settings; None for the recommended ones, ``Recipe()``. The constructor only stores it.
+        recipe: all settings; None takes the recommended ones, ``Recipe()``. The constructor only stores it.
 
     Attributes (after ``fit`` or ``from_pretrained``):
         scorer_: the trained networks.
         calibration_: thresholds, or None before calibration.
         origin_: where the initial weights came from.
-        proxy_: held-out simulated defects' AUROC after ``fit`` (not a test result).
+        proxy_: AUROC on simulated defects in held-out images, after ``fit``; not a test result.
     """
 
     def __init__(self, recipe: Recipe | None = None) -> None:
@@ -75,7 +67,7 @@ class AnomalyDetector:
         self.origin_: WeightsOrigin | None = None
         self.proxy_: ProxyScores | None = None
         self.stage_keys_: dict[str, str] = {}
-        self.record_: dict[str, Any] = {}  # of data and evaluation, for the model card
+        self.record_: dict[str, Any] = {}  # data and evaluation, for the model card
 
     def fit(
         self,
@@ -86,23 +78,23 @@ class AnomalyDetector:
         pool: Pool | None = None,
         until: float | None = None,
     ) -> "AnomalyDetector":
-        """Pre-train, fine-tune and calibrate on normal images.
+        """Train on good images and set the thresholds from those that are held out.
 
         Args:
-            images: of good parts only, for example from :func:`flawmap.load_images`.
-            run: where results, log and checkpoints go, and from where an interrupted training goes on; a
-                temporary folder when None.
+            images: good images only, for example from :func:`flawmap.load_images`.
+            run: the run folder for results, log and checkpoints; an interrupted training in it is resumed. None uses
+                a temporary folder.
             device: ``auto`` takes CUDA, then MPS, then the processor.
             stages: ``pretrain`` ends after stage 1 and leaves the detector unfitted.
-            pool: of stage 1, where it has been read already; None reads what ``data.pretrain_on`` names.
+            pool: further images for stage 1, already read; None reads what ``data.pretrain_on`` names.
             until: see :class:`flawmap.engine.compute.Compute`; for comparisons at equal time.
 
         Returns:
             self.
 
         Raises:
-            UserError: settings that do not hold, weights that cannot be found, too few images, a device that is not
-                there, a training that has collapsed.
+            UserError: a setting is out of range, weights cannot be found, there are too few images, the device does
+                not exist, or the training has collapsed.
         """
         if run is None:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
@@ -128,7 +120,7 @@ class AnomalyDetector:
             are_few = len(held_out) < MIN_SCALE_IMAGES
             fit_map_scales(self.scorer_, train if are_few else held_out, self.sizes_px[0], in_memory=are_few)
         if held_out:
-            size_px = self._training_size_px()
+            size_px = round_to_patches(recipe.training_size_px, self.scorer_.encoder.patch_size_px)
             defects = simulate_on(held_out, trained.guide, recipe, size_px, compute)
             self.proxy_ = proxy_scores(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
             self.calibrate(held_out, recipe.calibration.false_alarm_rate)
@@ -137,10 +129,8 @@ class AnomalyDetector:
 
     @property
     def sizes_px(self) -> tuple[int, ...]:
-        """The test sizes, multiples of the patch; a memory of normal tokens has one."""
-        recipe, scorer = self.recipe, self._fitted
-        sizes = (recipe.data.image_size_px,) if isinstance(scorer, TokenScorer) else recipe.detect.sizes_px
-        return test_sizes(sizes, scorer.encoder.patch_size_px)
+        """Sides of the squares that an image is scored at, ascending."""
+        return self._fitted.sizes_px(self.recipe)
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -151,12 +141,6 @@ class AnomalyDetector:
     def map_scale(self) -> MapScale:
         """Ends of the colour scale of all maps of this detector."""
         return self.calibration_.map_scale if self.calibration_ else UNCALIBRATED_MAP_SCALE
-
-    def _training_size_px(self) -> int:
-        if isinstance(self._fitted, TokenScorer):
-            return self.sizes_px[0]
-        size = self.recipe.finetune.image_size_px or self.recipe.data.image_size_px
-        return round_to_patches(size, self._fitted.encoder.patch_size_px)
 
     @property
     def _fitted(self) -> Scorer:
@@ -170,25 +154,28 @@ class AnomalyDetector:
         return next(self._fitted.parameters()).device.type
 
     def analyse(self, image: ImageLike) -> Analysis:
-        """Score one image at every scale: maps, logits and image scores."""
-        scorer, pixels = self._fitted, as_rgb(image)
-        scales = score_at_scales(scorer, pixels, self.sizes_px)
-        anomaly_map = mean_map(scales, pixels.shape[0], pixels.shape[1])
-        return Analysis(scales, anomaly_map, image_scores(scales, anomaly_map, self.score_names))
+        """Score one image at every size: logits, maps and image scores."""
+        return next(self._analyses([image]))
+
+    @overload
+    def predict(self, images: ImageLike) -> Detection: ...
+
+    @overload
+    def predict(self, images: Sequence[ImageLike] | TrainingData) -> list[Detection]: ...
 
     def predict(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Detection | list[Detection]:
         """The verdict on one image, or on each of a list.
 
         Args:
             images: a path, a PIL image, a uint8 array (H, W) or (H, W, 3), or a list of these; or what
-                :func:`flawmap.load_images` gives.
+                :func:`flawmap.load_images` returns.
 
         Raises:
-            UserError: the detector is not fitted, or a file or array is no image.
+            UserError: the detector is not fitted, or a file or array is not an image.
         """
         if isinstance(images, ImageLike):
             return self.predict_one(images)
-        return [self.predict_one(image) for image in each_of(images)]
+        return [self.verdict(analysis) for analysis in self._analyses(images)]
 
     def predict_one(self, image: ImageLike) -> Detection:
         """The verdict on one image."""
@@ -198,29 +185,28 @@ class AnomalyDetector:
         """Turn an analysis into a verdict by the calibrated thresholds; without them nothing is called anomalous."""
         calibration = self.calibration_
         score = analysis.scores[self.recipe.detect.image_score]
-        regions = find_regions(analysis.anomaly_map, calibration.map_threshold) if calibration else ()
         return Detection(
             score=score,
             is_anomalous=calibration is not None and score > calibration.threshold,
             threshold=calibration.threshold if calibration else None,
             anomaly_map=analysis.anomaly_map,
-            regions=regions,
+            regions=find_regions(analysis.anomaly_map, calibration.map_threshold) if calibration else (),
             scores=analysis.scores,
         )
 
     def score_samples(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Float[np.ndarray, "n"]:
-        """Image scores, one per image; higher = more anomalous, the opposite of scikit-learn's sign."""
+        """Image scores, one per image, float64; higher = more anomalous, the opposite of scikit-learn's sign."""
         name = self.recipe.detect.image_score
-        return np.array([self.analyse(image).scores[name] for image in each_of(images)], np.float64)
+        return np.array([analysis.scores[name] for analysis in self._analyses(images)], np.float64)
 
     def calibrate(
         self, images: ImageLike | Sequence[ImageLike] | TrainingData, false_alarm_rate: float = 0.01
     ) -> "AnomalyDetector":
-        """Set the thresholds from normal images that training has not seen; no retraining.
+        """Set the thresholds from good images that training has not seen; nothing is trained again.
 
         Args:
-            images: good images, for example of a new camera.
-            false_alarm_rate: wanted share of good images that are called anomalous, in (0, 1).
+            images: good images, for example from a new camera.
+            false_alarm_rate: accepted share of good images that are called anomalous, in (0, 1).
 
         Returns:
             self.
@@ -228,24 +214,71 @@ class AnomalyDetector:
         refuse_bad_rate(false_alarm_rate)
         name = self.recipe.detect.image_score
         scores, peaks = [], []
-        for image in each_of(images):
-            analysis = self.analyse(image)
+        for analysis in self._analyses(images):
             scores.append(analysis.scores[name])
             peaks.append(float(analysis.anomaly_map.max()))
         self.calibration_ = calibrate(scores, peaks, false_alarm_rate)
         return self
 
+    def attention(self, image: ImageLike) -> Float[np.ndarray, "r c"]:
+        """The mean [CLS] attention of the encoder's last block on the patch grid, at the largest test size."""
+        return class_token(self._fitted.encoder, as_rgb(image), max(self.sizes_px)).attention
+
+    def _analyses(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Iterator[Analysis]:
+        """Analyse images in order.
+
+        On an accelerator, several images share each forward pass. On a processor they go one at a time: a batch gains
+        nothing there, and a score cannot depend on the other images, not even by rounding.
+        """
+        scorer, sizes_px, images = self._fitted, self.sizes_px, each_of(images)
+        batch_size = 1 if self.device == "cpu" else ACCELERATOR_BATCH
+        for start in range(0, len(images), batch_size):
+            yield from analyse(scorer, [as_rgb(image) for image in images[start : start + batch_size]], sizes_px)
+
+    def facts(self, name: str, precision: str = "fp32") -> ModelFacts:
+        """What identifies this model, for a server or an exported file.
+
+        Args:
+            name: shown to people.
+            precision: of the weights, where they are converted.
+
+        Raises:
+            UserError: the detector is not fitted.
+        """
+        scorer, origin = self._fitted, self.origin_
+        assert origin is not None
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in scorer.state_dict().items()}
+        return ModelFacts(
+            name=name,
+            weights_sha256=hashlib.sha256(save(tensors)).hexdigest(),  # the bytes of model.safetensors
+            architecture=origin.architecture,
+            weights_source=origin.source,
+            weights_licence=origin.licence,
+            sizes_px=self.sizes_px,
+            image_score=self.recipe.detect.image_score,
+            score_names=self.score_names,
+            precision=precision,
+            calibration=self.calibration_,
+            flawmap=flawmap.__version__,
+        )
+
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights (safetensors), settings, calibration (JSON) and a model card; an existing folder is refused."""
-        scorer, recipe, origin = self._fitted, self.recipe, self.origin_
+        """Write weights (safetensors), recipe, calibration (JSON) and a model card into a new or empty folder."""
         write_pretrained(
-            *(Path(folder), scorer, recipe, self.calibration_, origin, self.stage_keys_, self.proxy_, self.record_)
+            folder=Path(folder),
+            scorer=self._fitted,
+            recipe=self.recipe,
+            calibration=self.calibration_,
+            origin=self.origin_,
+            stage_keys=self.stage_keys_,
+            proxy=self.proxy_,
+            record=self.record_,
         )
 
     def push_to_hub(self, repository: str, private: bool = True) -> str:
-        """Send the model folder to ``OWNER/NAME`` on the Hugging Face hub; returns the address of the commit.
+        """Upload the model folder to ``OWNER/NAME`` on the Hugging Face hub; returns the address of the commit.
 
-        Only the five files of :meth:`save_pretrained` are sent, no image. A new repository is private unless
+        Only the five files of :meth:`save_pretrained` are sent, never an image. A new repository is private unless
         ``private=False``.
         """
         with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
@@ -253,13 +286,18 @@ class AnomalyDetector:
             return upload(Path(folder) / "model", repository, private, FILES)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: DeviceName = "auto") -> "AnomalyDetector":
-        """Load what :meth:`save_pretrained` or ``flawmap train`` wrote. Executes nothing.
+    def from_pretrained(
+        cls, folder: str | Path, device: DeviceName = "auto", threads: int | None = None
+    ) -> "AnomalyDetector":
+        """Load what :meth:`save_pretrained` or ``flawmap train`` wrote. Executes no code from the folder.
 
         Args:
-            folder: a model or run folder, or ``hub:OWNER/NAME`` for a model of the Hugging Face hub.
+            folder: a model or run folder, or ``hub:OWNER/NAME`` for a model on the Hugging Face hub.
             device: ``auto`` takes CUDA, then MPS, then the processor.
+            threads: of the processor, for this whole process; None leaves their number as it is.
         """
+        if threads is not None:
+            torch.set_num_threads(threads)
         saved = load_pretrained(folder)
         detector = cls(saved.recipe)
         detector.scorer_ = saved.scorer.to(choose_compute(device, "fp32").device).eval()
@@ -269,17 +307,17 @@ class AnomalyDetector:
 
 
 def only_normal(images: Sequence[object]) -> tuple[NormalImage, ...]:
-    """The images that training takes: those that have no place for a label.
+    """The images to train on, whose type cannot hold a label.
 
     Raises:
-        UserError: one is something else, for example a labelled test image.
+        UserError: an image has another type, for example that of labelled test images.
     """
-    strangers = {type(image).__name__ for image in images if not isinstance(image, NormalImage)}
-    if strangers:
+    other_types = {type(image).__name__ for image in images if not isinstance(image, NormalImage)}
+    if other_types:
         raise UserError(
-            f"training takes NormalImage only, not {', '.join(sorted(strangers))}",
+            f"training takes NormalImage only, not {', '.join(sorted(other_types))}",
             "AnomalyDetector.fit",
-            "flawmap.load_images(FOLDER) gives them; a labelled image must not be learned from",
+            "flawmap.load_images(FOLDER) returns them; never train on labelled test images",
         )
     return tuple(image for image in images if isinstance(image, NormalImage))
 
@@ -294,7 +332,7 @@ def as_rgb(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def each_of(images: ImageLike | Sequence[ImageLike] | TrainingData) -> Sequence[ImageLike]:
-    """One image as a list of one, and what ``load_images`` gives as its images."""
+    """A sequence of images, whether one image, several, or the result of ``load_images`` is given."""
     if isinstance(images, TrainingData):
         return images.images
     return [images] if isinstance(images, ImageLike) else images

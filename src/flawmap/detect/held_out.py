@@ -16,7 +16,7 @@ from PIL import Image
 
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
-from flawmap.detect.scoring import image_scores, mean_map, score_at_scales
+from flawmap.detect.scoring import analyse
 from flawmap.engine.compute import Compute
 from flawmap.memory.scorer import TokenScorer
 from flawmap.metrics.ranking import BinnedScores, auroc
@@ -106,10 +106,9 @@ def proxy_scores(
             (defect.normal, np.zeros_like(defect.footprint)),
             (defect.simulated, defect.footprint),
         ):
-            scales = score_at_scales(scorer, image, sizes_px)
-            anomaly_map = mean_map(scales, *footprint.shape)
-            pixels.add(anomaly_map, footprint)
-            scores.append(image_scores(scales, anomaly_map)[image_score])
+            (analysis,) = analyse(scorer, [image], sizes_px)
+            pixels.add(analysis.anomaly_map, footprint)
+            scores.append(analysis.scores[image_score])
             labels.append(bool(footprint.any()))
     return ProxyScores(auroc(np.array(scores), np.array(labels)), pixels.auroc(), len(defects))
 
@@ -129,7 +128,7 @@ def write_samples(
     for number, defect in enumerate(defects[:NUM_SAMPLES]):
         height, width = defect.footprint.shape
         attention = cv2.resize(defect.attention, (width, height), interpolation=cv2.INTER_NEAREST)
-        anomaly_map = mean_map(score_at_scales(scorer, defect.simulated, sizes_px), height, width)
+        anomaly_map = analyse(scorer, [defect.simulated], sizes_px)[0].anomaly_map
         pictures = {
             "input": defect.normal,
             "attention": _gray(attention / max(float(attention.max()), 1e-12)),

@@ -1,4 +1,4 @@
-"""What a model says of itself, wherever it runs; written into every exported file. Needs numpy alone."""
+"""What identifies a model and how to use it, wherever it runs; every exported file carries this. Needs numpy alone."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -7,9 +7,8 @@ from typing import Any
 from flawmap.errors import UserError
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
 
-FORMAT = 2  # 1 had all image scores of every model
-METADATA_KEY = "flawmap"  # under which an exported file carries these facts
-SCORE_NAMES = ("vote_mean", "vote", "mean_logit", "map_max")  # all there are
+FORMAT = 1  # version of the facts in an exported file
+METADATA_KEY = "flawmap"  # under which an exported file carries its facts
 
 
 @dataclass(frozen=True)
@@ -18,16 +17,16 @@ class ModelFacts:
 
     Attributes:
         name: of the run or model folder.
-        weights_sha256: of model.safetensors; says which training a score is from.
+        weights_sha256: of model.safetensors; identifies the training.
         architecture: timm's name of the encoder.
         weights_source: where the initial weights came from.
         weights_licence: of the initial weights.
         sizes_px: test sizes, ascending.
-        image_score: which of ``score_names`` decides.
-        score_names: the image scores that it gives, in order of the graph's output ``scores``.
-        precision: ``fp32``, ``fp16`` (weights) or ``int8``.
+        image_score: the one of ``score_names`` that is compared with the threshold.
+        score_names: the image scores of this model, in the order of the graph's output ``scores``.
+        precision: of the weights: ``fp32``, ``fp16`` or ``int8``.
         calibration: thresholds, or None.
-        flawmap: version that wrote it.
+        flawmap: the version that wrote the model.
     """
 
     name: str
@@ -44,48 +43,49 @@ class ModelFacts:
 
     @property
     def model_id(self) -> str:
-        """Scores of equal identity are comparable: the same weights, in the same precision."""
+        """Scores of models with equal ids are comparable: the same weights in the same precision."""
         return f"{self.weights_sha256[:16]}-{self.precision}"
 
     @property
     def map_scale(self) -> MapScale:
-        """Ends of the colour scale of all maps."""
+        """Ends of the colour scale of all anomaly maps."""
         return self.calibration.map_scale if self.calibration else UNCALIBRATED_MAP_SCALE
 
     def to_text(self) -> str:
-        """As JSON, for a file's metadata."""
+        """As JSON, for the metadata of a file."""
         return json.dumps({"format": FORMAT, **asdict(self)})
 
 
-def facts_of(text: str | None, place: str) -> ModelFacts:
+def read_facts(text: str | None, place: str) -> ModelFacts:
     """Read what :meth:`ModelFacts.to_text` wrote.
 
     Raises:
         UserError: the text is missing or damaged, or was written by a newer flawmap.
     """
-    remedy = "export it again: flawmap export RUN --to onnx"
+    remedy = "export it again: flawmap export RUN"
     if not text:
         raise UserError("this file was not written by flawmap export", place, remedy)
     try:
         values: dict[str, Any] = json.loads(text)
         version = int(values.pop("format"))
-        if version <= FORMAT:
-            values["sizes_px"] = tuple(int(size) for size in values["sizes_px"])
-            values["calibration"] = _calibration_of(values["calibration"])
-            values["score_names"] = tuple(values.get("score_names", SCORE_NAMES))
-            facts = ModelFacts(**values)
-            if facts.image_score not in facts.score_names or not facts.sizes_px:
-                raise ValueError(f"image score {facts.image_score!r}, sizes {facts.sizes_px}")
-            return facts
-    except Exception as error:  # whatever a damaged text makes of the values
-        raise UserError(f"what the file says of itself is damaged: {error}", place, remedy) from error
-    raise UserError(
-        f"the file has format {version}, this flawmap reads up to {FORMAT}", place, "pip install -U flawmap"
-    )
-
-
-def _calibration_of(values: dict[str, Any] | None) -> Calibration | None:
-    if values is None:
-        return None
-    scale, scores = MapScale(**values["map_scale"]), tuple(values["held_out_scores"])
-    return Calibration(**(values | {"map_scale": scale, "held_out_scores": scores}))
+    except Exception as error:  # whatever a damaged text turns the values into
+        raise UserError(f"the file's description of its model is damaged: {error}", place, remedy) from error
+    if version > FORMAT:
+        problem = f"the file has format {version}; this flawmap reads up to {FORMAT}"
+        raise UserError(problem, place, "pip install -U flawmap")
+    try:
+        calibration = values["calibration"]
+        if calibration is not None:
+            scale, scores = MapScale(**calibration["map_scale"]), tuple(calibration["held_out_scores"])
+            calibration = Calibration(**(calibration | {"map_scale": scale, "held_out_scores": scores}))
+        values |= {
+            "sizes_px": tuple(int(size) for size in values["sizes_px"]),
+            "score_names": tuple(values["score_names"]),
+            "calibration": calibration,
+        }
+        facts = ModelFacts(**values)
+        if facts.image_score not in facts.score_names or not facts.sizes_px:
+            raise ValueError(f"image score {facts.image_score!r}, sizes {facts.sizes_px}")
+        return facts
+    except Exception as error:
+        raise UserError(f"the file's description of its model is damaged: {error}", place, remedy) from error

@@ -1,6 +1,7 @@
-"""Several scales: which sizes, how maps are averaged, how decisions are put to the vote."""
+"""Scoring at several sizes: which sizes, how maps are averaged, how decisions are put to the vote."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,50 +11,49 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from flawmap.data.images.resize import resize_image
-from flawmap.detect import scoring as multiscale
-from flawmap.detect.scoring import IMAGE_SCORES, ScaleResult, image_scores, mean_map, score_at_scales
+from flawmap.detect.scoring import IMAGE_SCORES, ScaleResult, analyse, image_scores, mean_map
+from flawmap.memory.scorer import MemoryScorer, TokenScorerShape
 from flawmap.metrics.ranking import auroc
-from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
+from flawmap.recipe.settings import DataSettings, ModelSettings, Recipe
+from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD, load_encoder
 from images import striped
 from tiny_detector import fitted_detector
 
 
-def scales_of(*logits: float) -> list[ScaleResult]:
-    return [ScaleResult(32 * (i + 1), logit, np.zeros((2, 2), np.float32)) for i, logit in enumerate(logits)]
-
-
 def scores_of(*logits: float) -> dict[str, float]:
-    return image_scores(scales_of(*logits), np.zeros((1, 1), np.float32))
+    return image_scores(logits, 0.0)
 
 
 # ---- sizes
 
 
 @pytest.mark.parametrize(
-    ("sizes", "patch", "expected"),
-    [
-        ((224, 320, 384, 416, 448, 512), 16, (224, 320, 384, 416, 448, 512)),
-        ((224, 320, 384, 416, 448, 512), 14, (224, 322, 378, 420, 448, 518)),
-        ((512, 224), 16, (224, 512)),
-        ((223, 224, 225), 16, (224,)),
-        ((1,), 16, (16,)),
-    ],
+    ("sizes", "expected"),
+    [((224, 320, 384, 416, 448, 512), (224, 320, 384, 416, 448, 512)), ((512, 230), (224, 512)), ((223, 225), (224,))],
 )
-def test_sizes_become_multiples_of_the_patch_each_once_ascending(sizes, patch, expected):
-    assert multiscale.test_sizes(sizes, patch) == expected
+def test_a_scorer_that_decides_is_asked_at_every_size_rounded_to_patches(sizes, expected):
+    scorer, recipe = fitted_detector().scorer_, fitted_detector().recipe
+    assert scorer is not None and scorer.encoder.patch_size_px == 16
+    assert scorer.sizes_px(replace(recipe, detect=replace(recipe.detect, sizes_px=sizes))) == expected
 
 
-# ---- one scale
+def test_a_scorer_without_decisions_is_asked_at_the_size_of_its_training():
+    encoder, _ = load_encoder(ModelSettings("random", "test_vit"))
+    scorer = MemoryScorer(encoder, TokenScorerShape((0,), 4, 8, 0.1))
+    assert scorer.sizes_px(Recipe(data=DataSettings(image_size_px=100))) == (96,)
 
 
-def test_a_scale_is_the_scorer_on_the_resized_normalised_image():
+# ---- one size
+
+
+def test_a_result_is_the_scorer_on_the_resized_normalised_image():
     scorer, image = fitted_detector().scorer_, striped(5, 40, 56)
     square = resize_image(image, 64, 64).astype(np.float64) / 255
     normalised = (square - IMAGENET_MEAN) / IMAGENET_STD
     batch = torch.from_numpy(normalised.transpose(2, 0, 1).copy()).float()[None]
     with torch.no_grad():
         logits, evidence = scorer(batch)
-    (scale,) = score_at_scales(scorer, image, [64])
+    (scale,) = analyse(scorer, [image], [64])[0].scales
     assert scale.size_px == 64
     assert scale.logit == pytest.approx(float(logits[0, 1] - logits[0, 0]), abs=1e-5)
     np.testing.assert_allclose(scale.evidence, evidence[0].numpy(), rtol=1e-4, atol=1e-6)
@@ -61,9 +61,9 @@ def test_a_scale_is_the_scorer_on_the_resized_normalised_image():
 
 def test_scoring_ignores_autocast_and_leaves_no_gradient():
     scorer, image = fitted_detector().scorer_, striped(5)
-    (plain,) = score_at_scales(scorer, image, [32])
+    (plain,) = analyse(scorer, [image], [32])[0].scales
     with torch.autocast("cpu", torch.bfloat16):
-        (inside,) = score_at_scales(scorer, image, [32])
+        (inside,) = analyse(scorer, [image], [32])[0].scales
     assert inside.logit == plain.logit
     assert np.array_equal(inside.evidence, plain.evidence)
 
@@ -98,13 +98,28 @@ def test_a_map_has_the_size_of_the_image_and_float32(shape):
 
 
 def test_the_four_scores_in_closed_form():
-    anomaly_map = np.array([[0.25, 0.75]], np.float32)
-    scores = image_scores(scales_of(2.0, -1.0, 0.5), anomaly_map)
+    scores = image_scores((2.0, -1.0, 0.5), 0.75)
     assert tuple(scores) == IMAGE_SCORES
     assert scores["vote"] == pytest.approx(2 / 3)
     assert scores["mean_logit"] == pytest.approx(0.5)
     assert scores["map_max"] == 0.75
     assert scores["vote_mean"] == pytest.approx(2 / 3 + 1 / (1 + math.exp(-0.5)) / 3)
+
+
+def test_an_analysis_holds_the_scores_of_its_logits_and_its_map():
+    scorer = fitted_detector().scorer_
+    (analysis,) = analyse(scorer, [striped(5, 40, 56)], [32, 64])
+    expected = image_scores([scale.logit for scale in analysis.scales], float(analysis.anomaly_map.max()))
+    assert analysis.scores == expected
+    assert np.array_equal(analysis.anomaly_map, mean_map(analysis.scales, 40, 56))
+
+
+@given(st.lists(st.floats(-15, 15, width=32), min_size=1, max_size=6))
+def test_tensors_in_a_graph_give_the_scores_that_numbers_give(logits):
+    in_graph = image_scores(torch.tensor(logits).unbind(), torch.tensor(0.5))
+    assert {name: float(score) for name, score in in_graph.items()} == pytest.approx(
+        image_scores(logits, 0.5), rel=1e-4, abs=1e-6
+    )
 
 
 def test_a_logit_of_zero_is_no_vote():
