@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 REPO = Path(__file__).parents[1]
@@ -88,3 +89,51 @@ def test_each_decision_is_in_the_index_and_says_why():
 
 def test_the_readme_is_short():
     assert len((REPO / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+# ---- CONTRIBUTING
+
+
+CONTRIBUTING = REPO / "CONTRIBUTING.md"
+
+
+def example(name: str) -> str:
+    """The Python block of CONTRIBUTING.md that defines a class."""
+    blocks = re.findall(r"```python\n(.*?)```", CONTRIBUTING.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = [block for block in blocks if block.startswith(f"class {name}")]
+    return block
+
+
+def test_the_example_of_a_simulator_changes_what_it_marks():
+    from flawmap.simulators.simulated_anomaly import Simulator, anomaly_inside
+
+    names = {"Simulator": Simulator, "anomaly_inside": anomaly_inside, "np": np}
+    exec(example("DarkSquare"), names)
+    good = np.full((64, 64, 3), 200, dtype=np.uint8)
+    defect = names["DarkSquare"]()(good, np.random.default_rng(0))
+    changed = (defect.image != good).any(axis=2)
+    assert defect.label == 1
+    assert changed.any()
+    assert (changed == defect.footprint).all()
+
+
+def test_the_example_of_an_objective_trains_the_student():
+    import torch
+
+    from flawmap.paper.projection import ProjectionHead
+    from flawmap.paper.self_distillation import Objective, SelfDistillation, frozen_copy, spread_over_batch
+    from flawmap.recipe.settings import ModelSettings, PretrainSettings
+    from flawmap.vit.inputs import normalise
+    from flawmap.vit.weights import load_encoder
+
+    parts = (SelfDistillation, ProjectionHead, Objective, frozen_copy, spread_over_batch, normalise)
+    names = {part.__name__: part for part in parts} | {"torch": torch}
+    exec(example("InstancesModule"), names)
+    encoder, _ = load_encoder(ModelSettings("random", "test_vit"), seed=0)
+    module = names["InstancesModule"](encoder, PretrainSettings(batch_size=4), 6, 2, 0)
+    views = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    result = module.loss_of({"teacher": views, "student_global": views.flip(-1)})
+    result.loss.backward()
+    assert result.loss.item() > 0
+    assert all(parameter.grad is not None for parameter in module.student_head.parameters())
+    assert all(parameter.grad is None for parameter in module.teacher_head.parameters())
