@@ -1,14 +1,15 @@
-"""Every masking strategy and every simulator on a few normal images (the paper's Figures 1 and 4b); nothing is trained.
+"""Every masking strategy and every simulator on a few good images (the paper's Figures 1 and 4b); nothing is trained.
 
-Pictures follow from the recipe and the images alone: each has a generator of its own, named by strategy or simulator
-and image, so that a strategy that is added, or another number of images, changes no other picture.
+The page depends on the recipe and the images alone. Each mask and each defect has a random generator of its own, named
+after strategy or simulator and image, so that another strategy, or another number of images, does not change the rest.
 """
 
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.open_data import evenly_spaced
@@ -16,33 +17,66 @@ from flawmap.data.sample import TrainingData
 from flawmap.engine.compute import Compute
 from flawmap.paper.patch_masking import patch_mask
 from flawmap.recipe.settings import MaskingSettings, Recipe
+from flawmap.report.gallery import GalleryPage, write_gallery
 from flawmap.report.gallery_image import GalleryDefect, GalleryImage
 from flawmap.reproducibility import numpy_generator
 from flawmap.simulators.by_name import SIMULATOR_NAMES, simulator_by_name
 from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.positions import round_to_patches
+from flawmap.vit.weights import load_encoder
 
 MASKING_STRATEGIES: tuple[str, ...] = get_args(get_type_hints(MaskingSettings)["strategy"])
-EVERYWHERE_ALIKE = Compute("cpu", "fp32", "the same pictures on every machine")
+SAME_EVERYWHERE = Compute("cpu", "fp32", "the same page on every machine")
+
+
+def write_gallery_page(
+    data: TrainingData, recipe: Recipe, count: int, path: Path, source: tuple[tuple[str, str], ...] = ()
+) -> None:
+    """Write the gallery as one HTML page.
+
+    Args:
+        data: good images, at least two.
+        recipe: names the encoder; see :func:`gallery_images`.
+        count: how many images.
+        path: of the page; nothing must be there.
+        source: rows of name and text that the page shows first, such as the command that wrote it.
+
+    Raises:
+        UserError: the encoder's weights cannot be loaded.
+    """
+    encoder, origin = load_encoder(recipe.model, seed=recipe.seed)
+    images = gallery_images(data, encoder, recipe, count)
+    pretrain = recipe.pretrain
+    facts = (
+        *source,
+        ("images", f"{len(images)} of {len(data.images)} good images, evenly by name"),
+        ("encoder", f"{origin.source}; licence: {origin.licence}"),
+        ("masking ratio", f"{pretrain.masking.drop_ratio:g}"),
+        ("blending of our simulator", recipe.simulation.blend),
+        ("seed", str(recipe.seed)),
+    )
+    masking = pretrain.masking.strategy if pretrain.enabled and pretrain.objective == "clusters" else None
+    in_use = (masking, recipe.simulation.simulator)
+    write_gallery(GalleryPage(data.name, pretrain.masking.drop_ratio, in_use, facts), images, path)
 
 
 def gallery_images(data: TrainingData, encoder: Encoder, recipe: Recipe, count: int) -> list[GalleryImage]:
-    """What training would make of some images, at the size of stage 2, without its crops, flips and jitter.
+    """What training would make of some images, at the size of training, without its crops, flips and jitter.
 
     Args:
-        data: normal images, at least two; simulators that take a patch from another image get the next one by name.
+        data: good images, at least two; simulators that take a patch from another image get the next one by name.
         encoder: with the weights that the recipe names.
         recipe: gives size, masking ratio, settings of our simulator, and seed.
-        count: how many images, evenly by name; all where there are fewer.
+        count: how many images, evenly by name; all if there are fewer.
     """
     ordered = evenly_spaced(data.images, None)
     chosen = evenly_spaced(data.images, count)
     following = {image.key: ordered[(place + 1) % len(ordered)] for place, image in enumerate(ordered)}
-    size_px = round_to_patches(recipe.finetune.image_size_px or recipe.data.image_size_px, encoder.patch_size_px)
+    size_px = round_to_patches(recipe.training_size_px, encoder.patch_size_px)
     pixels = NormalPixels(chosen, size_px)
     others = NormalPixels([following[image.key] for image in chosen], size_px)
-    attention = cache_attention(encoder, pixels, size_px, EVERYWHERE_ALIKE)
+    attention = cache_attention(encoder, pixels, size_px, SAME_EVERYWHERE)  # (n, r, c)
     return [
         GalleryImage(
             image.key,
@@ -55,10 +89,10 @@ def gallery_images(data: TrainingData, encoder: Encoder, recipe: Recipe, count: 
     ]
 
 
-def masks_of(attention: Float[np.ndarray, "r c"], recipe: Recipe, key: str) -> dict[str, np.ndarray]:
-    """The mask (r, c) of each strategy at the recipe's ratio; True = dropped."""
+def masks_of(attention: Float[np.ndarray, "r c"], recipe: Recipe, key: str) -> dict[str, Bool[np.ndarray, "r c"]]:
+    """The mask of each strategy at the recipe's ratio; True = dropped."""
     ratio, grid = recipe.pretrain.masking.drop_ratio, (attention.shape[0], attention.shape[1])
-    cls_attention = torch.from_numpy(attention.reshape(1, -1))
+    cls_attention = torch.from_numpy(attention.reshape(1, -1))  # (1, r c)
     masks = {}
     for strategy in MASKING_STRATEGIES:
         numbers = numpy_generator(recipe.seed, "gallery", strategy, key)

@@ -16,10 +16,11 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "identical_images": 0,
         "skipped": [],
         "unread": None,
-        "sizes": [{"width_px": 48, "height_px": 48, "images": NUM_TRAIN}],
+        "sizes": {"48x48": NUM_TRAIN},
         "distinct_sizes": 1,
         "detail_lost": None,
         "nearly_black": None,
+        "pool": None,
         "test_files_compared": 3 * NUM_TEST,
         "test": {
             "good": NUM_TEST,
@@ -46,8 +47,8 @@ def test_a_category_in_words(cli, trained):
     assert cli("check", trained.data).out.splitlines() == [
         'data       tile  24 good images, layout "MVTec AD (train/good, test/KIND)"',
         "sizes      48x48 (24)",
-        "identical  0 images repeat another one's content and are left out",
-        "test       6 good, 12 anomalous, hole 6, stain 6; 6 have a mask or box",
+        "identical  0 images repeat the content of another one and are left out",
+        "test       6 good, 12 anomalous, hole 6, stain 6; 6 have a mask or boxes",
         "leak       none: 18 test files share no content with training",
     ]
 
@@ -67,10 +68,7 @@ def test_a_plain_folder_has_no_test_part(cli, mixed):
     said = cli("check", mixed, "--skip-unreadable", "--json")
     assert said.code == 0
     assert (said.json["good_images"], said.json["identical_images"], said.json["test"]) == (21, 1, None)
-    assert said.json["sizes"] == [
-        {"width_px": 48, "height_px": 48, "images": 20},
-        {"width_px": 60, "height_px": 20, "images": 1},
-    ]
+    assert said.json["sizes"] == {"48x48": 20, "60x20": 1}
     assert [one["key"] for one in said.json["skipped"]] == ["broken.png"]
     assert files_and_bytes(mixed) == before
 
@@ -79,7 +77,7 @@ def test_a_plain_folder_in_words(cli, mixed):
     lines = cli("check", mixed, "--skip-unreadable").out.splitlines()
     assert lines[1:3] == [
         "sizes      48x48 (20), 60x20 (1)",
-        "identical  1 images repeat another one's content and are left out",
+        "identical  1 images repeat the content of another one and are left out",
     ]
     assert lines[3].startswith("left out   broken.png: ") and len(lines) == 4
 

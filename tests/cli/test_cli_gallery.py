@@ -49,7 +49,7 @@ def test_a_page_with_a_name_never_replaces_anything(cli, parts, tmp_path):
     assert page.read_text(encoding="utf-8").count("<figure>") == 2 * (2 + 5 + len(SIMULATOR_NAMES))
     before = page.read_bytes()
     said = cli("check", parts, *TINY, "--gallery", "--output", "pages/one.html")
-    assert_explained(said, ("there already", "nothing is overwritten"), "pages/one.html", ("--output",))
+    assert_explained(said, ("exists already", "not overwritten"), "pages/one.html", ("--output",))
     assert page.read_bytes() == before
     assert_explained(
         cli("check", parts, *TINY, "--gallery", "--output", "pages"), ("is a folder",), "pages", ("--output",)

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """DATA and its options."""
-    parser.add_argument("data", type=str, help="folder of good images, MVTec AD folder, manifest.csv, or elpv")
+    parser.add_argument("data", help="folder of good images, MVTec AD folder, manifest.csv, or elpv")
     add_recipe_arguments(parser)
-    parser.add_argument("--run", type=str, default=None, help="run folder (a taken name gets a number)")
-    parser.add_argument("--resume", action="store_true", help="go on with --run DIR, or with the latest run")
+    parser.add_argument("--run", help="run folder (default: runs/DATE_NAME_ID; a number is added to a name in use)")
+    parser.add_argument("--resume", action="store_true", help="resume --run DIR, or the latest run")
     parser.add_argument(
         "--stage",
         choices=("all", "pretrain", "finetune"),
         default="all",
-        help="pretrain: end after stage 1; finetune: only if stage 1 is done (default: all)",
+        help="pretrain: stop after stage 1; finetune: only if stage 1 is done (default: all)",
     )
     add_data_arguments(parser)
     add_device_argument(parser)
@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Train; prints the run folder."""
+    """Train, and print the run folder."""
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.recipe.files import load_recipe
     from flawmap.train import TrainingOrder, resumed_run, train_run
@@ -43,14 +43,14 @@ def run(arguments: Namespace) -> int:
     requested = Path(arguments.run) if arguments.run else None
     resumed = None
     if arguments.resume:
-        asked = recipe_of(arguments) if arguments.recipe or arguments.set else None
-        resumed = resumed_run(requested, asked)
+        given = recipe_of(arguments) if arguments.recipe or arguments.set else None
+        resumed = resumed_run(requested, given)
         recipe = load_recipe(resumed.recipe)
     else:
         recipe = recipe_of(arguments)
     if resumed is not None and resumed.is_finished:
         detector = AnomalyDetector.from_pretrained(resumed.path, arguments.device)
-        finished, words = resumed, "was finished already"
+        finished, remark = resumed, "was finished already"
     else:
         order = TrainingOrder(
             arguments.data,
@@ -62,13 +62,13 @@ def run(arguments: Namespace) -> int:
             arguments.command,
         )
         finished, detector = train_run(order, resumed)
-        words = f"next: flawmap detect NEW_IMAGES --model {finished.path}"
+        remark = f"next: flawmap detect NEW_IMAGES --model {finished.path}"
         if not finished.is_finished:
-            words = f"next: flawmap train {arguments.data} --run {finished.path} --resume"
+            remark = f"next: flawmap train {arguments.data} --run {finished.path} --resume"
     if arguments.json:
         print(json.dumps(_facts(finished.path, finished.is_finished, detector)))
     else:
-        print(f"run        {finished.path}      {words}")
+        print(f"run        {finished.path}      {remark}")
     return 0
 
 

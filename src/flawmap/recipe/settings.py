@@ -58,9 +58,7 @@ class DataSettings:
     anomalous: str | None = setting(None, "folder of defective images, for evaluation")
     masks: str | None = setting(None, "folder of masks for the defective images")
     mask_pattern: str = setting("{stem}_mask", "name of the mask that belongs to STEM.EXT, without its extension")
-    pretrain_on: str | None = setting(
-        None, "another data location, or a folder of several, whose good images are also used in stage 1"
-    )
+    pretrain_on: str | None = setting(None, "location of more good images for stage 1, or a folder of several")
 
 
 @dataclass(frozen=True)
@@ -136,9 +134,7 @@ NsaClass = Literal[
 class SimulationSettings:
     """How defects are simulated; all but the last two settings are about attention-conditioned cut and paste."""
 
-    blend: Literal["hard", "mixed", "poisson"] = setting(
-        "hard", "mixed: half of the patches, at random, have soft edges"
-    )
+    blend: Literal["hard", "mixed", "poisson"] = setting("hard", "mixed: soft edges on half of the patches")
     min_size: float = setting(0.1, "smallest side of a patch, as a share of the image width", 0.005, 1)
     max_size: float = setting(0.4, "largest side of a patch, as a share of the image width", 0.005, 1)
     max_rotation_deg: float = setting(45.0, "largest rotation of a patch", 0, 180)
@@ -184,12 +180,8 @@ class FinetuneSettings:
     segmentation_weight: float = setting(0.05, "lambda_seg: weight of the segmentation loss", 0, 1000)
     dice: Literal["batch", "image"] = setting("batch", "compute the Dice loss over the batch, or over each image")
     learning_rate: float = setting(5e-4, "of the encoder, at the peak", 1e-9, HIGHEST_RATE)
-    head_learning_rate: float | None = setting(
-        None, "of the detection head; null: that of the encoder", 0, HIGHEST_RATE
-    )
-    aggregation_learning_rate_factor: float = setting(
-        10.0, "multiplies the learning rate of the attention map's weights", 0, 1e6
-    )
+    head_learning_rate: float | None = setting(None, "of the detection head; null: the encoder's", 0, HIGHEST_RATE)
+    aggregation_learning_rate_factor: float = setting(10.0, "for the weights of the attention map", 0, 1e6)
     warmup_learning_rate: float = setting(1e-5, "at the first step", 0, HIGHEST_RATE)
     final_learning_rate: float = setting(1e-6, "at the last step", 0, HIGHEST_RATE)
     warmup_epochs: float = setting(10.0, "until the learning rate peaks", 0, 100_000)
@@ -288,9 +280,7 @@ class ComputeSettings:
     """Where and how precisely to compute."""
 
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "of training; auto: bf16 if the processor supports it")
-    workers: int | None = setting(
-        None, "data loader processes; null: none on a CPU, by the number of cores on a GPU", 0, 256
-    )
+    workers: int | None = setting(None, "data loader processes; null: 0 on a CPU, else by cores", 0, 256)
     devices: int = setting(1, "several devices share every batch", 1, 1024)
 
 
@@ -302,20 +292,12 @@ class Recipe:
     method: Method = setting("fused", "fused: memory and head together; or memory, residual (the head), or paper")
     data: DataSettings = group(DataSettings, "how the data is read")
     model: ModelSettings = group(ModelSettings, "the encoder")
-    pretrain: PretrainSettings = group(
-        PretrainSettings, "stage 1: pre-train the encoder (Equation 1); works with every method"
-    )
-    finetune: FinetuneSettings = group(
-        FinetuneSettings, "stage 2: fine-tune encoder and heads on simulated defects (Equation 5)", ("paper",)
-    )
+    pretrain: PretrainSettings = group(PretrainSettings, "stage 1 (Equation 1), for any method")
+    finetune: FinetuneSettings = group(FinetuneSettings, "stage 2 of the paper (Equation 5)", ("paper",))
     memory: MemorySettings = group(MemorySettings, "a memory of normal patch tokens", ON_TOKENS)
-    residual: ResidualSettings = group(
-        ResidualSettings, "a head on tokens, trained on simulated defects", ("fused", "residual")
-    )
+    residual: ResidualSettings = group(ResidualSettings, "a head trained on simulated defects", ("fused", "residual"))
     fusion: FusionSettings = group(FusionSettings, "how memory and head are weighted", ("fused",))
-    expectation: ExpectationSettings = group(
-        ExpectationSettings, "scores of similar good images, which are subtracted", ON_TOKENS
-    )
+    expectation: ExpectationSettings = group(ExpectationSettings, "what similar good images score", ON_TOKENS)
     detect: DetectSettings = group(DetectSettings, "how images are scored")
     calibration: CalibrationSettings = group(CalibrationSettings, "how the threshold is set")
     compute: ComputeSettings = group(ComputeSettings, "where and how precisely to compute")

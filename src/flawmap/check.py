@@ -1,0 +1,133 @@
+"""What is in a data location: read, checked and counted before anything is trained."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_training_data, refuse_unwritable_names
+from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data, unread_beside
+from flawmap.data.pool import Pool, read_pool
+from flawmap.data.remarks import detail_lost, nearly_black
+from flawmap.data.sample import SkippedFile, TrainingData
+from flawmap.recipe.settings import Recipe
+
+
+@dataclass(frozen=True)
+class SoundData:
+    """Data that can be trained on.
+
+    Attributes:
+        opened: the good images as they were found.
+        checked: those that can be decoded and do not repeat each other.
+        pool: further good images for stage 1.
+        leak: how many test images were compared with all of these; None if there are none.
+    """
+
+    opened: TrainingData
+    checked: CheckedData
+    pool: Pool
+    leak: LeakCheck | None
+
+
+@dataclass(frozen=True)
+class PoolReport:
+    """Further good images for stage 1; ``words`` for people."""
+
+    images: int
+    locations: int
+    left_out: int
+    skipped: tuple[SkippedFile, ...]
+    words: str
+
+
+@dataclass(frozen=True)
+class TestReport:
+    """Labelled images; ``with_truth`` of the anomalous ones have a mask or boxes."""
+
+    good: int
+    anomalous: int
+    with_truth: int
+    kinds: dict[str, int]
+    skipped: tuple[SkippedFile, ...]
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What was found in a data location.
+
+    Attributes:
+        good_images: images to learn from, without ``identical_images``, which repeat others, and ``skipped`` ones.
+        unread: files with unsupported extensions, in words.
+        sizes: the number of images of each of the most frequent sizes, such as ``640x480``.
+        detail_lost: a warning that small defects vanish at the size that the model sees.
+        nearly_black: a warning that images are too dark.
+        test_files_compared: test images that share no content with training.
+    """
+
+    data: str
+    layout: str
+    good_images: int
+    identical_images: int
+    skipped: tuple[SkippedFile, ...]
+    unread: str | None
+    sizes: dict[str, int]
+    distinct_sizes: int
+    detail_lost: str | None
+    nearly_black: str | None
+    pool: PoolReport | None
+    test_files_compared: int
+    test: TestReport | None
+
+
+def read_sound_data(location: str, recipe: Recipe, skip_unreadable: bool = False) -> SoundData:
+    """Open a location and decode all its images.
+
+    Args:
+        location: a folder of good images, a data set's folder, a ``manifest.csv``, or ``elpv``.
+        recipe: how the data is read, what share is held out, and which further images stage 1 uses.
+        skip_unreadable: leave out files that cannot be decoded.
+
+    Raises:
+        UserError: no such data, unreadable files, too few images, or a test image that is also in training.
+    """
+    data = open_training_data(location, recipe.data)
+    refuse_unwritable_names([data.name, *(image.key for image in data.images)])
+    checked = check_training_data(data, recipe.calibration.held_out_fraction, skip_unreadable)
+    pool = read_pool(recipe, checked.facts, skip_unreadable)
+    tests = find_all_test_data(location, recipe.data)
+    return SoundData(data, checked, pool, check_leak(checked, tests, skip_unreadable, pool.facts))
+
+
+def report_on(sound: SoundData, location: str, recipe: Recipe) -> DataReport:
+    """Count what :func:`read_sound_data` has read from the same location with the same recipe."""
+    data, facts, pool, leak = sound.checked.data, sound.checked.facts, sound.pool, sound.leak
+    sizes = Counter(f"{fact.width_px}x{fact.height_px}" for fact in facts)
+    further = PoolReport(len(pool.images), pool.num_locations, pool.num_left_out, pool.skipped, pool.words)
+    return DataReport(
+        data=data.name,
+        layout=data.layout,
+        good_images=len(data.images),
+        identical_images=sound.checked.num_duplicates,
+        skipped=data.skipped,
+        unread=unread_beside(data),
+        sizes=dict(sizes.most_common(5)),
+        distinct_sizes=len(sizes),
+        detail_lost=detail_lost(facts, recipe.seen_px),
+        nearly_black=nearly_black(facts),
+        pool=further if pool.images else None,
+        test_files_compared=leak.num_compared if leak else 0,
+        test=_report_on_tests(sound.opened, leak, location, recipe) if leak else None,
+    )
+
+
+def _report_on_tests(training: TrainingData, leak: LeakCheck, location: str, recipe: Recipe) -> TestReport:
+    """Leaves out training images, which a folder may offer as good test images, too."""
+    left_out = {image.key for image in training.images} | {file.key for file in leak.skipped}
+    samples = [sample for sample in open_test_data(location, recipe.data).samples if sample.key not in left_out]
+    anomalous = [sample for sample in samples if sample.is_anomalous]
+    return TestReport(
+        good=len(samples) - len(anomalous),
+        anomalous=len(anomalous),
+        with_truth=sum(sample.truth is not None for sample in anomalous),
+        kinds=dict(Counter(sample.kind for sample in anomalous)),
+        skipped=leak.skipped,
+    )
