@@ -26,7 +26,7 @@ from tiny_detector import tiny_recipe
 REPO = Path(__file__).parents[1]
 README, GUIDE = REPO / "README.md", REPO / "docs" / "own-images.md"
 SECTION = "## Your own images"
-INSTALL = ".venv/bin/pip"
+INSTALL = "pip install"
 
 STAND_IN = """#!/bin/sh
 verb=$1; shift
@@ -46,7 +46,7 @@ def blocks(text: str, language: str = "bash") -> list[str]:
     """The blocks of a language in order, without their indentation in lists and without the installation."""
     indented = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
     bare = [re.sub(f"^{indent}", "", block, flags=re.MULTILINE) for indent, block in indented]
-    return [block for block in bare if not block.startswith(INSTALL)]
+    return [block for block in bare if INSTALL not in block]
 
 
 def readme_blocks() -> list[str]:
