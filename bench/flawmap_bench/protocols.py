@@ -4,15 +4,21 @@ How a data set's files are read, and which image is in which split, is in the re
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from flawmap.data.layouts import elpv
+from flawmap.data.layouts.elpv import Elpv
+from flawmap.data.layouts.mtd import MagneticTiles
+from flawmap.data.layouts.mvtec import MvtecAd
+from flawmap.data.layouts.mvtec_2 import MvtecAd2
+from flawmap.data.layouts.nih import ChestXray14
+from flawmap.data.layouts.visa import Visa
 from flawmap.data.sample import Protocol
 from flawmap.errors import UserError
 
 # MVTec AD in the column order of the paper's Table 1: five textures, then ten objects
-MVTEC_AD = Protocol(
-    "MVTec AD",
+MVTEC_AD = replace(
+    MvtecAd.published,
     classes=(
         "carpet",
         "grid",
@@ -31,13 +37,12 @@ MVTEC_AD = Protocol(
         "zipper",
     ),
 )
-MVTEC_AD_2 = Protocol(
-    "MVTec AD 2",
-    group_by=("light",),
+MVTEC_AD_2 = replace(
+    MvtecAd2.published,
     classes=("can", "fabric", "fruit_jelly", "rice", "sheet_metal", "vial", "wallplugs", "walnuts"),
 )
-VISA = Protocol(
-    "VisA",
+VISA = replace(
+    Visa.published,
     classes=(
         "candle",
         "capsules",
@@ -53,15 +58,14 @@ VISA = Protocol(
         "pipe_fryum",
     ),
 )
-MTD = Protocol("Magnetic Tile Defects")
-NIH = Protocol("NIH ChestX-ray14", "truth_only", ("sex", "view"), n_seeds=5)
+NIH = replace(ChestXray14.published, n_seeds=5)
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "mvtec_ad": MVTEC_AD,
     "mvtec_ad_2": MVTEC_AD_2,
     "visa": VISA,
-    "mtd": MTD,
-    "elpv": elpv.PROTOCOL,
+    "mtd": MagneticTiles.published,
+    "elpv": Elpv.published,
     "nih": NIH,
 }
 

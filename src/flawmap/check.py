@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_training_data, refuse_unwritable_names
-from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data, unread_beside
+from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data, unread_files
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remarks import detail_lost, nearly_black
 from flawmap.data.sample import SkippedFile, TrainingData
@@ -108,7 +108,7 @@ def report_on(sound: SoundData, location: str, recipe: Recipe) -> DataReport:
         good_images=len(data.images),
         identical_images=sound.checked.num_duplicates,
         skipped=data.skipped,
-        unread=unread_beside(data),
+        unread=unread_files(data),
         sizes=dict(sizes.most_common(5)),
         distinct_sizes=len(sizes),
         detail_lost=detail_lost(facts, recipe.seen_px),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flawmap.data.checks import FileFacts, check_leak, check_training_data, refuse_unwritable_names
-from flawmap.data.open_data import find_all_test_data, open_training_data, unread_beside
+from flawmap.data.open_data import find_all_test_data, open_training_data, unread_files
 from flawmap.data.pool import read_pool
 from flawmap.data.remarks import detail_lost, nearly_black
 from flawmap.data.split import split_normals
@@ -61,7 +61,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
         say("dark", dark)
     if pool.images:
         say("pool", pool.words)
-    if unread := unread_beside(checked.data):
+    if unread := unread_files(checked.data):
         say("left out", unread)
     for skipped in (*checked.data.skipped, *pool.skipped):
         say("left out", f"{skipped.key}: {skipped.reason}")

@@ -32,8 +32,8 @@ def test_a_pooled_run_lists_its_images_and_trains_and_refuses_on_them(cli, root:
     said = cli("train", "parts/tile", *words, "--run", "runs/pooled")
     assert said.code == 0, said.err
     assert (
-        "pool       5 further good images for stage 1, of 2 locations; "
-        f"{2 * NUM_TRAIN} left out that the data has itself, or twice\n" in said.err
+        f"pool       5 further good images for stage 1, from 2 locations; {2 * NUM_TRAIN} left out as duplicates\n"
+        in said.err
     )
     run = root.parent / "runs" / "pooled"
     with (run / "data_manifest.csv").open(encoding="utf-8") as file:

@@ -15,7 +15,7 @@ from flawmap.data.open_data import (
     load_images,
     open_test_data,
     open_training_data,
-    unread_beside,
+    unread_files,
 )
 from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
@@ -184,20 +184,20 @@ def test_an_unknown_layout_never_guesses_that_defects_are_good(names: tuple[str,
 def test_a_collection_of_data_sets_is_not_one(tmp_path: Path):
     for name in ("bottle", "cable"):
         write_image(tmp_path / "mvtec" / name / "train" / "good" / "1.png", noise(0))
-    remedy = f"flawmap train {tmp_path / 'mvtec' / 'bottle'}: each part has a model of its own"
+    remedy = f"flawmap train {tmp_path / 'mvtec' / 'bottle'}: each of them gets a model of its own"
     with mistake("mvtec/ holds 2 data sets: bottle, cable", tmp_path / "mvtec", remedy):
         open_training_data(tmp_path / "mvtec", DEFAULT)
 
 
 def test_files_that_are_not_read_are_said(good_folder: Path):
-    assert unread_beside(open_training_data(good_folder, DEFAULT)) is None
+    assert unread_files(open_training_data(good_folder, DEFAULT)) is None
     for name in ("notes.txt", ".DS_Store", "new.webp"):
         (good_folder / name).write_bytes(b"x")
     shutil.copy(good_folder / "003.png", good_folder / "photo.jfif")
     data = open_training_data(good_folder, DEFAULT)
     assert "photo.jfif" in [image.path.name for image in data.images]
-    said = unread_beside(data)
-    assert said is not None and said.startswith("2 files with other endings, first: new.webp (.png, .jpg, ")
+    said = unread_files(data)
+    assert said is not None and said.startswith("2 files with unsupported extensions, first: new.webp (.png, .jpg, ")
 
 
 def test_a_list_without_good_images_to_train_is_what_is_wrong(tmp_path: Path):

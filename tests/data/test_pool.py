@@ -7,7 +7,7 @@ import pytest
 
 from flawmap.data.checks import CheckedData, check_leak, check_training_data
 from flawmap.data.open_data import find_all_test_data, open_training_data
-from flawmap.data.pool import Pool, pool_beside, read_pool
+from flawmap.data.pool import Pool, read_pool, read_pool_for
 from flawmap.data.sample import NormalImage
 from flawmap.data.split import split_normals
 from flawmap.errors import UserError
@@ -54,9 +54,7 @@ def test_a_folder_of_several_categories_brings_the_good_training_images_of_the_o
         "zipper/train/good/001.png",
     ]
     assert (pool.num_locations, pool.num_left_out) == (3, 24)  # tile is there, too, and brings nothing new
-    assert pool.words == (
-        "5 further good images for stage 1, of 3 locations; 24 left out that the data has itself, or twice"
-    )
+    assert pool.words == ("5 further good images for stage 1, from 3 locations; 24 left out as duplicates")
 
 
 def test_a_data_location_of_any_layout_will_do(root: Path, own: CheckedData):
@@ -66,7 +64,7 @@ def test_a_data_location_of_any_layout_will_do(root: Path, own: CheckedData):
     ]
     plain = read_pool(pooling(root / "carpet" / "train" / "good"), own.facts)
     assert keys_of(plain) == ["good/000.png", "good/001.png", "good/002.png"]
-    assert plain.words == "3 further good images for stage 1, of 1 location"
+    assert plain.words == "3 further good images for stage 1, from 1 location"
     listing = ["image,split,label", "train/good/000.png,train,0", "train/good/001.png,train,0"]
     (root / "carpet" / "manifest.csv").write_text("\n".join([*listing, "test/good/000.png,test,0"]))
     listed = read_pool(pooling(root / "carpet" / "manifest.csv"), own.facts)
@@ -94,11 +92,11 @@ def test_without_the_setting_or_without_stage_1_there_is_no_pool(root: Path, own
     off = replace(recipe, pretrain=replace(recipe.pretrain, enabled=False))
     assert read_pool(Recipe(), own.facts) == read_pool(off, own.facts) == Pool()
     missing = [NormalImage("a.png", root / "a.png")]
-    assert pool_beside(missing, Recipe()) == pool_beside(missing, off) == Pool()  # and nothing is read
+    assert read_pool_for(missing, Recipe()) == read_pool_for(missing, off) == Pool()  # and nothing is read
 
 
 def test_a_pool_is_the_same_where_no_facts_are_known_yet(root: Path, own: CheckedData):
-    assert pool_beside(own.data.images, pooling(root)) == read_pool(pooling(root), own.facts)
+    assert read_pool_for(own.data.images, pooling(root)) == read_pool(pooling(root), own.facts)
 
 
 def test_a_subset_limits_each_location_and_names_of_folders_are_the_datas_own(root: Path, own: CheckedData):
@@ -147,7 +145,7 @@ def test_a_damaged_manifest_says_how_to_mend_it(root: Path, own: CheckedData):
 def test_a_pool_without_anything_new_is_an_error(root: Path, own: CheckedData):
     with pytest.raises(UserError) as caught:
         read_pool(pooling(root / "tile"), own.facts)
-    assert caught.value.problem == "data.pretrain_on brings no further image: all 24 there are the category's own"
+    assert caught.value.problem == "data.pretrain_on adds no image: all 24 there are the category's own"
     assert caught.value.place == str(root / "tile") and "--set data.pretrain_on=null" in caught.value.remedy
 
 

@@ -33,8 +33,8 @@ def test_values_of_fewer_bits_in_16_bit_files_are_noticed(tmp_path: Path, bits: 
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     facts = check_training_data(open_training_data(tmp_path, DEFAULT), 0.1).facts
     assert nearly_black(facts) == (
-        f"most images have no pixel brighter than {brightest} of 255, and little can be seen: if a camera wrote its "
-        f"{bits} bits into 16-bit files, multiply all values by {2 ** (16 - bits)}, of training and test images alike"
+        f"most images have no pixel brighter than {brightest} of 255, so little is visible: if a camera wrote its "
+        f"{bits} bits into 16-bit files, multiply all values by {2 ** (16 - bits)}, in training and test images alike"
     )
     for number, image in enumerate(values):
         Image.fromarray(image * 2 ** (16 - bits)).save(tmp_path / f"{number}.png")

@@ -1,1 +1,1 @@
-"""Images in: files, data set layouts, splits. What training may see and what only evaluation may see."""
+"""Images and their labels: layouts of data sets, image files, checks, splits."""

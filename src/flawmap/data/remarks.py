@@ -1,16 +1,16 @@
-"""What is no mistake and will still disappoint: said before training starts."""
+"""Remarks on good images that can be trained on but will give poor results; made before training starts."""
 
 import math
 from collections.abc import Sequence
 
 from flawmap.data.checks import FileFacts
 
-DARK = 64  # of 255, what 14 bits reach of 16: where no pixel is brighter, two of the eight bits are unused
-MUCH_LARGER = 4.0  # times what the model sees: details begin to vanish
+DARK = 64  # of 255: the brightest value of 14-bit data in 16-bit files; two of the eight bits are unused
+MUCH_LARGER = 4.0  # an image side relative to what the model sees: details begin to vanish
 
 
 def detail_lost(facts: Sequence[FileFacts], seen_px: int) -> str | None:
-    """What becomes of small defects where images are much larger than what the model sees; None where they are not.
+    """What happens to small defects in images much larger than what the model sees; None if there are none.
 
     Args:
         facts: of the images.
@@ -27,18 +27,18 @@ def detail_lost(facts: Sequence[FileFacts], seen_px: int) -> str | None:
 
 
 def nearly_black(facts: Sequence[FileFacts]) -> str | None:
-    """Why images are that dark, as 16-bit files with a 12-bit camera's values are; None where most are not.
+    """Why most images are nearly black, such as 12-bit camera values in 16-bit files; None if they are not.
 
-    16 bits are read on one fixed scale. Nothing is stretched, because that would have to be the same for every image
-    that is ever shown to the model.
+    16-bit values are read on one fixed scale. They are not stretched, because every image that the model ever sees
+    would have to be stretched in the same way.
     """
-    brightest = sorted(fact.brightest for fact in facts)[len(facts) // 2]  # of the image in the middle
+    brightest = sorted(fact.brightest for fact in facts)[len(facts) // 2]  # of the median image
     if brightest > DARK:
         return None
     if brightest == 0:
         return "most images are black"
-    bits = int(math.log2(256 / (brightest - 0.5)))  # values were rounded
+    bits = int(math.log2(256 / (brightest - 0.5)))  # -0.5: values were rounded
     return (
-        f"most images have no pixel brighter than {brightest} of 255, and little can be seen: if a camera wrote its "
-        f"{16 - bits} bits into 16-bit files, multiply all values by {2**bits}, of training and test images alike"
+        f"most images have no pixel brighter than {brightest} of 255, so little is visible: if a camera wrote its "
+        f"{16 - bits} bits into 16-bit files, multiply all values by {2**bits}, in training and test images alike"
     )

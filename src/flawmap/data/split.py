@@ -1,4 +1,4 @@
-"""Which normal images train, and which are held out for the threshold."""
+"""Which good images train, and which are held out for the threshold."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,11 +9,10 @@ from flawmap.data.sample import NormalImage
 def split_normals(
     images: Sequence[NormalImage], held_out_fraction: float, seed: int
 ) -> tuple[tuple[NormalImage, ...], tuple[NormalImage, ...]]:
-    """Split into (train, held out) by a hash of each image's key and the seed.
+    """Split into (train, held out) by a hash of the seed and each image's key.
 
-    The order of the images does not matter, and the same key is on the same side whenever the fraction leaves room:
-    adding an image moves at most one other. For any fraction above 0 at least one image is held out, and at least one
-    is left to train.
+    The order of the images does not matter, and adding an image moves at most one other to the other side. For any
+    fraction above 0, at least one image is held out and at least one is left to train.
     """
     if held_out_fraction <= 0:
         return tuple(images), ()

@@ -1,6 +1,6 @@
-"""A part of a data set by its groups: ``nih:sex=M`` or ``elpv:cell=poly``, for training and test alike.
+"""Part of a data set by its groups: ``nih:sex=M`` or ``elpv:cell=poly``, for training and test alike.
 
-A group is a property that is known of every image, normal or not (sex, view, cell type): it says nothing of a defect.
+A group is a property known for every image, normal or not (sex, view, cell type), so it says nothing about defects.
 """
 
 from collections.abc import Mapping
@@ -9,17 +9,16 @@ from pathlib import Path
 from flawmap.errors import UserError
 
 Groups = Mapping[str, str]
-EVERYTHING: Groups = {}
 
 
 def split_location(location: str | Path) -> tuple[str, dict[str, str]]:
-    """The data location, and the groups that it is restricted to.
+    """Split a data location into its path or name and the groups that it is restricted to.
 
     Args:
-        location: a path or name, with ``:NAME=VALUE,NAME=VALUE`` behind it or not. What exists as a path is one.
+        location: with or without ``:NAME=VALUE,NAME=VALUE`` at its end; an existing path is never split.
 
     Raises:
-        UserError: a restriction without name or value.
+        UserError: a restriction without a name or value.
     """
     text = str(location)
     place, colon, pairs = text.rpartition(":")
@@ -29,11 +28,13 @@ def split_location(location: str | Path) -> tuple[str, dict[str, str]]:
     for pair in pairs.split(","):
         name, _, value = (part.strip() for part in pair.partition("="))
         if not name or not value:
-            raise UserError(f"{pair!r} restricts nothing", text, "write :NAME=VALUE, for example nih:sex=M,view=PA")
+            raise UserError(
+                f"{pair!r} has no name or no value", text, "write :NAME=VALUE, for example nih:sex=M,view=PA"
+            )
         only[name] = value
     return place, only
 
 
 def is_chosen(groups: Groups, only: Groups) -> bool:
-    """Whether an image of these groups is in the part."""
+    """Whether an image with these groups belongs to the part."""
     return all(groups.get(name) == value for name, value in only.items())

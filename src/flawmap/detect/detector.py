@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 import flawmap
 from flawmap.data.images.files import read_image, to_rgb
-from flawmap.data.pool import Pool, pool_beside
+from flawmap.data.pool import Pool, read_pool_for
 from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
@@ -107,7 +107,7 @@ class AnomalyDetector:
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         recipe = self.recipe
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
-        pool = pool_beside(normals, recipe) if pool is None else pool
+        pool = read_pool_for(normals, recipe) if pool is None else pool
         compute = choose_compute(device, recipe.compute.precision, recipe.compute.devices)
         compute = replace(compute, until=until)
         say("device", f"{compute.device}, {compute.precision}: {compute.reason}")

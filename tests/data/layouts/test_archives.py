@@ -8,12 +8,16 @@ import pytest
 from assertions import mistake
 from flawmap.data.checks import check_leak, check_test_data, check_training_data
 from flawmap.data.images.truth import read_truth
-from flawmap.data.layouts.nih import ARCHIVE
-from flawmap.data.open_data import archive_at, find_all_test_data, has_test_data, open_test_data, open_training_data
-from flawmap.data.sample import Boxes, LabelledImage, MaskFile
+from flawmap.data.layouts.folder import PlainFolder
+from flawmap.data.layouts.mtd import MagneticTiles
+from flawmap.data.layouts.mvtec import MvtecAd
+from flawmap.data.layouts.mvtec_2 import MvtecAd2
+from flawmap.data.layouts.nih import ChestXray14
+from flawmap.data.layouts.visa import Visa
+from flawmap.data.open_data import find_all_test_data, find_layout, has_test_data, open_test_data, open_training_data
+from flawmap.data.sample import Boxes, LabelledImage, MaskFile, Protocol
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
-from flawmap_bench.protocols import PROTOCOLS
 from images import noise, truncate, write_image, write_noise
 
 DEFAULT = DataSettings()
@@ -53,7 +57,7 @@ def test_mvtec_ad_2_trains_on_train_good_and_is_tested_on_the_public_set(can: Pa
     bad = samples["test_public/bad/004_overexposed.png"]
     assert (bad.is_anomalous, bad.kind, bad.groups) == (True, "bad", {"light": "overexposed"})
     assert np.array_equal(read_truth(bad, 12, 16), MASK > 0)
-    assert test.protocol.group_by == PROTOCOLS["mvtec_ad_2"].group_by == ("light",)
+    assert test.protocol == Protocol("can", group_by=("light",)) and MvtecAd2.published.name == "MVTec AD 2"
 
 
 def test_one_light_of_mvtec_ad_2(can: Path):
@@ -114,8 +118,9 @@ def test_visa_from_within_its_folder(candle: Path, monkeypatch: pytest.MonkeyPat
 def test_visa_without_its_list_is_explained(candle: Path):
     listed = candle.parent / "split_csv" / "1cls.csv"
     listed.unlink()
-    with mistake("VisA's list of splits cannot be read", listed, "or list the images in a manifest.csv"):
+    with pytest.raises(UserError, match="the list of splits cannot be read") as caught:
         open_training_data(candle, DEFAULT)
+    assert caught.value.place == str(listed) and "list the images in a manifest.csv" in caught.value.remedy
 
 
 def test_an_anomalous_image_in_visas_training_is_refused(candle: Path):
@@ -209,8 +214,7 @@ def test_chest_x_rays_train_on_the_normal_images_of_the_official_list(nih: Path)
         ("5", True, "several findings", {"sex": "F", "view": "PA"}),
         ("6", True, "Nodule", {"sex": "M", "view": "PA"}),
     ]
-    assert (test.protocol.pixel_pool, test.protocol.group_by) == ("truth_only", ("sex", "view"))
-    assert test.protocol.pixel_pool == PROTOCOLS["nih"].pixel_pool and PROTOCOLS["nih"].n_seeds == 5
+    assert test.protocol == Protocol("nih", "truth_only", ("sex", "view"))
 
 
 def test_boxes_are_scaled_to_the_images_that_are_there(nih: Path):
@@ -252,10 +256,12 @@ def test_the_curated_lists_of_one_sex(nih: Path):
 
 
 def test_the_curated_lists_are_a_test_without_the_official_one(nih: Path):
+    write_lists(nih)
     (nih / "test_list.txt").unlink()
-    assert not ARCHIVE.has_test(nih, {}) and ARCHIVE.has_test(nih, {"list": "curated", "sex": "M"})
+    curated = f"{nih}:list=curated,sex=M"
+    assert not has_test_data(nih, DEFAULT) and has_test_data(curated, DEFAULT)
     (nih / "BBox_List_2017.csv").unlink()
-    assert not ARCHIVE.has_test(nih, {"list": "curated", "sex": "M"})
+    assert not has_test_data(curated, DEFAULT)
 
 
 def test_a_list_that_is_missing_or_unknown_is_named(nih: Path):
@@ -310,15 +316,8 @@ def test_what_a_path_cannot_hold_is_no_part_of_a_name(tmp_path: Path):
 
 def test_each_layout_is_recognised_and_no_other(can: Path, candle: Path, tiles: Path, nih: Path, tmp_path: Path):
     write_noise(tmp_path / "mvtec" / "train" / "good", range(2))
-    layouts = [archive_at(path) for path in (can, candle, tiles, nih, tmp_path / "mvtec", tmp_path / "nothing")]
-    assert [layout.layout[:5] if layout else None for layout in layouts] == [
-        "MVTec",
-        "VisA ",
-        "Magne",
-        "NIH C",
-        None,
-        None,
-    ]
+    layouts = [find_layout(path) for path in (can, candle, tiles, nih, tmp_path / "mvtec", tmp_path)]
+    assert [type(layout) for layout in layouts] == [MvtecAd2, Visa, MagneticTiles, ChestXray14, MvtecAd, PlainFolder]
 
 
 def test_training_reads_no_test_file_of_any_layout(can, candle, tiles, nih, monkeypatch: pytest.MonkeyPatch):

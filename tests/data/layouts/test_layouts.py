@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from assertions import mistake
-from flawmap.data.layouts import folder, mvtec
+from flawmap.data.layouts.folder import NamedFolders
+from flawmap.data.layouts.mvtec import MvtecAd
+from flawmap.data.open_data import find_layout, open_test_data, open_training_data
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.recipe.settings import DataSettings
 from images import noise, write_image, write_noise
 
+DEFAULT = DataSettings()
+MVTEC, FOLDERS = MvtecAd(), NamedFolders()
 MASK = np.eye(12, 16, dtype=np.uint8) * 255
 
 
@@ -39,13 +43,13 @@ def tile(tmp_path: Path) -> Path:
 
 
 def test_mvtec_training_images_are_those_of_train_good(tile: Path):
-    assert mvtec.is_mvtec(tile)
+    assert isinstance(find_layout(tile), MvtecAd)
     expected = [f"train/good/{seed:03d}.png" for seed in range(3)]
-    assert mvtec.read_training(tile) == tuple(NormalImage(key, tile / key) for key in expected)
+    assert MVTEC.training(tile, DEFAULT, {}) == tuple(NormalImage(key, tile / key) for key in expected)
 
 
 def test_mvtec_test_images_have_kinds_and_masks(tile: Path):
-    assert summary(mvtec.read_test(tile, DataSettings())) == [
+    assert summary(MVTEC.test(tile, DEFAULT, {})) == [
         ("test/crack/020.png", True, "crack", None),
         ("test/crack/021.png", True, "crack", "021_mask.png"),
         ("test/glue strip/A.BMP", True, "glue strip", None),
@@ -60,20 +64,20 @@ def test_mvtec_folders_may_be_nested_and_hidden_ones_are_passed_over(tile: Path)
     write_image(tile / "ground_truth" / "crack" / "deep" / "6_mask.png", MASK)
     write_image(tile / "ground_truth" / ".ipynb_checkpoints" / "7_mask.png", MASK)
     write_image(tile / "test" / ".trash" / "8.png", noise(8))
-    assert [image.key for image in mvtec.read_training(tile)][-1] == "train/good/camera 2/5.png"
-    rows = summary(mvtec.read_test(tile, DataSettings()))
+    assert [image.key for image in MVTEC.training(tile, DEFAULT, {})][-1] == "train/good/camera 2/5.png"
+    rows = summary(MVTEC.test(tile, DEFAULT, {}))
     assert ("test/crack/deep/6.png", True, "crack", "6_mask.png") in rows and len(rows) == 6
 
 
 def test_mvtec_masks_of_good_images_are_not_needed(tile: Path):
     write_image(tile / "ground_truth" / "good" / "unrelated.png", MASK)
-    samples = mvtec.read_test(tile, DataSettings())
+    samples = MVTEC.test(tile, DEFAULT, {})
     assert [sample.truth for sample in samples if not sample.is_anomalous] == [None, None]
 
 
 def test_mvtec_masks_can_be_named_otherwise(tile: Path):
     (tile / "ground_truth" / "crack" / "021_mask.png").rename(tile / "ground_truth" / "crack" / "gt-021.png")
-    rows = summary(mvtec.read_test(tile, DataSettings(mask_pattern="gt-{stem}")))
+    rows = summary(MVTEC.test(tile, DataSettings(mask_pattern="gt-{stem}"), {}))
     assert rows[1] == ("test/crack/021.png", True, "crack", "gt-021.png")
 
 
@@ -81,24 +85,24 @@ def test_mvtec_masks_without_images(tile: Path):
     write_image(tile / "ground_truth" / "crack" / "099_mask.png", MASK)
     problem = "1 of 2 masks match no image, first: 099_mask.png (images are named like 020.png)"
     with mistake(problem, tile / "ground_truth" / "crack", "rename them to STEM_mask"):
-        mvtec.read_test(tile, DataSettings())
+        MVTEC.test(tile, DEFAULT, {})
     shutil.rmtree(tile / "test" / "crack")
     with mistake("masks of kind 'crack' have no images", tile / "ground_truth" / "crack", "add test/crack"):
-        mvtec.read_test(tile, DataSettings())
+        MVTEC.test(tile, DEFAULT, {})
 
 
 def test_mvtec_without_a_test_folder(tile: Path):
     shutil.rmtree(tile / "test")
     remedy = "add test/good and test/KIND folders"
     with mistake("there are no test images: no folder test", tile, remedy):
-        mvtec.read_test(tile, DataSettings())
+        MVTEC.test(tile, DEFAULT, {})
 
 
 def test_mvtec_pixels_are_pooled_where_there_are_masks(tile: Path, monkeypatch):
-    assert mvtec.protocol(tile) == Protocol("tile", "all", ())
+    assert MVTEC.protocol(tile, DEFAULT) == Protocol("tile", "all", ())
     monkeypatch.chdir(tile)
     shutil.rmtree(tile / "ground_truth")
-    assert mvtec.protocol(Path(".")) == Protocol("tile", "none", ())
+    assert MVTEC.protocol(Path("."), DEFAULT) == Protocol("tile", "none", ())
 
 
 # ---- folders that the recipe names
@@ -121,16 +125,16 @@ NAMED = DataSettings(normal="OK", anomalous="NG", masks="masks")
 
 def test_a_plain_folder_gives_the_images_directly_inside(parts: Path):
     write_image(parts / "direct.jpg", noise(1))
-    assert folder.read_training(parts, DataSettings()) == (NormalImage("direct.jpg", parts / "direct.jpg"),)
+    assert open_training_data(parts, DEFAULT).images == (NormalImage("direct.jpg", parts / "direct.jpg"),)
 
 
 def test_named_folders_give_training_images(parts: Path):
-    keys = [image.key for image in folder.read_training(parts, NAMED)]
+    keys = [image.key for image in FOLDERS.training(parts, NAMED, {})]
     assert keys == ["OK/000.png", "OK/001.png", "OK/002.png", "OK/monday/003.png"]
 
 
 def test_named_folders_give_test_images_with_kinds_and_masks(parts: Path):
-    rows = summary(folder.read_test(parts, NAMED))
+    rows = summary(FOLDERS.test(parts, NAMED, {}))
     assert [row[:3] for row in rows[:4]] == [
         (f"OK/{name}.png", False, "good") for name in ("000", "001", "002", "monday/003")
     ]
@@ -139,13 +143,13 @@ def test_named_folders_give_test_images_with_kinds_and_masks(parts: Path):
         ("NG/011.png", True, "NG", None),
         ("NG/dent/edge/012.png", True, "dent/edge", "012.png"),
     ]
-    assert folder.protocol(parts, NAMED) == Protocol("parts", "all")
-    assert folder.protocol(parts, DataSettings(normal="OK", anomalous="NG")) == Protocol("parts", "none")
+    assert FOLDERS.protocol(parts, NAMED) == Protocol("parts", "all")
+    assert FOLDERS.protocol(parts, DataSettings(normal="OK", anomalous="NG")) == Protocol("parts", "none")
 
 
 def test_a_named_folder_may_lie_beside_the_data(parts: Path):
     settings = DataSettings(normal="../parts/OK", anomalous="NG")
-    assert folder.read_training(parts, settings)[0].key == "../parts/OK/000.png"
+    assert FOLDERS.training(parts, settings, {})[0].key == "../parts/OK/000.png"
 
 
 def test_a_named_folder_is_given_relative_to_the_data(parts: Path, tmp_path):
@@ -153,7 +157,7 @@ def test_a_named_folder_is_given_relative_to_the_data(parts: Path, tmp_path):
     with mistake(
         f"{tmp_path / 'other'} is not relative to {parts}", "data.normal", "name a folder inside, or ../OTHER"
     ):
-        folder.read_training(parts, DataSettings(normal=str(tmp_path / "other")))
+        FOLDERS.training(parts, DataSettings(normal=str(tmp_path / "other")), {})
 
 
 @pytest.mark.parametrize(
@@ -167,13 +171,13 @@ def test_a_named_folder_is_given_relative_to_the_data(parts: Path, tmp_path):
 def test_a_named_folder_that_is_not_there(settings: DataSettings, setting: str, name: str, parts: Path):
     remedy = f"{parts} has folders NG, OK, masks: name one"
     with mistake(f"no such folder: {parts / name}", f"data.{setting}", remedy):
-        folder.read_test(parts, settings)
+        FOLDERS.test(parts, settings, {})
 
 
 def test_labels_must_be_named(parts: Path):
     remedy = "--set data.normal=GOOD --set data.anomalous=BAD (folders inside), or use the MVTec AD layout"
     with mistake("there are no labels: which images are anomalous?", parts, remedy):
-        folder.read_test(parts, DataSettings(normal="OK"))
+        open_test_data(parts, DataSettings(normal="OK"))
 
 
 @pytest.mark.parametrize(
@@ -187,12 +191,12 @@ def test_labels_must_be_named(parts: Path):
     ],
 )
 def test_a_folder_inside_another_would_be_taken_for_its_images(settings: dict, problem: str, parts: Path):
-    with mistake(problem, parts, "name folders that lie beside each other, or list the images in a manifest.csv"):
-        folder.read_training(parts, DataSettings(**settings))
+    with mistake(problem, parts, "name folders that do not contain each other, or list the images in a manifest.csv"):
+        FOLDERS.training(parts, DataSettings(**settings), {})
 
 
 def test_masks_for_images_that_are_elsewhere(parts: Path):
     write_image(parts / "masks" / "scratch" / "1_mask.png", MASK)
     problem, remedy = "masks without images, first: 1_mask.png", f"there is no folder {parts / 'NG' / 'scratch'}"
     with mistake(problem, parts / "masks" / "scratch", remedy):
-        folder.read_test(parts, NAMED)
+        FOLDERS.test(parts, NAMED, {})

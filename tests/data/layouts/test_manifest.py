@@ -6,13 +6,24 @@ from pathlib import Path
 import pytest
 
 from assertions import mistake
-from flawmap.data.layouts import manifest
+from flawmap.data.layouts.manifest import CsvManifest
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.errors import UserError
+from flawmap.recipe.settings import DataSettings
 from images import noise, write_image
 
+READ_HINT = "save it as CSV in UTF-8; the columns image, split and label are required, separated by commas"
+DEFAULT, MANIFEST = DataSettings(), CsvManifest()
 NIH_COLUMNS = "image,patient,split,label,sex,view,age,findings,boxes"
 IMAGES = ("images/a.png", "images/b.png", "images/c.png", "images/ü d.png")
+
+
+def read_training(path: Path) -> tuple[NormalImage, ...]:
+    return MANIFEST.training(path, DEFAULT, {})
+
+
+def read_test(path: Path) -> tuple[LabelledImage, ...]:
+    return MANIFEST.test(path, DEFAULT, {})
 
 
 @pytest.fixture
@@ -39,14 +50,14 @@ def test_rows_as_in_nih(write):
         "images/ü d.png,0004,test,1,,AP,,Pneumonia,",
     )
     root = path.parent
-    assert manifest.read_training(path) == (NormalImage("images/a.png", root / "images/a.png"),)
+    assert read_training(path) == (NormalImage("images/a.png", root / "images/a.png"),)
     truth = Boxes(((1.0, 2.5, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)))
-    assert manifest.read_test(path) == (
+    assert read_test(path) == (
         LabelledImage("images/b.png", root / "images/b.png", False, "good", None, {"sex": "M", "view": "AP"}),
         LabelledImage("images/c.png", root / "images/c.png", True, "anomalous", truth, {"sex": "F", "view": "PA"}),
         LabelledImage("images/ü d.png", root / "images/ü d.png", True, "anomalous", None, {"view": "AP"}),
     )
-    assert manifest.protocol(path) == Protocol("xray", "truth_only", ("sex", "view"))
+    assert MANIFEST.protocol(path, DEFAULT) == Protocol("xray", "truth_only", ("sex", "view"))
 
 
 def test_rows_with_masks_and_kinds(write):
@@ -57,15 +68,15 @@ def test_rows_with_masks_and_kinds(write):
         "hole,,1,test,images/ü d.png",
         name="line 3.csv",
     )
-    samples = manifest.read_test(path)
+    samples = read_test(path)
     assert [(s.kind, s.is_anomalous) for s in samples] == [("hole", True), ("good", False), ("hole", True)]
     assert [s.truth for s in samples] == [MaskFile(path.parent / "masks/c.png"), None, None]
-    assert manifest.protocol(path) == Protocol("line 3", "all", ())
-    assert manifest.read_training(path) == ()
+    assert MANIFEST.protocol(path, DEFAULT) == Protocol("line 3", "all", ())
+    assert read_training(path) == ()
 
 
 def test_without_masks_or_boxes_there_are_no_pixel_metrics(write):
-    assert manifest.protocol(write("image,split,label", "images/a.png,test,0")).pixel_pool == "none"
+    assert MANIFEST.protocol(write("image,split,label", "images/a.png,test,0"), DEFAULT).pixel_pool == "none"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -73,8 +84,8 @@ def test_without_masks_or_boxes_there_are_no_pixel_metrics(write):
 def test_a_table_saved_on_windows_reads_the_same(encoding: str, end: str, write):
     lines = ("image, split ,label,sex", "images\\ü d.png, train ,0,F", "images\\a.png,test,1, M", ",,,", "")
     path = write(*lines, encoding=encoding, end=end)
-    assert manifest.read_training(path) == (NormalImage("images/ü d.png", path.parent / "images/ü d.png"),)
-    (sample,) = manifest.read_test(path)
+    assert read_training(path) == (NormalImage("images/ü d.png", path.parent / "images/ü d.png"),)
+    (sample,) = read_test(path)
     assert (sample.key, sample.is_anomalous, sample.groups) == ("images/a.png", True, {"sex": "M"})
 
 
@@ -82,9 +93,9 @@ def test_images_may_lie_outside_the_manifests_folder(write, tmp_path):
     write_image(tmp_path / "elsewhere" / "e.png", noise(9))
     absolute = (tmp_path / "elsewhere" / "e.png").as_posix()
     path = write("image,split,label", "../elsewhere/e.png,train,0", f"{absolute},test,1", "./images//a.png,test,0")
-    (image,) = manifest.read_training(path)
+    (image,) = read_training(path)
     assert image.key == "../elsewhere/e.png" and image.path.samefile(absolute)
-    outside, inside = manifest.read_test(path)
+    outside, inside = read_test(path)
     assert outside.key == absolute and outside.path.samefile(absolute)
     assert inside.key == "images/a.png"
 
@@ -100,7 +111,7 @@ def test_images_may_lie_outside_the_manifests_folder(write, tmp_path):
 )
 def test_boxes_are_read_with_and_without_a_name(text: str, boxes: tuple | None, write):
     quoted = text.replace('"', '""')
-    (sample,) = manifest.read_test(write("image,split,label,boxes", f'images/a.png,test,1,"{quoted}"'))
+    (sample,) = read_test(write("image,split,label,boxes", f'images/a.png,test,1,"{quoted}"'))
     assert sample.truth == (Boxes(boxes) if boxes else None)
 
 
@@ -108,10 +119,10 @@ def test_boxes_are_read_with_and_without_a_name(text: str, boxes: tuple | None, 
     ("text", "reason"),
     [
         ("[[1, 2, 3", "Expecting ',' delimiter: line 1 column 10 (char 9)"),
-        ("[[1, 2, 3]]", "[1, 2, 3] is no box"),
-        ('[["a", "b", 1, 2, 3, 4]]', '["a", "b", 1, 2, 3, 4] is no box'),
-        ('{"x": 1}', '"x" is no box'),
-        ('[{"x": 1}]', '{"x": 1} is no box'),
+        ("[[1, 2, 3]]", "[1, 2, 3] is not a box"),
+        ('[["a", "b", 1, 2, 3, 4]]', '["a", "b", 1, 2, 3, 4] is not a box'),
+        ('{"x": 1}', '"x" is not a box'),
+        ('[{"x": 1}]', '{"x": 1} is not a box'),
         ("5", "'int' object is not iterable"),
         ("null", "'NoneType' object is not iterable"),
         ('[["a", "b", 2, 3, 4]]', "could not convert string to float: 'b'"),
@@ -127,7 +138,7 @@ def test_boxes_that_are_none(text: str, reason: str, write):
     path = write("image,split,label,boxes", "images/b.png,test,0,", f'images/a.png,test,1,"{quoted}"')
     remedy = 'write [["finding", x, y, width, height], ...]'
     with mistake(f"row 3: the boxes cannot be read ({reason})", path, remedy):
-        manifest.read_test(path)
+        read_test(path)
 
 
 HEADER = "image,split,label,mask,boxes"
@@ -139,21 +150,29 @@ HEADER = "image,split,label,mask,boxes"
         ("images/a.png,validation,0,,", "row 3 has split 'validation'", "use train or test"),
         ("images/a.png,,0,,", "row 3 has split ''", "use train or test"),
         ("images/a.png", "row 3 has split ''", "use train or test"),
-        ("images/b.png,train,0,,", "row 3 names images/b.png again (first in row 2)", "remove one row"),
-        ("images/../images/b.png,test,1,,", "row 3 names images/b.png again (first in row 2)", "remove one row"),
+        ("images/b.png,train,0,,", "row 3 names images/b.png again (first in row 2)", "remove one"),
+        (
+            "images/../images/b.png,test,1,,",
+            "row 3 names images/b.png again (first in row 2)",
+            "remove one",
+        ),
         ("images/z.png,test,1,,", "row 3: no such image: images/z.png", "paths are relative to the manifest"),
         (",test,1,,", "row 3: no such image: .", "paths are relative to the manifest"),
         ("images,test,1,,", "row 3: no such image: images", "paths are relative to the manifest"),
         ("images/a.png,test,2,,", "row 3 has label '2'", "0 is normal, 1 is anomalous"),
         ("images/a.png,test,,,", "row 3 has label ''", "0 is normal, 1 is anomalous"),
         ("images/a.png,test,1,masks/z.png,", "row 3: no such mask: masks/z.png", "paths are relative to the manifest"),
-        ('images/a.png,test,0,,"[[1,2,3,4]]"', "row 3 has boxes and label 0", "set its label to 1, or empty its boxes"),
+        (
+            'images/a.png,test,0,,"[[1,2,3,4]]"',
+            "row 3 has boxes and label 0",
+            "set its label to 1, or",
+        ),
     ],
 )
 def test_a_wrong_row_is_named(row: str, problem: str, remedy: str, write):
     path = write(HEADER, "images/b.png,test,0,,", row)
     with mistake(problem, path, remedy):
-        manifest.read_test(path)
+        read_test(path)
 
 
 @pytest.mark.parametrize("label", ["1", "", "normal"])
@@ -161,7 +180,7 @@ def test_training_takes_rows_labelled_normal_only(label: str, write):
     path = write(HEADER, f"images/a.png,train,{label},,")
     problem = f"row 2 is in split train with label {label!r}; training takes normal images only"
     with mistake(problem, path, "set its split to test, or its label to 0"):
-        manifest.read_training(path)
+        read_training(path)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +193,7 @@ def test_training_takes_rows_labelled_normal_only(label: str, write):
 )
 def test_missing_columns_are_named(header: str, problem: str, write):
     path = write(header) if header else write("")
-    for read in (manifest.read_training, manifest.read_test):
+    for read in (read_training, read_test):
         with mistake(problem, path, "image, split and label are required, separated by commas"):
             read(path)
 
@@ -182,10 +201,10 @@ def test_missing_columns_are_named(header: str, problem: str, write):
 def test_a_file_that_is_no_table_in_utf_8(write):
     path = write("image,split,label", "images/ü d.png,train,0", encoding="latin-1")
     with pytest.raises(UserError) as caught:
-        manifest.read_training(path)
+        read_training(path)
     assert caught.value.problem.startswith("the manifest cannot be read: 'utf-8' codec can't decode byte 0xfc")
-    assert (caught.value.place, caught.value.remedy) == (str(path), "save it as CSV in UTF-8")
+    assert (caught.value.place, caught.value.remedy) == (str(path), READ_HINT)
     missing = path.with_name("none.csv")
     problem = f"the manifest cannot be read: [Errno 2] No such file or directory: '{missing}'"
-    with mistake(problem, missing, "save it as CSV in UTF-8"):
-        manifest.read_training(missing)
+    with mistake(problem, missing, READ_HINT):
+        read_training(missing)

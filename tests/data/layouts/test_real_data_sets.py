@@ -15,8 +15,8 @@ from assertions import mistake
 from flawmap.data import open_data, sample
 from flawmap.data.images.files import read_image
 from flawmap.data.images.truth import read_truth
-from flawmap.data.layouts import elpv, folder, manifest, mtd, mvtec, mvtec_2, nih, visa
-from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
+from flawmap.data.layouts import elpv
+from flawmap.data.open_data import LAYOUTS, NAMED_FOLDERS, has_test_data, open_test_data, open_training_data
 from flawmap.data.sample import Boxes, MaskFile, NormalImage, TrainingData
 from flawmap.recipe.settings import DataSettings
 from images import noise, write_image
@@ -44,11 +44,11 @@ def test_elpv_has_the_protocols_numbers():
 def test_elpv_is_split_as_scikit_learn_splits_it():
     pytest.importorskip("elpv_dataset")
     model_selection = pytest.importorskip("sklearn.model_selection")
-    lines = [line.split() for line in (elpv.elpv_root() / "labels.csv").read_text().splitlines()]
+    lines = [line.split() for line in (elpv.elpv_path() / "labels.csv").read_text().splitlines()]
     normal = [key for key, probability, _ in lines if float(probability) == 0]
     train, test = model_selection.train_test_split(normal, test_size=0.25, random_state=42)
-    assert {image.key for image in elpv.read_training(elpv.elpv_root())} == set(train)
-    samples = elpv.read_test(elpv.elpv_root())
+    assert {image.key for image in open_training_data("elpv", DEFAULT).images} == set(train)
+    samples = open_test_data("elpv", DEFAULT).samples
     assert {s.key for s in samples if not s.is_anomalous} == set(test)
     assert {s.key for s in samples if s.is_anomalous} == {key for key, p, _ in lines if float(p) == 1}
     cells = {key: cell for key, _, cell in lines}
@@ -139,8 +139,8 @@ def test_a_training_image_has_no_place_for_a_label_or_a_mask():
     assert get_type_hints(TrainingData)["images"] == tuple[NormalImage, ...]
     with pytest.raises((AttributeError, TypeError)):
         NormalImage("a", Path("a")).is_anomalous = True
-    for reader in (elpv, folder, manifest, mtd, mvtec, mvtec_2, nih, visa):
-        assert get_type_hints(reader.read_training)["return"] == tuple[NormalImage, ...]
+    for layout in (*LAYOUTS, NAMED_FOLDERS):
+        assert get_type_hints(layout.training)["return"] == tuple[NormalImage, ...]
     assert get_type_hints(open_data.open_training_data)["return"] is TrainingData
 
 

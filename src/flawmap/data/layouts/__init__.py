@@ -1,1 +1,1 @@
-"""The layouts of data that flawmap reads, one class each."""
+"""Layouts of data, one class each; ``flawmap.data.open_data.LAYOUTS`` lists them."""

@@ -1,88 +1,163 @@
-"""A folder of one's own: good images directly inside, or sub-folders that the recipe names."""
+"""A folder of one's own: good images directly inside, or in sub-folders that the recipe names."""
 
 from pathlib import Path
 
-from flawmap.data.layouts.image_folders import images_with_masks, key_of, list_images, visible
+from flawmap.data.layouts.base import Layout
+from flawmap.data.layouts.image_folders import GOOD_NAMES, images_with_masks, key_of, list_images, visible
+from flawmap.data.layouts.mvtec import MvtecAd
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
+from flawmap.data.subset import Groups
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
-LAYOUT = "plain folder of good images"
-LAYOUT_NAMED = "folders named by the recipe"
+MASK_NAMES = ("masks", "mask", "ground_truth", "gt")  # common names of a folder of masks, in lower case
 
 
-def read_training(root: Path, settings: DataSettings) -> tuple[NormalImage, ...]:
-    """Good images of ``root``, or of its sub-folder ``data.normal`` and below it.
+class PlainFolder(MvtecAd):
+    """Good images directly inside a folder; test images, if any, as in MVTec AD."""
 
-    Raises:
-        UserError: no such folder, or the folder of good images holds another one that the recipe names.
-    """
-    _keep_apart(root, settings)
-    return tuple(NormalImage(key_of(path, root), path) for path in _good_images(root, settings))
+    name = "plain folder of good images"
 
+    def is_at(self, path: Path) -> bool:
+        return path.is_dir()
 
-def read_test(root: Path, settings: DataSettings) -> tuple[LabelledImage, ...]:
-    """Good images of ``data.normal`` (not those of the training split: name another folder) and ``data.anomalous``.
+    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+        """Images directly inside.
 
-    Sub-folders of ``data.anomalous`` are kinds of defects; their masks lie in the same sub-folders of ``data.masks``.
+        Raises:
+            UserError: there are none; names what is there instead.
+        """
+        images = list_images(path)
+        if not images:
+            raise _no_images_inside(path)
+        return tuple(NormalImage(key_of(image, path), image) for image in images)
 
-    Raises:
-        UserError: the recipe does not name the folder of anomalous images, a named folder does not exist or lies in
-            another one, or masks match no image.
-    """
-    if settings.anomalous is None and not any(root.iterdir()):
-        raise UserError("this folder is empty", str(root), "give the folder with the labelled test images")
-    if settings.anomalous is None:
+    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+        """Images in test/KIND, with masks from ground_truth/KIND."""
+        if self.has_test(path, settings, only):
+            return super().test(path, settings, only)
+        if not any(path.iterdir()):
+            raise UserError("this folder is empty", str(path), "give the folder with the labelled test images")
         raise UserError(
             "there are no labels: which images are anomalous?",
-            str(root),
+            str(path),
             "--set data.normal=GOOD --set data.anomalous=BAD (folders inside), or use the MVTec AD layout",
         )
-    _keep_apart(root, settings)
-    samples = [LabelledImage(key_of(path, root), path, False, "good") for path in _good_images(root, settings)]
-    bad = _named(root, "anomalous", settings.anomalous)
-    masks = _named(root, "masks", settings.masks) if settings.masks else None
-    for path, mask in images_with_masks(bad, masks, settings.mask_pattern):
-        kind = bad.name if path.parent == bad else key_of(path.parent, bad)
-        samples.append(LabelledImage(key_of(path, root), path, True, kind, mask))
-    return tuple(samples)
 
 
-def protocol(root: Path, settings: DataSettings) -> Protocol:
-    """Pixel metrics only where the recipe names a folder of masks."""
-    return Protocol(root.resolve().name, pixel_pool="all" if settings.masks else "none")
+class NamedFolders(Layout):
+    """Sub-folders that the recipe names: ``data.normal``, ``data.anomalous`` and ``data.masks``."""
+
+    name = "folders named by the recipe"
+    reads_whole_folders = True
+
+    def is_at(self, path: Path) -> bool:
+        return path.is_dir()
+
+    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+        """Images in ``data.normal`` and below it.
+
+        Raises:
+            UserError: there is no such folder, it holds another named folder, or it has no images.
+        """
+        _keep_apart(path, settings)
+        images = _good_images(path, settings)
+        if not images:
+            raise UserError(f"no images in {settings.normal}", str(path), "give it PNG, JPEG, BMP or TIFF files")
+        return tuple(NormalImage(key_of(image, path), image) for image in images)
+
+    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+        """Images in ``data.normal`` and ``data.anomalous``, whose sub-folders are kinds of defects.
+
+        For a test, ``data.normal`` must name other good images than those of the training. Masks lie in the same
+        sub-folders of ``data.masks``.
+
+        Raises:
+            UserError: a named folder does not exist or lies in another one, or masks match no image.
+        """
+        _keep_apart(path, settings)
+        samples = [LabelledImage(key_of(image, path), image, False, "good") for image in _good_images(path, settings)]
+        bad = _named(path, "anomalous", settings)
+        masks = _named(path, "masks", settings) if settings.masks else None
+        for image, mask in images_with_masks(bad, masks, settings.mask_pattern):
+            kind = bad.name if image.parent == bad else key_of(image.parent, bad)
+            samples.append(LabelledImage(key_of(image, path), image, True, kind, mask))
+        return tuple(samples)
+
+    def protocol(self, path: Path, settings: DataSettings) -> Protocol:
+        """Pixel metrics only if the recipe names a folder of masks."""
+        return Protocol(self.data_name(path), pixel_pool="all" if settings.masks else "none")
 
 
-def folder_names(root: Path) -> str:
-    """Names of the folders inside, for an error message."""
-    names = [path.name for path in visible(root) if path.is_dir()]
+def categories_in(path: Path) -> list[Path]:
+    """Folders directly inside that each hold a category in the layout of MVTec AD."""
+    return [child for child in visible(path) if (child / "train" / "good").is_dir()]
+
+
+def _good_images(path: Path, settings: DataSettings) -> list[Path]:
+    if settings.normal:
+        return list_images(_named(path, "normal", settings), recursive=True)
+    return list_images(path)
+
+
+def _named(path: Path, setting: str, settings: DataSettings) -> Path:
+    name = getattr(settings, setting)
+    folder = path / name
+    if not folder.is_dir():
+        problem = f"no such folder: {folder}"
+        raise UserError(problem, f"data.{setting}", f"{path} has {_folder_names(path)}: name one of them")
+    if not folder.is_relative_to(path):
+        raise UserError(f"{name} is not relative to {path}", f"data.{setting}", "name a folder inside, or ../OTHER")
+    return folder
+
+
+def _folder_names(path: Path) -> str:
+    names = [child.name for child in visible(path) if child.is_dir()]
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     return f"folders {shown}" if names else "no folders"
 
 
-def _good_images(root: Path, settings: DataSettings) -> list[Path]:
-    if settings.normal:
-        return list_images(_named(root, "normal", settings.normal), recursive=True)
-    return list_images(root)
-
-
-def _named(root: Path, setting: str, name: str) -> Path:
-    folder = root / name
-    if not folder.is_dir():
-        raise UserError(f"no such folder: {folder}", f"data.{setting}", f"{root} has {folder_names(root)}: name one")
-    if not folder.is_relative_to(root):
-        raise UserError(f"{name} is not relative to {root}", f"data.{setting}", "name a folder inside, or ../OTHER")
-    return folder
-
-
-def _keep_apart(root: Path, settings: DataSettings) -> None:
-    """No folder may hold another one: defects or masks would be taken for good images, or masks for defects."""
+def _keep_apart(path: Path, settings: DataSettings) -> None:
+    """No named folder may hold another one: defects or masks would be taken for good images, or masks for defects."""
     names = {"normal": settings.normal, "anomalous": settings.anomalous, "masks": settings.masks}
-    folders = {setting: (root / name).resolve() for setting, name in names.items() if name}
+    folders = {setting: (path / name).resolve() for setting, name in names.items() if name}
     for outer, inner in (("normal", "anomalous"), ("anomalous", "normal"), ("normal", "masks"), ("anomalous", "masks")):
         if outer in folders and inner in folders and folders[inner].is_relative_to(folders[outer]):
             raise UserError(
                 f"data.{inner} {names[inner]} lies in data.{outer} {names[outer]}",
-                str(root),
-                "name folders that lie beside each other, or list the images in a manifest.csv",
+                str(path),
+                "name folders that do not contain each other, or list the images in a manifest.csv",
             )
+
+
+def _no_images_inside(path: Path) -> UserError:
+    if categories := categories_in(path):
+        shown = ", ".join(child.name for child in categories[:6])
+        return UserError(
+            f"{path.name}/ holds {len(categories)} data sets: {shown}",
+            str(path),
+            f"flawmap train {categories[0]}: each of them gets a model of its own",
+        )
+    names = [child.name for child in visible(path) if child.is_dir() and list_images(child, recursive=True)]
+    if not names:
+        remedy = "give a folder with PNG, JPEG, BMP or TIFF files"
+        return UserError(f"no images here ({_folder_names(path)})", str(path), remedy)
+    return UserError(
+        f"{path.name}/ has {_folder_names(path)}; expected train/good (MVTec AD), a manifest.csv, or images directly "
+        "inside",
+        str(path),
+        _suggested_settings(path, names),
+    )
+
+
+def _suggested_settings(path: Path, names: list[str]) -> str:
+    """A command for these folders. The good one is guessed from common names only: defects must not be trained on."""
+    good = next((name for name in names if name.lower() in GOOD_NAMES), None)
+    if good is None:
+        return f"flawmap train {path}/GOOD, or --set data.normal=GOOD with GOOD one of {', '.join(names[:6])}"
+    masks = next((name for name in names if name.lower() in MASK_NAMES), None)
+    bad = next((name for name in names if name not in (good, masks)), None)
+    remedy = f"flawmap train {path / good}, or --set data.normal={good}"
+    if bad is not None:
+        remedy += f" --set data.anomalous={bad}" + (f" --set data.masks={masks}" if masks else "")
+    return remedy

@@ -1,4 +1,4 @@
-"""Image files in folders, and masks paired with them by name."""
+"""Image files in folders, and the masks that belong to them by name."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ from flawmap.data.images.files import IMAGE_SUFFIXES
 from flawmap.data.sample import MaskFile
 from flawmap.errors import UserError
 
-GOOD_NAMES = ("good", "normal", "ok", "io", "pass")  # what people call a folder of good images, in lower case
+GOOD_NAMES = ("good", "normal", "ok", "io", "pass")  # common names of a folder of good images, in lower case
 
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
-    """Image files in ``folder``, sorted by name; hidden files and folders are passed over.
+    """Image files in ``folder``, sorted by name, without hidden files and folders.
 
-    A link that leads nowhere is listed too, so that it is reported as unreadable instead of being lost.
+    Broken links are listed too, so that they are reported as unreadable instead of being lost.
 
     Raises:
         UserError: the folder cannot be read.
@@ -28,15 +28,15 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
     )
 
 
-def with_other_endings(images: Iterable[Path]) -> list[Path]:
-    """Visible files beside these images that are not read, because their endings are no image's."""
-    places = sorted({image.parent for image in images})
-    beside = (path for place in places for path in visible(place))
-    return [path for path in beside if path.suffix.lower() not in IMAGE_SUFFIXES and path.is_file()]
+def unsupported_files(images: Iterable[Path]) -> list[Path]:
+    """Visible files in the folders of these images whose extension is not that of an image."""
+    folders = sorted({image.parent for image in images})
+    files = (path for folder in folders for path in visible(folder))
+    return [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES and path.is_file()]
 
 
 def folders_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
-    """``folder`` and all visible folders below it, in order; links are followed, but not back to a folder ``above``.
+    """``folder`` and all visible folders below it, in order. Links are followed, except back to a folder ``above``.
 
     Raises:
         UserError: a folder cannot be read.
@@ -49,7 +49,7 @@ def folders_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Pa
 
 
 def visible(folder: Path) -> list[Path]:
-    """What is in a folder and does not begin with a dot, sorted.
+    """Everything in a folder whose name does not begin with a dot, sorted.
 
     Raises:
         UserError: the folder cannot be read.
@@ -73,49 +73,49 @@ def images_with_masks(folder: Path, mask_folder: Path | None, pattern: str) -> l
     Raises:
         UserError: as :func:`pair_masks`; or a folder of masks has no folder of images.
     """
-    found: list[tuple[Path, MaskFile | None]] = []
+    pairs: list[tuple[Path, MaskFile | None]] = []
     for place in folders_below(folder):
         images = list_images(place)
         masks = pair_masks(images, mask_folder / place.relative_to(folder), pattern) if mask_folder else {}
-        found += [(image, masks.get(image)) for image in images]
+        pairs += [(image, masks.get(image)) for image in images]
     if mask_folder is None or not mask_folder.is_dir():
-        return found
+        return pairs
     for place in folders_below(mask_folder):
         expected = folder / place.relative_to(mask_folder)
         if not expected.is_dir() and (masks_here := list_images(place)):
             raise UserError(
                 f"masks without images, first: {masks_here[0].name}",
                 str(place),
-                f"masks go into the same sub-folders as their images; there is no folder {expected}",
+                f"put masks into the same sub-folders as their images; there is no folder {expected}",
             )
-    return found
+    return pairs
 
 
 def pair_masks(images: list[Path], mask_folder: Path, pattern: str) -> dict[Path, MaskFile]:
-    """Masks of ``images`` by name: the mask of STEM.EXT is ``pattern`` with {stem} = STEM, with any image ending.
+    """Masks of ``images`` by name: the mask of STEM.EXT is ``pattern`` with {stem} = STEM and any image extension.
 
-    A mask named exactly as its image counts too, unless it is another image's by the pattern. Never paired by
-    order: a missing file would shift all others.
+    A mask with the name of its image counts too, unless the pattern makes it another image's. Masks are never paired
+    by order: one missing file would shift all others.
 
     Args:
         images: of one folder, in any order.
-        mask_folder: where the masks lie; no masks when it does not exist.
+        mask_folder: where the masks are; there are no masks if it does not exist.
         pattern: ``{stem}_mask`` in MVTec AD.
 
     Raises:
-        UserError: masks that belong to no image, two masks for one image, or two images for one mask.
+        UserError: masks without an image, two masks for one image, or two images for one mask.
     """
     if not mask_folder.is_dir():
         return {}
     masks = list_images(mask_folder)
     owners: dict[Path, Path] = {}
     for names in (pattern, "{stem}"):
-        free: dict[str, list[Path]] = {}
+        unpaired: dict[str, list[Path]] = {}
         for mask in masks:
             if mask not in owners:
-                free.setdefault(_stem(mask), []).append(mask)
+                unpaired.setdefault(_stem(mask), []).append(mask)
         for image in sorted(set(images) - set(owners.values())):
-            candidates = free.get(names.replace("{stem}", _stem(image)), [])
+            candidates = unpaired.get(names.replace("{stem}", _stem(image)), [])
             if len(candidates) > 1:
                 both = " and ".join(mask.name for mask in candidates)
                 raise UserError(
@@ -130,21 +130,17 @@ def pair_masks(images: list[Path], mask_folder: Path, pattern: str) -> dict[Path
                     )
                 owners[mask] = image
     if orphans := [mask for mask in masks if mask not in owners]:
-        raise _orphans(orphans, masks, images, mask_folder, pattern)
+        named = min(images).name if images else "none"
+        raise UserError(
+            f"{len(orphans)} of {len(masks)} masks match no image, first: {orphans[0].name} (images are named like "
+            f"{named})",
+            str(mask_folder),
+            f'rename them to {pattern.replace("{stem}", "STEM")}, or --set data.mask_pattern="{{stem}}_label" if they '
+            "are named so",
+        )
     return {image: MaskFile(mask) for mask, image in owners.items()}
 
 
-def _orphans(orphans: list[Path], masks: list[Path], images: list[Path], folder: Path, pattern: str) -> UserError:
-    named = min(images).name if images else "none"
-    return UserError(
-        f"{len(orphans)} of {len(masks)} masks match no image, first: {orphans[0].name} "
-        f"(images are named like {named})",
-        str(folder),
-        f'rename them to {pattern.replace("{stem}", "STEM")}, or --set data.mask_pattern="{{stem}}_label" if they are '
-        "named so",
-    )
-
-
 def _stem(path: Path) -> str:
-    """Name without ending; some systems write é as one character, others as two."""
+    """Name without extension, normalised: some systems write é as one character, others as two."""
     return unicodedata.normalize("NFC", path.stem)

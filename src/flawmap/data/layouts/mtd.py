@@ -1,83 +1,70 @@
-"""Magnetic Tile Defects as published: MT_KIND/Imgs/STEM.jpg with its mask STEM.png beside it.
+"""Magnetic Tile Defects as published: MT_KIND/Imgs/STEM.jpg with its mask STEM.png in the same folder.
 
-Protocol of DifferNet (github.com/marco-rudolph/differnet): 761 of the 952 images of MT_Free, those that its list
-``mtd_train_filenames.txt`` names, are trained on; the other 191 and all 392 defective ones are the test. Some masks of
+The split is DifferNet's (github.com/marco-rudolph/differnet): 761 of the 952 images of MT_Free, listed in
+``mtd_train_filenames.txt``, are for training; the other 191 and all 392 defective ones are the test. Some masks of
 ``uneven`` are empty: these images count for image metrics only.
 """
 
 from pathlib import Path
 
-from flawmap.data.layouts.archive import Archive
+from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.image_folders import key_of, list_images, visible
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.data.subset import Groups
 from flawmap.errors import UserError
+from flawmap.recipe.settings import DataSettings
 
 TRAINING_LIST = "mtd_train_filenames.txt"
 FREE = "MT_Free"
 
 
-def is_at(root: Path) -> bool:
-    """Whether ``root`` is the unpacked repository of the data set."""
-    return (root / FREE / "Imgs").is_dir()
+class MagneticTiles(Layout):
+    """The unpacked repository of the data set, with DifferNet's list."""
+
+    name = "Magnetic Tile Defects (MT_KIND/Imgs)"
+    published = Protocol("Magnetic Tile Defects")
+
+    def is_at(self, path: Path) -> bool:
+        return (path / FREE / "Imgs").is_dir()
+
+    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+        """The images of MT_Free in the list."""
+        listed = _training_names(path)
+        images = {image.stem: image for image in _photographs(path, FREE)}
+        if missing := sorted(listed - images.keys()):
+            raise UserError(
+                f"{len(missing)} listed images are not in {FREE}, first: {missing[0]}",
+                str(path / TRAINING_LIST),
+                "copy the folder MT_Free again",
+            )
+        return tuple(NormalImage(key_of(images[stem], path), images[stem]) for stem in sorted(listed))
+
+    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+        """All other images, defective ones with their masks."""
+        listed, samples = _training_names(path), []
+        for folder in [place for place in visible(path) if place.name.startswith("MT_") and (place / "Imgs").is_dir()]:
+            is_anomalous = folder.name != FREE
+            kind = folder.name.removeprefix("MT_").lower() if is_anomalous else "good"
+            for image in _photographs(path, folder.name):
+                mask = image.with_suffix(".png")
+                truth = MaskFile(mask) if is_anomalous and mask.is_file() else None
+                if is_anomalous or image.stem not in listed:
+                    samples.append(LabelledImage(key_of(image, path), image, is_anomalous, kind, truth))
+        return tuple(samples)
 
 
-def read_training(root: Path, only: Groups) -> tuple[NormalImage, ...]:
-    """Images of MT_Free that the list names.
-
-    Raises:
-        UserError: the list is missing or names an image that is not in MT_Free.
-    """
-    listed = _training_names(root)
-    images = {path.stem: path for path in _photographs(root, FREE)}
-    if missing := sorted(listed - images.keys()):
-        raise UserError(
-            f"{len(missing)} listed images are not in {FREE}, first: {missing[0]}",
-            str(root / TRAINING_LIST),
-            "copy the folder MT_Free again",
-        )
-    return tuple(NormalImage(key_of(images[stem], root), images[stem]) for stem in sorted(listed) if not only)
+def _photographs(path: Path, folder: str) -> list[Path]:
+    return [image for image in list_images(path / folder / "Imgs") if image.suffix.lower() == ".jpg"]
 
 
-def read_test(root: Path, only: Groups) -> tuple[LabelledImage, ...]:
-    """All other images, defective ones with their masks.
-
-    Raises:
-        UserError: the list is missing.
-    """
-    trained, samples = _training_names(root), []
-    for folder in [path for path in visible(root) if path.name.startswith("MT_") and (path / "Imgs").is_dir()]:
-        anomalous = folder.name != FREE
-        kind = folder.name.removeprefix("MT_").lower() if anomalous else "good"
-        for path in _photographs(root, folder.name):
-            mask = path.with_suffix(".png")
-            truth = MaskFile(mask) if anomalous and mask.is_file() else None
-            if anomalous or path.stem not in trained:
-                samples.append(LabelledImage(key_of(path, root), path, anomalous, kind, truth))
-    return () if only else tuple(samples)
-
-
-def protocol(root: Path) -> Protocol:
-    """All pixels of normal images and of those with a mask that is not empty."""
-    return Protocol(root.resolve().name)
-
-
-def _photographs(root: Path, folder: str) -> list[Path]:
-    return [path for path in list_images(root / folder / "Imgs") if path.suffix.lower() == ".jpg"]
-
-
-def _training_names(root: Path) -> set[str]:
-    """Names without ending; the list writes one file name per line, with or without folders."""
-    path = root / TRAINING_LIST
+def _training_names(path: Path) -> set[str]:
+    """Names without extension; the list has one file name per line, with or without folders."""
     try:
-        lines = path.read_text(encoding="utf-8").split()
+        lines = (path / TRAINING_LIST).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"the split of the magnetic tiles needs DifferNet's list {TRAINING_LIST}",
-            str(path),
+            str(path / TRAINING_LIST),
             "copy it from github.com/marco-rudolph/differnet, or list the images in a manifest.csv",
         ) from error
     return {Path(line.replace("\\", "/")).stem for line in lines}
-
-
-ARCHIVE = Archive("Magnetic Tile Defects (MT_KIND/Imgs)", is_at, read_training, read_test, protocol)

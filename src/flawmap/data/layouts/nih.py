@@ -1,15 +1,17 @@
 """NIH ChestX-ray14 as published: Data_Entry_2017*.csv, BBox_List_2017.csv, the official split, images*/ folders.
 
-Three protocols, chosen by the location:
+The location chooses one of three protocols:
 
-- ``nih``: normal images ("No Finding") of train_val_list.txt are trained on (50,500), test_list.txt is the test (9,861
-  normal, 15,735 abnormal). This is the paper's; ``nih:sex=M`` restricts both to one sex, ``view=PA`` to one view.
-- ``nih:list=adult_pa,sex=M``: the lists of PII (github.com/jemtan/PII), adults seen from behind, one sex at a time.
+- ``nih``: the paper's. Normal images ("No Finding") in train_val_list.txt are for training (50,500); test_list.txt is
+  the test (9,861 normal, 15,735 abnormal). ``nih:sex=M`` restricts both to one sex, ``view=PA`` to one view.
+- ``nih:list=adult_pa,sex=M``: the lists of PII (github.com/jemtan/PII): posterior-anterior images of adults, one sex
+  at a time.
 - ``nih:list=curated,sex=M``: the small curated lists of NSA (github.com/hmsch/natural-synthetic-anomalies), for image
   metrics: only 16 of their anomalies have boxes.
 
-Lists that are not official must lie in the folder, in ``chest_xray_lists``, ``train_lists`` or ``test_lists`` below it.
-Boxes are in pixels of the 1024 px originals and are scaled to the images that are there; their union is the truth.
+Lists that are not official must lie in the folder itself, or in ``chest_xray_lists``, ``train_lists`` or
+``test_lists`` inside it. Boxes are in pixels of the 1024 px originals and are scaled to the images at hand; their
+union is the ground truth.
 """
 
 import csv
@@ -17,126 +19,116 @@ from collections import defaultdict
 from pathlib import Path
 
 from flawmap.data.images.files import image_size_px
-from flawmap.data.layouts.archive import Archive
+from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.image_folders import key_of, list_images, visible
+from flawmap.data.layouts.tables import read_table
 from flawmap.data.sample import Boxes, LabelledImage, NormalImage, Protocol
 from flawmap.data.subset import Groups, is_chosen
 from flawmap.errors import UserError
+from flawmap.recipe.settings import DataSettings
 
 NORMAL = "No Finding"
 BOX_SIDE_PX = 1024  # of the originals
 SEX_IN_LISTS = {"M": "Male", "F": "Female"}
 LISTS = {"curated": "_curated_list.txt", "adult_pa": "_list.txt"}
 LIST_FOLDERS = (".", "chest_xray_lists", "train_lists", "test_lists")
-AGAIN = "download it again from nihcc.app.box.com/v/ChestXray-NIHCC"
+REMEDY = "download it again from nihcc.app.box.com/v/ChestXray-NIHCC"
+
+Entries = dict[str, tuple[str, dict[str, str]]]  # file name: (findings, groups)
 
 
-def is_at(root: Path) -> bool:
-    """Whether the table of all images is here."""
-    return any(root.glob("Data_Entry_2017*.csv"))
+class ChestXray14(Layout):
+    """The unpacked archives; sex and view are also reported separately, pixels count in images with boxes."""
+
+    name = "NIH ChestX-ray14 (Data_Entry_2017, official split)"
+    published = Protocol("NIH ChestX-ray14", "truth_only", ("sex", "view"))
+    groups = ("list", "sex", "view")
+
+    def is_at(self, path: Path) -> bool:
+        return any(path.glob("Data_Entry_2017*.csv"))
+
+    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+        """Normal images in the training list."""
+        list_name, groups = _list_and_groups(only)
+        entries = _entries(path)
+        if list_name is None:
+            names = _lines(path / "train_val_list.txt")
+            names = [name for name in names if _entry(entries, name)[0] == NORMAL]
+        else:
+            names = _unofficial(path, list_name, groups, "norm", "train")
+            _refuse_abnormal(names, entries)
+        images = _listed_images(names, entries, groups, path)
+        return tuple(NormalImage(key_of(image, path), image) for image in images)
+
+    def has_test(self, path: Path, settings: DataSettings, only: Groups) -> bool:
+        """Whether the boxes were downloaded, and the test list unless another one is asked for."""
+        list_name, _ = _list_and_groups(only)
+        has_list = list_name is not None or (path / "test_list.txt").is_file()
+        return has_list and (path / "BBox_List_2017.csv").is_file()
+
+    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+        """Images in the test list with their findings, boxes, sex and view."""
+        list_name, groups = _list_and_groups(only)
+        entries, boxes = _entries(path), _boxes(path)
+        if list_name is None:
+            names = _lines(path / "test_list.txt")
+        else:
+            names = [
+                *_unofficial(path, list_name, groups, "norm", "test"),
+                *_unofficial(path, list_name, groups, "anomaly", "test"),
+            ]
+        samples = []
+        for image in _listed_images(names, entries, groups, path):
+            findings, image_groups = entries[image.name]
+            is_anomalous = findings != NORMAL
+            kind = "good" if not is_anomalous else "several findings" if "|" in findings else findings
+            truth = _scaled(boxes[image.name], image) if is_anomalous and image.name in boxes else None
+            samples.append(LabelledImage(key_of(image, path), image, is_anomalous, kind, truth, image_groups))
+        return tuple(samples)
 
 
-def read_training(root: Path, only: Groups) -> tuple[NormalImage, ...]:
-    """Normal images of the training list. Boxes and findings of the others are not kept.
-
-    Raises:
-        UserError: a table, list or image is missing, or a list of normal images names an abnormal one.
-    """
-    chosen, groups = _list_name(only), _without_list(only)
-    entries, files = _entries(root), _files(root)
-    if chosen is None:
-        listed = [name for name in _lines(root / "train_val_list.txt") if _entry(entries, name)[0] == NORMAL]
-    else:
-        listed = _unofficial(root, chosen, groups, "norm", "train")
-        _refuse_abnormal(listed, entries)
-    names = [name for name in listed if is_chosen(_entry(entries, name)[1], groups)]
-    return tuple(NormalImage(key_of(path, root), path) for path in _found(names, files, root))
-
-
-def read_test(root: Path, only: Groups) -> tuple[LabelledImage, ...]:
-    """Images of the test list with their findings, boxes, sex and view.
-
-    Raises:
-        UserError: a table, list or image is missing.
-    """
-    chosen, groups = _list_name(only), _without_list(only)
-    entries, boxes, files = _entries(root), _boxes(root), _files(root)
-    if chosen is None:
-        listed = _lines(root / "test_list.txt")
-    else:
-        normal = _unofficial(root, chosen, groups, "norm", "test")
-        listed = normal + _unofficial(root, chosen, groups, "anomaly", "test")
-    names = [name for name in listed if is_chosen(_entry(entries, name)[1], groups)]
-    samples = []
-    for name, path in zip(names, _found(names, files, root), strict=True):
-        findings, groups_of_image = _entry(entries, name)
-        anomalous = findings != NORMAL
-        kind = "good" if not anomalous else "several findings" if "|" in findings else findings
-        truth = _scaled(boxes[name], path) if anomalous and name in boxes else None
-        samples.append(LabelledImage(key_of(path, root), path, anomalous, kind, truth, groups_of_image))
-    return tuple(samples)
-
-
-def has_test(root: Path, only: Groups) -> bool:
-    """Whether the boxes and, unless other lists are asked for, the test list were downloaded, too."""
-    is_listed = _list_name(only) is not None or (root / "test_list.txt").is_file()
-    return is_listed and (root / "BBox_List_2017.csv").is_file()
-
-
-def protocol(root: Path) -> Protocol:
-    """Pixels of the boxed images only; sex and view are also reported apart."""
-    return Protocol(root.resolve().name, "truth_only", ("sex", "view"))
-
-
-def _list_name(only: Groups) -> str | None:
+def _list_and_groups(only: Groups) -> tuple[str | None, Groups]:
+    """The name of the list that is asked for, None for the official one, and the other restrictions."""
     name = only.get("list")
     if name is not None and name not in LISTS:
         raise UserError(f"there is no list {name!r} of chest X-rays", "list", f"one of {', '.join(LISTS)}")
-    return name
+    return name, {group: value for group, value in only.items() if group != "list"}
 
 
-def _without_list(only: Groups) -> Groups:
-    return {name: value for name, value in only.items() if name != "list"}
+def _entries(path: Path) -> Entries:
+    """The table of images; the edition of 2017 has other columns than that of 2020."""
+    table = min(path.glob("Data_Entry_2017*.csv"))
+    columns, rows = read_table(table, "table of images", ("Image Index", "Finding Labels", "View Position"), REMEDY)
+    sex = "Patient Sex" if "Patient Sex" in columns else "Patient Gender"
+    return {
+        row["Image Index"]: (row["Finding Labels"], {"sex": row.get(sex, ""), "view": row["View Position"]})
+        for _, row in rows
+    }
 
 
-def _entries(root: Path) -> dict[str, tuple[str, dict[str, str]]]:
-    """Findings and groups of each image by its file name; the columns are those of 2017 or of 2020."""
-    path = min(root.glob("Data_Entry_2017*.csv"))
-    entries = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file):
-                sex = row["Patient Sex"] if "Patient Sex" in row else row["Patient Gender"]
-                entries[row["Image Index"]] = (row["Finding Labels"], {"sex": sex, "view": row["View Position"]})
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise UserError(f"the table of images cannot be read: {error}", str(path), AGAIN) from error
-    return entries
-
-
-def _entry(entries: dict[str, tuple[str, dict[str, str]]], name: str) -> tuple[str, dict[str, str]]:
+def _entry(entries: Entries, name: str) -> tuple[str, dict[str, str]]:
     if name not in entries:
-        raise UserError(f"the list names {name}, which the table of images does not know", "Data_Entry_2017", AGAIN)
+        raise UserError(f"the list names {name}, which is not in the table of images", "Data_Entry_2017", REMEDY)
     return entries[name]
 
 
-def _boxes(root: Path) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Boxes by file name; the table's header has broken names, so that columns count by their place."""
-    path = root / "BBox_List_2017.csv"
-    boxes = defaultdict(list)
+def _boxes(path: Path) -> dict[str, list[tuple[float, float, float, float]]]:
+    """Boxes by file name. The table's header is broken, so columns are taken by position."""
+    table, boxes = path / "BBox_List_2017.csv", defaultdict(list)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with table.open(encoding="utf-8-sig", newline="") as file:
             for row in list(csv.reader(file))[1:]:
                 x, y, width, height = (float(value) for value in row[2:6])
                 boxes[row[0]].append((x, y, width, height))
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise UserError(f"the table of boxes cannot be read: {error}", str(path), AGAIN) from error
+        raise UserError(f"the table of boxes cannot be read: {error}", str(table), REMEDY) from error
     return dict(boxes)
 
 
-def _scaled(boxes: list[tuple[float, float, float, float]], path: Path) -> Boxes | None:
+def _scaled(boxes: list[tuple[float, float, float, float]], image: Path) -> Boxes | None:
     try:
-        width, height = image_size_px(path)
-    except UserError:  # an unreadable image is reported when all are decoded
+        width, height = image_size_px(image)
+    except UserError:  # the check that decodes all images reports it
         return None
     across, down = width / BOX_SIDE_PX, height / BOX_SIDE_PX
     return Boxes(tuple((x * across, y * down, w * across, h * down) for x, y, w, h in boxes))
@@ -146,26 +138,25 @@ def _lines(path: Path) -> list[str]:
     try:
         return [Path(line).name for line in path.read_text(encoding="utf-8").split()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError("a list of chest X-rays cannot be read", str(path), AGAIN) from error
+        raise UserError("a list of chest X-rays cannot be read", str(path), REMEDY) from error
 
 
-def _unofficial(root: Path, chosen: str, groups: Groups, label: str, split: str) -> list[str]:
-    """The names of PII's or NSA's list, of the sex that is asked for or of both."""
+def _unofficial(path: Path, list_name: str, groups: Groups, label: str, split: str) -> list[str]:
+    """The names in PII's or NSA's list for the sex that is asked for, or for both."""
     names = []
     for sex, word in SEX_IN_LISTS.items():
         if groups.get("sex", sex) != sex:
             continue
-        file = f"{label}_{word}AdultPA_{split}{LISTS[chosen]}"
-        found = [root / folder / file for folder in LIST_FOLDERS if (root / folder / file).is_file()]
-        if not found:
-            raise UserError(f"the list {file} is missing", str(root), f"copy it into {root / LIST_FOLDERS[1]}")
-        names += _lines(found[0])
+        file = f"{label}_{word}AdultPA_{split}{LISTS[list_name]}"
+        copies = [path / folder / file for folder in LIST_FOLDERS if (path / folder / file).is_file()]
+        if not copies:
+            raise UserError(f"the list {file} is missing", str(path), f"copy it into {path / LIST_FOLDERS[1]}")
+        names += _lines(copies[0])
     return names
 
 
-def _refuse_abnormal(names: list[str], entries: dict[str, tuple[str, dict[str, str]]]) -> None:
-    wrong = [name for name in names if _entry(entries, name)[0] != NORMAL]
-    if wrong:
+def _refuse_abnormal(names: list[str], entries: Entries) -> None:
+    if wrong := [name for name in names if _entry(entries, name)[0] != NORMAL]:
         raise UserError(
             f"{len(wrong)} images of the training list have findings, first: {wrong[0]}",
             "Data_Entry_2017",
@@ -173,22 +164,15 @@ def _refuse_abnormal(names: list[str], entries: dict[str, tuple[str, dict[str, s
         )
 
 
-def _files(root: Path) -> dict[str, Path]:
-    """Every image below images*/ by its name: the archives unpack into images_001/images, or into one folder."""
-    folders = [path for path in visible(root) if path.is_dir() and path.name.startswith("images")]
-    return {path.name: path for folder in folders for path in list_images(folder, recursive=True)}
-
-
-def _found(names: list[str], files: dict[str, Path], root: Path) -> list[Path]:
-    missing = [name for name in names if name not in files]
-    if missing:
+def _listed_images(names: list[str], entries: Entries, groups: Groups, path: Path) -> list[Path]:
+    """Files of the listed images of these groups. The archives unpack into images_001/images, or into one folder."""
+    names = [name for name in names if is_chosen(_entry(entries, name)[1], groups)]
+    folders = [folder for folder in visible(path) if folder.is_dir() and folder.name.startswith("images")]
+    files = {image.name: image for folder in folders for image in list_images(folder, recursive=True)}
+    if missing := [name for name in names if name not in files]:
         raise UserError(
             f"{len(missing)} of {len(names)} listed images are missing, first: {missing[0]}",
-            str(root),
-            "unpack all twelve archives of images, or list what you have in a manifest.csv",
+            str(path),
+            "unpack all twelve archives of images, or list the images that you have in a manifest.csv",
         )
     return [files[name] for name in names]
-
-
-LAYOUT = "NIH ChestX-ray14 (Data_Entry_2017, official split)"
-ARCHIVE = Archive(LAYOUT, is_at, read_training, read_test, protocol, has_test)

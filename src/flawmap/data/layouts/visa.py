@@ -4,85 +4,58 @@ The list has the columns object, split (train, test), label (normal, anomaly), i
 ROOT. A data location is the folder of one object.
 """
 
-import csv
 from pathlib import Path
 
-from flawmap.data.layouts.archive import Archive
+from flawmap.data.layouts.base import Layout
+from flawmap.data.layouts.tables import read_table
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.data.subset import Groups
 from flawmap.errors import UserError
+from flawmap.recipe.settings import DataSettings
 
 SPLIT_FILE = Path("split_csv") / "1cls.csv"
 COLUMNS = ("object", "split", "label", "image", "mask")
 
 
-def is_at(root: Path) -> bool:
-    """Whether ``root`` is laid out like one object of VisA."""
-    return (root / "Data" / "Images" / "Normal").is_dir()
+class Visa(Layout):
+    """One object of VisA."""
+
+    name = "VisA (split_csv/1cls.csv)"
+    published = Protocol("VisA")
+
+    def is_at(self, path: Path) -> bool:
+        return (path / "Data" / "Images" / "Normal").is_dir()
+
+    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+        """The images that the list puts into training; they must be labelled normal."""
+        rows = _rows(path, "train")
+        if wrong := [row["image"] for row in rows if row["label"] != "normal"]:
+            problem = f"{wrong[0]} is in split train but not normal"
+            raise UserError(problem, str(_split_file(path)), "unpack the archive again")
+        keys = [_key(row["image"], path) for row in rows]
+        return tuple(NormalImage(key, path / key) for key in keys)
+
+    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+        """The images that the list puts into the test, anomalous ones with their masks."""
+        samples = []
+        for row in _rows(path, "test"):
+            key, is_anomalous = _key(row["image"], path), row["label"] != "normal"
+            mask = MaskFile(path / _key(row["mask"], path)) if is_anomalous and row["mask"] else None
+            samples.append(LabelledImage(key, path / key, is_anomalous, "anomaly" if is_anomalous else "good", mask))
+        return tuple(samples)
 
 
-def read_training(root: Path, only: Groups) -> tuple[NormalImage, ...]:
-    """The normal images that the list puts into training; no mask is looked at.
-
-    Raises:
-        UserError: the list is missing or damaged, or puts an anomalous image into training.
-    """
-    rows = [] if only else [row for row in _rows(root) if row["split"] == "train"]
-    if wrong := [row["image"] for row in rows if row["label"] != "normal"]:
-        raise UserError(
-            f"{wrong[0]} is in split train but not normal", str(_split_file(root)), "unpack the archive again"
-        )
-    return tuple(NormalImage(_key(row["image"], root), _file(row["image"], root)) for row in rows)
+def _split_file(path: Path) -> Path:
+    return path.resolve().parent / SPLIT_FILE
 
 
-def read_test(root: Path, only: Groups) -> tuple[LabelledImage, ...]:
-    """The images that the list puts into the test, anomalous ones with their masks.
-
-    Raises:
-        UserError: the list is missing or damaged.
-    """
-    samples = []
-    for row in [] if only else _rows(root):
-        if row["split"] != "test":
-            continue
-        path, anomalous = _file(row["image"], root), row["label"] != "normal"
-        mask = MaskFile(_file(row["mask"], root)) if anomalous and row["mask"] else None
-        kind = "anomaly" if anomalous else "good"
-        samples.append(LabelledImage(_key(row["image"], root), path, anomalous, kind, mask))
-    return tuple(samples)
+def _rows(path: Path, split: str) -> list[dict[str, str]]:
+    """The object's rows of one split."""
+    remedy = "unpack VisA's archive again, or list the images in a manifest.csv"
+    _, rows = read_table(_split_file(path), "list of splits", COLUMNS, remedy)
+    return [row for _, row in rows if row["object"] == path.resolve().name and row["split"] == split]
 
 
-def protocol(root: Path) -> Protocol:
-    """All pixels of all test images."""
-    return Protocol(root.resolve().name)
-
-
-def _split_file(root: Path) -> Path:
-    return root.resolve().parent / SPLIT_FILE
-
-
-def _rows(root: Path) -> list[dict[str, str]]:
-    path = _split_file(root)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [
-                {name: (value or "").strip() for name, value in row.items() if name} for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        remedy = "VisA's archive has it; or list the images in a manifest.csv"
-        raise UserError("VisA's list of splits cannot be read", str(path), remedy) from error
-    if any(name not in row for row in rows for name in COLUMNS):
-        raise UserError(f"the list has other columns than {', '.join(COLUMNS)}", str(path), "unpack the archive again")
-    return [row for row in rows if row["object"] == root.resolve().name]
-
-
-def _file(listed: str, root: Path) -> Path:
-    return root / _key(listed, root)
-
-
-def _key(listed: str, root: Path) -> str:
-    """A path of the list, which begins with the object's name, relative to the object's folder."""
-    return listed.removeprefix(f"{root.resolve().name}/")
-
-
-ARCHIVE = Archive("VisA (split_csv/1cls.csv)", is_at, read_training, read_test, protocol)
+def _key(listed: str, path: Path) -> str:
+    """A path from the list, which begins with the object's name, relative to the object's folder."""
+    return listed.removeprefix(f"{path.resolve().name}/")

@@ -1,0 +1,67 @@
+"""What a layout is: one way in which good images, test images and masks lie in a folder."""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from flawmap.data.sample import LabelledImage, NormalImage, Protocol
+from flawmap.data.subset import Groups
+from flawmap.recipe.settings import DataSettings
+
+
+class Layout(ABC):
+    """One layout; :data:`flawmap.data.open_data.LAYOUTS` lists them all.
+
+    Every method takes the ``path`` of a data location, for which :meth:`is_at` holds; ``only`` restricts the images
+    to some groups and is empty for all of them.
+
+    Attributes:
+        name: for people.
+        published: how the data set is scored by convention, if it has one name.
+        groups: what a location can be restricted by (``nih:sex=M``).
+        reads_whole_folders: it takes every image of a folder, not those in a list.
+        yields_to_named_folders: ``data.normal`` and ``data.anomalous`` name folders to be read instead.
+    """
+
+    name: ClassVar[str]
+    published: ClassVar[Protocol]
+    groups: ClassVar[tuple[str, ...]] = ()
+    reads_whole_folders: ClassVar[bool] = False
+    yields_to_named_folders: ClassVar[bool] = True
+
+    @abstractmethod
+    def is_at(self, path: Path) -> bool:
+        """Whether data lies at ``path`` in this layout; looks at the names of files and folders only."""
+
+    def root(self, path: Path) -> Path:
+        """The folder that keys are relative to."""
+        return path
+
+    def data_name(self, path: Path) -> str:
+        """What the data is called."""
+        return self.root(path).resolve().name or "data"
+
+    @abstractmethod
+    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+        """Good images to learn from. No file that belongs to the test is opened.
+
+        Raises:
+            UserError: a list or folder is missing or damaged.
+        """
+
+    def has_test(self, path: Path, settings: DataSettings, only: Groups) -> bool:
+        """Whether the test's folder or lists are there; a download may lack them."""
+        return True
+
+    @abstractmethod
+    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+        """Labelled images, with masks or boxes where the data set has them.
+
+        Raises:
+            UserError: a list or folder is missing or damaged, or masks match no image.
+        """
+
+    def protocol(self, path: Path, settings: DataSettings) -> Protocol:
+        """How the test images are scored: as published, under the name of the data."""
+        return replace(self.published, name=self.data_name(path))
