@@ -60,25 +60,16 @@ def flawmap(maps: MadeUpMaps) -> dict[str, float]:
     pool = PixelPool()
     for anomaly_map, truth in maps:
         pool.add(count_pixels(anomaly_map, truth))
-    best = pool.scores.f1_max()
-    values = {
-        "auroc": pool.scores.auroc(),
-        "average_precision": pool.scores.average_precision(),
-        "f1_max": best.value if best else None,
-        **{name: pool.aupro(limit) for name, limit in FPR_LIMITS.items()},
-    }
-    return {name: value for name, value in values.items() if value is not None}
+    return pool.values()
 
 
 def flawmap_with_intervals(maps: MadeUpMaps) -> dict[str, float]:
-    """The same with 1,000 bootstrap resamples, and how far binning may have moved the values."""
+    """The same with 1,000 bootstrap resamples."""
     pool = PixelPool()
     for anomaly_map, truth in maps:
         pool.add(count_pixels(anomaly_map, truth))
     estimates = pool.estimates(numpy_generator(0, "bootstrap"))
-    values = {name: estimate.value for name, estimate in estimates.items()}
-    errors = {f"{name} error": estimate.binning_error for name, estimate in estimates.items()}
-    return {name: value for name, value in (values | errors).items() if value is not None}
+    return {name: estimate.value for name, estimate in estimates.items() if estimate.value is not None}
 
 
 def scikit_learn(maps: MadeUpMaps) -> dict[str, float]:
@@ -176,8 +167,8 @@ def measure(name: str, count: int, size_px: int, memory_gib: float) -> dict[str,
 
 
 def table(results: dict[str, dict[str, float] | str], count: int, size_px: int, memory_gib: float) -> str:
-    """The results for people: ours with its possible error, the others' times and values beside ours."""
-    ours, errors = results["flawmap"], results.get("with intervals", {})
+    """The results for people: values and times of all, and the others' times relative to ours."""
+    ours = results["flawmap"]
     lines = [
         f"pixel metrics of {count} maps of {size_px} x {size_px} px: processor time, peak memory, values"
         f" (none may take more than {memory_gib:g} GiB)",
@@ -189,9 +180,6 @@ def table(results: dict[str, dict[str, float] | str], count: int, size_px: int, 
             continue
         values = "".join(f"{result[metric]:>19.6f}" if metric in result else f"{'':>19}" for metric in PIXEL_METRICS)
         lines.append(f"  {name:<15}{result['seconds']:>8.2f} s{result['mebibytes']:>8.0f} MiB  {values}")
-    if isinstance(errors, dict) and errors:
-        bounds = "".join(f"{errors.get(f'{metric} error', 0.0):>19.6f}" for metric in PIXEL_METRICS)
-        lines.append(f"  {'binning moves values by at most':<39}{bounds}")
     for name, result in results.items():
         if isinstance(result, dict) and isinstance(ours, dict) and CONTENDERS[name][1] != "numpy":
             slower = result["seconds"] / max(ours["seconds"], 1e-9)

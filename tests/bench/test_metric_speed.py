@@ -23,15 +23,14 @@ def test_maps_are_the_same_each_time_and_hold_normal_and_anomalous_images():
 
 
 @pytest.mark.parametrize(("name", "package"), [("scikit-learn", "sklearn"), ("torchmetrics", "torchmetrics")])
-def test_others_agree_with_us_up_to_the_stated_error(name: str, package: str):
+def test_others_agree_with_us_up_to_the_width_of_our_bins(name: str, package: str):
     pytest.importorskip(package)
     maps = MadeUpMaps(6, 48)
     ours, theirs = CONTENDERS["with intervals"][0](maps), CONTENDERS[name][0](maps)
     assert set(theirs) == {"auroc", "average_precision", "f1_max"}
     for metric, value in theirs.items():
-        assert abs(ours[metric] - value) <= ours[f"{metric} error"] + 1e-5, metric  # torchmetrics adds up in float32
-    plain = CONTENDERS["flawmap"][0](maps)
-    assert plain == {metric: ours[metric] for metric in PIXEL_METRICS}
+        assert abs(ours[metric] - value) <= 5e-4, metric
+    assert CONTENDERS["flawmap"][0](maps) == ours
 
 
 def test_anomalib_agrees_with_us_where_it_is_installed():

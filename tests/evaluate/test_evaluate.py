@@ -113,7 +113,7 @@ def test_the_pixel_auroc_is_scikit_learns_on_the_binned_maps(metrics, data):
     binned = roc_auc_score(truth, BinnedScores.quantise(maps))
     assert metrics["n_pixel_images"] == 2 * NUM_TEST
     assert metrics["pixel_auroc"] == pytest.approx(binned, abs=1e-9)
-    assert abs(metrics["pixel_auroc"] - roc_auc_score(truth, maps)) <= metrics["pixel_auroc_binning_error"] + 1e-9
+    assert abs(metrics["pixel_auroc"] - roc_auc_score(truth, maps)) <= 5e-4
     assert metrics["per_kind"]["hole"]["pixel_auroc"] == pytest.approx(binned, abs=1e-9)
 
 
@@ -276,7 +276,7 @@ def test_held_out_scores_and_their_drift_are_told(metrics, rows):
     assert metrics["drift"]["statistic"] == pytest.approx(expected.statistic)
     assert metrics["drift"]["p_value"] == pytest.approx(expected.pvalue)
     assert (metrics["drift"]["n_calibration"], metrics["drift"]["n_now"]) == (2, NUM_TEST)
-    assert metrics["drift"]["text"].startswith(f"{NUM_TEST} images beside the 2 of the calibration are too few")
+    assert metrics["drift"]["text"].startswith(f"{NUM_TEST} new images and 2 of the calibration are too few")
 
 
 # ---- a fixed evaluation size

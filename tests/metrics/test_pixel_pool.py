@@ -89,18 +89,16 @@ def blobs(seed: int, n_images: int, size: int = 64, n_levels: int | None = None)
 
 
 @settings(max_examples=40)
-@given(few_maps(), st.sampled_from([0.05, 0.3, 1.0]))
-def test_aupro_equals_brute_force_on_the_quantised_scores(maps: Maps, fpr_limit: float):
-    quantised = [(BinnedScores.quantise(scores), truth) for scores, truth in maps]
-    assert pool_of(maps).aupro(fpr_limit) == pytest.approx(brute_force_aupro(quantised, fpr_limit), abs=1e-9)
-
-
-@settings(max_examples=40)
 @given(few_maps())
-def test_unbinned_values_lie_within_the_stated_errors(maps: Maps):
-    estimates = pool_of(maps).estimates(np.random.default_rng(0), n_resamples=2)
-    for name, exact in by_sklearn(maps).items():
-        assert abs(estimates[name].value - exact) <= estimates[name].binning_error + 1e-12, name
+def test_values_equal_scikit_learn_and_brute_force_on_the_quantised_scores(maps: Maps):
+    quantised = [(BinnedScores.quantise(scores), truth) for scores, truth in maps]
+    assert pool_of(maps).values() == pytest.approx(by_sklearn(quantised), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_binning_moves_no_value_by_more_than_5e_4(seed: int):
+    maps = blobs(seed, 12)
+    assert pool_of(maps).values() == pytest.approx(by_sklearn(maps), abs=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_aupro_closed_forms(scores: list[list[int]], expected: float):
     maps = [(np.array(scores, np.float32), truth)]
     if scores[0][:4] == [4, 4, 3, 3]:
         maps.append((np.zeros((1, 1), np.float32), np.zeros((1, 1), bool)))  # the eighth
-    assert pool_of(maps).aupro(0.3) == pytest.approx(expected, abs=1e-12)
+    assert pool_of(maps).values()["aupro_30"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_small_region_weighs_as_much_as_a_large_one():
@@ -129,10 +127,10 @@ def test_a_small_region_weighs_as_much_as_a_large_one():
     only_large[15, 15] = 0.0
     only_small = np.full((20, 20), 0.5)
     only_small[15, 15], only_small[:10, :10] = 1.0, 0.0
-    large, small = pool_of([(only_large, truth)]), pool_of([(only_small, truth)])
-    assert large.aupro(0.3) == pytest.approx(0.5, abs=1e-12)
-    assert small.aupro(0.3) == pytest.approx(0.5, abs=1e-12)
-    assert large.scores.auroc() > 0.95 > 0.05 > small.scores.auroc()
+    large, small = (pool_of([(scores, truth)]).values() for scores in (only_large, only_small))
+    assert large["aupro_30"] == pytest.approx(0.5, abs=1e-12)
+    assert small["aupro_30"] == pytest.approx(0.5, abs=1e-12)
+    assert large["auroc"] > 0.95 > 0.05 > small["auroc"]
 
 
 def test_order_of_images_and_merging_change_no_value():
@@ -140,8 +138,8 @@ def test_order_of_images_and_merging_change_no_value():
     whole, parts = pool_of(maps), pool_of(maps[6:])
     parts.merge(pool_of(maps[:6]))
     assert (parts.n_images, parts.n_regions) == (whole.n_images, whole.n_regions) == (9, whole.n_regions)
-    assert parts.aupro(0.05) == pytest.approx(whole.aupro(0.05), abs=1e-13)
-    assert parts.scores.average_precision() == whole.scores.average_precision()
+    assert parts.values() == pytest.approx(whole.values(), abs=1e-13)
+    assert parts.values()["average_precision"] == whole.values()["average_precision"]
 
 
 # ---- intervals
@@ -161,19 +159,17 @@ def test_intervals_are_those_of_images_drawn_again_when_the_scores_are_few():
         low, high = np.quantile([resample[name] for resample in resamples], [0.025, 0.975])
         found = estimates[name]
         assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-9), name
-        assert abs(found.interval_shift) < 1e-9, name
 
 
 def test_sketches_of_large_maps_change_the_intervals_by_less_than_their_stated_error(monkeypatch):
     maps = blobs(2, 24, size=192)
     sketched = pool_of(maps).estimates(np.random.default_rng(0), n_resamples=200)
-    monkeypatch.setattr("flawmap.metrics.pixel_pool._SHARES", 1 << 40)  # every bin is kept apart
-    monkeypatch.setattr("flawmap.metrics.pixel_pool._STEPS_PER_OCTAVE", 1 << 40)
+    monkeypatch.setattr("flawmap.metrics.pixel_pool.SHARES", 1 << 40)  # every bin is kept apart
+    monkeypatch.setattr("flawmap.metrics.pixel_pool.STEPS_PER_OCTAVE", 1 << 40)
     exact = pool_of(maps).estimates(np.random.default_rng(0), n_resamples=200)
     for name in PIXEL_METRICS:
         assert exact[name].value == sketched[name].value
-        assert exact[name].interval_shift == pytest.approx(0, abs=1e-12)
-        assert 0 < abs(sketched[name].interval_shift) < 1e-3
+        assert (sketched[name].low, sketched[name].high) != (exact[name].low, exact[name].high)
         assert (sketched[name].low, sketched[name].high) == pytest.approx((exact[name].low, exact[name].high), abs=5e-4)
 
 
@@ -207,15 +203,14 @@ def test_a_fixed_seed_gives_a_fixed_interval_that_holds_the_value():
 
 
 def test_pools_without_both_classes_have_no_estimate():
-    nothing = dict.fromkeys(PIXEL_METRICS, Estimate(None, None, None, None))
+    nothing = dict.fromkeys(PIXEL_METRICS, Estimate(None, None, None))
     normal = [(np.ones((4, 4), np.float32), np.zeros((4, 4), bool))]
     assert PixelPool().estimates(np.random.default_rng(0)) == nothing
     assert pool_of(normal).estimates(np.random.default_rng(0)) == nothing
-    assert pool_of(normal).aupro(0.3) is None
+    assert pool_of(normal).values() == {}
     full = [(np.ones((4, 4), np.float32), np.ones((4, 4), bool))]
     assert pool_of(full).estimates(np.random.default_rng(0)) == nothing
-    assert pool_of(full).aupro(0.3) is None
-    assert pool_of(full + normal).aupro(0.3) == pytest.approx(0.15)
+    assert pool_of(full + normal).values()["aupro_30"] == pytest.approx(0.15)
 
 
 def test_an_image_that_is_anomalous_all_over_can_be_drawn_alone():
@@ -242,11 +237,10 @@ def test_kinds_and_sizes_stand_against_all_normal_images():
     for kind, pool in pools.by_kind().items():
         expected = pool_of([one for one, other in zip(maps, kinds, strict=True) if other in (kind, "good")])
         assert pool.n_images == expected.n_images
-        assert pool.aupro(0.3) == pytest.approx(expected.aupro(0.3), abs=1e-12)
-        assert pool.scores.auroc() == expected.scores.auroc()
+        assert pool.values() == pytest.approx(expected.values(), abs=1e-12)
     assert {size: pool.n_images for size, pool in pools.by_size().items()} == {"large": 5, "medium": 6, "small": 5}
     small = pool_of([one for one in maps if one[1].sum() in (0, 4)])
-    assert pools.by_size()["small"].scores.auroc() == small.scores.auroc()
+    assert pools.by_size()["small"].values()["auroc"] == small.values()["auroc"]
 
 
 def test_an_image_knows_its_regions_and_its_anomalous_share():
@@ -260,9 +254,9 @@ def test_an_image_knows_its_regions_and_its_anomalous_share():
 @pytest.mark.parametrize(
     ("scores", "truth", "message"),
     [
-        (np.ones((3, 3)), np.ones((3, 4), bool), "scores have shape"),
-        (np.ones(9), np.ones(9, bool), "a map has shape"),
-        (np.ones((0, 3)), np.ones((0, 3), bool), "a map has shape"),
+        (np.ones((3, 3)), np.ones((3, 4), bool), r"\(3, 3\).*\(3, 4\)"),
+        (np.ones(9), np.ones(9, bool), r"\(9,\)"),
+        (np.ones((0, 3)), np.ones((0, 3), bool), r"\(0, 3\)"),
         (np.full((3, 3), np.nan), np.ones((3, 3), bool), "finite"),
     ],
 )

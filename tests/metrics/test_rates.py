@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawmap.metrics.rates import probability_of_alarms, threshold_for_false_alarm_rate, wilson_interval
+from flawmap.metrics.rates import probability_of_alarms, threshold_for_false_alarm_rate
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_simulated_false_alarm_rate_is_the_promised_one(n: int, rate: float) -> 
 @pytest.mark.parametrize(
     ("scores", "rate", "message"),
     [
-        ([], 0.1, "at least one"),
+        ([], 0.1, "none"),
         ([1.0, np.nan], 0.1, "finite"),
-        ([1.0], 0.0, "rate is 0.0"),
-        ([1.0], 1.0, "rate is 1.0"),
+        ([1.0], 0.0, r"0\.0"),
+        ([1.0], 1.0, r"1\.0"),
     ],
 )
 def test_impossible_requests_are_refused(scores: list[float], rate: float, message: str) -> None:
@@ -113,25 +113,3 @@ def test_scores_of_the_caller_are_left_alone() -> None:
     scores = np.array([3.0, 1.0, 2.0])
     threshold_for_false_alarm_rate(scores, 0.5)
     assert scores.tolist() == [3.0, 1.0, 2.0]
-
-
-@given(st.integers(1, 500), st.data())
-def test_wilson_interval_ends_where_the_deviation_is_z(n: int, data: st.DataObject) -> None:
-    n_events = data.draw(st.integers(0, n))
-    interval = wilson_interval(n_events, n)
-    assert interval is not None
-    low, high = interval
-    assert 0 <= low <= n_events / n <= high <= 1
-    for end in (low, high):
-        if 0 < end < 1:
-            assert abs(n_events / n - end) == pytest.approx(1.96 * math.sqrt(end * (1 - end) / n), rel=1e-3)
-
-
-def test_wilson_interval_of_nothing_and_of_the_impossible() -> None:
-    assert wilson_interval(0, 0) is None
-    interval = wilson_interval(0, 20)
-    assert interval is not None
-    assert interval[0] == 0
-    assert interval[1] == pytest.approx(0.1611, abs=1e-4)  # z² / (n + z²)
-    with pytest.raises(ValueError, match="5 events out of 4"):
-        wilson_interval(5, 4)

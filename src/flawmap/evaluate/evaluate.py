@@ -116,7 +116,6 @@ def _metrics(
         "by_group": by_group,
         "image_auroc": value_of(every["image"], "auroc"),
         "pixel_auroc": value_of(every["pixel"], "auroc"),
-        "pixel_auroc_binning_error": pixels.pools.everything().scores.auroc_error_bound(),
         "per_kind": {kind: {"n": block["n"], **_aurocs(block)} for kind, block in by_kind.items()},
         "groups": {
             key: {"n": block["n"], "n_anomalous": block["n_anomalous"], **_aurocs(block)}

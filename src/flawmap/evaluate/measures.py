@@ -162,7 +162,7 @@ def _pixel_estimates(pool: PixelPool, name: str) -> dict[str, Estimate]:
 
 
 def _block(n: int, image: Mapping[str, Estimate], pixel: Mapping[str, Estimate]) -> dict[str, Any]:
-    of_pixels = {key: _of_bins(pixel[name]) for key, name in PIXEL_KEYS.items()}
+    of_pixels = {key: _interval(pixel[name]) for key, name in PIXEL_KEYS.items()}
     return {
         "n": n,
         "image": {key: _interval(image[name]) for key, name in IMAGE_KEYS.items()},
@@ -174,9 +174,3 @@ def _interval(estimate: Estimate) -> dict[str, float | None] | None:
     if estimate.value is None:
         return None
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-
-
-def _of_bins(estimate: Estimate) -> dict[str, float | None] | None:
-    """As :func:`_interval`, and by how much counting pixels in bins may have moved the value."""
-    measure = _interval(estimate)
-    return None if measure is None else measure | {"binning_error": estimate.binning_error}

@@ -1,12 +1,12 @@
-"""95 % intervals by resampling images: how far a number might move on other images of the same kind.
+"""95 % intervals by resampling images: how far a measure might move on other images of the same kind.
 
-Images are drawn with replacement, normal and anomalous ones apart (stratified), so that each resample has as many of
-both as the test set (Efron and Tibshirani, "An Introduction to the Bootstrap", chapters 13 and 8). The pixels of one
-image depend on each other and stay together. An interval is that of the percentiles. It knows nothing of another
-camera, another lot or another training run.
+Images are drawn with replacement, good and defective ones separately, so that each resample has as many of both as the
+test set (Efron and Tibshirani, "An Introduction to the Bootstrap", chapters 13 and 8). The pixels of one image depend
+on each other and stay together. The interval is that of the percentiles. It does not cover another camera, another lot
+or another training run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 N_RESAMPLES = 1000
 LEVEL = 0.95
-# of a class that occurs; below it an interval would hold the truth far less often than it says: three of four times
-# with three images, never with one that happens to lie above all normal ones
+# With fewer images of a class, an interval would hold the truth far less often than it claims: three times in four
+# with three images, and never with a single one that happens to lie above all good ones.
 MIN_IMAGES = 5
 _CHUNK = 1 << 20  # numbers per array: 8 MiB
 
@@ -25,23 +25,53 @@ class Estimate:
     """A measure with its uncertainty.
 
     Attributes:
-        value: on the test set; None when it has no normal or no anomalous images (or pixels).
+        value: on the test set; None where good or defective images (or pixels) are missing.
         low: lower end of the 95 % interval; None where there are too few images for one.
         high: upper end.
-        binning_error: the most by which ``value`` can differ from that of the scores before they were binned; 0 for
-            image scores, which are not binned.
-        interval_shift: what was added to ``low`` and ``high`` because the images' sketches, from which the interval
-            comes, give a slightly different value; 0 for image scores.
     """
 
     value: float | None
     low: float | None
     high: float | None
-    binning_error: float | None = 0.0
-    interval_shift: float = 0.0
 
 
-NOTHING = Estimate(None, None, None, None)
+NOTHING = Estimate(None, None, None)
+
+
+def bootstrap_estimates(
+    values: Mapping[str, float],
+    measure: Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.float64]]],
+    is_anomalous: NDArray[np.bool_],
+    generator: np.random.Generator,
+    n_resamples: int,
+    n_scores: int = 0,
+) -> dict[str, Estimate]:
+    """Intervals for the values of several measures.
+
+    An interval is moved by the difference between the value and what ``measure`` gives for the images as they are.
+    This matters where ``measure`` is an approximation.
+
+    Args:
+        values: of the measures on the test set.
+        measure: gives the measures (b,) when image i counts ``weights[:, i]`` times, ``weights`` being (b, n).
+        is_anomalous: (n,).
+        generator: decides what is drawn.
+        n_resamples: how often images are drawn.
+        n_scores: how many numbers per resample ``measure`` makes, if more than n.
+
+    Returns:
+        an estimate for each value; without an interval where a class that occurs has fewer than ``MIN_IMAGES``.
+    """
+    n_anomalous = int(is_anomalous.sum())
+    if any(0 < n < MIN_IMAGES for n in (n_anomalous, is_anomalous.size - n_anomalous)):
+        return {name: Estimate(value, None, None) for name, value in values.items()}
+    once_each = measure(np.ones((1, is_anomalous.size)))
+    resampled = [measure(weights) for weights in resample_weights(is_anomalous, n_resamples, generator, n_scores)]
+    estimates = {}
+    for name, value in values.items():
+        draws = np.concatenate([chunk[name] for chunk in resampled])
+        estimates[name] = Estimate(value, *percentile_interval(draws, value - float(once_each[name][0])))
+    return estimates
 
 
 def resample_weights(
@@ -52,12 +82,12 @@ def resample_weights(
     Args:
         is_anomalous: (n,).
         n_resamples: how many in all chunks together.
-        generator: decides what is drawn; each stratum has a stream of its own, so that chunks change no draw.
+        generator: decides what is drawn; each class has a stream of its own, so that the chunks change no draw.
         n_scores: how many numbers per resample the caller will make from it, if more than n.
 
     Yields:
-        (resamples of the chunk, n), whole numbers; each row adds up to the number of normal images over the normal
-        ones, and to that of the anomalous over the anomalous ones.
+        (resamples of the chunk, n), whole numbers. Each row sums to the number of good images over the good ones, and
+        to that of the defective images over the defective ones.
     """
     per_chunk = max(1, _CHUNK // max(is_anomalous.size, n_scores, 1))
     strata = list(zip((np.flatnonzero(is_anomalous), np.flatnonzero(~is_anomalous)), generator.spawn(2), strict=True))
@@ -67,16 +97,10 @@ def resample_weights(
         for members, stream in strata:
             if members.size:
                 drawn = stream.integers(members.size, size=(rows, members.size))
-                drawn += members.size * np.arange(rows)[:, None]  # one range of numbers for each row
+                drawn += members.size * np.arange(rows)[:, None]  # a range of numbers of its own for each row
                 counts = np.bincount(drawn.ravel(), minlength=rows * members.size)
                 weights[:, members] = counts.reshape(rows, members.size)
         yield weights
-
-
-def has_enough_images(is_anomalous: NDArray[np.bool_]) -> bool:
-    """Whether each class that occurs has ``MIN_IMAGES``, so that resampling can show how far a measure moves."""
-    n_anomalous = int(is_anomalous.sum())
-    return all(n >= MIN_IMAGES for n in (n_anomalous, is_anomalous.size - n_anomalous) if n)
 
 
 def percentile_interval(resampled: NDArray[np.float64], shift: float = 0.0) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.metrics.curves import at_or_above, overlap_steps
+from flawmap.metrics.score_bins import ScoreCounts
 
 MAX_POINTS = 300
 OVERLAP_LIMIT = 0.3  # the false-positive rate up to which AUPRO is counted, and its curve drawn
@@ -15,15 +16,15 @@ Points = NDArray[np.float64]  # (k, 2): x, ascending, and y
 
 @dataclass(frozen=True)
 class PixelCurves:
-    """Curves of all pixels of an evaluation, each at most 300 points.
+    """Curves of all pixels of an evaluation, each of at most 300 points.
 
     Attributes:
         roc: share of normal pixels and share of anomalous pixels at or above each threshold, from (0, 0) to (1, 1).
         precision_recall: share of the anomalous pixels that are at or above each threshold, and share of the pixels at
             or above it that are anomalous, from the highest threshold on.
         overlap: share of normal pixels up to 0.3, and the mean overlap with the regions of the ground truth.
-        anomalous_share: anomalous pixels over all pixels: the precision of guessing.
-        n_images: whose pixels were counted.
+        anomalous_share: anomalous pixels over all pixels, which is the precision of guessing.
+        n_images: how many images' pixels were counted.
     """
 
     roc: Points
@@ -31,6 +32,18 @@ class PixelCurves:
     overlap: Points
     anomalous_share: float
     n_images: int
+
+
+def pixel_curves(counts: ScoreCounts, n_regions: int, n_images: int) -> PixelCurves:
+    """The curves of counted pixels, of which at least one is normal and one anomalous."""
+    n_normal, n_anomalous = float(counts.normal.sum()), float(counts.anomalous.sum())
+    return PixelCurves(
+        roc_points(counts.normal, counts.anomalous),
+        precision_recall_points(counts.normal, counts.anomalous),
+        overlap_points(counts.normal, counts.region_share, n_regions, OVERLAP_LIMIT),
+        n_anomalous / (n_normal + n_anomalous),
+        n_images,
+    )
 
 
 def roc_points(normal: NDArray[np.float64], anomalous: NDArray[np.float64]) -> Points:
@@ -46,10 +59,10 @@ def precision_recall_points(normal: NDArray[np.float64], anomalous: NDArray[np.f
         normal: (k,), normal pixels per ascending score; each score occurs in one of the two.
         anomalous: (k,), anomalous pixels, at least one.
     """
-    found, alarms = (np.flip(at_or_above(counts)) for counts in (anomalous, normal))
-    points = np.stack([found / anomalous.sum(), found / (found + alarms)], axis=1)
-    n_until_all_found = int(np.searchsorted(found, anomalous.sum())) + 1  # more alarms find nothing more
-    return _thin(points[:n_until_all_found], 1.0)
+    hits, alarms = (np.flip(at_or_above(counts)) for counts in (anomalous, normal))  # highest score first: (k,)
+    points = np.stack([hits / anomalous.sum(), hits / (hits + alarms)], axis=1)
+    n_until_recall_1 = int(np.searchsorted(hits, anomalous.sum())) + 1  # lower thresholds only add false alarms
+    return _thin(points[:n_until_recall_1], 1.0)
 
 
 def overlap_points(
@@ -72,7 +85,7 @@ def _from_origin(x: NDArray[np.float64], y: NDArray[np.float64]) -> Points:
 
 
 def _thin(points: Points, limit: float) -> Points:
-    """Cut at the limit of the x axis, and evenly spaced along the line as it is drawn."""
+    """Cut a curve at a limit of its x axis, and keep points that are evenly spaced along the drawn line."""
     if points[-1, 0] > limit:
         y = float(np.interp(limit, points[:, 0], points[:, 1]))
         points = np.concatenate([points[points[:, 0] < limit], [[limit, y]]])

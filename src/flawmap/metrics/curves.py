@@ -1,8 +1,8 @@
 """Areas and points of ROC, precision-recall and region-overlap curves, from counts per distinct score.
 
 Every function takes counts of shape (..., k): k distinct scores (or bins of scores) in ascending order, and any number
-of leading axes, one of which is usually the resamples of a bootstrap. It returns (...), with NaN where the normal or
-the anomalous scores are missing. Equal scores are ties: no threshold separates them.
+of leading axes, for example the resamples of a bootstrap. It returns (...), with NaN where the normal or the anomalous
+scores are missing. Equal scores are ties: no threshold separates them.
 """
 
 import numpy as np
@@ -21,25 +21,21 @@ def auroc_of_counts(normal: Counts, anomalous: Counts) -> NDArray[np.float64]:
 
 def average_precision_of_counts(normal: Counts, anomalous: Counts) -> NDArray[np.float64]:
     """Σ_t (recall(t) - recall(the next higher t)) · precision(t), without interpolation, as scikit-learn defines it."""
-    found, alarms = at_or_above(anomalous), at_or_above(normal)
-    precision = found / np.maximum(found + alarms, 1)  # nothing lies above the highest score of a resample
+    hits, alarms = at_or_above(anomalous), at_or_above(normal)
+    precision = hits / np.maximum(hits + alarms, 1)  # a resample may lack the highest scores
     value = np.sum(anomalous * precision, axis=-1) / _total(anomalous)
     return _where_both_occur(value, normal, anomalous)
 
 
-def f1_of_counts(normal: Counts, anomalous: Counts) -> NDArray[np.float64]:
-    """F1 = 2 TP / (2 TP + FP + FN) when all from the k-th score on is called anomalous, for each k: (..., k)."""
-    found, alarms = at_or_above(anomalous), at_or_above(normal)
-    return 2 * found / (found + alarms + _total(anomalous)[..., None])
-
-
 def f1_max_of_counts(normal: Counts, anomalous: Counts) -> NDArray[np.float64]:
-    """The largest F1 of any threshold."""
-    return _where_both_occur(f1_of_counts(normal, anomalous).max(axis=-1, initial=0), normal, anomalous)
+    """The largest F1 = 2 TP / (2 TP + FP + FN) of any threshold."""
+    hits, alarms = at_or_above(anomalous), at_or_above(normal)
+    f1 = 2 * hits / (hits + alarms + _total(anomalous)[..., None])  # of the threshold at each score: (..., k)
+    return _where_both_occur(f1.max(axis=-1, initial=0), normal, anomalous)
 
 
 def fpr_at_tpr_of_counts(normal: Counts, anomalous: Counts, tpr: float) -> NDArray[np.float64]:
-    """The false-positive rate at the highest threshold that finds at least ``tpr`` of the anomalous, not interpolated.
+    """The false-positive rate at the highest threshold whose true-positive rate is at least ``tpr``, not interpolated.
 
     Args:
         normal: (..., k).
@@ -47,8 +43,8 @@ def fpr_at_tpr_of_counts(normal: Counts, anomalous: Counts, tpr: float) -> NDArr
         tpr: in (0, 1].
     """
     share = at_or_above(anomalous) / _total(anomalous)[..., None]
-    too_few_above = np.diff(share >= tpr, axis=-1, append=False) | (share < tpr)  # from that threshold on
-    value = np.sum(normal, axis=-1, where=too_few_above) / _total(normal)
+    at_or_above_threshold = np.diff(share >= tpr, axis=-1, append=False) | (share < tpr)
+    value = np.sum(normal, axis=-1, where=at_or_above_threshold) / _total(normal)
     return _where_both_occur(value, normal, anomalous)
 
 
@@ -78,7 +74,7 @@ def overlap_steps(
     """The region-overlap curve, one step per score, the highest score first.
 
     Returns:
-        three arrays of shape (..., k): the part of the step's width in false-positive rate that lies below the limit;
+        three arrays of shape (..., k): the width of the step in false-positive rate, as far as it lies below the limit;
         the mean overlap after the step; the share of the step that lies below the limit.
     """
     n_normal = np.maximum(normal.sum(axis=-1, keepdims=True), 1)
@@ -91,7 +87,7 @@ def overlap_steps(
 
 
 def at_or_above(counts: Counts) -> NDArray[np.float64]:
-    """How many have this score or a higher one, (..., k)."""
+    """How many scores are as high as each or higher, (..., k)."""
     return np.flip(np.cumsum(np.flip(counts, -1), axis=-1), -1)
 
 
@@ -101,7 +97,7 @@ def value_or_none(value: Numbers) -> float | None:
 
 
 def _total(counts: Counts) -> NDArray[np.float64]:
-    """The sum over scores, at least 1, so that what has none can be divided by it."""
+    """The sum over scores, but at least 1, so that it can be divided by."""
     return np.asarray(np.maximum(counts.sum(axis=-1), 1))
 
 

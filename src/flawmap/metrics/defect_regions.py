@@ -5,16 +5,16 @@ from numpy.typing import NDArray
 
 
 def number_regions(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Which connected region (8 neighbours) each anomalous pixel belongs to.
+    """The number of the connected region (8 neighbours) that each anomalous pixel belongs to.
 
-    Rows are cut into runs of True; runs that touch, also at a corner, are joined.
+    Rows are cut into runs of True. Runs that touch, if only at a corner, are joined.
 
     Args:
         mask: (h, w), True = anomalous.
 
     Returns:
-        one number for each True pixel of ``mask``, in row-major order as ``image[mask]`` is: 0, 1, ... in the order in
-        which regions begin. Empty for an empty mask.
+        a number for each True pixel of ``mask``, in row-major order like ``image[mask]``. Regions are numbered
+        0, 1, ... in the order in which they begin. Empty for an empty mask.
     """
     places = np.flatnonzero(mask)
     if places.size == 0:
@@ -26,7 +26,7 @@ def number_regions(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     flat[1:].reshape(height, stride)[:, :width] = mask
     changes = np.diff(flat)
     starts, ends = np.flatnonzero(changes == 1), np.flatnonzero(changes == -1)  # ends are one past the last pixel
-    # Moved down by a row, a run touches those that begin at its end or before and end at its start or after.
+    # a run touches those of the next row that begin at its end or before and end at its start or after
     first = np.searchsorted(ends, starts + stride, side="left")
     n_touching = np.searchsorted(starts, ends + stride, side="right") - first
     upper = np.repeat(np.arange(starts.size), n_touching)
@@ -35,13 +35,13 @@ def number_regions(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.repeat(np.unique(roots, return_inverse=True)[1], ends - starts).astype(np.int64)
 
 
-def _join(n: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The lowest of the n nodes that each node is connected with, given edges between ``one`` and ``other``."""
+def _join(n: int, upper: NDArray[np.int64], lower: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The lowest of n nodes that each node is connected with, given edges between ``upper`` and ``lower``."""
     roots = np.arange(n)
     while True:
-        a, b = roots[one], roots[other]
+        a, b = roots[upper], roots[lower]
         if np.array_equal(a, b):
             return roots
-        np.minimum.at(roots, np.maximum(a, b), np.minimum(a, b))  # a root hangs itself under a lower one
+        np.minimum.at(roots, np.maximum(a, b), np.minimum(a, b))  # the higher root gets the lower one as its root
         while not np.array_equal(roots, roots[roots]):
             roots = roots[roots]

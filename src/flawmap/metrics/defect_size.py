@@ -1,12 +1,11 @@
 """Classes of defect size, by the share of the image that is anomalous."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 SizeClass = Literal["small", "medium", "large"]
-SIZE_CLASSES: tuple[SizeClass, ...] = get_args(SizeClass)
 
-# Blowholes and hairline cracks of the magnetic tiles are small, breaks medium, uneven surfaces and fraying large; half
-# of the boxes on chest X-rays are medium and half are large.
+# On magnetic tiles, blowholes and hairline cracks are small, breaks medium, uneven surfaces and fraying large; of the
+# boxes on chest X-rays, half are medium and half large.
 SMALL_BELOW = 0.005
 LARGE_FROM = 0.05
 SIZE_CLASS_MEANING: dict[SizeClass, str] = {
@@ -17,14 +16,14 @@ SIZE_CLASS_MEANING: dict[SizeClass, str] = {
 
 
 def size_class(share: float) -> SizeClass:
-    """``small`` below 0.5 % of the image's area, ``large`` from 5 % on, ``medium`` between.
+    """``small`` below 0.5 % of the image's area, ``large`` from 5 % on, ``medium`` in between.
 
     Args:
-        share: anomalous pixels over all pixels of the image at its original resolution, all its regions together, in
-            (0, 1].
+        share: anomalous pixels over all pixels of the image at its original resolution, in (0, 1]; all regions count
+            together.
 
     Raises:
-        ValueError: for a share outside (0, 1]: an image without anomalous pixels has no defect size.
+        ValueError: a share outside (0, 1]; an image without anomalous pixels has no defect size.
     """
     if not 0 < share <= 1:
         raise ValueError(f"the anomalous share of an image is {share}, must be above 0 and at most 1")

@@ -1,35 +1,21 @@
 """Pixel measures over many maps in bounded memory, with bootstrap intervals over images.
 
-A pool keeps two things. The counts of all its pixels in fine bins give the values; they are exact for the binned scores
-and their distance from the scores themselves is bounded. A sketch of each image, some thousand numbers, gives the
-intervals: it joins bins, but only as many as hold less than 2 / 512 of the image's normal pixels, of its anomalous
-pixels and of its regions, and fewer where few normal pixels lie above. An image with fewer distinct scores than that
-is kept as it is.
+A pool keeps two things. The counts of all its pixels in fine bins give the values, which are exact for the binned
+scores. A sketch of each image, some thousand numbers, gives the intervals. A sketch joins bins into groups. A group
+holds less than 2 / 512 of the image's normal pixels, of its anomalous pixels and of its regions, and less still where
+few normal pixels have higher scores. An image with few distinct scores is kept as it is.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flawmap.metrics import binning_error, curves
-from flawmap.metrics.bootstrap import (
-    N_RESAMPLES,
-    NOTHING,
-    Estimate,
-    has_enough_images,
-    percentile_interval,
-    resample_weights,
-)
-from flawmap.metrics.curve_points import (
-    OVERLAP_LIMIT,
-    PixelCurves,
-    overlap_points,
-    precision_recall_points,
-    roc_points,
-)
+from flawmap.metrics import curves
+from flawmap.metrics.bootstrap import N_RESAMPLES, NOTHING, Estimate, bootstrap_estimates
+from flawmap.metrics.curve_points import PixelCurves, pixel_curves
 from flawmap.metrics.defect_regions import number_regions
 from flawmap.metrics.defect_size import size_class
 from flawmap.metrics.ranking import BinnedScores
@@ -38,8 +24,8 @@ from flawmap.metrics.score_bins import ScoreCounts, as_finite_float32, as_flags,
 FPR_LIMITS: Mapping[str, float] = {"aupro_30": 0.3, "aupro_05": 0.05}
 PIXEL_METRICS = ("auroc", "average_precision", "f1_max", *FPR_LIMITS)
 
-_SHARES = 512  # a group of bins holds less than 2 / 512 of the normal pixels, of the anomalous ones and of the regions
-_STEPS_PER_OCTAVE = 32  # and the normal pixels above it double in no less than 32 groups
+SHARES = 512  # a group of bins holds less than 2 / 512 of the normal pixels, of the anomalous ones and of the regions
+STEPS_PER_OCTAVE = 32  # the number of normal pixels above doubles within 32 groups or more
 _BLOCK = 128  # images whose sketches are spread out at the same time
 
 
@@ -48,8 +34,8 @@ class PixelImage:
     """One image's pixels, counted.
 
     Attributes:
-        counts: in fine bins.
-        sketch: the same pixels in some thousand bins at most.
+        counts: of its pixels in fine bins.
+        sketch: of the same pixels in at most some thousand bins.
         n_regions: connected regions (8 neighbours) of the ground truth.
     """
 
@@ -65,15 +51,15 @@ class PixelImage:
 
 
 def count_pixels(anomaly_map: ArrayLike, truth: ArrayLike) -> PixelImage:
-    """Counts one map against its ground truth; once for all pools that it belongs to.
+    """Count a map against its ground truth, once for all pools that it belongs to.
 
     Args:
         anomaly_map: (h, w), finite; rounded to float32; higher = more anomalous.
-        truth: (h, w), bool; True = anomalous. All False for a normal image; an anomalous image of which nobody has
-            said where its defect is must not come here.
+        truth: (h, w), bool; True = anomalous. All False for a good image. A defective image without a mask must not
+            be counted.
 
     Raises:
-        ValueError: when the shapes differ or are not (h, w) with at least one pixel, or a value is not finite.
+        ValueError: the shapes differ or are not (h, w) with at least one pixel, or a value is not finite.
     """
     values = as_finite_float32(anomaly_map)
     flags = as_flags(truth, values.shape)
@@ -86,10 +72,10 @@ def count_pixels(anomaly_map: ArrayLike, truth: ArrayLike) -> PixelImage:
 
 
 class PixelPool:
-    """The pixels of many images together: all of them, or those of one defect kind and the normal ones.
+    """The pixels of many images together: of all images, or of one defect kind and the good ones.
 
-    Memory: at most 24 MiB for the fine bins, usually less than 1 MiB, and for the sketches at most 35 KiB per normal
-    and 80 KiB per anomalous image of a megapixel; pools that share images share their sketches.
+    Memory: at most 24 MiB for the fine bins, usually less than 1 MiB, and for the sketches at most 35 KiB per good
+    and 80 KiB per defective image of a megapixel. Pools that share images share their sketches.
     """
 
     def __init__(self) -> None:
@@ -98,14 +84,14 @@ class PixelPool:
         self._n_regions: list[int] = []
 
     def add(self, image: PixelImage) -> None:
-        """Adds one image."""
+        """Add an image."""
         self._scores.add_counts(image.counts)
         self._sketches.append(image.sketch)
         self._n_regions.append(image.n_regions)
 
     def merge(self, other: "PixelPool") -> None:
-        """Adds all images of another pool."""
-        self._scores.merge(other._scores)
+        """Add all images of another pool."""
+        self._scores.add_counts(other._scores.counts())
         self._sketches.extend(other._sketches)
         self._n_regions.extend(other._n_regions)
 
@@ -121,83 +107,73 @@ class PixelPool:
 
     @property
     def scores(self) -> BinnedScores:
-        """The pixels' scores in fine bins, for the threshold of F1-max and other measures without interval."""
+        """The pixels' scores in fine bins."""
         return self._scores
 
-    def aupro(self, fpr_limit: float) -> float | None:
-        """Area under the per-region overlap curve up to a false-positive rate in (0, 1], over that rate."""
-        counts, n_regions = self._scores.counts(), np.asarray(float(self.n_regions))
-        return curves.value_or_none(
-            curves.aupro_of_counts(counts.normal, counts.region_share, n_regions, float(fpr_limit))
-        )
-
     def curves(self) -> PixelCurves | None:
-        """Points of the ROC, precision-recall and overlap curves of the fine bins, or None when a class is missing."""
+        """Points of the ROC, precision-recall and overlap curves, or None where a class is missing."""
         counts = self._scores.counts()
-        n_normal, n_anomalous = float(counts.normal.sum()), float(counts.anomalous.sum())
-        if not n_normal or not n_anomalous:
+        if not counts.normal.any() or not counts.anomalous.any():
             return None
-        return PixelCurves(
-            roc_points(counts.normal, counts.anomalous),
-            precision_recall_points(counts.normal, counts.anomalous),
-            overlap_points(counts.normal, counts.region_share, self.n_regions, OVERLAP_LIMIT),
-            n_anomalous / (n_normal + n_anomalous),
-            self.n_images,
-        )
+        return pixel_curves(counts, self.n_regions, self.n_images)
+
+    def values(self) -> dict[str, float]:
+        """A value for each name of ``PIXEL_METRICS``; nothing where no pixel is normal or none is anomalous."""
+        counts = self._scores.counts()
+        if not counts.normal.any() or not counts.anomalous.any():
+            return {}
+        n_regions = np.asarray(float(self.n_regions))
+        measures = _measures(counts.normal, counts.anomalous, counts.region_share, n_regions)
+        return {name: float(value) for name, value in measures.items()}
 
     def estimates(self, generator: np.random.Generator, n_resamples: int = N_RESAMPLES) -> dict[str, Estimate]:
         """AUROC, average precision, F1-max and AUPRO at 0.3 and 0.05 with their bootstrap intervals.
 
-        An interval's ends are those of the sketches, moved by the difference between the value of the fine bins and
-        that of the sketches on the same images (``interval_shift``, usually below 0.001).
+        The intervals come from the sketches. They are moved by the difference between the value of the fine bins and
+        that of the sketches on the same images, which is usually below 0.001.
 
         Args:
             generator: of the bootstrap, e.g. ``numpy_generator(seed, "bootstrap")``.
             n_resamples: of the bootstrap; 1,000 take about two seconds for 1,000 images.
 
         Returns:
-            an estimate for each name of ``PIXEL_METRICS``; all None when no pixel is normal or none is anomalous, and
-            without interval when there are fewer than ``MIN_IMAGES`` images without or with defects.
+            an estimate for each name of ``PIXEL_METRICS``; all None where no pixel is normal or none is anomalous, and
+            without an interval where there are fewer than ``MIN_IMAGES`` images with or without defects.
         """
-        counts = self._scores.counts()
-        if not counts.normal.any() or not counts.anomalous.any():
+        values = self.values()
+        if not values:
             return dict.fromkeys(PIXEL_METRICS, NOTHING)
-        n_regions = np.array(self._n_regions, np.float64)
-        fine = (counts.normal, counts.anomalous, counts.region_share, np.asarray(n_regions.sum()))
-        values = {name: float(_METRICS[name](*fine)) for name in PIXEL_METRICS}
-        errors = {name: float(_ERROR_BOUNDS[name](*fine)) for name in PIXEL_METRICS}
-        if not has_enough_images(n_regions > 0):
-            return {name: Estimate(values[name], None, None, errors[name]) for name in PIXEL_METRICS}
+        counts = self._scores.counts()
         edges = counts.bins[_group_starts(counts)]
-        sketched = self._measure_weighted(np.ones((1, self.n_images)), edges)
-        resampled = [
-            self._measure_weighted(weights, edges)
-            for weights in resample_weights(n_regions > 0, n_resamples, generator, edges.size)
-        ]
-        estimates = {}
-        for name in PIXEL_METRICS:
-            shift = values[name] - float(sketched[name][0])
-            interval = percentile_interval(np.concatenate([chunk[name] for chunk in resampled]), shift)
-            estimates[name] = Estimate(values[name], *interval, errors[name], shift)
-        return estimates
+
+        def measure(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+            return self._measure_weighted(weights, edges)
+
+        has_defect = np.array(self._n_regions) > 0
+        return bootstrap_estimates(values, measure, has_defect, generator, n_resamples, edges.size)
 
     def _measure_weighted(
         self, weights: NDArray[np.float64], edges: NDArray[np.int32]
     ) -> dict[str, NDArray[np.float64]]:
-        """All measures (b,) when image i counts ``weights[:, i]`` times; bins are joined from each edge to the next."""
+        """All measures (b,), from the sketches, when image i counts ``weights[:, i]`` times.
+
+        Args:
+            weights: (b, n).
+            edges: (g,), the first bin of each group; bins are joined from each edge to the next.
+        """
         n_regions = np.array(self._n_regions, np.float64)
         sums = {row: np.zeros((len(weights), edges.size)) for row in ("normal", "anomalous", "region_share")}
         for start in range(0, self.n_images, _BLOCK):
             block = np.arange(start, min(start + _BLOCK, self.n_images))
             for row, total in sums.items():
                 members = block if row == "normal" else block[n_regions[block] > 0]
-                spread = np.zeros((members.size, edges.size))
+                spread = np.zeros((members.size, edges.size))  # (m, g)
                 for line, member in zip(spread, members, strict=True):
                     sketch = self._sketches[member]
                     group = np.searchsorted(edges, sketch.bins, side="right") - 1
                     line += np.bincount(group, getattr(sketch, row), minlength=edges.size)
                 total += weights[:, members] @ spread
-        return {name: metric(*sums.values(), weights @ n_regions) for name, metric in _METRICS.items()}
+        return _measures(sums["normal"], sums["anomalous"], sums["region_share"], weights @ n_regions)
 
 
 class PixelPools:
@@ -209,7 +185,7 @@ class PixelPools:
         self._by_size: dict[str, PixelPool] = defaultdict(PixelPool)
 
     def add(self, image: PixelImage, kind: str, anomalous_share: float | None = None) -> None:
-        """Adds one image.
+        """Add an image.
 
         Args:
             image: counted.
@@ -228,12 +204,24 @@ class PixelPools:
         return _merged([self._normal, *self._by_kind.values()])
 
     def by_kind(self) -> dict[str, PixelPool]:
-        """The images of each defect kind, with all normal images."""
+        """The images of each defect kind, with all good images."""
         return {kind: _merged([self._normal, pool]) for kind, pool in sorted(self._by_kind.items())}
 
     def by_size(self) -> dict[str, PixelPool]:
-        """The images of each class of defect size that occurs, with all normal images."""
+        """The images of each class of defect size that occurs, with all good images."""
         return {size: _merged([self._normal, pool]) for size, pool in sorted(self._by_size.items())}
+
+
+def _measures(
+    normal: curves.Counts, anomalous: curves.Counts, region_share: curves.Counts, n_regions: curves.Numbers
+) -> dict[str, NDArray[np.float64]]:
+    """Each of ``PIXEL_METRICS``, (...), from counts (..., k)."""
+    return {
+        "auroc": curves.auroc_of_counts(normal, anomalous),
+        "average_precision": curves.average_precision_of_counts(normal, anomalous),
+        "f1_max": curves.f1_max_of_counts(normal, anomalous),
+        **{name: curves.aupro_of_counts(normal, region_share, n_regions, limit) for name, limit in FPR_LIMITS.items()},
+    }
 
 
 def _merged(pools: Iterable[PixelPool]) -> PixelPool:
@@ -244,7 +232,7 @@ def _merged(pools: Iterable[PixelPool]) -> PixelPool:
 
 
 def _sketch(counts: ScoreCounts) -> ScoreCounts:
-    """Joins bins into groups; the middle one of a group stands for it."""
+    """Join bins into groups; the middle bin of a group stands for it."""
     first = _group_starts(counts)
     middle = (first + np.append(first[1:], counts.bins.size) - 1) // 2
     rows = (np.add.reduceat(row, first) for row in (counts.normal, counts.anomalous, counts.region_share))
@@ -252,37 +240,15 @@ def _sketch(counts: ScoreCounts) -> ScoreCounts:
 
 
 def _group_starts(counts: ScoreCounts) -> NDArray[np.intp]:
-    """Where groups of bins begin.
+    """Where groups of bins begin, as places in ``counts.bins``.
 
-    Two neighbours stay together when the middles of their pixels lie in the same 512th of all normal pixels, of all
-    anomalous ones and of all regions, and in the same 32nd of an octave of normal pixels that lie above: at a
-    false-positive rate of one in a million, a share of the whole would resolve nothing.
+    Two neighbouring bins stay together where the middles of their pixels lie in the same 512th of all normal pixels, of
+    all anomalous ones and of all regions, and in the same 32nd of an octave of the number of normal pixels above. The
+    last condition resolves false-positive rates as small as one in a million, for which a share is too coarse.
     """
     above = curves.at_or_above(counts.normal) - counts.normal / 2
-    levels = [np.floor(_STEPS_PER_OCTAVE * np.log2(np.maximum(above, 0.5)))]
+    levels = [np.floor(STEPS_PER_OCTAVE * np.log2(np.maximum(above, 0.5)))]
     for row in (counts.normal, counts.anomalous, counts.region_share):
         if row.any():
-            levels.append(np.floor(_SHARES * (np.cumsum(row) - row / 2) / row.sum()))
+            levels.append(np.floor(SHARES * (np.cumsum(row) - row / 2) / row.sum()))
     return np.append(0, 1 + np.flatnonzero(np.any(np.diff(levels, axis=1) != 0, axis=0)))
-
-
-def _of_ranking(metric: Callable[..., NDArray[np.float64]]) -> Callable[..., NDArray[np.float64]]:
-    return lambda normal, anomalous, region_share, n_regions: metric(normal, anomalous)
-
-
-def _of_overlap(metric: Callable[..., NDArray[np.float64]], limit: float) -> Callable[..., NDArray[np.float64]]:
-    return lambda normal, anomalous, region_share, n_regions: metric(normal, region_share, n_regions, limit)
-
-
-_METRICS: Mapping[str, Callable[..., NDArray[np.float64]]] = {
-    "auroc": _of_ranking(curves.auroc_of_counts),
-    "average_precision": _of_ranking(curves.average_precision_of_counts),
-    "f1_max": _of_ranking(curves.f1_max_of_counts),
-    **{name: _of_overlap(curves.aupro_of_counts, limit) for name, limit in FPR_LIMITS.items()},
-}
-_ERROR_BOUNDS: Mapping[str, Callable[..., NDArray[np.float64]]] = {
-    "auroc": _of_ranking(binning_error.auroc_error_bound),
-    "average_precision": _of_ranking(binning_error.average_precision_error_bound),
-    "f1_max": _of_ranking(binning_error.f1_max_error_bound),
-    **{name: _of_overlap(binning_error.aupro_error_bound, limit) for name, limit in FPR_LIMITS.items()},
-}

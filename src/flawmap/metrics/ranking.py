@@ -1,40 +1,14 @@
-"""Measures of a ranking: exact for image scores, streaming with bounded memory for pixel scores.
+"""The AUROC of image scores, exact, and of pixel scores, streaming in bounded memory.
 
 Label True means anomalous, and a higher score means more anomalous. The AUROC is the probability that a random
-anomalous score exceeds a random normal one, ties counted half (the Mann-Whitney statistic). All measures are None when
-the normal or the anomalous scores are missing.
+anomalous score exceeds a random normal one, ties counted half (the Mann-Whitney statistic).
 """
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flawmap.metrics import binning_error, curves
-from flawmap.metrics.score_bins import (
-    BinTable,
-    ScoreCounts,
-    as_finite_float32,
-    as_flags,
-    count_scores,
-    lowest_score_of_bin,
-    quantise,
-)
-
-
-@dataclass(frozen=True)
-class F1Max:
-    """The largest F1 of any threshold, and the highest threshold that reaches it.
-
-    Attributes:
-        value: in [0, 1].
-        threshold: here *anomalous* means ``score >= threshold``. It is chosen with the labels in hand: for comparison
-            with others' tables, never for a decision.
-    """
-
-    value: float
-    threshold: float
+from flawmap.metrics.curves import auroc_of_counts, value_or_none
+from flawmap.metrics.score_bins import BINS_PER_OCTAVE, ScoreCounts, as_finite_float32, as_flags, count_scores, quantise
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float | None:
@@ -45,43 +19,13 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float | None:
         labels: the same shape, bool (or 0 and 1); True = anomalous.
 
     Returns:
-        The AUROC in [0, 1], or None when one of the two classes is missing.
+        the AUROC in [0, 1], or None where one of the two classes is missing.
 
     Raises:
-        ValueError: when the shapes differ, a score is not finite or a label is neither 0 nor 1.
+        ValueError: the shapes differ, a score is not finite, or a label is neither 0 nor 1.
     """
     _, normal, anomalous = counts_per_score(scores, labels)
-    return curves.value_or_none(curves.auroc_of_counts(normal, anomalous))
-
-
-def average_precision(scores: ArrayLike, labels: ArrayLike) -> float | None:
-    """Exact area under the precision-recall curve in steps, as scikit-learn's; arguments as for :func:`auroc`."""
-    _, normal, anomalous = counts_per_score(scores, labels)
-    return curves.value_or_none(curves.average_precision_of_counts(normal, anomalous))
-
-
-def f1_max(scores: ArrayLike, labels: ArrayLike) -> F1Max | None:
-    """The largest F1 of any threshold; arguments as for :func:`auroc`."""
-    distinct, normal, anomalous = counts_per_score(scores, labels)
-    return _f1_max(normal, anomalous, lambda place: float(distinct[place]))
-
-
-def fpr_at_tpr(scores: ArrayLike, labels: ArrayLike, tpr: float = 0.95) -> float | None:
-    """The false-positive rate at the highest threshold that finds at least ``tpr`` of the anomalous.
-
-    Args:
-        scores: as for :func:`auroc`.
-        labels: as for :func:`auroc`.
-        tpr: in (0, 1].
-
-    Returns:
-        The rate in [0, 1], or None when one of the two classes is missing.
-
-    Raises:
-        ValueError: as :func:`auroc`.
-    """
-    _, normal, anomalous = counts_per_score(scores, labels)
-    return curves.value_or_none(curves.fpr_at_tpr_of_counts(normal, anomalous, tpr))
+    return value_or_none(auroc_of_counts(normal, anomalous))
 
 
 def counts_per_score(
@@ -93,111 +37,71 @@ def counts_per_score(
     if not np.isfinite(values).all():
         raise ValueError("scores must be finite, but some are NaN or infinite")
     distinct, place = np.unique(values.ravel(), return_inverse=True)
-    anomalous = np.bincount(place[flags], minlength=distinct.size).astype(np.float64)
-    return distinct, np.bincount(place[~flags], minlength=distinct.size).astype(np.float64), anomalous
+    normal, anomalous = (
+        np.bincount(place[of_class], minlength=distinct.size).astype(np.float64) for of_class in (~flags, flags)
+    )
+    return distinct, normal, anomalous
 
 
 class BinnedScores:
-    """Counts of anomalous and normal scores in fixed bins, from which all measures follow with a known error.
+    """Counts of normal and anomalous scores in fixed bins, for the AUROC of more scores than fit into memory.
 
-    Bins are 2^-11 (0.05 %) of a score wide, see :mod:`flawmap.metrics.score_bins`. Memory: at most 24 MiB, whatever is
-    added, and less than 1 MiB while scores of one sign span ten octaves.
-
-    Each measure is the exact one of the scores after :meth:`quantise`. It differs from that of the scores themselves
-    by at most what the method with ``_error_bound`` in its name returns; :mod:`flawmap.metrics.binning_error` has the
-    proofs.
+    Bins are 2^-11 (0.05 %) of a score wide, see :mod:`flawmap.metrics.score_bins`. The AUROC is exactly that of the
+    scores after :meth:`quantise`: scores of one bin count as ties. Memory grows with the range of the scores. It is at
+    most 24 MiB, and less than 1 MiB while scores of one sign span ten octaves.
     """
 
     def __init__(self) -> None:
-        self._table = BinTable()
+        self._lowest = 0  # number of the bin in the first column
+        self._rows = np.zeros((3, 0))  # normal, anomalous and region_share of each bin
 
     def add(self, scores: ArrayLike, labels: ArrayLike) -> None:
-        """Counts scores, e.g. one anomaly map with its ground truth.
+        """Count scores, e.g. an anomaly map with its ground truth.
 
         Args:
-            scores: any shape, finite; rounded to float32 (which keeps their order, so the error bound holds).
+            scores: any shape, finite; rounded to float32, which keeps their order.
             labels: the same shape, bool (or 0 and 1); True = anomalous.
 
         Raises:
-            ValueError: when the shapes differ, a score is not finite in float32 or a label is neither 0 nor
-                1; nothing has been counted then.
+            ValueError: the shapes differ, a score is not finite in float32, or a label is neither 0 nor 1; nothing
+                has been counted then.
         """
         values = as_finite_float32(scores)
-        self._table.add(count_scores(values, as_flags(labels, values.shape)))
+        self.add_counts(count_scores(values, as_flags(labels, values.shape)))
 
     def add_counts(self, counts: ScoreCounts) -> None:
-        """Adds scores that have been counted already, e.g. once for several pools."""
-        self._table.add(counts)
-
-    def merge(self, other: "BinnedScores") -> None:
-        """Adds all that another one has counted, e.g. in another process."""
-        self._table.add(other.counts())
+        """Add scores that have been counted already."""
+        if counts.bins.size == 0:
+            return
+        self._cover(int(counts.bins[0]), int(counts.bins[-1]))
+        place = counts.bins - self._lowest
+        for row, added in zip(self._rows, (counts.normal, counts.anomalous, counts.region_share), strict=True):
+            if added.any():
+                row[place] += added
 
     def counts(self) -> ScoreCounts:
-        """The occupied bins and what they hold."""
-        return self._table.counts()
+        """What has been added, the occupied bins only."""
+        occupied = np.flatnonzero((self._rows[0] != 0) | (self._rows[1] != 0))
+        return ScoreCounts((occupied + self._lowest).astype(np.int32), *self._rows[:, occupied])
 
-    @classmethod
-    def quantise(cls, scores: ArrayLike) -> NDArray[np.float32]:
+    @staticmethod
+    def quantise(scores: ArrayLike) -> NDArray[np.float32]:
         """The representative of each score's bin: its number nearest to zero, float32 of the same shape."""
         return quantise(as_finite_float32(scores))
 
-    @property
-    def n_positive(self) -> int:
-        """How many anomalous scores have been counted."""
-        return int(self.counts().anomalous.sum())
-
-    @property
-    def n_negative(self) -> int:
-        """How many normal scores have been counted."""
-        return int(self.counts().normal.sum())
-
     def auroc(self) -> float | None:
-        """AUROC in [0, 1] with scores of the same bin counted as ties, or None when a class is missing."""
-        return self._of_counts(curves.auroc_of_counts)
-
-    def auroc_error_bound(self) -> float | None:
-        """The most by which :meth:`auroc` can differ from the exact AUROC, or None when a class is missing."""
-        return self._of_counts(binning_error.auroc_error_bound)
-
-    def average_precision(self) -> float | None:
-        """Average precision in [0, 1], or None when a class is missing."""
-        return self._of_counts(curves.average_precision_of_counts)
-
-    def average_precision_error_bound(self) -> float | None:
-        """The most by which :meth:`average_precision` can differ from the exact one."""
-        return self._of_counts(binning_error.average_precision_error_bound)
-
-    def f1_max(self) -> F1Max | None:
-        """The largest F1 of any threshold between bins; ``score >= threshold`` reaches it on the scores themselves."""
+        """AUROC in [0, 1], or None where a class is missing."""
         counts = self.counts()
-        return _f1_max(counts.normal, counts.anomalous, lambda place: lowest_score_of_bin(int(counts.bins[place])))
+        return value_or_none(auroc_of_counts(counts.normal, counts.anomalous))
 
-    def f1_max_error_bound(self) -> float | None:
-        """The most by which a threshold within a bin can exceed :meth:`f1_max`, which is never too large."""
-        return self._of_counts(binning_error.f1_max_error_bound)
-
-    def fpr_at_tpr(self, tpr: float = 0.95) -> float | None:
-        """As the function :func:`fpr_at_tpr`, for thresholds between bins."""
-        return self._of_counts(lambda normal, anomalous: curves.fpr_at_tpr_of_counts(normal, anomalous, tpr))
-
-    def fpr_at_tpr_error_bound(self, tpr: float = 0.95) -> float | None:
-        """The most by which :meth:`fpr_at_tpr`, which is never too small, can exceed the exact rate."""
-        return self._of_counts(lambda normal, anomalous: binning_error.fpr_at_tpr_error_bound(normal, anomalous, tpr))
-
-    def __repr__(self) -> str:
-        return f"BinnedScores(n_positive={self.n_positive}, n_negative={self.n_negative})"
-
-    def _of_counts(self, metric: Callable[..., NDArray[np.float64]]) -> float | None:
-        counts = self.counts()
-        return curves.value_or_none(metric(counts.normal, counts.anomalous))
-
-
-def _f1_max(
-    normal: NDArray[np.float64], anomalous: NDArray[np.float64], threshold_at: Callable[[int], float]
-) -> F1Max | None:
-    value = curves.value_or_none(curves.f1_max_of_counts(normal, anomalous))
-    if value is None:
-        return None
-    highest = int(np.flatnonzero(curves.f1_of_counts(normal, anomalous) == value)[-1])
-    return F1Max(value, threshold_at(highest))
+    def _cover(self, lowest: int, highest: int) -> None:
+        """Make room for two bins and all between them, in whole octaves, so that it happens rarely."""
+        width = self._rows.shape[1]
+        if width and self._lowest <= lowest and highest < self._lowest + width:
+            return
+        if width:
+            lowest, highest = min(lowest, self._lowest), max(highest, self._lowest + width - 1)
+        lowest = lowest // BINS_PER_OCTAVE * BINS_PER_OCTAVE
+        rows = np.zeros((3, (highest // BINS_PER_OCTAVE + 1) * BINS_PER_OCTAVE - lowest))
+        rows[:, self._lowest - lowest : self._lowest - lowest + width] = self._rows if width else 0
+        self._lowest, self._rows = lowest, rows

@@ -3,7 +3,6 @@
 Evaluations of older versions have no intervals: their tables then hold what there is, and say what is missing.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,8 +87,6 @@ def headline_notes(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         notes.append("Intervals are of a bootstrap over pictures: another sample of pictures like these.")
     if any(_is_perfect(metrics.get(level)) for level in ("image", "pixel")):
         notes.append("A perfect ranking has an interval without width; it does not say how sure the ranking is.")
-    if (error := _largest_binning_error(metrics)) is not None:
-        notes.append(f"Pixel scores are counted in fine bins, which moves a pixel measure by at most {error}.")
     if metrics.get("evaluation_size_px"):
         notes.append(f"Maps and ground truth were compared at {metrics['evaluation_size_px']} px.")
     return tuple(notes)
@@ -141,18 +138,6 @@ def without_empty_columns(table: Table) -> Table:
 def _is_perfect(measures: Mapping[str, Any] | None) -> bool:
     auroc = (measures or {}).get("auroc") or {}
     return auroc.get("low") == auroc.get("value") == 1
-
-
-def _largest_binning_error(metrics: Mapping[str, Any]) -> str | None:
-    """Of all pixel measures, to one digit and never rounded down; None where nothing says it."""
-    measures = (metrics.get("pixel") or {}).values()
-    errors = [one["binning_error"] for one in measures if one and one.get("binning_error") is not None]
-    if metrics.get("pixel_auroc") is not None and metrics.get("pixel_auroc_binning_error") is not None:
-        errors.append(metrics["pixel_auroc_binning_error"])  # all that an older evaluation says
-    if not errors or max(errors) <= 0:
-        return None
-    unit = 10.0 ** math.floor(math.log10(max(errors)))
-    return f"{math.ceil(max(errors) / unit - 1e-9) * unit:.1g}"
 
 
 def _short(values: Mapping[str, Any]) -> tuple[str, str, str]:
