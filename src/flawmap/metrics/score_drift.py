@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -49,7 +50,7 @@ def score_drift(calibration_scores: ArrayLike, scores_now: ArrayLike, sets_new_t
         raise ValueError("scores must be finite, but some are NaN or infinite")
     from scipy.stats import ks_2samp  # of the extra "train", which an exported model does without
 
-    test = ks_2samp(before, now)  # exact for up to 10,000 scores
+    test: Any = ks_2samp(before, now)  # exact for up to 10,000 scores; scipy has no types
     statistic, p_value = float(test.statistic), float(test.pvalue)
     numbers = f"largest difference of the distributions {statistic:.2f}, p = {p_value:.2g}"
     if 2 / math.comb(before.size + now.size, now.size) >= SUSPICIOUS_P:  # even where all scores of one side are higher
