@@ -38,10 +38,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m flawmap_bench.speed
-	$(BIN)/python -m flawmap_bench.simulator_speed
-	$(BIN)/python -m flawmap_bench.metric_speed
-	$(BIN)/python -m flawmap_bench.latency
+	$(BIN)/python -m flawmap_bench.speed.training_speed
+	$(BIN)/python -m flawmap_bench.speed.simulator_speed
+	$(BIN)/python -m flawmap_bench.speed.metric_speed
+	$(BIN)/python -m flawmap_bench.speed.latency
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,13 +2,14 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from flawmap.cli.arguments import add_device_argument, add_json_argument
 from flawmap.errors import UserError
-from flawmap_bench.cli_ablations import run_ablation_tables
-from flawmap_bench.cli_peers import add_peers_arguments, run_peers_suite
 
-EXAMPLE = "for example --seeds 0,1,2"
+PAPER_TABLES = ("1", "2", "3", "4")
+SMALLEST_SIZE_PX, LARGEST_SIZE_PX = 32, 1024
+DEFAULT_BASE = "paper_cpu"  # the tables change the paper's stages, at a size that a processor can train
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,7 +29,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--data", type=str, default=None, dest="data_option", help="the same as DATA")
     parser.add_argument(
-        "--base", type=str, default=None, help="the recipe that every row changes (default: paper_cpu; of paper: paper)"
+        "--base",
+        type=str,
+        default=None,
+        help="the recipe that every row changes; cpu is a small one for two cores (default: paper_cpu; of paper: paper)",
     )
     parser.add_argument(
         "--table",
@@ -39,45 +43,132 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seeds", type=str, default=None, help="such as 0,1,2 (default: 0; of paper: as published)")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting of all rows")
     parser.add_argument(
-        "--output", type=str, default=None, help="folder that is filled and gone on with (default: runs/SUITE)"
+        "--output",
+        type=str,
+        default=None,
+        help="output folder; an interrupted benchmark resumes there (default: runs/SUITE)",
     )
     parser.add_argument(
-        "--minutes", type=float, default=None, help="begin no run that would probably end later; call again to go on"
+        "--minutes", type=float, default=None, help="start no run that would probably end later; call again to resume"
     )
-    add_peers_arguments(parser)
+    parser.add_argument(
+        "--methods",
+        type=str,
+        default=None,
+        help="peers: padim,patchcore,standard,... (default: all of the paper's, four of today's, standard, quick); "
+        "paper: which other methods of table 1 or 2 to run as well (default: none)",
+    )
+    parser.add_argument(
+        "--minutes-per-method",
+        type=float,
+        default=5.0,
+        help="peers, paper: minutes of training for each method (default: 5)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=224,
+        help="peers, paper: in px, for all methods but flawmap's recipes, which have their own (default: 224)",
+    )
     add_device_argument(parser)
     add_json_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
-    """Run what is missing; prints the scoreboard."""
+    """Run what is missing; prints the scoreboard.
+
+    Raises:
+        UserError: no data, an argument out of range, or an unknown table or method.
+    """
     location = arguments.data or arguments.data_option
     if location is None:
-        raise UserError(
-            "there is no data to measure on", f"flawmap benchmark {arguments.suite}", "name it: --data ROOT"
-        )
-    if arguments.suite == "paper":
-        from flawmap_bench.cli_paper import run_table
-
-        return run_table(arguments, location, seeds_of(arguments.seeds) if arguments.seeds else None)
-    seeds = seeds_of(arguments.seeds or "0")
-    if arguments.suite == "peers":
-        board = run_peers_suite(arguments, location, seeds)
-    else:
-        board = run_ablation_tables(arguments, location, seeds)
+        raise UserError("no data to measure on", f"flawmap benchmark {arguments.suite}", "add --data ROOT")
+    suites = {"ablations": _run_ablations, "paper": _run_paper, "peers": _run_peers}
+    board = suites[arguments.suite](arguments, location)
     if arguments.json:
         print(json.dumps(json.loads(board.with_suffix(".json").read_text(encoding="utf-8"))))
-    else:
-        print(board.read_text(encoding="utf-8"), end="")
+        return 0
+    print(board.read_text(encoding="utf-8"), end="")
+    per_class = board.with_name("per_class.md")
+    if per_class.is_file():
+        print("\n" + per_class.read_text(encoding="utf-8"), end="")
     return 0
 
 
-def seeds_of(text: str) -> tuple[int, ...]:
-    """ "0,1,2" as numbers, each once.
+def _run_ablations(arguments: Namespace, location: str) -> Path:
+    """Run what is missing of the tables; returns the path of scoreboard.md."""
+    from flawmap.engine.progress import say
+    from flawmap.recipe.files import load_recipe
+    from flawmap_bench.boards.ablation_tables import CPU_BASE, read_tables, usable_tables
+    from flawmap_bench.boards.ablations import AblationOrder, run_ablations
 
-    Raises:
-        UserError: something else.
-    """
+    base = arguments.base or DEFAULT_BASE
+    base = str(CPU_BASE) if base == "cpu" else base
+    read = read_tables(arguments.table)
+    tables = usable_tables(read, load_recipe(base, arguments.set), bool(arguments.table))
+    for table in read:
+        if table not in tables:
+            say("ablations", f"table {table.key} is left out: it needs --set {table.needs}=VALUE")
+    order = AblationOrder(
+        location=location,
+        base=base,
+        overrides=tuple(arguments.set),
+        tables=tables,
+        seeds=_seeds(arguments.seeds or "0"),
+        folder=Path(arguments.output or "runs/ablations"),
+        device=arguments.device,
+        limit_seconds=_limit_seconds(arguments),
+    )
+    return run_ablations(order, arguments.command)
+
+
+def _run_paper(arguments: Namespace, root: str) -> Path:
+    """Run what is missing of one table; returns the path of scoreboard.md."""
+    from flawmap_bench.boards.paper import PaperOrder, run_paper
+
+    if len(arguments.table) != 1 or arguments.table[0] not in PAPER_TABLES:
+        given = ", ".join(arguments.table) or "missing"
+        problem = f"--table is {given}, must be one of {', '.join(PAPER_TABLES)}"
+        raise UserError(problem, "flawmap benchmark paper", "for example --table 1")
+    _refuse_out_of_range(arguments)
+    order = PaperOrder(
+        table=int(arguments.table[0]),  # pyright: ignore[reportArgumentType]
+        root=root,
+        base=arguments.base,
+        overrides=tuple(arguments.set),
+        seeds=_seeds(arguments.seeds) if arguments.seeds else None,
+        folder=Path(arguments.output or "runs/paper"),
+        device=arguments.device,
+        limit_seconds=_limit_seconds(arguments),
+        methods=() if arguments.methods is None else _method_names(arguments.methods),
+        image_size_px=arguments.image_size,
+        minutes_per_method=arguments.minutes_per_method,
+    )
+    return run_paper(order, arguments.command)
+
+
+def _run_peers(arguments: Namespace, location: str) -> Path:
+    """Run what is missing of the methods; returns the path of scoreboard.md."""
+    from flawmap_bench.boards.peers import PeersOrder, run_peers
+    from flawmap_bench.methods import DEFAULT_METHODS
+
+    seeds = _seeds(arguments.seeds or "0")
+    _refuse_out_of_range(arguments)
+    order = PeersOrder(
+        location=location,
+        methods=DEFAULT_METHODS if arguments.methods is None else _method_names(arguments.methods),
+        seeds=seeds,
+        folder=Path(arguments.output or "runs/peers"),
+        image_size_px=arguments.image_size,
+        minutes_per_method=arguments.minutes_per_method,
+        overrides=tuple(arguments.set),
+        device=arguments.device,
+    )
+    return run_peers(order, arguments.command)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """ "0,1,2" as numbers, each once."""
     try:
         seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError as error:
@@ -87,3 +178,28 @@ def seeds_of(text: str) -> tuple[int, ...]:
     if min(seeds) < 0:
         raise UserError(f"--seeds is {text!r}, must not be negative", "--seeds", "for example --seeds 0,1,2")
     return seeds
+
+
+def _limit_seconds(arguments: Namespace) -> float | None:
+    return None if arguments.minutes is None else 60 * arguments.minutes
+
+
+def _method_names(text: str) -> tuple[str, ...]:
+    """ "padim, draem" as names, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _refuse_out_of_range(arguments: Namespace) -> None:
+    """Check the methods' image size and budget."""
+    if not 0 < arguments.minutes_per_method < float("inf"):
+        raise UserError(
+            f"--minutes-per-method is {arguments.minutes_per_method:g}, must be above 0",
+            "--minutes-per-method",
+            "for example --minutes-per-method 5",
+        )
+    if not SMALLEST_SIZE_PX <= arguments.image_size <= LARGEST_SIZE_PX:
+        raise UserError(
+            f"--image-size is {arguments.image_size}, must be between {SMALLEST_SIZE_PX} and {LARGEST_SIZE_PX}",
+            "--image-size",
+            "for example --image-size 224",
+        )

@@ -39,8 +39,8 @@ class MethodSettings:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A method's opinion of one image.
+class ScoredImage:
+    """What a method says about one image.
 
     Attributes:
         image_score: higher = more anomalous; finite.
@@ -62,15 +62,24 @@ class Method(Protocol):
     note: str
 
     def fit(self, images: Sequence[NormalImage]) -> None:
-        """Learn from good images; returns before the budget is much exceeded."""
+        """Learn from good images; does not exceed the budget by much."""
         ...
 
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """Score one image, independently of all others."""
         ...
 
     def num_parameters(self) -> int:
         """Numbers that a trained model carries: weights, and what it keeps of the training images."""
+        ...
+
+
+@runtime_checkable
+class PlannedMethod(Protocol):
+    """A method whose ``fit`` knows no budget: how much of it fits is measured beforehand."""
+
+    def plan(self, images: Sequence[NormalImage]) -> None:
+        """Measure, and choose settings with which ``fit`` stays within the budget; this time does not count."""
         ...
 
 

@@ -9,7 +9,7 @@ from flawmap.errors import UserError
 from flawmap.recipe.files import PRESETS
 from flawmap_bench.method import Method, MethodSettings
 
-# "module:class" below flawmap_bench: a method's packages are loaded when it runs, and no earlier
+# "module:class" below flawmap_bench: a method's packages are loaded only when it runs
 BASELINES: dict[str, str] = {
     "cutpaste": "baselines.cutpaste:CutPasteDensity",
     "nsa": "baselines.nsa:Nsa",
@@ -22,7 +22,7 @@ BASELINES: dict[str, str] = {
     "intra": "baselines.intra:InTra",
     "draem": "baselines.draem:Draem",
 }
-METHODS_VERSION = 1  # raised when code changes what a compared method computes: older results are then not shown
+METHODS_VERSION = 1  # raised when code changes what a compared method computes, so that older results are not shown
 PEER_NAMES = ("patchcore", "anomaly_dino", "dinomaly", "inp_former", "supersimplenet")
 ANY_PEER = "anomalib:"  # of anomalib's other models, by class name
 TITLES: dict[str, str] = {
@@ -46,7 +46,11 @@ DEFAULT_METHODS = ("standard", "quick", *BASELINES, "patchcore", "anomaly_dino",
 
 
 def check_method_names(names: tuple[str, ...]) -> None:
-    """Raises: UserError: one of them is no method; with the one that was probably meant."""
+    """Refuse unknown names.
+
+    Raises:
+        UserError: naming the first of them, and the name that was probably meant.
+    """
     for name in names:
         if name in BASELINES or name in PEER_NAMES or name in PRESETS:
             continue
@@ -55,11 +59,16 @@ def check_method_names(names: tuple[str, ...]) -> None:
         near = get_close_matches(name, [*BASELINES, *PEER_NAMES, *PRESETS], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         known = f"{', '.join((*BASELINES, *PEER_NAMES))}, a recipe (standard, my.yaml), or {ANY_PEER}CLASS"
-        raise UserError(f"no method {name!r}{hint}", "--methods", f"choose of {known}")
+        raise UserError(f"there is no method {name!r}{hint}", "--methods", f"choose from {known}")
+
+
+def is_recipe(name: str) -> bool:
+    """Whether a method is a flawmap recipe, and not another method."""
+    return name not in BASELINES and name not in PEER_NAMES and not name.startswith(ANY_PEER)
 
 
 def title_of(name: str) -> str:
-    """How a board calls a method."""
+    """A method's name on a board."""
     return TITLES.get(name, name if name.startswith(ANY_PEER) else f"flawmap, {Path(name).stem}")
 
 
@@ -67,7 +76,7 @@ def build_method(name: str, settings: MethodSettings) -> Method:
     """A method by name, not yet fitted.
 
     Raises:
-        UserError: no such method, or what it needs is not there.
+        UserError: there is no such method, or it needs something that is missing.
     """
     check_method_names((name,))
     if name in BASELINES:

@@ -1,6 +1,6 @@
-"""Published protocols by name: which classes, which pixels count, which groups are told apart, how many seeds.
+"""Published protocols by name: which classes, which pixels count, which groups are separated, how many seeds.
 
-How a data set's files are read, and which image is in which split, is in the reader of its layout.
+The reader of a layout says how a data set's files are read and which image is in which split.
 """
 
 from collections.abc import Mapping
@@ -37,6 +37,10 @@ MVTEC_AD = replace(
         "zipper",
     ),
 )
+TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
+UNALIGNED = ("bottle", "hazelnut", "metal_nut", "screw")  # parts that lie at any angle
+MAX_ROTATION_DEG = 5
+
 MVTEC_AD_2 = replace(
     MvtecAd2.published,
     classes=("can", "fabric", "fruit_jelly", "rice", "sheet_metal", "vial", "wallplugs", "walnuts"),
@@ -71,7 +75,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def class_locations(protocol: Protocol, root: str) -> dict[str, str]:
-    """Data locations of a protocol's classes in the order of its columns; of all data under "" where it has none.
+    """Data locations of a protocol's classes in the order of its columns; all data under "" where it has no classes.
 
     Args:
         protocol: by name.
@@ -87,6 +91,23 @@ def class_locations(protocol: Protocol, root: str) -> dict[str, str]:
         raise UserError(
             f"{len(missing)} of {len(protocol.classes)} classes of {protocol.name} are missing: {', '.join(missing)}",
             root,
-            "unpack the whole archive there; a part of the classes has no mean to compare",
+            "unpack the whole archive there; a mean is comparable only over all classes",
         )
     return {name: str(Path(root) / name) for name in protocol.classes}
+
+
+def class_overrides(name: str) -> tuple[str, ...]:
+    """``--set`` changes for a class: how a good part may be turned, and NSA's parameters; none for other data.
+
+    A mirrored or rotated part can be a real defect (a flipped metal nut, a cable with its colours exchanged). So only
+    textures are flipped and only parts that lie at any angle are rotated, as in NSA; the paper does not say.
+    """
+    if name not in MVTEC_AD.classes:
+        return ()
+    flips = "true" if name in TEXTURES else "false"
+    return (
+        f"finetune.augmentation.horizontal_flip={flips}",
+        f"finetune.augmentation.vertical_flip={flips}",
+        f"finetune.augmentation.max_rotation_deg={MAX_ROTATION_DEG if name in UNALIGNED else 0}",
+        f"finetune.simulation.nsa_class={name}",
+    )

@@ -6,7 +6,7 @@ import pytest
 
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
-from flawmap_bench.ablation_rows import ablation_folder, read_table, read_tables, usable_tables
+from flawmap_bench.boards.ablation_tables import ablation_folder, read_table, read_tables, usable_tables
 
 TABLE = """
 title: Ratio

@@ -10,9 +10,9 @@ from flawmap.cli import main
 from flawmap.errors import UserError
 from flawmap.recipe.files import to_yaml
 from flawmap_bench import ablations
-from flawmap_bench.ablation_rows import AblationRow, AblationTable
-from flawmap_bench.ablations import AblationOrder, Work, planned_work, read_result, run_ablations
-from flawmap_bench.data_content import content_of_location
+from flawmap_bench.boards.ablation_tables import AblationRow, AblationTable
+from flawmap_bench.boards.ablations import AblationOrder, Work, planned_work, read_result, run_ablations
+from flawmap_bench.boards.data_content import content_of_location
 from images import write_category
 from tiny_detector import tiny_recipe
 

@@ -8,7 +8,7 @@ import pytest
 from flawmap.cli import main
 from flawmap_bench import peers_board
 from flawmap_bench.methods import BASELINES, DEFAULT_METHODS
-from flawmap_bench.peers_board import PeersOrder
+from flawmap_bench.boards.peers import PeersOrder
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torch import distributed as dist
 from torch.nn.utils import parametrizations
 
 from flawmap_bench.objectives import dino_loss as dino
-from flawmap_bench.objectives.dino_loss import cross_view_loss, dino_targets, teacher_temperature, updated_center
+from flawmap_bench.objectives.dino import cross_view_loss, dino_targets, teacher_temperature, updated_center
 from flawmap_bench.objectives.heads import DistillationHead, WeightNormalizedLinear
 
 

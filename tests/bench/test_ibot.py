@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flawmap_bench.objectives.dino_loss import cross_view_loss, dino_targets, updated_center
+from flawmap_bench.objectives.dino import cross_view_loss, dino_targets, updated_center
 from flawmap_bench.objectives.heads import DistillationHead
-from flawmap_bench.objectives.ibot_loss import ibot_loss, ibot_patch_loss
+from flawmap_bench.objectives.ibot import ibot_loss, ibot_patch_loss
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

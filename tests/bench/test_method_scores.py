@@ -8,7 +8,7 @@ import pytest
 from flawmap.data import sample as data_types
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, Protocol
 from flawmap.metrics.ranking import auroc
-from flawmap_bench.method_scores import scored_metrics
+from flawmap_bench.boards.method_scores import scored_metrics
 from images import write_image
 
 

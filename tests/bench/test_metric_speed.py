@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flawmap.metrics.pixel_pool import PIXEL_METRICS
-from flawmap_bench.metric_speed import CONTENDERS, NO_MEMORY, MadeUpMaps, main, measure, measure_here, table
+from flawmap_bench.speed.metric_speed import CONTENDERS, NO_MEMORY, MadeUpMaps, main, measure, measure_here, table
 
 on_unix = pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read with a module that only Unix has")
 
@@ -59,7 +59,7 @@ def test_the_table_says_who_is_missing_and_how_many_times_our_cost_others_take()
 
 
 def test_a_contender_that_is_not_installed_is_said_to_be(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("flawmap_bench.metric_speed.find_spec", lambda name: None)
+    monkeypatch.setattr("flawmap_bench.speed.metric_speed.find_spec", lambda name: None)
     assert measure("anomalib", 1, 16, 0.0) == "not installed"
 
 
@@ -72,7 +72,7 @@ def test_who_takes_too_much_memory_is_stopped():
 
 
 def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("flawmap_bench.metric_speed.measure", lambda name, *sizes: f"{name} of {sizes}")
+    monkeypatch.setattr("flawmap_bench.speed.metric_speed.measure", lambda name, *sizes: f"{name} of {sizes}")
     main(["--maps", "2", "--size", "16", "--only", "anomalib"])
     printed = capsys.readouterr().out
     assert "flawmap of (2, 16, 8.0)" in printed and "anomalib of (2, 16, 8.0)" in printed
@@ -80,6 +80,6 @@ def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str], monkey
 
 @on_unix
 def test_a_process_of_its_own_answers_in_json():
-    command = [sys.executable, "-m", "flawmap_bench.metric_speed", "--measure", "flawmap", "--maps", "2"]
+    command = [sys.executable, "-m", "flawmap_bench.speed.metric_speed", "--measure", "flawmap", "--maps", "2"]
     done = subprocess.run([*command, "--size", "32"], capture_output=True, text=True, check=True)
     assert '"aupro_30": ' in done.stdout

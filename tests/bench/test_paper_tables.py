@@ -13,12 +13,12 @@ from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap_bench import ablations, paper, paper_methods
 from flawmap_bench.methods import BASELINES
-from flawmap_bench.paper import PaperOrder, planned_classes, run_paper, tables_to_run
-from flawmap_bench.paper_board import NOT_RUN
-from flawmap_bench.paper_classes import class_overrides
-from flawmap_bench.paper_methods import methods_of_table
-from flawmap_bench.paper_numbers import OURS, TABLE_1, TABLE_2
-from flawmap_bench.peers_board import PeersOrder
+from flawmap_bench.boards.paper import PaperOrder, planned_classes, run_paper, tables_to_run
+from flawmap_bench.boards.paper_board import NOT_RUN
+from flawmap_bench.protocols import class_overrides
+from flawmap_bench.boards.paper_methods import methods_of_table
+from flawmap_bench.boards.published import OURS, TABLE_1, TABLE_2
+from flawmap_bench.boards.peers import PeersOrder
 from flawmap_bench.protocols import MVTEC_AD
 from images import striped, write_image
 from tiny_detector import tiny_recipe

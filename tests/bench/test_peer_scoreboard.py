@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from flawmap_bench.methods import BASELINES, PEER_NAMES, title_of
-from flawmap_bench.peer_scoreboard import COLUMNS, MethodRow, write_peer_scoreboard
-from flawmap_bench.published import PUBLISHED, published_for
-from flawmap_bench.time_chart import TimePoint, time_chart
+from flawmap_bench.boards.peers_scoreboard import COLUMNS, MethodRow, write_peer_scoreboard
+from flawmap_bench.boards.published import PUBLISHED, published_for
+from flawmap_bench.boards.time_chart import TimePoint, time_chart
 
 
 def result(image: float, pixel: float | None, seconds: float, **more: Any) -> dict[str, Any]:

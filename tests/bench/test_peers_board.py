@@ -21,7 +21,7 @@ from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
 from flawmap_bench import method_job, peers_board
 from flawmap_bench.method import MethodSettings, Scored
-from flawmap_bench.peers_board import PeersOrder, run_peers
+from flawmap_bench.boards.peers import PeersOrder, run_peers
 
 
 class Darkness:
@@ -223,7 +223,7 @@ def test_a_killed_board_leaves_no_process_behind(tmp_path: Path):
     source = Path(flawmap.__file__).parents[1]
     child = (
         f"import sys, time, threading; sys.path.insert(0, {str(source)!r}); "
-        "from flawmap_bench.method_job import _end_with_parent; "
+        "from flawmap_bench.boards.method_job import _end_with_parent; "
         "threading.Thread(target=_end_with_parent, daemon=True).start(); "
         "print('ready', flush=True); time.sleep(300)"
     )

@@ -11,8 +11,8 @@ import pytest
 import flawmap
 from flawmap.errors import UserError
 from flawmap_bench import latency, load_test, peer_process
-from flawmap_bench.latency import ROUNDS, WARM_UP, in_turns, learned_from
-from flawmap_bench.peer_process import PeerProcess
+from flawmap_bench.speed.latency import ROUNDS, WARM_UP, in_turns, learned_from
+from flawmap_bench.peers.peer_process import PeerProcess
 
 
 def explained(call: Callable[[], object]) -> UserError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flawmap_bench.scoreboard import BoardRow, BoardTable, as_markdown, measured, percent, write_scoreboard
+from flawmap_bench.boards.scoreboard import BoardRow, BoardTable, as_markdown, measured, percent, write_scoreboard
 
 TABLES = (
     BoardTable(

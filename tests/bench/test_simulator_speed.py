@@ -9,7 +9,7 @@ import pytest
 
 from flawmap.simulators.by_name import SIMULATOR_NAMES
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, Simulator, anomaly_inside
-from flawmap_bench.simulator_speed import images_per_second, measure, table
+from flawmap_bench.speed.simulator_speed import images_per_second, measure, table
 
 
 @dataclass(frozen=True)

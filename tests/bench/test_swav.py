@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flawmap.paper.clusters import cluster_agreement_loss, sinkhorn
 from flawmap.paper.projection import ProjectionHead, Prototypes
-from flawmap_bench.objectives.swav_loss import swav_loss, swav_targets
+from flawmap_bench.objectives.swav import swav_loss, swav_targets
 
 
 def cosines(*shape: int, seed: int = 0) -> Tensor:

@@ -24,7 +24,7 @@ from flawmap_bench.baselines.gaussian import SharedGaussian
 from flawmap_bench.baselines.map_resize import as_map, resized_map, smoothed_map
 from flawmap_bench.baselines.residual_networks import ResNet18, publication_note, width_factor, width_note
 from flawmap_bench.baselines.training_loop import as_tensor, cosine_rate, drawn_images, train_until_spent
-from flawmap_bench.method import Budget, MethodSettings, Scored
+from flawmap_bench.method import Budget, MethodSettings, ScoredImage
 
 PUBLISHED_IMAGES, PROCESSOR_IMAGES = 32, 8  # per step, three classes of each
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.03, 0.9, 3e-5
@@ -84,14 +84,14 @@ class CutPasteDensity:
         self.note = "; ".join(part for part in parts if part)
 
     @torch.no_grad()
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`."""
         assert self._of_images is not None and self._of_positions is not None  # fit was called
         size_px = self._settings.image_size_px
         pooled, positions, grid = self._features([resize_image(image, size_px, size_px)])
         found = as_map(self._of_positions.distances(positions).unflatten(0, grid))
         smooth = smoothed_map(resized_map(found, size_px, size_px), STRIDE_PX / 4)
-        return Scored(float(self._of_images.distances(pooled)[0]), resized_map(smooth, *image.shape[:2]))
+        return ScoredImage(float(self._of_images.distances(pooled)[0]), resized_map(smooth, *image.shape[:2]))
 
     def num_parameters(self) -> int:
         """Of the encoder and of both Gaussians."""

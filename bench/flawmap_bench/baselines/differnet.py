@@ -25,7 +25,7 @@ from flawmap.vit.weights import load_encoder
 from flawmap_bench.baselines.backbone import SUBSTITUTE, imagenet_normalised
 from flawmap_bench.baselines.residual_networks import width_factor, width_note
 from flawmap_bench.baselines.training_loop import as_tensor, constant_rate, train_until_spent
-from flawmap_bench.method import Budget, MethodSettings, Scored
+from flawmap_bench.method import Budget, MethodSettings, ScoredImage
 
 BLOCKS, HIDDEN, CLAMP = 8, 2048, 3.0
 HALVINGS = 3  # of the size, for the features
@@ -92,13 +92,13 @@ class DifferNet:
         self.note = "; ".join(part for part in (self._encoder_name, width, shown) if part)
 
     @torch.no_grad()
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`; rotations are a fixed grid."""
         resized = resize_image(image, self._sizes_px[0], self._sizes_px[0])
         angles = [360 * number / TEST_ROTATIONS for number in range(TEST_ROTATIONS)]
         features = self._of(np.stack([rotated(resized, angle) for angle in angles]))
         z, _ = self._flow(features)
-        return Scored(float(z.float().square().mean()), None)
+        return ScoredImage(float(z.float().square().mean()), None)
 
     def num_parameters(self) -> int:
         """Of the encoder and of the flow."""

@@ -19,7 +19,7 @@ from flawmap_bench.baselines.residual_networks import width_factor, width_note
 from flawmap_bench.baselines.structural import mean_filtered, ssim_difference
 from flawmap_bench.baselines.training_loop import as_tensor, drawn_images, train_until_spent
 from flawmap_bench.baselines.unet import UNet, scaled, size_for
-from flawmap_bench.method import Budget, MethodSettings, Scored
+from flawmap_bench.method import Budget, MethodSettings, ScoredImage
 
 REPAIR_CHANNELS = (128, 256, 512, 1024, 1024)
 FIND_CHANNELS = (64, 128, 256, 512, 512, 512)
@@ -68,12 +68,12 @@ class Draem:
         self.note = "; ".join(part for part in parts if part)
 
     @torch.no_grad()
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`."""
         resized = as_tensor([resize_image(image, self._size_px, self._size_px)], self._device)
         shares = self._both(resized)[1].softmax(dim=1)[:, 1]
         highest = float(mean_filtered(shares).max())
-        return Scored(highest, resized_map(as_map(shares[0]), *image.shape[:2]))
+        return ScoredImage(highest, resized_map(as_map(shares[0]), *image.shape[:2]))
 
     def num_parameters(self) -> int:
         """Of both networks."""

@@ -1,91 +1,168 @@
-"""flawmap itself as a method of the board: a recipe, shortened where the budget asks for it."""
+"""flawmap itself as a method of the board: a recipe, with fewer steps where the budget asks for it."""
 
-import json
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
+from torch.utils.data import default_collate
 
+from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.schedules import steps_of_stage
+from flawmap.memory.scorer import ResidualScorer
+from flawmap.memory.train_head import ResidualModule
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
-from flawmap.runs.run_folder import create_run
-from flawmap_bench.method import MethodSettings, Scored
+from flawmap.simulators.dataset import SimulationDataset, crop_margin
+from flawmap.vit.positions import round_to_patches
+from flawmap_bench.method import MethodSettings, ScoredImage
 
 PROBE_STEPS = (1, 4)  # the difference is what three steps cost
 PROBE_IMAGES = 24  # enough for a batch; a probe should not wait for the whole data set to be decoded
+HEAD_PROBES = 3  # the first pays for what is allocated only once, and does not count
 SAFETY = 0.95  # of the budget: the first steps, which are timed, are not the slowest
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of a fit.
+
+    Attributes:
+        fixed: whatever the number of steps.
+        first: of a step of stage 1.
+        second: of a step of what follows it.
+    """
+
+    fixed: float
+    first: float
+    second: float
 
 
 class FlawmapRecipe:
     """A recipe by name or file, through :class:`flawmap.detect.detector.AnomalyDetector`.
 
-    No image is held out for a threshold: the board compares rankings, and the other methods train on all of them.
-    Where the budget does not hold all of the recipe's steps, fewer are made; a memory is always filled whole. Steps of
-    a head on tokens are counted once its memory is there; with stage 1, both stages' steps are estimated beforehand.
+    No image is held out for a threshold: the board compares rankings, and the other methods train on all images.
+
+    ``fit`` knows no clock. Before it, :meth:`plan` measures what fixed work and a step cost, and lowers the recipe's
+    steps to what the budget holds; its own time does not count. A head on a memory is planned from one fit of all
+    images with a single step, and a few timed steps on the memory that this fit filled. The paper's stages are planned
+    from short fits of a few images.
 
     Args:
         settings: of the board; its ``overrides`` change the recipe, its image size does not.
         name: a preset or a YAML file.
 
     Raises:
-        UserError: a recipe that cannot be read.
+        UserError: the recipe cannot be read.
     """
 
     def __init__(self, settings: MethodSettings, name: str) -> None:
         self._settings = settings
         recipe = load_recipe(name, settings.overrides)
-        self._recipe = replace(
+        self.recipe = replace(
             recipe, seed=settings.seed, calibration=replace(recipe.calibration, held_out_fraction=0.0)
         )
-        self._detector = AnomalyDetector(self._recipe)
+        self.detector = AnomalyDetector(self.recipe)
+        self._steps: tuple[int, int] | None = None  # what was planned
         self.note = ""
 
-    def fit(self, images: Sequence[NormalImage]) -> None:
-        """All stages, with as many of the recipe's steps as the budget holds."""
-        started = time.monotonic()
+    def plan(self, images: Sequence[NormalImage]) -> None:
+        """Choose how many of the recipe's steps fit into the budget."""
         settings = self._settings
-        steps = wanted = recipe_steps(self._recipe, len(images))
-        until = None
+        wanted = recipe_steps(self.recipe, len(images))
         if settings.max_steps is not None:
-            steps = (min(wanted[0], settings.max_steps), min(wanted[1], settings.max_steps))
-        elif settings.budget_seconds is not None and self._recipe.method != "paper" and not wanted[0]:
-            until = started + SAFETY * settings.budget_seconds
-        elif settings.budget_seconds is not None:
-            costs = self._costs(images)
-            steps = steps_within(SAFETY * (settings.budget_seconds - (time.monotonic() - started)), costs, wanted)
-        with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
-            run = create_run(Path(folder) / "run", "fit", self._recipe)
-            detector = AnomalyDetector(with_steps(self._recipe, *steps))
-            self._detector = detector.fit(tuple(images), run, settings.device, until=until)
-            if until is not None and wanted[1]:
-                about = run.stage_output("residual").with_suffix(".json").read_text(encoding="utf-8")
-                steps = (steps[0], json.loads(about)["steps"])
+            self._steps = min(wanted[0], settings.max_steps), min(wanted[1], settings.max_steps)
+        elif settings.budget_seconds is None or not any(wanted):
+            self._steps = wanted
+        else:
+            costs = self.costs(images)
+            self._steps = steps_within(SAFETY * settings.budget_seconds, costs, wanted)
+
+    def fit(self, images: Sequence[NormalImage]) -> None:
+        """All stages, with the planned steps; with all of the recipe's where nothing was planned."""
+        wanted = recipe_steps(self.recipe, len(images))
+        steps = self._steps or wanted
+        self.detector = AnomalyDetector(with_steps(self.recipe, *steps)).fit(
+            tuple(images), device=self._settings.device
+        )
         self.note = self._described(steps, wanted)
 
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`."""
-        analysis = self._detector.analyse(image)
-        return Scored(analysis.scores[self._recipe.detect.image_score], analysis.anomaly_map)
+        analysis = self.detector.analyse(image)
+        return ScoredImage(analysis.scores[self.recipe.detect.image_score], analysis.anomaly_map)
 
     def num_parameters(self) -> int:
         """Of the encoder and its head, and what a memory holds."""
-        scorer = self._detector.scorer_
+        scorer = self.detector.scorer_
         if scorer is None:
             return 0
         kept = sum(buffer.numel() for buffer in scorer.buffers() if buffer.is_floating_point())
         return kept + sum(parameter.numel() for parameter in scorer.parameters())
 
+    def costs(self, images: Sequence[NormalImage]) -> Costs:
+        """What a fit on these images costs, measured."""
+        if self.recipe.method == "paper" or self.recipe.pretrain.enabled:
+            return self._costs_of_short_fits(images)
+        fixed, detector = self.timed_fit(images, (0, 1))
+        assert isinstance(detector.scorer_, ResidualScorer)
+        return Costs(fixed, 0.0, self._seconds_of_head_step(detector.scorer_, images))
+
+    def timed_fit(self, images: Sequence[NormalImage], steps: tuple[int, int]) -> tuple[float, AnomalyDetector]:
+        """Seconds of a fit with so many steps of stage 1 and of what follows it, and the detector."""
+        started = time.monotonic()
+        detector = AnomalyDetector(with_steps(self.recipe, *steps)).fit(tuple(images), device=self._settings.device)
+        return time.monotonic() - started, detector
+
+    def _costs_of_short_fits(self, images: Sequence[NormalImage]) -> Costs:
+        few, more = images[:PROBE_IMAGES], images[: 2 * PROBE_IMAGES]
+        low, high = PROBE_STEPS
+        trains_first, trains_last = (steps > 0 for steps in recipe_steps(self.recipe, len(images)))
+        shortest = (low if trains_first else 0, low if trains_last else 0)
+        base = self.timed_fit(few, shortest)[0]
+        first = second = per_image = 0.0
+        if trains_last:
+            second = max(0.0, self.timed_fit(few, (shortest[0], high))[0] - base) / (high - low)
+        if trains_first:
+            first = max(0.0, self.timed_fit(few, (high, shortest[1]))[0] - base) / (high - low)
+        if len(more) > len(few):  # reading, and attention maps where defects are simulated
+            per_image = max(0.0, self.timed_fit(more, shortest)[0] - base) / (len(more) - len(few))
+        fixed = max(0.0, base - shortest[0] * first - shortest[1] * second) + per_image * (len(images) - len(few))
+        return Costs(fixed, first, second)
+
+    def _seconds_of_head_step(self, scorer: ResidualScorer, images: Sequence[NormalImage]) -> float:
+        """Mean seconds of a step of the head on the filled memory; nothing that is learned changes."""
+        settings, compute = self.recipe.residual, self._settings.compute
+        size_px = round_to_patches(self.recipe.data.image_size_px, scorer.encoder.patch_size_px)
+        few = images[: settings.batch_size]
+        pixels = NormalPixels(few, round(size_px * crop_margin(settings.augmentation)))
+        grid = scorer.encoder.grid(size_px, size_px)
+        attention = np.ones((len(few), *grid), np.float32)  # where defects are placed does not change what they cost
+        dataset = SimulationDataset(
+            pixels, attention, size_px, settings.augmentation, settings.simulation, self.recipe.seed
+        )
+        module = ResidualModule(scorer.to(compute.device), settings, settings.steps).train()
+        seconds = []
+        for number in range(HEAD_PROBES):
+            started = time.monotonic()
+            batch = default_collate([dataset[number, index % len(few)] for index in range(settings.batch_size)])
+            batch = {name: values.to(compute.device) for name, values in batch.items()}
+            with torch.autocast(compute.device, torch.bfloat16, enabled=compute.precision == "bf16"):
+                loss = module.training_step(batch, number)
+            loss.backward()
+            loss.item()  # waits for an accelerator
+            module.zero_grad(set_to_none=True)
+            seconds.append(time.monotonic() - started)
+        return sum(seconds[1:]) / (HEAD_PROBES - 1)
+
     def _described(self, steps: tuple[int, int], wanted: tuple[int, int]) -> str:
-        """Sizes, and the steps that were made of what the recipe trains."""
-        recipe = self._recipe
-        tested = ", ".join(map(str, self._detector.sizes_px))
+        """Sizes, and how many of the recipe's steps were made."""
+        recipe = self.recipe
+        tested = ", ".join(map(str, self.detector.sizes_px))
         size_px = recipe.data.image_size_px
         if recipe.method == "paper":
             size_px = recipe.finetune.image_size_px or size_px
@@ -97,28 +174,6 @@ class FlawmapRecipe:
         shortened = "" if steps == wanted else f" of the recipe's {wanted[0]} + {wanted[1]}"
         return f"{note}; steps {steps[0]} + {steps[1]}{shortened}"
 
-    def _costs(self, images: Sequence[NormalImage]) -> tuple[float, float, float]:
-        """Seconds that do not depend on the steps, and those of a step of stage 1 and of what follows it."""
-        few, more = tuple(images[:PROBE_IMAGES]), tuple(images[: 2 * PROBE_IMAGES])
-        low, high = PROBE_STEPS
-        trains_first, trains_last = (steps > 0 for steps in recipe_steps(self._recipe, len(images)))
-        shortest = (low if trains_first else 0, low if trains_last else 0)
-        base = self._timed(few, shortest)
-        first = second = per_image = 0.0
-        if trains_last:
-            second = max(0.0, self._timed(few, (shortest[0], high)) - base) / (high - low)
-        if trains_first:
-            first = max(0.0, self._timed(few, (high, shortest[1])) - base) / (high - low)
-        if len(more) > len(few):  # reading, the guide's attention
-            per_image = max(0.0, self._timed(more, shortest) - base) / (len(more) - len(few))
-        fixed = max(0.0, base - shortest[0] * first - shortest[1] * second) + per_image * (len(images) - len(few))
-        return fixed, first, second
-
-    def _timed(self, images: Sequence[NormalImage], steps: tuple[int, int]) -> float:
-        started = time.monotonic()
-        AnomalyDetector(with_steps(self._recipe, *steps)).fit(images, device=self._settings.device)
-        return time.monotonic() - started
-
 
 def recipe_steps(recipe: Recipe, num_images: int) -> tuple[int, int]:
     """Steps on that many images: of stage 1, and of what is trained for scoring; 0 for what is not trained at all."""
@@ -127,25 +182,24 @@ def recipe_steps(recipe: Recipe, num_images: int) -> tuple[int, int]:
     def steps(epochs: int | None, count: int | None, batch_size: int) -> int:
         return steps_of_stage(epochs, count, num_images, min(batch_size, num_images))[0]
 
-    of_first = steps(stage_1.epochs, stage_1.steps, stage_1.batch_size) if stage_1.enabled else 0
+    first = steps(stage_1.epochs, stage_1.steps, stage_1.batch_size) if stage_1.enabled else 0
     if recipe.method == "paper":
-        return of_first, steps(stage_2.epochs, stage_2.steps, stage_2.batch_size)
-    return of_first, 0 if recipe.method == "memory" else steps(None, head.steps, head.batch_size)
+        return first, steps(stage_2.epochs, stage_2.steps, stage_2.batch_size)
+    return first, 0 if recipe.method == "memory" else steps(None, head.steps, head.batch_size)
 
 
-def steps_within(seconds: float, costs: tuple[float, float, float], wanted: tuple[int, int]) -> tuple[int, int]:
-    """As many of the wanted steps as fit, both shortened alike; at least one of each that is wanted.
+def steps_within(seconds: float, costs: Costs, wanted: tuple[int, int]) -> tuple[int, int]:
+    """As many of the wanted steps as fit, both shortened by the same factor; at least one of each that is wanted.
 
     Args:
-        seconds: that are left.
-        costs: fixed seconds, seconds per step of stage 1, seconds per step of what follows it.
-        wanted: steps of both.
+        seconds: of the whole fit.
+        costs: of fixed work and of steps.
+        wanted: steps of stage 1, and of what follows it.
     """
-    fixed, first, second = costs
-    of_steps = first * wanted[0] + second * wanted[1]
-    share = 1.0 if of_steps <= 0 else min(1.0, max(0.0, seconds - fixed) / of_steps)
-    of_first, of_second = (max(1, int(share * count)) if count else 0 for count in wanted)
-    return of_first, of_second
+    steps_seconds = costs.first * wanted[0] + costs.second * wanted[1]
+    share = 1.0 if steps_seconds <= 0 else min(1.0, max(0.0, seconds - costs.fixed) / steps_seconds)
+    first, second = (max(1, int(share * count)) if count else 0 for count in wanted)
+    return first, second
 
 
 def with_steps(recipe: Recipe, first: int, second: int) -> Recipe:

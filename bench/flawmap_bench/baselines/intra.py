@@ -19,7 +19,7 @@ from flawmap_bench.baselines.residual_networks import publication_note
 from flawmap_bench.baselines.structural import mean_filtered, msgms_difference, ssim_difference
 from flawmap_bench.baselines.training_loop import as_tensor, constant_rate, drawn_images, train_until_spent
 from flawmap_bench.baselines.unet import size_for
-from flawmap_bench.method import Budget, MethodSettings, Scored
+from flawmap_bench.method import Budget, MethodSettings, ScoredImage
 
 PATCH_PX = 16  # K
 WINDOW = 7  # L, patches to each side of the square that the transformer sees
@@ -89,11 +89,11 @@ class InTra:
         windows = f"{steps} steps of {of_step}"
         self.note = "; ".join(part for part in (reduced, windows, f"mean map of {len(chosen)} good images") if part)
 
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`."""
         resized = as_tensor([resize_image(image, self._size_px, self._size_px)], self._device)
         found = as_map((self._difference(resized) - self._mean_map).square())
-        return Scored(float(found.max()), resized_map(found, *image.shape[:2]))
+        return ScoredImage(float(found.max()), resized_map(found, *image.shape[:2]))
 
     def num_parameters(self) -> int:
         """Of the transformer, and the mean map."""

@@ -16,7 +16,7 @@ from flawmap_bench.baselines.backbone import concatenated, load_backbone
 from flawmap_bench.baselines.gaussian import PositionGaussians
 from flawmap_bench.baselines.map_resize import as_map, resized_map, smoothed_map
 from flawmap_bench.baselines.training_loop import as_tensor
-from flawmap_bench.method import MethodSettings, Scored
+from flawmap_bench.method import MethodSettings, ScoredImage
 
 ARCHITECTURE = "wide_resnet50_2.tv_in1k"
 CHANNELS = 550  # drawn at random, of all three stages' (WR50-Rd550 of the publication)
@@ -48,13 +48,13 @@ class Padim:
             self._gaussians.add(self._features(as_tensor(batch, self._settings.compute.device)).flatten(2))
         self._gaussians.finish()
 
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`."""
         resized = resize_image(image, self._size_px, self._size_px)
         features = self._features(as_tensor([resized], self._settings.compute.device))[0]
         distances = as_map(self._gaussians.distances(features.flatten(1)).unflatten(0, features.shape[1:]))
         smooth = smoothed_map(resized_map(distances, self._size_px, self._size_px), SMOOTHING_PX)
-        return Scored(float(smooth.max()), resized_map(smooth, *image.shape[:2]))
+        return ScoredImage(float(smooth.max()), resized_map(smooth, *image.shape[:2]))
 
     def num_parameters(self) -> int:
         """The backbone's, the means and the precisions."""

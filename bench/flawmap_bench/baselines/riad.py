@@ -17,7 +17,7 @@ from flawmap_bench.baselines.residual_networks import width_factor, width_note
 from flawmap_bench.baselines.structural import mean_filtered, msgms_difference, ssim_difference
 from flawmap_bench.baselines.training_loop import as_tensor, drawn_images, train_until_spent
 from flawmap_bench.baselines.unet import UNet, scaled, size_for
-from flawmap_bench.method import Budget, MethodSettings, Scored
+from flawmap_bench.method import Budget, MethodSettings, ScoredImage
 
 CHANNELS = (64, 128, 256, 512, 512)
 CELLS_PX = (2, 4, 8, 16)  # k
@@ -65,7 +65,7 @@ class Riad:
         self.note = "; ".join(part for part in (width_note(self._width), f"{steps} steps of {BATCH} images") if part)
 
     @torch.no_grad()
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`; the cells' sets are the same for every image."""
         resized = as_tensor([resize_image(image, self._size_px, self._size_px)], self._device)
         total = torch.zeros(1, self._size_px, self._size_px, device=self._device)
@@ -73,7 +73,7 @@ class Riad:
             generator = numpy_generator(self._settings.seed, "riad test", cell_px)
             total += msgms_difference(self._painted(resized, cell_px, generator), resized, SCALES) / len(CELLS_PX)
         found = as_map(mean_filtered(total)[0])
-        return Scored(float(found.max()), resized_map(found, *image.shape[:2]))
+        return ScoredImage(float(found.max()), resized_map(found, *image.shape[:2]))
 
     def num_parameters(self) -> int:
         """Of the network."""

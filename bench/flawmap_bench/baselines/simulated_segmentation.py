@@ -20,7 +20,7 @@ from flawmap.simulators.simulated_anomaly import Simulator
 from flawmap_bench.baselines.map_resize import as_map, resized_map
 from flawmap_bench.baselines.residual_networks import publication_note
 from flawmap_bench.baselines.training_loop import as_tensor, drawn_images, train_until_spent
-from flawmap_bench.method import Budget, MethodSettings, Scored
+from flawmap_bench.method import Budget, MethodSettings, ScoredImage
 
 PROCESSOR_BATCH = 8  # images per step; with the published ones a processor would make a few dozen steps in minutes
 LEARNING_RATE = 1e-3
@@ -86,12 +86,12 @@ class SimulatedSegmentation:
         self.note = "; ".join(part for part in (self._method.remark, made) if part)
 
     @torch.no_grad()
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`."""
         size_px = self._settings.image_size_px
         resized = as_tensor([resize_image(image, size_px, size_px)], self._settings.compute.device)
         found = as_map(self._network(self._method.prepare(resized))[0].sigmoid())
-        return Scored(float(found.mean()), resized_map(found, *image.shape[:2]))
+        return ScoredImage(float(found.mean()), resized_map(found, *image.shape[:2]))
 
     def num_parameters(self) -> int:
         """Of the network."""

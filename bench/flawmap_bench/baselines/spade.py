@@ -15,7 +15,7 @@ from flawmap.recipe.settings import ModelSettings
 from flawmap_bench.baselines.backbone import load_backbone
 from flawmap_bench.baselines.map_resize import as_map, resized_map, smoothed_map
 from flawmap_bench.baselines.training_loop import as_tensor
-from flawmap_bench.method import MethodSettings, Scored
+from flawmap_bench.method import MethodSettings, ScoredImage
 
 ARCHITECTURE = "wide_resnet50_2.tv_in1k"
 NEIGHBOURS = 50  # K
@@ -52,7 +52,7 @@ class Spade:
         self._vectors = torch.cat(vectors)
         self._maps = [torch.cat(stage) for stage in zip(*maps, strict=True)]
 
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`."""
         resized = resize_image(image, self._size_px, self._size_px)
         stages, vector = self._backbone.stages(as_tensor([resized], self._device))
@@ -65,7 +65,7 @@ class Spade:
             size = (self._size_px, self._size_px)
             total += F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[0, 0] / len(stages)
         smooth = smoothed_map(as_map(total), SMOOTHING_PX)
-        return Scored(float(nearest.mean()), resized_map(smooth, *image.shape[:2]))
+        return ScoredImage(float(nearest.mean()), resized_map(smooth, *image.shape[:2]))
 
     def num_parameters(self) -> int:
         """The backbone's and the gallery's."""

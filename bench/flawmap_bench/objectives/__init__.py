@@ -1,1 +1,1 @@
-"""Objectives of stage 1 that the paper compares itself with."""
+"""Objectives of stage 1 that are compared with the paper's; pyproject.toml registers them by name."""

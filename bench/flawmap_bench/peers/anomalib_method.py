@@ -34,7 +34,7 @@ from flawmap.recipe.settings import ModelSettings
 from flawmap.vit.positions import round_to_patches
 from flawmap_bench.baselines.map_resize import as_map, resized_map
 from flawmap_bench.baselines.training_loop import as_tensor, drawn_images
-from flawmap_bench.method import MethodSettings, Scored
+from flawmap_bench.method import MethodSettings, ScoredImage
 from flawmap_bench.peers.lightning_parts import CoresetWithin, GoodBatches, GoodImages, StepClock
 from flawmap_bench.peers.local_weights import sum_of_parameters, write_local_weights
 
@@ -147,16 +147,16 @@ class AnomalibMethod:
         self.note = "; ".join(part for part in parts if part)
 
     @torch.inference_mode()
-    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> Scored:
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`."""
         resized = resize_image(image, self._size_px, self._size_px)
         out = self._module.model(self._normalise(as_tensor([resized], self._settings.compute.device)))
         found = None if out.anomaly_map is None else as_map(out.anomaly_map[0].squeeze())
         anomaly_map = None if found is None else resized_map(found, *image.shape[:2])
         if out.pred_score is not None:
-            return Scored(float(out.pred_score.flatten()[0]), anomaly_map)
+            return ScoredImage(float(out.pred_score.flatten()[0]), anomaly_map)
         assert found is not None  # a model gives one of the two
-        return Scored(float(found.max()), anomaly_map)
+        return ScoredImage(float(found.max()), anomaly_map)
 
     def num_parameters(self) -> int:
         """Weights and memory bank."""

@@ -1,23 +1,36 @@
 """The module of stage 1 for the objective that the recipe names."""
 
+from importlib.metadata import entry_points
+
 from flawmap.errors import UserError
 from flawmap.paper.pretrain import PretrainModule
 from flawmap.paper.self_distillation import SelfDistillation
 from flawmap.recipe.settings import PretrainSettings
 from flawmap.vit.encoder import Encoder
-from flawmap_bench.objectives.dino import DinoModule
-from flawmap_bench.objectives.ibot import IbotModule
-from flawmap_bench.objectives.msn import MsnModule
-from flawmap_bench.objectives.swav import SwavModule
 
-# the names of recipe.PretrainSettings.objective
-MODULES: dict[str, type[SelfDistillation]] = {
-    "clusters": PretrainModule,
-    "dino": DinoModule,
-    "swav": SwavModule,
-    "ibot": IbotModule,
-    "msn": MsnModule,
-}
+BUILT_IN: dict[str, type[SelfDistillation]] = {"clusters": PretrainModule}
+ENTRY_POINTS = "flawmap.objectives"  # the group under which other packages register theirs
+
+
+def objective_by_name(name: str) -> type[SelfDistillation]:
+    """The module of an objective: built in, or registered by another package as an entry point.
+
+    Args:
+        name: such as ``clusters``.
+
+    Raises:
+        UserError: there is no objective of that name.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    registered = entry_points(group=ENTRY_POINTS)
+    if name in registered.names:
+        return registered[name].load()
+    raise UserError(
+        f"there is no objective {name!r}",
+        "pretrain.objective",
+        f"choose {', '.join(sorted({*BUILT_IN, *registered.names}))}; flawmap-bench adds dino, ibot, msn and swav",
+    )
 
 
 def pretrain_module(
@@ -35,8 +48,4 @@ def pretrain_module(
     Raises:
         UserError: there is no objective of that name.
     """
-    if settings.objective not in MODULES:
-        raise UserError(
-            f"there is no objective {settings.objective!r}", "pretrain.objective", f"choose one of {', '.join(MODULES)}"
-        )
-    return MODULES[settings.objective](encoder, settings, total_steps, steps_per_epoch, seed)
+    return objective_by_name(settings.objective)(encoder, settings, total_steps, steps_per_epoch, seed)

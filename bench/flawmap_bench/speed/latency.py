@@ -1,6 +1,6 @@
 """``make bench``: seconds per image of each way to run a model, one image at a time, on this machine's cores.
 
-``python -m flawmap_bench.latency [RUN ...] [--peers]`` prints a table for each run, or for a stand-in with random
+``python -m flawmap_bench.speed.latency [RUN ...] [--peers]`` prints a table for each run, or for a stand-in with random
 weights. With ``--peers``, methods of anomalib that have learned from the same images take their turns, too.
 """
 
@@ -31,7 +31,7 @@ from flawmap.memory.scorer import TOKEN_SCORERS
 from flawmap.recipe.settings import ModelSettings
 from flawmap.vit.weights import load_encoder
 from flawmap_bench.methods import title_of
-from flawmap_bench.peer_process import PeerProcess
+from flawmap_bench.peers.peer_process import PeerProcess
 
 IMAGE, IMAGE_SIZE_PX = "image.png", (480, 640)  # height, width
 WARM_UP, ROUNDS = 2, 9
@@ -153,7 +153,7 @@ def measured(run: str | None, with_peers: bool) -> str:
 
 def main(words: Sequence[str] | None = None) -> int:
     """``[RUN ...] [--peers]``; 2 when a run cannot be opened or anomalib is not there."""
-    parser = argparse.ArgumentParser(prog="python -m flawmap_bench.latency", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m flawmap_bench.speed.latency", description=__doc__)
     parser.add_argument("runs", nargs="*", help="run folders (default: a stand-in with random weights)")
     parser.add_argument("--peers", action="store_true", help="methods of anomalib beside each run (extra peers)")
     arguments = parser.parse_args(words)

@@ -1,4 +1,4 @@
-"""How many anomalies each simulator makes per second and core: ``python -m flawmap_bench.simulator_speed``.
+"""How many anomalies each simulator makes per second and core: ``python -m flawmap_bench.speed.simulator_speed``.
 
 The simulators take turns, so that a machine that slows down slows all of them. Time is that of the processor, not of
 the clock: libraries that use several cores gain nothing by it, and neighbours on the machine cost nothing.

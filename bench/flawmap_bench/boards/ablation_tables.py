@@ -8,12 +8,12 @@ A file holds one table::
         set: {pretrain.masking.drop_ratio: 0.15}
         published: {image: 98.0, pixel: 97.9}
 
-Rows whose recipes come out equal share their runs, and equal stages are trained once, so every table can name the
-reference without paying for it again.
+Rows with equal recipes share their runs, and equal stages are trained once, so every table can include the reference
+at no cost.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,16 @@ import yaml
 from flawmap.errors import UserError
 from flawmap.recipe.checks import refuse_unless_setting
 from flawmap.recipe.fields import values_of
-from flawmap.recipe.files import preset_path
 from flawmap.recipe.settings import Recipe
+from flawmap_bench.boards.published import Published
+
+FOLDER = Path(__file__).parent / "tables"  # the tables that come with flawmap-bench
+CPU_BASE = Path(__file__).parent / "cpu.yaml"  # a common recipe that two cores can train
 
 _TABLE_KEYS = {"title", "rows", "needs"}
 _ROW_KEYS = {"name", "set", "published"}
 _PUBLISHED_KEYS = {"image", "pixel"}
+_EXAMPLE = f"see {FOLDER / 'ratio.yaml'}"
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,14 @@ class AblationRow:
     """One variant.
 
     Attributes:
-        name: as it stands in the table.
+        name: as printed in the table.
         changes: overrides of the common recipe, such as ``pretrain.masking.drop_ratio=0.15``; none for the reference.
-        published: AUROC in % that the paper reports for it, by ``image`` and ``pixel``; empty where it reports none.
+        published: AUROC in % that the paper reports for it.
     """
 
     name: str
     changes: tuple[str, ...] = ()
-    published: Mapping[str, float] = field(default_factory=dict)
+    published: Published = field(default_factory=Published)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class AblationTable:
     """Rows that are compared with each other.
 
     Attributes:
-        key: the file's name without its ending.
+        key: the file's name without its extension.
         title: above the table.
         rows: at least one.
         needs: a setting without which the rows would not differ, to be given by ``--set``; "" for none.
@@ -63,22 +67,17 @@ class AblationTable:
     needs: str = ""
 
 
-def ablation_folder() -> Path:
-    """Where the tables lie that come with flawmap."""
-    return preset_path("standard").parent / "ablations"
-
-
 def read_tables(names: Sequence[str]) -> tuple[AblationTable, ...]:
     """Read tables.
 
     Args:
-        names: of tables that come with flawmap (``objectives``), or paths of YAML files; empty reads all that come
-            with flawmap.
+        names: of tables that come with flawmap-bench (``objectives``), or paths of YAML files; empty reads all that
+            come with it.
 
     Raises:
-        UserError: no such table, or a file that is none.
+        UserError: there is no such table, or a file is not one.
     """
-    shipped = {path.stem: path for path in sorted(ablation_folder().glob("*.yaml")) if _is_table(path)}
+    shipped = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
     if not names:
         return tuple(read_table(path) for path in shipped.values())
     tables = []
@@ -86,7 +85,7 @@ def read_tables(names: Sequence[str]) -> tuple[AblationTable, ...]:
         path = shipped.get(name, Path(name))
         if not path.is_file():
             raise UserError(
-                f"no ablation table called {name!r}", "--table", f"one of {', '.join(shipped)}, or a YAML file"
+                f"there is no ablation table {name!r}", "--table", f"choose {', '.join(shipped)}, or a YAML file"
             )
         tables.append(read_table(path))
     return tuple(tables)
@@ -96,17 +95,17 @@ def read_table(path: Path) -> AblationTable:
     """Read one table.
 
     Raises:
-        UserError: the file is no YAML, or a key or value is not what a table holds.
+        UserError: the file is not YAML, or a key or value does not belong in a table.
     """
     content = _mapping(_load(path), _TABLE_KEYS, str(path))
     title, rows = content.get("title"), content.get("rows")
     if not isinstance(title, str) or not isinstance(rows, list) or not rows:
-        raise UserError("an ablation table has a title and a list of rows", str(path), "see recipes/ablations")
+        raise UserError("an ablation table has a title and a list of rows", str(path), _EXAMPLE)
     read = tuple(_row(row, f"{path} row {number}") for number, row in enumerate(rows, start=1))
     names = [row.name for row in read]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"two rows are called {twice!r}", str(path), "rename one of them")
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two rows are called {repeated!r}", str(path), "rename one of them")
     needs = str(content.get("needs", ""))
     if needs:
         refuse_unless_setting(needs, str(path))
@@ -114,12 +113,12 @@ def read_table(path: Path) -> AblationTable:
 
 
 def usable_tables(tables: Sequence[AblationTable], base: Recipe, asked_for: bool) -> tuple[AblationTable, ...]:
-    """The tables whose rows differ with this base: those that need no setting, or find it there.
+    """The tables whose rows differ with this base: those that need no setting, and those whose setting it has.
 
     Args:
         tables: as read.
-        base: the common recipe, with what was ``--set``.
-        asked_for: whether the tables were named one by one; a table that cannot be run is then an error.
+        base: the common recipe, with ``--set`` applied.
+        asked_for: whether the tables were named by the user; a table that cannot be run is then an error.
 
     Raises:
         UserError: a table that was asked for needs a setting.
@@ -129,7 +128,7 @@ def usable_tables(tables: Sequence[AblationTable], base: Recipe, asked_for: bool
     if lacking and asked_for:
         needs = lacking[0].needs
         raise UserError(
-            f"the rows of {lacking[0].key} are all alike without {needs}",
+            f"the rows of {lacking[0].key} are all equal without {needs}",
             "--table",
             f"--set {needs}=VALUE for all rows",
         )
@@ -148,7 +147,7 @@ def _row(content: Any, place: str) -> AblationRow:
     overrides = tuple(
         f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changes.items()
     )
-    return AblationRow(name, overrides, {kind: float(value) for kind, value in published.items()})
+    return AblationRow(name, overrides, Published(**{kind: float(value) for kind, value in published.items()}))
 
 
 def _load(path: Path) -> Any:
@@ -156,18 +155,13 @@ def _load(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"the table cannot be read: {reason}", str(path), "mend the YAML") from error
+        raise UserError(f"the table cannot be read: {reason}", str(path), "fix the YAML") from error
 
 
 def _mapping(content: Any, known: set[str], place: str) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise UserError(f"expected {', '.join(sorted(known))}", place, "see recipes/ablations")
-    strangers = sorted(str(key) for key in content.keys() - known)
-    if strangers:
-        raise UserError(f"unknown key {strangers[0]}", place, f"known are {', '.join(sorted(known))}")
+        raise UserError(f"expected {', '.join(sorted(known))}", place, _EXAMPLE)
+    unknown = sorted(str(key) for key in content.keys() - known)
+    if unknown:
+        raise UserError(f"unknown key {unknown[0]}", place, f"choose from {', '.join(sorted(known))}")
     return content
-
-
-def _is_table(path: Path) -> bool:
-    """Whether a file beside the tables is one: the folder also holds the common base recipe."""
-    return "rows" in (_load(path) or {})

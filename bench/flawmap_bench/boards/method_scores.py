@@ -1,4 +1,4 @@
-"""The one scorer of all methods: labels and masks meet the scores and maps that a method left."""
+"""The one scorer of all methods: compares labels and masks with the scores and maps that a method wrote."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,7 +19,7 @@ BOOTSTRAP_SEED = 0
 
 
 def scored_metrics(data: TestData, folder: Path) -> dict[str, Any]:
-    """All measures of one method.
+    """All metrics of one method.
 
     Args:
         data: labelled images and their protocol.
@@ -62,7 +62,7 @@ def scored_metrics(data: TestData, folder: Path) -> dict[str, Any]:
 
 
 def counts_pixels(sample: LabelledImage, pixel_pool: str) -> bool:
-    """Whether the protocol admits an image to the pixel pool, its mask permitting."""
+    """Whether the protocol counts an image's pixels, if it has a mask."""
     return pixel_pool == "all" or (pixel_pool == "truth_only" and sample.is_anomalous)
 
 
@@ -74,15 +74,15 @@ def groups_of(sample: LabelledImage, group_by: tuple[str, ...]) -> list[str]:
 def _per_kind(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: PixelPools) -> dict[str, Any]:
     """Each defect kind against all normal images."""
     kinds = np.array([sample.kind for sample in data.samples])
-    by_kind, found = pools.by_kind(), {}
+    by_kind, metrics = pools.by_kind(), {}
     for kind in sorted(set(kinds[labels].tolist())):
         chosen = (kinds == kind) & labels | ~labels
-        found[kind] = {
+        metrics[kind] = {
             "n": int((labels & (kinds == kind)).sum()),
             "image_auroc": auroc(scores[chosen], labels[chosen]),
             "pixel_auroc": by_kind[kind].scores.auroc() if kind in by_kind else None,
         }
-    return found
+    return metrics
 
 
 def _per_group(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: Mapping[str, PixelPool]) -> dict:

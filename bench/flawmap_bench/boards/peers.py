@@ -1,16 +1,15 @@
-"""Runs a board of methods on one data set: each method and seed in a process of its own, finished ones never again."""
+"""Runs a board of methods on one data set: each method and seed in its own process, finished ones never again."""
 
 import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flawmap
 from flawmap.data.checks import check_leak, check_test_data, check_training_data
 from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data
 from flawmap.data.sample import TestData, TrainingData
@@ -22,24 +21,19 @@ from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.reproducibility import atomic_write_text, environment, stable_hash
 from flawmap.runs.lock import exclusive
-from flawmap_bench.data_content import data_content
-from flawmap_bench.method_job import DONE, FAILED, FITTED, SCORED, MethodJob, write_job
-from flawmap_bench.method_scores import scored_metrics
-from flawmap_bench.methods import (
-    ANY_PEER,
-    BASELINES,
-    METHODS_VERSION,
-    PEER_NAMES,
-    check_method_names,
-    title_of,
-)
-from flawmap_bench.peer_scoreboard import MethodRow, write_peer_scoreboard
+from flawmap_bench.boards.data_content import data_content
+from flawmap_bench.boards.method_job import DONE, FAILED, FITTED, SCORED, MethodJob, write_job
+from flawmap_bench.boards.method_scores import scored_metrics
+from flawmap_bench.boards.peers_scoreboard import MethodRow, write_peers_scoreboard
+from flawmap_bench.methods import METHODS_VERSION, check_method_names, is_recipe, title_of
 
 RESULT = "result.json"
 LOG = "log.txt"
-LIMIT_IN_BUDGETS = 2.0  # what one pass over all images costs is not up to a method; more than this is too slow
+LIMIT_IN_BUDGETS = 2.0  # a method cannot shorten one pass over all images; beyond this it is too slow
 START_SECONDS = 120.0  # loading of packages and weights
-LOOK_EVERY_SECONDS = 1.0
+POLL_SECONDS = 1.0
+
+Jobs = Mapping[tuple[str, int], MethodJob]  # by method and seed
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class PeersOrder:
 
     Attributes:
         location: a data location with labelled test images.
-        methods: by name, see ``methods.py``.
+        methods: by name, see :mod:`flawmap_bench.methods`.
         seeds: each method runs with each of them.
         folder: jobs, results and the scoreboard.
         image_size_px: of all methods but flawmap's recipes, which have their own.
@@ -76,29 +70,39 @@ def run_peers(order: PeersOrder, command: str) -> Path:
         the path of scoreboard.md.
 
     Raises:
-        UserError: unknown methods, or data that is not sound. A method that fails costs the others nothing.
+        UserError: unknown methods, or unusable data. A method that fails does not stop the others.
+    """
+    jobs, test = planned_jobs(order)
+    missing = [which for which, job in jobs.items() if read_result(order.folder, job) is None]
+    say("peers", f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do -> {order.folder}/")
+    order.folder.mkdir(parents=True, exist_ok=True)
+    failures: dict[tuple[str, int], str] = {}
+    for number, (name, seed) in enumerate(missing):
+        say("peers", f"run {number + 1}/{len(missing)}: {title_of(name)}, seed {seed}")
+        started = time.monotonic()
+        reason = _run(order.folder, jobs[name, seed], test)
+        if reason is not None:
+            say("peers", f"{title_of(name)}: {reason}")
+            failures[name, seed] = reason
+        else:
+            say("peers", f"{title_of(name)} took {duration(time.monotonic() - started)}")
+        _write_board(order, command, jobs, failures, test)
+    return _write_board(order, command, jobs, failures, test)
+
+
+def planned_jobs(order: PeersOrder) -> tuple[Jobs, TestData]:
+    """What is to run, seed by seed, and the test images.
+
+    Raises:
+        UserError: unknown methods, or unusable data.
     """
     check_method_names(order.methods)
-    good, test = _sound_data(order)
+    good, test = _checked_data(order)
     content = data_content(good, test)
     jobs = {
         (name, seed): _job(order, name, seed, good, test, content) for seed in order.seeds for name in order.methods
     }
-    missing = [which for which, job in jobs.items() if read_result(order.folder, job) is None]
-    say("peers", f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do -> {order.folder}/")
-    order.folder.mkdir(parents=True, exist_ok=True)
-    failed: dict[tuple[str, int], str] = {}
-    for number, (name, seed) in enumerate(missing):
-        say("peers", f"run {number + 1}/{len(missing)}: {title_of(name)}, seed {seed}")
-        began = time.monotonic()
-        reason = _run(order.folder, jobs[name, seed], test)
-        if reason is not None:
-            say("peers", f"{title_of(name)}: {reason}")
-            failed[name, seed] = reason
-        else:
-            say("peers", f"{title_of(name)} took {duration(time.monotonic() - began)}")
-        _write_board(order, command, jobs, failed, test)
-    return _write_board(order, command, jobs, failed, test)
+    return jobs, test
 
 
 def read_result(folder: Path, job: MethodJob) -> dict[str, Any] | None:
@@ -108,13 +112,13 @@ def read_result(folder: Path, job: MethodJob) -> dict[str, Any] | None:
 
 
 def job_folder(folder: Path, job: MethodJob) -> Path:
-    """Named after method and seed, and by a hash of all that determines the result."""
+    """Named after method and seed, and a hash of all that determines the result."""
     short = job.method.replace("/", "-").replace(":", "-")
     return folder / "runs" / f"{short}-s{job.seed}-{stable_hash(job)[:8]}"
 
 
-def _sound_data(order: PeersOrder) -> tuple[TrainingData, TestData]:
-    """Training and test images, decoded once, none of them on both sides."""
+def _checked_data(order: PeersOrder) -> tuple[TrainingData, TestData]:
+    """Training and test images, each readable, none of them on both sides."""
     settings = load_recipe("standard", order.overrides).data
     if settings.pretrain_on is not None:
         problem = "on a board all methods learn from the same images; data.pretrain_on gives a recipe more"
@@ -125,8 +129,8 @@ def _sound_data(order: PeersOrder) -> tuple[TrainingData, TestData]:
 
 
 def _job(order: PeersOrder, name: str, seed: int, good: TrainingData, test: TestData, content: str) -> MethodJob:
-    is_recipe = name not in BASELINES and name not in PEER_NAMES and not name.startswith(ANY_PEER)
-    recipe = to_yaml(load_recipe(name, order.overrides)) if is_recipe else ""
+    recipe = to_yaml(load_recipe(name, order.overrides)) if is_recipe(name) else ""
+    version = ALGORITHM_VERSION if is_recipe(name) else METHODS_VERSION
     return MethodJob(
         method=name,
         seed=seed,
@@ -137,14 +141,12 @@ def _job(order: PeersOrder, name: str, seed: int, good: TrainingData, test: Test
         device=order.device,
         good=tuple((image.key, str(image.path.resolve())) for image in good.images),
         to_score=tuple(str(sample.path.resolve()) for sample in test.samples),
-        content=stable_hash(
-            {"data": content, "recipe": recipe, "version": ALGORITHM_VERSION if is_recipe else METHODS_VERSION}
-        ),
+        content=stable_hash({"data": content, "recipe": recipe, "version": version}),
     )
 
 
 def _run(board: Path, job: MethodJob, test: TestData) -> str | None:
-    """One run from its beginning; its result is written last. Returns why it failed, if it did."""
+    """One run from the start; its result is written last. Returns why it failed, if it did."""
     folder = job_folder(board, job)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(folder):
@@ -152,14 +154,14 @@ def _run(board: Path, job: MethodJob, test: TestData) -> str | None:
 
 
 def _run_alone(folder: Path, job: MethodJob, test: TestData) -> str | None:
-    if not (folder / DONE).is_file():  # training is within the budget: what was killed begins again
+    if not (folder / DONE).is_file():  # a killed training starts again: all of it has to be within the budget
         if folder.is_dir():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         write_job(folder, job)
-        code = _in_own_process(folder, training_limit_seconds(job))
+        code = run_in_own_process(folder, training_limit_seconds(job))
         if not (folder / DONE).is_file():
-            return _reason(folder, code)
+            return failure_reason(folder, code)
     result = json.loads((folder / DONE).read_text(encoding="utf-8"))
     try:
         result |= scored_metrics(test, folder / SCORED)
@@ -167,24 +169,22 @@ def _run_alone(folder: Path, job: MethodJob, test: TestData) -> str | None:
         return error.problem
     result |= {"method": job.method, "seed": job.seed, "budget_seconds": job.budget_seconds}
     atomic_write_text(folder / RESULT, json.dumps(result, indent=2))
-    shutil.rmtree(folder / SCORED)  # some hundred megabytes of maps
+    shutil.rmtree(folder / SCORED)  # hundreds of megabytes of maps
     return None
 
 
 def training_limit_seconds(job: MethodJob) -> float | None:
-    """When a process is ended that is not through with its training; None where there is no budget."""
+    """When a process is stopped if it has not finished its training; None where there is no budget."""
     return None if job.budget_seconds is None else START_SECONDS + LIMIT_IN_BUDGETS * job.budget_seconds
 
 
-def _in_own_process(folder: Path, limit_seconds: float | None) -> int:
+def run_in_own_process(folder: Path, limit_seconds: float | None) -> int:
     """Run the job; anomalib changes timm for its whole process, and peak memory is that of a process."""
-    source = str(Path(flawmap.__file__).parents[1])
-    code = f"import sys; sys.path.insert(0, {source!r}); from pathlib import Path; "
-    code += f"from flawmap_bench.method_job import main; sys.exit(main(Path({str(folder)!r})))"
+    command = [sys.executable, "-m", "flawmap_bench.boards.method_job", str(folder)]
     with (folder / LOG).open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
-            return _waited(process, folder, limit_seconds)  # its standard input stays open as long as we live
+            return wait_for(process, folder, limit_seconds)  # the process ends when its standard input is closed
         finally:
             process.kill()
             process.wait()
@@ -192,12 +192,12 @@ def _in_own_process(folder: Path, limit_seconds: float | None) -> int:
                 process.stdin.close()
 
 
-def _waited(process: subprocess.Popen[bytes], folder: Path, limit_seconds: float | None) -> int:
-    """The process's code; -1 if its training took too long, which is then written as its failure."""
+def wait_for(process: subprocess.Popen[bytes], folder: Path, limit_seconds: float | None) -> int:
+    """The process's exit code; -1 if its training took too long, which is then written as its failure."""
     end = None if limit_seconds is None else time.monotonic() + limit_seconds
     while True:
         try:
-            return process.wait(LOOK_EVERY_SECONDS)
+            return process.wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
             if end is not None and time.monotonic() > end and not (folder / FITTED).is_file():
                 reason = f"stopped, its training was not over after {duration(limit_seconds or 0.0)}"
@@ -205,44 +205,41 @@ def _waited(process: subprocess.Popen[bytes], folder: Path, limit_seconds: float
                 return -1
 
 
-def _reason(folder: Path, code: int) -> str:
+def failure_reason(folder: Path, code: int) -> str:
+    """Why a process did not finish: what it wrote, or its exit code and where its log is."""
     if (folder / FAILED).is_file():
         return str(json.loads((folder / FAILED).read_text(encoding="utf-8"))["reason"])
     return f"its process ended with {code}; see {folder / LOG}"
 
 
 def _write_board(
-    order: PeersOrder,
-    command: str,
-    jobs: dict[tuple[str, int], MethodJob],
-    failed: dict[tuple[str, int], str],
-    test: TestData,
+    order: PeersOrder, command: str, jobs: Jobs, failures: Mapping[tuple[str, int], str], test: TestData
 ) -> Path:
     rows = []
     for name in order.methods:
-        found = {seed: read_result(order.folder, jobs[name, seed]) for seed in order.seeds}
-        results = {seed: result for seed, result in found.items() if result is not None}
-        reasons = tuple(f"seed {seed}: {failed[name, seed]}" for seed in order.seeds if (name, seed) in failed)
+        by_seed = {seed: read_result(order.folder, jobs[name, seed]) for seed in order.seeds}
+        results = {seed: result for seed, result in by_seed.items() if result is not None}
+        reasons = tuple(f"seed {seed}: {failures[name, seed]}" for seed in order.seeds if (name, seed) in failures)
         rows.append(MethodRow(name, title_of(name), results, reasons))
+    job = next(iter(jobs.values()))
     device = choose_compute(order.device).device
     machine, threads = environment(device), _threads(rows)
     budget = "none"
-    if order.minutes_per_method is not None:
-        limit = duration(START_SECONDS + LIMIT_IN_BUDGETS * 60 * order.minutes_per_method)
-        budget = f"{order.minutes_per_method:g} min per method and seed; stopped if not over after {limit}"
-    good = sum(not sample.is_anomalous for sample in test.samples)
+    if (limit := training_limit_seconds(job)) is not None:
+        budget = f"{order.minutes_per_method:g} min per method and seed; stopped if not over after {duration(limit)}"
+    n_good = sum(not sample.is_anomalous for sample in test.samples)
     about = {
         "command": command,
-        "data": f"{order.location}: {len(next(iter(jobs.values())).good)} good images to train; "
-        f"{good} good, {len(test.samples) - good} anomalous to test",
-        "image size": f"{order.image_size_px} px, resized whole; flawmap's recipes have sizes of their own",
+        "data": f"{order.location}: {len(job.good)} good images to train; "
+        f"{n_good} good, {len(test.samples) - n_good} anomalous to test",
+        "image size": f"{order.image_size_px} px, resized whole; flawmap's recipes have their own sizes",
         "training budget": budget,
         "seeds": ", ".join(str(seed) for seed in order.seeds),
         "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['device_name'] or device}, {threads}",
         "values": "AUROC and AUPRO in %, at the images' own resolution, end of training; mean ± standard error over "
         "seeds, or the 95 % bootstrap interval over images where there is one seed",
     }
-    return write_peer_scoreboard(order.folder, test.protocol.name, rows, about)
+    return write_peers_scoreboard(order.folder, test.protocol.name, rows, about)
 
 
 def _threads(rows: Sequence[MethodRow]) -> str:

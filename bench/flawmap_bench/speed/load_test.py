@@ -1,6 +1,6 @@
 """A bounded load test of ``flawmap serve``: clients that all want an answer at once, bad uploads among them.
 
-``python -m flawmap_bench.load_test MODEL [REQUESTS] [CLIENTS]`` starts the server, asks it, and prints what came
+``python -m flawmap_bench.speed.load_test MODEL [REQUESTS] [CLIENTS]`` starts the server, asks it, and prints what came
 back. It fails when an answer is lost, is another image's, or when the server's memory grows.
 """
 
@@ -218,7 +218,7 @@ def report(tally: Tally, requests: int, clients: int, seconds: float) -> tuple[s
 def main() -> int:
     """``MODEL [REQUESTS] [CLIENTS]``."""
     if len(sys.argv) < 2:
-        print("usage: python -m flawmap_bench.load_test MODEL [REQUESTS] [CLIENTS]", file=sys.stderr)
+        print("usage: python -m flawmap_bench.speed.load_test MODEL [REQUESTS] [CLIENTS]", file=sys.stderr)
         return 2
     requests = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
     clients = int(sys.argv[3]) if len(sys.argv) > 3 else 8

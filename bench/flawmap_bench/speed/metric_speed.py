@@ -1,4 +1,4 @@
-"""Time and memory of our pixel metrics beside others': ``python -m flawmap_bench.metric_speed``.
+"""Time and memory of our pixel metrics beside others': ``python -m flawmap_bench.speed.metric_speed``.
 
 All get the same made-up maps, one after the other, each in a process of its own. Time is that of the processor, not of
 the clock, and leaves out how long the maps take to make: neighbours on the machine cost nothing, and libraries that
@@ -157,7 +157,7 @@ def measure(name: str, count: int, size_px: int, memory_gib: float) -> dict[str,
     """The same in a process of its own, or why there is no result."""
     if find_spec(CONTENDERS[name][1]) is None:
         return "not installed"
-    command = [sys.executable, "-m", "flawmap_bench.metric_speed", "--measure", name]
+    command = [sys.executable, "-m", "flawmap_bench.speed.metric_speed", "--measure", name]
     command += ["--maps", str(count), "--size", str(size_px), "--memory-gib", str(memory_gib)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
@@ -190,7 +190,7 @@ def table(results: dict[str, dict[str, float] | str], count: int, size_px: int, 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure all contenders in turn and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m flawmap_bench.metric_speed", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m flawmap_bench.speed.metric_speed", description=__doc__)
     parser.add_argument("--maps", type=int, default=100, help="how many maps")
     parser.add_argument("--size", type=int, default=256, help="their height and width in pixels")
     parser.add_argument("--memory-gib", type=float, default=8.0, help="stop whoever needs more data than this")

@@ -168,7 +168,7 @@ def _seconds(step: object, rounds: int = ROUNDS) -> float:
 
 def measure(name: str) -> dict[str, float]:
     """One measurement in a fresh process: seconds, and the memory it took beyond the imports, in MiB."""
-    command = [sys.executable, "-m", "flawmap_bench.speed", name]
+    command = [sys.executable, "-m", "flawmap_bench.speed.training_speed", name]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

@@ -1,6 +1,6 @@
 """Whether exported files answer as the run does, on a whole test set: what each runtime and precision changes.
 
-``python -m flawmap_bench.export_parity RUN DATA`` writes the run in every form there is, scores all labelled images
+``python -m flawmap_bench.speed.export_parity RUN DATA`` writes the run in every form there is, scores all labelled images
 of DATA with the run and with each file, and prints one table.
 """
 
@@ -19,7 +19,7 @@ from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
-from flawmap_bench.latency import EXPORTS
+from flawmap_bench.speed.latency import EXPORTS
 
 SAY_EVERY = 50  # images
 
@@ -71,7 +71,7 @@ def evenly(images: Sequence[CheckImage], count: int | None) -> list[CheckImage]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """``RUN DATA [--count N]``: print the table; 2 when the run or the data cannot be opened."""
-    parser = argparse.ArgumentParser(prog="python -m flawmap_bench.export_parity", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m flawmap_bench.speed.export_parity", description=__doc__)
     parser.add_argument("run", help="a run or model folder")
     parser.add_argument("data", help="labelled test images, as for flawmap evaluate")
     parser.add_argument("--count", type=int, default=None, help="so many images, evenly spaced (default: all)")

@@ -1,6 +1,6 @@
-"""One method with one seed in a process of its own: good images in, a score and a map per image out.
+"""One method with one seed in its own process: good images in, a score and a map per image out.
 
-The process is given paths of test images and nothing else of them: no label, no mask, no kind. What it writes into its
+The process knows paths of the test images and nothing else about them: no label, no mask, no kind. It writes into its
 folder: ``fit.json`` after training, ``scored/NUMBER.npz`` as it goes, ``done.json`` last.
 """
 
@@ -21,7 +21,7 @@ from flawmap.data.sample import NormalImage
 from flawmap.engine.compute import DeviceName
 from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_text, seed_everything
-from flawmap_bench.method import Method, MethodSettings
+from flawmap_bench.method import Method, MethodSettings, PlannedMethod
 from flawmap_bench.methods import build_method
 
 JOB, FITTED, DONE, FAILED, SCORED = "job.json", "fit.json", "done.json", "failed.json", "scored"
@@ -76,14 +76,17 @@ def run_job(folder: Path) -> None:
     """Fit and score; see the module.
 
     Raises:
-        UserError: the method cannot be built, does not learn, or gives a score that is no number.
+        UserError: the method cannot be built, does not learn, or gives a score that is not a number.
     """
     job = read_job(folder)
     settings = MethodSettings(job.seed, job.image_size_px, job.budget_seconds, job.device, job.max_steps, job.overrides)
     seed_everything(job.seed)
     method = build_method(job.method, settings)
+    images = [NormalImage(key, Path(path)) for key, path in job.good]
+    if isinstance(method, PlannedMethod):
+        method.plan(images)
     started = time.monotonic()
-    method.fit([NormalImage(key, Path(path)) for key, path in job.good])
+    method.fit(images)
     seconds = time.monotonic() - started
     fitted = {"train_seconds": seconds, "parameters": method.num_parameters(), "note": method.note}
     atomic_write_text(folder / FITTED, json.dumps(fitted))
@@ -102,14 +105,14 @@ def run_job(folder: Path) -> None:
 
 
 def _score_one(method: Method, path: str, target: Path, name: str) -> float:
-    """Score one image and write what came out; the seconds that scoring took."""
+    """Score one image and write the result; returns the seconds that scoring took."""
     pixels = read_image(path)
     started = time.perf_counter()
     scored = method.score(pixels)
     seconds = time.perf_counter() - started
     anomaly_map = scored.anomaly_map
     if not np.isfinite(scored.image_score) or (anomaly_map is not None and not np.isfinite(anomaly_map).all()):
-        raise UserError(f"{name} gives a score that is no number", path, "see its log; try another seed")
+        raise UserError(f"{name} gives a score that is not a number", path, "see its log; try another seed")
     content: dict[str, Any] = {"image_score": np.float64(scored.image_score)}
     if anomaly_map is not None:
         content["anomaly_map"] = anomaly_map.astype(np.float32)
@@ -119,7 +122,7 @@ def _score_one(method: Method, path: str, target: Path, name: str) -> float:
 
 
 def peak_memory_mib() -> float | None:
-    """The most memory that this process had, on the accelerator where it used one; None where nobody counts it."""
+    """The peak memory of this process, on the accelerator where it used one; None where it is not counted."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
         return torch.cuda.max_memory_allocated() / 2**20
     try:
@@ -132,7 +135,7 @@ def peak_memory_mib() -> float | None:
 
 def main(folder: Path) -> int:
     """The process: 0, or 1 with the reason in ``failed.json``."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         run_job(folder)
     except UserError as error:
@@ -145,11 +148,15 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _end_with_parent() -> None:
-    """Standard input ends when the parent does, however it does: nobody would want the results any more."""
-    while os.read(0, 1):  # not sys.stdin: at its end the interpreter would wait for the buffer's lock
-        pass
-    os._exit(1)
+def end_with_parent() -> None:
+    """From now on, end this process when its parent ends, even by a kill: standard input is closed then."""
+
+    def wait() -> None:
+        while os.read(0, 1):  # not sys.stdin: at its end the interpreter would wait for the buffer's lock
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

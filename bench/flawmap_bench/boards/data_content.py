@@ -1,6 +1,7 @@
-"""What a measured number belongs to: a hash of the images, labels and masks that it was measured on."""
+"""A hash of the images, labels and masks that a number was measured on."""
 
 from functools import lru_cache
+from typing import Any
 
 from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.sample import LabelledImage, MaskFile, TestData, TrainingData
@@ -9,18 +10,18 @@ from flawmap.reproducibility import file_sha256, stable_hash
 
 
 def data_content(good: TrainingData, test: TestData) -> str:
-    """Changes with the content, name or order of any image, and with any label, group or mask."""
-    trained = [(image.key, file_sha256(image.path)) for image in good.images]
-    return stable_hash({"good": trained, "test": [_content(sample) for sample in test.samples]})
+    """A hash that changes with the content, name or order of any image, and with any label, group or mask."""
+    training = [(image.key, file_sha256(image.path)) for image in good.images]
+    return stable_hash({"good": training, "test": [_content(sample) for sample in test.samples]})
 
 
 @lru_cache(maxsize=64)
 def content_of_location(location: str, settings: DataSettings) -> str:
-    """The same of a data location as it is now; asked for once in a process."""
+    """The hash of a data location, computed once per process."""
     return data_content(open_training_data(location, settings), open_test_data(location, settings))
 
 
-def _content(sample: LabelledImage) -> dict:
+def _content(sample: LabelledImage) -> dict[str, Any]:
     truth = file_sha256(sample.truth.path) if isinstance(sample.truth, MaskFile) else repr(sample.truth)
     return {
         "key": sample.key,

@@ -1,7 +1,7 @@
-"""Runs ablation tables: every row with every seed, equal stages once, finished work never again.
+"""Runs ablation tables: every row with every seed, equal stages once, finished runs never again.
 
-A run lies in a folder named by a hash of its recipe, its data and its device, so that a killed benchmark goes on where
-it was, rows that come out equal are trained once, and a row that is added later costs only itself.
+A run lies in a folder named by a hash of its recipe, its data and its device. So a killed benchmark resumes where it
+was, rows with equal recipes are trained once, and a row that is added later costs only itself.
 """
 
 import json
@@ -25,11 +25,11 @@ from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_text, environment, stable_hash
 from flawmap.runs.run_folder import RunFolder
 from flawmap.train import TrainingOrder, train_run
-from flawmap_bench.ablation_rows import AblationRow, AblationTable
-from flawmap_bench.data_content import content_of_location
-from flawmap_bench.scoreboard import BoardRow, BoardTable, write_scoreboard
+from flawmap_bench.boards.ablation_tables import AblationRow, AblationTable
+from flawmap_bench.boards.data_content import content_of_location
+from flawmap_bench.boards.variants import VariantRow, VariantTable, write_variant_board
 
-# of metrics.json, that a result keeps
+# the keys of metrics.json that a result keeps
 MEASURES = ("image_auroc", "pixel_auroc", "image", "pixel", "per_kind", "groups", "image_scores", "per_scale")
 
 
@@ -45,7 +45,7 @@ class AblationOrder:
         seeds: each row runs with each of them.
         folder: runs, shared stages and the scoreboard.
         device: to compute on.
-        limit_seconds: no run is begun that would probably end later; None for no limit.
+        limit_seconds: a run that would probably end later is not started; None for no limit.
     """
 
     location: str
@@ -64,8 +64,8 @@ class Work:
 
     Attributes:
         recipe: all settings.
-        content: of the data, see :mod:`flawmap_bench.data_content`.
-        device: that was asked for.
+        content: of the data, see :mod:`flawmap_bench.boards.data_content`.
+        device: as asked for.
         names: of the rows.
     """
 
@@ -92,23 +92,23 @@ def run_ablations(order: AblationOrder, command: str) -> Path:
     say("ablations", f"{len(work)} runs, {len(work) - len(missing)} done, {len(missing)} to do -> {order.folder}/")
     order.folder.mkdir(parents=True, exist_ok=True)
     started, slowest = time.monotonic(), 0.0
-    failed: dict[Recipe, str] = {}
+    failures: dict[Recipe, str] = {}
     for number, item in enumerate(missing):
         elapsed = time.monotonic() - started
         if order.limit_seconds is not None and number and elapsed + slowest > order.limit_seconds:
-            say("ablations", f"time limit: {len(missing) - number} runs are left for the next call")
+            say("ablations", f"time limit: {len(missing) - number} runs remain for the next call")
             break
-        left = f", about {duration(elapsed / number * (len(missing) - number))} left" if number else ""
-        say("ablations", f"run {number + 1}/{len(missing)}{left}: {'; '.join(item.names)}, seed {item.recipe.seed}")
-        began = time.monotonic()
+        remaining = f", about {duration(elapsed / number * (len(missing) - number))} left" if number else ""
+        say("ablations", f"run {number + 1}/{len(missing)}{remaining}: {'; '.join(item.names)}, seed {item.recipe.seed}")
+        run_started = time.monotonic()
         try:
-            _run(order, item)
-        except UserError as error:  # a variant that collapses must not cost the others; the next call tries it again
+            train_and_evaluate(order, item)
+        except UserError as error:  # a variant that collapses must not stop the others; the next call tries it again
             say("ablations", f"{'; '.join(item.names)}: {error.problem}")
-            failed[item.recipe] = error.problem
-        slowest = max(slowest, time.monotonic() - began)
-        _write_board(order, command, failed)
-    return _write_board(order, command, failed)
+            failures[item.recipe] = error.problem
+        slowest = max(slowest, time.monotonic() - run_started)
+        _write_board(order, command, failures)
+    return _write_board(order, command, failures)
 
 
 def planned_work(order: AblationOrder) -> tuple[Work, ...]:
@@ -118,10 +118,10 @@ def planned_work(order: AblationOrder) -> tuple[Work, ...]:
         for table in order.tables:
             for row in table.rows:
                 names.setdefault(recipe_of_row(order, row, seed), []).append(row.name)
-    return tuple(work_of(order, recipe, tuple(of_recipe)) for recipe, of_recipe in names.items())
+    return tuple(work_for(order, recipe, tuple(row_names)) for recipe, row_names in names.items())
 
 
-def work_of(order: AblationOrder, recipe: Recipe, names: tuple[str, ...] = ()) -> Work:
+def work_for(order: AblationOrder, recipe: Recipe, names: tuple[str, ...] = ()) -> Work:
     """A recipe on the order's data as they are now."""
     return Work(recipe, content_of_location(order.location, recipe.data), order.device, names)
 
@@ -130,55 +130,70 @@ def recipe_of_row(order: AblationOrder, row: AblationRow, seed: int) -> Recipe:
     """The common recipe with the row's changes.
 
     Raises:
-        UserError: a change that is no setting, or out of range.
+        UserError: a change names no setting, or its value is out of range.
     """
     return replace(load_recipe(order.base, (*order.overrides, *row.changes)), seed=seed)
 
 
+def run_path(folder: Path, work: Work) -> Path:
+    """The run folder of a piece of work."""
+    return folder / "runs" / work.key
+
+
 def read_result(folder: Path, work: Work) -> dict[str, Any] | None:
     """What a finished run measured; None where it is not finished."""
-    path = _run_path(folder, work) / "ablation.json"
+    path = run_path(folder, work) / "ablation.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def board(order: AblationOrder, failed: Mapping[Recipe, str]) -> tuple[BoardTable, ...]:
-    """The tables with what has been measured so far, and why a row could not be."""
-    tables = []
-    for table in order.tables:
-        rows = []
-        for row in table.rows:
-            image: dict[int, float] = {}
-            pixel: dict[int, float] = {}
-            seconds: dict[int, float] = {}
-            notes: list[str] = []
-            for seed in order.seeds:
-                recipe = recipe_of_row(order, row, seed)
-                result = read_result(order.folder, work_of(order, recipe))
-                if result is None:
-                    notes += [f"seed {seed}: {failed[recipe]}"] if recipe in failed else []
-                    continue
-                seconds[seed] = result["train_seconds"]
-                notes += [f"seed {seed}: stage 1 ended with uniform targets"] if result.get("stage_1_collapsed") else []
-                if result["image_auroc"] is not None:
-                    image[seed] = result["image_auroc"]
-                if result["pixel_auroc"] is not None:
-                    pixel[seed] = result["pixel_auroc"]
-            rows.append(BoardRow(row.name, image, pixel, seconds, row.published, "; ".join(notes)))
-        tables.append(BoardTable(table.title, tuple(rows)))
-    return tuple(tables)
+def measured_tables(order: AblationOrder, failures: Mapping[Recipe, str]) -> tuple[VariantTable, ...]:
+    """The tables with what has been measured so far, and why a run failed.
+
+    Args:
+        order: the tables and seeds.
+        failures: reasons, by recipe.
+    """
+    return tuple(
+        VariantTable(table.title, tuple(_measured_row(order, row, failures) for row in table.rows))
+        for table in order.tables
+    )
 
 
-def _run(order: AblationOrder, work: Work) -> None:
-    """Train (or go on training) and evaluate one recipe; its result is written last."""
-    path = _run_path(order.folder, work)
-    begun = _begun_run(path)
+def _measured_row(order: AblationOrder, row: AblationRow, failures: Mapping[Recipe, str]) -> VariantRow:
+    image: dict[int, float] = {}
+    pixel: dict[int, float] = {}
+    seconds: dict[int, float] = {}
+    notes: list[str] = []
+    for seed in order.seeds:
+        recipe = recipe_of_row(order, row, seed)
+        result = read_result(order.folder, work_for(order, recipe))
+        if result is None:
+            notes += [f"seed {seed}: {failures[recipe]}"] if recipe in failures else []
+            continue
+        seconds[seed] = result["train_seconds"]
+        notes += [f"seed {seed}: stage 1 ended with uniform targets"] if result.get("stage_1_collapsed") else []
+        if result["image_auroc"] is not None:
+            image[seed] = result["image_auroc"]
+        if result["pixel_auroc"] is not None:
+            pixel[seed] = result["pixel_auroc"]
+    return VariantRow(row.name, image, pixel, seconds, row.published, "; ".join(notes))
+
+
+def train_and_evaluate(order: AblationOrder, work: Work) -> None:
+    """Train (or resume training) and evaluate one recipe; its result is written last.
+
+    Raises:
+        UserError: the training fails, for example because stage 1 collapses.
+    """
+    path = run_path(order.folder, work)
+    resumed = _started_run(path)
     started = time.monotonic()
-    if begun is None or not begun.is_finished:
-        train_run(TrainingOrder(order.location, work.recipe, path, order.device), begun)
+    if resumed is None or not resumed.is_finished:
+        train_run(TrainingOrder(order.location, work.recipe, path, order.device), resumed)
     train_seconds = time.monotonic() - started
     detector = AnomalyDetector.from_pretrained(path, order.device)
     data = check_test_data(open_test_data(order.location, work.recipe.data))
-    metrics = evaluate(detector, data, None, progress=_silent)
+    metrics = evaluate(detector, data, None, progress=lambda done, total: None)
     result = {
         **{name: metrics[name] for name in MEASURES},
         "n_good": metrics["n_good"],
@@ -186,7 +201,7 @@ def _run(order: AblationOrder, work: Work) -> None:
         "names": list(work.names),
         "seed": work.recipe.seed,
         "train_seconds": train_seconds,
-        "went_on": begun is not None,
+        "resumed": resumed is not None,
         "stage_1_collapsed": _stage_1_collapsed(RunFolder(path)),
         "seconds_per_image": metrics["seconds_per_image"],
     }
@@ -194,32 +209,24 @@ def _run(order: AblationOrder, work: Work) -> None:
 
 
 def _stage_1_collapsed(run: RunFolder) -> bool:
-    """Whether the watch's last word was so; objectives run for comparison are not stopped by it."""
+    """Whether the collapse watch reported it last; it does not stop objectives that run for comparison."""
     about = run.stage_output("pretrain").with_suffix(".json")
     return about.is_file() and bool(json.loads(about.read_text(encoding="utf-8"))["last"].get("collapsed"))
 
 
-def _begun_run(path: Path) -> RunFolder | None:
-    """What a killed benchmark left of a run; a folder that it had only just made is taken away."""
+def _started_run(path: Path) -> RunFolder | None:
+    """What a killed benchmark left of a run; a folder without a recipe is removed."""
     if (path / "recipe.yaml").is_file():
         return RunFolder(path)
     if path.is_dir():
-        for half_made in path.glob(".recipe.yaml.*.tmp"):
-            half_made.unlink()
+        for unfinished in path.glob(".recipe.yaml.*.tmp"):
+            unfinished.unlink()
         path.rmdir()  # refuses a folder with anything else in it
     return None
 
 
-def _run_path(folder: Path, work: Work) -> Path:
-    return folder / "runs" / work.key
-
-
-def _silent(done: int, total: int) -> None:
-    """Ablations report per run, not per image."""
-
-
-def _write_board(order: AblationOrder, command: str, failed: Mapping[Recipe, str]) -> Path:
-    return write_scoreboard(order.folder, board(order, failed), about_order(order, command))
+def _write_board(order: AblationOrder, command: str, failures: Mapping[Recipe, str]) -> Path:
+    return write_variant_board(order.folder, measured_tables(order, failures), about_order(order, command))
 
 
 def about_order(order: AblationOrder, command: str) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""The paper's tables on the data sets themselves: measured here beside published, resumable.
+"""The paper's tables on the original data sets: measured here beside published, resumable.
 
-Table 1: MVTec AD, each of 15 classes with a model of its own, and their mean. Table 2: chest X-rays by sex. Tables 3
-and 4: the ablations, each row on all classes. A class is trained and scored by :mod:`flawmap_bench.ablations`, in
-a folder of its own, so that a killed benchmark goes on where it was and tables that share rows share their runs. The
-other methods of tables 1 and 2 are run where they are asked for, by :mod:`flawmap_bench.peers_board`.
+Table 1: MVTec AD, each of 15 classes with its own model, and their mean. Table 2: chest X-rays by sex. Tables 3 and 4:
+the ablations, each row on all classes. A class is trained and scored by :mod:`flawmap_bench.boards.ablations` in its
+own folder, so that a killed benchmark resumes where it was and tables that share rows share their runs. The other
+methods of tables 1 and 2 run on request, through :mod:`flawmap_bench.boards.peers`.
 """
 
 import time
@@ -16,14 +16,20 @@ from flawmap.data.subset import split_location
 from flawmap.engine.compute import DeviceName
 from flawmap.engine.progress import say
 from flawmap.reproducibility import atomic_write_text
-from flawmap_bench.ablation_rows import AblationRow, AblationTable, read_tables
-from flawmap_bench.ablations import AblationOrder, about_order, run_ablations
-from flawmap_bench.paper_board import SEXES, ClassResults, ablations_board, class_board, results_of, table_board
-from flawmap_bench.paper_classes import class_overrides
-from flawmap_bench.paper_methods import check_methods, run_methods
-from flawmap_bench.paper_numbers import OURS
-from flawmap_bench.protocols import MVTEC_AD, NIH, class_locations
-from flawmap_bench.scoreboard import BoardTable, write_scoreboard
+from flawmap_bench.boards.ablation_tables import AblationRow, AblationTable, read_tables
+from flawmap_bench.boards.ablations import AblationOrder, about_order, run_ablations
+from flawmap_bench.boards.paper_board import (
+    SEXES,
+    ClassResults,
+    ablations_board,
+    class_board,
+    results_of,
+    table_board,
+)
+from flawmap_bench.boards.paper_methods import check_methods, run_methods
+from flawmap_bench.boards.published import OURS
+from flawmap_bench.boards.variants import VariantTable, write_variant_board
+from flawmap_bench.protocols import MVTEC_AD, NIH, class_locations, class_overrides
 
 Table = Literal[1, 2, 3, 4]
 ABLATIONS: Mapping[int, tuple[str, ...]] = {3: ("objectives", "simulators"), 4: ("masking", "ratio")}
@@ -43,8 +49,8 @@ class PaperOrder:
         seeds: None: as many as the paper's table has.
         folder: runs by class, which tables share, and a folder for each table's scoreboard.
         device: to compute on.
-        limit_seconds: no class is begun that would probably end later; None for no limit.
-        methods: other methods of table 1 or 2 to run, too, by the names of ``flawmap benchmark peers``.
+        limit_seconds: a class that would probably end later is not started; None for no limit.
+        methods: other methods of table 1 or 2 to run as well, by the names of ``flawmap benchmark peers``.
         image_size_px: of these methods.
         minutes_per_method: of training, for each of them on each class.
     """
@@ -74,22 +80,22 @@ def run_paper(order: PaperOrder, command: str) -> Path:
         the path of scoreboard.md; beside it, for table 1, per_class.md.
 
     Raises:
-        UserError: a class is missing, a method is not in the table, or the recipe does not hold.
+        UserError: a class is missing, a method is not in the table, or the recipe is not valid.
     """
     check_methods(order.table, order.methods)
     classes, others = planned_classes(order), dict[str, ClassResults]()
     order.board_folder.mkdir(parents=True, exist_ok=True)
     started, longest = time.monotonic(), 0.0
-    for number, (name, of_class) in enumerate(classes.items()):
+    for number, (name, class_order) in enumerate(classes.items()):
         elapsed = time.monotonic() - started
         if order.limit_seconds is not None and number and elapsed + longest > order.limit_seconds:
-            say("paper", f"time limit: {len(classes) - number} of {len(classes)} are left for the next call")
+            say("paper", f"time limit: {len(classes) - number} of {len(classes)} remain for the next call")
             break
-        say("paper", f"table {order.table}, {name or of_class.location} ({number + 1}/{len(classes)})")
-        run_ablations(of_class, command)
+        say("paper", f"table {order.table}, {name or class_order.location} ({number + 1}/{len(classes)})")
+        run_ablations(class_order, command)
         if order.methods:
             size, minutes = order.image_size_px, order.minutes_per_method
-            others[name] = run_methods(order.table, of_class, order.methods, size, minutes, command)
+            others[name] = run_methods(order.table, class_order, order.methods, size, minutes, command)
         longest = max(longest, time.monotonic() - started - elapsed)
         _write(order, classes, others, command)
     return _write(order, classes, others, command)
@@ -98,37 +104,36 @@ def run_paper(order: PaperOrder, command: str) -> Path:
 def planned_classes(order: PaperOrder) -> dict[str, AblationOrder]:
     """What is to run for each class, in the order of the columns.
 
-    The lists of adults that PII and NSA publish are for one sex each: with ``list=`` in the location, each sex has a
-    model of its own. Otherwise one model learns from all, and its images are scored by sex.
+    The lists of adults that PII and NSA publish are for one sex each: with ``list=`` in the location, each sex has its
+    own model. Otherwise one model learns from all, and its images are scored by sex.
 
     Raises:
         UserError: a class is missing, or there is no such recipe.
     """
-    limit, tables = order.limit_seconds, tables_to_run(order.table)
+    tables = tables_to_run(order.table)
     base = order.base or ("paper_chest_xray" if order.table == 2 else "paper")
     n_seeds = NIH.n_seeds if order.table == 2 else MVTEC_AD.n_seeds
-    seeds = order.seeds or tuple(range(n_seeds))
     return {
         name: AblationOrder(
-            location,
-            base,
-            (*class_overrides(name), *order.overrides),
-            tables,
-            seeds,
-            order.folder / (name or "all"),
-            order.device,
-            limit,
+            location=location,
+            base=base,
+            overrides=(*class_overrides(name), *order.overrides),
+            tables=tables,
+            seeds=order.seeds or tuple(range(n_seeds)),
+            folder=order.folder / (name or "all"),
+            device=order.device,
+            limit_seconds=order.limit_seconds,
         )
         for name, location in _locations(order).items()
     }
 
 
 def tables_to_run(table: Table) -> tuple[AblationTable, ...]:
-    """The rows that flawmap can run: those of the paper's table, without further ones of our own."""
+    """The rows that flawmap can run: those of the paper's table, without those that we added."""
     if table in ABLATIONS:
         return tuple(
-            AblationTable(found.key, found.title, tuple(row for row in found.rows if row.published))
-            for found in read_tables(ABLATIONS[table])
+            AblationTable(shipped.key, shipped.title, tuple(row for row in shipped.rows if row.published.numbers()))
+            for shipped in read_tables(ABLATIONS[table])
         )
     title = "Chest X-rays by sex (Table 2)" if table == 2 else "MVTec AD, mean of 15 classes (Table 1)"
     return (AblationTable(f"table{table}", title, (AblationRow(OURS),)),)
@@ -137,8 +142,8 @@ def tables_to_run(table: Table) -> tuple[AblationTable, ...]:
 def _locations(order: PaperOrder) -> dict[str, str]:
     if order.table != 2:
         return class_locations(MVTEC_AD, order.root)
-    _, only = split_location(order.root)
-    if "list" in only and "sex" not in only:
+    _, options = split_location(order.root)
+    if "list" in options and "sex" not in options:
         return {name: f"{order.root},sex={sex}" for sex, name in SEXES.items()}
     return {"": order.root}
 
@@ -151,12 +156,12 @@ def _write(
         budget = "as long as they take" if order.minutes_per_method is None else f"{order.minutes_per_method:g} min"
         about |= {"other methods": f"{order.image_size_px} px, {budget} of training each on each class"}
     if order.table in ABLATIONS:
-        return write_scoreboard(order.board_folder, ablations_board(tables_to_run(order.table), classes), about)
+        return write_variant_board(order.board_folder, ablations_board(tables_to_run(order.table), classes), about)
     ours = AblationRow(OURS)
-    results = {name: {OURS: results_of(of_class, ours), **others.get(name, {})} for name, of_class in classes.items()}
+    results = {name: {OURS: results_of(item, ours), **others.get(name, {})} for name, item in classes.items()}
     n_seeds = len(next(iter(classes.values())).seeds)
     title = tables_to_run(order.table)[0].title
-    table = BoardTable(title, table_board(order.table, results, n_seeds))
+    table = VariantTable(title, table_board(order.table, results, n_seeds))
     if order.table == 1:
         atomic_write_text(order.board_folder / PER_CLASS, class_board(results))
-    return write_scoreboard(order.board_folder, (table,), about)
+    return write_variant_board(order.board_folder, (table,), about)

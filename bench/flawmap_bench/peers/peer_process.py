@@ -33,7 +33,7 @@ class PeerProcess:
 
     def __init__(self, method: str, data: str, image_size_px: int, image: Path, budget_seconds: float) -> None:
         words = [method, data, str(image_size_px), str(image), str(budget_seconds)]
-        command = [sys.executable, "-m", "flawmap_bench.peer_process", *words]
+        command = [sys.executable, "-m", "flawmap_bench.peers.peer_process", *words]
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody empties would stop the process
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True

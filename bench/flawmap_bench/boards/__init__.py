@@ -1,0 +1,1 @@
+"""Boards: methods or variants measured on the same images, beside published numbers."""

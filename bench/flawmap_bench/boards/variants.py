@@ -1,0 +1,116 @@
+"""Boards of variants, such as ablations: what each row measured with each seed, beside what is published."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flawmap_bench.boards.published import Published
+from flawmap_bench.boards.scoreboard import (
+    PUBLISHED_MARK,
+    Board,
+    BoardLine,
+    BoardTable,
+    measured,
+    number_or_dash,
+    percent,
+    write_board,
+)
+
+COLUMNS = (
+    "variant",
+    "image AUROC, measured",
+    "pixel AUROC, measured",
+    f"image, {PUBLISHED_MARK}",
+    f"pixel, {PUBLISHED_MARK}",
+)
+CSV_COLUMNS = (
+    "table",
+    "variant",
+    "seed",
+    "image_auroc",
+    "pixel_auroc",
+    "train_seconds",
+    "published_image_percent",
+    "published_pixel_percent",
+)
+
+
+@dataclass(frozen=True)
+class VariantRow:
+    """What one variant measured.
+
+    Attributes:
+        name: of the variant or method.
+        image_auroc: in [0, 1] per seed; seeds that are not done yet are missing.
+        pixel_auroc: in [0, 1] per seed; empty where the data has no masks.
+        train_seconds: per seed, of the stages that this run trained itself (shared stages count where they ran).
+        published: AUROC in %.
+        note: what a reader must know of this row.
+    """
+
+    name: str
+    image_auroc: Mapping[int, float] = field(default_factory=dict)
+    pixel_auroc: Mapping[int, float] = field(default_factory=dict)
+    train_seconds: Mapping[int, float] = field(default_factory=dict)
+    published: Published = field(default_factory=Published)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class VariantTable:
+    """Rows under one title."""
+
+    title: str
+    rows: tuple[VariantRow, ...]
+
+
+def write_variant_board(folder: Path, tables: Sequence[VariantTable], about: Mapping[str, str]) -> Path:
+    """Write the files of a board, see :func:`flawmap_bench.boards.scoreboard.write_board`.
+
+    Args:
+        folder: exists already.
+        tables: what was measured so far.
+        about: what a reader needs to repeat it.
+
+    Returns:
+        the path of scoreboard.md.
+    """
+    board = Board("Scoreboard", about, [_shown(table) for table in tables])
+    content = {"tables": [{"title": table.title, "rows": [_as_json(row) for row in table.rows]} for table in tables]}
+    return write_board(folder, board, content, [CSV_COLUMNS, *(row for table in tables for row in _csv_rows(table))])
+
+
+def _shown(table: VariantTable) -> BoardTable:
+    """AUROC in %, mean ± standard error (number of seeds); published numbers in columns of their own."""
+    lines = (
+        BoardLine(
+            (
+                row.name + (f" ({row.note})" if row.note else ""),
+                percent(measured(list(row.image_auroc.values()))),
+                percent(measured(list(row.pixel_auroc.values()))),
+                number_or_dash(row.published.image),
+                number_or_dash(row.published.pixel),
+            )
+        )
+        for row in table.rows
+    )
+    return BoardTable(table.title, COLUMNS, tuple(lines))
+
+
+def _as_json(row: VariantRow) -> dict[str, Any]:
+    entry = asdict(row) | {"published": row.published.numbers()}
+    for metric in ("image_auroc", "pixel_auroc"):
+        summary = measured(list(entry[metric].values()))
+        entry[f"{metric}_summary"] = asdict(summary) if summary else None
+    return entry
+
+
+def _csv_rows(table: VariantTable) -> list[list[Any]]:
+    rows = []
+    for row in table.rows:
+        published = [row.published.image, row.published.pixel]
+        for seed in sorted(row.image_auroc.keys() | row.pixel_auroc.keys()):
+            values = [metric.get(seed) for metric in (row.image_auroc, row.pixel_auroc, row.train_seconds)]
+            rows.append([table.title, row.name, seed, *values, *published])
+    return rows
