@@ -32,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--base",
         type=str,
         default=None,
-        help="the recipe that every row changes; cpu is a small one for two cores (default: paper_cpu; of paper: paper)",
+        help="the recipe that every row changes; cpu: a small one for two cores (default: paper_cpu; of paper: paper)",
     )
     parser.add_argument(
         "--table",

@@ -9,17 +9,18 @@ import pytest
 from flawmap.cli import main
 from flawmap.errors import UserError
 from flawmap.recipe.files import to_yaml
-from flawmap_bench import ablations
+from flawmap_bench.boards import ablations
 from flawmap_bench.boards.ablation_tables import AblationRow, AblationTable
 from flawmap_bench.boards.ablations import AblationOrder, Work, planned_work, read_result, run_ablations
 from flawmap_bench.boards.data_content import content_of_location
+from flawmap_bench.boards.published import Published
 from images import write_category
 from tiny_detector import tiny_recipe
 
 RATIOS = AblationTable(
     "ratios",
     "Ratio",
-    (AblationRow("ours", (), {"image": 98.3}), AblationRow("r = 0.5", ("pretrain.masking.drop_ratio=0.5",))),
+    (AblationRow("ours", (), Published(image=98.3)), AblationRow("r = 0.5", ("pretrain.masking.drop_ratio=0.5",))),
 )
 SIMULATORS = AblationTable(
     "simulators",
@@ -57,7 +58,7 @@ def test_a_run_is_named_by_recipe_data_and_device():
 
 
 def test_other_labels_or_masks_are_other_data(order: AblationOrder, tmp_path: Path):
-    """What was measured on one location is not shown for another, nor after a mask was mended."""
+    """What was measured on one location is not shown for another, nor after a mask was corrected."""
     location = Path(shutil.copytree(order.location, tmp_path / "copy"))
     settings = tiny_recipe().data
     before = content_of_location(str(location), settings)
@@ -65,10 +66,10 @@ def test_other_labels_or_masks_are_other_data(order: AblationOrder, tmp_path: Pa
     mask = next((location / "ground_truth").rglob("*.png"))
     mask.write_bytes(mask.read_bytes() + b" ")
     content_of_location.cache_clear()
-    mended = content_of_location(str(location), settings)
+    corrected = content_of_location(str(location), settings)
     next((location / "test" / "good").iterdir()).unlink()
     content_of_location.cache_clear()
-    assert len({before, mended, content_of_location(str(location), settings)}) == 3
+    assert len({before, corrected, content_of_location(str(location), settings)}) == 3
 
 
 def test_an_impossible_row_is_an_error_before_anything_runs(order: AblationOrder):
@@ -99,9 +100,9 @@ def test_what_is_missing_runs_and_equal_stages_are_shared(
     monkeypatch.setattr(ablations, "train_run", real)
     capsys.readouterr()
     board = run_ablations(order, "flawmap benchmark ablations")
-    said = capsys.readouterr().err
-    assert "3 runs, 2 done, 1 to do" in said
-    assert "equal to an earlier run's, reused" in said  # FPI's stage 1 is the reference's
+    printed = capsys.readouterr().err
+    assert "3 runs, 2 done, 1 to do" in printed
+    assert "equal to an earlier run's, reused" in printed  # FPI's stage 1 is the reference's
     assert runs_of(order) == {item.key for item in planned_work(order)}
     assert all((order.folder / "runs" / name / "ablation.json").read_bytes() == old for name, old in before.items())
     text = board.read_text(encoding="utf-8")
@@ -122,16 +123,16 @@ def test_nothing_is_left_to_do_the_next_time(order: AblationOrder, capsys: pytes
     table = order.folder.parent / "mine.yaml"
     table.write_text("title: Ratio\nrows:\n  - name: ours\n", encoding="utf-8")
     assert main([*words, "--table", str(table), "--device", "cpu", "--json"]) == 0
-    said = capsys.readouterr()
-    assert "1 runs, 1 done, 0 to do" in said.err
-    board = json.loads(said.out)
+    printed = capsys.readouterr()
+    assert "1 runs, 1 done, 0 to do" in printed.err
+    board = json.loads(printed.out)
     assert board["tables"][0]["rows"][0]["image_auroc_summary"]["n"] == 1
     assert board["about"]["data"] == order.location
 
 
-def test_a_time_limit_begins_nothing_that_would_not_end(order: AblationOrder, monkeypatch: pytest.MonkeyPatch):
+def test_a_time_limit_starts_nothing_that_would_not_finish(order: AblationOrder, monkeypatch: pytest.MonkeyPatch):
     done: list[object] = []
-    monkeypatch.setattr(ablations, "_run", lambda order, item: done.append(item))
+    monkeypatch.setattr(ablations, "train_and_evaluate", lambda order, item: done.append(item))
     clock = iter(range(0, 10_000, 60))  # each look at the clock is a minute later
     monkeypatch.setattr(ablations.time, "monotonic", lambda: float(next(clock)))
     limited = AblationOrder(
@@ -156,7 +157,7 @@ def test_a_row_that_collapses_says_so_and_costs_no_other(order: AblationOrder, m
         if item.recipe.finetune.simulation.simulator == "fpi":
             raise UserError("pre-training has collapsed", "stage pretrain", "another objective")
 
-    monkeypatch.setattr(ablations, "_run", collapses_with_fpi)
+    monkeypatch.setattr(ablations, "train_and_evaluate", collapses_with_fpi)
     again = AblationOrder(order.location, order.base, (), (SIMULATORS,), (5,), order.folder, "cpu")
     text = run_ablations(again, "").read_text(encoding="utf-8")
     assert len(done) == 2

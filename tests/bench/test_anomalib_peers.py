@@ -50,7 +50,7 @@ def test_without_anomalib_the_remedy_is_the_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(anomalib_method, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="patchcore needs anomalib") as caught:
         AnomalibMethod(MethodSettings(0, 56, None, "cpu", 1), "patchcore")
-    assert caught.value.remedy == 'pip install "flawmap[peers]"'
+    assert caught.value.remedy == 'pip install "flawmap-bench[peers]"'
 
 
 # ---- with anomalib

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from flawmap.cli import main
-from flawmap_bench import peers_board
-from flawmap_bench.methods import BASELINES, DEFAULT_METHODS
+from flawmap_bench.boards import peers
 from flawmap_bench.boards.peers import PeersOrder
+from flawmap_bench.methods import BASELINES, DEFAULT_METHODS
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def orders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[PeersOrder]:
         (tmp_path / "scoreboard.json").write_text('{"rows": []}', encoding="utf-8")
         return tmp_path / "scoreboard.md"
 
-    monkeypatch.setattr(peers_board, "run_peers", note)
+    monkeypatch.setattr(peers, "run_peers", note)
     return found
 
 
@@ -47,7 +47,7 @@ def test_without_words_all_rows_of_the_paper_run(orders: list[PeersOrder], capsy
     ("words", "problem"),
     [
         (["--minutes-per-method", "0"], "--minutes-per-method is 0, must be above 0"),
-        (["--minutes-per-method", "nan"], "--minutes-per-method is nan, must be a number"),
+        (["--minutes-per-method", "nan"], "--minutes-per-method is nan, must be above 0"),
         (["--image-size", "16"], "--image-size is 16, must be between 32 and 1024"),
         (["--seeds", "x"], "--seeds is 'x', must be whole numbers"),
     ],
@@ -61,5 +61,5 @@ def test_numbers_out_of_range_are_refused(
 
 def test_an_unknown_method_is_named_with_its_neighbour(capsys: pytest.CaptureFixture[str], mvtec_folder: Path):
     assert main(["benchmark", "peers", str(mvtec_folder), "--methods", "patchcor"]) == 2
-    said = capsys.readouterr().err
-    assert "no method 'patchcor'; did you mean patchcore?" in said and "--methods" in said
+    error = capsys.readouterr().err
+    assert "'patchcor'" in error and "did you mean patchcore?" in error and "--methods" in error

@@ -12,9 +12,15 @@ from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 from torch.nn.utils import parametrizations
 
-from flawmap_bench.objectives import dino_loss as dino
-from flawmap_bench.objectives.dino import cross_view_loss, dino_targets, teacher_temperature, updated_center
-from flawmap_bench.objectives.heads import DistillationHead, WeightNormalizedLinear
+from flawmap_bench.objectives import dino
+from flawmap_bench.objectives.dino import (
+    DistillationHead,
+    WeightNormalizedLinear,
+    cross_view_loss,
+    dino_targets,
+    teacher_temperature,
+    updated_center,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 from flawmap.deploy.parity import CheckImage, Parity, compare_all
 from flawmap.deploy.runtime import ExportedModel
 from flawmap.detect.detection import Detection
-from flawmap_bench import export_parity
+from flawmap_bench.speed import export_parity
 from flawmap_bench.speed.export_parity import evenly, parity_table
 from images import striped, write_category, write_image
 from tiny_detector import fitted_detector

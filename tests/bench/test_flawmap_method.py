@@ -1,20 +1,26 @@
 """flawmap as a method of the board: the recipe it is, shortened only where the budget asks for it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from flawmap.data.open_data import load_images
+from flawmap.data.sample import NormalImage
+from flawmap.detect.detector import AnomalyDetector
 from flawmap.recipe.files import to_yaml
+from flawmap_bench.baselines import flawmap_recipe
 from flawmap_bench.baselines.flawmap_recipe import (
+    Costs,
     FlawmapRecipe,
     recipe_steps,
     steps_within,
     with_steps,
 )
-from flawmap_bench.method import Method, MethodSettings
+from flawmap_bench.method import Method, MethodSettings, PlannedMethod
 from images import striped, write_good
 from tiny_detector import tiny_recipe
 
@@ -52,7 +58,7 @@ def test_of_a_scorer_on_tokens_it_is_the_head_s_steps(scoring: str, steps: int):
 def test_steps_are_shortened_to_what_fits(
     seconds: float, costs: tuple[float, float, float], wanted: tuple[int, int], expected: tuple[int, int]
 ):
-    assert steps_within(seconds, costs, wanted) == expected
+    assert steps_within(seconds, Costs(*costs), wanted) == expected
 
 
 def test_only_steps_change():
@@ -67,10 +73,11 @@ def test_a_recipe_file_is_a_method(tmp_path: Path):
     path.write_text(to_yaml(tiny_recipe()), encoding="utf-8")
     images = load_images(write_good(tmp_path / "good"))
     method = FlawmapRecipe(MethodSettings(3, 224, None, "cpu", 1, ("finetune.batch_size=8",)), str(path))
-    assert isinstance(method, Method)
+    assert isinstance(method, Method) and isinstance(method, PlannedMethod)
+    method.plan(images.images)
     method.fit(images.images)
     assert method.note == "trained at 32 px, tested at 32, 64 px; steps 1 + 1 of the recipe's 3 + 4"
-    detector = method._detector
+    detector = method.detector
     assert detector.recipe.seed == 3 and detector.recipe.finetune.batch_size == 8
     assert detector.calibration_ is None  # no image is held out
     image = striped(5)
@@ -78,7 +85,7 @@ def test_a_recipe_file_is_a_method(tmp_path: Path):
     assert scored.image_score == analysis.scores[detector.recipe.detect.image_score]
     assert scored.anomaly_map is not None
     np.testing.assert_array_equal(scored.anomaly_map, analysis.anomaly_map)
-    assert method.num_parameters() == sum(p.numel() for p in detector._fitted.parameters())
+    assert method.num_parameters() == sum(p.numel() for p in detector.scorer_.parameters())
 
 
 @pytest.mark.parametrize(
@@ -91,35 +98,58 @@ def test_a_recipe_on_tokens_is_shortened_where_it_trains(tmp_path: Path, scoring
     path.write_text(to_yaml(recipe), encoding="utf-8")
     images = load_images(write_good(tmp_path / "good"))
     method = FlawmapRecipe(MethodSettings(0, 224, None, "cpu", 2, ()), str(path))
+    method.plan(images.images)
     method.fit(images.images)
     of_memory = "trained at 32 px, tested at 32 px; a memory of 50 tokens of each of 2 blocks"
     assert method.note == of_memory + note
-    scorer = method._detector._fitted
+    scorer = method.detector.scorer_
     parameters = sum(p.numel() for p in scorer.parameters())
     assert method.num_parameters() >= parameters + 50 * 2 * scorer.encoder.embed_dim
 
 
-def test_a_memory_alone_needs_no_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def on_tokens(tmp_path: Path, scoring: str, budget_seconds: float) -> tuple[FlawmapRecipe, Sequence[NormalImage]]:
     path = tmp_path / "mine.yaml"
-    recipe = tiny_recipe(*TOKENS, "method=memory", "memory.tokens=50")
+    recipe = tiny_recipe(*TOKENS, f"method={scoring}", "residual.steps=9", "memory.tokens=50")
     path.write_text(to_yaml(recipe), encoding="utf-8")
-    method = FlawmapRecipe(MethodSettings(0, 224, 60.0, "cpu"), str(path))
-    monkeypatch.setattr(method, "_costs", None)
-    method.fit(load_images(write_good(tmp_path / "good")).images)
+    return FlawmapRecipe(MethodSettings(0, 224, budget_seconds, "cpu"), str(path)), load_images(
+        write_good(tmp_path / "good")
+    ).images
+
+
+def test_a_memory_alone_needs_no_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    method, images = on_tokens(tmp_path, "memory", 60.0)
+    monkeypatch.setattr(method, "costs", None)
+    method.plan(images)
+    method.fit(images)
     assert method.score(striped(5)).anomaly_map is not None
 
 
 @pytest.mark.parametrize(("budget", "steps"), [(3600.0, "0 + 9"), (0.001, "0 + 1 of the recipe's 0 + 9")])
-def test_a_head_on_tokens_makes_the_steps_that_are_left_once_its_memory_is_there(
-    tmp_path: Path, budget: float, steps: str, monkeypatch: pytest.MonkeyPatch
-):
-    path = tmp_path / "mine.yaml"
-    recipe = tiny_recipe(*TOKENS, "method=fused", "residual.steps=9", "memory.tokens=50")
-    path.write_text(to_yaml(recipe), encoding="utf-8")
-    method = FlawmapRecipe(MethodSettings(0, 224, budget, "cpu"), str(path))
-    monkeypatch.setattr(method, "_costs", None)
-    method.fit(load_images(write_good(tmp_path / "good")).images)
+def test_a_head_on_tokens_makes_the_steps_that_its_budget_holds(tmp_path: Path, budget: float, steps: str):
+    method, images = on_tokens(tmp_path, "fused", budget)
+    method.plan(images)
+    method.fit(images)
     assert method.note.endswith(f"; steps {steps}")
+
+
+def test_a_plan_changes_steps_alone(tmp_path: Path):
+    """A head that was planned to one step is that of a recipe with one step."""
+    method, images = on_tokens(tmp_path, "fused", 0.001)
+    method.plan(images)
+    method.fit(images)
+    expected = AnomalyDetector(with_steps(method.recipe, 0, 1)).fit(tuple(images), device="cpu").scorer_
+    assert method.detector.scorer_ is not None and expected is not None
+    for name, tensor in method.detector.scorer_.state_dict().items():
+        torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=0, atol=0)
+
+
+def test_a_head_costs_its_steps_on_the_filled_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    method, images = on_tokens(tmp_path, "fused", 60.0)
+    _, detector = method.timed_fit(images, (0, 1))
+    monkeypatch.setattr(method, "timed_fit", lambda *_: (20.0, detector))
+    ticks = iter([0.0, 50.0, 100.0, 102.0, 200.0, 204.0])  # the first step is not counted
+    monkeypatch.setattr(flawmap_recipe.time, "monotonic", lambda: next(ticks))
+    assert method.costs(images) == Costs(20.0, 0.0, 3.0)
 
 
 def test_costs_are_those_of_images_and_of_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -127,11 +157,11 @@ def test_costs_are_those_of_images_and_of_steps(monkeypatch: pytest.MonkeyPatch,
     path.write_text(to_yaml(tiny_recipe()), encoding="utf-8")
     method = FlawmapRecipe(MethodSettings(0, 224, 300.0, "cpu"), str(path))
 
-    def timed(images: tuple, steps: tuple[int, int]) -> float:
-        return 5.0 + 0.1 * len(images) + 2.0 * steps[0] + 3.0 * steps[1]
+    def timed(images: Sequence[NormalImage], steps: tuple[int, int]) -> tuple[float, None]:
+        return 5.0 + 0.1 * len(images) + 2.0 * steps[0] + 3.0 * steps[1], None
 
-    monkeypatch.setattr(method, "_timed", timed)
+    monkeypatch.setattr(method, "timed_fit", timed)
     images = load_images(write_good(tmp_path / "good", 30)).images
-    costs = method._costs(images * 10)  # 300 images
-    assert costs == pytest.approx((5.0 + 0.1 * 300, 2.0, 3.0))
-    assert method._costs(images[:10]) == pytest.approx((5.0 + 0.1 * 10, 2.0, 3.0))
+    for many in (images * 10, images[:10]):
+        costs = method.costs(many)
+        assert (costs.fixed, costs.first, costs.second) == pytest.approx((5.0 + 0.1 * len(many), 2.0, 3.0))

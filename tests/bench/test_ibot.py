@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flawmap_bench.objectives.dino import cross_view_loss, dino_targets, updated_center
-from flawmap_bench.objectives.heads import DistillationHead
+from flawmap_bench.objectives.dino import DistillationHead, cross_view_loss, dino_targets, updated_center
 from flawmap_bench.objectives.ibot import ibot_loss, ibot_patch_loss
 
 

@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor, multiprocessing
 from torch import distributed as dist
 
-from flawmap_bench.objectives.heads import MsnHead, MsnPrototypes
-from flawmap_bench.objectives.msn import mean_entropy_gap, msn_log_predictions, msn_loss, msn_targets
+from flawmap_bench.objectives.msn import (
+    MsnHead,
+    MsnPrototypes,
+    mean_entropy_gap,
+    msn_log_predictions,
+    msn_loss,
+    msn_targets,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import get_args, get_type_hints
+from importlib.metadata import EntryPoints
 
 import pytest
 import torch
@@ -13,27 +13,29 @@ from torch.nn import functional as F
 
 from flawmap.detect.fit import train_stages
 from flawmap.errors import UserError
+from flawmap.paper import objectives
 from flawmap.paper.clusters import sinkhorn
 from flawmap.paper.collapse_watch import WINDOW_STEPS
-from flawmap.paper.objectives import MODULES, pretrain_module
+from flawmap.paper.objectives import objective_by_name, pretrain_module
 from flawmap.paper.self_distillation import SelfDistillation
-from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import MaskingSettings, PretrainSettings
 from flawmap.vit.inputs import normalise
 from flawmap.vit.weights import load_encoder
-from flawmap_bench.objectives import heads as prototype_heads
+from flawmap_bench.objectives import msn
+from flawmap_bench.objectives.dino import DistillationHead
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 
 TOTAL_STEPS, STEPS_PER_EPOCH = 6, 2
 OTHERS = ["dino", "swav", "ibot", "msn"]
+OBJECTIVES = ["clusters", *OTHERS]
 OUTPUTS = {"clusters": 5, "dino": 12, "swav": 5, "ibot": 12, "msn": 6}
 OUTPUT_OPTION = {"dino": "num_outputs", "ibot": "num_outputs", "msn": "num_prototypes"}
 
 
 @pytest.fixture(autouse=True)
 def small_msn_head(monkeypatch: pytest.MonkeyPatch, small_heads: None) -> None:
-    monkeypatch.setattr(prototype_heads, "HIDDEN_DIM", 32)
+    monkeypatch.setattr(msn, "HIDDEN_DIM", 32)
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def module_of(tiny_encoder, pretrain_settings) -> Callable[..., SelfDistillation
         torch.manual_seed(0)
         settings = pretrain_settings(objective=objective, **changes)
         option = {OUTPUT_OPTION[objective]: OUTPUTS[objective]} if objective in OUTPUT_OPTION else {}
-        module = MODULES[objective](tiny_encoder(), settings, total_steps, STEPS_PER_EPOCH, seed=0, **option)
+        module = objective_by_name(objective)(tiny_encoder(), settings, total_steps, STEPS_PER_EPOCH, seed=0, **option)
         with torch.no_grad():
             for network in module.learners():
                 for parameter in network.parameters():
@@ -69,7 +71,7 @@ def crops_of(batch: dict[str, Tensor]) -> list[Tensor]:
     return [normalise(x) for x in (batch["teacher"], batch["student_global"], *batch["student_locals"].unbind(1))]
 
 
-def distilled(head: prototype_heads.DistillationHead, tokens: Tensor) -> Tensor:
+def distilled(head: DistillationHead, tokens: Tensor) -> Tensor:
     """DINO's head, written out."""
     directions = unit(head.last_layer.directions)
     return unit(head.projection.layers(tokens)) @ directions.t() * head.last_layer.norms[:, 0]
@@ -298,7 +300,7 @@ def test_some_tens_of_steps_on_two_kinds_of_images_beat_a_collapsed_model(module
     assert distances[:4, :4].max() < distances[:4, 4:].min()
 
 
-@pytest.mark.parametrize("objective", list(MODULES))
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_collapse_stops_ours_and_is_said_once_and_recorded_of_the_others(module_of, capsys, objective: str):
     module, k = module_of(objective), OUTPUTS[objective]
     uniform = torch.full((4, k), 1 / k)
@@ -306,16 +308,16 @@ def test_a_collapse_stops_ours_and_is_said_once_and_recorded_of_the_others(modul
     expected = 1.5 * math.log(k) if objective == "ibot" else math.log(k)  # half of the crops have a patch loss, too
     assert record["uniform_loss"] == pytest.approx(expected) and record["collapsed"] is False
 
-    def go_on() -> None:
+    def continue_stage() -> None:
         for step in range(1, 3 * WINDOW_STEPS):
             record.update(module.watch.observe(step, torch.tensor(1.0), uniform, torch.tensor(0.0)))
 
     if objective == "clusters":
         with pytest.raises(UserError, match="has collapsed") as caught:
-            go_on()
+            continue_stage()
         assert "center_outputs=true" in caught.value.remedy and "sinkhorn_epsilon=0.005" in caught.value.remedy
     else:
-        go_on()
+        continue_stage()
         assert record["collapsed"] is True
         assert capsys.readouterr().err.count("has collapsed") == 1
 
@@ -331,24 +333,33 @@ def test_predictions_that_say_nothing_cost_ibot_its_uniform_loss(module_of, view
 # ---- choosing, resuming, the whole stage
 
 
-def test_the_recipe_names_every_objective_and_ours_is_the_default():
-    assert get_args(get_type_hints(PretrainSettings)["objective"]) == tuple(MODULES)
+def test_every_objective_is_found_by_its_name_and_ours_is_the_default():
     assert PretrainSettings().objective == "clusters"
+    assert {name: objective_by_name(name).__name__ for name in OBJECTIVES} == {
+        "clusters": "PretrainModule",
+        "dino": "DinoModule",
+        "swav": "SwavModule",
+        "ibot": "IbotModule",
+        "msn": "MsnModule",
+    }
 
 
 def test_an_unknown_objective_is_a_mistake_in_the_recipe(tiny_encoder, pretrain_settings):
+    with pytest.raises(UserError, match="'byol'") as caught:
+        pretrain_module(tiny_encoder(), pretrain_settings(objective="byol"), TOTAL_STEPS, STEPS_PER_EPOCH, seed=0)
+    assert caught.value.place == "pretrain.objective"
+    assert all(name in caught.value.remedy for name in (*OBJECTIVES, "flawmap-bench"))
+
+
+def test_an_objective_of_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objectives, "entry_points", lambda group: EntryPoints())
     with pytest.raises(UserError) as caught:
-        load_recipe("standard", ["pretrain.objective=dinno"])
-    assert "must be one of clusters, dino, swav, ibot, msn; did you mean dino?" in caught.value.problem
-    assert "pretrain.objective" in caught.value.place
-    settings = pretrain_settings()
-    object.__setattr__(settings, "objective", "byol")  # past the type check, as a recipe made in Python could be
-    with pytest.raises(UserError, match="no objective 'byol'"):
-        pretrain_module(tiny_encoder(), settings, TOTAL_STEPS, STEPS_PER_EPOCH, seed=0)
+        objective_by_name("dino")
+    assert caught.value.remedy.startswith("choose clusters;") and "flawmap-bench" in caught.value.remedy
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("objective", list(MODULES))
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_resumed_module_goes_on_where_the_other_one_stopped(module_of, views, objective: str):
     module = module_of(objective, apart=0.05, center_outputs=True)
     for seed in range(3):
@@ -366,7 +377,7 @@ def test_a_resumed_module_goes_on_where_the_other_one_stopped(module_of, views, 
     assert other.record == module.record
 
 
-@pytest.mark.parametrize("objective", list(MODULES))
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_stage_runs_with_every_objective(normal_images, tiny_recipe, new_run, cpu, objective: str):
     settings = replace(tiny_recipe.pretrain, objective=objective, epochs=None, steps=2)
     run = new_run("run")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import flawmap
 from flawmap.errors import UserError
-from flawmap_bench import latency, load_test, peer_process
-from flawmap_bench.speed.latency import ROUNDS, WARM_UP, in_turns, learned_from
+from flawmap_bench.peers import peer_process
 from flawmap_bench.peers.peer_process import PeerProcess
+from flawmap_bench.speed import latency, load_test
+from flawmap_bench.speed.latency import ROUNDS, WARM_UP, in_turns, learned_from
 
 
 def explained(call: Callable[[], object]) -> UserError:
@@ -73,7 +73,7 @@ def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch, capsys):
 
 PEER = """
 import sys
-from flawmap_bench import peer_process
+from flawmap_bench.peers import peer_process
 class Counting:
     note = "counts, and writes what nobody asked for"
     def score(self, pixels):
@@ -81,7 +81,7 @@ class Counting:
         with open(pixels, "a") as file:
             file.write("x")
 if len(sys.argv) > 5 and sys.argv[1] == "broken":
-    sys.exit("this method is broken; mend it")
+    sys.exit("this method is broken; fix it")
 peer_process.serve(Counting(), sys.argv[4])
 """
 
@@ -91,7 +91,7 @@ def as_peer(tmp_path, monkeypatch):
     """Runs PEER in place of the module that would build a method."""
     program = tmp_path / "python"
     (tmp_path / "peer.py").write_text(PEER)
-    source = Path(flawmap.__file__).parents[1]
+    source = Path(peer_process.__file__).parents[2]
     program.write_text(f'#!/bin/sh\nshift 2\nPYTHONPATH={source} exec {sys.executable} {tmp_path}/peer.py "$@"\n')
     program.chmod(0o755)
     monkeypatch.setattr(peer_process.sys, "executable", str(program))
@@ -104,14 +104,14 @@ def test_a_peer_scores_once_each_time_it_is_told_and_its_chatter_is_passed_over(
         for number in (1, 2, 3):
             peer.score()
             assert counted.read_text() == number * "x"
-        process = peer._process
+        process = peer.process
     assert process.poll() is not None
 
 
 def test_a_peer_that_cannot_be_built_is_explained(tmp_path, as_peer):
     error = explained(lambda: PeerProcess("broken", "data", 56, tmp_path / "counted", 1.0))
-    assert error.problem == "the peer's process has ended: this method is broken; mend it"
-    assert error.place == "--peers" and "flawmap[peers]" in error.remedy
+    assert error.problem == "the peer's process has ended: this method is broken; fix it"
+    assert error.place == "--peers" and "flawmap-bench[peers]" in error.remedy
 
 
 def test_a_run_says_what_peers_learn_from(tmp_path):

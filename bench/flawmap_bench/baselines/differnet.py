@@ -53,7 +53,7 @@ class DifferNet:
     def __init__(self, settings: MethodSettings, substitute: ModelSettings | None = None) -> None:
         if find_spec("FrEIA") is None:
             raise UserError(
-                "DifferNet needs FrEIA, which is not installed", "--methods", 'pip install "flawmap[peers]"'
+                "DifferNet needs FrEIA, which is not installed", "--methods", 'pip install "flawmap-bench[peers]"'
             )
         self._settings, self._device = settings, settings.compute.device
         encoder, origin = load_encoder(substitute or ModelSettings(weights=SUBSTITUTE))

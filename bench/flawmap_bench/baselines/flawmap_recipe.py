@@ -17,6 +17,7 @@ from flawmap.memory.scorer import ResidualScorer
 from flawmap.memory.train_head import ResidualModule
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
+from flawmap.simulators.by_name import simulator_by_name
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
 from flawmap.vit.positions import round_to_patches
 from flawmap_bench.method import MethodSettings, ScoredImage
@@ -142,9 +143,8 @@ class FlawmapRecipe:
         pixels = NormalPixels(few, round(size_px * crop_margin(settings.augmentation)))
         grid = scorer.encoder.grid(size_px, size_px)
         attention = np.ones((len(few), *grid), np.float32)  # where defects are placed does not change what they cost
-        dataset = SimulationDataset(
-            pixels, attention, size_px, settings.augmentation, settings.simulation, self.recipe.seed
-        )
+        simulator = simulator_by_name(settings.simulation.simulator, settings.simulation)
+        dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, simulator, self.recipe.seed)
         module = ResidualModule(scorer.to(compute.device), settings, settings.steps).train()
         seconds = []
         for number in range(HEAD_PROBES):

@@ -99,12 +99,13 @@ def run_ablations(order: AblationOrder, command: str) -> Path:
             say("ablations", f"time limit: {len(missing) - number} runs remain for the next call")
             break
         remaining = f", about {duration(elapsed / number * (len(missing) - number))} left" if number else ""
-        say("ablations", f"run {number + 1}/{len(missing)}{remaining}: {'; '.join(item.names)}, seed {item.recipe.seed}")
+        names = "; ".join(item.names)
+        say("ablations", f"run {number + 1}/{len(missing)}{remaining}: {names}, seed {item.recipe.seed}")
         run_started = time.monotonic()
         try:
             train_and_evaluate(order, item)
         except UserError as error:  # a variant that collapses must not stop the others; the next call tries it again
-            say("ablations", f"{'; '.join(item.names)}: {error.problem}")
+            say("ablations", f"{names}: {error.problem}")
             failures[item.recipe] = error.problem
         slowest = max(slowest, time.monotonic() - run_started)
         _write_board(order, command, failures)

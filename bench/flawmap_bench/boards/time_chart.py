@@ -2,16 +2,16 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 SIZE_INCHES = (8.6, 5.2)
 OURS_COLOUR, OTHERS_COLOUR = "#c4442b", "#2b5f8a"
-TICKS_S = (1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 10800, 36000, 86400)
+TICKS_S = (1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 36000.0, 86400.0)
 LABEL_STEP_POINTS, LABEL_STEPS = 7, 40
 
 
@@ -34,15 +34,16 @@ def time_chart(points: Sequence[TimePoint], title: str) -> str:
         axes.text(0.99, 50, "chance", color="#777777", ha="right", va="bottom", transform=axes.get_yaxis_transform())
         axes.grid(axis="y", color="#dddddd")
         axes.spines[["top", "right"]].set_visible(False)
+        shortest, longest = _limits_s(points)
+        points = [replace(point, seconds=max(point.seconds, shortest)) for point in points]
         for point in points:
             colour = OURS_COLOUR if point.is_ours else OTHERS_COLOUR
-            axes.plot(point.seconds, 100 * point.auroc, "o", color=colour, gid=point.title)
-        shortest, longest = _limits_s(points)
+            axes.plot(point.seconds, 100 * point.auroc, "o", color=colour, gid=point.title, clip_on=False)
         axes.set_xlim(shortest, longest)
         axes.set_ylim(min([49, *(100 * point.auroc - 1 for point in points)]), 101)
-        axes.set_xticks([tick for tick in TICKS_S if shortest <= tick <= longest])
+        ticks = [tick for tick in TICKS_S if shortest <= tick <= longest]
+        axes.set_xticks(ticks, [_time_label(tick) for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _time_label(seconds)))
         figure.draw_without_rendering()  # sets the layout, which the places of labels depend on
         _add_labels(figure, axes, points)
         svg = io.StringIO()
@@ -76,7 +77,7 @@ def _add_labels(figure: Figure, axes: Axes, points: Sequence[TimePoint]) -> None
 
 
 def _limits_s(points: Sequence[TimePoint]) -> tuple[float, float]:
-    """Two ticks that enclose all times."""
+    """Two ticks that enclose all times; shorter times than the first tick are shown there."""
     seconds = [point.seconds for point in points] or [10.0, 300.0]
     first = max([tick for tick in TICKS_S if tick <= min(seconds)], default=TICKS_S[0])
     last = min([tick for tick in TICKS_S if tick >= max(seconds)], default=TICKS_S[-1])

@@ -111,7 +111,7 @@ class AnomalibMethod:
     def __init__(self, settings: MethodSettings, name: str, weights: ModelSettings | None = None) -> None:
         if find_spec("anomalib") is None:
             raise UserError(
-                f"{name} needs anomalib, which is not installed", "--methods", 'pip install "flawmap[peers]"'
+                f"{name} needs anomalib, which is not installed", "--methods", 'pip install "flawmap-bench[peers]"'
             )
         warnings.filterwarnings("ignore")  # anomalib announces its own deprecations
         lightning.seed_everything(settings.seed, verbose=False)

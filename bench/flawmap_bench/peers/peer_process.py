@@ -1,4 +1,4 @@
-"""A method of anomalib in a process of its own, which scores an image whenever it is told to.
+"""A method of anomalib in its own process, which scores an image on request.
 
 anomalib changes timm for the whole process that it is in.
 """
@@ -13,16 +13,16 @@ from typing import Any
 
 from flawmap.errors import UserError
 
-REMEDY = 'pip install "flawmap[peers]", or leave --peers out'
-READY, SCORED = "flawmap:ready ", "flawmap:scored"  # what else is on stdout is anomalib's
+REMEDY = 'pip install "flawmap-bench[peers]", or leave --peers out'
+READY, SCORED = "flawmap:ready ", "flawmap:scored"  # anything else on stdout is anomalib's
 
 
 class PeerProcess:
-    """Starts the process and waits until the method has learned; a context manager that ends it.
+    """Starts the process and waits until the method is trained; a context manager that ends it.
 
     Args:
-        method: a name of ``flawmap benchmark peers``.
-        data: whose good images it learns from.
+        method: a name that ``flawmap benchmark peers`` knows.
+        data: the location whose good images it learns from.
         image_size_px: side of the square that images are resized to.
         image: what :meth:`score` scores.
         budget_seconds: for learning.
@@ -34,34 +34,34 @@ class PeerProcess:
     def __init__(self, method: str, data: str, image_size_px: int, image: Path, budget_seconds: float) -> None:
         words = [method, data, str(image_size_px), str(image), str(budget_seconds)]
         command = [sys.executable, "-m", "flawmap_bench.peers.peer_process", *words]
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody empties would stop the process
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a full pipe would block the process
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
         self.note = json.loads(self._wait_for(READY))
 
     def score(self) -> None:
         """Score the image once."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
         self._wait_for(SCORED)
 
-    def _wait_for(self, beginning: str) -> str:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(beginning):
-                return line.removeprefix(beginning)
-        self._process.wait()
-        self._said.seek(0)
-        last = (self._said.read().strip().splitlines() or ["it said nothing"])[-1]
+    def _wait_for(self, prefix: str) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(prefix):
+                return line.removeprefix(prefix)
+        self.process.wait()
+        self._errors.seek(0)
+        last = (self._errors.read().strip().splitlines() or ["it printed nothing"])[-1]
         self._end()
         raise UserError(f"the peer's process has ended: {last}", "--peers", REMEDY)
 
     def _end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._said.close()
+        self.process.kill()
+        self.process.communicate()
+        self._errors.close()
 
     def __enter__(self) -> "PeerProcess":
         return self
@@ -73,7 +73,7 @@ class PeerProcess:
 
 
 def serve(method: Any, pixels: Any) -> None:
-    """Score ``pixels`` for each line that comes in, and say so."""
+    """Score ``pixels`` for each line on standard input, and report each time."""
     print(f"{READY}{json.dumps(method.note)}", flush=True)
     for _ in sys.stdin:
         method.score(pixels)

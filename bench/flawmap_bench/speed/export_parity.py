@@ -1,7 +1,7 @@
-"""Whether exported files answer as the run does, on a whole test set: what each runtime and precision changes.
+"""Compares exported files with their run on a whole test set: what each runtime and precision changes.
 
-``python -m flawmap_bench.speed.export_parity RUN DATA`` writes the run in every form there is, scores all labelled images
-of DATA with the run and with each file, and prints one table.
+``python -m flawmap_bench.speed.export_parity RUN DATA`` exports the run in every format, scores all labelled images of
+DATA with the run and with each file, and prints one table.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Ablation tables: those that come with flawmap, and what a mistake in one's own says."""
+"""Ablation tables: those that come with flawmap-bench, and the errors for mistakes in your own."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import pytest
 
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
-from flawmap_bench.boards.ablation_tables import ablation_folder, read_table, read_tables, usable_tables
+from flawmap_bench.boards.ablation_tables import CPU_BASE, read_table, read_tables, usable_tables
+from flawmap_bench.boards.published import Published
 
 TABLE = """
 title: Ratio
@@ -34,8 +35,8 @@ def test_a_table_says_what_its_rows_change(tmp_path: Path):
     table = read_table(written(tmp_path, TABLE))
     assert (table.key, table.title) == ("mine", "Ratio")
     little, reference = table.rows
-    assert (reference.name, reference.changes, reference.published) == ("reference", (), {})
-    assert little.published == {"image": 98.0, "pixel": 97.9}
+    assert (reference.name, reference.changes, reference.published) == ("reference", (), Published())
+    assert little.published == Published(98.0, 97.9)
     recipe = load_recipe("paper", little.changes)
     assert recipe.pretrain.masking.drop_ratio == 0.15
     assert recipe.finetune.simulation.blend == "poisson"
@@ -45,22 +46,21 @@ def test_a_table_says_what_its_rows_change(tmp_path: Path):
 def test_the_tables_that_come_along_are_valid_and_share_one_reference():
     tables = read_tables(())
     assert {"masking", "ratio", "simulators", "objectives", "clusters", "blending"} <= {table.key for table in tables}
-    base = ablation_folder() / "cpu.yaml"
     for table in tables:
         given = (f"{table.needs}=elsewhere",) if table.needs else ()
-        reference = load_recipe(base, given)
-        recipes = [load_recipe(base, (*given, *row.changes)) for row in table.rows]
+        reference = load_recipe(CPU_BASE, given)
+        recipes = [load_recipe(CPU_BASE, (*given, *row.changes)) for row in table.rows]
         assert recipes.count(reference) == 1, table.title  # each row is compared with the same recipe
         assert len(set(recipes)) == len(recipes), table.title  # and no two rows are the same
 
 
 def test_the_published_numbers_are_the_papers():
-    of = {table.key: {row.name: row.published for row in table.rows} for table in read_tables(())}
-    assert of["masking"]["none"] == {"image": 95.1, "pixel": 96.2}
-    assert of["ratio"]["r = 0.5"] == {"image": 98.0, "pixel": 97.8}
-    assert of["simulators"]["FPI"] == {"image": 90.6, "pixel": 92.2}
-    assert of["objectives"]["MSN"] == {"image": 97.9, "pixel": 97.8}
-    assert of["objectives"]["SwAV, epsilon 0.005"] == {}  # the paper speaks of it, but gives no number
+    published = {table.key: {row.name: row.published.numbers() for row in table.rows} for table in read_tables(())}
+    assert published["masking"]["none"] == {"image": 95.1, "pixel": 96.2}
+    assert published["ratio"]["r = 0.5"] == {"image": 98.0, "pixel": 97.8}
+    assert published["simulators"]["FPI"] == {"image": 90.6, "pixel": 92.2}
+    assert published["objectives"]["MSN"] == {"image": 97.9, "pixel": 97.8}
+    assert published["objectives"]["SwAV, epsilon 0.005"] == {}  # the paper speaks of it, but gives no number
 
 
 def test_tables_are_found_by_name_and_by_path(tmp_path: Path):
@@ -68,9 +68,8 @@ def test_tables_are_found_by_name_and_by_path(tmp_path: Path):
     assert [table.key for table in read_tables(["ratio", str(path)])] == ["ratio", "mine"]
     with pytest.raises(UserError) as caught:
         read_tables(["ratios"])
-    assert caught.value.problem == "no ablation table called 'ratios'"
-    assert caught.value.place == "--table"
-    assert "ratio" in caught.value.remedy and "cpu" not in caught.value.remedy
+    assert "ratios" in caught.value.problem and caught.value.place == "--table"
+    assert "ratio," in caught.value.remedy and "cpu" not in caught.value.remedy
 
 
 def test_a_table_that_needs_a_setting_waits_for_it():
@@ -84,7 +83,7 @@ def test_a_table_that_needs_a_setting_waits_for_it():
     assert usable_tables(pooling, given, asked_for=True) == pooling
     with pytest.raises(UserError) as caught:
         usable_tables(pooling, without, asked_for=True)
-    assert caught.value.problem == "the rows of pooling are all alike without data.pretrain_on"
+    assert "pooling" in caught.value.problem
     assert (caught.value.place, caught.value.remedy) == ("--table", "--set data.pretrain_on=VALUE for all rows")
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from flawmap_bench.boards.scoreboard import BoardRow, BoardTable, as_markdown, measured, percent, write_scoreboard
+from flawmap_bench.boards.published import Published
+from flawmap_bench.boards.scoreboard import measured, percent
+from flawmap_bench.boards.variants import VariantRow, VariantTable, write_variant_board
 
 TABLES = (
-    BoardTable(
+    VariantTable(
         "Ratio",
         (
-            BoardRow(
-                "r = 0.3", {0: 0.80, 1: 0.90}, {0: 0.7, 1: 0.7}, {0: 10.0, 1: 12.0}, {"image": 98.3, "pixel": 98.2}
-            ),
-            BoardRow("r = 0.5", {0: 0.85}, {}, {0: 11.0}),
-            BoardRow("not run yet"),
+            VariantRow("r = 0.3", {0: 0.80, 1: 0.90}, {0: 0.7, 1: 0.7}, {0: 10.0, 1: 12.0}, Published(98.3, 98.2)),
+            VariantRow("r = 0.5", {0: 0.85}, {}, {0: 11.0}),
+            VariantRow("not run yet"),
         ),
     ),
 )
@@ -40,8 +40,8 @@ def test_cells_for_people():
     assert percent(None) == "–"
 
 
-def test_markdown_keeps_measured_and_published_apart():
-    lines = as_markdown(TABLES, {"data": "mtd"}).splitlines()
+def test_markdown_keeps_measured_and_published_apart(tmp_path: Path):
+    lines = write_variant_board(tmp_path, TABLES, {"data": "mtd"}).read_text(encoding="utf-8").splitlines()
     assert "- data: mtd" in lines
     header = next(line for line in lines if line.startswith("| variant"))
     assert header.count("measured") == 2 and header.count("*published*") == 2
@@ -50,11 +50,11 @@ def test_markdown_keeps_measured_and_published_apart():
     assert "| not run yet | – | – | – | – |" in lines
 
 
-def test_all_three_files_say_the_same(tmp_path: Path):
-    path = write_scoreboard(tmp_path, TABLES, {"data": "mtd"})
-    assert path.read_text(encoding="utf-8") == as_markdown(TABLES, {"data": "mtd"})
+def test_all_files_say_the_same(tmp_path: Path):
+    write_variant_board(tmp_path, TABLES, {"data": "mtd"})
     content = json.loads((tmp_path / "scoreboard.json").read_text(encoding="utf-8"))
     first = content["tables"][0]["rows"][0]
+    assert first["published"] == {"image": 98.3, "pixel": 98.2}
     assert first["image_auroc"] == {"0": 0.80, "1": 0.90}
     assert first["image_auroc_summary"]["mean"] == pytest.approx(0.85)
     assert content["tables"][0]["rows"][2]["image_auroc_summary"] is None
@@ -66,4 +66,7 @@ def test_all_three_files_say_the_same(tmp_path: Path):
         ("r = 0.5", "0", "0.85"),
     ]
     assert rows[0]["published_image_percent"] == "98.3" and rows[2]["published_image_percent"] == ""
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["scoreboard.csv", "scoreboard.json", "scoreboard.md"]
+    page = (tmp_path / "scoreboard.html").read_text(encoding="utf-8")
+    assert "85.0 ± 5.0 (2 seeds)" in page and "<svg" not in page
+    extensions = sorted(item.suffix for item in tmp_path.iterdir())
+    assert extensions == [".csv", ".html", ".json", ".md"]

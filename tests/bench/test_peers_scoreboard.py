@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from flawmap_bench.methods import BASELINES, PEER_NAMES, title_of
-from flawmap_bench.boards.peers_scoreboard import COLUMNS, MethodRow, write_peer_scoreboard
+from flawmap_bench.boards.peers_scoreboard import COLUMNS, MethodRow, write_peers_scoreboard
 from flawmap_bench.boards.published import PUBLISHED, published_for
 from flawmap_bench.boards.time_chart import TimePoint, time_chart
+from flawmap_bench.methods import BASELINES, PEER_NAMES, title_of
 
 
 def result(image: float, pixel: float | None, seconds: float, **more: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def test_measured_and_published_numbers_stand_apart(tmp_path: Path):
         MethodRow("differnet", "DifferNet", {0: result(0.7, None, 300.0)}),
         MethodRow("standard", "flawmap, standard", {}, ("seed 0: no weights",)),
     ]
-    path = write_peer_scoreboard(tmp_path, "mtd", rows, {"data": "somewhere"})
+    path = write_peers_scoreboard(tmp_path, "mtd", rows, {"data": "somewhere"})
     assert line_of(path, "PatchCore") == [
         *("PatchCore", "**90.0 [80.0, 91.0]**", "**80.0 [70.0, 81.0]**", "**40.0 [30.0, 41.0]**"),
         *("61", "0.25", "1024", "22.0", "97.9", "–"),
@@ -66,13 +66,13 @@ def test_groups_stand_side_by_side(tmp_path: Path):
         "sex=M": {"n": 30, "n_pixel_images": 17, "image_auroc": 0.5, "pixel_auroc": 0.7},
         "view=AP": {"n": 39, "n_pixel_images": 0, "image_auroc": 0.55, "pixel_auroc": None},
     }
-    better = {group: {**found, "pixel_auroc": 0.8} for group, found in groups.items() if group != "view=AP"}
+    better = {group: {**values, "pixel_auroc": 0.8} for group, values in groups.items() if group != "view=AP"}
     rows = [
         MethodRow("pii", "PII", {0: result(0.9, 0.8, 10.0, groups=groups)}),
         MethodRow("paper", "flawmap, paper", {0: result(0.9, 0.8, 10.0, groups=groups | better)}),
         MethodRow("riad", "RIAD", {}, ("seed 0: no number",)),
     ]
-    path = write_peer_scoreboard(tmp_path, "nih", rows, {})
+    path = write_peers_scoreboard(tmp_path, "nih", rows, {})
     text = path.read_text(encoding="utf-8")
     assert (
         "| method | sex=F: image AUROC of 9 images, measured | sex=F: pixel AUROC of 4 images, measured "
@@ -89,43 +89,48 @@ def test_groups_stand_side_by_side(tmp_path: Path):
 
 def test_the_page_escapes_what_methods_say(tmp_path: Path):
     rows = [MethodRow("padim", "PaDiM", {0: result(0.9, 0.8, 10.0)})]
-    path = write_peer_scoreboard(tmp_path, "a<b", rows, {"data": "<script>"})
+    path = write_peers_scoreboard(tmp_path, "a<b", rows, {"data": "<script>"})
     page = path.with_suffix(".html").read_text(encoding="utf-8")
     assert "<script>" not in page and "&lt;script&gt;" in page and "a &lt;note&gt;" in page
     assert page.count("<svg") == 1 and page.count("<th") == 1 + len(COLUMNS)  # thead, and a cell for each column
 
 
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def point_at(svg: ElementTree.Element, title: str) -> tuple[float, float, str]:
+    """Where the marker of a method is, and how it is drawn."""
+    (group,) = (element for element in svg.iter(f"{SVG}g") if element.get("id") == title)
+    marker = next(group.iter(f"{SVG}use"))
+    return float(marker.get("x", "")), float(marker.get("y", "")), marker.get("style", "")
+
+
 def test_time_is_logarithmic_and_auroc_linear():
     points = [TimePoint("a", 10.0, 1.0, False), TimePoint("b", 100.0, 0.75, False), TimePoint("c", 1000.0, 0.5, True)]
-    svg = ElementTree.fromstring(time_chart(points, "A & B"))
-    circles = {
-        circle[0].text.split(":")[0]: (float(circle.get("cx", "")), float(circle.get("cy", "")), circle.get("fill"))
-        for circle in svg.iter("{http://www.w3.org/2000/svg}circle")
-        if circle[0].text
-    }
-    (ax, ay, _), (bx, by, b_colour), (cx, cy, c_colour) = circles["a"], circles["b"], circles["c"]
+    text = time_chart(points, "A & B, $x")
+    svg = ElementTree.fromstring(text)
+    (ax, ay, _), (bx, by, b_style), (cx, cy, c_style) = (point_at(svg, title) for title in "abc")
     assert bx - ax == pytest.approx(cx - bx, abs=0.2)
     assert by - ay == pytest.approx(cy - by, abs=0.2) and ay < by < cy
-    assert c_colour != b_colour  # ours stands out
+    assert c_style != b_style  # ours stands out
+    assert "A &amp; B, $x" in text and time_chart(points, "A & B, $x") == text
 
 
 def test_an_empty_chart_is_a_frame():
-    svg = time_chart([], "nothing yet")
-    assert ElementTree.fromstring(svg).tag.endswith("svg") and "circle" not in svg
+    svg = ElementTree.fromstring(time_chart([], "nothing yet"))
+    assert "nothing yet" in [text.text for text in svg.iter(f"{SVG}text")]
 
 
 def test_labels_of_near_points_do_not_lie_on_each_other():
-    svg = time_chart([TimePoint(f"m{i}", 100.0, 0.8, False) for i in range(4)], "t")
-    found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" fill="#2b', svg)
-    for side in {x for x, _ in found}:  # labels stand on both sides of the points
-        heights = sorted(float(y) for x, y in found if x == side)
-        assert all(b - a >= 14 for a, b in pairwise(heights))
-    assert len(found) == 4
+    svg = ElementTree.fromstring(time_chart([TimePoint(f"m{i}", 100.0, 0.8, False) for i in range(4)], "t"))
+    labels = [text for text in svg.iter(f"{SVG}text") if re.fullmatch(r"m\d", text.text or "")]
+    heights = sorted(float(re.findall(r"[-\d.]+", label.get("transform", ""))[-1]) for label in labels)
+    assert len(heights) == 4 and all(b - a >= 9 for a, b in pairwise(heights))
 
 
 def test_published_numbers_are_of_known_methods_and_percent():
-    for of_data in PUBLISHED.values():
-        for method, number in of_data.items():
+    for by_method in PUBLISHED.values():
+        for method, number in by_method.items():
             assert method in BASELINES or method in PEER_NAMES or method == "flawmap"
             assert number.source
             assert all(value is None or 50 <= value <= 100 for value in (number.image, number.pixel))
