@@ -17,8 +17,7 @@ from flawmap.data.sample import TrainingData
 from flawmap.engine.compute import Compute
 from flawmap.paper.patch_masking import patch_mask
 from flawmap.recipe.settings import MaskingSettings, Recipe
-from flawmap.report.gallery import GalleryPage, write_gallery
-from flawmap.report.gallery_image import GalleryDefect, GalleryImage
+from flawmap.report.gallery import GalleryDefect, GalleryImage, GalleryPage, write_gallery
 from flawmap.reproducibility import numpy_generator
 from flawmap.simulators.by_name import SIMULATOR_NAMES, simulator_by_name
 from flawmap.vit.attention_cache import cache_attention

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flawmap.report import charts
+from flawmap.report.curves import RateCurve, training_curves
 
 
 def test_axis_is_linear_and_clips() -> None:
@@ -74,53 +75,51 @@ def test_strip_draws_a_large_set_evenly_by_rank() -> None:
     assert (many.marks[0], many.marks[-1]) == (axis.left, axis.right)
 
 
-def test_curves_hold_every_number_of_each_stage() -> None:
-    log = [
-        {"stage": "pretrain", "step": 0, "epoch": 0, "loss": 3.0, "used": 5, "note": "x", "ok": True},
-        {"stage": "pretrain", "step": 10, "epoch": 1, "loss": 1.0, "used": float("nan"), "entropy": None},
-        {"stage": "finetune", "step": 0, "dice_loss": 0.25},
-    ]
-    curves = charts.curves_of(log)
-    assert list(curves) == ["pretrain", "finetune"]
-    loss, used = curves["pretrain"]
-    assert (loss.name, loss.low, loss.high, loss.last, loss.first_step, loss.last_step) == (
-        "loss",
-        "1",
-        "3",
-        "1",
-        0,
-        10,
-    )
-    assert loss.path == "M0.0,0.0 L300.0,96.0"
-    assert (used.name, used.last) == ("used", "5")
-    assert [curve.name for curve in curves["finetune"]] == ["dice loss"]
+def rate_curve(points: list[list[float]], x_limit: float = 1.0, guess: tuple[float, float] = (0.0, 1.0)) -> RateCurve:
+    return RateCurve("title", "summary", "x", "y", np.array(points), x_limit, guess)
 
 
-def test_a_noisy_curve_has_a_running_mean_over_a_twentieth_of_its_steps() -> None:
-    log = [{"stage": "s", "step": i, "loss": 2.0 if i % 2 else 0.0, "found": 1.0} for i in range(80)]
-    loss, found = charts.curves_of(log)["s"]
-    heights = [float(point.split(",")[1]) for point in loss.smooth[1:].split(" L")]
-    assert heights == [48.0] * 77 and loss.last == "1"  # four steps in a row have the mean 1
-    first, last = (float(loss.smooth[1:].split(" L")[i].split(",")[0]) for i in (0, -1))
-    assert (first, last) == (pytest.approx(1.5 / 79 * 300, abs=0.06), pytest.approx(77.5 / 79 * 300, abs=0.06))
-    assert (found.name, found.smooth, found.last) == ("share of them that is found", "", "1")
-    short = charts.curves_of(log[:39])["s"][0]
-    assert short.smooth == "" and short.last == "0"
+def test_a_rate_curve_is_laid_out_in_its_frame() -> None:
+    chart = charts.rate_chart(rate_curve([[0, 0], [0.15, 0.5], [0.3, 1.0]], 0.3, (0.0, 0.3)))
+    assert chart.path == "M0.0,240.0 L120.0,120.0 L240.0,0.0"
+    assert [(tick.at, tick.label) for tick in chart.x_ticks] == [(0, "0.0"), (80, "0.1"), (160, "0.2"), (240, "0.3")]
+    assert chart.chance == "M0,240 L240,168"
+    chart = charts.rate_chart(rate_curve([[0.2, 0.9], [1, 0.2]], guess=(0.04, 0.04)))
+    assert (chart.path, chart.chance) == ("M48.0,24.0 L240.0,192.0", "M0,230 L240,230")
 
 
-def test_the_loss_of_a_collapsed_model_is_a_line_in_the_curve_of_the_loss() -> None:
-    log = [{"stage": "pretrain", "step": i, "loss": loss, "uniform_loss": 3.0} for i, loss in enumerate([2.0, 1.0])]
-    (curve,) = charts.curves_of(log)["pretrain"]
-    assert (curve.name, curve.low, curve.high, curve.uniform_y) == ("loss", "1", "3", 0.0)
-    assert curve.path == "M0.0,48.0 L300.0,96.0"
-    flat = charts.curves_of([{"step": i, "loss": 3.0, "uniform_loss": 3.0} for i in range(2)])["training"][0]
+def chart_of(values: list[float], **others: float) -> charts.Curve:
+    """The chart of ``loss`` in a log of one stage."""
+    log = [{"stage": "s", "step": step, "loss": value, **others} for step, value in enumerate(values)]
+    return charts.curve_chart(training_curves(log)["s"][0])
+
+
+def test_a_curve_of_training_fills_its_frame() -> None:
+    chart = chart_of([3.0, 1.0])
+    assert (chart.low, chart.high, chart.last, chart.first_step, chart.last_step) == ("1", "3", "1", 0, 1)
+    assert (chart.path, chart.smooth, chart.uniform_y) == ("M0.0,0.0 L300.0,96.0", "", None)
+    assert chart_of([5.0]).path == "M0.0,48.0 L300.0,48.0"
+
+
+def test_a_noisy_curve_has_its_running_mean_drawn_in_the_middle_of_each_window() -> None:
+    chart = chart_of([2.0 if step % 2 else 0.0 for step in range(80)])
+    points = [tuple(float(number) for number in point.split(",")) for point in chart.smooth[1:].split(" L")]
+    assert {y for _, y in points} == {48.0} and len(points) == 77  # four steps in a row have the mean 1
+    assert points[0][0] == pytest.approx(1.5 / 79 * 300, abs=0.06)
+    assert points[-1][0] == pytest.approx(77.5 / 79 * 300, abs=0.06)
+
+
+def test_the_value_of_a_collapsed_model_is_a_line_in_the_chart() -> None:
+    chart = chart_of([2.0, 1.0], uniform_loss=3.0)
+    assert (chart.low, chart.high, chart.uniform_y) == ("1", "3", 0.0)
+    assert chart.path == "M0.0,48.0 L300.0,96.0"
+    flat = chart_of([3.0, 3.0], uniform_loss=3.0)
     assert (flat.path, flat.uniform_y) == ("M0.0,48.0 L300.0,48.0", 48.0)
 
 
 def test_a_long_curve_is_thinned_but_keeps_its_spike() -> None:
-    log = [{"stage": "s", "step": i, "loss": 100.0 if i == 7777 else 1.0} for i in range(20_000)]
-    (curve,) = charts.curves_of(log)["s"]
-    points = [tuple(float(n) for n in point.split(",")) for point in curve.path[1:].split(" L")]
+    chart = chart_of([100.0 if step == 7777 else 1.0 for step in range(20_000)])
+    points = [tuple(float(number) for number in point.split(",")) for point in chart.path[1:].split(" L")]
     assert len(points) < 300
     assert min(points, key=lambda point: point[1])[0] == pytest.approx(7777 / 19_999 * 300, abs=0.1)
     assert sum(y == 0.0 for _, y in points) == 1

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawmap.report.colour import ColourScale, colour_bar, colour_scale, colour_table
+from flawmap.report.colour import ColourScale, colour_bar, colour_table
 
 
 def luminance(rgb: np.ndarray) -> np.ndarray:
@@ -40,8 +40,8 @@ def test_threshold_sits_at_the_centre() -> None:
     scale = ColourScale(low=-2.0, threshold=7.0, high=8.0)
     assert scale.position([-2.0, 2.5, 7.0, 7.5, 8.0]).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert scale.position([-100.0, 100.0]).tolist() == [0.0, 1.0]
-    assert np.array_equal(colour_scale([7.0], -2.0, 7.0, 8.0)[0], colour_table()[128])
-    assert np.array_equal(colour_scale([7.0], -2.0, 7.0, 8.0), colour_scale([0.1], 0.0, 0.1, 9.0))
+    assert np.array_equal(scale.colours([7.0])[0], colour_table()[128])
+    assert np.array_equal(scale.colours([7.0]), ColourScale(0.0, 0.1, 9.0).colours([0.1]))
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3).map(sorted), st.data())
@@ -68,7 +68,7 @@ def test_a_scale_out_of_order_is_refused(ends: tuple[float, float, float]) -> No
 def test_colours_keep_the_shape_and_the_map() -> None:
     anomaly_map = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
     before = anomaly_map.copy()
-    colours = colour_scale(anomaly_map, 0.0, 0.5, 1.0)
+    colours = ColourScale(0.0, 0.5, 1.0).colours(anomaly_map)
     assert colours.shape == (3, 4, 3)
     assert colours.dtype == np.uint8
     assert np.array_equal(anomaly_map, before)

@@ -1,24 +1,22 @@
-"""The figures as files: well-formed, loading nothing, with outlines where the ground truth is."""
+"""The figures as files: well-formed, loading nothing, with what the run holds and outlines of the ground truth."""
 
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flawmap.errors import UserError
-from flawmap.report.feature_map import embed, feature_figure
-from flawmap.report.figure import outline_of
-from flawmap.report.figures import Features, write_figures
-from flawmap.report.picture_figures import spread_over_kinds
+from flawmap.report.figures import Features, spread_over_kinds, write_figures
+from flawmap.report.plots import embed, features_figure
 from flawmap.report.run_files import ScoredImage, read_run
 
-SVG = "{http://www.w3.org/2000/svg}"
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+GREEN, BLUE, BAD = "#22c55e", "#1d4ed8", "#c2410c"
 ALL = {
     *("training", "simulated_defects", "localization", "scores", "curves_pretrain", "curves_finetune"),
     *("roc_images", "roc_pixels", "precision_recall", "pro", "features"),
@@ -40,9 +38,20 @@ def drawn(path: Path) -> ElementTree.Element:
     root = ElementTree.fromstring(text)
     assert root.tag == f"{SVG}svg"
     for element in root.iter():
-        assert element.get("href", "data:image/").startswith("data:image/")
-    assert not re.search(r"url\(|@import|<script", text)
+        for name in ("href", f"{XLINK}href"):
+            assert element.get(name, "#").lstrip().startswith(("data:image/", "#"))
+    assert not re.search(r"url\((?!#)|@import|<script", text)
     return root
+
+
+def words_of(root: ElementTree.Element) -> list[str]:
+    return [element.text or "" for element in root.iter(f"{SVG}text")]
+
+
+def paths_in(root: ElementTree.Element, colour: str) -> list[str]:
+    """The paths that are drawn in a colour, without those of definitions."""
+    paths = [element for element in root.iter(f"{SVG}path") if f"stroke: {colour}" in element.get("style", "")]
+    return [element.get("d", "") for element in paths]
 
 
 def test_every_figure_of_an_evaluated_run_is_written(made_up) -> None:
@@ -51,7 +60,7 @@ def test_every_figure_of_an_evaluated_run_is_written(made_up) -> None:
     assert {path.stem for path in written.paths} == ALL
     for path in written.paths:
         root = drawn(path)
-        assert float(root.get("width", 0)) > 100 and float(root.get("height", 0)) > 50
+        assert float(root.get("width", "0pt").removesuffix("pt")) > 100
     assert {path.name for path in (made_up.run / "figures").iterdir()} == {f"{name}.svg" for name in ALL}
 
 
@@ -59,11 +68,9 @@ def test_curves_of_both_stages_show_every_quantity_and_where_a_collapse_would_li
     (made_up.run / "recipe.yaml").write_text("pretrain:\n  prototypes: 20\n")
     write_figures(made_up.run)
     root = drawn(made_up.run / "figures" / "curves_pretrain.svg")
-    words = [element.text for element in root.iter(f"{SVG}text")]
-    assert {"loss", "target entropy", "prototypes used"} <= set(words)
-    curves = [element for element in root.iter(f"{SVG}path") if element.get("class") == "curve"]
-    assert len(curves) == 3
-    assert sum(element.get("class") == "uniform" for element in root.iter(f"{SVG}line")) == 1  # in the entropy's
+    assert {"loss", "target entropy", "prototypes used"} <= set(words_of(root))
+    assert len(paths_in(root, BLUE)) >= 3
+    assert len(paths_in(root, BAD)) == 1  # in that of the entropy
 
 
 def test_what_a_run_cannot_show_is_named_and_an_older_file_goes(trained_run: Path) -> None:
@@ -76,23 +83,22 @@ def test_what_a_run_cannot_show_is_named_and_an_older_file_goes(trained_run: Pat
     }
     assert set(written.missing) == ALL - {path.stem for path in written.paths}
     assert written.missing["features"] == "no model"
-    assert written.missing["pro"] == "no ground truth for pixels, or an older evaluation"
+    assert written.missing["pro"] == "needs test images with ground truth for pixels"
     assert not stale.exists()
 
 
 def test_maps_carry_the_outline_of_the_ground_truth(made_up) -> None:
     write_figures(made_up.run)
     root = drawn(made_up.run / "figures" / "localization.svg")
-    outlines = [element.get("d") for element in root.iter(f"{SVG}path") if element.get("class") == "truth"]
-    assert len(outlines) == 3 * 10  # image, map and overlay of five scratches and five stains
+    assert len(paths_in(root, GREEN)) == 3 * 10  # image, map and overlay of five scratches and five stains
+    assert words_of(root).count("scratch") == words_of(root).count("stain") == 5
     chosen = spread_over_kinds(read_run(made_up.run).images, 10)
     assert [image.kind for image in chosen] == ["scratch"] * 5 + ["stain"] * 5
-    assert outlines[:10] == outlines[10:20] == outlines[20:]
 
 
-def test_pictures_that_are_gone_leave_a_reason(made_up) -> None:
+def test_images_that_are_gone_leave_a_reason(made_up) -> None:
     shutil.rmtree(made_up.run.parent / "pictures")
-    assert write_figures(made_up.run).missing["localization"].startswith("no test picture with map")
+    assert write_figures(made_up.run).missing["localization"].startswith("no test image has a map")
 
 
 def image(kind: str, score: float, has_truth: bool = True) -> ScoredImage:
@@ -100,7 +106,7 @@ def image(kind: str, score: float, has_truth: bool = True) -> ScoredImage:
     return ScoredImage(f"{kind}{score}", here, kind, kind != "good", score, False, here, here if has_truth else None)
 
 
-def test_pictures_are_spread_over_kinds_and_scores_not_picked() -> None:
+def test_images_are_spread_over_kinds_and_scores_not_picked() -> None:
     cracks = [image("crack", score / 10) for score in range(8)]
     images = [*cracks, image("hole", 0.3), image("good", 0.1, False), image("stain", 0.9, False)]
     assert [(one.kind, one.score) for one in spread_over_kinds(images, 4)] == [
@@ -112,26 +118,6 @@ def test_pictures_are_spread_over_kinds_and_scores_not_picked() -> None:
     assert spread_over_kinds([], 4) == []
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
-def test_an_outline_lies_between_pixels_that_differ(height: int, width: int, seed: int) -> None:
-    mask = np.random.default_rng(seed).random((height, width)) > 0.5
-    across, down = set(), set()
-    for x, y, direction, length in re.findall(r"M(\d+) (\d+)([hv])(\d+)", outline_of(mask)):
-        for i in range(int(length)):
-            (across if direction == "h" else down).add(
-                (int(x) + i, int(y)) if direction == "h" else (int(x), int(y) + i)
-            )
-    assert across == {(x, y) for y in range(1, height) for x in range(width) if mask[y, x] != mask[y - 1, x]}
-    assert down == {(x, y) for y in range(height) for x in range(1, width) if mask[y, x] != mask[y, x - 1]}
-
-
-def test_an_outline_is_made_of_the_longest_pieces() -> None:
-    mask = np.zeros((6, 8), bool)
-    mask[1:4, 2:7] = True
-    assert outline_of(mask) == "M2 1h5M2 4h5M2 1v3M7 1v3"
-    assert outline_of(np.ones((3, 3), bool)) == ""
-
-
 def test_clusters_of_features_stay_apart_and_are_named() -> None:
     pytest.importorskip("sklearn")
     features = blobs(30)
@@ -140,27 +126,42 @@ def test_clusters_of_features_stay_apart_and_are_named() -> None:
     centres = [places[30 * i : 30 * (i + 1)].mean(axis=0) for i in range(3)]
     spread = max(float(places[30 * i : 30 * (i + 1)].std()) for i in range(3))
     assert min(np.linalg.norm(centres[i] - centres[j]) for i, j in ((0, 1), (0, 2), (1, 2))) > spread
-    figure = feature_figure(places, features.kinds)
-    root = ElementTree.fromstring(figure.svg())
-    names = [element.text for element in root.iter(f"{SVG}text")]
-    assert names == ["good (30)", "a<b (30)", "scratch (30)"]
-    assert len(list(root.iter(f"{SVG}circle"))) == 90 + 3
+    figure = features_figure(features.vectors, features.kinds)
+    (axes,) = figure.axes
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["good (30)", "a<b (30)", "scratch (30)"]  # the good images lie below the others
+    for i, dots in enumerate(axes.collections):
+        kind = ("good", "a<b", "scratch")[i]
+        expected = places[[n for n, other in enumerate(features.kinds) if other == kind]]
+        np.testing.assert_array_equal(dots.get_offsets(), expected)
 
 
 def test_too_few_features_are_left_out_with_a_reason(made_up) -> None:
     few = Features(np.zeros((3, 5), np.float32), ("good",) * 3)
-    with pytest.raises(UserError, match="at least 4 pictures, has 3") as caught:
+    with pytest.raises(UserError, match="at least 4 images, has 3") as caught:
         embed(few.vectors)
-    assert caught.value.remedy == "add test pictures"
-    assert write_figures(made_up.run, few).missing == {"features": f"{caught.value.problem}: add test pictures"}
+    assert caught.value.remedy == "add test images"
+    assert write_figures(made_up.run, few).missing == {"features": f"{caught.value.problem}: add test images"}
+
+
+def test_without_matplotlib_the_remedy_is_named(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match="matplotlib") as caught:
+        write_figures(made_up.run)
+    assert caught.value.remedy == "pip install 'flawmap[figures]'"
+
+
+def test_the_same_run_gives_the_same_files(made_up) -> None:
+    first = {path.name: path.read_bytes() for path in write_figures(made_up.run).paths}
+    assert {path.name: path.read_bytes() for path in write_figures(made_up.run).paths} == first
 
 
 def test_without_scikit_learn_the_remedy_is_named(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.manifold", None)
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     assert "pip install 'flawmap[figures]'" in write_figures(made_up.run, blobs()).missing["features"]
 
 
 def test_without_a_threshold_no_histogram_is_drawn(made_up) -> None:
     file = made_up.run / "evaluation" / "metrics.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": None}))
-    assert write_figures(made_up.run, blobs()).missing == {"scores": "no test scores, or no threshold"}
+    assert write_figures(made_up.run, blobs()).missing == {"scores": "needs test scores and a threshold"}

@@ -11,7 +11,7 @@ from flawmap.data.sample import TrainingData
 from flawmap.gallery import MASKING_STRATEGIES, gallery_images
 from flawmap.paper.patch_masking import attention_patch_mask, most_attended_patch_mask
 from flawmap.recipe.settings import Recipe
-from flawmap.report.gallery_image import GalleryImage
+from flawmap.report.gallery import GalleryImage
 from flawmap.simulators.by_name import SIMULATOR_NAMES
 from flawmap.vit.encoder import mean_cls_attention
 from flawmap.vit.inputs import channels_first, normalise
@@ -79,14 +79,14 @@ def test_every_simulator_changes_pixels_inside_its_footprint_only(shown) -> None
     assert sum(d.footprint.any() for image in shown for d in image.simulated.values()) > 20
 
 
-def pictures_of(images: list[GalleryImage]) -> dict[str, dict[str, np.ndarray]]:
+def arrays_of(images: list[GalleryImage]) -> dict[str, dict[str, np.ndarray]]:
     return {
         image.key: {**image.dropped, **{name: defect.image for name, defect in image.simulated.items()}}
         for image in images
     }
 
 
-def assert_equal_pictures(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
+def assert_equal_arrays(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
     assert left.keys() == right.keys()
     for name in left:
         np.testing.assert_array_equal(left[name], right[name], err_msg=name)
@@ -95,12 +95,12 @@ def assert_equal_pictures(left: dict[str, np.ndarray], right: dict[str, np.ndarr
 def test_the_seed_decides_and_nothing_that_was_drawn_before(shown, data, tiny_encoder, recipe: Recipe) -> None:
     np.random.seed(1)
     torch.manual_seed(1)
-    again = pictures_of(gallery_images(data, tiny_encoder(), recipe, 10))
-    for key, pictures in pictures_of(shown).items():  # the same where more images are shown
-        assert_equal_pictures(pictures, again[key])
-    other = pictures_of(gallery_images(data, tiny_encoder(), replace(recipe, seed=1), 3))
-    for key, pictures in pictures_of(shown).items():
-        same = {name for name in pictures if (pictures[name] == other[key][name]).all()}
+    again = arrays_of(gallery_images(data, tiny_encoder(), recipe, 10))
+    for key, arrays in arrays_of(shown).items():  # the same where more images are shown
+        assert_equal_arrays(arrays, again[key])
+    other = arrays_of(gallery_images(data, tiny_encoder(), replace(recipe, seed=1), 3))
+    for key, arrays in arrays_of(shown).items():
+        same = {name for name in arrays if (arrays[name] == other[key][name]).all()}
         assert same == {"none", "attention", "most_attended"}
 
 

@@ -1,4 +1,4 @@
-"""The gallery as a page: one picture for everything, drawn where it belongs; no torch."""
+"""The gallery as a page: what it shows, what it says and that it loads nothing."""
 
 import base64
 import io
@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from flawmap.report import gallery
-from flawmap.report.gallery import GalleryPage, render, write_gallery
-from flawmap.report.gallery_image import GalleryDefect, GalleryImage
+from flawmap.report.gallery import GalleryDefect, GalleryImage, GalleryPage, render, write_gallery
 from flawmap.report.overlay import TRUTH_GREEN
 
 PAGE = GalleryPage("tiles", 0.25, ("attention", "cutpaste"), (("seed", "0"), ("command", "flawmap check <tiles>")))
@@ -37,12 +36,12 @@ def image() -> GalleryImage:
 
 
 def figures_of(text: str) -> list[tuple[str, str, str]]:
-    """Address, title and remark of every picture of the rows."""
+    """Address, title and remark of every image of the rows."""
     return re.findall(r'<figure><img src="([^"]+)".*?<b>(.*?)</b>(.*?)</figcaption>', text)
 
 
-def test_a_row_has_the_image_its_attention_and_one_picture_per_strategy_and_simulator(image) -> None:
-    titles = ["Image", "Attention", "No masking", "APMask (ours)", "CutPaste", "of_tomorrow"]
+def test_a_row_has_the_image_its_attention_and_one_figure_per_strategy_and_simulator(image) -> None:
+    titles = ["Image", "Attention", "No masking", "APMask (the paper)", "CutPaste", "of_tomorrow"]
     assert [title for _, title, _ in figures_of(render(PAGE, [image, image]))] == 2 * titles
 
 
@@ -55,22 +54,22 @@ def test_captions_say_what_was_counted(image) -> None:
         "all patches kept",
         "2 of 16 dropped",
         f"{100 * 49 / 784:.1f} % of the image",
-        "nothing changed this time",
+        "no change this time",
     ]
 
 
 def test_what_the_recipe_trains_with_is_marked(image) -> None:
     marked = re.findall(r'<dt>([^<]*)</dt><dd>[^<]*<b class="used">in this recipe</b>', render(PAGE, [image]))
-    assert marked == ["APMask (ours)", "CutPaste"]
+    assert marked == ["APMask (the paper)", "CutPaste"]
     without = render(replace(PAGE, in_use=(None, "cutpaste")), [image])
     assert without.count('class="used"') == 1 and "this recipe has no masked stage 1" in without
     assert "no masked stage 1" not in render(PAGE, [image])
 
 
-def test_the_pictures_are_inside_the_page_and_of_one_size(image) -> None:
+def test_the_images_are_inside_the_page_and_of_one_size(image) -> None:
     for uri, *_ in figures_of(render(PAGE, [image])):
         packed = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"), validate=True)
-        assert Image.open(io.BytesIO(packed)).size == (gallery.PICTURE_PX, gallery.PICTURE_PX)
+        assert Image.open(io.BytesIO(packed)).size == (gallery.SIDE_PX, gallery.SIDE_PX)
 
 
 def test_the_page_loads_nothing_and_runs_nothing(image) -> None:
@@ -88,21 +87,21 @@ def test_names_are_text(image) -> None:
 
 
 def test_dropped_patches_are_gray_and_the_others_untouched(image) -> None:
-    shown, whole = gallery.masked_picture(image, "attention"), gallery.resized(image.pixels)
-    patch = gallery.PICTURE_PX // PATCHES
-    hidden = np.zeros((gallery.PICTURE_PX, gallery.PICTURE_PX), bool)
+    shown, whole = gallery.masked_image(image, "attention"), gallery.resized(image.pixels)
+    patch = gallery.SIDE_PX // PATCHES
+    hidden = np.zeros((gallery.SIDE_PX, gallery.SIDE_PX), bool)
     hidden[:patch, :patch] = hidden[-patch:, -patch:] = True
     assert set(np.unique(shown[hidden])) == {gallery.DROPPED_GRAY, gallery.GRID_GRAY}
     assert (shown[1:patch, 1:patch] == gallery.DROPPED_GRAY).all()
     np.testing.assert_array_equal(shown[~hidden], whole[~hidden])
-    np.testing.assert_array_equal(gallery.masked_picture(image, "none"), whole)
+    np.testing.assert_array_equal(gallery.masked_image(image, "none"), whole)
 
 
 def test_the_line_runs_around_the_footprint_and_hides_nothing_of_it(image) -> None:
-    shown = gallery.simulated_picture(image, "cutpaste")
+    shown = gallery.simulated_image(image, "cutpaste")
     plain = gallery.resized(image.simulated["cutpaste"].image)
     line = (shown != plain).any(axis=-1)
-    first, last = 10 * gallery.PICTURE_PX // SIDE, 17 * gallery.PICTURE_PX // SIDE
+    first, last = 10 * gallery.SIDE_PX // SIDE, 17 * gallery.SIDE_PX // SIDE
     inside = np.zeros_like(line)
     inside[first:last, first:last] = True
     around = gallery.grown(inside, gallery.LINE_PX) & ~inside
@@ -111,17 +110,17 @@ def test_the_line_runs_around_the_footprint_and_hides_nothing_of_it(image) -> No
 
 
 def test_without_a_footprint_nothing_is_drawn(image) -> None:
-    np.testing.assert_array_equal(gallery.simulated_picture(image, "of_tomorrow"), gallery.resized(image.pixels))
+    np.testing.assert_array_equal(gallery.simulated_image(image, "of_tomorrow"), gallery.resized(image.pixels))
 
 
 def test_a_footprint_of_one_pixel_is_seen_in_a_larger_image_too() -> None:
-    side = 4 * gallery.PICTURE_PX
+    side = 4 * gallery.SIDE_PX
     footprint = np.zeros((side, side), bool)
     footprint[500, 700] = True
     pixels = np.full((side, side, 3), 90, np.uint8)
     defect = {"scar": GalleryDefect(pixels, footprint)}
     large = GalleryImage("a.png", pixels, np.ones((2, 2), np.float32), {}, defect)
-    green = (gallery.simulated_picture(large, "scar") == TRUTH_GREEN).all(axis=-1)
+    green = (gallery.simulated_image(large, "scar") == TRUTH_GREEN).all(axis=-1)
     rows, columns = np.nonzero(green)
     assert green.sum() == 12  # a diamond of radius 2 around (125, 175), without its middle
     assert (rows.mean(), columns.mean()) == (125, 175) and not green[125, 175]

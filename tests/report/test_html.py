@@ -154,10 +154,10 @@ def test_an_empty_run_makes_a_page_of_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("")
     page = page_of(tmp_path)
     for words in (
-        "holds no samples",
+        "no samples",
         "no log of training",
         "No threshold has been calibrated",
-        "holds no recipe",
+        "has no recipe",
     ):
         assert words in page.words
 
@@ -166,7 +166,7 @@ def test_without_defects_nothing_is_claimed_about_them(made_up) -> None:
     table = made_up.run / "evaluation" / "per_image.csv"
     table.write_text("\n".join(table.read_text().splitlines()[:61]))
     page = page_of(made_up.run)
-    assert page.by_id["live-missed"] == "unknown: no anomalous pictures"
+    assert page.by_id["live-missed"] == "unknown: no anomalous images"
     assert json.loads(page.by_id["scores-data"])["anomalous"] == []
 
 

@@ -1,23 +1,19 @@
 """The geometry of the report's charts; the template turns it into SVG."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-_HIST_BINS = 48
+from flawmap.report.curves import RateCurve, TrainingCurve
+from flawmap.report.run_files import ScoredImage
+
+HISTOGRAM_BINS = 48
 _MAX_MARKS = 400  # of a strip, so that thousands of scores do not make the page heavy
 _MAX_POINTS = 240  # of a curve
-STAGE_TITLES = {
-    "pretrain": "Stage 1: pre-training",
-    "finetune": "Stage 2: fine-tuning",
-    "residual": "The head on simulated defects",
-}
-_QUANTITIES = {"anomalous_share": "share of anomalous tokens", "found": "share of them that is found"}
-_SMOOTH_FROM = 40  # steps: a shorter curve is drawn as it is
-_NO_CURVE = frozenset({"step", "steps", "epoch", "epochs", "seed", "time", "timestamp", "seconds", "seconds_left"})
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar in SVG units, with the words for a tooltip."""
+    """One bar in SVG units, with the text of its tooltip."""
 
     x: float
     y: float
@@ -60,7 +56,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Normal scores above the middle line and anomalous ones below it, as shares of their own class."""
+    """Good scores above the middle line and anomalous ones below it, as shares of their own class."""
 
     axis: Axis
     good: tuple[Bar, ...]
@@ -73,7 +69,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of marks, e.g. the held-out scores."""
+    """One row of marks, such as the held-out scores."""
 
     title: str
     n: int
@@ -83,10 +79,9 @@ class Strip:
 
 @dataclass(frozen=True)
 class Curve:
-    """One logged quantity over the steps of a stage; ``uniform_y`` is where a collapsed loss would lie.
+    """A curve of training in a frame of SVG units.
 
-    ``smooth`` is the path of the mean over a twentieth of the steps, and ``last`` its end; "" for a curve that is short
-    or smooth by itself, whose ``last`` is its last value.
+    ``smooth`` is the path of the running mean, "" where there is none; ``uniform_y`` is where a collapsed model lies.
     """
 
     name: str
@@ -102,6 +97,18 @@ class Curve:
     smooth: str = ""
 
 
+@dataclass(frozen=True)
+class RateChart:
+    """A rate curve in a frame of SVG units: x from 0 to ``size``, y from ``size`` (rate 0) to 0 (rate 1)."""
+
+    curve: RateCurve
+    path: str
+    size: float
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    chance: str
+
+
 def axis_of(scores: Sequence[float], threshold: float) -> Axis:
     """An axis that holds all scores and the threshold, with a little room at its ends."""
     low, high = min([*scores, threshold]), max([*scores, threshold])
@@ -109,14 +116,38 @@ def axis_of(scores: Sequence[float], threshold: float) -> Axis:
     return Axis(low - room, high + room)
 
 
-def histogram(good: Sequence[float], anomalous: Sequence[float], threshold: float) -> Histogram:
-    """Lays out the scores of both classes; one of them may be empty, not both.
+def score_chart(images: Sequence[ScoredImage], threshold: float | None) -> dict[str, Any] | None:
+    """The histogram of test scores and what its slider needs; None without test images or threshold."""
+    if not images or threshold is None:
+        return None
+    good = [image.score for image in images if not image.is_anomalous]
+    anomalous = [image.score for image in images if image.is_anomalous]
+    chart = histogram(good, anomalous, threshold)
+    data = {
+        "good": sorted(good),
+        "anomalous": sorted(anomalous),
+        "threshold": threshold,
+        "low": chart.axis.low,
+        "high": chart.axis.high,
+        "left": chart.axis.left,
+        "right": chart.axis.right,
+    }
+    return {
+        "chart": chart,
+        "data": data,
+        "n_missed": sum(score <= threshold for score in anomalous),
+        "n_false_alarms": sum(score > threshold for score in good),
+    }
 
-    Shares, not counts, so that a hundred defects and a thousand good parts stay comparable. An empty class
-    gets no room.
+
+def histogram(good: Sequence[float], anomalous: Sequence[float], threshold: float) -> Histogram:
+    """Lay out the scores of both classes; one of them may be empty, not both.
+
+    The bars are shares, not counts, so that a hundred defects and a thousand good images can be compared. An empty
+    class gets no room.
     """
     axis = axis_of([*good, *anomalous], threshold)
-    edges = np.linspace(axis.low, axis.high, _HIST_BINS + 1)
+    edges = np.linspace(axis.low, axis.high, HISTOGRAM_BINS + 1)
     counts = [np.histogram(scores, edges)[0] for scores in (good, anomalous)]
     shares = [count / max(count.sum(), 1) for count in counts]
     peak = max(float(share.max()) for share in shares)
@@ -126,14 +157,14 @@ def histogram(good: Sequence[float], anomalous: Sequence[float], threshold: floa
     scale = room / (peak * 1.05)
 
     def bars(which: int, name: str) -> tuple[Bar, ...]:
-        made = []
+        laid_out = []
         for i in np.flatnonzero(counts[which]):
             x, height = axis.at(edges[i]), round(float(shares[which][i]) * scale, 2)
             width = round(axis.at(edges[i + 1]) - x - 1, 2)
             span = f"{edges[i]:.4g} to {edges[i + 1]:.4g}"
             label = f"{counts[which][i]} {name} ({shares[which][i]:.1%}) with scores {span}"
-            made.append(Bar(x, round(middle - height, 2) if which == 0 else middle, width, height, label))
-        return tuple(made)
+            laid_out.append(Bar(x, round(middle - height, 2) if which == 0 else middle, width, height, label))
+        return tuple(laid_out)
 
     marks = [(value, label) for value, label in round_numbers(0.0, 100 * peak, 2) if value > 0]
     ticks = [Tick(round(middle - value / 100 * scale, 2), f"{label} %") for value, label in marks if good]
@@ -142,70 +173,32 @@ def histogram(good: Sequence[float], anomalous: Sequence[float], threshold: floa
 
 
 def strip(title: str, scores: Sequence[float], axis: Axis, is_anomalous: bool = False) -> Strip:
-    """Places scores on an axis; of more than 400, 400 evenly by rank."""
+    """Place scores on an axis; of more than 400, 400 evenly spaced by rank."""
     ordered = np.sort(np.asarray(scores, dtype=np.float64))
     if ordered.size > _MAX_MARKS:
         ordered = ordered[np.linspace(0, ordered.size - 1, _MAX_MARKS).round().astype(int)]
     return Strip(title, len(scores), tuple(axis.at(float(score)) for score in ordered), is_anomalous)
 
 
-def curves_of(
-    log: Iterable[Mapping[str, Any]], uniform_entropy: float | None = None
-) -> Mapping[str, tuple[Curve, ...]]:
-    """Every numeric quantity of the log by stage, in the order of the stages; losses first, then by name.
-
-    Values that are not finite are left out. ``uniform_loss``, the loss of a collapsed model that takes all
-    prototypes for equally likely, gets no curve of its own but a line in that of the loss; ``uniform_entropy``, the
-    entropy of such targets, is a line in that of ``target_entropy``.
-    """
-    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for number, entry in enumerate(log):
-        of_stage = points.setdefault(str(entry.get("stage", "training")), {})
-        step = entry.get("step", number)
-        for name, value in entry.items():
-            if name not in _NO_CURVE and _is_number(value) and _is_number(step):
-                of_stage.setdefault(name, []).append((float(step), float(value)))
-    uniform = {stage: of_stage.pop("uniform_loss", [])[-1:] for stage, of_stage in points.items()}
-    entropy = [] if uniform_entropy is None else [uniform_entropy]
-    return {
-        stage: tuple(
-            _curve(
-                name,
-                of_stage[name],
-                {"loss": [value for _, value in uniform[stage]], "target_entropy": entropy}.get(name, []),
-            )
-            for name in sorted(of_stage, key=lambda n: (n != "loss", "loss" not in n, n))
-        )
-        for stage, of_stage in points.items()
-        if of_stage
-    }
-
-
-def _curve(name: str, points: list[tuple[float, float]], uniform: list[float]) -> Curve:
+def curve_chart(curve: TrainingCurve) -> Curve:
+    """Lay out a curve of training."""
     width, height = 300.0, 96.0
-    steps, values = np.array(sorted(points, key=lambda point: point[0])).T
-    low, high = min([*values.tolist(), *uniform]), max([*values.tolist(), *uniform])
-    first, last = float(steps[0]), float(steps[-1])
-    kept = _thin(values)
+    levels = [*curve.values.tolist(), *([] if curve.collapsed is None else [curve.collapsed])]
+    low, high = min(levels), max(levels)
+    first, last = float(curve.steps[0]), float(curve.steps[-1])
 
-    def x_of(steps: np.ndarray) -> np.ndarray:
-        return (steps - first) / ((last - first) or 1.0) * width
+    def y_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return height - (values - low) / (high - low) * height if high > low else np.full(len(values), height / 2)
 
-    def y_of(numbers: np.ndarray) -> np.ndarray:
-        return height - (numbers - low) / (high - low) * height if high > low else np.full(len(numbers), height / 2)
+    def path_of(steps: NDArray[np.float64], values: NDArray[np.float64]) -> str:
+        kept = _thin(values)
+        return _path((steps[kept] - first) / ((last - first) or 1.0) * width, y_of(values[kept]))
 
-    path = _path(x_of(steps[kept]), y_of(values[kept]))
-    if len(kept) == 1:
-        path = f"M0,{y_of(values)[0]:.1f} L{width:.1f},{y_of(values)[0]:.1f}"
-    smooth, end = "", float(values[-1])
-    if values.size >= _SMOOTH_FROM and _is_noisy(values):
-        window = np.full(values.size // 20, 1 / (values.size // 20))
-        means, middles = np.convolve(values, window, "valid"), np.convolve(steps, window, "valid")
-        kept, end = _thin(means), float(means[-1])
-        smooth = _path(x_of(middles[kept]), y_of(means[kept]))
-    words = _QUANTITIES.get(name, name.replace("_", " ").replace("/", " / "))
+    path = path_of(curve.steps, curve.values)
+    if curve.values.size == 1:
+        path = _path(np.array([0.0, width]), y_of(curve.values).repeat(2))
     return Curve(
-        name=words,
+        name=curve.name,
         path=path,
         width=width,
         height=height,
@@ -213,22 +206,28 @@ def _curve(name: str, points: list[tuple[float, float]], uniform: list[float]) -
         high=f"{high:.3g}",
         first_step=int(first),
         last_step=int(last),
-        last=f"{end:.3g}",
-        uniform_y=round(float(y_of(np.array(uniform))[0]), 1) if uniform else None,
-        smooth=smooth,
+        last=f"{curve.end:.3g}",
+        uniform_y=None if curve.collapsed is None else round(float(y_of(np.array([curve.collapsed]))[0]), 1),
+        smooth=path_of(curve.smooth_steps, curve.smooth_values) if curve.smooth_values.size else "",
     )
 
 
-def _is_noisy(values: np.ndarray) -> bool:
-    """Whether it turns back at more than every fifth step; a schedule does not."""
-    return float(np.mean(np.diff(np.sign(np.diff(values))) != 0)) > 0.2
+def rate_chart(curve: RateCurve) -> RateChart:
+    """Lay out a rate curve."""
+    size, limit = 240.0, curve.x_limit
+    path = _path(np.minimum(curve.points[:, 0] / limit, 1) * size, (1 - curve.points[:, 1]) * size)
+    x_ticks = tuple(Tick(round(value / limit * size, 2), label) for value, label in round_numbers(0.0, limit, 5))
+    y_ticks = tuple(Tick(round((1 - value) * size, 2), label) for value, label in round_numbers(0.0, 1.0, 5))
+    first, last = curve.guess
+    chance = f"M0,{(1 - first) * size:.0f} L{size:.0f},{(1 - last) * size:.0f}"
+    return RateChart(curve, path, size, x_ticks, y_ticks, chance)
 
 
-def _path(x: np.ndarray, y: np.ndarray) -> str:
+def _path(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
     return "M" + " L".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
 
 
-def _thin(values: np.ndarray) -> np.ndarray:
+def _thin(values: NDArray[np.float64]) -> NDArray[np.intp]:
     """Indices of about 240 points at most: the smallest and largest of each stretch, so that spikes stay."""
     if values.size <= _MAX_POINTS:
         return np.arange(values.size)
@@ -239,7 +238,7 @@ def _thin(values: np.ndarray) -> np.ndarray:
 
 
 def round_numbers(low: float, high: float, steps: int) -> list[tuple[float, str]]:
-    """Multiples of 1, 2 or 5 times a power of ten in [low, high] with their labels, no more than ``steps`` + 1."""
+    """Multiples of 1, 2 or 5 times a power of ten in [low, high] with their labels, at most ``steps`` + 1."""
     span = high - low
     if not span > 0:
         return [(low, f"{low:.4g}")]
@@ -248,7 +247,3 @@ def round_numbers(low: float, high: float, steps: int) -> list[tuple[float, str]
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     numbers = [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     return [(number, f"{number:.{digits}f}" if digits < 7 else f"{number:.3g}") for number in numbers]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,7 +1,7 @@
 """The one colour scale of anomaly maps: fixed per model, the threshold in its middle, high = hot.
 
-A scale per picture would make every good part look defective somewhere. So the colours depend on three fixed
-numbers of the model alone, and the middle colour always means "at the threshold".
+A scale per image would make every good image look defective somewhere. The colours depend only on three numbers of
+the model, and the middle colour always means "at the threshold".
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Lightness rises evenly from ink to pale yellow, so the order survives gray printing and colour blindness.
-# The hue goes from blue over magenta to yellow and turns fastest at the threshold, so that the two sides look
-# different.
+# Lightness rises evenly from dark blue to pale yellow, so that the order survives gray printing and colour blindness.
+# The hue goes from blue over magenta to yellow and changes fastest at the threshold, whose two sides look different.
 _LIGHTNESS = (0.20, 0.96)
 _HUE_STOPS = (0.0, 0.40, 0.50, 0.60, 1.0)
 _HUE_DEG = (265.0, 305.0, 375.0, 405.0, 467.0)
@@ -40,10 +39,10 @@ _CONE_TO_RGB = np.array(
 @cache
 def colour_table() -> NDArray[np.uint8]:
     """The colours from position 0 (low) to 1 (high), uint8 (256, 3) sRGB, of rising perceived lightness."""
-    place = np.linspace(0.0, 1.0, _N_COLOURS)
-    lightness = np.interp(place, (0.0, 1.0), _LIGHTNESS)
-    chroma = np.interp(place, _CHROMA_STOPS, _CHROMA)
-    hue = np.deg2rad(np.interp(place, _HUE_STOPS, _HUE_DEG))
+    position = np.linspace(0.0, 1.0, _N_COLOURS)
+    lightness = np.interp(position, (0.0, 1.0), _LIGHTNESS)
+    chroma = np.interp(position, _CHROMA_STOPS, _CHROMA)
+    hue = np.deg2rad(np.interp(position, _HUE_STOPS, _HUE_DEG))
     lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1)
     linear = ((lab @ _LAB_TO_CONE.T) ** 3) @ _CONE_TO_RGB.T
     linear = np.clip(linear, 0.0, 1.0)
@@ -58,9 +57,9 @@ class ColourScale:
     """Which map value gets which colour.
 
     Attributes:
-        low: value of the coldest colour; what is below gets it, too.
+        low: value of the coldest colour, which lower values get, too.
         threshold: value of the middle colour.
-        high: value of the hottest colour; what is above gets it, too.
+        high: value of the hottest colour, which higher values get, too.
     """
 
     low: float
@@ -75,7 +74,7 @@ class ColourScale:
             )
 
     def position(self, anomaly_map: ArrayLike) -> NDArray[np.float32]:
-        """Place on the scale: 0 at ``low``, ½ at ``threshold``, 1 at ``high``; linear between, else clipped.
+        """Position on the scale: 0 at ``low``, ½ at ``threshold``, 1 at ``high``; linear between, clipped outside.
 
         Args:
             anomaly_map: any shape, finite.
@@ -94,23 +93,14 @@ class ColourScale:
         return colour_table()[index]
 
 
-def colour_scale(anomaly_map: ArrayLike, low: float, threshold: float, high: float) -> NDArray[np.uint8]:
-    """Colours of a map, ``threshold`` at the middle of the scale: any shape S to uint8 (*S, 3) sRGB.
-
-    Raises:
-        ValueError: unless low <= threshold <= high, all finite.
-    """
-    return ColourScale(low, threshold, high).colours(anomaly_map)
-
-
 def colour_bar(width: int, height: int) -> NDArray[np.uint8]:
     """The scale from low (left) to high (right), uint8 (height, width, 3); the threshold is at the middle."""
     across = np.linspace(0.0, 1.0, width)
-    return np.broadcast_to(colour_scale(across, 0.0, 0.5, 1.0), (height, width, 3)).copy()
+    return np.broadcast_to(ColourScale(0.0, 0.5, 1.0).colours(across), (height, width, 3)).copy()
 
 
 def _share(values: NDArray[np.float32], start: float, end: float) -> NDArray[np.float32]:
-    """How much of the way from start to end each value has gone, in [0, 1]; a step when start is end."""
+    """Where each value lies between start and end, in [0, 1]; a step where start equals end."""
     if end <= start:
         return (values > start).astype(np.float32)
     with np.errstate(over="ignore"):  # a value far outside is clipped anyway

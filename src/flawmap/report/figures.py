@@ -1,35 +1,43 @@
-"""``figures/``: every figure of a run as an SVG file of its own."""
+"""``figures/``: the figures of a run for papers and slides, as SVG files drawn by matplotlib.
+
+This module chooses what a figure shows; :mod:`flawmap.report.plots` draws it.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.errors import UserError
-from flawmap.report import charts
 from flawmap.report.collapse import num_prototypes
-from flawmap.report.feature_map import embed, feature_figure
-from flawmap.report.figure import Figure, Label, Part, Place
-from flawmap.report.picture_figures import localization_figure, simulation_figure, training_figure
-from flawmap.report.rate_curves import RateChart, rate_charts
-from flawmap.report.run_files import RunFiles, read_run
-from flawmap.report.score_chart import score_chart
+from flawmap.report.curves import rate_curves, training_curves
+from flawmap.report.plots import STYLE, curves_figure, features_figure, image_grid, rate_figure, scores_figure, svg_of
+from flawmap.report.run_files import RunFiles, SampleRow, ScoredImage, map_scale_of, read_run
+from flawmap.report.thumbnails import read_truth, sample_images, tiles_of
 from flawmap.reproducibility import atomic_write_text
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FOLDER = "figures"
-_CURVE = (300.0, 128.0)  # width and height of a training curve with its title
+_RATES = ("roc_images", "roc_pixels", "precision_recall", "pro")
+_MAX_SAMPLES = 4  # rows of the figure of training
+_MAX_SIMULATED = 6
+_MAX_LOCALIZED = 10
+_TILE_PX = 220
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the encoder says of some test images before any projection head.
+    """What the encoder gives for some test images, before any projection head.
 
     Attributes:
         vectors: float32 (n, d).
-        kinds: of length n; "good" for good pictures.
+        kinds: of length n; "good" for good images.
     """
 
     vectors: NDArray[np.float32]
@@ -45,106 +53,138 @@ class Written:
 
 
 def write_figures(run: Path, features: Features | None = None, why_no_features: str = "no features") -> Written:
-    """Writes ``RUN/figures/*.svg``; what the run cannot show is left out and named.
+    """Write ``RUN/figures/*.svg``; figures that the run has no data for are left out, and older ones removed.
 
     Args:
         run: a run folder.
         features: of test images, for the t-SNE.
-        why_no_features: said where ``features`` is None.
+        why_no_features: the reason where ``features`` is None.
 
     Raises:
-        UserError: the folder is no run, or one of its files is malformed.
+        UserError: matplotlib is not installed, the folder is not a run folder, or one of its files is damaged.
     """
+    try:
+        from matplotlib import rc_context
+    except ImportError as error:
+        raise UserError(
+            "figures need matplotlib, which is not installed", "--figures", "pip install 'flawmap[figures]'"
+        ) from error
     files = read_run(run)
     folder = files.run / FOLDER
     folder.mkdir(exist_ok=True)
-    for stale in folder.glob("curves_*.svg"):  # of stages that an earlier training had
-        stale.unlink()
-    figures, missing = _figures(files), {}
-    try:
-        figures["features"] = None if features is None else feature_figure(embed(features.vectors), features.kinds)
-        reason = why_no_features
-    except UserError as error:
-        figures["features"], reason = None, f"{error.problem}: {error.remedy}"
-    paths = []
-    for name, figure in figures.items():
-        if figure is None:
-            missing[name] = reason if name == "features" else _WHY_MISSING[name]
-            (folder / f"{name}.svg").unlink(missing_ok=True)  # of an earlier evaluation
-            continue
-        path = folder / f"{name}.svg"
-        atomic_write_text(path, figure.svg())
-        paths.append(path)
+    paths, missing = [], {}
+    with rc_context(STYLE):
+        figures = draw_figures(files, features or why_no_features)
+        for stale in {path.stem for path in folder.glob("*.svg")} - {*figures}:
+            (folder / f"{stale}.svg").unlink()
+        for name, figure in figures.items():
+            path = folder / f"{name}.svg"
+            if isinstance(figure, str):
+                missing[name] = figure
+                path.unlink(missing_ok=True)
+            else:
+                atomic_write_text(path, svg_of(figure))
+                paths.append(path)
     return Written(tuple(paths), missing)
 
 
-_WHY_MISSING = {
-    "training": "the run holds no samples",
-    "simulated_defects": "the run holds no samples",
-    "localization": "no test picture with map, ground truth and the picture itself",
-    "scores": "no test scores, or no threshold",
-    "curves": "the run holds no log of training",
-    "roc_images": "needs scores of good and anomalous test pictures",
-    **dict.fromkeys(("roc_pixels", "precision_recall", "pro"), "no ground truth for pixels, or an older evaluation"),
-}
-
-
-def _figures(files: RunFiles) -> dict[str, Figure | None]:
+def draw_figures(files: RunFiles, features: Features | str) -> "dict[str, Figure | str]":
+    """Every figure by name, or the reason why this run has none."""
     k = num_prototypes(files.recipe)
-    curves = charts.curves_of(files.log, None if k is None else math.log(k))
-    rates = rate_charts(files)
-    return {
-        "training": training_figure(files),
-        "simulated_defects": simulation_figure(files),
+    curves = training_curves(files.log, None if k is None else math.log(k))
+    rates = rate_curves(files)
+    figures: dict[str, Figure | str] = {
+        "training": training_figure(files.samples),
+        "simulated_defects": simulation_figure(files.samples),
         "localization": localization_figure(files),
-        "scores": _scores_figure(files),
-        **(
-            {f"curves_{stage}": curves_figure(stage, of_stage) for stage, of_stage in curves.items()}
-            or {"curves": None}
-        ),
-        **{
-            name: rate_figure(name, rates[name]) if name in rates else None
-            for name in ("roc_images", "roc_pixels", "precision_recall", "pro")
-        },
+        "scores": scores_figure(files.images, files.threshold),
     }
+    figures |= {f"curves_{stage}": curves_figure(stage, of_stage) for stage, of_stage in curves.items()}
+    if not curves:
+        figures["curves"] = "the run has no training log"
+    for name in _RATES:
+        needs = "good and anomalous test images" if name == "roc_images" else "test images with ground truth for pixels"
+        figures[name] = rate_figure(rates[name]) if name in rates else f"needs {needs}"
+    try:
+        figures["features"] = (
+            features if isinstance(features, str) else features_figure(features.vectors, features.kinds)
+        )
+    except UserError as error:
+        figures["features"] = f"{error.problem}: {error.remedy}"
+    return figures
 
 
-def _scores_figure(files: RunFiles) -> Figure | None:
-    scores = score_chart(files)
-    if scores is None:
-        return None
-    chart, height = scores["chart"], scores["chart"].bottom + 40
-    words, is_left = f"threshold {scores['data']['threshold']:.4g}", chart.threshold_x < 360
-    x = chart.threshold_x + (6 if is_left else -6)
-    return Figure(
-        "scores",
-        "Scores of the test pictures",
-        720.0,
-        height,
-        (Part("histogram", scores, Place(0.0, 0.0, 720.0, height)),),
-        (Label(words, x, chart.bottom - 6, "" if is_left else "end"),),
-    )
+def training_figure(samples: Sequence[SampleRow]) -> "Figure | str":
+    """Image, attention, masked view and simulated defect of held-out good images (the paper's Fig. 1)."""
+    if not samples:
+        return "the run has no samples"
+    titles = {"input": "image", "attention": "attention", "masked": "masked view", "simulated": "simulated defect"}
+    rows = []
+    for sample in samples[:_MAX_SAMPLES]:
+        images, footprint = _sample(sample)
+        rows.append([(images.get(name), footprint if name == "simulated" else None) for name in titles])
+    return image_grid(rows, list(titles.values()))
 
 
-def curves_figure(stage: str, curves: Sequence[charts.Curve]) -> Figure:
-    """All logged quantities of a stage, three in a row; a dashed line is where a collapsed model would be."""
-    width, height = _CURVE
-    parts, labels = [], []
-    for i, curve in enumerate(curves):
-        x, y = 10.0 + (i % 3) * (width + 20), 10.0 + (i // 3) * (height + 16)
-        parts.append(Part("curve", curve, Place(x, y + 18, width, height - 22)))
-        labels.append(Label(curve.name, x, y + 12, "heading"))
-        labels.append(Label(f"end {curve.last}", x + width - 4, y + 12, "end"))
-    rows, columns = math.ceil(len(curves) / 3), min(3, len(curves))
-    title = f"Curves. {charts.STAGE_TITLES.get(stage, stage)}"
-    return Figure(
-        f"curves_{stage}", title, columns * (width + 20), rows * (height + 16) + 10, tuple(parts), tuple(labels)
-    )
+def simulation_figure(samples: Sequence[SampleRow]) -> "Figure | str":
+    """Simulated defects above the masks of where pixels changed (the paper's Fig. 4b)."""
+    columns = []
+    for sample in samples[:_MAX_SIMULATED]:
+        images, footprint = _sample(sample)
+        if footprint is not None and "simulated" in images:
+            mask = np.repeat(footprint[..., None], 3, axis=2).astype(np.uint8) * np.uint8(255)
+            columns.append(((images["simulated"], None), (mask, None)))
+    if not columns:
+        return "the run has no samples with simulated defects"
+    return image_grid([list(row) for row in zip(*columns, strict=True)], row_titles=["simulated", "mask"])
 
 
-def rate_figure(name: str, chart: RateChart) -> Figure:
-    """One ROC, precision-recall or PRO curve."""
-    width, height = 326.0, chart.size + 56
-    labels = (Label(chart.title, 60.0, 18.0, "heading strong"), Label(chart.summary, width - 20, 18.0, "end heading"))
-    part = Part("rates", chart, Place(8.0, 26.0, width - 16, height))
-    return Figure(name, f"{chart.title}, {chart.summary}", width, height + 30, (part,), labels)
+def localization_figure(files: RunFiles) -> "Figure | str":
+    """Images, maps and overlays with the outline of the ground truth (the paper's Fig. 4a).
+
+    How well an image turned out has no influence on whether it is shown: see :func:`spread_over_kinds`.
+    """
+    scale = map_scale_of(files.metrics) or map_scale_of(files.calibration)
+    ends = files.metrics.get("map_scale") or {"low": 0.0, "high": 1.0}
+    columns, titles = [], []
+    for image in spread_over_kinds(files.images, _MAX_LOCALIZED):
+        tiles = tiles_of(image, (float(ends["low"]), float(ends["high"])), scale, _TILE_PX)
+        if tiles.image is None or tiles.map is None or tiles.overlay is None or image.truth_file is None:
+            continue
+        truth = read_truth(image.truth_file, tiles.image.shape[0], tiles.image.shape[1])
+        columns.append([(tile, truth) for tile in (tiles.image, tiles.map, tiles.overlay)])
+        titles.append(image.kind)
+    if not columns:
+        return "no test image has a map, ground truth and its original file"
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return image_grid(rows, titles, ["image", "anomaly map", "overlay"], scale)
+
+
+def spread_over_kinds(images: Sequence[ScoredImage], count: int) -> list[ScoredImage]:
+    """Images with ground truth, the same number of each kind, from low to high scores within the kind.
+
+    One image of a kind is the one in the middle of its scores; two are at a quarter and at three quarters; and so on.
+
+    Args:
+        images: all test images.
+        count: how many to choose at most; kinds beyond it in alphabetical order are left out.
+    """
+    by_kind: dict[str, list[ScoredImage]] = {}
+    for image in sorted(images, key=lambda image: (image.kind, image.score, image.key)):
+        if image.truth_file is not None and image.map_file is not None:
+            by_kind.setdefault(image.kind, []).append(image)
+    each = max(1, count // max(1, len(by_kind)))
+    chosen = []
+    for candidates in list(by_kind.values())[:count]:
+        n = min(each, len(candidates))
+        chosen += [candidates[int((i + 0.5) / n * len(candidates))] for i in range(n)]
+    return chosen
+
+
+def _sample(sample: SampleRow) -> tuple[Mapping[str, NDArray[np.uint8]], NDArray[np.bool_] | None]:
+    """The images of a sample with nothing drawn on them, and the footprint of its simulated defect."""
+    images = sample_images(sample, None, _TILE_PX, outline=False)
+    if "footprint" not in sample.files or "simulated" not in images:
+        return images, None
+    height, width = images["simulated"].shape[:2]
+    return images, read_truth(sample.files["footprint"], height, width)

@@ -1,6 +1,6 @@
-"""The gallery: one HTML page that shows what training makes of a few normal images, before anything is trained."""
+"""The gallery: one HTML page that shows what training makes of a few good images, before anything is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,45 +9,71 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flawmap.report.colour import ColourScale, colour_bar
-from flawmap.report.gallery_image import GalleryImage
 from flawmap.report.overlay import draw_contour
-from flawmap.report.pictures import data_uri
 from flawmap.report.templates import page_template
+from flawmap.report.thumbnails import data_uri
 from flawmap.reproducibility import atomic_write_text
 
-PICTURE_PX = 280  # about twice as many as the page gives a picture, for sharp lines on fine screens and on paper
+SIDE_PX = 280  # about twice the size on the page, for sharp lines on high-resolution screens and on paper
 LINE_PX = 2
-DROPPED_GRAY, GRID_GRAY = 128, 108  # a dropped patch, and the line around it
+DROPPED_GRAY, GRID_GRAY = 118, 98  # a dropped patch, and the line around it
 
 MASKING_WORDS = {
     "none": ("No masking", "the student sees every patch"),
-    "random": ("Random", "drops patches by chance"),
-    "attention": ("APMask (ours)", "drops the patches that [CLS] attends to least"),
-    "most_attended": ("Most attended", "the opposite of APMask: drops what [CLS] attends to most"),
+    "random": ("Random", "drops patches at random"),
+    "attention": ("APMask (the paper)", "drops the patches that get the least [CLS] attention"),
+    "most_attended": ("Most attended", "the opposite: drops the patches that get the most [CLS] attention"),
     "block": ("Blocks", "drops rectangles of patches, as BEiT and iBOT do"),
 }
 SIMULATOR_WORDS = {
-    "attention_cutpaste": ("Attention (the paper)", "cut and pasted where the attention is high"),
-    "varied": ("Varied", "many shapes and looks, put where the attention is high"),
-    "random_cutpaste": ("Random (control)", "the same patches, placed by chance"),
-    "cutpaste": ("CutPaste", "a rectangle of the image, pasted elsewhere in it"),
-    "scar": ("CutPaste scar", "a thin, turned strip of the image"),
-    "cutpaste_union": ("CutPaste union", "a rectangle or a scar, by chance"),
+    "attention_cutpaste": ("Attention (the paper)", "a patch of the image, cut and pasted where attention is high"),
+    "varied": ("Varied", "many shapes and textures, placed where attention is high"),
+    "random_cutpaste": ("Random (control)", "the same patches, placed at random"),
+    "cutpaste": ("CutPaste", "a rectangle of the image, pasted elsewhere"),
+    "scar": ("CutPaste scar", "a thin, rotated strip of the image"),
+    "cutpaste_union": ("CutPaste union", "a rectangle or a scar, at random"),
     "fpi": ("FPI", "a square of another image, mixed in"),
-    "pii": ("PII", "a square of another image, its gradients mixed in"),
-    "nsa": ("NSA", "a patch of another image, cloned in without a seam"),
-    "draem": ("DRAEM", "a texture where Perlin noise is high"),
+    "pii": ("PII", "a square of another image, with its gradients mixed in"),
+    "nsa": ("NSA", "patches of another image, cloned in without a seam"),
+    "draem": ("DRAEM", "a texture, where Perlin noise is high"),
 }
 
 
 @dataclass(frozen=True)
+class GalleryDefect:
+    """A simulated defect: uint8 image (s, s, 3), and bool footprint (s, s), True where pixels may have changed."""
+
+    image: NDArray[np.uint8]
+    footprint: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class GalleryImage:
+    """One good image with everything that training could do to it.
+
+    Attributes:
+        key: of the image in its data.
+        pixels: uint8 (s, s, 3), at the size of training.
+        attention: float32 (r, c), of [CLS] on the patch grid.
+        dropped: bool (r, c) by masking strategy; True = the student does not see the patch.
+        simulated: by simulator.
+    """
+
+    key: str
+    pixels: NDArray[np.uint8]
+    attention: NDArray[np.float32]
+    dropped: Mapping[str, NDArray[np.bool_]]
+    simulated: Mapping[str, GalleryDefect]
+
+
+@dataclass(frozen=True)
 class GalleryPage:
-    """What the page says beside its pictures.
+    """What the page says in addition to its images.
 
     Attributes:
         data: name of the data.
         drop_ratio: r, of every masking strategy.
-        in_use: the masking strategy and the simulator that the recipe trains with; None for a stage that it leaves out.
+        in_use: the masking strategy and the simulator of the recipe; None for a stage that it leaves out.
         facts: what the page was made from, as rows of name and text.
     """
 
@@ -59,7 +85,7 @@ class GalleryPage:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture with its caption: a name, and what is counted in it."""
+    """An image with its caption: a name, and a number about it."""
 
     title: str
     remark: str
@@ -69,7 +95,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """All pictures of one image."""
+    """Everything that is shown of one image."""
 
     key: str
     whole: Shown
@@ -79,12 +105,12 @@ class Row:
 
 
 def write_gallery(page: GalleryPage, images: Sequence[GalleryImage], path: Path) -> None:
-    """Write the page, and the folders above it; it loads nothing from elsewhere.
+    """Write the page and the folders above it. The page loads nothing.
 
     Args:
-        page: the words.
+        page: the text.
         images: at least one, all with the same strategies and simulators.
-        path: of the page; the caller has seen that nothing is there.
+        path: of the page; an existing file is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, render(page, images))
@@ -102,6 +128,7 @@ def render(page: GalleryPage, images: Sequence[GalleryImage]) -> str:
         masking=[(*MASKING_WORDS.get(name, (name, "")), name == page.in_use[0]) for name in strategies],
         simulators=[(*SIMULATOR_WORDS.get(name, (name, "")), name == page.in_use[1]) for name in simulators],
         size_px=images[0].pixels.shape[0],
+        gray=DROPPED_GRAY,
         grid=images[0].attention.shape,
     )
 
@@ -112,40 +139,39 @@ def relative_attention(attention: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def attention_scale(images: Sequence[GalleryImage]) -> ColourScale:
-    """One scale for all images: none, an even share in the middle, and what only 1 % of the patches exceed."""
+    """One scale for all images: from none over an even share to what only 1 % of the patches exceed."""
     shares = np.concatenate([relative_attention(image.attention).ravel() for image in images])
     return ColourScale(0.0, 1.0, max(1.01, float(np.percentile(shares, 99))))
 
 
-def masked_picture(image: GalleryImage, strategy: str) -> NDArray[np.uint8]:
+def masked_image(image: GalleryImage, strategy: str) -> NDArray[np.uint8]:
     """The image at the page's size; dropped patches are gray, with a line around each."""
     dropped = image.dropped[strategy]
-    rows = np.arange(PICTURE_PX) * dropped.shape[0] // PICTURE_PX
-    columns = np.arange(PICTURE_PX) * dropped.shape[1] // PICTURE_PX
+    rows = np.arange(SIDE_PX) * dropped.shape[0] // SIDE_PX
+    columns = np.arange(SIDE_PX) * dropped.shape[1] // SIDE_PX
     hidden = dropped[rows[:, None], columns]
     line = (np.diff(rows, prepend=-1) > 0)[:, None] | (np.diff(columns, prepend=-1) > 0)
     gray = np.where(line, GRID_GRAY, DROPPED_GRAY).astype(np.uint8)
     return np.where(hidden[..., None], gray[..., None], resized(image.pixels))
 
 
-def simulated_picture(image: GalleryImage, simulator: str) -> NDArray[np.uint8]:
-    """The image with its simulated defect at the page's size; a line runs around the footprint, just outside of it."""
+def simulated_image(image: GalleryImage, simulator: str) -> NDArray[np.uint8]:
+    """The image with its simulated defect at the page's size, and a line just outside of the footprint."""
     defect = image.simulated[simulator]
     share = Image.fromarray(defect.footprint.astype(np.float32))  # float: a small share must not round to 0
-    larger = defect.footprint.shape[0] <= PICTURE_PX
-    how = Image.Resampling.NEAREST if larger else Image.Resampling.BOX
-    footprint = np.asarray(share.resize((PICTURE_PX, PICTURE_PX), how)) > 0
+    filter_ = Image.Resampling.NEAREST if defect.footprint.shape[0] <= SIDE_PX else Image.Resampling.BOX
+    footprint = np.asarray(share.resize((SIDE_PX, SIDE_PX), filter_)) > 0
     return draw_contour(resized(defect.image), grown(footprint, LINE_PX), width=LINE_PX)
 
 
 def resized(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A square picture at the page's size."""
-    how = Image.Resampling.BICUBIC if pixels.shape[0] <= PICTURE_PX else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(pixels).resize((PICTURE_PX, PICTURE_PX), how))
+    """A square image at the page's size."""
+    filter_ = Image.Resampling.BICUBIC if pixels.shape[0] <= SIDE_PX else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(pixels).resize((SIDE_PX, SIDE_PX), filter_))
 
 
 def grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
-    """A mask (h, w) with a rim of ``width`` pixels: an outline drawn there hides nothing of a thin defect."""
+    """A mask (h, w) with a rim of ``width`` pixels, so that an outline in the rim hides nothing of a thin defect."""
     for _ in range(width):
         padded = np.pad(mask, 1)
         mask = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:] | mask
@@ -154,10 +180,10 @@ def grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
 
 def _row(image: GalleryImage, scale: ColourScale) -> Row:
     size_px, relative = image.pixels.shape[0], relative_attention(image.attention)
-    colours = Image.fromarray(scale.colours(relative)).resize((PICTURE_PX, PICTURE_PX), Image.Resampling.NEAREST)
+    colours = Image.fromarray(scale.colours(relative)).resize((SIDE_PX, SIDE_PX), Image.Resampling.NEAREST)
     return Row(
         image.key,
-        Shown("Image", f"{size_px} × {size_px} px", f"normal image {image.key}", data_uri(resized(image.pixels))),
+        Shown("Image", f"{size_px} × {size_px} px", f"good image {image.key}", data_uri(resized(image.pixels))),
         Shown(
             "Attention",
             f"up to {relative.max():.1f} × even",
@@ -173,14 +199,14 @@ def _masked(image: GalleryImage, strategy: str) -> Shown:
     title, meaning = MASKING_WORDS.get(strategy, (strategy, ""))
     dropped = image.dropped[strategy]
     remark = f"{int(dropped.sum())} of {dropped.size} dropped" if dropped.any() else "all patches kept"
-    return Shown(title, remark, f"{image.key}, {title}: {meaning}", data_uri(masked_picture(image, strategy)))
+    return Shown(title, remark, f"{image.key}, {title}: {meaning}", data_uri(masked_image(image, strategy)))
 
 
 def _simulated(image: GalleryImage, simulator: str) -> Shown:
     title, meaning = SIMULATOR_WORDS.get(simulator, (simulator, ""))
     share = float(image.simulated[simulator].footprint.mean())
-    remark = f"{_percent(share)} of the image" if share > 0 else "nothing changed this time"
-    return Shown(title, remark, f"{image.key}, {title}: {meaning}", data_uri(simulated_picture(image, simulator)))
+    remark = f"{_percent(share)} of the image" if share > 0 else "no change this time"
+    return Shown(title, remark, f"{image.key}, {title}: {meaning}", data_uri(simulated_image(image, simulator)))
 
 
 def _percent(share: float) -> str:

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from flawmap.report import charts, estimates, tables
 from flawmap.report.collapse import collapse_sentence, num_prototypes
 from flawmap.report.colour import ColourScale, colour_bar
+from flawmap.report.curves import STAGE_TITLES, RateCurve, rate_curves, training_curves
 from flawmap.report.instructive import Choice, most_instructive
-from flawmap.report.pictures import SAMPLE_PX, data_uri, sample_pictures, tiles_of
-from flawmap.report.published import beside_published
-from flawmap.report.rate_curves import RateChart, rate_charts
+from flawmap.report.published import compared_with_published
 from flawmap.report.recipe_diff import recipe_diff
 from flawmap.report.run_files import RunFiles, map_scale_of, read_run
-from flawmap.report.score_chart import score_chart
 from flawmap.report.templates import page_template
+from flawmap.report.thumbnails import SAMPLE_PX, data_uri, sample_images, tiles_of
 from flawmap.report.training_words import no_curves_sentence, sample_columns, samples_sentence
 from flawmap.reproducibility import atomic_write_text
 
@@ -95,27 +94,27 @@ def render(files: RunFiles) -> str:
 
 def _results(files: RunFiles) -> dict[str, Any]:
     """What the evaluation says."""
-    rates = rate_charts(files)
+    rates = rate_curves(files)
     return {
         "verdict": tables.verdict_of(files),
         "headline": estimates.without_empty_columns(estimates.headline(files)),
         "intervals": {level: estimates.interval_of(files.metrics, level) for level in ("image", "pixel")},
         "headline_notes": estimates.headline_notes(files.metrics),
         "has_estimates": estimates.has_estimates(files.metrics),
-        "published": beside_published(files.metrics),
-        "rates": list(rates.values()),
+        "published": compared_with_published(files.metrics),
+        "rates": [charts.rate_chart(curve) for curve in rates.values()],
         "lacks_pixel_curves": _why_no_pixel_curves(files, rates),
         "comparisons": _comparisons(files),
         "kinds": estimates.without_empty_columns(estimates.kinds(files)),
         "sizes": estimates.without_empty_columns(estimates.sizes(files.metrics)),
         "groups": estimates.without_empty_columns(estimates.groups(files.metrics)),
-        "scores": score_chart(files),
+        "scores": charts.score_chart(files.images, files.threshold),
         "strips": _strips(files),
         "skipped_rows": [(str(one.get("key")), str(one.get("reason"))) for one in files.metrics.get("skipped") or []],
     }
 
 
-def _why_no_pixel_curves(files: RunFiles, rates: Mapping[str, RateChart]) -> str:
+def _why_no_pixel_curves(files: RunFiles, rates: Mapping[str, RateCurve]) -> str:
     if "roc_pixels" in rates:
         return ""
     if files.metrics.get("pixel_auroc") is None:
@@ -126,12 +125,13 @@ def _why_no_pixel_curves(files: RunFiles, rates: Mapping[str, RateChart]) -> str
 def _training(files: RunFiles) -> dict[str, Any]:
     """How the model came to be."""
     k = num_prototypes(files.recipe)
+    curves = training_curves(files.log, None if k is None else math.log(k))
     commands = [files.environment.get("command"), files.metrics.get("command")]
     return {
         "identity": tables.identity(files),
         "simulated": tables.simulated(files.config),
-        "curves": charts.curves_of(files.log, None if k is None else math.log(k)),
-        "stage_titles": charts.STAGE_TITLES,
+        "curves": {stage: [charts.curve_chart(curve) for curve in of_stage] for stage, of_stage in curves.items()},
+        "stage_titles": STAGE_TITLES,
         "no_curves": no_curves_sentence(files.recipe),
         "collapse": collapse_sentence(files.log, k),
         "calibration_rows": tables.calibration_rows(files.calibration),
@@ -223,7 +223,7 @@ def _why_no_threshold(files: RunFiles) -> str:
 def _samples(files: RunFiles) -> list[list[Picture]]:
     scale, rows = _sample_scale(files), []
     for row in files.samples[:_MAX_SAMPLES]:
-        pictures = sample_pictures(row, scale, SAMPLE_PX)
+        pictures = sample_images(row, scale, SAMPLE_PX)
         rows.append(
             [
                 _picture(title, f"sample {row.number}: {title}", pictures.get(name), "missing")

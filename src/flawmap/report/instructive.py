@@ -1,4 +1,4 @@
-"""Which test images teach the most: misses, false alarms and closest calls."""
+"""Which test images to show: misses, false alarms and close calls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,15 @@ class Choice:
 
 
 def most_instructive(images: Sequence[ScoredImage], threshold: float, count: int = 20) -> tuple[Choice, ...]:
-    """Chooses up to ``count`` images: the worst misses, the worst false alarms, and the closest calls.
+    """Choose up to ``count`` images: the worst misses, the worst false alarms, and the closest calls.
 
-    Each of the three gets a third of the places; places that one leaves free go to the others, misses first.
-    Within each, the most telling come first: misses by falling distance below the threshold, false alarms by
-    falling distance above it, close calls (decided correctly) by rising distance. Equal scores are ordered by
-    key.
+    Each of the three gets a third of the places; places that one leaves free go to the others, misses first. Misses
+    and false alarms are ordered by falling distance from the threshold, close calls (decided correctly) by rising
+    distance. Equal scores are ordered by key.
 
     Args:
         images: all test images.
-        threshold: what ``is_flagged`` was decided with.
+        threshold: the score above which ``is_flagged`` is true.
         count: how many to choose at most.
     """
     missed = [image for image in images if image.is_anomalous and not image.is_flagged]

@@ -1,20 +1,20 @@
-"""An anomaly map laid over its picture, and the outline of a ground-truth mask."""
+"""An anomaly map laid over its image, and the outline of a ground-truth mask."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.report.colour import ColourScale
 
-TRUTH_GREEN = (34, 197, 94)  # not on the colour scale, so an outline is never taken for a map value
+TRUTH_GREEN = (34, 197, 94)  # not on the colour scale, so that an outline is not taken for a map value
 _POSITIONS = (0.0, 0.25, 0.5, 1.0)  # of the colour scale; 0.5 is the threshold
 _OPACITIES = (0.0, 0.0, 0.5, 0.8)
 
 
 def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: ColourScale) -> NDArray[np.uint8]:
-    """The picture, tinted where the map is high; a normal picture stays as it is.
+    """The image, tinted where the map is high; normal places stay as they are.
 
-    The opacity of the colour grows with the map: 0 up to half-way between ``scale.low`` and the threshold,
-    then linear to 50 % at the threshold, and on to 80 % at ``scale.high``.
+    The opacity of the colour grows with the map: 0 up to half-way between ``scale.low`` and the threshold, then
+    linearly to 50 % at the threshold and to 80 % at ``scale.high``.
 
     Args:
         image: uint8 (H, W, 3) sRGB; not modified.
@@ -25,7 +25,7 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: C
         uint8 (H, W, 3).
 
     Raises:
-        ValueError: when the image is no colour picture or the map has another size.
+        ValueError: the image is not a colour image, or the map has another size.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"the image must be uint8 (H, W, 3), but is {image.dtype} {image.shape}")
@@ -40,8 +40,8 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: C
 def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The outline of a mask: its pixels that have a neighbour (of 4) outside of it.
 
-    The picture's border is no outside, so that a region which the border cuts off is not closed there; a mask
-    of the whole picture has no outline.
+    The border of the image does not count as outside: a region that the border cuts off stays open there, and a mask
+    of the whole image has no outline.
 
     Args:
         mask: bool (H, W); True = anomalous.
@@ -60,7 +60,7 @@ def draw_contour(
     colour: tuple[int, int, int] = TRUTH_GREEN,
     width: int = 2,
 ) -> NDArray[np.uint8]:
-    """A copy of the picture with a mask's outline drawn ``width`` pixels wide, inwards.
+    """A copy of the image with a mask's outline drawn ``width`` pixels wide, inwards.
 
     Args:
         image: uint8 (H, W, 3); not modified.
@@ -69,7 +69,7 @@ def draw_contour(
         width: in pixels, at least 1.
 
     Raises:
-        ValueError: when the mask has another size than the image.
+        ValueError: the mask has another size than the image.
     """
     if mask.shape != image.shape[:2]:
         raise ValueError(f"the mask has shape {mask.shape}, but the image {image.shape[:2]}")

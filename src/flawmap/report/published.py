@@ -1,7 +1,6 @@
-"""Numbers that others published on the same data, to stand beside what was measured here.
+"""Published results on the same data, for comparison with what was measured.
 
-A published number is never mixed with a measured one: it is marked, and says what differs. Percent were divided by
-100.
+Each published number says what differs from the experiment here. Percentages were divided by 100.
 """
 
 from collections.abc import Mapping
@@ -19,9 +18,9 @@ class Published:
         measure: ``image_auroc`` or ``pixel_auroc``, the name in metrics.json.
         value: as printed there, in [0, 1].
         source: method and publication.
-        differs: what keeps it from being the same experiment.
-        group: the group of pictures that it is of (``sex=M``); "" for all.
-        layout: how the layout of such data begins; a folder that is only named like it has no such number.
+        differs: what makes it another experiment.
+        group: the group of images that it is for (``sex=M``); "" for all.
+        layout: how the layout of such data begins, so that a folder with the same name is not taken for it.
     """
 
     measure: str
@@ -33,19 +32,32 @@ class Published:
 
 
 _PAPER = "the paper (AAAI 2023)"
-_OTHER_LISTS = "other lists of pictures"
+_OTHER_LISTS = "other lists of images"
 _ALL_TILES = "all 952 good and 392 defective tiles"
-_MEAN = "mean of the 15 classes of MVTec AD, of which this has the name of one"
+_MEAN = "mean over the 15 classes of MVTec AD"
 _MVTEC_MEAN = (
     Published("image_auroc", 0.983, _PAPER, _MEAN, layout="MVTec AD"),
     Published("pixel_auroc", 0.982, _PAPER, _MEAN, layout="MVTec AD"),
 )
 _MVTEC_CLASSES = (
-    *("bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut"),
-    *("pill", "screw", "tile", "toothbrush", "transistor", "wood", "zipper"),
+    "bottle",
+    "cable",
+    "capsule",
+    "carpet",
+    "grid",
+    "hazelnut",
+    "leather",
+    "metal_nut",
+    "pill",
+    "screw",
+    "tile",
+    "toothbrush",
+    "transistor",
+    "wood",
+    "zipper",
 )
 
-# by the name of the data, which is the folder's
+# by the name of the data, which is that of its folder
 PUBLISHED: Mapping[str, tuple[Published, ...]] = {
     "mtd": (
         Published("image_auroc", 0.979, "PatchCore-10 % (CVPR 2022)", _ALL_TILES),
@@ -58,7 +70,7 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
         Published("pixel_auroc", 0.705, _PAPER, _OTHER_LISTS, "sex=F"),
     ),
     "elpv": (
-        Published("image_auroc", 0.845, "DRA (CVPR 2022)", "trained with ten defective cells; certain labels only"),
+        Published("image_auroc", 0.845, "DRA (CVPR 2022)", "trained with ten defective cells, certain labels only"),
     ),
     **dict.fromkeys(_MVTEC_CLASSES, _MVTEC_MEAN),
 }
@@ -66,14 +78,15 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
 _TITLES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC"}
 
 
-def beside_published(metrics: Mapping[str, Any]) -> Table:
-    """What was measured here beside what was published on data of this name; empty where nothing is known."""
+def compared_with_published(metrics: Mapping[str, Any]) -> Table:
+    """Measured next to published numbers on data of this name; empty where there are none."""
     rows = []
-    for one in PUBLISHED.get(str(metrics.get("data", "")).lower(), ()):
-        if not str(metrics.get("layout", "")).startswith(one.layout):
+    for published in PUBLISHED.get(str(metrics.get("data", "")).lower(), ()):
+        if not str(metrics.get("layout", "")).startswith(published.layout):
             continue
-        source = (metrics.get("groups") or {}).get(one.group, {}) if one.group else metrics
-        if source.get(one.measure) is not None:
-            title = f"{_TITLES[one.measure]}, {one.group}" if one.group else _TITLES[one.measure]
-            rows.append((title, number(source[one.measure]), number(one.value), one.source, one.differs))
-    return Table(("measure", "measured here", "published", "by", "what differs there"), tuple(rows))
+        source = (metrics.get("groups") or {}).get(published.group, {}) if published.group else metrics
+        value = source.get(published.measure)
+        if value is not None:
+            title = ", ".join(filter(None, (_TITLES[published.measure], published.group)))
+            rows.append((title, number(value), number(published.value), published.source, published.differs))
+    return Table(("measure", "measured here", "published", "source", "what differs"), tuple(rows))

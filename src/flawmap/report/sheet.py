@@ -1,4 +1,4 @@
-"""What training saw, as one picture: input, attention, masked view, simulated defect and anomaly map."""
+"""What training saw as one image: input, attention, masked view, simulated defect and anomaly map."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from flawmap.report.colour import colour_bar
-from flawmap.report.pictures import sample_pictures
 from flawmap.report.run_files import map_scale_of, read_run
+from flawmap.report.thumbnails import sample_images
 
 COLUMN_TITLES = {
     "input": "image",
@@ -26,28 +26,26 @@ _PAPER, _INK, _FAINT = (255, 255, 255), (17, 24, 39), (107, 114, 128)
 
 
 def write_sheet(run: Path, max_rows: int = 6) -> Path | None:
-    """Writes ``RUN/samples/sheet.png``: a row of pictures for each of the first held-out normal images.
+    """Write ``RUN/samples/sheet.png``: one row for each of the first held-out good images.
 
     Args:
         run: a run folder.
-        max_rows: how many of its samples to show.
+        max_rows: how many samples to show.
 
     Returns:
-        The sheet's path, or None when the run has no samples.
+        its path, or None where the run has no samples.
 
     Raises:
-        UserError: when the folder is no run.
+        UserError: the folder is not a run folder.
     """
     files = read_run(run)
     rows = files.samples[:max_rows]
     if not rows:
         return None
     scale = map_scale_of(files.calibration) or map_scale_of(files.metrics)
-    pictures = [
-        {name: _filling(picture) for name, picture in sample_pictures(row, scale, _TILE_PX).items()} for row in rows
-    ]
-    columns = [name for name in COLUMN_TITLES if any(name in row for row in pictures)]
-    row_heights = [max(tile.height for tile in row.values()) for row in pictures]
+    images = [{name: _enlarged(image) for name, image in sample_images(row, scale, _TILE_PX).items()} for row in rows]
+    columns = [name for name in COLUMN_TITLES if any(name in row for row in images)]
+    row_heights = [max(tile.height for tile in row.values()) for row in images]
     width = 2 * _MARGIN_PX + len(columns) * (_TILE_PX + _GAP_PX) - _GAP_PX
     footer = _FOOTER_PX if scale is not None and "map" in columns else _MARGIN_PX - _GAP_PX
     sheet = Image.new("RGB", (width, _HEADER_PX + sum(row_heights) + len(rows) * _GAP_PX + footer), _PAPER)
@@ -56,7 +54,7 @@ def write_sheet(run: Path, max_rows: int = 6) -> Path | None:
         centre = _MARGIN_PX + i * (_TILE_PX + _GAP_PX) + _TILE_PX // 2
         draw.text((centre, _HEADER_PX // 2 + 2), COLUMN_TITLES[name], _INK, ImageFont.load_default(17), anchor="mm")
     top = _HEADER_PX
-    for row, height in zip(pictures, row_heights, strict=True):
+    for row, height in zip(images, row_heights, strict=True):
         for i, name in enumerate(columns):
             if name in row:
                 tile = row[name]
@@ -70,24 +68,21 @@ def write_sheet(run: Path, max_rows: int = 6) -> Path | None:
     return path
 
 
-def _filling(picture: NDArray[np.uint8]) -> Image.Image:
-    """A picture enlarged until its longer side fills the column."""
-    height, width = picture.shape[:2]
+def _enlarged(image: NDArray[np.uint8]) -> Image.Image:
+    """Enlarge an image until its longer side fills the column."""
+    height, width = image.shape[:2]
     factor = _TILE_PX / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
+    return Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
 
 
 def _draw_legend(sheet: Image.Image, top: int, column: int) -> None:
-    """The colour bar below the map's column, with its three fixed points."""
+    """The colour bar below the column of the map, with its three fixed points."""
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     left = _MARGIN_PX + column * (_TILE_PX + _GAP_PX)
     sheet.paste(Image.fromarray(colour_bar(_TILE_PX, 12)), (left, top + 4))
     middle = left + _TILE_PX // 2
     draw.line([(middle, top + 1), (middle, top + 18)], _INK, 1)
-    for x, text, anchor in (
-        (left, "normal", "lt"),
-        (middle, "threshold", "mt"),
-        (left + _TILE_PX, "anomalous", "rt"),
-    ):
+    marks = ((left, "normal", "lt"), (middle, "threshold", "mt"), (left + _TILE_PX, "anomalous", "rt"))
+    for x, text, anchor in marks:
         draw.text((x, top + 22), text, _FAINT, font, anchor=anchor)

@@ -1,4 +1,4 @@
-"""The templates of the page and of the figures: all that is put into them is escaped, and nothing may be undefined."""
+"""The templates of the pages. Everything put into them is escaped, and nothing may be undefined."""
 
 from functools import cache
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from flawmap.report.colour import ColourScale
 from flawmap.report.overlay import TRUTH_GREEN
-from flawmap.report.pictures import data_uri, read_map, sample_pictures, shrink, tiles_of
 from flawmap.report.run_files import ScoredImage, read_run
+from flawmap.report.thumbnails import data_uri, read_map, sample_images, shrink, tiles_of
 
 SCALE = ColourScale(-1.0, 0.5, 2.0)
 
@@ -23,17 +23,17 @@ def test_a_map_comes_back_in_its_own_unit(tmp_path: Path) -> None:
     read = read_map(tmp_path / "map.png", -1.0, 2.0)
     assert read.dtype == np.float32
     assert read == pytest.approx(-1 + stored / 65535 * 3, abs=1e-6)
-    assert read_map(tmp_path / "map.png", 0.0, 1.0, (5, 7)).shape == (5, 7)
+    assert read_map(tmp_path / "map.png", 0.0, 1.0, size=(5, 7)).shape == (5, 7)
 
 
-def test_pictures_shrink_to_their_longer_side_and_never_grow() -> None:
+def test_images_shrink_to_their_longer_side_and_never_grow() -> None:
     wide = np.zeros((100, 800, 3), dtype=np.uint8)
     assert shrink(wide, 200).shape == (25, 200, 3)
     assert shrink(wide, 900).shape == wide.shape
     assert shrink(np.zeros((1, 4000, 3), dtype=np.uint8), 100).shape == (1, 100, 3)
 
 
-def test_a_data_uri_holds_the_picture() -> None:
+def test_a_data_uri_holds_the_image() -> None:
     image = np.full((6, 9, 3), (200, 30, 90), dtype=np.uint8)
     head, packed = data_uri(image).split(",")
     assert head == "data:image/jpeg;base64"
@@ -55,7 +55,7 @@ def test_a_defect_of_one_pixel_is_still_outlined(tmp_path: Path) -> None:
     assert tiles.overlay is None
 
 
-def test_a_picture_that_is_gone_leaves_its_map(made_up) -> None:
+def test_an_image_that_is_gone_leaves_its_map(made_up) -> None:
     scored = read_run(made_up.run).images[70]
     scored.path.unlink()
     tiles = tiles_of(scored, (-1.0, 2.0), SCALE)
@@ -70,14 +70,14 @@ def test_a_picture_that_is_gone_leaves_its_map(made_up) -> None:
 
 def test_sample_map_is_coloured_on_the_given_scale(trained_run: Path) -> None:
     row = read_run(trained_run).samples[0]
-    pictures = sample_pictures(row, SCALE, 224)
-    assert set(pictures) == {"input", "attention", "masked", "simulated", "map"}
+    images = sample_images(row, SCALE, 224)
+    assert set(images) == {"input", "attention", "masked", "simulated", "map"}
     with Image.open(row.files["map"]) as file:
         values = -1.0 + np.asarray(file).astype(np.float64) / 255 * 3.0
-    assert np.array_equal(pictures["map"], SCALE.colours(values))
+    assert np.array_equal(images["map"], SCALE.colours(values))
     stored_on = replace(row, map_ends=(0.0, 6.0))  # a calibration after the training moves colours, not values
     values = np.asarray(Image.open(row.files["map"])).astype(np.float64) / 255 * 6.0
-    assert np.array_equal(sample_pictures(stored_on, SCALE, 224)["map"], SCALE.colours(values))
-    gray = sample_pictures(row, None, 224)["map"]
+    assert np.array_equal(sample_images(stored_on, SCALE, 224)["map"], SCALE.colours(values))
+    gray = sample_images(row, None, 224)["map"]
     assert (gray[..., 0] == gray[..., 1]).all()
-    assert (pictures["simulated"] == TRUTH_GREEN).all(axis=2).any()
+    assert (images["simulated"] == TRUTH_GREEN).all(axis=2).any()

@@ -1,0 +1,154 @@
+"""Small images for the report: read, shrunk, coloured and packed into data URIs."""
+
+import base64
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from flawmap.data.images.files import read_image
+from flawmap.errors import UserError
+from flawmap.report.colour import ColourScale
+from flawmap.report.overlay import draw_contour, overlay
+from flawmap.report.run_files import SAMPLES, SampleRow, ScoredImage
+
+TILE_PX = 300  # the longer side of a test image
+SAMPLE_PX = 192
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """What is shown of a test image, all uint8 (h, w, 3) of one size, or None where that is missing.
+
+    ``image`` and what is drawn on it are None when the original file is gone.
+    """
+
+    image: NDArray[np.uint8] | None
+    truth: NDArray[np.uint8] | None
+    map: NDArray[np.uint8] | None
+    overlay: NDArray[np.uint8] | None
+    attention: NDArray[np.uint8] | None = None
+
+
+def tiles_of(
+    scored: ScoredImage, map_ends: tuple[float, float], scale: ColourScale | None, longest_px: int = TILE_PX
+) -> Tiles:
+    """Draw one test image.
+
+    Args:
+        scored: the image and its files.
+        map_ends: the map values that 0 and 65535 stand for in its file.
+        scale: the colour scale; None draws no map.
+        longest_px: the longer side of what is drawn.
+    """
+    try:
+        image = shrink(read_image(scored.path), longest_px)
+    except (UserError, OSError):  # moved or deleted since: the map alone is shown
+        image = None
+    values = map_colours = mixed = truth = attention = None
+    if scored.map_file is not None and scale is not None:
+        values = read_map(scored.map_file, *map_ends, longest_px, None if image is None else image.shape[:2])
+        map_colours = scale.colours(values)
+    if image is not None:
+        if values is not None and scale is not None:
+            mixed = overlay(image, values, scale)
+        if scored.truth_file is not None:
+            truth = draw_contour(image, read_truth(scored.truth_file, *image.shape[:2]))
+    shape = image.shape if image is not None else values.shape if values is not None else None
+    if scored.attention_file is not None and shape is not None:
+        with open_run_image(scored.attention_file) as file:  # one pixel per patch
+            enlarged = file.convert("RGB").resize((shape[1], shape[0]), Image.Resampling.NEAREST)
+        attention = np.asarray(enlarged)
+    return Tiles(image, truth, map_colours, mixed, attention)
+
+
+def sample_images(
+    row: SampleRow, scale: ColourScale | None, longest_px: int, outline: bool = True
+) -> Mapping[str, NDArray[np.uint8]]:
+    """The images of one row of what training saw, ready to show: column name to uint8 (h, w, 3).
+
+    Args:
+        row: the files.
+        scale: the colours of the map; None leaves it gray. A map whose file says which values its grays stand for keeps
+            these values when the model has been calibrated since.
+        longest_px: the longer side of an image.
+        outline: whether to outline the simulated defect with its footprint.
+    """
+    images = {}
+    for name, path in row.files.items():
+        if name != "footprint":
+            with open_run_image(path) as file:
+                images[name] = shrink(np.asarray(file.convert("RGB")), longest_px)
+    if outline and "simulated" in images and "footprint" in row.files:
+        footprint = read_truth(row.files["footprint"], *images["simulated"].shape[:2])
+        images["simulated"] = draw_contour(images["simulated"], footprint)
+    if "map" in images and scale is not None:
+        low, high = row.map_ends or (scale.low, scale.high)
+        images["map"] = scale.colours(low + images["map"][..., 0] / 255 * (high - low))
+    return images
+
+
+def read_map(
+    path: Path, low: float, high: float, longest_px: int = TILE_PX, size: tuple[int, ...] | None = None
+) -> NDArray[np.float32]:
+    """Read a 16-bit map, float32 (h, w).
+
+    Args:
+        path: a 16-bit gray PNG; 0 stands for ``low`` and 65535 for ``high``.
+        low: in the unit of the map.
+        high: in the unit of the map.
+        longest_px: the longer side to shrink to.
+        size: (h, w) to resize to instead.
+    """
+    with open_run_image(path) as file:
+        stored = np.asarray(file).astype(np.float32)
+    height, width = size or _fitting(stored.shape[0], stored.shape[1], longest_px)
+    resized = Image.fromarray(stored).resize((width, height), Image.Resampling.BILINEAR)
+    return np.float32(low) + np.asarray(resized) * np.float32((high - low) / 65535)
+
+
+def read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:
+    """Read a mask at another size, True where any part of a pixel was, so that no small defect vanishes."""
+    with open_run_image(path) as file:
+        mask = (np.asarray(file.convert("L")) > 0).astype(np.float32)  # float: a small share must not round to 0
+    resized = Image.fromarray(mask).resize((width, height), Image.Resampling.BOX)
+    return np.asarray(resized) > 0
+
+
+def shrink(image: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
+    """Make a uint8 (H, W, 3) image smaller until its longer side fits; a small one stays as it is."""
+    height, width = _fitting(image.shape[0], image.shape[1], longest_px)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+
+
+def _fitting(height: int, width: int, longest_px: int) -> tuple[int, int]:
+    factor = min(1.0, longest_px / max(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def data_uri(image: NDArray[np.uint8], quality: int = 85) -> str:
+    """A uint8 (H, W, 3) image as a ``data:`` address: JPEG with colour at full resolution, for thin lines."""
+    packed = io.BytesIO()
+    Image.fromarray(image).save(packed, "JPEG", quality=quality, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode("ascii")
+
+
+@contextmanager
+def open_run_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file of the run.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        with Image.open(path) as file:
+            yield file
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for files that are not images
+        is_of_training = path.parent.name == SAMPLES
+        remedy = "remove it; the report works without it" if is_of_training else "run `flawmap evaluate` again"
+        raise UserError(f"an image of the run cannot be read: {path.name}", str(path), remedy) from error
