@@ -27,7 +27,7 @@ _GREEN = tuple(level / 255 for level in TRUTH_GREEN)
 # Okabe and Ito's colours (2008), which the colour-blind can tell apart; good images are gray
 _KIND_COLOURS = ("#d55e00", "#0072b2", "#cc79a7", "#009e73", "#e69f00", "#56b4e9", "#000000")
 _KIND_MARKERS = "os^vDP"  # after seven kinds, the colours begin again with another marker
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,
     "axes.axisbelow": True,
