@@ -70,7 +70,7 @@ def table(detector: AnomalyDetector, folder: Path, peers: Mapping[str, PeerProce
         "torch fp32": detector.predict_one,
         "torch bf16": lambda image: in_bf16(detector, image),
     }
-    notes = {"torch fp32": "reference", "torch bf16": "not used for detection: decision 5"}
+    notes = {"torch fp32": "reference", "torch bf16": "not used for detection (docs/decisions/0004)"}
     for label, to, precision in EXPORTS:
         path = folder / f"{to}-{precision}{EXTENSIONS[to]}"
         parity = export_model(detector, path, to, [CheckImage(folder / IMAGE)], precision)
