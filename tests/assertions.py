@@ -1,6 +1,6 @@
 """What tests check about files and errors."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,3 +22,28 @@ def mistake(problem: str, place: str | Path, remedy: str) -> Iterator[None]:
     assert caught.value.problem == problem
     assert caught.value.place == str(place)
     assert remedy in caught.value.remedy and remedy
+
+
+def explained(call: Callable[[], object]) -> UserError:
+    """The UserError that a call raises."""
+    with pytest.raises(UserError) as caught:
+        call()
+    return caught.value
+
+
+def assert_explained(said, problem: tuple[str, ...], place: str, remedy: tuple[str, ...]) -> None:
+    """The answer of a command to a mistake: exit code 2, nothing on stdout, and on stderr problem, place and remedy.
+
+    Args:
+        said: the command's answer.
+        problem: what the first line must contain.
+        place: what the second line must contain; "" where the problem names it already.
+        remedy: what the last line must contain.
+    """
+    assert (said.code, said.out) == (2, "")
+    assert "Traceback" not in said.err and "bug" not in said.err
+    first, *_, last = lines = said.err[said.err.index("error: ") :].splitlines()
+    assert all(part in first for part in problem), first
+    assert last.startswith("remedy: ") and all(part in last for part in remedy), last
+    if place:
+        assert lines[1].startswith("  at: ") and place in lines[1], lines[1]

@@ -70,7 +70,6 @@ def test_imports_point_one_way():
         "flawmap.cli.detect",
         "flawmap.cli.serve",
         "flawmap.detect.detection",
-        "flawmap.detect.regions",
         "flawmap.errors",
         "flawmap.metrics",
         "flawmap.recipe",

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import flawmap.cli.detect as verb
 import flawmap.deploy.batch as batch
 from assertions import files_and_bytes
 from flawmap import AnomalyDetector
@@ -146,7 +145,7 @@ def test_ctrl_c_keeps_what_was_scored_and_resume_does_the_rest(cli, trained, par
         lines.write('{"image": "torn')  # as after a power cut
     said = cli("detect", parts, "--model", trained.run, "--resume", "--json")
     assert said.code == 0 and [Path(one["image"]).name for one in lines_of(said)] == ["002.png"]
-    assert said.err.startswith("resumed    2 of 3 images are scored already\n3 images, ")
+    assert said.err.startswith("resumed    2 of 3 images have a result already\n3 images, ")
     assert [Path(one["image"]).name for one in written()["images"]] == ["000.png", "001.png", "002.png"]
     assert len(stop_at_the_third) == 4  # three, and the third again
     after = files_and_bytes(Path("detections"))
@@ -238,13 +237,13 @@ def test_files_folders_and_patterns_are_found_once_each_in_the_order_given(cli, 
     write_image(parts / ".hidden.png", striped(1))
     (parts / "notes.txt").write_text("no picture")
     given = [str(parts / "002.png"), str(parts), str(parts / "00*.png"), str(parts / "**" / "*.JPG")]
-    names = [path.name for path in verb.find_images(given)]
+    names = [path.name for path in batch.find_images(given)[0]]
     assert names == ["002.png", "000.png", "001.png", "x.JPG"]
 
 
 def test_a_name_with_brackets_is_a_name_before_it_is_a_pattern(parts):
     path = write_image(parts / "[1].png", striped(1))
-    assert verb.find_images([str(path)]) == [path]
+    assert batch.find_images([str(path)]) == ([path], [])
 
 
 def test_results_of_an_earlier_detection_are_passed_over_with_a_note(cli, trained, parts, monkeypatch):

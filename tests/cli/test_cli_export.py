@@ -16,7 +16,7 @@ pytest.importorskip("onnxscript")
 import flawmap
 from flawmap import AnomalyDetector
 from flawmap.cli import main
-from flawmap.deploy.reviews import ReviewFile, review_of
+from flawmap.deploy.reviews import ReviewFile, make_review
 from flawmap.runs.manifest import read_run_manifest
 from images import write_good
 
@@ -69,7 +69,7 @@ def test_detect_with_the_file_needs_no_torch(cli, exported, tmp_path):
 def test_a_file_that_is_there_is_not_replaced(cli, trained, tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"the line's model")
     said = cli("export", trained.run, "--output", tmp_path / "a.onnx")
-    assert said.code == 2 and "there is such a file already" in said.err
+    assert said.code == 2 and "this file already exists" in said.err
     assert (tmp_path / "a.onnx").read_bytes() == b"the line's model"
     (tmp_path / "b.bin").write_bytes(b"its weights")
     said = cli("export", trained.run, "--to", "openvino", "--output", tmp_path / "b.xml")
@@ -80,7 +80,7 @@ def test_a_run_whose_images_have_gone_wants_others(cli, run_copy, tmp_path):
     facts = json.loads((run_copy / "environment.json").read_text())
     (run_copy / "environment.json").write_text(json.dumps(facts | {"data": str(tmp_path / "gone")}))
     said = cli("export", run_copy)
-    assert said.code == 2 and f"at: {run_copy}" in said.err and "remedy: give a few with --images FOLDER" in said.err
+    assert said.code == 2 and f"at: {run_copy}" in said.err and "--images FOLDER" in said.err
 
 
 def test_a_count_that_is_none_is_explained(cli, trained):
@@ -99,8 +99,8 @@ def reviews(run_copy) -> ReviewFile:
     for number in range(1, 11):  # a good part is an ok that is right, or an anomaly that is not
         word = "disagree" if number > 5 else "agree"
         name, sha256 = f"{number}.png", f"{number:064x}"
-        file.append(review_of(name, sha256, model_id, float(number), 2.0 * number, 5.0, word, ""))
-    file.append(review_of("hole.png", "f" * 64, model_id, 99.0, 99.0, 5.0, "agree", ""))
+        file.append(make_review(name, sha256, model_id, float(number), 2.0 * number, 5.0, word, ""))
+    file.append(make_review("hole.png", "f" * 64, model_id, 99.0, 99.0, 5.0, "agree", ""))
     return file
 
 
@@ -161,7 +161,7 @@ def test_a_port_that_is_taken_is_explained_before_the_model_is_loaded(cli):
         port = other.getsockname()[1]
         said = cli("serve", "none.onnx", "--port", port)
     assert said.code == 2 and f"error: port {port} of 127.0.0.1 is taken" in said.err and "at: --port" in said.err
-    assert f"remedy: --port {port + 1}, or end what listens there" in said.err
+    assert f"remedy: --port {port + 1}, or stop the program that uses it" in said.err
 
 
 def test_an_address_of_another_machine_is_explained(cli, monkeypatch):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from explained import assert_explained
 
+from assertions import assert_explained
 from flawmap.paper.finetune import FinetuneModule
 from images import striped, write_good, write_image
 

@@ -3,9 +3,8 @@
 import re
 
 import pytest
-from explained import assert_explained
 
-from assertions import files_and_bytes
+from assertions import assert_explained, files_and_bytes
 from flawmap.simulators.by_name import SIMULATOR_NAMES
 from images import NUM_TRAIN, write_good
 

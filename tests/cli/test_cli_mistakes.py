@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from explained import assert_explained
 from safetensors.torch import save_file
 
+from assertions import assert_explained
 from images import striped, write_category, write_good, write_image
 
 

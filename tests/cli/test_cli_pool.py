@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from explained import assert_explained
 
+from assertions import assert_explained
 from flawmap.recipe.files import to_yaml
 from flawmap.reproducibility import file_sha256
 from images import NUM_TRAIN, write_category, write_good

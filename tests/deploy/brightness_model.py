@@ -14,9 +14,8 @@ import uvicorn
 from PIL import Image
 
 from flawmap.deploy.server import ServerSettings, create_app
-from flawmap.detect.detection import Detection
+from flawmap.detect.detection import Detection, judge
 from flawmap.detect.model_facts import ModelFacts
-from flawmap.detect.regions import find_regions
 from flawmap.runs.calibration import Calibration, MapScale
 
 CALIBRATION = Calibration(100.0, 0.01, 50, 0.02, 150.0, MapScale(0.0, 300.0), (10.0, 100.0))
@@ -53,16 +52,8 @@ class BrightnessModel:
     def _predict(self, image: np.ndarray) -> Detection:
         if image.shape == (13, 13, 3):
             raise RuntimeError("thirteen, in /secret/place")
-        score, anomaly_map = float(image.mean()), image[..., 0].astype(np.float32)
-        calibration = self.facts.calibration
-        return Detection(
-            score=score,
-            is_anomalous=calibration is not None and score > calibration.threshold,
-            threshold=calibration.threshold if calibration else None,
-            anomaly_map=anomaly_map,
-            regions=find_regions(anomaly_map, calibration.map_threshold) if calibration else (),
-            scores={"mean_logit": score},
-        )
+        scores, anomaly_map = {"mean_logit": float(image.mean())}, image[..., 0].astype(np.float32)
+        return judge(scores, "mean_logit", anomaly_map, self.facts.calibration)
 
     def attention(self, image: np.ndarray) -> np.ndarray | None:
         return np.array([[0.0, 0.5], [1.0, 0.25]], np.float32) if image.shape[0] > 10 else None
@@ -90,7 +81,7 @@ class Answer:
 
 
 class Client:
-    """One connection per request, as a careless client does."""
+    """Opens a connection for each request."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -120,10 +111,7 @@ def form(content: bytes, name: str = "part.png", content_type: str = "image/png"
 @contextmanager
 def serving(model: object, reviews: Path, **changes: object) -> Iterator[Client]:
     """A real server on a free port."""
-    from flawmap.report.colour import colour_table
-
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table().tolist()]
-    app = create_app(model, ServerSettings(reviews=reviews, **changes), colours)
+    app = create_app(model, ServerSettings(reviews=reviews, **changes))
     config = uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=20)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -118,11 +118,11 @@ def packages_in(program: Path) -> set[str]:
 @pytest.mark.slow
 def test_the_runtime_as_its_image_installs_it_detects_with_an_exported_file_and_has_no_torch(tmp_path):
     pytest.importorskip("onnxscript")
-    from flawmap.deploy import export_onnx
+    from flawmap.deploy.export import export_model
     from flawmap.deploy.parity import CheckImage
 
     image = write_image(tmp_path / "part.png", striped(3))
-    export_onnx(fitted_detector(), tmp_path / "tile.onnx", [CheckImage(image)])
+    export_model(fitted_detector(), tmp_path / "tile.onnx", "onnx", [CheckImage(image)])
     program = installed("runtime.Dockerfile", tmp_path)
     packages = packages_in(program)
     assert packages >= {"flawmap", "onnxruntime", "uvicorn"} and not packages & {"torch", "timm", "opencv-python"}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explained_error import explained
 
+from assertions import explained
 from images import SIDE_PX, striped, write_image
 from tiny_detector import fitted_detector
 
@@ -19,7 +19,7 @@ pytest.importorskip("onnxscript")
 
 import flawmap
 import flawmap.deploy.export as export_module
-from flawmap.deploy import export_onnx, load, runtime
+from flawmap.deploy import load, runtime
 from flawmap.deploy.export import export_model
 from flawmap.deploy.graph import with_stored_positions
 from flawmap.deploy.opened_model import open_model
@@ -45,7 +45,7 @@ def images(tmp_path_factory) -> tuple[CheckImage, ...]:
 @pytest.fixture(scope="module")
 def onnx_file(tmp_path_factory, images) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "tile[1].onnx"  # brackets are a pattern to some functions
-    assert export_onnx(fitted_detector(), path, images) <= 1e-4
+    assert export_model(fitted_detector(), path, "onnx", images).max_score_difference <= 1e-4
     return path
 
 

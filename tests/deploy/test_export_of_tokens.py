@@ -11,7 +11,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 from flawmap.data.open_data import load_images
-from flawmap.deploy import export_onnx, load
+from flawmap.deploy import load
 from flawmap.deploy.export import export_model
 from flawmap.deploy.parity import CheckImage
 from flawmap.detect.detector import AnomalyDetector
@@ -30,7 +30,7 @@ def detector(tmp_path_factory) -> AnomalyDetector:
 def exported(tmp_path_factory, detector) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     image = write_image(folder / "check.png", striped(7, 40, 90))
-    assert export_onnx(detector, folder / "tile.onnx", [CheckImage(image)]) < 1e-3
+    assert export_model(detector, folder / "tile.onnx", "onnx", [CheckImage(image)]).max_score_difference < 1e-3
     return folder / "tile.onnx"
 
 

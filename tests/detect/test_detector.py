@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from flawmap import AnomalyDetector, Detection, Recipe, UserError, load_images
+from flawmap.detect.detection import find_regions
 from flawmap.detect.detector import as_rgb
-from flawmap.detect.regions import find_regions
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE
 from images import striped, write_good, write_image
 from tiny_detector import fitted_detector, tiny_recipe
@@ -214,7 +214,7 @@ def test_a_rate_that_is_none_is_refused_before_any_work(detector, rate):
 
 
 def test_calibrating_with_nothing_is_refused(detector):
-    with pytest.raises(UserError, match="no normal images to calibrate with"):
+    with pytest.raises(UserError, match="no good images to calibrate with"):
         detector.calibrate([])
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from flawmap.detect.regions import MAX_REGIONS, find_regions
+from flawmap.detect.detection import MAX_REGIONS, find_regions
 
 
 def drawn(*rows: str) -> np.ndarray:

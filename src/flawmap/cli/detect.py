@@ -1,23 +1,19 @@
 """flawmap detect IMAGES --model RUN."""
 
-import glob
+import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawmap.cli.arguments import add_device_argument
 from flawmap.errors import UserError
-from flawmap.runs.result_folders import new_folder
-from flawmap.runs.result_log import ResultLog, holds_results
 
 if TYPE_CHECKING:
-    from flawmap.deploy.batch import Job, Outcome
     from flawmap.deploy.opened_model import OpenedModel
 
-PROGRESS_FROM = 20  # fewer images are their own progress
+PROGRESS_FROM = 20  # images; for fewer, their own lines show the progress
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="folder for results and overlays; a taken name gets a number (default: detections)",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on in --output: images that are scored there are not scored again"
+        "--resume", action="store_true", help="continue in --output: images with a result are not scored again"
     )
     parser.add_argument(
         "--workers", type=int, default=1, help="processes, each with the model and its share of the cores (default: 1)"
@@ -44,85 +40,48 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Detect; one line per image on stdout as it is scored, then a summary."""
+    """Detect; prints one line per image as it is scored, then a summary."""
+    from flawmap.cli.progress_line import ProgressLine
+    from flawmap.deploy.batch import Batch, Outcome, find_images
+
     if arguments.workers < 1:
         raise UserError(f"--workers is {arguments.workers}, must be at least 1", "--workers", "--workers 1")
-    paths = find_images(arguments.images)
+    images, result_folders = find_images(arguments.images)
+    for folder in result_folders:
+        print(f"left out   {folder}/: results of an earlier detection", file=sys.stderr)
     path, model = _load(arguments)
-    folder = Path(arguments.output)
-    if arguments.resume:
-        folder.mkdir(parents=True, exist_ok=True)
-    else:
-        folder = new_folder(folder)
-    calibration = model.facts.calibration
-    log = ResultLog(folder, model.facts.model_id, calibration.threshold if calibration else None)
-    jobs = _jobs(paths, log, folder)
-    if earlier := len(paths) - len(jobs):
-        print(f"resumed    {earlier} of {len(paths)} images are scored already", file=sys.stderr)
-    started = time.monotonic()
-    not_scored: list[dict[str, Any]] = []
-    try:
-        _detect_all(arguments, path, model, jobs, log, not_scored)
-    finally:  # when interrupted, too
-        log.close(str(path), not_scored)
-    anomalous = sum(log.done.get(str(path), False) for path in paths)
-    scored = len(jobs) - len(not_scored)
-    images = "1 image" if len(paths) - len(not_scored) == 1 else f"{len(paths) - len(not_scored)} images"
-    seconds = (time.monotonic() - started) / max(1, scored)
-    print(f"{images}, {anomalous} anomalous, {seconds:.2f} s per image -> {folder}/", file=sys.stderr)
-    for one in not_scored:
-        print(f"not scored: {one['image']}: {one['problem']}", file=sys.stderr)
-    if not_scored:
-        return 2
-    return 1 if arguments.fail_on_anomaly and anomalous else 0
+    batch = Batch(model, images, Path(arguments.output), arguments.resume)
+    if batch.n_resumed:
+        print(f"resumed    {batch.n_resumed} of {len(images)} images have a result already", file=sys.stderr)
+    progress = ProgressLine("detect") if batch.n_to_score > PROGRESS_FROM else None
+    width, n_done = max(len(str(image)) for image in images), 0
 
-
-def _detect_all(
-    arguments: Namespace,
-    path: Path,
-    model: "OpenedModel",
-    jobs: "Sequence[Job]",
-    log: ResultLog,
-    not_scored: list[dict[str, Any]],
-) -> None:
-    from flawmap.cli.progress_line import ProgressLine
-    from flawmap.deploy.batch import outcomes
-
-    progress = ProgressLine("detect") if len(jobs) > PROGRESS_FROM else None
-    width = max((len(str(job.image)) for job in jobs), default=0)
-    for number, (job, outcome) in enumerate(outcomes(model, jobs, path, arguments.device, arguments.workers)):
-        _report(job, outcome, log, not_scored, None if arguments.json else width)
+    def show(outcome: Outcome) -> None:
+        nonlocal n_done
+        n_done += 1
+        if not isinstance(outcome, UserError):
+            if sys.stderr.isatty():
+                print("\r\033[K", end="", file=sys.stderr, flush=True)  # the progress line has no line feed
+            print(json.dumps(outcome) if arguments.json else as_line(outcome, width), flush=True)
         if progress is not None:
-            progress(number + 1, len(jobs))
+            progress(n_done, batch.n_to_score)
 
-
-def _report(
-    job: "Job", outcome: "Outcome", log: ResultLog, not_scored: list[dict[str, Any]], width: int | None
-) -> None:
-    """Keep and print one outcome; as JSON where ``width`` is None."""
-    if isinstance(outcome, UserError):
-        not_scored.append({"image": str(job.image), "problem": outcome.problem})
-        return
-    line = log.add(outcome)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)  # the progress line, which ends without a line feed
-    print(line if width is None else as_line(outcome, width), flush=True)
-
-
-def _jobs(paths: Sequence[Path], log: ResultLog, folder: Path) -> "list[Job]":
-    from flawmap.deploy.batch import Job
-
-    numbers = [path.name.partition("_")[0] for path in folder.glob("*_*.png")]
-    jobs, first = [], 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
-    for path in paths:
-        if str(path) not in log.done:
-            name = f"{first + len(jobs):04d}_{path.stem[:48]}.png"  # a name that no file system finds too long
-            jobs.append(Job(path, folder / name))
-    return jobs
+    started = time.monotonic()
+    batch.run(path, show, arguments.device, arguments.workers)
+    seconds = (time.monotonic() - started) / max(1, batch.n_to_score - len(batch.not_scored))
+    n_scored = len(images) - len(batch.not_scored)
+    images_word = "1 image" if n_scored == 1 else f"{n_scored} images"
+    summary = f"{images_word}, {batch.n_anomalous} anomalous, {seconds:.2f} s per image -> {batch.folder}/"
+    print(summary, file=sys.stderr)
+    for image, problem in batch.not_scored.items():
+        print(f"not scored: {image}: {problem}", file=sys.stderr)
+    if batch.not_scored:
+        return 2
+    return 1 if arguments.fail_on_anomaly and batch.n_anomalous else 0
 
 
 def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
-    """The model and where it lies; says so when it has no threshold."""
+    """The model and its path; prints a note when it has no threshold."""
     from flawmap.deploy.opened_model import open_model
     from flawmap.runs.run_folder import latest_run
 
@@ -138,42 +97,13 @@ def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
     return path, model
 
 
-def find_images(patterns: list[str]) -> list[Path]:
-    """Files, the images in folders, and what patterns match; each file once, in the order given.
-
-    Hidden files in folders are passed over, and so are results of an earlier ``flawmap detect``, with a note.
-
-    Raises:
-        UserError: nothing was found for one of the patterns.
-    """
-    from flawmap.data.layouts.image_folders import list_images
-
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            matches = list_images(path, recursive=True)
-            for ours in sorted(folder for folder in {p.parent for p in matches} if holds_results(folder)):
-                print(f"left out   {ours}/: results of an earlier detection", file=sys.stderr)
-                matches = [p for p in matches if p.parent != ours]
-        elif path.is_file():
-            matches = [path]
-        else:
-            matches = [p for p in map(Path, sorted(glob.glob(pattern, recursive=True))) if p.is_file()]
-        if not matches:
-            raise UserError("no images there", pattern, f"give files, folders or patterns (you are in {Path.cwd()})")
-        found.update(dict.fromkeys(matches))
-    return list(found)
-
-
 def as_line(record: dict[str, Any], width: int) -> str:
-    """The verdict on one image for people."""
+    """The verdict on one image, for people."""
     verdict = "-" if record["threshold"] is None else "ANOMALY" if record["is_anomalous"] else "ok"
     line = f"{record['image']:<{width}}   {verdict:<8} {record['score']:7.3f}"
     regions = record["regions"]
     if record["is_anomalous"] and regions:
-        first = regions[0]
-        left, top, right, bottom = first["box_xyxy_px"]
-        plural = "region" if len(regions) == 1 else "regions"
-        line += f"   {len(regions)} {plural}, {first['area_px']} px at ({(left + right) // 2}, {(top + bottom) // 2})"
+        left, top, right, bottom = regions[0]["box_xyxy_px"]
+        noun, area = "region" if len(regions) == 1 else "regions", regions[0]["area_px"]
+        line += f"   {len(regions)} {noun}, {area} px at ({(left + right) // 2}, {(top + bottom) // 2})"
     return line

@@ -1,12 +1,19 @@
-"""What the server says and is told, field by field; the source of its OpenAPI description."""
+"""What the server sends and receives, field by field; the source of its OpenAPI description."""
+
+import base64
+import io
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from flawmap.data.images.files import decode_gray_values, decode_image
-from flawmap.deploy.map_pictures import attention_picture, deep_picture, png_text, scale_picture
 from flawmap.deploy.work_queue import Scored
 from flawmap.detect.model_facts import ModelFacts
+from flawmap.runs.calibration import MapScale
+
+ROWS_AT_ONCE = 64  # of a deep image in float64
 
 
 class RegionAnswer(BaseModel):
@@ -18,44 +25,44 @@ class RegionAnswer(BaseModel):
 
 
 class PictureAnswer(BaseModel):
-    """The upright image for a browser that cannot show the file, or shows 8 bits of more."""
+    """The upright image, for a browser that cannot show the file or would show only 8 of its bits."""
 
     png: str = Field(
-        description="base64 PNG; of more than 8 bits, red and green are the upper and lower byte of a place, "
-        "from 0 = low to 65535 = high"
+        description="base64 PNG; of an image with more than 8 bits, red and green are the upper and lower byte of a "
+        "level, from 0 = low to 65535 = high"
     )
-    low: float | None = Field(description="value at place 0; null for 8 bits")
-    high: float | None = Field(description="value at place 65535")
-    window: tuple[float, float] | None = Field(description="values that the model sees as black and as white")
+    low: float | None = Field(description="gray value at level 0; null for 8 bits")
+    high: float | None = Field(description="gray value at level 65535")
+    window: tuple[float, float] | None = Field(description="gray values that the model sees as black and as white")
 
 
 class DetectionAnswer(BaseModel):
     """The verdict on one image; pixels are those of the upright image."""
 
-    model_config = ConfigDict(protected_namespaces=())  # pydantic would keep names that begin with model_ for itself
+    model_config = ConfigDict(protected_namespaces=())  # pydantic reserves names that begin with model_
 
     score: float = Field(description="higher = more anomalous")
     is_anomalous: bool = Field(description="score above threshold")
     threshold: float | None = Field(description="null before calibration; then nothing is called anomalous")
     regions: list[RegionAnswer] = Field(description="highest peak first")
-    scores: dict[str, float] = Field(description="every image score, by name")
-    model_id: str = Field(description="scores of equal identity are comparable")
+    scores: dict[str, float] = Field(description="all image scores, by name")
+    model_id: str = Field(description="scores with equal ids are comparable")
     sha256: str = Field(description="of the file's bytes; a review names it")
     width_px: int
     height_px: int
     map_peak: float = Field(description="highest value of the map")
-    seconds: float = Field(description="that the model took")
+    seconds: float = Field(description="time the model took")
     map_png: str | None = Field(
         description="base64 gray PNG of the image's size: 0 = low end of the scale, 127.5 = map threshold, 255 = high"
     )
     attention_png: str | None = Field(
-        description="base64 gray PNG on the patch grid; null where not asked or not known"
+        description="base64 gray PNG on the patch grid; null where not asked for or not available"
     )
     picture: PictureAnswer | None = Field(description="the image itself; null where not asked for")
 
 
 class ModelAnswer(BaseModel):
-    """Which model answers."""
+    """The model that this server uses, and its limits."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -69,16 +76,16 @@ class ModelAnswer(BaseModel):
     precision: str
     flawmap: str
     threshold: float | None
-    false_alarm_rate: float | None = Field(description="that the threshold was chosen for")
-    n_held_out: int | None = Field(description="normal images that the threshold rests on")
+    false_alarm_rate: float | None = Field(description="the rate that the threshold was chosen for")
+    n_held_out: int | None = Field(description="number of good images that the threshold rests on")
     map_threshold: float | None
-    map_scale: tuple[float, float] = Field(description="map values of the coldest and the hottest colour")
+    map_scale: tuple[float, float] = Field(description="map values at the ends of the colour scale")
     max_bytes: int = Field(description="of an upload")
     max_pixels: int = Field(description="of an image")
 
 
 class ReviewOrder(BaseModel):
-    """One person's word on one verdict."""
+    """One person's review of one verdict."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -87,7 +94,7 @@ class ReviewOrder(BaseModel):
     model_id: str = Field(max_length=100)
     score: float = Field(allow_inf_nan=False)
     map_peak: float = Field(allow_inf_nan=False)
-    threshold: float = Field(allow_inf_nan=False, description="that was shown")
+    threshold: float = Field(allow_inf_nan=False, description="the threshold that was shown")
     review: str = Field(pattern="^(agree|disagree)$")
     note: str = Field(default="", max_length=500)
 
@@ -100,7 +107,7 @@ class ReviewAnswer(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why there is no other answer."""
+    """Why a request was refused or failed."""
 
     error: str
 
@@ -118,8 +125,8 @@ def detection_answer(
         height_px=scored.height,
         map_peak=float(detection.anomaly_map.max()),
         seconds=scored.seconds,
-        map_png=scale_picture(detection.anomaly_map, facts.map_scale) if with_map else None,
-        attention_png=None if scored.attention is None else attention_picture(scored.attention),
+        map_png=map_png(detection.anomaly_map, facts.map_scale) if with_map else None,
+        attention_png=None if scored.attention is None else attention_png(scored.attention),
         picture=picture,
     )
 
@@ -130,22 +137,17 @@ def picture_answer(data: bytes, max_pixels: int) -> PictureAnswer:
     if deep is None:
         return PictureAnswer(png=png_text(decode_image(data, max_pixels)), low=None, high=None, window=None)
     low, high = (float(end(deep.values, initial=end(deep.window))) for end in (np.min, np.max))
-    return PictureAnswer(png=deep_picture(deep.values, low, high), low=low, high=high, window=deep.window)
+    return PictureAnswer(png=deep_png(deep.values, low, high), low=low, high=high, window=deep.window)
 
 
 def model_answer(facts: ModelFacts, max_bytes: int, max_pixels: int) -> ModelAnswer:
-    """What the model and its server say of themselves."""
+    """The model's facts and the server's limits."""
     calibration, scale = facts.calibration, facts.map_scale
+    same = ("name", "architecture", "weights_source", "weights_licence", "image_score", "precision", "flawmap")
     return ModelAnswer(
-        name=facts.name,
+        **{name: getattr(facts, name) for name in same},
         model_id=facts.model_id,
-        architecture=facts.architecture,
-        weights_source=facts.weights_source,
-        weights_licence=facts.weights_licence,
         sizes_px=list(facts.sizes_px),
-        image_score=facts.image_score,
-        precision=facts.precision,
-        flawmap=facts.flawmap,
         threshold=calibration.threshold if calibration else None,
         false_alarm_rate=calibration.false_alarm_rate if calibration else None,
         n_held_out=calibration.n_held_out if calibration else None,
@@ -154,3 +156,45 @@ def model_answer(facts: ModelFacts, max_bytes: int, max_pixels: int) -> ModelAns
         max_bytes=max_bytes,
         max_pixels=max_pixels,
     )
+
+
+def map_png(anomaly_map: NDArray[np.float32], scale: MapScale) -> str:
+    """An anomaly map on the model's colour scale, 0 = ``low``, 255 = ``high``, the threshold half-way: base64 PNG.
+
+    Args:
+        anomaly_map: (h, w).
+        scale: ends of the scale; values outside are clipped.
+    """
+    levels = anomaly_map - np.float32(scale.low)  # then in place: a map may have fifty million pixels
+    levels *= np.float32(255 / (scale.high - scale.low))
+    np.clip(levels, 0, 255, out=levels)
+    return png_text(np.rint(levels, out=levels).astype(np.uint8))
+
+
+def attention_png(attention: NDArray[np.float32]) -> str:
+    """Attention (r, c) from 0 to its own highest value: base64 PNG. It does not measure how anomalous a patch is."""
+    highest = max(float(attention.max()), 1e-12)
+    return png_text(np.rint(np.clip(attention / highest, 0, 1) * 255).astype(np.uint8))
+
+
+def deep_png(values: NDArray[np.float32], low: float, high: float) -> str:
+    """An image with more than 8 bits: red and green are the two bytes of the level between the ends. Base64 PNG.
+
+    Args:
+        values: (h, w), between ``low`` and ``high``.
+        low, high: values at level 0 and at level 65535; ``high`` is above ``low``.
+    """
+    pixels = np.zeros((*values.shape, 3), np.uint8)
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        rows = values[start : start + ROWS_AT_ONCE].astype(np.float64)
+        levels = np.rint((rows - low) / (high - low) * 65535).astype(np.uint16)
+        part = pixels[start : start + ROWS_AT_ONCE]
+        part[..., 0], part[..., 1] = levels >> 8, levels & 255
+    return png_text(pixels)
+
+
+def png_text(pixels: NDArray[np.uint8]) -> str:
+    """PNG in base64."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,8 +1,13 @@
-"""Scores many images one after the other, in this process or in several, in bounded memory and in order."""
+"""Score many images into a results folder: in order, in bounded memory, in this process or in several.
 
+What ``flawmap detect`` does, for Python.
+"""
+
+import glob
+import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -10,13 +15,24 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
+from flawmap.data.images.files import read_image
+from flawmap.data.layouts.image_folders import list_images
+from flawmap.deploy.opened_model import OpenedModel, open_model
 from flawmap.errors import UserError
+from flawmap.report.colour import ColourScale
+from flawmap.report.overlay import overlay
+from flawmap.runs.result_folders import new_folder
+from flawmap.runs.result_log import ResultLog, holds_results
 
 if TYPE_CHECKING:
-    from flawmap.deploy.opened_model import OpenedModel
+    from flawmap.engine.compute import DeviceName
 
-AHEAD = 2  # images that each worker may be ahead of the slowest
-Outcome = dict[str, Any] | UserError
+MAX_LEAD = 2  # images that each worker may be ahead of the slowest
+MAX_STEM_LENGTH = 48  # characters of an overlay's name that come from the image; no file system finds that too long
+
+Outcome = dict[str, Any] | UserError  # the record of an image, or why it has none
 
 
 @dataclass(frozen=True)
@@ -27,86 +43,156 @@ class Job:
     overlay: Path
 
 
-def detect_one(model: "OpenedModel", job: Job) -> dict[str, Any]:
-    """Score one image and write its overlay.
-
-    Raises:
-        UserError: the image cannot be read.
-    """
-    from PIL import Image
-
-    from flawmap.data.images.files import read_image
-    from flawmap.report.colour import ColourScale
-    from flawmap.report.overlay import overlay
-
-    pixels = read_image(job.image)
-    (detection,) = model.predict_many([pixels])
-    scale = model.facts.map_scale
-    colours = ColourScale(scale.low, (scale.low + scale.high) / 2, scale.high)
-    Image.fromarray(overlay(pixels, detection.anomaly_map, colours)).save(job.overlay)
-    return {"image": str(job.image), **detection.to_json(), "overlay": str(job.overlay)}
-
-
-def outcome_of(model: "OpenedModel", job: Job) -> Outcome:
-    """The record of an image, or why there is none: one bad image must not cost the others."""
-    try:
-        return detect_one(model, job)
-    except UserError as error:
-        return error
-
-
-def outcomes(
-    model: "OpenedModel", jobs: Sequence[Job], path: Path, device: str, workers: int
-) -> Iterator[tuple[Job, Outcome]]:
-    """Each job with its outcome, in order.
+class Batch:
+    """Images that are scored into one folder: results.jsonl, result.json and an overlay of the map per image.
 
     Args:
         model: opened, for this process.
-        jobs: what to score.
-        path: of the model, for workers to open.
-        device: for workers.
-        workers: processes; 1 scores in this one.
+        images: to score.
+        folder: for the results; a taken name gets a number, unless ``resume``.
+        resume: continue in ``folder``: images with a result are not scored again.
+
+    Attributes:
+        folder: where the results are.
+        n_resumed: images that had a result already.
+        not_scored: images that could not be read, with the reason.
 
     Raises:
-        UserError: a worker has died.
+        UserError: with ``resume``, the folder holds results of another model or threshold.
     """
-    if workers == 1 or len(jobs) < 2:
-        yield from ((job, outcome_of(model, job)) for job in jobs)
-        return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _open, (str(path), device, workers))
-    waiting: deque[tuple[Job, Future[Outcome]]] = deque()
+
+    def __init__(self, model: OpenedModel, images: Sequence[Path], folder: Path, resume: bool = False) -> None:
+        self._model, self._images = model, images
+        self.folder = folder if resume else new_folder(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        calibration = model.facts.calibration
+        self._log = ResultLog(self.folder, model.facts.model_id, calibration.threshold if calibration else None)
+        self._jobs = self._plan()
+        self.n_resumed = len(images) - len(self._jobs)
+        self.not_scored: dict[Path, str] = {}
+
+    def _plan(self) -> list[Job]:
+        numbers = [path.name.partition("_")[0] for path in self.folder.glob("*_*.png")]
+        first = 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+        remaining = [path for path in self._images if str(path) not in self._log.done]
+        return [
+            Job(path, self.folder / f"{first + number:04d}_{path.stem[:MAX_STEM_LENGTH]}.png")
+            for number, path in enumerate(remaining)
+        ]
+
+    @property
+    def n_to_score(self) -> int:
+        """Images without a result when the batch was made."""
+        return len(self._jobs)
+
+    @property
+    def n_anomalous(self) -> int:
+        """Images called anomalous so far, with those of an earlier run."""
+        return sum(self._log.done.get(str(path), False) for path in self._images)
+
+    def run(
+        self,
+        model_path: Path,
+        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+        device: "DeviceName" = "auto",
+        workers: int = 1,
+    ) -> None:
+        """Score all images; an unreadable one costs no other its result.
+
+        Args:
+            model_path: of the model, for workers to open and for result.json.
+            on_outcome: called with each outcome in order, after it was written.
+            device: for workers.
+            workers: processes; 1 scores in this one.
+
+        Raises:
+            UserError: a worker died. What was scored until then is kept.
+        """
+        try:
+            for job, outcome in self._outcomes(model_path, device, workers):
+                if isinstance(outcome, UserError):
+                    self.not_scored[job.image] = outcome.problem
+                else:
+                    self._log.add(outcome)
+                on_outcome(outcome)
+        finally:  # also when interrupted
+            failures = [{"image": str(path), "problem": problem} for path, problem in self.not_scored.items()]
+            self._log.close(str(model_path), failures)
+
+    def _outcomes(self, model_path: Path, device: "DeviceName", workers: int) -> Iterator[tuple[Job, Outcome]]:
+        if workers == 1 or len(self._jobs) < 2:
+            yield from ((job, detect_one(self._model, job)) for job in self._jobs)
+            return
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _open, (str(model_path), device, workers))
+        waiting: deque[tuple[Job, Future[Outcome]]] = deque()
+        try:
+            for job in self._jobs:
+                waiting.append((job, pool.submit(_score, job)))
+                if len(waiting) > MAX_LEAD * workers:
+                    job, future = waiting.popleft()
+                    yield job, future.result()
+            for job, future in waiting:
+                yield job, future.result()
+        except BrokenProcessPool as error:
+            problem = "a worker process died, probably out of memory"
+            raise UserError(problem, "--workers", "repeat with --resume and fewer --workers") from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def detect_one(model: OpenedModel, job: Job) -> Outcome:
+    """Score one image and write its overlay."""
     try:
-        for job in jobs:
-            waiting.append((job, pool.submit(_score, job)))
-            if len(waiting) > AHEAD * workers:
-                yield _first(waiting)
-        while waiting:
-            yield _first(waiting)
-    except BrokenProcessPool as error:
-        remedy = "go on with --resume and fewer --workers"
-        raise UserError("a worker process died; was there too little memory?", "--workers", remedy) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pixels = read_image(job.image)
+        (detection,) = model.predict_many([pixels])
+    except UserError as error:
+        return error
+    scale = model.facts.map_scale
+    colours = ColourScale(scale.low, (scale.low + scale.high) / 2, scale.high)
+    Image.fromarray(overlay(pixels, detection.anomaly_map, colours)).save(job.overlay)
+    record = {"image": str(job.image), **detection.to_json(), "overlay": str(job.overlay)}
+    return record | {"model_id": model.facts.model_id}
 
 
-def _first(waiting: deque[tuple[Job, "Future[Outcome]"]]) -> tuple[Job, Outcome]:
-    job, future = waiting.popleft()
-    return job, future.result()
+_model: OpenedModel | None = None  # of a worker process
 
 
-_model: "OpenedModel | None" = None  # of a worker process
-
-
-def _open(path: str, device: str, workers: int) -> None:
-    import os
-
-    from flawmap.deploy.opened_model import open_model
-
+def _open(path: str, device: "DeviceName", workers: int) -> None:
     global _model
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that hands out the work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the process that hands out the work
     _model = open_model(path, device, threads=max(1, (os.cpu_count() or 1) // workers))
 
 
 def _score(job: Job) -> Outcome:
     assert _model is not None
-    return outcome_of(_model, job)
+    return detect_one(_model, job)
+
+
+def find_images(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """Files, the images in folders, and the matches of patterns; each file once, in the order given.
+
+    Hidden files in folders are left out, and so are the results of an earlier detection.
+
+    Returns:
+        the images, and the folders of earlier results.
+
+    Raises:
+        UserError: nothing was found for one of the patterns.
+    """
+    images: dict[Path, None] = {}
+    result_folders: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            matches = list_images(path, recursive=True)
+            earlier = sorted(folder for folder in {match.parent for match in matches} if holds_results(folder))
+            matches = [match for match in matches if match.parent not in earlier]
+            result_folders += earlier
+        elif path.is_file():
+            matches = [path]
+        else:
+            matches = [match for match in map(Path, sorted(glob.glob(pattern, recursive=True))) if match.is_file()]
+        if not matches:
+            raise UserError("no images there", pattern, f"give files, folders or patterns (you are in {Path.cwd()})")
+        images.update(dict.fromkeys(matches))
+    return list(images), result_folders

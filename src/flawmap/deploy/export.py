@@ -1,4 +1,4 @@
-"""Writes a detector as one file for another runtime; a file appears only after it has passed its check."""
+"""Write a detector as one file for another runtime; the file is kept only if it answers as the detector does."""
 
 import logging
 import shutil
@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from flawmap.deploy.graph import DetectionGraph, ScoreSquares
-from flawmap.deploy.parity import CheckImage, Parity, compare
+from flawmap.deploy.parity import CheckImage, Parity, compare_all, given_images, images_of_run
 from flawmap.deploy.runtime import EXTENSIONS, load
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
+from flawmap.detect.pretrained import model_folder
 from flawmap.errors import UserError
+from flawmap.runs.result_folders import free_path
 
 Format = Literal["onnx", "openvino", "torchscript"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -27,12 +29,53 @@ PRECISIONS: dict[Format, tuple[Precision, ...]] = {
     "openvino": ("fp32", "fp16"),  # fp16: weights stored in half precision, computed in fp32
     "torchscript": ("fp32",),
 }
+PACKAGES: dict[Format, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "torchscript": (),
+}
 OPSET = 18
+EXAMPLE_SIZE_PX = (37, 53)  # of an original image; it stays free in the graph
 
 
-def export_onnx(detector: AnomalyDetector, path: str | Path, images: Sequence[CheckImage]) -> float:
-    """Write an ONNX file, see :func:`export_model`; returns the largest score difference measured on ``images``."""
-    return export_model(detector, path, "onnx", images).max_score_difference
+def export_run(
+    run: Path,
+    to: Format = "onnx",
+    precision: Precision = "fp32",
+    output: Path | None = None,
+    images: str | None = None,
+    count: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Path, Parity]:
+    """Export a run or model folder; see :func:`export_model`.
+
+    Args:
+        run: the folder.
+        to: the runtime.
+        precision: of the weights.
+        output: the file, which must not exist; None chooses RUN/NAME with the extension, with a number if taken.
+        images: a data location with images to check the file on; None takes those the run was trained from.
+        count: the most images to check.
+        progress: called with (images done, images) during the check.
+
+    Returns:
+        the file, and how it differs from the detector; an fp32 file that differs too much is not written.
+
+    Raises:
+        UserError: as :func:`export_model`, or a file of that name exists, or there are no images to check with.
+    """
+    for taken in {output, output.with_suffix(".bin") if to == "openvino" else output} if output else ():
+        if taken.exists():
+            raise UserError("this file already exists", str(taken), "choose another --output, or move the file away")
+    folder = model_folder(run)
+    detector = AnomalyDetector.from_pretrained(folder, "cpu")
+    home = folder.parent if folder.name == "model" else folder
+    name = home.resolve().name
+    check_images = given_images(images, count) if images else images_of_run(home, count)
+    if output is None:
+        output = free_path(home / f"{name}{'' if precision == 'fp32' else f'-{precision}'}{EXTENSIONS[to]}")
+    parity = export_model(detector, output, to, check_images, precision, name, progress)
+    return output, parity
 
 
 def export_model(
@@ -48,58 +91,48 @@ def export_model(
 
     Args:
         detector: fitted, on the processor; calibrated or not.
-        path: of the file; what is there is replaced.
+        path: of the file; an existing file is replaced.
         to: the runtime.
         images: real images to compare the two on.
-        precision: of weights; the loss of ``fp16`` and ``int8`` is measured and reported, that of ``fp32`` judged.
+        precision: of the weights. The loss of ``fp16`` and ``int8`` is measured and reported, that of ``fp32`` judged.
         name: of the model, shown by the server; the file's name when empty.
-        progress: is called with (images done, images) during the check.
+        progress: called with (images done, images) during the check.
 
     Returns:
-        what was measured. Where ``is_good`` is false, no file was written.
+        the measured differences. Where ``is_good`` is false for ``fp32``, no file was written.
 
     Raises:
         UserError: the detector is not fitted, there are no images, this format has no such precision, or a package
             is missing.
     """
-    path = Path(path)
+    path, extension = Path(path), EXTENSIONS[to]
     if precision not in PRECISIONS[to]:
         raise UserError(f"{to} is not written in {precision}", "--precision", f"choose {' or '.join(PRECISIONS[to])}")
-    extension = EXTENSIONS[to]
     if path.suffix != extension:
         remedy = f"name it {path.stem}{extension}"
         raise UserError(f"an export to {to} has the extension {extension}", str(path), remedy)
     if not images:
         raise UserError("there are no images to check the export with", "", "give a few with --images FOLDER")
-    _refuse_missing_packages(to)
+    if missing := [package for package in PACKAGES[to] if find_spec(package) is None]:
+        problem = f"an export to {to} needs {' and '.join(missing)}, which is not installed"
+        raise UserError(problem, "", 'pip install "flawmap[export]"')
     facts = detector.facts(name or path.stem, precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-        beside = Path(folder) / path.name
+        draft = Path(folder) / path.name
         with _quiet():
-            WRITERS[to](detector, facts, beside)
-        parity = compare(detector, load(beside), images, progress)
+            WRITERS[to](detector, facts, draft)
+        parity = compare_all(detector, {to: load(draft)}, images, progress)[to]
         if parity.is_good or precision != "fp32":
-            for file in sorted(beside.parent.iterdir()):  # .bin before .xml
+            for file in sorted(draft.parent.iterdir()):  # .bin before .xml
                 shutil.move(file, path.parent / file.name)
     return parity
-
-
-def _refuse_missing_packages(to: Format) -> None:
-    needed = {"onnx": ("onnx", "onnxscript"), "openvino": ("onnx", "onnxscript", "openvino"), "torchscript": ()}[to]
-    missing = [package for package in needed if find_spec(package) is None]
-    if missing:
-        problem = f"an export to {to} needs {' and '.join(missing)}, which is not installed"
-        raise UserError(problem, "", 'pip install "flawmap[export]"')
 
 
 def _module_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[ScoreSquares, list[Tensor]]:
     assert detector.scorer_ is not None
     module = ScoreSquares(detector.scorer_.cpu(), facts.sizes_px).eval()
     return module, [torch.zeros(1, size, size, 3, dtype=torch.uint8) for size in facts.sizes_px]
-
-
-EXAMPLE_SIZE_PX = (37, 53)  # of an original image; it stays free in the graph
 
 
 def _write_onnx(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> None:
@@ -122,7 +155,7 @@ def _write_onnx(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Non
 
 
 def _quantize(path: Path, facts: ModelFacts) -> None:
-    """Linear layers to 8-bit weights, one scale per output channel; activations are scaled when they are known."""
+    """Linear layers to 8-bit weights, one scale per output channel; activations are scaled at run time."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -138,12 +171,12 @@ def _quantize(path: Path, facts: ModelFacts) -> None:
 def _write_openvino(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> None:
     import openvino
 
-    between = path.with_name("between.onnx")
-    _write_onnx(detector, facts, between)
-    model = openvino.convert_model(between)
+    onnx_path = path.with_name("intermediate.onnx")
+    _write_onnx(detector, facts, onnx_path)
+    model = openvino.convert_model(onnx_path)
     model.set_rt_info(facts.to_text(), [METADATA_KEY])
     openvino.save_model(model, path, compress_to_fp16=facts.precision == "fp16")
-    between.unlink()
+    onnx_path.unlink()
 
 
 def _write_torchscript(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> None:
@@ -151,9 +184,8 @@ def _write_torchscript(detector: AnomalyDetector, facts: ModelFacts, path: Path)
     with torch.no_grad():
         # torch.export first: it turns the encoder's grids into constants, which the older trace cannot
         flat = torch.export.export(module, tuple(squares)).module()
-        traced = torch.jit.trace(
-            DetectionGraph(flat, facts), (squares, torch.tensor(EXAMPLE_SIZE_PX)), check_trace=False
-        )
+        graph = DetectionGraph(flat, facts)
+        traced = torch.jit.trace(graph, (squares, torch.tensor(EXAMPLE_SIZE_PX)), check_trace=False)
     torch.jit.save(traced, path, _extra_files={METADATA_KEY: facts.to_text()})
 
 
@@ -166,7 +198,7 @@ WRITERS: dict[Format, Callable[[AnomalyDetector, ModelFacts, Path], None]] = {
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters tell of their own future and of optional packages; the check afterwards tells what matters."""
+    """Silence the exporters' notes on deprecations and optional packages; the check afterwards finds what matters."""
     logger, level = logging.getLogger(), logging.root.level
     logger.setLevel(logging.ERROR)
     try:

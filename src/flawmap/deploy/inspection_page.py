@@ -1,4 +1,4 @@
-"""The inspection page and the page about the interface: files of this package, nothing from elsewhere."""
+"""The inspection page and the page that describes the interface; both load files of this package only."""
 
 import html
 import json
@@ -9,17 +9,9 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 FOLDER = Path(__file__).with_name("page")
-FILES = {
-    "/": ("index.html", "text/html"),
-    "/page/inspection.js": ("inspection.js", "text/javascript"),
-    **{
-        f"/page/{name}.js": (f"{name}.js", "text/javascript")
-        for name in ("server", "image_table", "picture_panes", "window_level", "hands")
-    },
-    "/page/inspection.css": ("inspection.css", "text/css"),
-}
+MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 HEADERS = {
-    # pictures are blobs that the page makes of the files that were dropped on it
+    # images are blobs that the page makes from the files that were dropped on it
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -30,8 +22,9 @@ HEADERS = {
 
 def add_page(app: FastAPI, colours: list[str]) -> None:
     """Serve the page, its colours and ``/docs``."""
-    for path, (name, media_type) in FILES.items():
-        app.get(path, include_in_schema=False)(_file((FOLDER / name).read_bytes(), media_type))
+    for file in sorted(FOLDER.iterdir()):
+        path = "/" if file.name == "index.html" else f"/page/{file.name}"
+        app.get(path, include_in_schema=False)(_send(file.read_bytes(), MEDIA_TYPES[file.suffix]))
 
     @app.get("/page/colours.json", include_in_schema=False)
     async def colour_table() -> JSONResponse:
@@ -42,7 +35,7 @@ def add_page(app: FastAPI, colours: list[str]) -> None:
         return HTMLResponse(interface_page(app.openapi()), headers=HEADERS)
 
 
-def _file(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
+def _send(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
     async def answer() -> Response:
         return Response(content, media_type=media_type, headers=HEADERS)
 
@@ -50,16 +43,17 @@ def _file(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
 
 
 def interface_page(description: dict) -> str:
-    """The OpenAPI description as a plain page: it works without network, which the usual viewers do not."""
-    sections = []
-    for path, operations in description["paths"].items():
-        for method, operation in operations.items():
-            sections.append(_section(path, method, operation))
+    """The OpenAPI description as a plain page, which works without network, unlike the usual viewers."""
+    sections = [
+        _section(path, method, operation)
+        for path, operations in description["paths"].items()
+        for method, operation in operations.items()
+    ]
     schemas = json.dumps(description.get("components", {}).get("schemas", {}), indent=1)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>flawmap: interface</title>'
         '<link rel="stylesheet" href="/page/inspection.css"><body class="docs"><main><h1>Interface</h1>'
-        '<p>The same as a machine reads it: <a href="/openapi.json">openapi.json</a>. '
+        '<p>The same for machines: <a href="/openapi.json">openapi.json</a>. '
         "Example: <code>curl --data-binary @part.png -H 'content-type: image/png' "
         "http://127.0.0.1:8321/v1/detect</code></p>"
         f"{''.join(sections)}<h2>Fields</h2><pre>{html.escape(schemas)}</pre></main></body></html>"
@@ -72,8 +66,8 @@ def _section(path: str, method: str, operation: dict) -> str:
         for one in operation.get("parameters", [])
     )
     answers = "".join(
-        f"<li><code>{html.escape(status)}</code> {html.escape(one['description'])}</li>"
-        for status, one in operation["responses"].items()
+        f"<li><code>{html.escape(status)}</code> {html.escape(response['description'])}</li>"
+        for status, response in operation["responses"].items()
     )
     text = html.escape(operation.get("description", ""))
     return (

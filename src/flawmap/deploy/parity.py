@@ -1,5 +1,6 @@
-"""Whether an exported file answers as the detector does, on real images."""
+"""Whether an exported file answers as the detector does, on real images: which images, and how far the two differ."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.data.images.files import read_image
+from flawmap.data.layouts.image_folders import list_images
+from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
 from flawmap.deploy.runtime import ExportedModel
-from flawmap.detect.detection import Detection
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.errors import UserError
 from flawmap.metrics.ranking import auroc
+from flawmap.recipe.files import load_recipe
+from flawmap.recipe.settings import DataSettings
+from flawmap.reproducibility import file_sha256
+from flawmap.runs.manifest import read_run_manifest
 
 MAX_SCORE_DIFFERENCE = 1e-3
-MAX_MAP_DIFFERENCE = 0.05  # of the colour scale's range: where two normal tokens are as near, runtimes choose either
+MAX_MAP_DIFFERENCE = 0.05  # of the colour scale's range: where two tokens in memory are equally near, runtimes differ
 MAX_AUROC_DIFFERENCE = 1e-3  # a tenth of a point
+GIVE_IMAGES = "give a few with --images FOLDER"
 
 
 @dataclass(frozen=True)
@@ -28,16 +36,16 @@ class CheckImage:
 
 @dataclass(frozen=True)
 class Parity:
-    """Detector against exported file.
+    """The differences between a detector and an exported file.
 
     Attributes:
         n: number of images.
         max_score_difference: over all images, of the score that decides.
         max_map_difference: over all pixels of all images.
-        n_verdicts_changed: images that are anomalous for one of the two only.
-        auroc: of the detector and of the file; None where the images are not labelled, or all alike.
-        max_logit_difference: over all images, of the mean logit, which moves where votes hide it.
-        map_range: from the lower to the upper end of the detector's colour scale.
+        n_verdicts_changed: images that only one of the two calls anomalous.
+        auroc: of the detector and of the file; None where images have no labels or all have the same label.
+        max_logit_difference: over all images, of the mean logit, which shows differences that votes hide.
+        map_range: width of the detector's colour scale.
     """
 
     n: int
@@ -50,22 +58,12 @@ class Parity:
 
     @property
     def is_good(self) -> bool:
-        """Scores agree to 1e-3, AUROC to a tenth of a point, maps to 5 % of their range. A NaN is no agreement."""
+        """Scores agree to 1e-3, AUROC to a tenth of a point, maps to 5 % of their range; NaN never agrees."""
         auroc_agrees = self.auroc is None or abs(self.auroc[0] - self.auroc[1]) <= MAX_AUROC_DIFFERENCE
         scores_agree = max(self.max_score_difference, self.max_logit_difference) <= MAX_SCORE_DIFFERENCE
         is_number = not np.isnan([self.max_score_difference, self.max_logit_difference]).any()
         maps_agree = self.max_map_difference <= MAX_MAP_DIFFERENCE * self.map_range
         return is_number and scores_agree and maps_agree and auroc_agrees
-
-
-def compare(
-    detector: AnomalyDetector,
-    exported: ExportedModel,
-    images: Sequence[CheckImage],
-    progress: Callable[[int, int], None] | None = None,
-) -> Parity:
-    """As :func:`compare_all`, with one file."""
-    return compare_all(detector, {"": exported}, images, progress)[""]
 
 
 def compare_all(
@@ -76,53 +74,89 @@ def compare_all(
 ) -> dict[str, Parity]:
     """Score every image with the detector and with each file; only one image is in memory at a time.
 
+    Args:
+        detector: the reference.
+        files: by label.
+        images: one at least.
+        progress: called with (images done, images).
+
     Raises:
         UserError: an image cannot be read.
     """
-    differences: dict[str, list[_Difference]] = {label: [] for label in files}
+    differences: dict[str, list[tuple[float, float, float, float, bool]]] = {label: [] for label in files}
     for number, image in enumerate(images):
         pixels = read_image(image.path)
-        native = detector.predict_one(pixels)
-        for label, exported in files.items():
-            differences[label].append(_Difference.between(native, exported.predict(pixels)))
+        native = detector.predict(pixels)
+        for label, file in files.items():
+            exported = file.predict(pixels)
+            logit_difference = abs(native.scores["mean_logit"] - exported.scores["mean_logit"])
+            map_difference = float(np.abs(native.anomaly_map - exported.anomaly_map).max())
+            verdict_changed = native.is_anomalous != exported.is_anomalous
+            differences[label].append((native.score, exported.score, logit_difference, map_difference, verdict_changed))
         if progress is not None:
             progress(number + 1, len(images))
     labels = [image.is_anomalous for image in images]
-    scale = detector.map_scale
-    return {label: _summary(found, labels, scale.high - scale.low) for label, found in differences.items()}
+    map_range = detector.map_scale.high - detector.map_scale.low
+    parities = {}
+    for label, rows in differences.items():
+        native_scores, scores, logits, maps, verdicts = np.array(rows, np.float64).T  # (n,) each; NaN stays NaN in max
+        parities[label] = Parity(
+            n=len(rows),
+            max_score_difference=float(np.abs(native_scores - scores).max()),
+            max_map_difference=float(maps.max()),
+            n_verdicts_changed=int(verdicts.sum()),
+            auroc=_aurocs(labels, native_scores, scores),
+            max_logit_difference=float(logits.max()),
+            map_range=map_range,
+        )
+    return parities
 
 
-@dataclass(frozen=True)
-class _Difference:
-    """Of one image: both scores, how far the mean logits and the maps are apart, whether the verdict changed."""
-
-    scores: tuple[float, float]
-    of_logit: float
-    of_map: float
-    of_verdict: bool
-
-    @classmethod
-    def between(cls, native: Detection, other: Detection) -> "_Difference":
-        of_map = float(np.abs(native.anomaly_map - other.anomaly_map).max())
-        of_logit = abs(native.scores["mean_logit"] - other.scores["mean_logit"])
-        return cls((native.score, other.score), of_logit, of_map, native.is_anomalous != other.is_anomalous)
-
-
-def _summary(found: Sequence[_Difference], labels: Sequence[bool | None], map_range: float) -> Parity:
-    pairs = np.array([one.scores for one in found], np.float64)
-    return Parity(
-        n=len(found),
-        max_score_difference=float(np.abs(pairs[:, 0] - pairs[:, 1]).max()),
-        max_map_difference=float(np.max([one.of_map for one in found])),  # a NaN stays, which max() may lose
-        n_verdicts_changed=sum(one.of_verdict for one in found),
-        auroc=_both_aurocs(labels, pairs),
-        max_logit_difference=float(np.max([one.of_logit for one in found])),
-        map_range=map_range,
-    )
-
-
-def _both_aurocs(labels: Sequence[bool | None], pairs: NDArray[np.float64]) -> tuple[float, float] | None:
-    if None in labels or not np.isfinite(pairs).all():
+def _aurocs(
+    labels: Sequence[bool | None], native_scores: NDArray[np.float64], scores: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    if None in labels or not np.isfinite([native_scores, scores]).all():
         return None
-    native, other = (auroc(pairs[:, column], np.array(labels, bool)) for column in (0, 1))
-    return None if native is None or other is None else (native, other)
+    native, exported = (auroc(values, np.array(labels, bool)) for values in (native_scores, scores))
+    return None if native is None or exported is None else (native, exported)
+
+
+def given_images(location: str, count: int) -> tuple[CheckImage, ...]:
+    """Images of a data location, evenly spaced: labelled ones, half of them anomalous, where it has any.
+
+    Args:
+        location: anything that ``flawmap evaluate`` or ``flawmap train`` reads, or a folder of any images.
+        count: the most images to return.
+
+    Raises:
+        UserError: there are none.
+    """
+    if has_test_data(location, DataSettings()):
+        samples = open_test_data(location, DataSettings(test_subset=max(1, count // 2))).samples
+        return tuple(CheckImage(sample.path, sample.is_anomalous) for sample in samples)
+    path = Path(location)
+    images = list_images(path, recursive=True) if path.is_dir() else []
+    if images:
+        return tuple(CheckImage(path) for path in images[:: -(-len(images) // count)])
+    normals = open_training_data(location, DataSettings(train_subset=count)).images
+    return tuple(CheckImage(image.path) for image in normals)
+
+
+def images_of_run(run: Path, count: int) -> tuple[CheckImage, ...]:
+    """Images that the run was trained from and that are unchanged, held-out ones first.
+
+    Raises:
+        UserError: the run does not say where they are, or they are gone or changed.
+    """
+    rows = {row.key: row for row in read_run_manifest(run)}
+    try:
+        location = json.loads((run / "environment.json").read_text(encoding="utf-8"))["data"]
+        images = open_training_data(location, load_recipe(run / "recipe.yaml").data).images
+    except (OSError, ValueError, KeyError, UserError) as error:
+        raise UserError("the images of this run cannot be found", str(run), GIVE_IMAGES) from error
+    known = sorted((image for image in images if image.key in rows), key=lambda image: rows[image.key].split == "train")
+    unchanged = (image for image in known if file_sha256(image.path) == rows[image.key].sha256)
+    chosen = tuple(CheckImage(image.path) for image, _ in zip(unchanged, range(count), strict=False))
+    if not chosen:
+        raise UserError("none of the run's images is still there, unchanged", str(run), GIVE_IMAGES)
+    return chosen

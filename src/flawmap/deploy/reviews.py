@@ -1,4 +1,4 @@
-"""reviews.csv: what people said of the verdicts, and the input of the next calibration. Needs no torch."""
+"""reviews.csv: people's reviews of verdicts, and the input of the next calibration. Needs no torch."""
 
 import csv
 import datetime
@@ -9,23 +9,23 @@ import re
 import threading
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flawmap.errors import UserError
 
 
 @dataclass(frozen=True)
 class Review:
-    """One person's word on one verdict.
+    """One person's review of one verdict.
 
     Attributes:
-        time_utc: when, ISO 8601.
-        image: the name that the image was sent under.
-        sha256: of the image file's bytes; a later review of the same bytes replaces this one.
-        model_id: of the model whose score this is.
+        time_utc: ISO 8601.
+        image: the file name of the upload.
+        sha256: of the image file's bytes; a later review of the same bytes replaces an earlier one.
+        model_id: of the model that gave the score.
         score: of the image.
-        map_peak: the highest value of its map.
-        threshold: that was shown.
+        map_peak: the highest value of its anomaly map.
+        threshold: the one that was shown.
         shown: the verdict that was shown: ``ok`` or ``anomaly``.
         review: ``agree`` or ``disagree``.
         truth: what the image is according to the person: ``good`` or ``defect``.
@@ -45,12 +45,12 @@ class Review:
     note: str
 
 
-ENCODING = "utf-8-sig"  # with or without the mark that spreadsheets put first
+ENCODING = "utf-8-sig"  # reads files with and without the byte order mark that spreadsheets write
 COLUMNS = tuple(field.name for field in fields(Review))
-_SHEET_FORMULA = re.compile(r"^[=+\-@\t\r]")  # a spreadsheet would compute such a cell
+_SHEET_FORMULA = re.compile(r"^[=+\-@\t\r]")  # a spreadsheet would evaluate such a cell
 
 
-def review_of(
+def make_review(
     image: str,
     sha256: str,
     model_id: str,
@@ -60,12 +60,12 @@ def review_of(
     review: Literal["agree", "disagree"],
     note: str,
 ) -> Review:
-    """A review made now; what was shown and what is true follow from score, threshold and the person's word."""
+    """A review made now; verdict and truth follow from score, threshold and the person's answer."""
     was_anomalous = score > threshold
     is_good = was_anomalous == (review == "disagree")
     return Review(
         time_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        image=_as_plain_cell(image),
+        image=_plain_cell(image),
         sha256=sha256,
         model_id=model_id,
         score=score,
@@ -74,20 +74,20 @@ def review_of(
         shown="anomaly" if was_anomalous else "ok",
         review=review,
         truth="good" if is_good else "defect",
-        note=_as_plain_cell(note),
+        note=_plain_cell(note),
     )
 
 
-def _as_plain_cell(text: str) -> str:
+def _plain_cell(text: str) -> str:
     one_line = " ".join(text.splitlines())
     return f"'{one_line}" if _SHEET_FORMULA.match(one_line) else one_line
 
 
 class ReviewFile:
-    """Appends reviews to a file; it is made with the first.
+    """Appends reviews to a file, which the first review creates.
 
     Raises:
-        UserError: there is a file of that name with other columns, or its folder cannot be written to.
+        UserError: the file exists and has other columns, or its folder is not writable.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,31 +95,31 @@ class ReviewFile:
         if path.exists():
             read_reviews(path)
         elif not os.access(path.resolve().parent, os.W_OK):
-            problem = "no reviews can be written there: there is no such folder, or it is read-only"
-            raise UserError(problem, str(path), "make the folder, or choose another file with --reviews")
+            problem = "reviews cannot be written: there is no such folder, or it is read-only"
+            raise UserError(problem, str(path), "create the folder, or choose another file with --reviews")
 
     def append(self, review: Review) -> None:
-        """Write one line, so that it is there after a crash of the machine, too."""
+        """Write one line, which survives a crash of the machine."""
         with self._lock, self.path.open("a", encoding="utf-8", newline="") as file:
-            line = io.StringIO()
-            rows = csv.DictWriter(line, COLUMNS, lineterminator="\n")
+            text = io.StringIO()
+            rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
             if file.tell() == 0:
                 rows.writeheader()
-            elif not self._ends_its_line():  # edited by hand, or torn by a crash
+            elif not self._ends_with_line_feed():  # edited by hand, or cut off by a crash
                 file.write("\n")
             rows.writerow(asdict(review))
-            file.write(line.getvalue())
+            file.write(text.getvalue())
             file.flush()
             os.fsync(file.fileno())
 
-    def _ends_its_line(self) -> bool:
+    def _ends_with_line_feed(self) -> bool:
         with self.path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) in b"\r\n"
 
 
 def is_review_file(path: Path) -> bool:
-    """Whether this is a reviews.csv, by its first line."""
+    """Whether this is a reviews.csv, judged by its first line."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     with path.open(encoding=ENCODING, errors="replace", newline="") as file:
@@ -130,48 +130,34 @@ def read_reviews(path: Path) -> tuple[Review, ...]:
     """The last review of each image, in the order of the file.
 
     Raises:
-        UserError: the file cannot be read, has other columns, or a line is damaged.
+        UserError: the file cannot be read, has other columns, or has a damaged line.
     """
     if not is_review_file(path):
-        raise UserError("this is no reviews.csv of flawmap serve", str(path), "give the file that the server wrote")
-    latest: dict[str, Review] = {}
+        raise UserError("this is not a reviews.csv of flawmap serve", str(path), "give the file that the server wrote")
     try:
         text = path.read_bytes().decode(ENCODING)
     except UnicodeDecodeError as error:
-        problem = f"the reviews are no UTF-8 text (byte {error.start})"
+        problem = f"the reviews are not UTF-8 text (byte {error.start})"
         raise UserError(problem, str(path), "save the file as CSV in UTF-8") from error
+    reviews: dict[str, Review] = {}
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    while True:
-        try:
-            row = next(rows, None)
-            if row is None:
-                return tuple(latest.values())
-            review = _review_from(row)
-        except (ValueError, TypeError, KeyError, csv.Error) as error:
-            place = f"{path} line {rows.line_num}"
-            raise UserError(f"a review cannot be read: {error}", place, "remove the line") from error
-        latest[review.sha256] = review
+    try:
+        for row in rows:
+            review = _review_in(row)
+            reviews[review.sha256] = review
+    except (ValueError, csv.Error) as error:
+        place = f"{path} line {rows.line_num}"
+        raise UserError(f"a review cannot be read: {error}", place, "fix or remove the line") from error
+    return tuple(reviews.values())
 
 
-def _review_from(row: dict[str, str]) -> Review:
-    """A line of the file; ValueError, TypeError or KeyError where it is damaged."""
+def _review_in(row: dict[str, Any]) -> Review:
+    """The review in a row; ValueError where it is damaged."""
     if None in row or None in row.values():
         raise ValueError("it has too many or too few cells")
     if row["truth"] not in ("good", "defect"):
         raise ValueError(f"truth is {row['truth']!r}")
-    score, map_peak, threshold = (float(row[name]) for name in ("score", "map_peak", "threshold"))
-    if not all(math.isfinite(value) for value in (score, map_peak, threshold)):
+    numbers: dict[str, Any] = {name: float(row[name]) for name in ("score", "map_peak", "threshold")}
+    if not all(math.isfinite(number) for number in numbers.values()):
         raise ValueError("a number is not finite")
-    return Review(
-        time_utc=row["time_utc"],
-        image=row["image"],
-        sha256=row["sha256"],
-        model_id=row["model_id"],
-        score=score,
-        map_peak=map_peak,
-        threshold=threshold,
-        shown=row["shown"],
-        review=row["review"],
-        truth=row["truth"],
-        note=row["note"],
-    )
+    return Review(**(row | numbers))

@@ -12,9 +12,8 @@ from PIL import Image
 
 from flawmap.data.images.files import read_image, to_rgb
 from flawmap.data.images.resize import resize_image
-from flawmap.detect.detection import Detection
+from flawmap.detect.detection import Detection, judge
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, read_facts
-from flawmap.detect.regions import find_regions
 from flawmap.errors import UserError
 
 EXTENSIONS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
@@ -47,16 +46,9 @@ class ExportedModel:
         """
         pixels = read_image(image) if isinstance(image, str | Path) else to_rgb(image)
         squares = [np.array(resize_image(pixels, size, size))[None] for size in self.facts.sizes_px]
-        score, is_anomalous, anomaly_map, scores = self._run_graph(squares, np.array(pixels.shape[:2], np.int64))
-        calibration = self.facts.calibration
-        return Detection(
-            score=float(score),
-            is_anomalous=bool(is_anomalous),
-            threshold=calibration.threshold if calibration else None,
-            anomaly_map=anomaly_map,
-            regions=find_regions(anomaly_map, calibration.map_threshold) if calibration else (),
-            scores={name: float(value) for name, value in zip(self.facts.score_names, scores, strict=True)},
-        )
+        _, _, anomaly_map, values = self._run_graph(squares, np.array(pixels.shape[:2], np.int64))
+        scores = {name: float(value) for name, value in zip(self.facts.score_names, values, strict=True)}
+        return judge(scores, self.facts.image_score, anomaly_map, self.facts.calibration)
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image; one at a time, because a batch gains nothing on a processor."""

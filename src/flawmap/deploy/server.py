@@ -1,8 +1,10 @@
-"""The inspection server: HTTP in front of one model. It opens no path of a client's choice."""
+"""The inspection server: HTTP in front of one model. It never opens a path that a client chose."""
 
 import asyncio
+import errno
 import hashlib
 import hmac
+import socket
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
@@ -11,10 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import prometheus_client
+import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -32,37 +42,40 @@ from flawmap.deploy.answers import (
 )
 from flawmap.deploy.inspection_page import add_page
 from flawmap.deploy.opened_model import OpenedModel
-from flawmap.deploy.reviews import ReviewFile, review_of
-from flawmap.deploy.server_metrics import ServerMetrics
+from flawmap.deploy.reviews import ReviewFile, make_review
 from flawmap.deploy.upload_limits import RETRY_AFTER_SECONDS, UploadLimits
 from flawmap.deploy.work_queue import QueueFullError, Scored, WorkQueue
 from flawmap.errors import UserError
+from flawmap.report.colour import colour_table
 
 UPLOAD_PATH = "/v1/detect"
 RAW_TYPES = ("application/octet-stream", "image/png", "image/jpeg", "image/bmp", "image/x-ms-bmp", "image/tiff")
 FAILED = "the server failed; its log says why"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TOKEN_VARIABLE = "FLAWMAP_TOKEN"
+BUCKETS_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # of the time per image
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "no or a wrong token"},
-    408: {"model": Problem, "description": "the body came too slowly"},
+    401: {"model": Problem, "description": "the token is missing or wrong"},
+    408: {"model": Problem, "description": "the body arrived too slowly"},
     413: {"model": Problem, "description": "the body is too large"},
     415: {"model": Problem, "description": "neither an image nor a form with one"},
-    422: {"model": Problem, "description": "no readable image, or one with too many pixels"},
-    503: {"model": Problem, "description": "too busy; Retry-After says when to ask again"},
+    422: {"model": Problem, "description": "not a readable image, or one with too many pixels"},
+    503: {"model": Problem, "description": "too busy; Retry-After says when to try again"},
 }
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Limits and places.
+    """Address, files and limits.
 
     Attributes:
-        reviews: the file that verdicts of people go to.
-        host: that the server listens on; only requests to this name or to localhost are answered.
-        token: that clients must send as ``Authorization: Bearer TOKEN``; none when empty.
+        reviews: the file that people's reviews are appended to.
+        host: the name or address to listen on; only requests to it or to localhost are answered.
+        token: clients must send it as ``Authorization: Bearer TOKEN``; none is needed when empty.
         max_bytes: of one upload.
         max_pixels: of one image.
-        queue_size: uploads at a time, waiting and in work.
-        batch_size: images that the model gets together.
+        queue_size: simultaneous uploads, waiting and in work.
+        batch_size: images that are handed to the model together.
         read_seconds: for one upload to arrive.
     """
 
@@ -76,35 +89,110 @@ class ServerSettings:
     read_seconds: float = 30.0
 
 
-def create_app(model: OpenedModel, settings: ServerSettings, colours: list[str]) -> FastAPI:
+class ServerMetrics:
+    """Counters in Prometheus' text format; one set per application, so that two in one process do not mix.
+
+    Args:
+        work: whose length is reported.
+    """
+
+    def __init__(self, work: WorkQueue) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._answers = Counter("flawmap_answers", "Answers by HTTP status", ["status"], registry=registry)
+        self._images = Counter("flawmap_images", "Scored images by verdict", ["verdict"], registry=registry)
+        self._seconds = Histogram(
+            "flawmap_image_seconds", "Seconds of the model per image", registry=registry, buckets=BUCKETS_SECONDS
+        )
+        waiting = Gauge("flawmap_waiting_images", "Images in the queue", registry=registry)
+        waiting.set_function(lambda: float(work.waiting))
+
+    def count_answer(self, status: int) -> None:
+        """Count an answer by its status; a failure outside the application is in the log only."""
+        self._answers.labels(str(status)).inc()
+
+    def count_image(self, scored: Scored) -> None:
+        """Count a scored image."""
+        self._images.labels("anomaly" if scored.detection.is_anomalous else "ok").inc()
+        self._seconds.observe(scored.seconds)
+
+    def as_text(self) -> bytes:
+        """All counters."""
+        return generate_latest(self._registry)
+
+
+def serve(model: OpenedModel, settings: ServerSettings, port: int) -> None:
+    """Serve until interrupted; requests in progress are then finished.
+
+    Args:
+        model: used by one thread only.
+        settings: address, files and limits; see :func:`refuse_address` for which addresses are possible.
+        port: to listen on.
+    """
+    uvicorn.run(
+        create_app(model, settings),
+        host=settings.host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )
+
+
+def refuse_address(host: str, port: int, token: str) -> None:
+    """Check an address before a model is loaded; uvicorn reports a port that is taken in the meantime.
+
+    Raises:
+        UserError: the server cannot listen there, or must not without a token.
+    """
+    if host not in LOOPBACK and not token:
+        raise UserError(
+            f"--host {host} lets other machines in, and there is no token",
+            "--host",
+            f"{TOKEN_VARIABLE}=SECRET flawmap serve ..., or leave --host out",
+        )
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
+            probe.bind(address)
+    except PermissionError as error:
+        raise UserError(f"port {port} is reserved for the administrator", "--port", "--port 8321") from error
+    except UnicodeError as error:  # for example "a..b"
+        raise UserError(f"{host!r} is not a host name", "--host", "leave --host out") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            remedy = f"--port {port + 1 if port < 65535 else 8321}, or stop the program that uses it"
+            raise UserError(f"port {port} of {host} is taken", "--port", remedy) from error
+        raise UserError(f"this machine has no address {host}", "--host", "leave --host out") from error
+
+
+def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
     """The ASGI application.
 
     Args:
-        model: is used by one thread of the application only.
-        settings: limits and places.
-        colours: of the map, from low to high, as ``#rrggbb``.
+        model: used by one thread of the application only.
+        settings: files and limits.
     """
-    metrics = ServerMetrics()
     work = WorkQueue(model, settings.queue_size, settings.batch_size, settings.max_pixels)
-    metrics.watch(work)
+    metrics = ServerMetrics(work)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(work.close)  # what waits is answered first
+        await asyncio.to_thread(work.close)  # answers waiting requests first
 
     app = FastAPI(
         title="flawmap",
         version=flawmap.__version__,
-        description="Says of an image whether something is wrong, and where.",
-        docs_url=None,  # it would load scripts from elsewhere; /docs is a page of ours
+        description="Tells whether an image shows a defect, and where.",
+        docs_url=None,  # FastAPI's page would load scripts from elsewhere; add_page serves its own /docs
         redoc_url=None,
         lifespan=lifespan,
     )
     reviews = ReviewFile(settings.reviews)
     _add_interface(app, model, settings, work, metrics, reviews)
     _add_health(app, work, metrics, settings.token)
-    add_page(app, colours)
+    add_page(app, ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table().tolist()])
     _add_refusals(app)
     names = [settings.host, "localhost", "127.0.0.1", "[::1]"]
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["*"] if settings.host in ("0.0.0.0", "::") else names)
@@ -150,10 +238,10 @@ def _add_interface(
 
     @app.post("/v1/reviews", response_model=ReviewAnswer, dependencies=guarded, responses={409: {"model": Problem}})
     async def review(order: ReviewOrder) -> ReviewAnswer:
-        """Write what a person says of a verdict to reviews.csv, which ``flawmap calibrate`` reads."""
+        """Append a person's review of a verdict to reviews.csv, which ``flawmap calibrate`` reads."""
         if order.model_id != model.facts.model_id:
             raise HTTPException(409, "this score is from another model; score the image again")
-        written = review_of(**order.model_dump())
+        written = make_review(**order.model_dump())
         await asyncio.to_thread(reviews.append, written)
         return ReviewAnswer(shown=written.shown, truth=written.truth)
 
@@ -183,7 +271,7 @@ async def _answered(
         raise HTTPException(503, "too busy, or shutting down", headers) from None
     except UserError as error:
         raise HTTPException(422, error.problem) from error
-    except Exception as error:  # a bug, or the machine's trouble: the log has it, the answer has not
+    except Exception as error:  # a bug or a fault of the machine: details go to the log only
         traceback.print_exception(error, file=sys.stderr)
         raise HTTPException(500, FAILED) from error
 
@@ -199,7 +287,7 @@ async def _image_bytes(request: Request) -> bytes:
         if not files:
             raise HTTPException(422, "the form has no file")
         if files[0].content_type and files[0].content_type.lower() not in RAW_TYPES:
-            raise HTTPException(415, f"the form's file is none of {', '.join(RAW_TYPES)}")
+            raise HTTPException(415, f"the form's file has none of the types {', '.join(RAW_TYPES)}")
         return await files[0].read()
 
 
@@ -209,7 +297,7 @@ def _token_check(token: str) -> Any:
     async def check(request: Request) -> None:
         given = request.headers.get("authorization", "").encode()
         if token and not hmac.compare_digest(given, expected):
-            raise HTTPException(401, "this server wants a token", {"www-authenticate": "Bearer"})
+            raise HTTPException(401, "this server needs a token", {"www-authenticate": "Bearer"})
 
     return check
 
@@ -217,12 +305,12 @@ def _token_check(token: str) -> Any:
 def _add_health(app: FastAPI, work: WorkQueue, metrics: ServerMetrics, token: str) -> None:
     @app.get("/healthz", response_model=dict[str, str])
     async def healthz() -> dict[str, str]:
-        """The process answers."""
+        """The process is alive."""
         return {"status": "ok"}
 
     @app.get("/readyz", response_model=dict[str, str], responses={503: {"model": Problem}})
     async def readyz() -> dict[str, str]:
-        """Images are taken."""
+        """Images are accepted."""
         if not work.is_open:
             raise HTTPException(503, "shutting down")
         return {"status": "ready"}
@@ -230,13 +318,13 @@ def _add_health(app: FastAPI, work: WorkQueue, metrics: ServerMetrics, token: st
     @app.get("/metrics", response_class=Response, dependencies=[Depends(_token_check(token))])
     async def numbers() -> Response:
         """Counters for Prometheus."""
-        return Response(metrics.as_text(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+        return Response(metrics.as_text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_refusals(app: FastAPI) -> None:
-    """Every refusal of ours is ``{"error": ...}``; nothing of the machine, no path and no traceback, is in any.
+    """Refuse with ``{"error": ...}``, without paths, tracebacks or other details of the machine.
 
-    A wrong Host is refused by starlette, in plain text.
+    A wrong Host is refused by Starlette, in plain text.
     """
 
     @app.exception_handler(HTTPException)
@@ -246,8 +334,8 @@ def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+        place = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"error": f"{place}: {first['msg']}"}, 422)
 
     @app.exception_handler(Exception)
     async def broken(_: Request, __: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Limits of what a client may send, in front of everything that reads it."""
+"""Limits on what a client may send, applied before anything reads it."""
 
 import asyncio
 import json
@@ -11,22 +11,22 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 RETRY_AFTER_SECONDS = 1
-PAGE_BODY_BYTES = 16_384  # of a review: a name, numbers and a note
+MAX_REVIEW_BYTES = 16_384  # a name, numbers and a note
 
 
 class UploadLimits:
-    """ASGI middleware: body size (413), time to send it (408), uploads at a time (503 with Retry-After).
+    """ASGI middleware: body size (413), time to send it (408), simultaneous uploads (503 with Retry-After).
 
-    An upload takes its place before its body is read and gives it back when it is answered, so memory is bounded by
-    places times body size, whatever clients do.
+    An upload occupies a place from before its body is read until it is answered. Memory is therefore bounded by the
+    number of places times the body size, whatever clients do.
 
     Args:
-        app: what it guards.
+        app: the application to guard.
         upload_path: where images are sent; other paths have a small body limit and need no place.
-        max_bytes: of one upload, with its multipart frame.
-        places: uploads at a time.
+        max_bytes: of one upload, including its multipart headers.
+        places: simultaneous uploads.
         read_seconds: for the whole body.
-        count: is told the status of every answer that comes through here.
+        count: called with the status of every answer.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class UploadLimits:
         send = self._counted(send)
         is_upload = scope["path"] == self._upload_path and scope["method"] == "POST"
         if is_upload and self._free == 0:
-            await answer(send, 503, "too busy: as many images wait as may", {"retry-after": str(RETRY_AFTER_SECONDS)})
+            await answer(send, 503, "too busy: the queue is full", {"retry-after": str(RETRY_AFTER_SECONDS)})
             return
         self._free -= is_upload
         try:
-            await self._limited(scope, receive, send, self._max_bytes if is_upload else PAGE_BODY_BYTES)
+            await self._limited(scope, receive, send, self._max_bytes if is_upload else MAX_REVIEW_BYTES)
         finally:
             self._free += is_upload
 
@@ -77,7 +77,7 @@ class UploadLimits:
 
         async def send_unless_refused(message: Message) -> None:
             nonlocal started
-            if body.refusal is None or started:  # what the app makes of a client that seems gone is not the answer
+            if body.refusal is None or started:  # otherwise the app answers a client that only seems gone
                 started = True
                 await send(message)
 
@@ -91,36 +91,36 @@ class UploadLimits:
 
 
 class _Body:
-    """Counts what is received. When it is too much or too slow, the app is told that the client has gone."""
+    """Counts what is received; when it is too much or too slow, tells the app that the client has disconnected."""
 
     def __init__(self, receive: Receive, max_bytes: int, read_seconds: float) -> None:
-        self._receive, self._left = receive, max_bytes
-        self._until = asyncio.get_running_loop().time() + read_seconds
+        self._receive, self._bytes_left = receive, max_bytes
+        self._deadline = asyncio.get_running_loop().time() + read_seconds
         self._complete = False
         self.refusal: int | None = None
 
     async def receive(self) -> Message:
         if self.refusal is not None:
             return {"type": "http.disconnect"}
-        if self._complete:  # the app only waits for the client to go
+        if self._complete:  # the app only waits for the client to disconnect
             return await self._receive()
         try:
-            async with asyncio.timeout_at(self._until):
+            async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
             self.refusal = 408
             return {"type": "http.disconnect"}
         if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
+            self._bytes_left -= len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
-            if self._left < 0:
+            if self._bytes_left < 0:
                 self.refusal = 413
                 return {"type": "http.disconnect"}
         return message
 
 
 async def answer(send: Send, status: int, problem: str, headers: dict[str, str] | None = None) -> None:
-    """A whole JSON answer without the app's help; the connection is closed, because a body may still be on its way."""
+    """Send a complete JSON answer and close the connection, because a body may still be on its way."""
     content = json.dumps({"error": problem}).encode()
     fields = {"content-type": "application/json", "content-length": str(len(content)), "connection": "close"}
     raw = [(name.encode(), value.encode()) for name, value in (fields | (headers or {})).items()]

@@ -1,9 +1,16 @@
-"""What the detector says of one image. Needs numpy alone."""
+"""The verdict on one image. Needs numpy alone: the machine that runs an exported model has no torch and no OpenCV."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from flawmap.metrics.defect_regions import number_regions
+from flawmap.runs.calibration import Calibration
+
+MAX_REGIONS = 50  # per image; the strongest are kept
 
 
 @dataclass(frozen=True)
@@ -28,11 +35,11 @@ class Detection:
     Attributes:
         score: higher = more anomalous; comparable between images of one detector.
         is_anomalous: whether ``score`` is above ``threshold``.
-        threshold: the detector's, from held-out normal images; None for an uncalibrated detector.
-        anomaly_map: float32 (height, width) of the original image, on one scale for all images: the evidence for an
-            anomaly. ``AnomalyDetector.map_scale`` has the ends of its colour scale.
-        regions: parts of the map above the map's threshold, largest peak first.
-        scores: every image score the scorer knows, by name.
+        threshold: the detector's, from good images; None for an uncalibrated detector.
+        anomaly_map: float32 (height, width) of the original image; higher = more evidence of a defect. All maps of a
+            detector share the colour scale ``AnomalyDetector.map_scale``.
+        regions: parts of the map above the map's threshold, highest peak first.
+        scores: all image scores of the detector, by name.
     """
 
     score: float
@@ -43,7 +50,7 @@ class Detection:
     scores: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the map, as JSON-ready values."""
+        """Everything except the map, as JSON-ready values."""
         return {
             "score": self.score,
             "is_anomalous": self.is_anomalous,
@@ -54,3 +61,54 @@ class Detection:
             ],
             "scores": self.scores,
         }
+
+
+def judge(
+    scores: Mapping[str, float], image_score: str, anomaly_map: np.ndarray, calibration: Calibration | None
+) -> Detection:
+    """The verdict from an image's scores and map.
+
+    Args:
+        scores: all image scores.
+        image_score: the name of the one that decides.
+        anomaly_map: float32 (h, w).
+        calibration: thresholds; without them nothing is called anomalous.
+    """
+    score = scores[image_score]
+    return Detection(
+        score=score,
+        is_anomalous=calibration is not None and score > calibration.threshold,
+        threshold=calibration.threshold if calibration else None,
+        anomaly_map=anomaly_map,
+        regions=find_regions(anomaly_map, calibration.map_threshold) if calibration else (),
+        scores=dict(scores),
+    )
+
+
+def find_regions(anomaly_map: NDArray[np.float32], threshold: float) -> tuple[Region, ...]:
+    """Regions (8-neighbours) where the map is above ``threshold``, highest peak first; at most MAX_REGIONS.
+
+    Args:
+        anomaly_map: (h, w).
+        threshold: a map value; a pixel at the threshold is outside.
+    """
+    above = anomaly_map > threshold
+    numbers = number_regions(above)  # (n,), the region of each pixel above the threshold
+    if numbers.size == 0:
+        return ()
+    rows, columns = np.nonzero(above)
+    areas = np.bincount(numbers)
+    low, high = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+    left, right = np.full(areas.size, low), np.full(areas.size, high)
+    top, bottom = np.full(areas.size, low), np.full(areas.size, high)
+    peaks = np.full(areas.size, -np.inf, np.float32)
+    np.minimum.at(left, numbers, columns)
+    np.maximum.at(right, numbers, columns)
+    np.minimum.at(top, numbers, rows)
+    np.maximum.at(bottom, numbers, rows)
+    np.maximum.at(peaks, numbers, anomaly_map[above])
+    strongest = np.argsort(-peaks, kind="stable")[:MAX_REGIONS]
+    return tuple(
+        Region((int(left[i]), int(top[i]), int(right[i]) + 1, int(bottom[i]) + 1), int(areas[i]), float(peaks[i]))
+        for i in strongest
+    )

@@ -19,12 +19,11 @@ from flawmap.data.pool import Pool, read_pool_for
 from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
-from flawmap.detect.detection import Detection
+from flawmap.detect.detection import Detection, judge
 from flawmap.detect.fit import StageChoice, train_stages
 from flawmap.detect.held_out import ProxyScores, fit_map_scales, proxy_scores, simulate_on, write_samples
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import FILES, load_pretrained, write_pretrained
-from flawmap.detect.regions import find_regions
 from flawmap.detect.scoring import Analysis, analyse, score_names
 from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
@@ -183,16 +182,7 @@ class AnomalyDetector:
 
     def verdict(self, analysis: Analysis) -> Detection:
         """Turn an analysis into a verdict by the calibrated thresholds; without them nothing is called anomalous."""
-        calibration = self.calibration_
-        score = analysis.scores[self.recipe.detect.image_score]
-        return Detection(
-            score=score,
-            is_anomalous=calibration is not None and score > calibration.threshold,
-            threshold=calibration.threshold if calibration else None,
-            anomaly_map=analysis.anomaly_map,
-            regions=find_regions(analysis.anomaly_map, calibration.map_threshold) if calibration else (),
-            scores=analysis.scores,
-        )
+        return judge(analysis.scores, self.recipe.detect.image_score, analysis.anomaly_map, self.calibration_)
 
     def score_samples(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Float[np.ndarray, "n"]:
         """Image scores, one per image, float64; higher = more anomalous, the opposite of scikit-learn's sign."""

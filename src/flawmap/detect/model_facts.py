@@ -68,24 +68,23 @@ def read_facts(text: str | None, place: str) -> ModelFacts:
     try:
         values: dict[str, Any] = json.loads(text)
         version = int(values.pop("format"))
+        facts = _facts(values) if version <= FORMAT else None
     except Exception as error:  # whatever a damaged text turns the values into
         raise UserError(f"the file's description of its model is damaged: {error}", place, remedy) from error
-    if version > FORMAT:
+    if facts is None:
         problem = f"the file has format {version}; this flawmap reads up to {FORMAT}"
         raise UserError(problem, place, "pip install -U flawmap")
-    try:
-        calibration = values["calibration"]
-        if calibration is not None:
-            scale, scores = MapScale(**calibration["map_scale"]), tuple(calibration["held_out_scores"])
-            calibration = Calibration(**(calibration | {"map_scale": scale, "held_out_scores": scores}))
-        values |= {
-            "sizes_px": tuple(int(size) for size in values["sizes_px"]),
-            "score_names": tuple(values["score_names"]),
-            "calibration": calibration,
-        }
-        facts = ModelFacts(**values)
-        if facts.image_score not in facts.score_names or not facts.sizes_px:
-            raise ValueError(f"image score {facts.image_score!r}, sizes {facts.sizes_px}")
-        return facts
-    except Exception as error:
-        raise UserError(f"the file's description of its model is damaged: {error}", place, remedy) from error
+    return facts
+
+
+def _facts(values: dict[str, Any]) -> ModelFacts:
+    calibration = values["calibration"]
+    if calibration is not None:
+        scale, scores = MapScale(**calibration["map_scale"]), tuple(calibration["held_out_scores"])
+        calibration = Calibration(**(calibration | {"map_scale": scale, "held_out_scores": scores}))
+    sizes_px, score_names = tuple(int(size) for size in values["sizes_px"]), tuple(values["score_names"])
+    changes = {"calibration": calibration, "sizes_px": sizes_px, "score_names": score_names}
+    facts = ModelFacts(**(values | changes))
+    if facts.image_score not in facts.score_names or not facts.sizes_px:
+        raise ValueError(f"image score {facts.image_score!r}, sizes {facts.sizes_px}")
+    return facts
