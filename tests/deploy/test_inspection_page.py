@@ -1,6 +1,7 @@
 """The inspection page in a real browser: drop images, move the slider, look, record a verdict."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +26,6 @@ def test_the_page_loads_nothing_from_elsewhere(client):
 
 
 def test_every_control_has_a_name_for_a_screen_reader():
-    import re
-
     markup = (FOLDER / "index.html").read_text()
     for tag in re.findall(r"<(?:input|canvas)\b[^>]*>", markup):
         name = re.search(r'id="([\w-]+)"', tag)
@@ -39,12 +38,12 @@ def test_every_control_has_a_name_for_a_screen_reader():
 def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Four parts: mean value 40, 90, 110, and one of 75 with a bright block."""
     folder = tmp_path_factory.mktemp("parts")
-    pictures = {f"part {value}.png": np.full((60, 100, 3), value, np.uint8) for value in (40, 90, 110)}
-    pictures["spotted.png"] = np.full((60, 100, 3), 75, np.uint8)
-    pictures["spotted.png"][10:30, 50:90] = 250
-    for name, pixels in pictures.items():
+    images = {f"part {value}.png": np.full((60, 100, 3), value, np.uint8) for value in (40, 90, 110)}
+    images["spotted.png"] = np.full((60, 100, 3), 75, np.uint8)
+    images["spotted.png"][10:30, 50:90] = 250
+    for name, pixels in images.items():
         (folder / name).write_bytes(png(pixels))
-    return [folder / name for name in pictures]
+    return [folder / name for name in images]
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +84,11 @@ def wait_for(page: Page, condition: str) -> None:
 def show(page: Page, name: str) -> None:
     """Choose an image in the table and wait for its views."""
     page.evaluate(f"[...document.querySelectorAll('#table button')].find((b) => b.title === '{name}').click()")
-    wait_for(page, f"document.querySelector('#name').innerText === '{name}' && panes.pictures?.overlay")
+    wait_for(page, f"document.querySelector('#name').innerText === '{name}' && panes.layers?.overlay")
 
 
 def names(page: Page) -> list[str]:
-    return page.evaluate("[...document.querySelectorAll('#table td button')].map((one) => one.innerText)")
+    return page.evaluate("[...document.querySelectorAll('#table td button')].map((button) => button.innerText)")
 
 
 def test_dropped_images_are_listed_by_score(page):
@@ -113,22 +112,22 @@ def test_the_threshold_slider_recounts_at_once_and_goes_back(page):
 
 def test_j_and_k_walk_through_the_table(page):
     page.keyboard.press("j")
-    wait_for(page, "document.querySelector('#name').innerText === 'spotted.png' && panes.pictures")
+    wait_for(page, "document.querySelector('#name').innerText === 'spotted.png' && panes.layers")
     assert page.inner_text("#regions-title") == "1 region"
     assert "800 px at (70, 20), peak 250" in page.inner_text("#regions")
     page.keyboard.press("k")
-    wait_for(page, "document.querySelector('#name').innerText === 'part 110.png' && panes.pictures")
+    wait_for(page, "document.querySelector('#name').innerText === 'part 110.png' && panes.layers")
     page.keyboard.press("k")
     assert page.inner_text("#name") == "part 110.png"  # the first has none before it
 
 
 def pixel(page: Page, view: str, x: int, y: int) -> list[int]:
-    return page.evaluate(f"[...panes.pictures.{view}.getContext('2d').getImageData({x}, {y}, 1, 1).data]")
+    return page.evaluate(f"[...panes.layers.{view}.getContext('2d').getImageData({x}, {y}, 1, 1).data]")
 
 
-def test_pictures_show_original_map_and_overlay_on_the_models_scale(page):
+def test_views_show_original_map_and_overlay_on_the_models_scale(page):
     page.keyboard.press("j")
-    wait_for(page, "document.querySelector('#name').innerText === 'spotted.png' && panes.pictures?.overlay")
+    wait_for(page, "document.querySelector('#name').innerText === 'spotted.png' && panes.layers?.overlay")
     assert pixel(page, "original", 70, 20) == [250, 250, 250, 255]
     hot, calm = round(250 / 300 * 255), round(75 / 300 * 255)
     assert pixel(page, "map", 70, 20)[:3] == colour_table()[hot].tolist()
@@ -150,8 +149,8 @@ def test_zoom_is_shared_by_all_views_and_fit_undoes_it(page):
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
     page.mouse.wheel(0, -400)
     wait_for(page, "panes.zoom > 2.5")
-    shown = page.evaluate("panes.panes.map(({ canvas, view }) => panes.placed(canvas, panes.pictures[view]))")
-    assert all(one == shown[0] for one in shown)
+    shown = page.evaluate("panes.panes.map(({ canvas, view }) => panes.placed(canvas, panes.layers[view]))")
+    assert all(placed == shown[0] for placed in shown)
     assert page.evaluate("panes.center[0] < 0.5 && panes.center[1] < 0.5")  # towards the pointer
     page.keyboard.press("0")
     assert page.evaluate("panes.zoom") == 1 and page.inner_text("#zoom-value") == "fit"
@@ -167,13 +166,13 @@ def test_a_verdict_with_a_note_reaches_the_file(page, own_reviews, parts):
     page.keyboard.insert_text("glare on the edge")
     page.keyboard.press("Enter")
     page.keyboard.press("a")
-    wait_for(page, "document.querySelector('#saved').innerText.includes('a good part')")
+    wait_for(page, "document.querySelector('#saved').innerText.includes('as good')")
     (found,) = read_reviews(own_reviews)
     assert (found.image, found.review, found.truth, found.note) == ("spotted.png", "agree", "good", "glare on the edge")
     assert found.sha256 == hashlib.sha256(parts[3].read_bytes()).hexdigest()
     assert (found.score, found.map_peak) == (pytest.approx(75 + 175 * 800 / 6000), 250.0)
     page.click("#disagree")
-    wait_for(page, "document.querySelector('#saved').innerText.includes('a defect')")
+    wait_for(page, "document.querySelector('#saved').innerText.includes('as a defect')")
     assert read_reviews(own_reviews)[0].truth == "defect"
     assert "1 reviewed" in page.inner_text("#counts")
     assert page.get_attribute("#disagree", "aria-pressed") == "true"
@@ -184,7 +183,7 @@ def test_a_key_that_is_held_is_one_review(page, own_reviews):
     event = "new KeyboardEvent('keydown', { key: 'a', bubbles: true, repeat: true })"
     page.evaluate(f"document.body.dispatchEvent({event})")
     page.keyboard.press("a")
-    wait_for(page, "document.querySelector('#saved').innerText.includes('a good part')")
+    wait_for(page, "document.querySelector('#saved').innerText.includes('as good')")
     assert len(own_reviews.read_text().splitlines()) == lines + 1
 
 
@@ -198,7 +197,7 @@ def test_a_new_image_leaves_the_focus_where_it_was(page, tmp_path):
 
 
 def shown_gray(page: Page) -> list[int]:
-    """Of a dark and a bright place of the picture as it is shown."""
+    """Of a dark and a bright place of the image as it is shown."""
     return [pixel(page, "original", x, 5)[0] for x in (5, 35)]
 
 

@@ -41,7 +41,7 @@ def figures_of(text: str) -> list[tuple[str, str, str]]:
 
 
 def test_a_row_has_the_image_its_attention_and_one_figure_per_strategy_and_simulator(image) -> None:
-    titles = ["Image", "Attention", "No masking", "APMask (the paper)", "CutPaste", "of_tomorrow"]
+    titles = ["Image", "Attention", "No masking", "APMask", "CutPaste", "of_tomorrow"]
     assert [title for _, title, _ in figures_of(render(PAGE, [image, image]))] == 2 * titles
 
 
@@ -60,7 +60,7 @@ def test_captions_say_what_was_counted(image) -> None:
 
 def test_what_the_recipe_trains_with_is_marked(image) -> None:
     marked = re.findall(r'<dt>([^<]*)</dt><dd>[^<]*<b class="used">in this recipe</b>', render(PAGE, [image]))
-    assert marked == ["APMask (the paper)", "CutPaste"]
+    assert marked == ["APMask", "CutPaste"]
     without = render(replace(PAGE, in_use=(None, "cutpaste")), [image])
     assert without.count('class="used"') == 1 and "this recipe has no masked stage 1" in without
     assert "no masked stage 1" not in render(PAGE, [image])

@@ -21,14 +21,14 @@ DROPPED_GRAY, GRID_GRAY = 118, 98  # a dropped patch, and the line around it
 MASKING_WORDS = {
     "none": ("No masking", "the student sees every patch"),
     "random": ("Random", "drops patches at random"),
-    "attention": ("APMask (the paper)", "drops the patches that get the least [CLS] attention"),
+    "attention": ("APMask", "the paper's: drops the patches that get the least [CLS] attention"),
     "most_attended": ("Most attended", "the opposite: drops the patches that get the most [CLS] attention"),
     "block": ("Blocks", "drops rectangles of patches, as BEiT and iBOT do"),
 }
 SIMULATOR_WORDS = {
-    "attention_cutpaste": ("Attention (the paper)", "a patch of the image, cut and pasted where attention is high"),
+    "attention_cutpaste": ("Attention", "the paper's: a patch of the image, pasted where attention is high"),
     "varied": ("Varied", "many shapes and textures, placed where attention is high"),
-    "random_cutpaste": ("Random (control)", "the same patches, placed at random"),
+    "random_cutpaste": ("Random", "the control: the same patches, placed at random"),
     "cutpaste": ("CutPaste", "a rectangle of the image, pasted elsewhere"),
     "scar": ("CutPaste scar", "a thin, rotated strip of the image"),
     "cutpaste_union": ("CutPaste union", "a rectangle or a scar, at random"),

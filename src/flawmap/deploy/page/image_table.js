@@ -4,8 +4,8 @@
 const isAnomalous = (row) => state.threshold !== null && row.answer.score > state.threshold;
 const number = (value) => (value === 0 || Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
 
-// a new row takes its place; the others stay untouched, so that no button loses the focus. The first image that is
-// there is shown and stays shown until someone chooses another: a review must be of what was looked at
+// Insert a new row and leave the others untouched, so that no button loses the focus. The first image to arrive stays
+// selected until the user chooses another, so that a review is of the image that was looked at.
 function insert(row) {
   const after = state.rows.findIndex((other) => other.answer.score < row.answer.score);
   row.line = rowElement(row);
@@ -26,7 +26,7 @@ function rowElement(row) {
   return line;
 }
 
-// what the threshold and a review change
+// Update what depends on the threshold and on the review.
 function fill(row) {
   const [, verdict, , reviewed] = row.line.children;
   verdict.replaceChildren(badge(row));
@@ -51,10 +51,10 @@ function badge(row) {
 function showCounts() {
   const { rows, waiting, active } = state;
   if (!rows.length && !waiting.length && !active) return;
-  const left = waiting.length + active;
+  const pending = waiting.length + active;
   const anomalous = rows.filter(isAnomalous).length;
   const reviewed = rows.filter((row) => row.review).length;
-  byId("counts").textContent = `${anomalous} of ${rows.length} anomalous` + (reviewed ? `, ${reviewed} reviewed` : "") + (left ? `, ${left} waiting` : "");
-  const mean = state.seconds.reduce((sum, one) => sum + one, 0) / Math.max(1, state.seconds.length);
+  byId("counts").textContent = `${anomalous} of ${rows.length} anomalous` + (reviewed ? `, ${reviewed} reviewed` : "") + (pending ? `, ${pending} waiting` : "");
+  const mean = state.seconds.reduce((sum, seconds) => sum + seconds, 0) / Math.max(1, state.seconds.length);
   byId("speed").textContent = state.seconds.length ? `${mean.toFixed(2)} s per image` : "";
 }

@@ -1,12 +1,12 @@
-// The inspection page: files in, a table by score, one image in detail, verdicts to the server's reviews.csv.
+// The inspection page: files go in, a table lists them by score, one image is shown, verdicts go to reviews.csv.
 "use strict";
 
-const AT_ONCE = 2; // uploads; the server scores one after the other anyway
-const KEPT_DETAILS = 12; // images whose pictures stay in memory
+const UPLOADS_AT_ONCE = 2; // the server scores one image after the other
+const KEPT_DETAILS = 12; // images whose maps stay in memory
 const byId = (id) => document.getElementById(id);
-const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, colours: [], token: "", seconds: [], total: 0 };
-const panes = new PicturePanes(byId("panes"), (zoom) => { byId("zoom-value").textContent = zoom === 1 ? "fit" : `${zoom.toFixed(1)} ×`; });
-const windowLevel = new WindowLevel(byId("window-level"), (picture) => panes.setSource(picture));
+const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, colours: [], token: "", seconds: [], detailed: [] };
+const panes = new ImagePanes(byId("panes"), (zoom) => { byId("zoom-value").textContent = zoom === 1 ? "fit" : `${zoom.toFixed(1)} ×`; });
+const windowLevel = new WindowLevel(byId("window-level"), (canvas) => panes.setSource(canvas));
 
 // ---- the model
 
@@ -16,14 +16,14 @@ async function loadModel() {
     const table = await (await ask("/page/colours.json")).json();
     state.colours = table.map((colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
   } catch (error) {
-    byId("model").textContent = `the model cannot be asked: ${error.message}`;
+    byId("model").textContent = `Cannot reach the model: ${error.message}`;
     return;
   }
   const { name, threshold, false_alarm_rate: rate, n_held_out: count, sizes_px: sizes, precision } = state.model;
   const promise = threshold === null
-    ? "no threshold yet: flawmap calibrate sets one"
+    ? "no threshold yet; flawmap calibrate sets one"
     : `threshold ${number(threshold)} for ${(100 * rate).toFixed(1)} % false alarms, from ${count} good images`;
-  byId("model").textContent = `${name} · ${precision}, ${sizes.join(", ")} px · ${promise}`;
+  byId("model").textContent = `${name} · ${sizes.join(", ")} px, ${precision} · ${promise}`;
   state.threshold = threshold;
   showScale();
   showThreshold();
@@ -35,9 +35,9 @@ function showScale() {
   state.colours.forEach((colour, at) => content.data.set([...colour, 255], 4 * at));
   bar.putImageData(content, 0, 0);
   const [low, high] = state.model.map_scale;
-  byId("scale-low").textContent = number(low);
+  byId("scale-low").textContent = `${number(low)} normal`;
   byId("scale-middle").textContent = number((low + high) / 2);
-  byId("scale-high").textContent = number(high);
+  byId("scale-high").textContent = `${number(high)} anomalous`;
 }
 
 // ---- images in
@@ -49,9 +49,8 @@ function add(files) {
       continue;
     }
     state.waiting.push(file);
-    state.total += 1;
   }
-  while (state.active < AT_ONCE && state.waiting.length) work();
+  while (state.active < UPLOADS_AT_ONCE && state.waiting.length) work();
   showCounts();
 }
 
@@ -121,14 +120,14 @@ async function select(row) {
   try {
     row.details ??= await detailsOf(row);
   } catch (error) {
-    byId("saved").textContent = `the pictures cannot be shown: ${error.message}`;
+    byId("saved").textContent = `the image cannot be shown: ${error.message}`;
     return;
   }
   forgetOldDetails(row);
   if (state.selected !== row) return;
   const { source, map, attention, deep } = row.details;
   windowLevel.show(deep);
-  panes.show(deep ? deep.picture : source, map, attention, state.colours);
+  panes.show(deep ? deep.canvas : source, map, attention, state.colours);
 }
 
 async function detailsOf(row) {
@@ -142,8 +141,8 @@ async function detailsOf(row) {
 }
 
 function forgetOldDetails(newest) {
-  state.kept = [newest, ...(state.kept || []).filter((row) => row !== newest)];
-  for (const row of state.kept.splice(KEPT_DETAILS)) row.details = null;
+  state.detailed = [newest, ...state.detailed.filter((row) => row !== newest)];
+  for (const row of state.detailed.splice(KEPT_DETAILS)) row.details = null;
 }
 
 function showVerdict(row) {
@@ -167,25 +166,25 @@ function showRegions(row) {
     const [x0, y0, x1, y1] = region.box_xyxy_px;
     button.type = "button";
     button.textContent = `${region.area_px} px at (${(x0 + x1) >> 1}, ${(y0 + y1) >> 1}), peak ${number(region.peak_score)}`;
-    button.addEventListener("click", () => { if (panes.pictures) panes.goTo(region.box_xyxy_px); });
+    button.addEventListener("click", () => { if (panes.layers) panes.goTo(region.box_xyxy_px); });
     item.append(button);
     return item;
   }));
 }
 
-// ---- verdicts of people
+// ---- reviews
 
 async function review(word) {
   const row = state.selected;
   if (!row || state.threshold === null) return;
   const note = byId("note").value;
   const { score: value, map_peak, model_id } = row.answer;
-  const order = { image: row.file.name.slice(0, 255), sha256: row.answer.sha256, model_id, score: value, map_peak, threshold: state.threshold, review: word, note };
+  const verdict = { image: row.file.name.slice(0, 255), sha256: row.answer.sha256, model_id, score: value, map_peak, threshold: state.threshold, review: word, note };
   try {
-    const written = await answerOf(await ask("/v1/reviews", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(order) }));
+    const written = await answerOf(await ask("/v1/reviews", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(verdict) }));
     Object.assign(row, { review: word, note });
     if (state.selected === row) {
-      byId("saved").textContent = `saved to reviews.csv: ${written.truth === "good" ? "a good part" : "a defect"}`;
+      byId("saved").textContent = `saved to reviews.csv as ${written.truth === "good" ? "good" : "a defect"}`;
       showReview(row);
     }
     fill(row);

@@ -1,4 +1,4 @@
-// What the page asks of the server, and what it makes of the answers.
+// Requests to the server and their answers.
 "use strict";
 
 async function ask(path, options = {}) {
@@ -19,15 +19,15 @@ async function answerOf(reply) {
   return content;
 }
 
-// withPictures: the map, the attention, and the image itself where the browser would show less of it than there is
-async function score(file, withPictures) {
+// withMaps: also ask for the map, the attention, and the image itself where the browser cannot show all of it
+async function score(file, withMaps) {
   const form = new FormData();
   form.append("image", new Blob([file], { type: "application/octet-stream" }), file.name);
-  const query = withPictures ? `?with_map=true&with_attention=true&with_picture=${!(await browserShowsAll(file))}` : "";
+  const query = withMaps ? `?with_map=true&with_attention=true&with_picture=${!(await browserShowsAll(file))}` : "";
   return answerOf(await ask(`/v1/detect${query}`, { method: "POST", body: form }));
 }
 
-// TIFF and DICOM no browser shows; of 16-bit PNG it shows 8 bits
+// Browsers show neither TIFF nor DICOM, and only 8 bits of a 16-bit PNG.
 async function browserShowsAll(file) {
   const head = new Uint8Array(await file.slice(0, 132).arrayBuffer());
   const text = (from, to) => String.fromCharCode(...head.subarray(from, to));

@@ -1,34 +1,34 @@
-// Images of more than 8 bits: which of their values are shown black and white. The model's own window decides the
-// verdict; another one only changes what is looked at.
+// Images of more than 8 bits: which of their values are shown as black and white. The model's own window decides the
+// verdict; another one changes only the display.
 "use strict";
 
-const FINEST = 1000; // steps of a slider
+const SLIDER_STEPS = 1000;
 
 class DeepImage {
-  // bitmap: red and green are the upper and lower byte of a place between low and high; window: values [black, white]
+  // bitmap: red and green are the upper and lower byte of a position between low and high; window: values [black, white]
   constructor(bitmap, { low, high, window: [black, white] }) {
     const context = canvasOf(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmap, 0, 0);
     const rgba = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
-    this.places = Uint16Array.from({ length: rgba.length / 4 }, (_, pixel) => 256 * rgba[4 * pixel] + rgba[4 * pixel + 1]);
+    this.positions = Uint16Array.from({ length: rgba.length / 4 }, (_, pixel) => 256 * rgba[4 * pixel] + rgba[4 * pixel + 1]);
     this.isInverted = black > white;
     const [from, to] = this.isInverted ? [white, black] : [black, white];
     Object.assign(this, { low, high, own: { level: (from + to) / 2, width: to - from } });
-    this.picture = canvasOf(bitmap.width, bitmap.height);
+    this.canvas = canvasOf(bitmap.width, bitmap.height);
     this.setWindow(this.own);
   }
 
   setWindow({ level, width }) {
     this.shown = { level, width };
     const [from, step] = [level - width / 2, (this.high - this.low) / 65535];
-    const table = Uint8Array.from({ length: 65536 }, (_, place) => {
-      const share = Math.min(1, Math.max(0, (this.low + place * step - from) / width));
+    const table = Uint8Array.from({ length: 65536 }, (_, position) => {
+      const share = Math.min(1, Math.max(0, (this.low + position * step - from) / width));
       return Math.round(255 * (this.isInverted ? 1 - share : share));
     });
-    const context = this.picture.getContext("2d");
-    const content = context.createImageData(this.picture.width, this.picture.height);
+    const context = this.canvas.getContext("2d");
+    const content = context.createImageData(this.canvas.width, this.canvas.height);
     const pixels = new Uint32Array(content.data.buffer);
-    this.places.forEach((place, at) => { pixels[at] = 0xff000000 | (table[place] * 0x010101); });
+    this.positions.forEach((position, at) => { pixels[at] = 0xff000000 | (table[position] * 0x010101); });
     context.putImageData(content, 0, 0);
   }
 }
@@ -56,12 +56,12 @@ class WindowLevel {
   set(shown) {
     this.image.setWindow(shown);
     this.say();
-    this.onChange(this.image.picture);
+    this.onChange(this.image.canvas);
   }
 
   place() {
     const { low, high, own, shown } = this.image;
-    const step = (high - low) / FINEST;
+    const step = (high - low) / SLIDER_STEPS;
     Object.assign(this.level, { min: low, max: high, step, value: shown.level });
     Object.assign(this.width, { min: step, max: Math.max(high - low, own.width), step, value: shown.width });
     this.say();

@@ -1,19 +1,19 @@
-// The pictures of one image: original, map, overlay and attention, all under one pan and zoom.
+// One image as original, map, overlay and attention, all with the same pan and zoom.
 "use strict";
 
 const TITLES = { overlay: "Overlay", original: "Original", map: "Map", attention: "Attention" };
-// As flawmap.report.overlay: the tint begins half-way to the threshold and grows with the map.
+// As in flawmap.report.overlay: the tint begins half-way to the threshold and grows with the map.
 const TINT = [[0, 0], [0.25, 0], [0.5, 0.5], [1, 0.8]];
 
-class PicturePanes {
+class ImagePanes {
   constructor(container, onZoom) {
     this.container = container;
     this.onZoom = onZoom;
     this.view = "overlay";
     this.opacity = 0.5;
-    this.pictures = null; // canvases of the image, by view
+    this.layers = null; // canvases of the image, by view
     this.zoom = 1; // 1 = the whole image fits
-    this.center = [0.5, 0.5]; // share of width and height that is in the middle of a pane
+    this.center = [0.5, 0.5]; // the point in the middle of a pane, as a share of width and height
     this.marked = null; // box in image pixels
     new ResizeObserver(() => this.draw()).observe(container);
     container.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
@@ -30,7 +30,7 @@ class PicturePanes {
   }
 
   clear() {
-    this.parts = this.pictures = null;
+    this.parts = this.layers = null;
     this.marked = null;
     const waiting = document.createElement("div");
     waiting.className = "pane";
@@ -47,29 +47,29 @@ class PicturePanes {
 
   setSource(source) {
     this.parts.source = source;
-    this.pictures.original = copyOf(source);
-    this.pictures.overlay = this.overlay();
+    this.layers.original = copyOf(source);
+    this.layers.overlay = this.overlay();
     this.draw();
   }
 
   setOpacity(opacity) {
     this.opacity = opacity;
-    if (this.parts) this.pictures.overlay = this.overlay();
+    if (this.parts) this.layers.overlay = this.overlay();
     this.draw();
   }
 
   compose() {
     const { source, map, attention, colours } = this.parts;
-    this.pictures = { original: copyOf(source), map: null, overlay: null, attention: null };
+    this.layers = { original: copyOf(source), map: null, overlay: null, attention: null };
     if (map) {
       this.mapValues = grayOf(map);
-      this.pictures.map = coloured(map.width, map.height, this.mapValues, colours, () => 255);
-      this.pictures.overlay = this.overlay();
+      this.layers.map = coloured(map.width, map.height, this.mapValues, colours, () => 255);
+      this.layers.overlay = this.overlay();
     }
     if (attention) {
       const gray = coloured(attention.width, attention.height, grayOf(attention), grayTable(), () => 255);
-      this.pictures.attention = canvasOf(source.width, source.height);
-      this.pictures.attention.getContext("2d").drawImage(gray, 0, 0, source.width, source.height);
+      this.layers.attention = canvasOf(source.width, source.height);
+      this.layers.attention.getContext("2d").drawImage(gray, 0, 0, source.width, source.height);
     }
   }
 
@@ -79,11 +79,11 @@ class PicturePanes {
     const strength = this.opacity / 0.5; // 50 % is the opacity of the saved overlays
     const alphas = Array.from({ length: 256 }, (_, value) => Math.round(255 * Math.min(1, tintAt(value / 255) * strength)));
     const tint = coloured(map.width, map.height, this.mapValues, colours, (value) => alphas[value]);
-    const picture = canvasOf(source.width, source.height);
-    const context = picture.getContext("2d");
-    context.drawImage(this.pictures.original, 0, 0);
+    const overlay = canvasOf(source.width, source.height);
+    const context = overlay.getContext("2d");
+    context.drawImage(this.layers.original, 0, 0);
     context.drawImage(tint, 0, 0, source.width, source.height);
-    return picture;
+    return overlay;
   }
 
   layOut() {
@@ -100,28 +100,28 @@ class PicturePanes {
       pane.append(canvas, title);
       return { view, pane, canvas };
     });
-    this.container.replaceChildren(...this.panes.map((one) => one.pane));
+    this.container.replaceChildren(...this.panes.map(({ pane }) => pane));
     this.draw();
   }
 
   draw() {
-    if (!this.pictures || !this.panes) return;
+    if (!this.layers || !this.panes) return;
     const dense = window.devicePixelRatio || 1;
     for (const { view, pane, canvas } of this.panes) {
-      const picture = this.pictures[view];
+      const layer = this.layers[view];
       pane.querySelector("p")?.remove();
-      if (!picture) {
+      if (!layer) {
         const why = document.createElement("p");
-        why.textContent = view === "attention" ? "This model does not give its attention (an exported file)." : "Loading …";
+        why.textContent = view === "attention" ? "Exported models have no attention maps." : "Loading …";
         pane.append(why);
         continue;
       }
       canvas.width = Math.max(1, Math.round(pane.clientWidth * dense));
       canvas.height = Math.max(1, Math.round(pane.clientHeight * dense));
       const context = canvas.getContext("2d");
-      const { scale, left, top } = this.placed(canvas, picture);
-      context.imageSmoothingEnabled = scale < 3; // far in, pixels are shown as they are
-      context.drawImage(picture, left, top, picture.width * scale, picture.height * scale);
+      const { scale, left, top } = this.placed(canvas, layer);
+      context.imageSmoothingEnabled = scale < 3; // zoomed in, pixels are shown as squares
+      context.drawImage(layer, left, top, layer.width * scale, layer.height * scale);
       if (this.marked) {
         const [x0, y0, x1, y1] = this.marked;
         context.lineWidth = 2 * dense;
@@ -133,12 +133,12 @@ class PicturePanes {
     this.onZoom(this.zoom);
   }
 
-  placed(canvas, picture) {
-    const scale = this.zoom * Math.min(canvas.width / picture.width, canvas.height / picture.height);
+  placed(canvas, layer) {
+    const scale = this.zoom * Math.min(canvas.width / layer.width, canvas.height / layer.height);
     return {
       scale,
-      left: canvas.width / 2 - this.center[0] * picture.width * scale,
-      top: canvas.height / 2 - this.center[1] * picture.height * scale,
+      left: canvas.width / 2 - this.center[0] * layer.width * scale,
+      top: canvas.height / 2 - this.center[1] * layer.height * scale,
     };
   }
 
@@ -149,21 +149,21 @@ class PicturePanes {
     this.draw();
   }
 
-  // factor > 1 zooms in; at: the place in the pane that stays, as share of its width and height from the middle
+  // factor > 1 zooms in; at: the point that stays in place, from the middle of the pane, as a share of its size
   zoomBy(factor, at = [0, 0]) {
-    if (!this.pictures) return;
+    if (!this.layers) return;
     const before = this.paneInImage();
     this.zoom = Math.min(64, Math.max(1, this.zoom * factor));
     const after = this.paneInImage();
     this.moveBy(at[0] * (before[0] - after[0]), at[1] * (before[1] - after[1]));
   }
 
-  // width and height of a pane as shares of the image
+  // the size of a pane as a share of the image
   paneInImage() {
     const { canvas, view } = this.panes[0];
-    const picture = this.pictures[view] || this.pictures.original;
-    const { scale } = this.placed(canvas, picture);
-    return [canvas.width / scale / picture.width, canvas.height / scale / picture.height];
+    const layer = this.layers[view] || this.layers.original;
+    const { scale } = this.placed(canvas, layer);
+    return [canvas.width / scale / layer.width, canvas.height / scale / layer.height];
   }
 
   moveBy(x, y) {
@@ -173,7 +173,7 @@ class PicturePanes {
   }
 
   goTo(box) {
-    const { width, height } = this.pictures.original;
+    const { width, height } = this.layers.original;
     const share = Math.max((box[2] - box[0]) / width, (box[3] - box[1]) / height);
     this.zoom = Math.min(16, Math.max(1, 0.6 / share));
     this.center = [(box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height];
@@ -182,7 +182,7 @@ class PicturePanes {
   }
 
   onWheel(event) {
-    if (!this.pictures) return;
+    if (!this.layers) return;
     event.preventDefault();
     const pane = event.target.closest(".pane");
     if (!pane) return;
@@ -193,7 +193,7 @@ class PicturePanes {
 
   startDrag(event) {
     const pane = event.target.closest(".pane");
-    if (!pane || !this.pictures) return;
+    if (!pane || !this.layers) return;
     let [x, y] = [event.clientX, event.clientY];
     const move = (moved) => {
       const [width, height] = this.paneInImage();
@@ -211,7 +211,7 @@ class PicturePanes {
   }
 
   onKey(event) {
-    if (!this.pictures) return;
+    if (!this.layers) return;
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (!(event.key in steps)) return;
     event.preventDefault();
@@ -235,9 +235,9 @@ function canvasOf(width, height) {
 }
 
 function copyOf(source) {
-  const picture = canvasOf(source.width, source.height);
-  picture.getContext("2d").drawImage(source, 0, 0);
-  return picture;
+  const canvas = canvasOf(source.width, source.height);
+  canvas.getContext("2d").drawImage(source, 0, 0);
+  return canvas;
 }
 
 function grayOf(bitmap) {
@@ -248,8 +248,8 @@ function grayOf(bitmap) {
 }
 
 function coloured(width, height, values, colours, alphaOf) {
-  const picture = canvasOf(width, height);
-  const context = picture.getContext("2d");
+  const canvas = canvasOf(width, height);
+  const context = canvas.getContext("2d");
   const content = context.createImageData(width, height);
   for (let pixel = 0; pixel < values.length; pixel++) {
     const value = values[pixel];
@@ -257,7 +257,7 @@ function coloured(width, height, values, colours, alphaOf) {
     content.data.set([red, green, blue, alphaOf(value)], 4 * pixel);
   }
   context.putImageData(content, 0, 0);
-  return picture;
+  return canvas;
 }
 
 function grayTable() {

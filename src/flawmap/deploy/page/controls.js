@@ -1,4 +1,4 @@
-// What mouse, keyboard and dropped files do.
+// Mouse, keyboard and dropped files.
 "use strict";
 
 function setView(tab) {
@@ -22,7 +22,7 @@ document.addEventListener("keydown", (event) => {
   }
   const action = KEYS[event.key.toLowerCase()];
   if (!action || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.repeat && "ad".includes(event.key.toLowerCase())) return; // a key that is held is one review
+  if (event.repeat && "ad".includes(event.key.toLowerCase())) return; // holding a key down is one review
   event.preventDefault();
   action();
 });
