@@ -17,14 +17,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -43,7 +36,7 @@ from flawmap.deploy.answers import (
 from flawmap.deploy.inspection_page import add_page
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.reviews import ReviewFile, make_review
-from flawmap.deploy.upload_limits import RETRY_AFTER_SECONDS, UploadLimits
+from flawmap.deploy.upload_limits import RETRY_LATER, UploadLimits
 from flawmap.deploy.work_queue import QueueFullError, Scored, WorkQueue
 from flawmap.errors import UserError
 from flawmap.report.colour import colour_table
@@ -61,6 +54,13 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     415: {"model": Problem, "description": "neither an image nor a form with one"},
     422: {"model": Problem, "description": "not a readable image, or one with too many pixels"},
     503: {"model": Problem, "description": "too busy; Retry-After says when to try again"},
+}
+
+UPLOAD_CONTENT = {
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    "multipart/form-data": {
+        "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}
+    },
 }
 
 
@@ -189,8 +189,7 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    reviews = ReviewFile(settings.reviews)
-    _add_interface(app, model, settings, work, metrics, reviews)
+    _add_interface(app, model, settings, work, metrics)
     _add_health(app, work, metrics, settings.token)
     add_page(app, ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table().tolist()])
     _add_refusals(app)
@@ -208,16 +207,17 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
 
 
 def _add_interface(
-    app: FastAPI,
-    model: OpenedModel,
-    settings: ServerSettings,
-    work: WorkQueue,
-    metrics: ServerMetrics,
-    reviews: ReviewFile,
+    app: FastAPI, model: OpenedModel, settings: ServerSettings, work: WorkQueue, metrics: ServerMetrics
 ) -> None:
-    guarded = [Depends(_token_check(settings.token))]
+    guarded, reviews = [Depends(_token_check(settings.token))], ReviewFile(settings.reviews)
 
-    @app.post(UPLOAD_PATH, response_model=DetectionAnswer, responses=REFUSALS, dependencies=guarded, **_UPLOAD_BODY)
+    @app.post(
+        UPLOAD_PATH,
+        response_model=DetectionAnswer,
+        responses=REFUSALS,
+        dependencies=guarded,
+        openapi_extra={"requestBody": {"required": True, "content": UPLOAD_CONTENT}},
+    )
     async def detect(
         request: Request, with_map: bool = False, with_attention: bool = False, with_picture: bool = False
     ) -> DetectionAnswer:
@@ -246,29 +246,13 @@ def _add_interface(
         return ReviewAnswer(shown=written.shown, truth=written.truth)
 
 
-_UPLOAD_BODY: dict[str, Any] = {
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-                "multipart/form-data": {
-                    "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}
-                },
-            },
-        }
-    }
-}
-
-
 async def _answered(
     work: WorkQueue, data: bytes, make: Callable[[Scored], DetectionAnswer], with_attention: bool
 ) -> DetectionAnswer:
     try:
         return await asyncio.wrap_future(work.submit(data, make, with_attention))
     except QueueFullError:
-        headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
-        raise HTTPException(503, "too busy, or shutting down", headers) from None
+        raise HTTPException(503, "too busy, or shutting down", RETRY_LATER) from None
     except UserError as error:
         raise HTTPException(422, error.problem) from error
     except Exception as error:  # a bug or a fault of the machine: details go to the log only

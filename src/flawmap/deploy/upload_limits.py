@@ -1,16 +1,12 @@
 """Limits on what a client may send, applied before anything reads it."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-RETRY_AFTER_SECONDS = 1
+RETRY_LATER = {"retry-after": "1"}  # seconds
 MAX_REVIEW_BYTES = 16_384  # a name, numbers and a note
 
 
@@ -31,7 +27,7 @@ class UploadLimits:
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         upload_path: str,
         max_bytes: int,
         places: int,
@@ -42,7 +38,7 @@ class UploadLimits:
         self._max_bytes, self._read_seconds = max_bytes, read_seconds
         self._free = places
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -50,7 +46,7 @@ class UploadLimits:
         send = self._counted(send)
         is_upload = scope["path"] == self._upload_path and scope["method"] == "POST"
         if is_upload and self._free == 0:
-            await answer(send, 503, "too busy: the queue is full", {"retry-after": str(RETRY_AFTER_SECONDS)})
+            await refusal(503, "too busy: the queue is full", **RETRY_LATER)(scope, receive, send)
             return
         self._free -= is_upload
         try:
@@ -66,11 +62,11 @@ class UploadLimits:
 
         return counted
 
-    async def _limited(self, scope: Message, receive: Receive, send: Send, max_bytes: int) -> None:
+    async def _limited(self, scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
         too_large = f"the body is larger than {max_bytes:,} bytes"
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > max_bytes:
-            await answer(send, 413, too_large)
+            await refusal(413, too_large)(scope, receive, send)
             return
         body = _Body(receive, max_bytes, self._read_seconds)
         started = False
@@ -87,7 +83,8 @@ class UploadLimits:
             if body.refusal is None:
                 raise
         if body.refusal is not None and not started:
-            await answer(send, body.refusal, too_large if body.refusal == 413 else "the body came too slowly")
+            problem = too_large if body.refusal == 413 else "the body arrived too slowly"
+            await refusal(body.refusal, problem)(scope, receive, send)
 
 
 class _Body:
@@ -119,10 +116,6 @@ class _Body:
         return message
 
 
-async def answer(send: Send, status: int, problem: str, headers: dict[str, str] | None = None) -> None:
-    """Send a complete JSON answer and close the connection, because a body may still be on its way."""
-    content = json.dumps({"error": problem}).encode()
-    fields = {"content-type": "application/json", "content-length": str(len(content)), "connection": "close"}
-    raw = [(name.encode(), value.encode()) for name, value in (fields | (headers or {})).items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": content})
+def refusal(status: int, problem: str, **headers: str) -> JSONResponse:
+    """An answer that closes the connection, because a body may still be on its way."""
+    return JSONResponse({"error": problem}, status, headers | {"connection": "close"})
