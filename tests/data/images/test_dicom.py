@@ -1,4 +1,4 @@
-"""DICOM pictures, written by pydicom: window, inversion, 16 bits, colours, and what cannot be read."""
+"""DICOM images, written by pydicom: window, inversion, 16 bits, colours, and what cannot be read."""
 
 import io
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from assertions import mistake
-from flawmap.data.images.dicom import dicom_gray_values, is_dicom, windowed
+from flawmap.data.images.dicom import dicom_gray_values, is_dicom
 from flawmap.data.images.files import decode_gray_values, image_size_px, read_image
 from flawmap.data.open_data import load_images
 from flawmap.errors import UserError
@@ -83,19 +83,25 @@ def test_the_window_is_in_rescaled_units(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("function", "expected"),
-    [("LINEAR_EXACT", [0, 0, 0.5, 1]), ("SIGMOID", [1 / (1 + np.exp(6)), 0.1192, 0.5, 0.8808])],
+    [
+        ("LINEAR_EXACT", [0, 0, 0.5, 1]),
+        ("SIGMOID", [1 / (1 + np.exp(6)), 1 / (1 + np.exp(2)), 0.5, 1 / (1 + np.exp(-2))]),
+        ("", [0, 0, 50 / 99, 1]),  # empty means LINEAR
+    ],
 )
-def test_other_window_functions(function: str, expected: list[float]):
-    values = np.array([-50.0, 50.0, 100.0, 150.0])
-    assert windowed(values, 100.0, 100.0, function) == pytest.approx(expected, abs=1e-4)
+def test_window_functions(function: str, expected: list[float], tmp_path: Path):
+    """PS3.3 C.11.2.1.3, at stored values 50, 150, 200 and 250 of a window with centre 200 and width 100."""
+    window = {"WindowCenter": 200, "WindowWidth": 100, "VOILUTFunction": function}
+    pixels = read_image(dicom(tmp_path / "a.dcm", RAMP, **window))[..., 0].ravel()
+    assert np.abs(pixels[[50, 150, 200, 250]] - 255 * np.array(expected)).max() <= 0.501
 
 
-def test_the_linear_window_is_pydicoms(tmp_path: Path):
-    from pydicom.pixels.processing import apply_voi_lut
-
-    path = dicom(tmp_path / "a.dcm", RAMP, WindowCenter=1500, WindowWidth=700)
-    expected = apply_voi_lut(RAMP, pydicom.dcmread(path)) / 4095 * 255
-    assert np.abs(read_image(path)[..., 0] - expected).max() <= 0.501
+def test_a_negative_slope_shows_high_stored_values_dark(tmp_path: Path):
+    rescaled = {"RescaleSlope": -1, "RescaleIntercept": 4095}
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    for name, changes in (("a.dcm", rescaled), ("b.dcm", rescaled | window)):
+        pixels = read_image(dicom(tmp_path / name, RAMP, **changes))[..., 0]
+        assert np.abs(pixels - (4095 - RAMP.astype(int)) / 4095 * 255).max() <= 0.51
 
 
 def test_a_voi_lookup_table_is_applied(tmp_path: Path):
@@ -173,9 +179,9 @@ def test_without_pydicom_the_remedy_is_its_extra(tmp_path: Path, monkeypatch: py
         read_image(path)
 
 
-def test_files_without_a_picture_or_with_too_large_a_one(tmp_path: Path):
+def test_files_without_an_image_or_with_too_large_a_one(tmp_path: Path):
     empty = dicom(tmp_path / "a.dcm", None)
-    with mistake("this DICOM file holds no picture", empty, "remove it"):
+    with mistake("this DICOM file holds no image", empty, "remove it"):
         read_image(empty)
     huge = dicom(tmp_path / "b.dcm", RAMP, Rows=60_000, Columns=60_000)
     with mistake("60000 x 60000 px is more than 170,000,000 pixels", huge, "cut it into tiles"):
@@ -191,7 +197,7 @@ def test_a_damaged_file_is_an_error_with_its_name(tmp_path: Path):
 
 
 def test_a_window_without_width_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match="a window of width 0 with the function LINEAR"):
+    with pytest.raises(UserError, match="the window cannot be applied"):
         read_image(dicom(tmp_path / "a.dcm", RAMP, WindowCenter=5, WindowWidth=0))
 
 
