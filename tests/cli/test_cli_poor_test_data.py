@@ -58,7 +58,7 @@ def test_files_that_were_left_out_are_counted(cli, trained, parts: Path):
 def test_an_empty_folder_is_called_empty(cli, trained, tmp_path: Path):
     (tmp_path / "nothing").mkdir()
     said = cli("evaluate", trained.run / "model", tmp_path / "nothing")
-    assert said.code == 2 and "error: this folder is empty" in said.err
+    assert said.code == 2 and "error: there are no labelled test images" in said.err
 
 
 def test_calibrate_decodes_all_images_before_it_scores_one(cli, run_copy, tmp_path: Path):

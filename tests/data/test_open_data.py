@@ -84,8 +84,7 @@ def test_an_empty_test_folder_is_no_test_data(mvtec_folder: Path):
     assert not has_test_data(mvtec_folder, DEFAULT)
     (mvtec_folder / "test" / "good").mkdir(parents=True)
     assert not has_test_data(mvtec_folder, DEFAULT)
-    remedy = "fill test/good and test/KIND, give a manifest.csv rows of split test, or --set data.anomalous=BAD"
-    with mistake("there are no test images", mvtec_folder, remedy):
+    with mistake("there are no labelled test images", mvtec_folder, "add test/good and test/KIND folders"):
         open_test_data(mvtec_folder, DEFAULT)
 
 

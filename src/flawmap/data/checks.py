@@ -2,38 +2,26 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from flawmap.data.images.files import decode_image, read_file
-from flawmap.data.images.truth import read_mask, read_truth, refuse_other_size
-from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, SkippedFile, TestData, TrainingData
+from flawmap.data.images.files import UnreadableImageError, decode_image, read_file
+from flawmap.data.images.truth import read_truth
+from flawmap.data.sample import LabelledImage, NormalImage, SkippedFile, TestData, TrainingData
 from flawmap.errors import UserError
 
 MIN_IMAGES = 20  # fewer leave nothing worth holding out for the threshold
 MIN_IMAGES_WITHOUT_THRESHOLD = 2
 THREADS = 2
-ImageT = TypeVar("ImageT", NormalImage, LabelledImage)
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Facts about one readable image file.
-
-    Attributes:
-        key: path relative to the data root, with forward slashes.
-        path: of the file.
-        sha256: of its bytes.
-        pixels_sha256: of its decoded pixels and their shape.
-        width_px: of the upright image.
-        height_px: of the upright image.
-        brightest: the largest pixel value, 0 to 255.
-    """
+    """One readable image file: hashes of its bytes and pixels, its upright size, its largest value (0 to 255)."""
 
     key: str
     path: Path
@@ -46,13 +34,10 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class CheckedData:
-    """Good images whose files have all been decoded.
+    """Good images whose files have all been decoded, and facts of each image in the same order.
 
-    Attributes:
-        data: without unreadable files and duplicates; each image knows its hash.
-        facts: of each image, in the same order.
-        num_duplicates: images left out because their pixels equal those of an earlier one. With one copy in training
-            and the other held out, the threshold would look safer than it is.
+    ``num_duplicates`` images are left out because their pixels equal those of an earlier one. With one copy in training
+    and the other held out, the threshold would look safer than it is.
     """
 
     data: TrainingData
@@ -74,7 +59,7 @@ def check_training_data(data: TrainingData, held_out_fraction: float, skip_unrea
     Raises:
         UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or too few images.
     """
-    facts, bad = _facts_of(data.images, _read_image, data.root, skip_unreadable)
+    facts, bad = _facts_of(data.images, data.root, skip_unreadable)
     _check_count(facts, held_out_fraction, data.root)
     return _without_duplicates(data, facts, bad)
 
@@ -85,7 +70,7 @@ def check_good_images(data: TrainingData, skip_unreadable: bool = False) -> Chec
     Raises:
         UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or none can.
     """
-    facts, bad = _facts_of(data.images, _read_image, data.root, skip_unreadable)
+    facts, bad = _facts_of(data.images, data.root, skip_unreadable)
     if not facts:
         raise UserError("no image can be read", str(data.root), "copy the images again")
     return _without_duplicates(data, facts, bad)
@@ -183,79 +168,58 @@ def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, root: Pat
 
 def _refuse_trained(tests: Sequence[FileFacts], trained: Mapping[str, str], root: Path) -> None:
     """Refuse test files with the bytes or pixels of a training file (``trained``: hash to name)."""
-    matches = {
-        fact.key: trained[content]
-        for fact in tests
-        for content in (fact.pixels_sha256, fact.sha256)
-        if content in trained
-    }
+    hashes = ((fact.key, content) for fact in tests for content in (fact.pixels_sha256, fact.sha256))
+    matches = {key: trained[content] for key, content in hashes if content in trained}
     if not matches:
         return
     key, training_key = next(iter(matches.items()))
     more = f", and {len(matches) - 1} more" if len(matches) > 1 else ""
     if key == training_key:
-        raise UserError(
-            f"{key} was trained on{more}: these good images cannot be the test's",
-            str(root),
-            "test with good images that training has not seen: --set data.normal=OTHER_FOLDER",
-        )
-    raise UserError(
-        f"{key} is also in training as {training_key} (same content){more}",
-        str(root),
-        "remove one copy; scores would be meaningless",
-    )
+        problem = f"{key} was trained on{more}: these good images cannot be the test's"
+        remedy = "test with good images that training has not seen: --set data.normal=OTHER_FOLDER"
+        raise UserError(problem, str(root), remedy)
+    problem = f"{key} is also in training as {training_key} (same content){more}"
+    raise UserError(problem, str(root), "remove one copy; scores would be meaningless")
 
 
 def _check_samples(data: TestData, skip_unreadable: bool) -> tuple[TestData, list[FileFacts]]:
     """The test data without unreadable files, and facts of the images that are left, in the same order."""
-    facts, bad = _facts_of(data.samples, _read_sample, data.root, skip_unreadable)
+    facts, bad = _facts_of(data.samples, data.root, skip_unreadable)
     unreadable = {file.key for file in bad}
     kept = tuple(sample for sample in data.samples if sample.key not in unreadable)
     return replace(data, samples=kept, skipped=data.skipped + tuple(bad)), facts
 
 
 def _facts_of(
-    images: Sequence[ImageT], read: Callable[[ImageT], FileFacts | SkippedFile], root: Path, skip_unreadable: bool
+    images: Sequence[NormalImage | LabelledImage], root: Path, skip_unreadable: bool
 ) -> tuple[list[FileFacts], list[SkippedFile]]:
     """Facts of the readable images and reasons for the others, in order."""
     with ThreadPoolExecutor(max_workers=THREADS) as threads:
-        results = list(threads.map(read, images))
+        results = list(threads.map(_read, images))
     facts = [result for result in results if isinstance(result, FileFacts)]
     bad = [result for result in results if isinstance(result, SkippedFile)]
     if bad and not skip_unreadable:
         shown = ", ".join(f"{file.key} ({file.reason})" for file in bad[:5])
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-        noun = "file" if len(bad) == 1 else "files"
-        raise UserError(
-            f"{len(bad)} {noun} cannot be decoded: {shown}{more}", str(root), "remove them, or --skip-unreadable"
-        )
+        problem = f"{len(bad)} {'file' if len(bad) == 1 else 'files'} cannot be decoded: {shown}{more}"
+        raise UserError(problem, str(root), "remove them, or --skip-unreadable")
     return facts, bad
 
 
-def _read_image(image: NormalImage | LabelledImage) -> FileFacts | SkippedFile:
+def _read(image: NormalImage | LabelledImage) -> FileFacts | SkippedFile:
+    """An unreadable mask makes its image unreadable; a mask or box that does not fit its image is an error."""
     try:
         data = read_file(image.path)
         pixels = decode_image(data, place=str(image.path))
-    except UserError as error:
+    except UnreadableImageError as error:
         return SkippedFile(image.key, error.problem)
+    height, width = pixels.shape[:2]
+    if isinstance(image, LabelledImage) and image.truth is not None:
+        try:
+            read_truth(image, height, width)
+        except UnreadableImageError as error:
+            return SkippedFile(image.key, f"its mask {Path(error.place).name}: {error.problem}")
     pixel_hash = hashlib.sha256(repr(pixels.shape).encode())
     pixel_hash.update(np.ascontiguousarray(pixels).data)  # no copy: an image may have 170 million pixels
-    height, width = pixels.shape[:2]
     content = hashlib.sha256(data).hexdigest()
     return FileFacts(image.key, image.path, content, pixel_hash.hexdigest(), width, height, int(pixels.max()))
-
-
-def _read_sample(sample: LabelledImage) -> FileFacts | SkippedFile:
-    """An unreadable mask makes its image unreadable; a mask or box that does not fit the image is an error."""
-    facts = _read_image(sample)
-    if isinstance(facts, SkippedFile):
-        return facts
-    if isinstance(sample.truth, MaskFile):
-        try:
-            mask = read_mask(sample.truth.path)
-        except UserError as error:
-            return SkippedFile(sample.key, f"its mask {sample.truth.path.name}: {error.problem}")
-        refuse_other_size(mask, sample.truth.path, facts.height_px, facts.width_px)
-    elif sample.truth is not None:
-        read_truth(sample, facts.height_px, facts.width_px)
-    return facts

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flawmap.data.images.files import IMAGE_SUFFIXES
-from flawmap.data.layouts.base import Layout
+from flawmap.data.layouts.base import Layout, folder_of
 from flawmap.data.layouts.elpv import LOCATION as ELPV
 from flawmap.data.layouts.elpv import Elpv, elpv_path
 from flawmap.data.layouts.folder import NamedFolders, PlainFolder
@@ -57,41 +57,36 @@ def open_training_data(location: str | Path, settings: DataSettings) -> Training
     """
     path, only, layout = _locate(location, settings.normal)
     images = layout.training(path, settings, only)
-    if not images and only:
-        raise _empty_group(path, only, layout)
     if not images:
         problem = f'no good image to train in the layout "{layout.name}"'
-        raise UserError(problem, str(path), "fill train/good, or give the list rows of good images to train")
+        remedy = "fill train/good, or give the list rows of good images to train"
+        raise _empty_group(path, only, layout) if only else UserError(problem, str(folder_of(path)), remedy)
     chosen = evenly_spaced(images, settings.train_subset)
     unused = {image.key for image in images} - {image.key for image in chosen}
     name = _name_with_groups(layout.data_name(path), only)
-    return TrainingData(name, layout.root(path), layout.name, chosen, unused=tuple(sorted(unused)))
+    return TrainingData(name, folder_of(path), layout.name, chosen, unused=tuple(sorted(unused)))
 
 
 def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
     """The labelled images of a data location, for an evaluation.
 
     Raises:
-        UserError: as :func:`open_training_data`; or there are no labels.
+        UserError: as :func:`open_training_data`; or there are no labelled images.
     """
     path, only, layout = _locate(location, settings.anomalous)
     samples = layout.test(path, settings, only)
-    if not samples and only:
-        raise _empty_group(path, only, layout)
     if not samples:
-        remedy = "fill test/good and test/KIND, give a manifest.csv rows of split test, or --set data.anomalous=BAD"
-        raise UserError("there are no test images", str(layout.root(path)), remedy)
+        remedy = "add test/good and test/KIND folders, give a manifest.csv rows of split test, or name folders inside: "
+        remedy += "--set data.normal=GOOD --set data.anomalous=BAD"
+        error = UserError("there are no labelled test images", str(folder_of(path)), remedy)
+        raise _empty_group(path, only, layout) if only else error
     chosen: set[str] = set()
     for label in (False, True):
         labelled = [sample for sample in samples if sample.is_anomalous is label]
         chosen |= {sample.key for sample in evenly_spaced(labelled, settings.test_subset)}
-    return TestData(
-        _name_with_groups(layout.data_name(path), only),
-        layout.root(path),
-        layout.name,
-        tuple(sample for sample in samples if sample.key in chosen),
-        layout.protocol(path, settings),
-    )
+    samples = tuple(sample for sample in samples if sample.key in chosen)
+    name = _name_with_groups(layout.data_name(path), only)
+    return TestData(name, folder_of(path), layout.name, samples, layout.protocol(path, settings))
 
 
 def find_all_test_data(location: str | Path, settings: DataSettings) -> TestData | None:
@@ -101,17 +96,13 @@ def find_all_test_data(location: str | Path, settings: DataSettings) -> TestData
         UserError: as :func:`open_test_data`.
     """
     path, only, layout = _locate(location, settings.anomalous)
-    if not layout.has_test(path, settings, only) or not layout.test(path, settings, only):
+    if not layout.has_test(path, only) or not layout.test(path, settings, only):
         return None
     return open_test_data(location, replace(settings, test_subset=None))
 
 
 def has_test_data(location: str | Path, settings: DataSettings) -> bool:
-    """Whether a location has labelled test images.
-
-    Raises:
-        UserError: as :func:`open_test_data`.
-    """
+    """Whether a location has labelled test images."""
     return find_all_test_data(location, settings) is not None
 
 
@@ -121,10 +112,8 @@ def unread_files(data: TrainingData) -> str | None:
     They are not an error, but a user may have meant them.
     """
     layouts = [layout for layout in (*LAYOUTS, NAMED_FOLDERS) if layout.name == data.layout]
-    if not any(layout.reads_whole_folders for layout in layouts):
-        return None
     files = unsupported_files(image.path for image in data.images)
-    if not files:
+    if not files or not any(layout.reads_whole_folders for layout in layouts):
         return None
     count = (
         "1 file with an unsupported extension" if len(files) == 1 else f"{len(files)} files with unsupported extensions"
@@ -133,11 +122,7 @@ def unread_files(data: TrainingData) -> str | None:
 
 
 def find_layout(path: Path, named_folder: str | None = None) -> Layout:
-    """The layout of the data at an existing path.
-
-    Args:
-        path: a folder or a CSV manifest.
-        named_folder: the folder that the recipe names for the images that are asked for, if it does.
+    """The layout of the data at an existing path; ``named_folder`` is the recipe's for the images asked for, if any.
 
     Raises:
         UserError: a file that is not a manifest.
@@ -164,8 +149,7 @@ def place_of(name: str) -> Path:
     similar = get_close_matches(path.name, siblings, n=1, cutoff=0.6)
     hint, remedy = "", "give a folder of good images, a manifest.csv, or elpv"
     if similar:
-        nearest = path.parent / similar[0]
-        hint, remedy = f"; {nearest} exists", f"flawmap check {nearest}"
+        hint, remedy = f"; {path.parent / similar[0]} exists", f"flawmap check {path.parent / similar[0]}"
     kind = "file" if path.suffix == ".csv" else "folder"
     raise UserError(f"no such {kind}: {path}  (you are in {Path.cwd()}{hint})", "", remedy)
 
@@ -197,4 +181,4 @@ def _empty_group(path: Path, only: Groups, layout: Layout) -> UserError:
     groups = (
         f"its groups are {', '.join(layout.groups)}" if layout.groups else "this layout has no groups: leave them out"
     )
-    return UserError(f"no images with {wanted}", str(layout.root(path)), groups)
+    return UserError(f"no images with {wanted}", str(folder_of(path)), groups)

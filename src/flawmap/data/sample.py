@@ -12,12 +12,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class NormalImage:
-    """One good image.
+    """One good image: its path relative to the data root (``key``, with forward slashes) and its file.
 
-    Attributes:
-        key: path relative to the data root, with forward slashes.
-        path: of the file.
-        sha256: of the file's bytes, 64 hex digits; None until the file has been checked.
+    ``sha256`` is of the file's bytes, 64 hex digits; None until the file has been checked.
     """
 
     key: str
@@ -41,11 +38,9 @@ class Boxes:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One test image.
+    """One test image; ``key`` and ``path`` as in :class:`NormalImage`.
 
     Attributes:
-        key: path relative to the data root, with forward slashes.
-        path: of the file.
         is_anomalous: its label.
         kind: kind of the defect, "good" for a normal image.
         truth: where the defect is; None for a normal image, or if nobody has marked it.
@@ -97,7 +92,7 @@ class TrainingData:
     Attributes:
         name: of the data, for people and for folder names.
         root: folder that keys are relative to.
-        layout: name of the layout, for people.
+        layout: its name, for people.
         images: sorted by key.
         skipped: files that could not be decoded.
         unused: keys of other good images: ``data.train_subset`` does not select them, or they repeat the pixels of
@@ -114,13 +109,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TestData:
-    """Labelled images to be scored, for the evaluation and the leak check only.
-
-    Attributes:
-        name: as in :class:`TrainingData`, as are ``root``, ``layout`` and ``skipped``.
-        samples: the images with their labels.
-        protocol: how they are scored.
-    """
+    """Labelled images to be scored, for the evaluation and the leak check only; fields as in :class:`TrainingData`."""
 
     name: str
     root: Path

@@ -93,9 +93,8 @@ def test_mvtec_masks_without_images(tile: Path):
 
 def test_mvtec_without_a_test_folder(tile: Path):
     shutil.rmtree(tile / "test")
-    remedy = "add test/good and test/KIND folders"
-    with mistake("there are no test images: no folder test", tile, remedy):
-        MVTEC.test(tile, DEFAULT, {})
+    with mistake("there are no labelled test images", tile, "add test/good and test/KIND folders"):
+        open_test_data(tile, DEFAULT)
 
 
 def test_mvtec_pixels_are_pooled_where_there_are_masks(tile: Path, monkeypatch):
@@ -175,8 +174,8 @@ def test_a_named_folder_that_is_not_there(settings: DataSettings, setting: str, 
 
 
 def test_labels_must_be_named(parts: Path):
-    remedy = "--set data.normal=GOOD --set data.anomalous=BAD (folders inside), or use the MVTec AD layout"
-    with mistake("there are no labels: which images are anomalous?", parts, remedy):
+    remedy = "or name folders inside: --set data.normal=GOOD --set data.anomalous=BAD"
+    with mistake("there are no labelled test images", parts, remedy):
         open_test_data(parts, DataSettings(normal="OK"))
 
 

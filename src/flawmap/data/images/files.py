@@ -23,6 +23,10 @@ SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 WARNING_FILTERS = threading.Lock()  # the filters belong to the whole process: only one thread may replace them
 
 
+class UnreadableImageError(UserError):
+    """A file that is not an image, or not one that can be decoded."""
+
+
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """Read an image as uint8 RGB (height, width, 3) in [0, 255].
 
@@ -31,7 +35,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     must lie in [0, 1]. Of several frames the first is read. DICOM is windowed (:mod:`flawmap.data.images.dicom`).
 
     Raises:
-        UserError: the file is missing, empty, truncated, too large, or not an image in a known format.
+        UnreadableImageError: the file is missing, empty, truncated, too large, or not an image in a known format.
     """
     return decode_image(read_file(path), place=str(path))
 
@@ -40,15 +44,16 @@ def read_file(path: str | Path) -> bytes:
     """The bytes of an image file.
 
     Raises:
-        UserError: the file cannot be read, or is too large to be an image.
+        UnreadableImageError: the file cannot be read, or is too large to be an image.
     """
     try:
         if (size := Path(path).stat().st_size) > MAX_FILE_BYTES:
-            limit = f"more than the limit of {MAX_FILE_BYTES:,}"
-            raise UserError(f"the file has {size:,} bytes, {limit}", str(path), "remove it, or cut it into tiles")
+            problem = f"the file has {size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
+            raise UnreadableImageError(problem, str(path), "remove it, or cut it into tiles")
         return Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"the file cannot be read: {error.strerror or error}", str(path), "check the path") from error
+        problem = f"the file cannot be read: {error.strerror or error}"
+        raise UnreadableImageError(problem, str(path), "check the path") from error
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -> NDArray[np.uint8]:
@@ -60,13 +65,13 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -> 
         place: where the file comes from, for errors.
 
     Raises:
-        UserError: as :func:`read_image`.
+        UnreadableImageError: as :func:`read_image`.
     """
     image = decode_upright(data, max_pixels, place)
     try:
         return _upright_to_rgb(image)
     except UserError as error:
-        raise UserError(error.problem, place, error.remedy) from error
+        raise UnreadableImageError(error.problem, place, error.remedy) from error
 
 
 def decode_gray_values(data: bytes, max_pixels: int = MAX_PIXELS) -> GrayValues | None:
@@ -91,7 +96,7 @@ def image_size_px(path: str | Path) -> tuple[int, int]:
     """Width and height of the upright image, from the header alone if possible.
 
     Raises:
-        UserError: as :func:`read_image`.
+        UnreadableImageError: as :func:`read_image`.
     """
     data = read_file(path)
     if not is_dicom(data):
@@ -104,18 +109,13 @@ def image_size_px(path: str | Path) -> tuple[int, int]:
 
 
 def decode_upright(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -> Image.Image:
-    """A decoded file in its own mode, with EXIF rotation applied.
-
-    Args:
-        data: the whole file.
-        max_pixels: larger images are refused before they are decoded.
-        place: where the file comes from, for errors.
+    """As :func:`decode_image`, but in the mode of the file.
 
     Raises:
-        UserError: as :func:`read_image`.
+        UnreadableImageError: as :func:`read_image`.
     """
     if not data:
-        raise UserError("the file is empty (0 bytes)", place, "remove it")
+        raise UnreadableImageError("the file is empty (0 bytes)", place, "remove it")
     try:
         image = Image.fromarray(read_dicom(data, max_pixels)) if is_dicom(data) else _opened(data)
         width, height = image.size
@@ -125,20 +125,17 @@ def decode_upright(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -
         ImageOps.exif_transpose(image, in_place=True)
         return image
     except UserError as error:
-        raise UserError(error.problem, place, error.remedy) from error
+        raise UnreadableImageError(error.problem, place, error.remedy) from error
     except UnidentifiedImageError as error:
         known = ", ".join((*FORMATS, "DICOM"))
-        raise UserError(f"not an image ({known} are read)", place, "remove it") from error
+        raise UnreadableImageError(f"not an image ({known} are read)", place, "remove it") from error
     except Image.DecompressionBombError as error:
-        raise UserError("the image is too large to be decoded safely", place, "cut it into tiles") from error
+        raise UnreadableImageError("the image is too large to be decoded safely", place, "cut it into tiles") from error
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         is_truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
         reason = "truncated" if is_truncated else str(error) or type(error).__name__
-        raise UserError(
-            f"the image cannot be decoded: {reason} (file of {len(data):,} bytes)",
-            place,
-            "copy it again, or remove it",
-        ) from error
+        problem = f"the image cannot be decoded: {reason} (file of {len(data):,} bytes)"
+        raise UnreadableImageError(problem, place, "copy it again, or remove it") from error
 
 
 def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
@@ -188,11 +185,8 @@ def _deep_to_rgb(pixels: NDArray) -> NDArray[np.uint8]:
         if not np.isfinite(pixels).all():
             raise UserError("the image holds values that are not finite (NaN or infinity)", "", "replace these pixels")
         if pixels.min() < 0 or pixels.max() > 1:
-            raise UserError(
-                f"a float image has values from {pixels.min():.4g} to {pixels.max():.4g}, expected 0 to 1",
-                "",
-                "scale it to [0, 1], or save it with 8 or 16 bits",
-            )
+            problem = f"a float image has values from {pixels.min():.4g} to {pixels.max():.4g}, expected 0 to 1"
+            raise UserError(problem, "", "scale it to [0, 1], or save it with 8 or 16 bits")
         gray_or_rgb = np.rint(pixels * 255).astype(np.uint8)
     elif pixels.dtype.kind in "ui" and pixels.min() >= 0 and pixels.max() <= 65535:
         gray_or_rgb = ((pixels.astype(np.uint32) + SIXTEEN_TO_EIGHT_BIT // 2) // SIXTEEN_TO_EIGHT_BIT).astype(np.uint8)

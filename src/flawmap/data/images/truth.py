@@ -19,7 +19,8 @@ def read_truth(sample: LabelledImage, height: int, width: int) -> NDArray[np.boo
         place of its defect is unknown, so it counts for image metrics only.
 
     Raises:
-        UserError: the mask cannot be read or has another size than the image, or no box lies inside the image.
+        UnreadableImageError: the mask cannot be read.
+        UserError: the mask has another size than the image, or no box lies inside the image.
     """
     if not sample.is_anomalous:
         return np.zeros((height, width), bool)
@@ -28,14 +29,13 @@ def read_truth(sample: LabelledImage, height: int, width: int) -> NDArray[np.boo
     if isinstance(sample.truth, Boxes):
         mask = boxes_to_mask(sample.truth, height, width)
         if not mask.any():
-            raise UserError(
-                f"no box covers a pixel of the image ({width} x {height} px)",
-                sample.key,
-                "boxes are x, y, width and height in pixels of the image as it is displayed",
-            )
+            remedy = "boxes are x, y, width and height in pixels of the image as it is displayed"
+            raise UserError(f"no box covers a pixel of the image ({width} x {height} px)", sample.key, remedy)
         return mask
     mask = read_mask(sample.truth.path)
-    refuse_other_size(mask, sample.truth.path, height, width)
+    if mask.shape != (height, width):
+        problem = f"the mask is {mask.shape[1]} x {mask.shape[0]} px, its image {width} x {height} px"
+        raise UserError(problem, str(sample.truth.path), "save the mask at the size of its image")
     return mask if mask.any() else None
 
 
@@ -45,7 +45,7 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     In a JPEG file, pixels above half are: compression scatters small values around each edge.
 
     Raises:
-        UserError: as :func:`flawmap.data.images.files.read_image`.
+        UnreadableImageError: as :func:`flawmap.data.images.files.read_image`.
     """
     image = decode_upright(read_file(path), place=str(path))
     highest_normal = 127 if image.format in ("JPEG", "MPO") else 0
@@ -56,20 +56,6 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
         has_alpha = image.mode in ("LA", "PA", "RGBA", "La", "RGBa")
         values = (values[..., :-1] if has_alpha else values).max(axis=2)
     return values > highest_normal
-
-
-def refuse_other_size(mask: NDArray[np.bool_], path: Path, height: int, width: int) -> None:
-    """Refuse a mask whose size is not that of its image.
-
-    Raises:
-        UserError: naming the file of the mask.
-    """
-    if mask.shape != (height, width):
-        raise UserError(
-            f"the mask is {mask.shape[1]} x {mask.shape[0]} px, its image {width} x {height} px",
-            str(path),
-            "save the mask at the size of its image",
-        )
 
 
 def boxes_to_mask(boxes: Boxes, height: int, width: int) -> NDArray[np.bool_]:

@@ -11,14 +11,11 @@ from flawmap.recipe.settings import DataSettings
 
 
 class Layout(ABC):
-    """One layout; :data:`flawmap.data.open_data.LAYOUTS` lists them all.
-
-    Every method takes the ``path`` of a data location, for which :meth:`is_at` holds; ``only`` restricts the images
-    to some groups and is empty for all of them.
+    """One layout; :data:`flawmap.data.open_data.LAYOUTS` lists them all. ``only`` restricts images to some groups.
 
     Attributes:
         name: for people.
-        published: how the data set is scored by convention, if it has one name.
+        published: how a published data set is scored by convention.
         groups: what a location can be restricted by (``nih:sex=M``).
         reads_whole_folders: it takes every image of a folder, not those in a list.
         yields_to_named_folders: ``data.normal`` and ``data.anomalous`` name folders to be read instead.
@@ -34,13 +31,9 @@ class Layout(ABC):
     def is_at(self, path: Path) -> bool:
         """Whether data lies at ``path`` in this layout; looks at the names of files and folders only."""
 
-    def root(self, path: Path) -> Path:
-        """The folder that keys are relative to."""
-        return path
-
     def data_name(self, path: Path) -> str:
-        """What the data is called."""
-        return self.root(path).resolve().name or "data"
+        """What the data is called: as its folder."""
+        return folder_of(path).resolve().name or "data"
 
     @abstractmethod
     def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
@@ -50,13 +43,13 @@ class Layout(ABC):
             UserError: a list or folder is missing or damaged.
         """
 
-    def has_test(self, path: Path, settings: DataSettings, only: Groups) -> bool:
-        """Whether the test's folder or lists are there; a download may lack them."""
+    def has_test(self, path: Path, only: Groups) -> bool:
+        """Whether the lists of the test are there; a download may lack them."""
         return True
 
     @abstractmethod
     def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
-        """Labelled images, with masks or boxes where the data set has them.
+        """Labelled images, with masks or boxes if they have some; empty if there are none.
 
         Raises:
             UserError: a list or folder is missing or damaged, or masks match no image.
@@ -65,3 +58,8 @@ class Layout(ABC):
     def protocol(self, path: Path, settings: DataSettings) -> Protocol:
         """How the test images are scored: as published, under the name of the data."""
         return replace(self.published, name=self.data_name(path))
+
+
+def folder_of(path: Path) -> Path:
+    """The folder that keys are relative to: a data location is this folder, or a manifest in it."""
+    return path if path.is_dir() else path.parent

@@ -22,27 +22,11 @@ class PlainFolder(MvtecAd):
         return path.is_dir()
 
     def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
-        """Images directly inside.
-
-        Raises:
-            UserError: there are none; names what is there instead.
-        """
+        """Images directly inside; if there are none, the error names what is there instead."""
         images = list_images(path)
         if not images:
             raise _no_images_inside(path)
         return tuple(NormalImage(key_of(image, path), image) for image in images)
-
-    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
-        """Images in test/KIND, with masks from ground_truth/KIND."""
-        if self.has_test(path, settings, only):
-            return super().test(path, settings, only)
-        if not any(path.iterdir()):
-            raise UserError("this folder is empty", str(path), "give the folder with the labelled test images")
-        raise UserError(
-            "there are no labels: which images are anomalous?",
-            str(path),
-            "--set data.normal=GOOD --set data.anomalous=BAD (folders inside), or use the MVTec AD layout",
-        )
 
 
 class NamedFolders(Layout):
@@ -55,11 +39,7 @@ class NamedFolders(Layout):
         return path.is_dir()
 
     def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
-        """Images in ``data.normal`` and below it.
-
-        Raises:
-            UserError: there is no such folder, it holds another named folder, or it has no images.
-        """
+        """Images in ``data.normal`` and below it."""
         _keep_apart(path, settings)
         images = _good_images(path, settings)
         if not images:
@@ -67,13 +47,9 @@ class NamedFolders(Layout):
         return tuple(NormalImage(key_of(image, path), image) for image in images)
 
     def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
-        """Images in ``data.normal`` and ``data.anomalous``, whose sub-folders are kinds of defects.
+        """Images in ``data.normal``, which must not be those of the training, and in ``data.anomalous``.
 
-        For a test, ``data.normal`` must name other good images than those of the training. Masks lie in the same
-        sub-folders of ``data.masks``.
-
-        Raises:
-            UserError: a named folder does not exist or lies in another one, or masks match no image.
+        Sub-folders of ``data.anomalous`` are kinds of defects; masks lie in the same sub-folders of ``data.masks``.
         """
         _keep_apart(path, settings)
         samples = [LabelledImage(key_of(image, path), image, False, "good") for image in _good_images(path, settings)]
@@ -123,41 +99,30 @@ def _keep_apart(path: Path, settings: DataSettings) -> None:
     folders = {setting: (path / name).resolve() for setting, name in names.items() if name}
     for outer, inner in (("normal", "anomalous"), ("anomalous", "normal"), ("normal", "masks"), ("anomalous", "masks")):
         if outer in folders and inner in folders and folders[inner].is_relative_to(folders[outer]):
-            raise UserError(
-                f"data.{inner} {names[inner]} lies in data.{outer} {names[outer]}",
-                str(path),
-                "name folders that do not contain each other, or list the images in a manifest.csv",
-            )
+            problem = f"data.{inner} {names[inner]} lies in data.{outer} {names[outer]}"
+            remedy = "name folders that do not contain each other, or list the images in a manifest.csv"
+            raise UserError(problem, str(path), remedy)
 
 
 def _no_images_inside(path: Path) -> UserError:
+    """What is wrong, and a command for the folders that are there.
+
+    The folder of good images is guessed from common names only: defects must not be trained on.
+    """
     if categories := categories_in(path):
-        shown = ", ".join(child.name for child in categories[:6])
-        return UserError(
-            f"{path.name}/ holds {len(categories)} data sets: {shown}",
-            str(path),
-            f"flawmap train {categories[0]}: each of them gets a model of its own",
-        )
+        problem = f"{path.name}/ holds {len(categories)} data sets: {', '.join(child.name for child in categories[:6])}"
+        return UserError(problem, str(path), f"flawmap train {categories[0]}: each of them gets a model of its own")
     names = [child.name for child in visible(path) if child.is_dir() and list_images(child, recursive=True)]
     if not names:
         remedy = "give a folder with PNG, JPEG, BMP or TIFF files"
         return UserError(f"no images here ({_folder_names(path)})", str(path), remedy)
-    return UserError(
-        f"{path.name}/ has {_folder_names(path)}; expected train/good (MVTec AD), a manifest.csv, or images directly "
-        "inside",
-        str(path),
-        _suggested_settings(path, names),
-    )
-
-
-def _suggested_settings(path: Path, names: list[str]) -> str:
-    """A command for these folders. The good one is guessed from common names only: defects must not be trained on."""
+    expected = "expected train/good (MVTec AD), a manifest.csv, or images directly inside"
     good = next((name for name in names if name.lower() in GOOD_NAMES), None)
-    if good is None:
-        return f"flawmap train {path}/GOOD, or --set data.normal=GOOD with GOOD one of {', '.join(names[:6])}"
     masks = next((name for name in names if name.lower() in MASK_NAMES), None)
     bad = next((name for name in names if name not in (good, masks)), None)
-    remedy = f"flawmap train {path / good}, or --set data.normal={good}"
-    if bad is not None:
-        remedy += f" --set data.anomalous={bad}" + (f" --set data.masks={masks}" if masks else "")
-    return remedy
+    remedy = f"flawmap train {path}/GOOD, or --set data.normal=GOOD with GOOD one of {', '.join(names[:6])}"
+    if good is not None:
+        remedy = f"flawmap train {path / good}, or --set data.normal={good}"
+        remedy += f" --set data.anomalous={bad}" if bad else ""
+        remedy += f" --set data.masks={masks}" if bad and masks else ""
+    return UserError(f"{path.name}/ has {_folder_names(path)}; {expected}", str(path), remedy)

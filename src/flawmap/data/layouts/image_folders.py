@@ -57,9 +57,8 @@ def visible(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise UserError(
-            f"the folder cannot be read: {error.strerror}", str(folder), "check its name and your permissions"
-        ) from error
+        remedy = "check its name and your permissions"
+        raise UserError(f"the folder cannot be read: {error.strerror}", str(folder), remedy) from error
 
 
 def key_of(path: Path, root: Path) -> str:
@@ -83,11 +82,9 @@ def images_with_masks(folder: Path, mask_folder: Path | None, pattern: str) -> l
     for place in folders_below(mask_folder):
         expected = folder / place.relative_to(mask_folder)
         if not expected.is_dir() and (masks_here := list_images(place)):
-            raise UserError(
-                f"masks without images, first: {masks_here[0].name}",
-                str(place),
-                f"put masks into the same sub-folders as their images; there is no folder {expected}",
-            )
+            problem = f"masks without images, first: {masks_here[0].name}"
+            remedy = f"put masks into the same sub-folders as their images; there is no folder {expected}"
+            raise UserError(problem, str(place), remedy)
     return pairs
 
 
@@ -117,27 +114,19 @@ def pair_masks(images: list[Path], mask_folder: Path, pattern: str) -> dict[Path
         for image in sorted(set(images) - set(owners.values())):
             candidates = unpaired.get(names.replace("{stem}", _stem(image)), [])
             if len(candidates) > 1:
-                both = " and ".join(mask.name for mask in candidates)
-                raise UserError(
-                    f"{image.name} has {len(candidates)} masks: {both}", str(mask_folder), "remove one of them"
-                )
+                problem = f"{image.name} has {len(candidates)} masks: {' and '.join(mask.name for mask in candidates)}"
+                raise UserError(problem, str(mask_folder), "remove one of them")
             for mask in candidates:
                 if mask in owners:
-                    raise UserError(
-                        f"{mask.name} is the mask of two images: {owners[mask].name} and {image.name}",
-                        str(mask_folder),
-                        "rename one of the images and give it a mask of its own",
-                    )
+                    problem = f"{mask.name} is the mask of two images: {owners[mask].name} and {image.name}"
+                    remedy = "rename one of the images and give it a mask of its own"
+                    raise UserError(problem, str(mask_folder), remedy)
                 owners[mask] = image
     if orphans := [mask for mask in masks if mask not in owners]:
-        named = min(images).name if images else "none"
-        raise UserError(
-            f"{len(orphans)} of {len(masks)} masks match no image, first: {orphans[0].name} (images are named like "
-            f"{named})",
-            str(mask_folder),
-            f'rename them to {pattern.replace("{stem}", "STEM")}, or --set data.mask_pattern="{{stem}}_label" if they '
-            "are named so",
-        )
+        first = f"{orphans[0].name} (images are named like {min(images).name if images else 'none'})"
+        remedy = f'rename them to {pattern.replace("{stem}", "STEM")}, or --set data.mask_pattern="{{stem}}_label" if '
+        problem = f"{len(orphans)} of {len(masks)} masks match no image, first: {first}"
+        raise UserError(problem, str(mask_folder), f"{remedy}they are named so")
     return {image: MaskFile(mask) for mask, image in owners.items()}
 
 

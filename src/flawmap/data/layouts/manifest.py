@@ -32,9 +32,6 @@ class CsvManifest(Layout):
     def is_at(self, path: Path) -> bool:
         return path.suffix.lower() == ".csv" if path.is_file() else (path / FILE_NAME).is_file()
 
-    def root(self, path: Path) -> Path:
-        return _file(path).parent
-
     def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
         """Rows of split ``train``, which must have label 0. Labels, masks and boxes of other rows are not kept."""
         manifest, images = _file(path), []
@@ -42,11 +39,9 @@ class CsvManifest(Layout):
             if row["split"] != "train":
                 continue
             if row["label"] != "0":
-                raise UserError(
-                    f"row {line} is in split train with label {row['label']!r}; training takes normal images only",
-                    str(manifest),
-                    "set its split to test, or its label to 0",
-                )
+                wrong = f"row {line} is in split train with label {row['label']!r}"
+                remedy = "set its split to test, or its label to 0"
+                raise UserError(f"{wrong}; training takes normal images only", str(manifest), remedy)
             if is_chosen(_groups(row), only):
                 images.append(NormalImage(row["image"], manifest.parent / row["image"]))
         return tuple(images)
@@ -127,11 +122,8 @@ def _truth(row: dict[str, str], line: int, manifest: Path) -> MaskFile | Boxes |
     try:
         boxes = tuple(_box(values) for values in json.loads(row["boxes"]))
     except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"row {line}: the boxes cannot be read ({error})",
-            str(manifest),
-            'write [["finding", x, y, width, height], ...]',
-        ) from error
+        remedy = 'write [["finding", x, y, width, height], ...]'
+        raise UserError(f"row {line}: the boxes cannot be read ({error})", str(manifest), remedy) from error
     return Boxes(boxes) if boxes else None
 
 

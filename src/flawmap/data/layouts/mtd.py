@@ -32,11 +32,8 @@ class MagneticTiles(Layout):
         listed = _training_names(path)
         images = {image.stem: image for image in _photographs(path, FREE)}
         if missing := sorted(listed - images.keys()):
-            raise UserError(
-                f"{len(missing)} listed images are not in {FREE}, first: {missing[0]}",
-                str(path / TRAINING_LIST),
-                "copy the folder MT_Free again",
-            )
+            problem = f"{len(missing)} listed images are not in {FREE}, first: {missing[0]}"
+            raise UserError(problem, str(path / TRAINING_LIST), "copy the folder MT_Free again")
         return tuple(NormalImage(key_of(images[stem], path), images[stem]) for stem in sorted(listed))
 
     def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
@@ -62,9 +59,7 @@ def _training_names(path: Path) -> set[str]:
     try:
         lines = (path / TRAINING_LIST).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"the split of the magnetic tiles needs DifferNet's list {TRAINING_LIST}",
-            str(path / TRAINING_LIST),
-            "copy it from github.com/marco-rudolph/differnet, or list the images in a manifest.csv",
-        ) from error
+        problem = f"the split of the magnetic tiles needs DifferNet's list {TRAINING_LIST}"
+        remedy = "copy it from github.com/marco-rudolph/differnet, or list the images in a manifest.csv"
+        raise UserError(problem, str(path / TRAINING_LIST), remedy) from error
     return {Path(line.replace("\\", "/")).stem for line in lines}

@@ -26,15 +26,11 @@ class MvtecAd(Layout):
         images = list_images(path / "train" / "good", recursive=True)
         return tuple(NormalImage(key_of(image, path), image) for image in images)
 
-    def has_test(self, path: Path, settings: DataSettings, only: Groups) -> bool:
-        return (path / "test").is_dir()
-
     def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
         """Images in test/good and every test/KIND, with masks from ground_truth/KIND."""
         test, ground_truth = path / "test", path / "ground_truth"
         if not test.is_dir():
-            problem = "there are no test images: no folder test"
-            raise UserError(problem, str(path), "add test/good and test/KIND folders")
+            return ()
         kinds = [folder.name for folder in visible(test) if folder.is_dir()]
         for folder in visible(ground_truth) if ground_truth.is_dir() else []:
             if folder.is_dir() and folder.name not in kinds and list_images(folder, recursive=True):

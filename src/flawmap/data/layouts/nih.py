@@ -60,7 +60,7 @@ class ChestXray14(Layout):
         images = _listed_images(names, entries, groups, path)
         return tuple(NormalImage(key_of(image, path), image) for image in images)
 
-    def has_test(self, path: Path, settings: DataSettings, only: Groups) -> bool:
+    def has_test(self, path: Path, only: Groups) -> bool:
         """Whether the boxes were downloaded, and the test list unless another one is asked for."""
         list_name, _ = _list_and_groups(only)
         has_list = list_name is not None or (path / "test_list.txt").is_file()
@@ -157,11 +157,8 @@ def _unofficial(path: Path, list_name: str, groups: Groups, label: str, split: s
 
 def _refuse_abnormal(names: list[str], entries: Entries) -> None:
     if wrong := [name for name in names if _entry(entries, name)[0] != NORMAL]:
-        raise UserError(
-            f"{len(wrong)} images of the training list have findings, first: {wrong[0]}",
-            "Data_Entry_2017",
-            "training takes normal images only; copy the list again",
-        )
+        problem = f"{len(wrong)} images of the training list have findings, first: {wrong[0]}"
+        raise UserError(problem, "Data_Entry_2017", "training takes normal images only; copy the list again")
 
 
 def _listed_images(names: list[str], entries: Entries, groups: Groups, path: Path) -> list[Path]:
@@ -170,9 +167,7 @@ def _listed_images(names: list[str], entries: Entries, groups: Groups, path: Pat
     folders = [folder for folder in visible(path) if folder.is_dir() and folder.name.startswith("images")]
     files = {image.name: image for folder in folders for image in list_images(folder, recursive=True)}
     if missing := [name for name in names if name not in files]:
-        raise UserError(
-            f"{len(missing)} of {len(names)} listed images are missing, first: {missing[0]}",
-            str(path),
-            "unpack all twelve archives of images, or list the images that you have in a manifest.csv",
-        )
+        problem = f"{len(missing)} of {len(names)} listed images are missing, first: {missing[0]}"
+        remedy = "unpack all twelve archives of images, or list the images that you have in a manifest.csv"
+        raise UserError(problem, str(path), remedy)
     return [files[name] for name in names]
