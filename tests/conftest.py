@@ -55,6 +55,7 @@ def mvtec_folder(tmp_path: Path) -> Path:
     return root
 
 
+from coordinate_images import affine_fit, coordinate_image  # noqa: E402, F401
 from training_parts import (  # noqa: E402
     cpu,  # noqa: F401
     fit_on,  # noqa: F401

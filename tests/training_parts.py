@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from flawmap.data.sample import NormalImage
 from flawmap.engine.compute import Compute
-from flawmap.engine.stage import QuietLightning
+from flawmap.engine.training import QuietLightning
 from flawmap.paper import projection
 from flawmap.recipe.settings import (
     DataSettings,

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from flawmap.detect.fit import train_stages
+from flawmap.detect.fit import fit_scorer
 from flawmap.errors import UserError
 from flawmap.paper import objectives
 from flawmap.paper.clusters import sinkhorn
 from flawmap.paper.collapse_watch import WINDOW_STEPS
-from flawmap.paper.objectives import objective_by_name, pretrain_module
+from flawmap.paper.objectives import objective_by_name
 from flawmap.paper.self_distillation import SelfDistillation
 from flawmap.recipe.settings import MaskingSettings, PretrainSettings
 from flawmap.vit.inputs import normalise
@@ -346,7 +346,7 @@ def test_every_objective_is_found_by_its_name_and_ours_is_the_default():
 
 def test_an_unknown_objective_is_a_mistake_in_the_recipe(tiny_encoder, pretrain_settings):
     with pytest.raises(UserError, match="'byol'") as caught:
-        pretrain_module(tiny_encoder(), pretrain_settings(objective="byol"), TOTAL_STEPS, STEPS_PER_EPOCH, seed=0)
+        objective_by_name("byol")
     assert caught.value.place == "pretrain.objective"
     assert all(name in caught.value.remedy for name in (*OBJECTIVES, "flawmap-bench"))
 
@@ -381,7 +381,7 @@ def test_a_resumed_module_goes_on_where_the_other_one_stopped(module_of, views, 
 def test_the_stage_runs_with_every_objective(normal_images, tiny_recipe, new_run, cpu, objective: str):
     settings = replace(tiny_recipe.pretrain, objective=objective, epochs=None, steps=2)
     run = new_run("run")
-    trained = train_stages(normal_images, replace(tiny_recipe, pretrain=settings), run, cpu, stages="pretrain")
+    trained = fit_scorer(normal_images, (), replace(tiny_recipe, pretrain=settings), run, cpu, stages="pretrain")
     records = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
     k = {"dino": 4096, "ibot": 4096, "msn": 64}.get(objective, 4)
     assert [record["step"] for record in records] == [0, 1]

@@ -1,7 +1,6 @@
 """data.pretrain_on from the command line to the run's list of images."""
 
 import csv
-import json
 import shutil
 from collections import Counter
 from pathlib import Path

@@ -26,8 +26,8 @@ def log_of(run: Path) -> list[tuple[str, int]]:
 @pytest.fixture
 def interrupted(monkeypatch):
     """Ctrl+C in the middle of stage 2, with checkpoints at every step; counts the steps of stage 2 that were begun."""
-    stages, step = flawmap.detect.detector.train_stages, FinetuneModule.training_step
-    monkeypatch.setattr(flawmap.detect.detector, "train_stages", partial(stages, save_every_seconds=0.0))
+    stages, step = flawmap.detect.detector.fit_scorer, FinetuneModule.training_step
+    monkeypatch.setattr(flawmap.detect.detector, "fit_scorer", partial(stages, save_every_seconds=0.0))
     begun: list[int] = []
 
     def counted(self, batch, number):

@@ -7,13 +7,11 @@ from sklearn.metrics import roc_auc_score
 from flawmap.data.open_data import load_images
 from flawmap.detect.held_out import (
     DROPPED_GRAY,
-    MAX_IMAGES,
     NUM_SAMPLES,
     SimulatedDefect,
     masked_view,
     proxy_scores,
     simulate_on,
-    spread_over,
     write_samples,
 )
 from flawmap.engine.compute import choose_compute
@@ -76,13 +74,6 @@ def test_a_masked_view_hides_the_patches_with_least_attention():
     assert (view[:16, :16] == DROPPED_GRAY).all() and (view[16:, 16:] == DROPPED_GRAY).all()
     assert np.array_equal(view[:16, 16:], image[:16, 16:]) and np.array_equal(view[16:, :16], image[16:, :16])
     assert np.array_equal(masked_view(image, attention, 0.0), image)
-
-
-def test_few_of_many_images_are_spread_over_all():
-    assert spread_over(3) == [0, 1, 2]
-    many = spread_over(1000)
-    assert len(many) == len(set(many)) == MAX_IMAGES and (many[0], many[-1]) == (0, 999)
-    assert np.diff(many).max() <= 16  # no kind that is listed in a row is missed
 
 
 def test_samples_show_what_was_simulated(images, tmp_path):

@@ -28,11 +28,11 @@ def handed_over(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What would have been trained on."""
     given: dict[str, Any] = {}
 
-    def train_stages(images, recipe, run, compute, stages, pool) -> None:
+    def fit_scorer(images, held_out, recipe, run, compute, stages, pool) -> None:
         given.update(train=images, pool=pool)
         raise StopBeforeTrainingError
 
-    monkeypatch.setattr(detector_module, "train_stages", train_stages)
+    monkeypatch.setattr(detector_module, "fit_scorer", fit_scorer)
     return given
 
 

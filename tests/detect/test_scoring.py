@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 
 from flawmap.data.images.resize import resize_image
 from flawmap.detect.scoring import IMAGE_SCORES, ScaleResult, analyse, image_scores, mean_map
-from flawmap.memory.scorer import MemoryScorer, TokenScorerShape
+from flawmap.memory.scorer import build_scorer
 from flawmap.metrics.ranking import auroc
-from flawmap.recipe.settings import DataSettings, ModelSettings, Recipe
+from flawmap.recipe.settings import DataSettings, MemorySettings, ModelSettings, Recipe
 from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD, load_encoder
 from images import striped
 from tiny_detector import fitted_detector
@@ -39,8 +39,8 @@ def test_a_scorer_that_decides_is_asked_at_every_size_rounded_to_patches(sizes, 
 
 def test_a_scorer_without_decisions_is_asked_at_the_size_of_its_training():
     encoder, _ = load_encoder(ModelSettings("random", "test_vit"))
-    scorer = MemoryScorer(encoder, TokenScorerShape((0,), 4, 8, 0.1))
-    assert scorer.sizes_px(Recipe(data=DataSettings(image_size_px=100))) == (96,)
+    recipe = Recipe(method="memory", data=DataSettings(image_size_px=100), memory=MemorySettings(blocks=(1,), tokens=4))
+    assert build_scorer(encoder, recipe).sizes_px(recipe) == (96,)
 
 
 # ---- one size

@@ -6,8 +6,8 @@ import pytest
 
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
-from flawmap.detect import fit as train_module
-from flawmap.detect.fit import train_stages
+from flawmap.detect.fit import fit_scorer
+from flawmap.paper import fit as paper_fit
 from images import striped, write_image
 
 pytestmark = pytest.mark.usefixtures("small_heads")
@@ -30,18 +30,18 @@ def read_by_stage(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             seen.append([image.key for image in images])
             super().__init__(images, size_px)
 
-    def no_training(module, loader, stage, *_: object) -> None:
-        seen.append([stage.name, str(len(loader.dataset)), str(stage.total_steps)])
+    def no_training(module, dataset, num_images, plan, stage, _: object) -> None:
+        seen.append([stage.name, str(num_images), str(plan.total_steps)])
 
-    monkeypatch.setattr(train_module, "NormalPixels", Recorded)
-    monkeypatch.setattr(train_module, "run_stage", no_training)
+    monkeypatch.setattr(paper_fit, "NormalPixels", Recorded)
+    monkeypatch.setattr(paper_fit, "train", no_training)
     return seen
 
 
 def test_pooled_images_reach_stage_1_and_not_stage_2(
     normal_images, pool, tiny_recipe, new_run, cpu, read_by_stage
 ) -> None:
-    train_stages(normal_images, tiny_recipe, new_run("run"), cpu, pool=pool)
+    fit_scorer(normal_images, (), tiny_recipe, new_run("run"), cpu, pool=pool)
     own = [image.key for image in normal_images]
     assert read_by_stage == [
         own + [image.key for image in pool],
@@ -56,7 +56,7 @@ def test_a_pool_has_keys_of_its_own(normal_images, pool, tiny_recipe, new_run, c
 
     def keys(with_pool: tuple[NormalImage, ...]) -> dict[str, str]:
         run = new_run("run", f"shelf {next(number)}")
-        return train_stages(normal_images, tiny_recipe, run, cpu, pool=with_pool).stage_keys
+        return fit_scorer(normal_images, (), tiny_recipe, run, cpu, pool=with_pool).stage_keys
 
     alone, pooled, smaller = keys(()), keys(pool), keys(pool[:-1])
     write_image(pool[0].path, striped(999))

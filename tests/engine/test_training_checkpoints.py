@@ -11,7 +11,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from flawmap.engine.checkpoints import AtomicCheckpointIO, SaveNowAndThen, read_tensors, write_tensors
-from flawmap.engine.failures import explained
+from flawmap.engine.failures import user_error
 from flawmap.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("small_heads")
@@ -176,7 +176,7 @@ def real_allocation_failure() -> RuntimeError:
     ],
 )
 def test_too_little_memory_names_stage_batch_and_size(error):
-    mistake = explained(error(), "finetune", batch_size=16, image_size_px=224)
+    mistake = user_error(error(), "finetune", batch_size=16, image_size_px=224)
     assert mistake.problem == "out of memory with batches of 16 images of 224 px"
     assert mistake.place == "stage finetune"
     assert mistake.remedy == "--set finetune.batch_size=8, or --set finetune.image_size_px=SMALLER"
@@ -193,14 +193,14 @@ def test_too_little_memory_names_stage_batch_and_size(error):
     ],
 )
 def test_the_batch_size_that_is_advised_can_be_used(stage: str, batch_size: int, devices: int, remedy: str):
-    assert explained(MemoryError(), stage, batch_size, 224, devices).remedy == remedy
+    assert user_error(MemoryError(), stage, batch_size, 224, devices).remedy == remedy
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("shapes cannot be multiplied"), ValueError("out of memory"), KeyError(1)]
 )
 def test_other_errors_are_not_explained_away(error: Exception):
-    assert explained(error, "finetune", 16, 224) is None
+    assert user_error(error, "finetune", 16, 224) is None
 
 
 @pytest.mark.parametrize(
@@ -209,5 +209,5 @@ def test_other_errors_are_not_explained_away(error: Exception):
 def test_a_users_error_in_a_spawned_process_is_the_users_again(mistake: UserError):
     text = "\n\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n  File x\n"
     error = ProcessRaisedException(f"{text}flawmap.errors.UserError: {mistake}\n", 1, 123)
-    found = explained(error, "pretrain", 16, 224)
+    found = user_error(error, "pretrain", 16, 224)
     assert (found.problem, found.place, found.remedy) == (mistake.problem, mistake.place, mistake.remedy)

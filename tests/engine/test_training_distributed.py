@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from flawmap.data.sample import NormalImage
-from flawmap.detect.fit import train_stages
+from flawmap.detect.fit import fit_scorer
 from flawmap.engine.checkpoints import read_tensors
 from flawmap.engine.compute import Compute
-from flawmap.engine.sampling import stage_loader
-from flawmap.engine.stage import Stage, run_stage
+from flawmap.engine.stage import Stage, StageContext
+from flawmap.engine.training import TrainingPlan
+from flawmap.engine.training import train as train_module
 from flawmap.errors import UserError
 from flawmap.paper.pretrain import PretrainModule
 from flawmap.recipe.settings import MaskingSettings, ModelSettings, PretrainSettings, Recipe
@@ -72,11 +73,16 @@ def describe(record: dict[str, float]) -> str:
     return f"loss {record['loss']}"
 
 
+def fitted(module: PretrainModule, plan: TrainingPlan, stage: Stage) -> dict[str, Tensor]:
+    train_module(module, RandomViews(), IMAGES, plan, stage, describe)
+    return module.result_encoder.state_dict()
+
+
 def train(kind: type[PretrainModule], run: RunFolder, compute: Compute) -> PretrainModule:
     module = module_of(kind)
-    loader = stage_loader(RandomViews(), IMAGES, BATCH, STEPS, seed=0, world_size=compute.devices)
-    stage = Stage("pretrain", "key", STEPS, 2, BATCH, 64, 0, describe)
-    run_stage(module, loader, stage, run, compute, save_every_seconds=0.0)
+    stage = StageContext(run, compute, 0, 64, {}, save_every_seconds=0.0).training_stage("pretrain")
+    plan = TrainingPlan(STEPS, 2, BATCH)
+    stage.result(lambda: fitted(module, plan, stage), BATCH)
     return module
 
 
@@ -110,7 +116,7 @@ def test_both_stages_in_two_processes_reach_the_parent_and_its_files(
     normal_images: tuple[NormalImage, ...], tiny_recipe: Recipe, new_run
 ):
     run = new_run("run")
-    trained = train_stages(normal_images, replace(tiny_recipe, seed=3), run, TWO)
+    trained = fit_scorer(normal_images, (), replace(tiny_recipe, seed=3), run, TWO)
     initial, _ = load_encoder(tiny_recipe.model, seed=3)
     teacher, scorer = (read_tensors(run.stage_output(stage)) for stage in ("pretrain", "finetune"))
     assert any(not torch.equal(teacher[name], tensor) for name, tensor in initial.state_dict().items())

@@ -14,7 +14,7 @@ from flawmap.engine.optimisation import check_finite, clip_each_gradient, decay_
 from flawmap.errors import UserError
 from flawmap.paper.collapse_watch import WINDOW_STEPS, CollapseWatch
 from flawmap.paper.finetune import FinetuneModule
-from flawmap.paper.paper_head import PaperHead
+from flawmap.paper.heads import PaperHead
 from flawmap.paper.pretrain import PretrainModule
 from flawmap.recipe.settings import FinetuneSettings
 

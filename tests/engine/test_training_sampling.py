@@ -2,13 +2,14 @@
 
 from itertools import chain
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from flawmap.engine import sampling
-from flawmap.engine.sampling import BatchOrder, stage_loader
+from flawmap.engine.sampling import BatchOrder, evenly_spread, stage_loader
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 
@@ -93,3 +94,10 @@ def test_a_resumed_loader_goes_on_at_the_step_whatever_the_workers(workers: int)
     expected = list(BatchOrder(10, 4, 6, 0))[3:]
     found = [list(zip(epochs.tolist(), indices.tolist(), strict=True)) for epochs, indices in loader]
     assert found == expected
+
+
+def test_few_of_many_images_are_spread_over_all():
+    assert evenly_spread(3, 64) == [0, 1, 2]
+    many = evenly_spread(1000, 64)
+    assert len(many) == len(set(many)) == 64 and (many[0], many[-1]) == (0, 999)
+    assert np.diff(many).max() <= 16  # no kind that is listed in a row is missed

@@ -20,8 +20,8 @@ def clustered(count: int, seed: int) -> torch.Tensor:
 def plain_greedy(vectors: torch.Tensor, size: int, seed: int) -> list[int]:
     """One pick after another over all distances, in double precision, in the same random projection."""
     generator = torch.Generator().manual_seed(seed)
-    projection = torch.randn(vectors.shape[1], coreset.PROJECTED_DIM, generator=generator)
-    points = (vectors @ projection / coreset.PROJECTED_DIM**0.5).double()
+    projection = torch.randn(vectors.shape[1], 64, generator=generator)
+    points = (vectors @ projection / 64**0.5).double()
     picked = [int(torch.randint(len(points), (1,), generator=generator))]
     distances = torch.cdist(points, points)
     while len(picked) < size:

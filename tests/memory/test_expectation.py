@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from flawmap.memory.expectation import NormalExpectation
-from flawmap.memory.scorer import TOKEN_SCORERS, TokenScorerShape
+from flawmap.memory.scorer import TOKEN_SCORERS, build_scorer
+from flawmap.recipe.settings import ExpectationSettings, MemorySettings, Recipe
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.weights import build_vit
+
+SETTINGS = ExpectationSettings()
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -17,7 +20,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_the_mean_over_the_images_that_look_most_alike():
     appearances = torch.randn(200, 8, generator=generator())
     tops, means = torch.rand(200, 2, generator=generator(1)), torch.rand(200, 2, generator=generator(2))
-    expectation = NormalExpectation(0, 8, 2)
+    expectation = NormalExpectation(SETTINGS, 0, 8, 2)
     expectation.remember(appearances, tops, means)
     query = torch.randn(3, 8, generator=generator(3))
     found_tops, found_means = expectation(7.0 * query)  # length does not matter
@@ -39,14 +42,14 @@ def test_two_images_that_change_places_at_the_cut_do_not_move_what_is_expected()
     found = []
     for shift in (-1e-6, 1e-6):
         angles[14] = angles[13] + shift
-        expectation = NormalExpectation(0, 2, 1)
+        expectation = NormalExpectation(SETTINGS, 0, 2, 1)
         expectation.remember(torch.stack([angles.cos(), angles.sin()], dim=1), tops, tops)
         found.append(expectation(torch.tensor([[1.0, 0.0]]))[0].item())
     assert found[0] == pytest.approx(found[1], abs=1e-3)
 
 
 def test_images_that_are_equally_alike_all_count():
-    expectation = NormalExpectation(0, 2, 1)
+    expectation = NormalExpectation(SETTINGS, 0, 2, 1)
     expectation.remember(torch.ones(200, 2), torch.full((200, 1), 3.0), torch.full((200, 1), 2.0))
     tops, means = expectation(torch.tensor([[1.0, 1.0]]))
     assert (tops.item(), means.item()) == pytest.approx((3.0, 2.0))
@@ -55,19 +58,19 @@ def test_images_that_are_equally_alike_all_count():
 def test_two_kinds_of_parts_are_each_compared_with_their_own():
     kinds = torch.eye(4)[:2].repeat_interleave(25, dim=0) + 0.01 * torch.randn(50, 4, generator=generator())
     tops = torch.tensor([[1.0]] * 25 + [[9.0]] * 25)
-    expectation = NormalExpectation(50, 4, 1)
+    expectation = NormalExpectation(SETTINGS, 50, 4, 1)
     expectation.remember(kinds, tops, tops)
     assert expectation(torch.eye(4)[:2])[0].flatten().tolist() == pytest.approx([1, 9])
 
 
 def test_with_fewer_images_than_neighbours_all_of_them_count():
-    expectation = NormalExpectation(3, 4, 1)
+    expectation = NormalExpectation(SETTINGS, 3, 4, 1)
     expectation.remember(torch.eye(4)[:3], torch.tensor([[1.0], [2.0], [6.0]]), torch.zeros(3, 1))
     assert expectation(torch.eye(4)[3:])[0].item() == pytest.approx(3)
 
 
 def test_with_no_images_nothing_is_expected():
-    tops, means = NormalExpectation(0, 4, 2)(torch.ones(5, 4))
+    tops, means = NormalExpectation(SETTINGS, 0, 4, 2)(torch.ones(5, 4))
     assert tops.shape == means.shape == (5, 2) and not tops.any() and not means.any()
 
 
@@ -89,7 +92,8 @@ def images_of(encoder: Encoder, count: int, seed: int) -> torch.Tensor:
 @torch.no_grad()
 def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(name: str, encoder: Encoder):
     torch.manual_seed(1)
-    scorer = TOKEN_SCORERS[name](encoder, TokenScorerShape((0, 1), 48, 8, 0.25)).eval()
+    recipe = Recipe(method=name, memory=MemorySettings(blocks=(1, 2), tokens=48, image_share=0.25))
+    scorer = build_scorer(encoder, recipe).eval()
     train, new = images_of(encoder, 3, seed=2), images_of(encoder, 2, seed=3)
     unit = torch.nn.functional.normalize(encoder.tokens_of(train, (0, 1)), dim=-1)
     scorer.memory.tokens.copy_(unit.flatten(0, 1).transpose(0, 1))  # all tokens of all three images
@@ -101,10 +105,10 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     for scale in scorer.image_scales:  # that nothing but the expectation has changed
         scale.mean.zero_(), scale.deviation.fill_(1.0)
     after = scorer.score(new)
-    tops, means = torch.zeros(3, len(scorer.MAP_WEIGHTS)), torch.zeros(3, len(scorer.MAP_WEIGHTS))
+    tops, means = torch.zeros(3, len(scorer.map_weights)), torch.zeros(3, len(scorer.map_weights))
     for i in range(3):
         tokens = encoder.tokens_of(train[i : i + 1], (0, 1))
-        for kind, one in enumerate(scorer.evidence_of(tokens, scorer.memory.nearest(tokens, torch.tensor([i])))):
+        for kind, one in enumerate(scorer.evidence_per_patch(tokens, scorer.memory.nearest(tokens, torch.tensor([i])))):
             tops[i, kind] = one[0].sort(descending=True).values[:4].mean()
             means[i, kind] = one.mean()
     torch.testing.assert_close(scorer.expectation.tops, tops, atol=1e-4, rtol=1e-4)
@@ -114,8 +118,8 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     expected = [(float(one.mean()), float(one.std(correction=0))) for one in (tops - others).unbind(dim=1)]
     assert np.allclose(scales, expected, atol=1e-4)
     # three images are fewer than ten: all new ones lose the same, each kind with its weight
-    image_loss = (torch.tensor(scorer.IMAGE_WEIGHTS) * tops.mean(dim=0)).sum()
-    map_loss = (torch.tensor(scorer.MAP_WEIGHTS) * means.mean(dim=0)).sum()
+    image_loss = (torch.tensor(scorer.image_weights) * tops.mean(dim=0)).sum()
+    map_loss = (torch.tensor(scorer.map_weights) * means.mean(dim=0)).sum()
     torch.testing.assert_close(before.image - after.image, image_loss.expand(2), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(before.evidence - after.evidence, map_loss.expand(2, 4, 4), atol=1e-4, rtol=1e-4)
 
@@ -130,12 +134,12 @@ def test_cls_and_tokens_of_one_pass_are_those_of_two(encoder: Encoder):
 
 
 def test_an_image_that_does_not_count_leaves_the_others_their_weights():
-    expectation = NormalExpectation(0, 4, 1)
+    expectation = NormalExpectation(SETTINGS, 0, 4, 1)
     cls = torch.randn(40, 4, generator=generator(5))
     tops = torch.arange(40.0)[:, None]
     expectation.remember(cls, tops, tops)
     kept = [i for i in range(40) if i != 7]
-    without = NormalExpectation(0, 4, 1)
+    without = NormalExpectation(SETTINGS, 0, 4, 1)
     without.remember(cls[kept], tops[kept], tops[kept])
     expected, _ = without(cls[7:8])
     found, _ = expectation(cls[7:8], exclude=torch.tensor([7]))

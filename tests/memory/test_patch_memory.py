@@ -62,7 +62,7 @@ def test_standardised_distances_are_means_over_blocks():
 def test_the_spacing_is_the_root_of_the_relative_distance_to_the_nearest_fellows():
     tokens = torch.randn(2, 30, 6, generator=generator())
     memory = filled(tokens)
-    memory.fit_spacing()
+    memory.fit_spacing(5)
     unit = torch.nn.functional.normalize(tokens, dim=-1)
     for block in range(2):
         distances = (1 - unit[block] @ unit[block].T).numpy()
@@ -74,5 +74,5 @@ def test_the_spacing_is_the_root_of_the_relative_distance_to_the_nearest_fellows
 
 def test_the_spacing_of_a_memory_of_one_token_is_1():
     memory = filled(torch.ones(1, 1, 3))
-    memory.fit_spacing()
+    memory.fit_spacing(5)
     assert memory.spacing.item() == 1

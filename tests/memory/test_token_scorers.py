@@ -1,5 +1,7 @@
 """Memory, residual head and both: what they say of images, by hand and on a small real encoder."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,16 +9,18 @@ from flawmap.memory.patch_memory import Nearest
 from flawmap.memory.residual_head import ResidualHead
 from flawmap.memory.scorer import (
     TOKEN_SCORERS,
+    Evidence,
     FusedScorer,
     MemoryScorer,
     Standardisation,
-    TokenScorerShape,
+    build_scorer,
     smoothed,
 )
+from flawmap.recipe.settings import MemorySettings, Recipe, ResidualSettings
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.weights import build_vit
 
-SHAPE = TokenScorerShape(blocks=(0, 1), memory_tokens=12, hidden=8, image_share=0.25)
+RECIPE = Recipe(memory=MemorySettings(blocks=(1, 2), tokens=12, image_share=0.25), residual=ResidualSettings(hidden=8))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,7 @@ def encoder() -> Encoder:
 
 def scorer_of(name: str, encoder: Encoder):
     torch.manual_seed(1)
-    scorer = TOKEN_SCORERS[name](encoder, SHAPE).eval()
+    scorer = build_scorer(encoder, replace(RECIPE, method=name)).eval()
     scorer.memory.tokens.copy_(torch.nn.functional.normalize(torch.randn(scorer.memory.tokens.shape), dim=-1))
     return scorer
 
@@ -37,16 +41,16 @@ def images_of(encoder: Encoder, count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
-def unknown(images: torch.Tensor) -> list[tuple[torch.Tensor, None]]:
-    """One by one, none of them in the memory."""
-    return [(image, None) for image in images.split(1)]
+def evidence_of(scorer, images: torch.Tensor) -> list[Evidence]:
+    """Image by image; none of them is in the memory."""
+    return [scorer.evidence(image) for image in images.split(1)]
 
 
 @pytest.mark.parametrize("name", list(TOKEN_SCORERS))
 @torch.no_grad()
 def test_scores_do_not_depend_on_the_batch(name: str, encoder: Encoder):
     scorer, images = scorer_of(name, encoder), images_of(encoder, 3)
-    scorer.fit_map_scales(unknown(images_of(encoder, 4, seed=5)))
+    scorer.fit_map_scales(evidence_of(scorer, images_of(encoder, 4, seed=5)))
     together = scorer.score(images)
     assert together.image.shape == (3,) and together.evidence.shape == (3, 4, 4)
     alone = [scorer.score(images[i : i + 1]) for i in range(3)]
@@ -74,7 +78,7 @@ def test_the_memory_scorer_is_the_mean_standardised_distance(encoder: Encoder):
 
 def batches_of(scorer, images: torch.Tensor, first: int = 100):
     """Their [CLS] tokens, and their tokens one by one; they are in no memory."""
-    cls, tokens = scorer.encoder.cls_and_tokens_of(images, scorer.shape.blocks)
+    cls, tokens = scorer.encoder.cls_and_tokens_of(images, scorer.blocks)
     return cls, [(one, torch.tensor([first + i])) for i, one in enumerate(tokens.split(1))]
 
 
@@ -84,7 +88,7 @@ def test_on_the_images_that_scales_come_from_scores_have_mean_0_and_deviation_1(
     scorer, images = scorer_of(name, encoder), images_of(encoder, 6)
     cls, batches = batches_of(scorer, images)
     scorer.fit_expectation(cls, batches)
-    scorer.fit_map_scales(unknown(images))
+    scorer.fit_map_scales(evidence_of(scorer, images))
     expected, _ = scorer.expectation(cls, exclude=torch.arange(6))  # each image without itself among its like
     standardised = scorer.image_scales[0](scorer.expectation.tops[:, 0] - expected[:, 0])
     assert standardised.mean().item() == pytest.approx(0, abs=1e-4)
@@ -100,7 +104,7 @@ def test_images_that_a_map_s_scales_come_from_leave_the_image_score_alone(name: 
     scorer.fit_expectation(*batches_of(scorer, images_of(encoder, 5, seed=9)))
     scores = []
     for seed in (5, 6):
-        scorer.fit_map_scales(unknown(images_of(encoder, 4, seed=seed)))
+        scorer.fit_map_scales(evidence_of(scorer, images_of(encoder, 4, seed=seed)))
         scores.append(scorer.score(images))
     assert torch.equal(scores[0].image, scores[1].image)
     assert not torch.allclose(scores[0].evidence, scores[1].evidence)
@@ -117,10 +121,10 @@ def test_the_fused_scorer_has_the_memory_s_image_score_and_a_weighted_sum_of_map
     for scorer in (fused, memory, residual):
         good = images_of(encoder, 5, seed=9)
         scorer.fit_expectation(*batches_of(scorer, good))
-        scorer.fit_map_scales(unknown(good))
+        scorer.fit_map_scales(evidence_of(scorer, good))
     ours, first, second = (scorer.score(images) for scorer in (fused, memory, residual))
     torch.testing.assert_close(ours.image, first.image, atol=1e-4, rtol=1e-4)
-    expected = fused.MAP_WEIGHTS[0] * first.evidence + fused.MAP_WEIGHTS[1] * second.evidence
+    expected = fused.map_weights[0] * first.evidence + fused.map_weights[1] * second.evidence
     torch.testing.assert_close(ours.evidence, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -133,11 +137,11 @@ def test_map_scales_from_an_image_of_the_memory_leave_its_own_tokens_out(encoder
     scorer.memory.tokens[:, :6] = own[:, :6]
     scorer.memory.sources[:, :6], scorer.memory.sources[:, 6:] = 0, 1
     without.memory.tokens[:, :6] = without.memory.tokens[:, 6:7]  # a token that is there anyway
-    scorer.fit_map_scales([(image, torch.tensor([0]))])
-    without.fit_map_scales(unknown(image))
+    scorer.fit_map_scales([scorer.evidence(image, exclude=torch.tensor([0]))])
+    without.fit_map_scales(evidence_of(without, image))
     for name, value in without.map_scales.state_dict().items():
         torch.testing.assert_close(scorer.map_scales.state_dict()[name], value)
-    scorer.fit_map_scales(unknown(image))
+    scorer.fit_map_scales(evidence_of(scorer, image))
     assert scorer.map_scales[0].mean < without.map_scales[0].mean
 
 
@@ -149,12 +153,12 @@ def test_a_standardisation_of_equal_values_stays_finite():
 
 def test_the_head_sees_the_token_and_its_difference_and_learns_from_both():
     torch.manual_seed(0)
-    head = ResidualHead(num_blocks=2, dim=6, hidden=4).eval()
+    head = ResidualHead(num_blocks=2, dim=6, settings=ResidualSettings(hidden=4)).eval()
     tokens, near = torch.randn(1, 5, 2, 6), torch.nn.functional.normalize(torch.randn(1, 5, 2, 6), dim=-1)
     nearest = Nearest(torch.zeros(1, 5, 2), near, torch.ones(1, 5, 2))
     flipped = Nearest(nearest.distances, near.flip(1), nearest.spacing)
     logits = head(tokens, nearest)
-    assert logits.shape == (1, 5) and logits.mean().item() == pytest.approx(ResidualHead.INITIAL_LOGIT, abs=1.0)
+    assert logits.shape == (1, 5) and logits.mean().item() == pytest.approx(ResidualSettings().initial_logit, abs=1.0)
     assert not torch.equal(logits, head(tokens, flipped))
     assert not torch.equal(logits, head(tokens + 0.5 * torch.randn_like(tokens), nearest))
     logits.sum().backward()
@@ -164,7 +168,7 @@ def test_the_head_sees_the_token_and_its_difference_and_learns_from_both():
 
 
 def test_reset_draws_new_weights_from_the_seed():
-    head = ResidualHead(1, 4, 3)
+    head = ResidualHead(1, 4, ResidualSettings(hidden=3))
     torch.manual_seed(5)
     head.reset()
     first = {name: tensor.clone() for name, tensor in head.state_dict().items()}

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flawmap.paper.finetune import FinetuneModule
-from flawmap.paper.paper_head import PaperHead
+from flawmap.paper.heads import PaperHead
 from flawmap.recipe.settings import FinetuneSettings
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.inputs import normalise

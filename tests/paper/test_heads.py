@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawmap.paper.detection_heads import INITIAL_MAP_MEAN, AttentionAggregation, DetectionHead
+from flawmap.paper.heads import INITIAL_MAP_MEAN, AttentionAggregation, DetectionHead
 from flawmap.paper.projection import ProjectionHead, Prototypes
 
 

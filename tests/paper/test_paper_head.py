@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawmap.paper.paper_head import PaperHead, image_logit
+from flawmap.paper.heads import PaperHead, image_logit
 from flawmap.recipe.settings import ModelSettings
 from flawmap.scorer import upsample_map
 from flawmap.vit.weights import load_encoder

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from flawmap.data.checks import FileFacts
-from flawmap.engine.duration import duration
-from flawmap.engine.progress import LogFile
+from flawmap.engine.progress import LogFile, duration
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe

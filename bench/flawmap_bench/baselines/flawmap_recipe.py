@@ -14,7 +14,6 @@ from flawmap.data.sample import NormalImage
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.schedules import steps_of_stage
 from flawmap.memory.scorer import ResidualScorer
-from flawmap.memory.train_head import ResidualModule
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.simulators.by_name import simulator_by_name
@@ -145,7 +144,7 @@ class FlawmapRecipe:
         attention = np.ones((len(few), *grid), np.float32)  # where defects are placed does not change what they cost
         simulator = simulator_by_name(settings.simulation.simulator, settings.simulation)
         dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, simulator, self.recipe.seed)
-        module = ResidualModule(scorer.to(compute.device), settings, settings.steps).train()
+        module = scorer.to(compute.device).head_training(settings, settings.steps).train()
         seconds = []
         for number in range(HEAD_PROBES):
             started = time.monotonic()

@@ -16,8 +16,7 @@ from flawmap.data.open_data import open_test_data
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.fit import ALGORITHM_VERSION
 from flawmap.engine.compute import DeviceName, choose_compute
-from flawmap.engine.duration import duration
-from flawmap.engine.progress import say
+from flawmap.engine.progress import duration, say
 from flawmap.errors import UserError
 from flawmap.evaluate.evaluate import evaluate
 from flawmap.recipe.files import load_recipe

@@ -15,8 +15,7 @@ from flawmap.data.open_data import find_all_test_data, open_test_data, open_trai
 from flawmap.data.sample import TestData, TrainingData
 from flawmap.detect.fit import ALGORITHM_VERSION
 from flawmap.engine.compute import DeviceName, choose_compute
-from flawmap.engine.duration import duration
-from flawmap.engine.progress import say
+from flawmap.engine.progress import duration, say
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.reproducibility import atomic_write_text, environment, stable_hash

@@ -26,8 +26,7 @@ from flawmap.deploy.runtime import EXTENSIONS, load
 from flawmap.detect.calibration import calibrate
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
-from flawmap.memory.fit import token_scorer_shape
-from flawmap.memory.scorer import TOKEN_SCORERS
+from flawmap.memory.scorer import build_scorer
 from flawmap.recipe.settings import ModelSettings
 from flawmap.vit.weights import load_encoder
 from flawmap_bench.methods import title_of
@@ -50,8 +49,7 @@ def stand_in() -> AnomalyDetector:
     """A ViT-S/16 with random weights and the sizes of ``standard``: what it says is void, what it takes is not."""
     detector = AnomalyDetector()
     encoder, origin = load_encoder(ModelSettings(weights="random", architecture="vit_small_patch16_224"))
-    shape = token_scorer_shape(detector.recipe, encoder)
-    detector.scorer_ = TOKEN_SCORERS[detector.recipe.method](encoder, shape).eval()
+    detector.scorer_ = build_scorer(encoder, detector.recipe).eval()
     detector.origin_ = origin
     detector.calibration_ = calibrate([0.0], [10.0], 0.01)
     return detector

@@ -17,7 +17,7 @@ import torch
 
 from flawmap.paper.clusters import cluster_agreement_loss
 from flawmap.paper.finetune import FinetuneModule
-from flawmap.paper.paper_head import PaperHead
+from flawmap.paper.heads import PaperHead
 from flawmap.paper.pretrain import PretrainModule
 from flawmap.paper.views import ViewsDataset, ViewSizes
 from flawmap.recipe.settings import (

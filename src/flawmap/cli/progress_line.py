@@ -3,7 +3,7 @@
 import sys
 import time
 
-from flawmap.engine.duration import duration  # not from progress, which loads lightning
+from flawmap.engine.progress import duration
 
 EVERY_SECONDS = 20.0  # where the output is no terminal
 

@@ -3,7 +3,6 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,15 +19,14 @@ from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection, judge
-from flawmap.detect.fit import StageChoice, train_stages
-from flawmap.detect.held_out import ProxyScores, fit_map_scales, proxy_scores, simulate_on, write_samples
+from flawmap.detect.fit import StageChoice, fit_scorer
+from flawmap.detect.held_out import ProxyScores, proxy_scores, simulate_on, write_samples
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import FILES, load_pretrained, write_pretrained
 from flawmap.detect.scoring import Analysis, analyse, score_names
 from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
-from flawmap.memory.scorer import TokenScorer
 from flawmap.recipe.checks import validate
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
@@ -38,8 +36,6 @@ from flawmap.scorer import Scorer
 from flawmap.vit.class_token import class_token
 from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import WeightsOrigin
-
-MIN_SCALE_IMAGES = 8  # held out; fewer say little of how evidence varies, and the memory's own are taken
 
 ACCELERATOR_BATCH = 8  # images that share a forward pass on an accelerator
 
@@ -75,7 +71,6 @@ class AnomalyDetector:
         device: DeviceName = "auto",
         stages: StageChoice = "all",
         pool: Pool | None = None,
-        until: float | None = None,
     ) -> "AnomalyDetector":
         """Train on good images and set the thresholds from those that are held out.
 
@@ -86,7 +81,6 @@ class AnomalyDetector:
             device: ``auto`` takes CUDA, then MPS, then the processor.
             stages: ``pretrain`` ends after stage 1 and leaves the detector unfitted.
             pool: further images for stage 1, already read; None reads what ``data.pretrain_on`` names.
-            until: see :class:`flawmap.engine.compute.Compute`; for comparisons at equal time.
 
         Returns:
             self.
@@ -97,9 +91,7 @@ class AnomalyDetector:
         """
         if run is None:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
-                return self.fit(
-                    images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool, until
-                )
+                return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
         validate(self.recipe)
         self.scorer_ = self.calibration_ = self.proxy_ = None
         self.record_ = {}  # of an earlier model
@@ -108,21 +100,22 @@ class AnomalyDetector:
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
         pool = read_pool_for(normals, recipe) if pool is None else pool
         compute = choose_compute(device, recipe.compute.precision, recipe.compute.devices)
-        compute = replace(compute, until=until)
         say("device", f"{compute.device}, {compute.precision}: {compute.reason}")
-        trained = train_stages(train, recipe, run, compute, stages, pool=pool.images)
-        self.origin_, self.stage_keys_ = trained.origin, trained.stage_keys
-        if trained.scorer is None:
+        fitted = fit_scorer(train, held_out, recipe, run, compute, stages, pool=pool.images)
+        self.origin_, self.stage_keys_ = fitted.origin, fitted.stage_keys
+        if fitted.scorer is None:
             return self
-        self.scorer_ = trained.scorer.to(compute.device).eval()
-        if isinstance(self.scorer_, TokenScorer):
-            are_few = len(held_out) < MIN_SCALE_IMAGES
-            fit_map_scales(self.scorer_, train if are_few else held_out, self.sizes_px[0], in_memory=are_few)
+        self.scorer_ = fitted.scorer.to(compute.device).eval()
         if held_out:
             size_px = round_to_patches(recipe.training_size_px, self.scorer_.encoder.patch_size_px)
-            defects = simulate_on(held_out, trained.guide, recipe, size_px, compute)
+            defects = simulate_on(held_out, fitted.guide, recipe, size_px, compute)
             self.proxy_ = proxy_scores(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
-            self.calibrate(held_out, recipe.calibration.false_alarm_rate)
+            if fitted.held_out is None:
+                self.calibrate(held_out, recipe.calibration.false_alarm_rate)
+            else:
+                scores, peaks = fitted.held_out.image_scores, fitted.held_out.map_peaks
+                deciding = peaks if recipe.detect.image_score == "map_max" else scores
+                self.calibration_ = calibrate(deciding, peaks, recipe.calibration.false_alarm_rate)
             write_samples(run, self.scorer_, defects, self.sizes_px, recipe.pretrain.masking.drop_ratio, self.map_scale)
         return self
 

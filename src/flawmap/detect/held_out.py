@@ -18,7 +18,7 @@ from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
 from flawmap.detect.scoring import analyse
 from flawmap.engine.compute import Compute
-from flawmap.memory.scorer import TokenScorer
+from flawmap.engine.sampling import evenly_spread
 from flawmap.metrics.ranking import BinnedScores, auroc
 from flawmap.paper.patch_masking import attention_patch_mask
 from flawmap.recipe.settings import Recipe
@@ -29,7 +29,6 @@ from flawmap.scorer import Scorer
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
-from flawmap.vit.inputs import channels_first, normalise
 
 MAX_IMAGES = 64
 NUM_SAMPLES = 6
@@ -55,36 +54,11 @@ class ProxyScores:
     n: int
 
 
-def fit_map_scales(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int, in_memory: bool = False) -> None:
-    """Put the kinds of evidence of a map on one scale, by what the tokens of these normal images have of each.
-
-    Shift and scale of each kind follow from them, so that fusing is no choice of ours. The image score has its scale
-    from training (:meth:`flawmap.memory.scorer.TokenScorer.fit_expectation`).
-
-    Args:
-        scorer: its memory, head and expectation are there.
-        images: held out, or, with ``in_memory``, those of the memory in their order.
-        size_px: side that they are scored at.
-        in_memory: an image's own tokens are not to be found when it is looked up.
-    """
-    device = next(scorer.parameters()).device
-    numbers = spread_over(len(images))
-    pixels = NormalPixels([images[number] for number in numbers], size_px)
-    squares = (normalise(channels_first(pixels[i])[None].to(device)) for i in range(len(pixels)))
-    own = (torch.tensor([number], device=device) if in_memory else None for number in numbers)
-    scorer.fit_map_scales(zip(squares, own, strict=True))
-
-
-def spread_over(count: int) -> list[int]:
-    """Numbers of at most :data:`MAX_IMAGES` images, evenly over all: data sets list their kinds one after the other."""
-    return np.linspace(0, count - 1, min(count, MAX_IMAGES)).round().astype(int).tolist()
-
-
 def simulate_on(
     images: Sequence[NormalImage], guide: Encoder, recipe: Recipe, size_px: int, compute: Compute
 ) -> list[SimulatedDefect]:
     """One fixed defect on each image, made as in training but without augmentation."""
-    pixels = NormalPixels([images[number] for number in spread_over(len(images))], size_px)
+    pixels = NormalPixels([images[number] for number in evenly_spread(len(images), MAX_IMAGES)], size_px)
     attention = cache_attention(guide, pixels, size_px, compute)
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     defects = []

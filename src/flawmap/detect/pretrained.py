@@ -11,9 +11,8 @@ import flawmap
 from flawmap.detect.held_out import ProxyScores
 from flawmap.engine.checkpoints import read_tensors
 from flawmap.errors import UserError
-from flawmap.memory.fit import token_scorer_shape
-from flawmap.memory.scorer import TOKEN_SCORERS, TokenScorer
-from flawmap.paper.paper_head import PaperHead
+from flawmap.memory.scorer import TokenScorer, build_scorer
+from flawmap.paper.heads import PaperHead
 from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
@@ -84,7 +83,7 @@ def write_pretrained(
         "weights_source": origin.source,
         "weights_licence": origin.licence,
         "stage_keys": stage_keys,
-        "memory_tokens": scorer.shape.memory_tokens if isinstance(scorer, TokenScorer) else None,
+        "memory_tokens": scorer.memory.tokens.shape[1] if isinstance(scorer, TokenScorer) else None,
         "reference_images": len(scorer.expectation.appearances) if isinstance(scorer, TokenScorer) else None,
         "held_out_simulated_defects": asdict(proxy) if proxy else None,
         "record": record or {},
@@ -170,8 +169,7 @@ def _empty_scorer(encoder: Encoder, recipe: Recipe, config: dict[str, Any]) -> S
     if recipe.method == "paper":
         return PaperHead(encoder)
     memory_tokens, reference_images = (config.get(name) for name in COUNTS)
-    shape = token_scorer_shape(recipe, encoder, memory_tokens, reference_images or 0)
-    return TOKEN_SCORERS[recipe.method](encoder, shape)
+    return build_scorer(encoder, recipe, memory_tokens, reference_images or 0)
 
 
 def _refuse_unless_complete(path: Path, folder: Path) -> None:

@@ -19,15 +19,12 @@ class Compute:
         precision: ``fp32`` or ``bf16`` (autocast).
         reason: why, in words.
         devices: how many of them; with more than one, each process takes its share of every batch.
-        until: the ``time.monotonic()`` at which training should be over, for comparisons at equal time: a head on
-            tokens makes fewer steps where not all fit. None: all steps are made, however long they take.
     """
 
     device: str
     precision: Literal["fp32", "bf16"]
     reason: str
     devices: int = 1
-    until: float | None = None
 
     @property
     def lightning_precision(self) -> Literal["32-true", "bf16-mixed"]:

@@ -1,4 +1,4 @@
-"""What can go wrong while a stage trains and is for the user to put right, in the user's words."""
+"""Turns what can go wrong in a stage, and is for the user to fix, into the user's terms."""
 
 import re
 from collections.abc import Iterator
@@ -18,25 +18,26 @@ FROM_A_PROCESS = re.compile(
 )
 
 
-def explained(
+def user_error(
     error: BaseException, stage: str, batch_size: int, image_size_px: int, devices: int = 1
 ) -> UserError | None:
-    """The user's error behind ``error``, or None where it is not one.
+    """The user's error behind ``error``, or None where there is none.
 
     Args:
-        error: what training raised. With several devices it is what a spawned process left, as text.
+        error: what the stage raised. With several devices it is the text that a spawned process left.
         stage: its name, see :class:`flawmap.engine.stage.Stage`.
         batch_size: of all devices together.
         image_size_px: side of the images.
         devices: the batch size that is advised is a multiple of it.
     """
     text = str(error)
-    if isinstance(error, ProcessRaisedException) and (found := FROM_A_PROCESS.search(text)):
-        return UserError(*(found[part] or "" for part in ("problem", "place", "remedy")))
-    is_of_memory = isinstance(error, RuntimeError | ProcessRaisedException) and OUT_OF_MEMORY.search(text)
-    if not (is_of_memory or isinstance(error, MemoryError)):
+    if isinstance(error, ProcessRaisedException) and (raised := FROM_A_PROCESS.search(text)):
+        return UserError(*(raised[part] or "" for part in ("problem", "place", "remedy")))
+    is_about_memory = isinstance(error, RuntimeError | ProcessRaisedException) and OUT_OF_MEMORY.search(text)
+    if not (is_about_memory or isinstance(error, MemoryError)):
         return None
-    smaller = f"--set {'finetune' if stage == 'finetune' else 'data'}.image_size_px=SMALLER"
+    own_size = f"{stage}.image_size_px"
+    smaller = f"--set {own_size if own_size in settings_and_groups() else 'data.image_size_px'}=SMALLER"
     half = batch_size // 2 // devices * devices
     setting = settings_and_groups().get(f"{stage}.batch_size")  # the memory's batches are not the recipe's to set
     smallest = setting.limits[0] if setting is not None and setting.limits is not None else None
@@ -47,12 +48,12 @@ def explained(
 
 
 @contextmanager
-def in_users_words(stage: str, batch_size: int, image_size_px: int, devices: int = 1) -> Iterator[None]:
-    """Raises: UserError: what :func:`explained` makes of an error; any other passes as it is."""
+def explain_failures(stage: str, batch_size: int, image_size_px: int, devices: int = 1) -> Iterator[None]:
+    """Raises: UserError: what :func:`user_error` makes of an error; any other error passes through."""
     try:
         yield
     except Exception as error:
-        mistake = explained(error, stage, batch_size, image_size_px, devices)
-        if mistake is None:
+        explained = user_error(error, stage, batch_size, image_size_px, devices)
+        if explained is None:
             raise
-        raise mistake from error
+        raise explained from error

@@ -1,18 +1,11 @@
-"""What training tells the person who waits, and what it writes for the one who looks later."""
+"""What training tells the person who waits, and what it logs for later. Loads no heavy package."""
 
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning
-
-from flawmap.engine.duration import duration
 from flawmap.reproducibility import atomic_write_text
-
-PRINT_EVERY_SECONDS = 20.0  # where the output is no terminal
 
 
 def say(label: str, text: str) -> None:
@@ -48,55 +41,11 @@ class LogFile:
         return [json.loads(line) for line in lines if line.endswith("}")]  # the last line may be torn
 
 
-class StageProgress(lightning.Callback):
-    """Prints progress with the time left and logs the module's ``record`` of every step.
-
-    Args:
-        stage: ``pretrain``, ``finetune`` or ``residual``.
-        log: where records go.
-        describe: turns a record into the words that are printed.
-        steps_per_epoch: for the epoch's number in the log.
-    """
-
-    def __init__(
-        self, stage: str, log: LogFile, describe: Callable[[dict[str, float]], str], steps_per_epoch: int
-    ) -> None:
-        self._stage, self._log, self._describe = stage, log, describe
-        self._steps_per_epoch = steps_per_epoch
-        self._started = self._printed = time.monotonic()
-        self._first_step = 0
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock, and forget what an interrupted run logged beyond its checkpoint."""
-        self._started, self._first_step = time.monotonic(), trainer.global_step
-        if trainer.is_global_zero:
-            self._log.forget_after(self._stage, self._first_step)
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Log this step; print now and then."""
-        if not trainer.is_global_zero:
-            return
-        step, total = trainer.global_step, int(trainer.max_steps)
-        record: dict[str, float] = getattr(pl_module, "record", {})
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self._log.write(
-            {
-                "stage": self._stage,
-                "step": step - 1,
-                "epoch": (step - 1) // self._steps_per_epoch,
-                "steps": total,
-                **record,
-                "learning_rate": rate,
-            }
-        )
-        now = time.monotonic()
-        interactive = sys.stderr.isatty()
-        if now - self._printed < (0.2 if interactive else PRINT_EVERY_SECONDS) and step != total:
-            return
-        self._printed = now
-        seconds_left = (now - self._started) / max(1, step - self._first_step) * (total - step)
-        line = f"{self._stage:<10} step {step:>5}/{total}  {self._describe(record)}  {duration(seconds_left)} left"
-        end = "\r" if interactive and step != total else "\n"
-        print(f"{line:<110}", file=sys.stderr, end=end, flush=True)
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 90 -> "1m30s"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

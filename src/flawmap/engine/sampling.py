@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -84,3 +85,8 @@ def loader_workers(wanted: int | None, compute: Compute) -> int:
     if wanted is not None:
         return wanted
     return 0 if compute.device == "cpu" else min(8, torch.get_num_threads())
+
+
+def evenly_spread(count: int, at_most: int) -> list[int]:
+    """At most so many of the numbers below ``count``, evenly over all: data sets list their kinds one after another."""
+    return np.linspace(0, count - 1, min(count, at_most)).round().astype(int).tolist()

@@ -1,181 +1,141 @@
-"""Runs one stage with Lightning: checkpoints, resume, progress, and results that equal runs share."""
+"""Stages of a run: what determines the result of each, and how it is kept, reused and shared between runs."""
 
 import json
-import logging
 import os
 import secrets
 import shutil
-import signal
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import lightning
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from flawmap.engine.checkpoints import AtomicCheckpointIO, SaveNowAndThen, read_tensors, write_tensors
+from flawmap.engine.checkpoints import SAVE_EVERY_SECONDS, read_tensors, write_tensors
 from flawmap.engine.compute import Compute
-from flawmap.engine.failures import in_users_words
-from flawmap.engine.progress import LogFile, StageProgress, say
-from flawmap.engine.sampling import BatchOrder
-from flawmap.reproducibility import atomic_write_text, file_sha256, numpy_generator
+from flawmap.engine.failures import explain_failures
+from flawmap.engine.progress import LogFile, say
+from flawmap.reproducibility import atomic_write_text, file_sha256, stable_hash
 from flawmap.runs.run_folder import RunFolder
 
-EXPECTED_WARNINGS = (
-    ".*module.* in eval mode at the start of training",  # the teacher
-    ".*does not have many workers",  # decided in sampling.loader_workers
-    ".*resuming from a checkpoint that ended before the epoch ended",  # BatchOrder goes on at the step
-    ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning 2.6's own use of torch
-)
+
+@dataclass(frozen=True)
+class StageContext:
+    """What every stage of a run needs to know.
+
+    Attributes:
+        run: results, log and checkpoints go there; what it already holds is reused.
+        compute: device and precision.
+        seed: of the run.
+        size_px: side of the images, in pixels, a multiple of the patch size.
+        inputs: what all stages depend on: the version of the algorithm, the images, the initial weights.
+        earlier: keys of the stages that came before, by name.
+        workers: loader processes of a training stage; None leaves the choice to the machine.
+        save_every_seconds: how often a training stage writes a checkpoint.
+    """
+
+    run: RunFolder
+    compute: Compute
+    seed: int
+    size_px: int
+    inputs: Mapping[str, Any]
+    earlier: Mapping[str, str] = field(default_factory=dict)
+    workers: int | None = None
+    save_every_seconds: float = SAVE_EVERY_SECONDS
+
+    def stage(self, name: str, **depends_on: Any) -> "Stage":
+        """A stage, with the key of its result.
+
+        Args:
+            name: of the stage, and of its files in the run folder.
+            depends_on: what else determines the result, such as its settings. The inputs, the seed, the device, the
+                image size and all earlier stages always count.
+        """
+        always = {"inputs": self.inputs, "earlier": self.earlier, "seed": self.seed, "device": self.compute.device}
+        return Stage(name, stable_hash({"stage": name, "size_px": self.size_px, **always, **depends_on}), self)
+
+    def training_stage(self, name: str, **depends_on: Any) -> "Stage":
+        """A stage that trains: precision and number of devices count, too."""
+        compute = {"precision": self.compute.precision, "devices": self.compute.devices}
+        return self.stage(name, **compute, **depends_on)
+
+    def after(self, *stages: "Stage") -> "StageContext":
+        """The context of what comes after these stages and depends on their results."""
+        return replace(self, earlier={**self.earlier, **{stage.name: stage.key for stage in stages}})
+
+    def at(self, size_px: int) -> "StageContext":
+        """The same with images of another size."""
+        return replace(self, size_px=size_px)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one run.
+    """One stage of a run.
 
     Attributes:
         name: ``pretrain``, ``finetune``, ``memory``, ``residual`` or ``expectation``.
-        key: hash of all that determines the result; equal keys share results.
-        total_steps: optimizer steps.
-        steps_per_epoch: of them.
-        batch_size: images per step, of all processes together.
-        image_size_px: their side.
-        seed: of the run.
-        describe: turns a log record into the words that are printed.
+        key: hash of everything that determines the result; equal keys share a result.
+        context: the run it belongs to.
     """
 
     name: str
     key: str
-    total_steps: int
-    steps_per_epoch: int
-    batch_size: int
-    image_size_px: int
-    seed: int
-    describe: Callable[[dict[str, float]], str]
+    context: StageContext
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether this run, or an equal one beside it, holds the result."""
+        return self._finished() is not None
 
-class QuietLightning(lightning.Callback):
-    """Silences what our own progress says better, in spawned processes, too."""
+    def result(self, compute: Callable[[], Mapping[str, Tensor]], batch_size: int) -> dict[str, Tensor]:
+        """The stage's tensors: read where they are finished; computed, kept and shared otherwise.
 
-    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Called in every process before it trains."""
-        _lower_its_voice()
-        for message in EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", message=message)
+        Args:
+            compute: gives the tensors; a stage that trains resumes from its checkpoint.
+            batch_size: images that are in memory at once, for the advice when they do not fit.
 
-
-def _lower_its_voice() -> None:
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # greetings and tips
-
-
-class StepsByNumber(lightning.Callback):
-    """Every step follows from its number, so that a resumed stage equals an uninterrupted one.
-
-    Stochastic depth draws from torch's own generator, which is set by (seed, stage, step, rank); the batches go on
-    from the checkpoint's step. To Lightning a stage is one long epoch, because its own counting of epochs does not
-    survive a resume by steps.
-    """
-
-    def __init__(self, stage: Stage, order: BatchOrder) -> None:
-        self._stage, self._order = stage, order
-
-    def on_load_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Called before the loader's iterator, and with it any worker, is made."""
-        self._order.first_step = checkpoint["global_step"]
-
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Seed torch for this step."""
-        generator = numpy_generator(self._stage.seed, self._stage.name, trainer.global_step, trainer.global_rank)
-        torch.manual_seed(int(generator.integers(2**62)))
-
-
-def run_stage(
-    module: lightning.LightningModule,
-    loader: DataLoader,
-    stage: Stage,
-    run: RunFolder,
-    compute: Compute,
-    save_every_seconds: float,
-) -> None:
-    """Train ``module`` to the end of its stage, from the run's checkpoint where there is one.
-
-    Raises:
-        UserError: the checkpoint cannot be used, the memory is too small, or what the module itself finds wrong.
-    """
-    checkpoint = run.checkpoint(stage.name)
-    assert isinstance(loader.batch_sampler, BatchOrder)
-    _lower_its_voice()
-    trainer = lightning.Trainer(
-        accelerator=compute.device,
-        devices=compute.devices,
-        strategy="ddp_spawn" if compute.devices > 1 else "auto",
-        precision=compute.lightning_precision,
-        max_steps=stage.total_steps,
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        plugins=[AtomicCheckpointIO(stage.key)],
-        callbacks=[
-            QuietLightning(),
-            StepsByNumber(stage, loader.batch_sampler),
-            StageProgress(stage.name, LogFile(run.log), stage.describe, stage.steps_per_epoch),
-            SaveNowAndThen(checkpoint, save_every_seconds),
-        ],
-    )
-    module.train()
-    explaining = in_users_words(stage.name, stage.batch_size, stage.image_size_px, compute.devices)
-    start_from = str(checkpoint) if checkpoint.is_file() else None
-    try:
-        with explaining, warnings.catch_warnings():  # to which QuietLightning adds
-            trainer.fit(module, loader, ckpt_path=start_from, weights_only=True)
-    except SystemExit as stopped:  # how Lightning ends on Ctrl+C, with further Ctrl+C switched off
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt from stopped
-
-
-def finished_stage(run: RunFolder, stage: Stage) -> dict[str, Tensor] | None:
-    """The result of a stage that this run, or an equal one beside it, has finished; None where there is none."""
-    for path, words in (
-        (run.stage_output(stage.name), "done already"),
-        (run.shared_stage(stage.name, stage.key), "equal to an earlier run's, reused"),
-    ):
-        if _is_result_of(path, stage.key):
-            say(stage.name, f"{words}: {path}")
-            if path != run.stage_output(stage.name):
-                _share(path, run.stage_output(stage.name))
+        Raises:
+            UserError: out of memory, or what ``compute`` raises.
+        """
+        run, path = self.context.run, self._finished()
+        if path is not None:
+            own = run.stage_output(self.name)
+            is_own = path == own
+            say(self.name, f"{'already done' if is_own else 'reused, the same as in an earlier run'}: {path}")
+            if not is_own:
+                _share(path, own)
             return read_tensors(path)
-    return None
+        with explain_failures(self.name, batch_size, self.context.size_px, self.context.compute.devices):
+            tensors = dict(compute())
+        self._keep(tensors)
+        return tensors
+
+    def _finished(self) -> Path | None:
+        run = self.context.run
+        paths = (run.stage_output(self.name), run.shared_stage(self.name, self.key))
+        return next((path for path in paths if _is_result(path, self.key)), None)
+
+    def _keep(self, tensors: Mapping[str, Tensor]) -> None:
+        """Store the result for this run and for others, then delete the state that was kept for resuming."""
+        run = self.context.run
+        path, checkpoint = run.stage_output(self.name), run.checkpoint(self.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(path, tensors)
+        about = {
+            "stage": self.name,
+            "key": self.key,
+            "seed": self.context.seed,
+            "last": LogFile(run.log).last(self.name),  # from the log: a resumed stage need not have made a step
+            "sha256": file_sha256(path),
+        }
+        # Written last: a result without it does not count as finished.
+        atomic_write_text(path.with_suffix(".json"), json.dumps(about, indent=2))
+        _share(path, run.shared_stage(self.name, self.key))
+        for state in (checkpoint, Path(f"{checkpoint}.part")):
+            state.unlink(missing_ok=True)
 
 
-def keep_result(run: RunFolder, stage: Stage, tensors: dict[str, Tensor]) -> None:
-    """Store a stage's result in the run and for other runs, then drop the state that was kept for resuming."""
-    path = run.stage_output(stage.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(path, tensors)
-    last = LogFile(run.log).last(stage.name)  # the module need not have made a step in this process
-    about = {"stage": stage.name, "key": stage.key, "steps": stage.total_steps, "seed": stage.seed, "last": last}
-    about["sha256"] = file_sha256(path)
-    # written last: a result without it does not count as finished
-    atomic_write_text(path.with_suffix(".json"), json.dumps(about, indent=2))
-    _share(path, run.shared_stage(stage.name, stage.key))
-    checkpoint = run.checkpoint(stage.name)
-    for state in (checkpoint, Path(f"{checkpoint}.part")):
-        state.unlink(missing_ok=True)
-
-
-def _is_result_of(path: Path, key: str) -> bool:
+def _is_result(path: Path, key: str) -> bool:
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -184,7 +144,7 @@ def _is_result_of(path: Path, key: str) -> bool:
 
 
 def _share(source: Path, target: Path) -> None:
-    """Make a finished result appear at ``target`` too: a second name for the same bytes, or a copy."""
+    """Make a finished result appear at ``target`` as well: a hard link, or a copy where links are not possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".safetensors", ".json"):
         temporary = target.with_suffix(f"{suffix}.{secrets.token_hex(4)}.part")  # other runs may share at this moment
@@ -193,4 +153,4 @@ def _share(source: Path, target: Path) -> None:
         except OSError:  # another file system, or one without hard links
             shutil.copyfile(source.with_suffix(suffix), temporary)
         os.replace(temporary, target.with_suffix(suffix))
-        temporary.unlink(missing_ok=True)  # replacing a file by another name of itself does nothing
+        temporary.unlink(missing_ok=True)  # os.replace() leaves it where both names are the same file

@@ -4,38 +4,41 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-PROJECTED_DIM = 64  # distances between tokens are kept well enough by a random projection, at a sixth of the time
-CANDIDATES = 1024  # the farthest vectors, among which one pick after another is made before the others are looked at
-ROWS = 4096  # of a block of distances, so that it stays in a processor's cache
+CANDIDATES = 1024  # the farthest vectors; several picks are made among them before the other vectors are updated
+ROWS = 4096  # vectors whose distances are updated at once, so that they stay in a processor's cache
 
 
-def greedy_coreset(vectors: Float[Tensor, "n d"], size: int, generator: torch.Generator) -> Int[Tensor, "k"]:
+def greedy_coreset(
+    vectors: Float[Tensor, "n d"], size: int, generator: torch.Generator, projection_dim: int = 64
+) -> Int[Tensor, "k"]:
     """Pick, again and again, the vector that is farthest from all picked ones.
 
-    Rare normal patches are kept this way, which a random choice would miss.
+    This keeps rare normal patches, which a random choice would miss.
 
-    A pick brings all vectors nearer to what is picked, never farther. So while the farthest of some candidates is
-    farther than every other vector was when they were chosen, it is the farthest of all, and the others can wait: they
-    then meet many picks in one product of matrices, instead of being read from memory again for every pick.
+    A pick never moves a vector farther from the picked set. As long as the farthest of some candidates is farther than
+    every other vector was when the candidates were chosen, it is the farthest of all. The other vectors can wait and
+    meet many picks in one matrix product, instead of being read from memory again for every pick.
 
     Args:
         vectors: to be covered.
         size: how many to pick; all are kept where there are no more.
         generator: of the random projection and the first pick.
+        projection_dim: distances are measured after a random projection to so many dimensions, which keeps them well
+            enough at a fraction of the time.
 
     Returns:
         indices in the order of picking, min(size, n) of them.
     """
     if size >= len(vectors):
         return torch.arange(len(vectors))
-    projection = torch.randn(vectors.shape[1], PROJECTED_DIM, generator=generator).to(vectors.device)
-    projected = vectors @ projection / PROJECTED_DIM**0.5
-    squares = projected.square().sum(dim=1)
+    projection = torch.randn(vectors.shape[1], projection_dim, generator=generator).to(vectors.device)  # (d, p)
+    projected = vectors @ projection / projection_dim**0.5  # (n, p)
+    squares = projected.square().sum(dim=1)  # (n,)
     nearest = torch.full_like(squares, torch.inf)
     first = torch.randint(len(vectors), (1,), generator=generator)
     chosen = new = first.to(vectors.device)
     while len(chosen) < size:
-        _bring_nearer(nearest, projected, squares, new)
+        _update_distances(nearest, projected, squares, new)
         farthest = nearest.topk(min(CANDIDATES + 1, len(vectors)))
         candidates = farthest.indices[:CANDIDATES]
         others = farthest.values[-1] if len(vectors) > CANDIDATES else nearest.new_tensor(-torch.inf)
@@ -46,14 +49,14 @@ def greedy_coreset(vectors: Float[Tensor, "n d"], size: int, generator: torch.Ge
     return chosen.cpu()
 
 
-def _bring_nearer(
+def _update_distances(
     nearest: Float[Tensor, "n"], projected: Float[Tensor, "n p"], squares: Float[Tensor, "n"], new: Int[Tensor, "m"]
 ) -> None:
-    """Lower each squared distance to the nearest picked vector by what was newly picked, in place."""
+    """Lower each squared distance to the nearest picked vector by the new picks, in place."""
     for start in range(0, len(nearest), ROWS):
         block = slice(start, start + ROWS)
         # |a - b|^2 = |a|^2 - 2 ab + |b|^2
-        products = torch.addmm(squares[new], projected[block], projected[new].T, alpha=-2)
+        products = torch.addmm(squares[new], projected[block], projected[new].T, alpha=-2)  # (rows, m)
         torch.minimum(nearest[block], products.amin(dim=1) + squares[block], out=nearest[block])
     nearest[new] = -torch.inf  # a repeated vector must not be picked twice while others are left
 
@@ -65,14 +68,14 @@ def _pick_among(
     others: Float[Tensor, ""],
     at_most: int,
 ) -> Int[Tensor, "m"]:
-    """Numbers of the candidates that are picked before any other vector could be; one at least.
+    """Indices of the candidates that are picked before any other vector could be, at least one.
 
     Args:
         projected: the candidates.
-        squares: of their lengths.
-        nearest: squared distance to the nearest picked vector; used up.
+        squares: their squared lengths.
+        nearest: squared distance of each to the nearest picked vector; overwritten.
         others: no other vector is farther than this.
-        at_most: so many.
+        at_most: number of picks that are still wanted.
     """
     picked = []
     distances = torch.empty_like(nearest)

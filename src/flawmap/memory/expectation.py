@@ -1,4 +1,4 @@
-"""What a normal image that looks like this one scores: some kinds of good parts score higher than others."""
+"""What similar-looking good images score: some kinds of good parts score higher than others."""
 
 from collections.abc import Mapping
 
@@ -7,15 +7,18 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from flawmap.recipe.settings import ExpectationSettings
+
 
 class NormalExpectation(nn.Module):
-    """Remembers, of training images, how they look and what evidence they show when they are not in the memory.
+    """Remembers how good images look, and what evidence they show when their own tokens are not in the memory.
 
-    A set of good parts is seldom of one kind. Where the kinds differ (cells of one crystal and of many, two views of a
-    chest), those with more varied patches score higher when nothing is wrong with them, and a common threshold finds
-    defects in the others only. What normal images of like appearance show is therefore taken away.
+    A set of good parts is rarely of one kind. Where the kinds differ (cells of one crystal and of many, two views of a
+    chest), those with more varied patches score higher when nothing is wrong with them, and a common threshold would
+    find defects in the others only. What good images of similar appearance show is therefore subtracted.
 
     Args:
+        settings: how many neighbours count, and how their weights rise.
         num_images: r remembered images; with 0 nothing is expected.
         dim: d of a [CLS] token.
         num_kinds: k of evidence.
@@ -25,16 +28,13 @@ class NormalExpectation(nn.Module):
         tops, means: (r, k) of each kind of evidence, the mean over its highest values and over all values.
     """
 
-    NEIGHBOUR_SHARE = 0.07  # of the remembered images
-    MIN_NEIGHBOURS = 10
-    RAMP = 0.1  # of the neighbours' range of similarity, in which weights rise from 0 to 1
-
     appearances: Float[Tensor, "r d"]
     tops: Float[Tensor, "r k"]
     means: Float[Tensor, "r k"]
 
-    def __init__(self, num_images: int, dim: int, num_kinds: int) -> None:
+    def __init__(self, settings: ExpectationSettings, num_images: int, dim: int, num_kinds: int) -> None:
         super().__init__()
+        self.settings = settings
         self.register_buffer("appearances", torch.zeros(num_images, dim))
         self.register_buffer("tops", torch.zeros(num_images, num_kinds))
         self.register_buffer("means", torch.zeros(num_images, num_kinds))
@@ -46,9 +46,10 @@ class NormalExpectation(nn.Module):
         self.tops, self.means = tops.float(), means.float()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take what :meth:`remember` left, of any number of images, to the last bit: unit lengths are not made again.
+        """Take the buffers of another instance, of any number of images, to the last bit.
 
-        Copies lie in memory as new tensors do; read from a file they need not, and then a product is rounded otherwise.
+        Unit lengths are not computed again. The buffers are copied, because tensors read from a file need not be
+        aligned in memory, and products would then be rounded differently.
         """
         self.appearances, self.tops, self.means = (state[name].clone() for name in ("appearances", "tops", "means"))
 
@@ -56,40 +57,41 @@ class NormalExpectation(nn.Module):
     def num_neighbours(self) -> int:
         """How many remembered images a new one is compared with."""
         num_images = len(self.appearances)
-        return min(num_images, max(self.MIN_NEIGHBOURS, round(self.NEIGHBOUR_SHARE * num_images)))
+        settings = self.settings
+        return min(num_images, max(settings.min_neighbours, round(settings.neighbour_share * num_images)))
 
     def forward(
         self, cls: Float[Tensor, "b d"], exclude: Int[Tensor, "b"] | None = None
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """Mean of ``tops`` and of ``means`` over the remembered images that look most alike.
+        """Weighted mean of ``tops`` and of ``means`` over the remembered images that look most similar.
 
-        Weights rise from 0 at the next image that no longer counts. With a hard cut two images equally alike there
-        could change places by rounding, and a score would jump between one runtime and another.
+        Weights rise from 0 at the first image that no longer counts. With a hard cut, two equally similar images could
+        change places by rounding, and a score would jump from one runtime to another.
 
         Args:
             cls: [CLS] tokens.
-            exclude: for each, the number of the remembered image that does not count, because it is the same.
+            exclude: for each, the index of the remembered image that does not count, because it is the same image.
         """
         if len(self.appearances) == 0:
             nothing = self.tops.new_zeros(len(cls), self.tops.shape[1])
             return nothing, nothing
         with torch.autocast(cls.device.type, enabled=False):
-            similarity = F.normalize(cls.float(), dim=-1) @ self.appearances.T
+            similarity = F.normalize(cls.float(), dim=-1) @ self.appearances.T  # (b, r)
         if exclude is not None:
-            similarity = similarity.scatter(1, exclude[:, None], -2.0)  # less alike than any
-        values, alike = similarity.topk(min(self.num_neighbours + 1, len(self.appearances)), dim=-1)  # (b, n)
+            similarity = similarity.scatter(1, exclude[:, None], -2.0)  # less similar than any
+        values, neighbours = similarity.topk(min(self.num_neighbours + 1, len(self.appearances)), dim=-1)  # (b, n)
         weights = self._weights(values)
         if exclude is not None:
-            weights = weights.masked_fill(alike == exclude[:, None], 0.0)
+            weights = weights.masked_fill(neighbours == exclude[:, None], 0.0)
             weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
         weights = weights[..., None]
-        return (weights * self.tops[alike]).sum(dim=1), (weights * self.means[alike]).sum(dim=1)
+        return (weights * self.tops[neighbours]).sum(dim=1), (weights * self.means[neighbours]).sum(dim=1)
 
     def _weights(self, values: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """Of similarities in descending order, the last of which is the cut; all alike where there is none beyond."""
+        """Weights of similarities in descending order, the last of which is the cut; equal where nothing is cut off."""
         if len(self.appearances) <= self.num_neighbours:
             return torch.full_like(values, 1 / values.shape[1])
         above = values - values[:, -1:]
-        weights = (above / (self.RAMP * above[:, :1] + 1e-12)).clamp(max=1)
-        weights = weights + 1e-9  # where all are equally alike, all count
+        weights = (above / (self.settings.ramp * above[:, :1] + 1e-12)).clamp(max=1)
+        weights = weights + 1e-9  # where all are equally similar, all count
         return weights / weights.sum(dim=1, keepdim=True)

@@ -1,175 +1,301 @@
-"""The stages of the scorers on tokens: fill the memory, train the head on it, see what normal images then show."""
+"""The recommended method, from good images to a scorer: this file reads as the table of docs/method.md.
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+The encoder stays as it was given. Everything else is fitted here, in the order of :func:`fit`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from flawmap.data.images.files import read_image
 from flawmap.data.images.normal_pixels import NormalPixels
+from flawmap.data.images.resize import resize_image
 from flawmap.data.sample import NormalImage
-from flawmap.engine.compute import Compute
-from flawmap.engine.failures import in_users_words
 from flawmap.engine.progress import say
-from flawmap.engine.sampling import batch_that_fits, loader_workers, stage_loader
-from flawmap.engine.schedules import steps_of_stage
-from flawmap.engine.stage import Stage, finished_stage, keep_result, run_stage
+from flawmap.engine.sampling import evenly_spread
+from flawmap.engine.stage import Stage, StageContext
+from flawmap.engine.training import TrainingPlan, train
 from flawmap.errors import UserError
-from flawmap.memory.build_memory import MAX_REFERENCE, build_memory
-from flawmap.memory.good_tokens import (
-    BATCH_SIZE,
-    MAX_CANDIDATES,
-    NormalTokens,
-    encode_normals,
-)
-from flawmap.memory.normal_evidence import fit_normal_evidence
 from flawmap.memory.patch_memory import PatchMemory
-from flawmap.memory.scorer import TOKEN_SCORERS, ResidualScorer, TokenScorer, TokenScorerShape
-from flawmap.memory.train_head import ResidualModule
-from flawmap.recipe.settings import Recipe
-from flawmap.reproducibility import stable_hash
-from flawmap.runs.run_folder import RunFolder
-from flawmap.simulators.by_name import simulator_by_name
+from flawmap.memory.residual_head import describe_step
+from flawmap.memory.scorer import Evidence, ResidualScorer, TokenScorer, block_indices, build_scorer
+from flawmap.recipe.settings import MemorySettings, Recipe
+from flawmap.scorer import upsample_map
+from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
-from flawmap.vit.encoder import Encoder
-from flawmap.vit.positions import round_to_patches
-from flawmap_bench.time_limit import head_steps_in_time
+from flawmap.vit.encoder import Encoder, mean_cls_attention
+from flawmap.vit.inputs import NormalImageSource, channels_first, normal_batches, normalise
+
+BATCH_SIZE = 8  # images encoded at once; larger batches gain nothing on a processor
 
 
-def token_scorer_shape(
-    recipe: Recipe, encoder: Encoder, memory_tokens: int | None = None, reference_images: int = 0
-) -> TokenScorerShape:
-    """The recipe's scorer in the encoder's terms.
+@dataclass(frozen=True)
+class HeldOutScores:
+    """What held-out good images score; the threshold is set from it.
+
+    Attributes:
+        image_scores: one per image.
+        map_peaks: the highest value of each anomaly map, at the image's own resolution.
+    """
+
+    image_scores: list[float]
+    map_peaks: list[float]
+
+
+def fit(
+    images: Sequence[NormalImage],
+    held_out: Sequence[NormalImage],
+    encoder: Encoder,
+    recipe: Recipe,
+    context: StageContext,
+    simulate: Simulator,
+) -> tuple[TokenScorer, HeldOutScores, dict[str, str]]:
+    """Fit the scorer of the recipe's method (``memory``, ``residual`` or ``fused``).
 
     Args:
-        recipe: its blocks are counted from 1.
-        encoder: has to have them.
-        memory_tokens: what a memory really holds, where it is known.
-        reference_images: that a scorer compares an image's appearance with.
-
-    Raises:
-        UserError: the encoder has no such block.
-    """
-    num_blocks = len(encoder.vit.blocks)
-    if max(recipe.memory.blocks) > num_blocks:
-        raise UserError(
-            f"memory.blocks is {list(recipe.memory.blocks)}, but the encoder has {num_blocks} blocks",
-            "memory.blocks",
-            f"numbers from 1 to {num_blocks}",
-        )
-    return TokenScorerShape(
-        tuple(block - 1 for block in recipe.memory.blocks),
-        memory_tokens if memory_tokens is not None else recipe.memory.tokens,
-        recipe.residual.hidden,
-        recipe.memory.image_share,
-        recipe.memory.relative,
-        reference_images,
-    )
-
-
-def token_stages(
-    images: Sequence[NormalImage],
-    recipe: Recipe,
-    run: RunFolder,
-    compute: Compute,
-    encoder: Encoder,
-    common: dict[str, Any],
-    save_every_seconds: float,
-) -> tuple[TokenScorer, dict[str, str]]:
-    """Build and train the recipe's scorer; its scales are still to be fitted, on images that are not among these.
+        images: good images to learn from.
+        held_out: good images that nothing is learned from; they set the map's scales and the threshold. May be empty.
+        encoder: frozen.
+        recipe: ``memory``, ``residual``, ``fusion`` and ``expectation`` hold every number of the method.
+        context: the run; results that it holds already are reused.
+        simulate: makes the defects that the head learns from.
 
     Returns:
-        the scorer, and the stages' keys.
+        the scorer in evaluation mode, what the held-out images score, and the keys of the stages.
+
+    Raises:
+        UserError: fewer than two images, a block that the encoder does not have, or out of memory.
     """
     if len(images) < 2:
         raise UserError("1 training image", "", "at least 2 are needed: each is judged by the others")
-    size_px = round_to_patches(recipe.data.image_size_px, encoder.patch_size_px)
-    shape = token_scorer_shape(recipe, encoder)
-    common = common | {"size": size_px, "memory": asdict(recipe.memory)}
-    bounds = {"candidates": MAX_CANDIDATES, "reference": MAX_REFERENCE, "spacing": PatchMemory.SPACING_NEIGHBOURS}
-    key = stable_hash(common | {"stage": "memory"} | bounds)
+    blocks = block_indices(encoder, recipe.memory.blocks)
 
+    # Encode the good images once; not at all where all stages are finished already.
     @cache
-    def normal() -> NormalTokens:  # encoded when they are first asked for, or not at all where all stages are done
-        say("tokens", f"of {len(shape.blocks)} blocks of {len(images)} images at {size_px} px")
-        with in_users_words("memory", BATCH_SIZE, size_px):
-            pixels = NormalPixels(images, size_px)
-            return encode_normals(encoder, pixels, shape.blocks, shape.relative, size_px, compute, recipe.seed)
+    def good() -> GoodTokens:
+        say("tokens", f"of {len(blocks)} blocks of {len(images)} images at {context.size_px} px")
+        return encode_good_images(encoder, NormalPixels(images, context.size_px), blocks, recipe, context)
 
-    memory = _memory(normal, recipe, run, compute, shape.memory_tokens, key, size_px)
-    shape = token_scorer_shape(recipe, encoder, memory.tokens.shape[1])
-    scorer = TOKEN_SCORERS[recipe.method](encoder, shape)
-    scorer.memory.load_state_dict(memory.state_dict())
-    keys = {"memory": key}
+    # Choose the memory, and measure its spacing and scale.
+    memory_stage = context.stage("memory", settings=_memory_inputs(recipe.memory))
+    memory = memory_stage.result(lambda: choose_memory(good(), recipe.memory, context).state_dict(), BATCH_SIZE)
+    scorer = build_scorer(encoder, recipe, memory_tokens=memory["tokens"].shape[1])
+    scorer.memory.load_state_dict(memory)
+    context = context.after(memory_stage)
+
+    # Simulate defects, and train the head to find them.
     if isinstance(scorer, ResidualScorer):
-        keys["residual"] = _train_head(scorer, images, normal, recipe, run, compute, common | keys, save_every_seconds)
-    keys["expectation"] = fit_normal_evidence(scorer, normal, recipe, run, compute, common | keys)
-    return scorer.cpu().eval(), keys
+        head_stage = context.training_stage("residual", settings=asdict(recipe.residual))
+        plan = TrainingPlan.of(
+            len(images), recipe.residual.batch_size, context.compute.devices, None, recipe.residual.steps
+        )
+        head = head_stage.result(
+            lambda: train_head(scorer, images, good(), recipe, plan, head_stage, simulate), plan.batch_size
+        )
+        scorer.head.load_state_dict(head)
+        context = context.after(head_stage)
+
+    # Learn what similar-looking good images score.
+    share, expectation = recipe.memory.image_share, asdict(recipe.expectation)
+    expectation_stage = context.stage("expectation", method=recipe.method, image_share=share, settings=expectation)
+    scorer.restore_expectation(expectation_stage.result(lambda: learn_expectation(scorer, good(), context), BATCH_SIZE))
+    context = context.after(expectation_stage)
+
+    # Set the map's scales, and score the held-out images for the threshold.
+    scorer.eval().to(context.compute.device)
+    evidence, sizes = held_out_evidence(scorer, held_out, context.size_px)
+    set_map_scales(scorer, evidence, images, recipe.memory, context.size_px)
+    return scorer, score_held_out(scorer, evidence, sizes, context.size_px), dict(context.earlier)
 
 
-def _memory(
-    normal: Callable[[], NormalTokens],
-    recipe: Recipe,
-    run: RunFolder,
-    compute: Compute,
-    memory_tokens: int,
-    key: str,
-    size_px: int,
-) -> PatchMemory:
-    stage = Stage("memory", key, 0, 0, 0, size_px, recipe.seed, str)
-    if (finished := finished_stage(run, stage)) is not None:
-        memory = PatchMemory(*finished["tokens"].shape)
-        memory.load_state_dict(finished)
-        return memory
-    tokens = normal()
-    say("memory", f"keeps {min(memory_tokens, len(tokens.sources)):,} of {len(tokens.sources):,} tokens of each block")
-    with in_users_words(stage.name, BATCH_SIZE, size_px):
-        memory = build_memory(tokens, memory_tokens, compute, recipe.seed).cpu()
-    keep_result(run, stage, memory.state_dict())
+# ---- encode the good images once
+
+
+@dataclass(frozen=True)
+class GoodTokens:
+    """Good images after one pass of the encoder; tokens in float16, of l blocks on the patch grid r x c.
+
+    Attributes:
+        candidates: (n, l, d) tokens that the memory is chosen from, equally many of each image.
+        sources: (n,) number of the image that a candidate comes from.
+        attention: (i, r, c) A^[CLS] of each image; it places the simulated defects.
+        references: (k,) numbers of the images that say what good images score, evenly spread over all.
+        reference_cls: (k, d) their [CLS] tokens.
+        reference_tokens: (k, r c, l, d) all their tokens.
+    """
+
+    candidates: Float[Tensor, "n l d"]
+    sources: Int[Tensor, "n"]
+    attention: Float[Tensor, "i r c"]
+    references: Int[Tensor, "k"]
+    reference_cls: Float[Tensor, "k d"]
+    reference_tokens: Float[Tensor, "k p l d"]
+
+
+@torch.no_grad()
+def encode_good_images(
+    encoder: Encoder, pixels: NormalImageSource, blocks: tuple[int, ...], recipe: Recipe, context: StageContext
+) -> GoodTokens:
+    """Encode every image once, in float32 as in detection.
+
+    Args:
+        encoder: frozen.
+        pixels: good images, resized to ``context.size_px``.
+        blocks: whose tokens are wanted, 0 = first, ascending.
+        recipe: says how many candidates and reference images there are.
+        context: device, image size and seed.
+    """
+    encoder = encoder.eval().to(context.compute.device)
+    (rows, columns), count = encoder.grid(context.size_px, context.size_px), len(pixels)
+    patches = rows * columns
+    per_image = max(1, min(patches, recipe.memory.candidates // count))
+    num_references = min(count, recipe.expectation.images, max(1, recipe.expectation.tokens // patches))
+    references = torch.linspace(0, count - 1, num_references).long()  # (k,)
+    place_of = {int(number): place for place, number in enumerate(references)}
+    reference_tokens = torch.empty(num_references, patches, len(blocks), encoder.embed_dim, dtype=torch.float16)
+    reference_cls = torch.empty(num_references, encoder.embed_dim)
+    all_are_references = per_image == patches and num_references == count
+    generator = torch.Generator().manual_seed(context.seed)
+    candidates, attention = [], []
+    for numbers, images in normal_batches(pixels, context.size_px, BATCH_SIZE, context.compute.device):
+        output = encoder(images, blocks=blocks)
+        attention.append(mean_cls_attention(output).reshape(-1, rows, columns).cpu())  # (b, r, c)
+        tokens = encoder.tokens_in(output, blocks, recipe.memory.relative).half().cpu()  # (b, r c, l, d)
+        for number, image_tokens, image_cls in zip(numbers, tokens, output.cls.float().cpu(), strict=True):
+            if (place := place_of.get(number)) is not None:
+                reference_tokens[place], reference_cls[place] = image_tokens, image_cls
+            if not all_are_references:
+                candidates.append(image_tokens[torch.randperm(patches, generator=generator)[:per_image]])
+    return GoodTokens(
+        # Where every image is a reference, its tokens are the candidates; they need not be kept twice.
+        candidates=reference_tokens.flatten(0, 1) if all_are_references else torch.cat(candidates),  # (n, l, d)
+        sources=torch.from_numpy(np.repeat(np.arange(count), per_image)),
+        attention=torch.cat(attention),
+        references=references,
+        reference_cls=reference_cls,
+        reference_tokens=reference_tokens,
+    )
+
+
+# ---- choose the memory, measure spacing and scale
+
+
+def choose_memory(good: GoodTokens, settings: MemorySettings, context: StageContext) -> PatchMemory:
+    """Keep the tokens of each block that cover all others best, and measure how far normal tokens lie apart."""
+    num_candidates, num_blocks, dim = good.candidates.shape
+    kept = min(settings.tokens, num_candidates)
+    say("memory", f"keeps {kept:,} of {num_candidates:,} tokens of each block")
+    memory = PatchMemory(num_blocks, kept, dim).to(context.compute.device)
+    memory.choose(good.candidates, good.sources, settings.projection_dim, context.seed)
+    memory.fit_spacing(settings.spacing_neighbours)
+    some = torch.linspace(0, num_candidates - 1, min(settings.scale_tokens, num_candidates)).long()
+    memory.fit_scale(good.candidates[some], good.sources[some])
     return memory
 
 
-def _train_head(
+def _memory_inputs(settings: MemorySettings) -> dict[str, object]:
+    """The settings that the memory depends on; the others concern only what is read from it."""
+    read_later = ("image_share", "map_scale_images", "min_map_scale_images")
+    return {name: value for name, value in asdict(settings).items() if name not in read_later}
+
+
+# ---- simulate defects, train the head
+
+
+def train_head(
     scorer: ResidualScorer,
     images: Sequence[NormalImage],
-    normal: Callable[[], NormalTokens],
+    good: GoodTokens,
     recipe: Recipe,
-    run: RunFolder,
-    compute: Compute,
-    common: dict[str, Any],
-    save_every_seconds: float,
-) -> str:
-    """Returns the stage's key."""
-    settings, size_px = recipe.residual, common["size"]
-    batch_size = batch_that_fits(settings.batch_size, len(images), compute.devices)
-
-    @cache
-    def dataset() -> SimulationDataset:
-        pixels = NormalPixels(images, round(size_px * crop_margin(settings.augmentation)))
-        attention = normal().attention.numpy()
-        simulator = simulator_by_name(settings.simulation.simulator, settings.simulation)
-        return SimulationDataset(pixels, attention, size_px, settings.augmentation, simulator, recipe.seed)
-
-    if compute.until is not None:
-        settings = replace(
-            settings, steps=head_steps_in_time(scorer, dataset(), normal(), settings, batch_size, compute)
-        )
-    total_steps, per_epoch = steps_of_stage(None, settings.steps, len(images), batch_size)
-    key = stable_hash(common | {"stage": "residual", "settings": asdict(settings)})
-    stage = Stage("residual", key, total_steps, per_epoch, batch_size, size_px, recipe.seed, _describe)
-    if (finished := finished_stage(run, stage)) is not None:
-        scorer.head.load_state_dict(finished)
-        return key
-    torch.manual_seed(recipe.seed)
+    plan: TrainingPlan,
+    stage: Stage,
+    simulate: Simulator,
+) -> dict[str, Tensor]:
+    """Train the scorer's head on good images and on the same images with simulated defects; returns its state."""
+    settings, context = recipe.residual, stage.context
+    pixels = NormalPixels(images, round(context.size_px * crop_margin(settings.augmentation)))
+    attention = good.attention.numpy()
+    defects = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)
+    torch.manual_seed(context.seed)
     scorer.head.reset()
-    module = ResidualModule(scorer, settings, total_steps)
-    workers = loader_workers(recipe.compute.workers, compute)
-    loader = stage_loader(dataset(), len(images), batch_size, total_steps, recipe.seed, workers, compute.devices)
-    run_stage(module, loader, stage, run, compute, save_every_seconds)
-    keep_result(run, stage, scorer.head.state_dict())
-    return key
+    module = scorer.head_training(settings, plan.total_steps)
+    train(module, defects, len(images), plan, stage, describe_step)
+    return scorer.head.state_dict()
 
 
-def _describe(record: dict[str, float]) -> str:
-    return f"loss {record['loss']:.3f}  found {record['found']:.0%} of the anomalous patches"
+# ---- learn what similar-looking good images score
+
+
+def learn_expectation(scorer: TokenScorer, good: GoodTokens, context: StageContext) -> dict[str, Tensor]:
+    """Score the reference images, each judged by the tokens of the others; returns what the scorer learned."""
+    say("normal", f"scoring {len(good.references)} good images, each without its own tokens in the memory")
+    device = context.compute.device
+    scorer.eval().to(device)
+    batches = zip(good.reference_tokens.split(BATCH_SIZE), good.references.split(BATCH_SIZE), strict=True)
+    scorer.fit_expectation(
+        good.reference_cls.to(device),
+        ((tokens.to(device).float(), numbers.to(device)) for tokens, numbers in batches),
+    )
+    return scorer.cpu().expectation_state()
+
+
+# ---- set the map's scales and the threshold, from scores on tokens
+
+
+@torch.no_grad()
+def held_out_evidence(
+    scorer: TokenScorer, images: Sequence[NormalImage], size_px: int
+) -> tuple[list[Evidence], list[tuple[int, int]]]:
+    """The evidence of each held-out image, and the image's own height and width in pixels."""
+    evidence, sizes = [], []
+    for image in images:
+        pixels = read_image(image.path)  # (h, w, 3)
+        evidence.append(scorer.evidence(_square(pixels, size_px, scorer)))
+        sizes.append((pixels.shape[0], pixels.shape[1]))
+    return evidence, sizes
+
+
+@torch.no_grad()
+def set_map_scales(
+    scorer: TokenScorer,
+    held_out: Sequence[Evidence],
+    images: Sequence[NormalImage],
+    settings: MemorySettings,
+    size_px: int,
+) -> None:
+    """Put the map's kinds of evidence on one scale: that of held-out images, or of the training images.
+
+    A few held-out images say little about how evidence varies. Training images are then taken instead; each is judged
+    without its own tokens.
+    """
+    if len(held_out) >= settings.min_map_scale_images:
+        scorer.fit_map_scales([held_out[number] for number in evenly_spread(len(held_out), settings.map_scale_images)])
+        return
+    evidence = []
+    for number in evenly_spread(len(images), settings.map_scale_images):
+        square = _square(read_image(images[number].path), size_px, scorer)
+        evidence.append(scorer.evidence(square, exclude=torch.tensor([number], device=square.device)))
+    scorer.fit_map_scales(evidence)
+
+
+@torch.no_grad()
+def score_held_out(
+    scorer: TokenScorer, evidence: Sequence[Evidence], sizes: Sequence[tuple[int, int]], size_px: int
+) -> HeldOutScores:
+    """Image scores and map peaks of the held-out images, as detection gives them."""
+    scores, peaks = [], []
+    for image_evidence, (height, width) in zip(evidence, sizes, strict=True):
+        output = scorer.output(image_evidence, scorer.encoder.grid(size_px, size_px))
+        scores.append(float(output.image[0]))
+        peaks.append(float(upsample_map(output.evidence.cpu(), height, width).max()))
+    return HeldOutScores(scores, peaks)
+
+
+def _square(pixels: np.ndarray, size_px: int, scorer: TokenScorer) -> Float[Tensor, "1 3 s s"]:
+    device = next(scorer.parameters()).device
+    return normalise(channels_first(resize_image(pixels, size_px, size_px))[None].to(device))

@@ -1,44 +1,39 @@
-"""Scorers on the tokens of middle blocks: a memory of normal tokens, a trained head on what differs, and both."""
+"""From tokens to an image score and an anomaly map, by a memory of normal tokens, a trained head, or both."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from flawmap.errors import UserError
 from flawmap.memory.expectation import NormalExpectation
 from flawmap.memory.patch_memory import Nearest, PatchMemory
-from flawmap.memory.residual_head import ResidualHead
+from flawmap.memory.residual_head import ResidualHead, ResidualTraining
+from flawmap.recipe.settings import Recipe, ResidualSettings
 from flawmap.scorer import Scorer, ScorerOutput
 from flawmap.vit.encoder import Encoder
 
+LEARNED_FROM_GOOD_IMAGES = ("expectation.", "image_scales.")  # tensors of the stage "expectation"
+
 
 @dataclass(frozen=True)
-class TokenScorerShape:
-    """What must be known to build a scorer before its tensors are read.
+class Evidence:
+    """The kinds of evidence for an anomaly in some images, beyond what similar good images show; not standardised.
 
     Attributes:
-        blocks: numbers of the blocks whose tokens are used, 0 = first, ascending.
-        memory_tokens: per block.
-        hidden: width of the residual head.
-        image_share: the image score is the mean over this share of an image's tokens, those with most evidence.
-        relative: tokens are taken relative to the mean token of their image.
-        reference_images: how many training images tell what a normal image of like appearance shows.
+        image: of each kind, (b,): the mean over the patches with most evidence.
+        patches: of each kind, (b, n): one value per patch.
     """
 
-    blocks: tuple[int, ...]
-    memory_tokens: int
-    hidden: int
-    image_share: float
-    relative: bool = False
-    reference_images: int = 0
+    image: tuple[Float[Tensor, "b"], ...]
+    patches: tuple[Float[Tensor, "b n"], ...]
 
 
 class Standardisation(nn.Module):
-    """Standard deviations from the mean, both taken from normal images: what puts different scores on one scale."""
+    """Standard deviations from the mean, both taken from good images: it puts different scores on one scale."""
 
     mean: Float[Tensor, ""]
     deviation: Float[Tensor, ""]
@@ -60,147 +55,231 @@ class Standardisation(nn.Module):
 
 
 class TokenScorer(Scorer):
-    """An encoder, which stays as it was given, a memory of normal tokens, and kinds of evidence drawn from them.
+    """A frozen encoder, a memory of normal tokens, and the kinds of evidence drawn from them.
 
-    Of each kind, what normal images of like appearance show is taken away, and the rest is put in standard deviations
-    of normal images; then the kinds are put together, for the image and for the map with weights of their own. The map
-    is smoothed over neighbouring patches.
+    Scoring goes through four steps: tokens of middle blocks; evidence per patch and per image; what similar good
+    images show is subtracted; the kinds are standardised and added up, with weights of their own for image and map.
 
     Args:
         encoder: frozen.
-        shape: of memory and head.
+        recipe: the settings of the method.
+        memory_tokens: tokens per block that the memory holds.
+        reference_images: images that the expectation remembers.
+        map_weights: of the kinds of evidence in the anomaly map.
+        image_weights: of the kinds of evidence in the image score.
     """
 
-    MAP_WEIGHTS: ClassVar[tuple[float, ...]] = (1.0,)  # of the kinds of evidence in the map
-    IMAGE_WEIGHTS: ClassVar[tuple[float, ...]] = (1.0,)  # and in the image score
-
-    def __init__(self, encoder: Encoder, shape: TokenScorerShape) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        recipe: Recipe,
+        memory_tokens: int,
+        reference_images: int,
+        map_weights: tuple[float, ...] = (1.0,),
+        image_weights: tuple[float, ...] = (1.0,),
+    ) -> None:
         super().__init__(encoder)
-        self.shape = shape
-        self.memory = PatchMemory(len(shape.blocks), shape.memory_tokens, encoder.embed_dim)
-        kinds = len(self.MAP_WEIGHTS)
-        self.expectation = NormalExpectation(shape.reference_images, encoder.embed_dim, kinds)
+        self.settings = recipe.memory
+        self.blocks = block_indices(encoder, recipe.memory.blocks)
+        self.map_weights, self.image_weights = map_weights, image_weights
+        kinds = len(map_weights)
+        self.memory = PatchMemory(len(self.blocks), memory_tokens, encoder.embed_dim)
+        self.expectation = NormalExpectation(recipe.expectation, reference_images, encoder.embed_dim, kinds)
         self.map_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
         self.image_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
 
-    @abstractmethod
-    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
-        """The kinds of evidence for an anomaly, per token, not yet standardised."""
+    # ---- scoring
 
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
-        """The weighted mean of the standardised kinds of evidence per image, and their weighted sum per patch."""
-        tops, evidence = self._beyond_expectation(images)
-        image = _weighted_sum(self.IMAGE_WEIGHTS, self.image_scales, tops) / sum(self.IMAGE_WEIGHTS)
-        tokens = _weighted_sum(self.MAP_WEIGHTS, self.map_scales, evidence)
-        rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
-        return ScorerOutput(image, smoothed(tokens.reshape(-1, rows, columns)))
+        """Score normalised images whose sides are multiples of the patch size; each on its own."""
+        return self.output(self.evidence(images), self.encoder.grid(images.shape[-2], images.shape[-1]))
+
+    def evidence(self, images: Float[Tensor, "b 3 h w"], exclude: Int[Tensor, "b"] | None = None) -> Evidence:
+        """The evidence beyond what good images of similar appearance show.
+
+        Args:
+            images: normalised.
+            exclude: for each, its number in the memory's ``sources``: its own tokens then do not count.
+        """
+        relative = self.settings.relative
+        cls, tokens = self.encoder.cls_and_tokens_of(images, self.blocks, relative)  # (b, d), (b, n, l, d)
+        kinds = self.evidence_per_patch(tokens, self.memory.nearest(tokens, exclude))  # each (b, n)
+        expected_tops, expected_means = self.expectation(cls)  # (b, k) each
+        return Evidence(
+            tuple(self.top_mean(patches) - expected_tops[:, kind] for kind, patches in enumerate(kinds)),
+            tuple(patches - expected_means[:, kind, None] for kind, patches in enumerate(kinds)),
+        )
+
+    @abstractmethod
+    def evidence_per_patch(
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest
+    ) -> tuple[Float[Tensor, "b n"], ...]:
+        """The kinds of evidence for an anomaly in each patch, not yet standardised."""
+
+    def top_mean(self, patches: Float[Tensor, "b n"]) -> Float[Tensor, "b"]:
+        """Mean over the share ``image_share`` of an image's patches that have most evidence, at least one patch."""
+        count = max(1, round(self.settings.image_share * patches.shape[1]))
+        return patches.topk(count, dim=1).values.mean(dim=1)
+
+    def output(self, evidence: Evidence, grid: tuple[int, int]) -> ScorerOutput:
+        """The weighted mean of the standardised kinds per image, and their weighted sum per patch, smoothed."""
+        image = _weighted_sum(self.image_weights, self.image_scales, evidence.image) / sum(self.image_weights)  # (b,)
+        patches = _weighted_sum(self.map_weights, self.map_scales, evidence.patches)  # (b, n)
+        return ScorerOutput(image, smoothed(patches.reshape(-1, *grid)))  # (b, r, c)
+
+    # ---- fitting
 
     @torch.no_grad()
     def fit_expectation(
         self, cls: Float[Tensor, "r d"], batches: Iterable[tuple[Float[Tensor, "b n l d"], Int[Tensor, "b"]]]
     ) -> None:
-        """Take from training images what normal images show that are not known yet, each judged by the others alone.
+        """Learn what good images show that the memory does not know, each judged by the tokens of the others.
 
-        Their scores beyond what like images score also give the scale of the image score: standard deviations of normal
-        images. Where several kinds counted in it, the images that later set its threshold would not weigh them.
+        Their scores beyond what similar images score also set the scale of the image score: standard deviations of
+        good images.
 
         Args:
-            cls: of all images.
-            batches: their tokens, in the same order, with the images' numbers in the memory's ``sources``.
+            cls: [CLS] tokens of all reference images.
+            batches: their tokens in the same order, with their numbers in the memory's ``sources``.
         """
         tops, means = [], []
         for tokens, numbers in batches:
-            evidence = self.evidence_of(tokens, self.memory.nearest(tokens, exclude=numbers))
-            tops.append(torch.stack([self.top_mean(one) for one in evidence], dim=1))
-            means.append(torch.stack([one.mean(dim=1) for one in evidence], dim=1))
+            kinds = self.evidence_per_patch(tokens, self.memory.nearest(tokens, exclude=numbers))  # each (b, n)
+            tops.append(torch.stack([self.top_mean(patches) for patches in kinds], dim=1))  # (b, k)
+            means.append(torch.stack([patches.mean(dim=1) for patches in kinds], dim=1))  # (b, k)
         self.expectation.remember(cls, torch.cat(tops), torch.cat(means))
-        expected, _ = self.expectation(cls, exclude=torch.arange(len(cls), device=cls.device))
+        expected, _ = self.expectation(cls, exclude=torch.arange(len(cls), device=cls.device))  # (r, k)
         beyond = torch.cat(tops) - expected
         for scale, values in zip(self.image_scales, beyond.unbind(dim=1), strict=True):
             scale.fit(values)  # pyright: ignore[reportCallIssue]
 
+    def expectation_state(self) -> dict[str, Tensor]:
+        """The tensors that :meth:`fit_expectation` has set."""
+        return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(LEARNED_FROM_GOOD_IMAGES)}
+
+    def restore_expectation(self, state: Mapping[str, Tensor]) -> None:
+        """Take what :meth:`expectation_state` gave, of any number of reference images, to the last bit."""
+        prefix = LEARNED_FROM_GOOD_IMAGES[0]
+        self.expectation.restore({n.removeprefix(prefix): state[n] for n in state if n.startswith(prefix)})
+        self.load_state_dict({**self.state_dict(), **state})
+
     @torch.no_grad()
-    def fit_map_scales(self, batches: Iterable[tuple[Float[Tensor, "1 3 h w"], Int[Tensor, "1"] | None]]) -> None:
-        """Take from normal images, best ones that no part was fitted to, what their tokens have of each evidence.
-
-        Args:
-            batches: one normalised image each, with its number in the memory's ``sources`` if it is in there: its own
-                tokens are then left out of the memory.
-        """
-        of_images = [self._beyond_expectation(image, exclude=number)[1] for image, number in batches]
+    def fit_map_scales(self, images: Sequence[Evidence]) -> None:
+        """Take mean and deviation of each kind of evidence over the patches of good images."""
         for kind, scale in enumerate(self.map_scales):
-            scale.fit(torch.cat([evidence[kind] for evidence in of_images]))  # pyright: ignore[reportCallIssue]
-
-    def top_mean(self, evidence: Float[Tensor, "b n"]) -> Float[Tensor, "b"]:
-        """Mean over the highest ``image_share`` of an image's tokens, one at least."""
-        count = max(1, round(self.shape.image_share * evidence.shape[1]))
-        return evidence.topk(count, dim=1).values.mean(dim=1)
-
-    def _beyond_expectation(
-        self, images: Float[Tensor, "b 3 h w"], exclude: Int[Tensor, "b"] | None = None
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Of each kind of evidence, the mean (b,) over the highest and all (b, n), less what is normal for such images.
-
-        Not yet standardised.
-        """
-        cls, evidence = self._evidence_in(images, exclude)
-        expected_tops, expected_means = self.expectation(cls)
-        tops = [self.top_mean(one) - expected_tops[:, kind] for kind, one in enumerate(evidence)]
-        return tops, [one - expected_means[:, kind, None] for kind, one in enumerate(evidence)]
-
-    def _evidence_in(
-        self, images: Float[Tensor, "b 3 h w"], exclude: Int[Tensor, "b"] | None = None
-    ) -> tuple[Float[Tensor, "b d"], tuple[Float[Tensor, "b n"], ...]]:
-        """The [CLS] token and the kinds of evidence."""
-        cls, tokens = self.encoder.cls_and_tokens_of(images, self.shape.blocks, self.shape.relative)
-        return cls, self.evidence_of(tokens, self.memory.nearest(tokens, exclude))
+            scale.fit(torch.cat([evidence.patches[kind] for evidence in images]))  # pyright: ignore[reportCallIssue]
 
 
 class MemoryScorer(TokenScorer):
-    """How far tokens are from the nearest normal ones; nothing is trained (PatchCore's and AnomalyDINO's idea)."""
+    """How far tokens are from the nearest normal ones; nothing is trained (the idea of PatchCore and AnomalyDINO)."""
 
-    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
-        """The blocks' mean distance."""
+    def evidence_per_patch(
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest
+    ) -> tuple[Float[Tensor, "b n"], ...]:
+        """The mean distance over the blocks."""
         return (self.memory.standardised(nearest),)
 
 
 class ResidualScorer(TokenScorer):
-    """A head, trained on simulated anomalies, on tokens and their differences from normal ones."""
+    """A head, trained on simulated defects, on tokens and their differences from normal ones.
 
-    def __init__(self, encoder: Encoder, shape: TokenScorerShape) -> None:
-        super().__init__(encoder, shape)
-        self.head = ResidualHead(len(shape.blocks), encoder.embed_dim, shape.hidden)
+    Args:
+        encoder, recipe, memory_tokens, reference_images, map_weights, image_weights: see :class:`TokenScorer`.
+    """
 
-    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
+    def __init__(
+        self,
+        encoder: Encoder,
+        recipe: Recipe,
+        memory_tokens: int,
+        reference_images: int,
+        map_weights: tuple[float, ...] = (1.0,),
+        image_weights: tuple[float, ...] = (1.0,),
+    ) -> None:
+        super().__init__(encoder, recipe, memory_tokens, reference_images, map_weights, image_weights)
+        self.head = ResidualHead(len(self.blocks), encoder.embed_dim, recipe.residual)
+
+    def head_training(self, settings: ResidualSettings, total_steps: int) -> ResidualTraining:
+        """The module that trains the head on this scorer's encoder and filled memory."""
+        relative = self.settings.relative
+        return ResidualTraining(self.head, self.memory, self.encoder, self.blocks, relative, settings, total_steps)
+
+    def evidence_per_patch(
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest
+    ) -> tuple[Float[Tensor, "b n"], ...]:
         """The head's logits."""
         return (self.head(tokens, nearest),)
 
 
 class FusedScorer(ResidualScorer):
-    """Memory and residual head together: the memory tells whether anything is wrong, the head more of where."""
+    """Memory and head together: the memory says whether anything is wrong, the head says more about where.
 
-    MAP_WEIGHTS = (0.25, 1.0)
-    IMAGE_WEIGHTS = (1.0, 0.0)  # simulated defects teach what a defect is too narrowly to judge a whole image
+    Simulated defects are too narrow a lesson to judge a whole image by; ``fusion.image_weights`` therefore leaves the
+    head out of the image score.
 
-    def evidence_of(self, tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> tuple[Float[Tensor, "b n"], ...]:
+    Args:
+        encoder, recipe, memory_tokens, reference_images: see :class:`TokenScorer`.
+    """
+
+    def __init__(self, encoder: Encoder, recipe: Recipe, memory_tokens: int, reference_images: int) -> None:
+        weights = recipe.fusion
+        super().__init__(encoder, recipe, memory_tokens, reference_images, weights.map_weights, weights.image_weights)
+
+    def evidence_per_patch(
+        self, tokens: Float[Tensor, "b n l d"], nearest: Nearest
+    ) -> tuple[Float[Tensor, "b n"], ...]:
         """The memory's distance and the head's logits."""
         return self.memory.standardised(nearest), self.head(tokens, nearest)
+
+
+TOKEN_SCORERS: dict[str, type[MemoryScorer | ResidualScorer | FusedScorer]] = {
+    "memory": MemoryScorer,
+    "residual": ResidualScorer,
+    "fused": FusedScorer,
+}
+
+
+def build_scorer(
+    encoder: Encoder, recipe: Recipe, memory_tokens: int | None = None, reference_images: int = 0
+) -> TokenScorer:
+    """The scorer of the recipe's method, its tensors still to be fitted or loaded.
+
+    Args:
+        encoder: frozen.
+        recipe: its method is ``memory``, ``residual`` or ``fused``.
+        memory_tokens: tokens per block that the memory really holds; None: as many as the recipe asks for.
+        reference_images: images that the expectation remembers.
+
+    Raises:
+        UserError: a block that the encoder does not have.
+    """
+    tokens = recipe.memory.tokens if memory_tokens is None else memory_tokens
+    return TOKEN_SCORERS[recipe.method](encoder, recipe, tokens, reference_images)
+
+
+def block_indices(encoder: Encoder, blocks: Sequence[int]) -> tuple[int, ...]:
+    """Block numbers of a recipe, which count from 1, as indices that count from 0.
+
+    Raises:
+        UserError: the encoder has no such block.
+    """
+    num_blocks = len(encoder.vit.blocks)
+    if max(blocks) > num_blocks:
+        raise UserError(
+            f"memory.blocks is {list(blocks)}, but the encoder has {num_blocks} blocks",
+            "memory.blocks",
+            f"numbers from 1 to {num_blocks}",
+        )
+    return tuple(block - 1 for block in blocks)
 
 
 def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:
     """Weighted mean over 3 x 3 patches, 1-2-1 in each direction; the border is repeated."""
     kernel = evidence.new_tensor([0.25, 0.5, 0.25])
-    padded = nn.functional.pad(evidence[:, None], (1, 1, 1, 1), mode="replicate")
+    padded = nn.functional.pad(evidence[:, None], (1, 1, 1, 1), mode="replicate")  # (b, 1, r + 2, c + 2)
     return nn.functional.conv2d(padded, torch.outer(kernel, kernel)[None, None])[:, 0]
 
 
-def _weighted_sum(weights: Sequence[float], scales: nn.ModuleList, evidence: Sequence[Tensor]) -> Tensor:
-    of_kinds = zip(weights, scales, evidence, strict=True)
-    return torch.stack([weight * scale(one) for weight, scale, one in of_kinds]).sum(dim=0)
-
-
-TOKEN_SCORERS: dict[str, type[TokenScorer]] = {
-    "memory": MemoryScorer,
-    "residual": ResidualScorer,
-    "fused": FusedScorer,
-}
+def _weighted_sum(weights: Sequence[float], scales: nn.ModuleList, kinds: Sequence[Tensor]) -> Tensor:
+    weighted = [weight * scale(values) for weight, scale, values in zip(weights, scales, kinds, strict=True)]
+    return torch.stack(weighted).sum(dim=0)

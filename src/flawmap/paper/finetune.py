@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from flawmap.engine.optimisation import check_finite, decay_groups, set_rates
 from flawmap.engine.schedules import WarmupCosine
 from flawmap.paper.dice import dice_loss
-from flawmap.paper.paper_head import PaperHead, image_logit
+from flawmap.paper.heads import PaperHead, image_logit
 from flawmap.recipe.settings import FinetuneSettings
 from flawmap.scorer import upsample_map
 from flawmap.vit.inputs import normalise

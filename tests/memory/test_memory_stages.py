@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from flawmap.data.open_data import load_images
-from flawmap.detect.fit import train_stages
+from flawmap.detect.fit import fit_scorer
 from flawmap.engine.checkpoints import read_tensors
 from flawmap.engine.compute import choose_compute
-from flawmap.memory.train_head import ResidualModule
+from flawmap.memory.residual_head import ResidualTraining
 from flawmap.runs.run_folder import RunFolder, create_run
 from images import write_good
 from tiny_detector import tiny_recipe
@@ -32,7 +32,7 @@ def good(tmp_path_factory):
 def trained(folder: Path, good, *changes: str, scoring: str = "fused") -> tuple[RunFolder, dict[str, str]]:
     recipe = tiny_recipe(*SMALL, f"method={scoring}", *changes)
     run = create_run(folder / "run", "test", recipe)
-    result = train_stages(good, recipe, run, choose_compute("cpu", "fp32"), save_every_seconds=0.0)
+    result = fit_scorer(good, (), recipe, run, choose_compute("cpu", "fp32"), save_every_seconds=0.0)
     return run, result.stage_keys
 
 
@@ -43,6 +43,12 @@ def trained(folder: Path, good, *changes: str, scoring: str = "fused") -> tuple[
         ("memory.tokens=30", STAGES),
         ("memory.blocks=[1]", STAGES),
         ("seed=1", STAGES),
+        ("memory.scale_tokens=99", STAGES),
+        ("memory.image_share=0.5", ("expectation",)),  # read from the memory, not built into it
+        ("memory.map_scale_images=3", ()),
+        ("expectation.min_neighbours=3", ("expectation",)),
+        ("fusion.map_weights=[1, 1]", ()),
+        ("model.drop_path_rate=0.3", ()),
         ("residual.steps=3", ("residual", "expectation")),
         ("residual.simulation.simulator=cutpaste", ("residual", "expectation")),
         ("calibration.false_alarm_rate=0.2", ()),
@@ -66,9 +72,9 @@ def test_scorers_of_one_memory_share_it(tmp_path: Path, good):
 @pytest.mark.parametrize("at", [1, 4])
 def test_a_head_that_goes_on_after_a_stop_is_the_same_head(tmp_path: Path, good, monkeypatch, at: int):
     whole, _ = trained(tmp_path / "whole", good)
-    step = ResidualModule.training_step
+    step = ResidualTraining.training_step
 
-    def stopped(self: ResidualModule, batch: dict[str, Tensor], number: int) -> Tensor:
+    def stopped(self: ResidualTraining, batch: dict[str, Tensor], number: int) -> Tensor:
         if self.global_step == at:
             raise RuntimeError("stopped")
         return step(self, batch, number)
@@ -76,12 +82,12 @@ def test_a_head_that_goes_on_after_a_stop_is_the_same_head(tmp_path: Path, good,
     recipe = tiny_recipe(*SMALL, "method=fused")
     run = create_run(tmp_path / "broken" / "run", "test", recipe)
     compute = choose_compute("cpu", "fp32")
-    monkeypatch.setattr(ResidualModule, "training_step", stopped)
+    monkeypatch.setattr(ResidualTraining, "training_step", stopped)
     with pytest.raises(RuntimeError, match="stopped"):
-        train_stages(good, recipe, run, compute, save_every_seconds=0.0)
+        fit_scorer(good, (), recipe, run, compute, save_every_seconds=0.0)
     assert run.checkpoint("residual").is_file() and not run.stage_output("residual").exists()
-    monkeypatch.setattr(ResidualModule, "training_step", step)
-    train_stages(good, recipe, run, compute)
+    monkeypatch.setattr(ResidualTraining, "training_step", step)
+    fit_scorer(good, (), recipe, run, compute)
     for stage in STAGES:
         found, expected = read_tensors(run.stage_output(stage)), read_tensors(whole.stage_output(stage))
         assert found.keys() == expected.keys()

@@ -1,5 +1,6 @@
 """Memory and residual head: what they are made from, what learns, and that a run can be repeated and gone on with."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,14 @@ from flawmap.data.open_data import load_images
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector, only_normal
 from flawmap.engine.compute import choose_compute
+from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
-from flawmap.memory import fit as token_stages
-from flawmap.memory import good_tokens as normal_tokens
-from flawmap.memory.build_memory import build_memory
-from flawmap.memory.fit import token_scorer_shape
-from flawmap.memory.good_tokens import encode_normals
-from flawmap.memory.scorer import ResidualScorer, TokenScorer, TokenScorerShape
-from flawmap.memory.train_head import ResidualModule
-from flawmap.runs.run_folder import create_run
+from flawmap.memory import fit as memory_fit
+from flawmap.memory.fit import GoodTokens, choose_memory, encode_good_images
+from flawmap.memory.residual_head import ResidualTraining
+from flawmap.memory.scorer import ResidualScorer, TokenScorer, build_scorer
+from flawmap.recipe.settings import ExpectationSettings, MemorySettings, Recipe, ResidualSettings
+from flawmap.runs.run_folder import RunFolder, create_run
 from flawmap.vit.encoder import Encoder, mean_cls_attention
 from flawmap.vit.inputs import channels_first, normalise
 from flawmap.vit.weights import build_vit
@@ -38,9 +38,24 @@ def encoder() -> Encoder:
     return Encoder(build_vit("test_vit", 0.0)).eval()
 
 
+def recipe_of(tokens: int = 30, relative: bool = False, candidates: int = 200_000, **expectation: int) -> Recipe:
+    return Recipe(
+        memory=MemorySettings(blocks=(1, 2), tokens=tokens, relative=relative, candidates=candidates, image_share=0.1),
+        residual=ResidualSettings(hidden=16),
+        expectation=ExpectationSettings(**expectation),
+    )
+
+
+CONTEXT = StageContext(RunFolder(Path()), choose_compute("cpu", "fp32"), seed=0, size_px=64, inputs={})
+
+
+def encoded(encoder: Encoder, images: list[np.ndarray], recipe: Recipe) -> GoodTokens:
+    return encode_good_images(encoder, images, (0, 1), recipe, CONTEXT)
+
+
 def memory_of(encoder: Encoder, images: list[np.ndarray], tokens: int = 30):
-    compute = choose_compute("cpu", "fp32")
-    return build_memory(encode_normals(encoder, images, (0, 1), False, 64, compute, seed=0), tokens, compute, seed=0)
+    recipe = recipe_of(tokens)
+    return choose_memory(encoded(encoder, images, recipe), recipe.memory, CONTEXT)
 
 
 def test_a_memory_holds_unit_tokens_of_the_images_it_was_given(encoder: Encoder):
@@ -76,7 +91,7 @@ def test_the_scale_is_that_of_distances_to_other_images(encoder: Encoder):
 
 def test_one_pass_gives_the_tokens_and_the_attention(encoder: Encoder):
     images = [striped(seed, 64, 64) for seed in range(11)]  # more than a batch
-    normal = encode_normals(encoder, images, (0, 1), True, 64, choose_compute("cpu", "fp32"), seed=0)
+    normal = encoded(encoder, images, recipe_of(relative=True))
     rows, columns = encoder.grid(64, 64)
     assert torch.equal(normal.sources, torch.arange(11).repeat_interleave(rows * columns))
     for number in (0, 10):
@@ -91,11 +106,9 @@ def test_one_pass_gives_the_tokens_and_the_attention(encoder: Encoder):
     assert torch.equal(normal.reference_tokens.flatten(0, 1), normal.candidates)
 
 
-def test_of_many_images_a_memory_gets_some_tokens_and_the_references_keep_all(encoder: Encoder, monkeypatch):
-    monkeypatch.setattr(normal_tokens, "MAX_CANDIDATES", 55)
-    monkeypatch.setattr(normal_tokens, "MAX_REFERENCE_IMAGES", 3)
+def test_of_many_images_a_memory_gets_some_tokens_and_the_references_keep_all(encoder: Encoder):
     images = [striped(seed, 64, 64) for seed in range(11)]
-    normal = encode_normals(encoder, images, (0, 1), False, 64, choose_compute("cpu", "fp32"), seed=0)
+    normal = encoded(encoder, images, recipe_of(candidates=55, images=3))
     assert torch.equal(normal.sources, torch.arange(11).repeat_interleave(5)) and len(normal.candidates) == 55
     assert normal.references.tolist() == [0, 5, 10]
     for place, number in enumerate((0, 5, 10)):
@@ -106,23 +119,22 @@ def test_of_many_images_a_memory_gets_some_tokens_and_the_references_keep_all(en
         torch.testing.assert_close(normal.reference_tokens[place].float(), tokens[0], atol=4e-3, rtol=0)
         for candidate in normal.candidates[normal.sources == number]:
             assert (normal.reference_tokens[place] == candidate).flatten(1).all(dim=1).any()
-    monkeypatch.setattr(normal_tokens, "MAX_REFERENCE_TOKENS", 2 * normal.reference_tokens.shape[1])
-    few = encode_normals(encoder, images, (0, 1), False, 64, choose_compute("cpu", "fp32"), seed=0)
+    settings = ExpectationSettings(images=3, tokens=2 * normal.reference_tokens.shape[1])
+    few = encoded(encoder, images, replace(recipe_of(candidates=55), expectation=settings))
     assert few.references.tolist() == [0, 10]
 
 
 def test_where_all_tokens_are_candidates_but_not_all_images_references_each_token_knows_its_image(
-    encoder: Encoder, monkeypatch
+    encoder: Encoder,
 ):
-    monkeypatch.setattr(normal_tokens, "MAX_REFERENCE_IMAGES", 3)
-    images, compute = [striped(seed, 64, 64) for seed in range(5)], choose_compute("cpu", "fp32")
-    normal = encode_normals(encoder, images, (0, 1), False, 64, compute, seed=0)
+    images, recipe = [striped(seed, 64, 64) for seed in range(5)], recipe_of(images=3)
+    normal = encoded(encoder, images, recipe)
     patches = normal.reference_tokens.shape[1]
     assert torch.equal(normal.sources, torch.arange(5).repeat_interleave(patches))
     for place, number in enumerate((0, 2, 4)):
         own = normal.candidates[normal.sources == number]
         assert (own[:, None] == normal.reference_tokens[place]).flatten(2).all(dim=2).any(dim=0).all()
-    assert torch.isfinite(build_memory(normal, 30, compute, seed=0).tokens).all()
+    assert torch.isfinite(choose_memory(normal, recipe.memory, CONTEXT).tokens).all()
 
 
 def test_memories_of_one_seed_are_equal(encoder: Encoder):
@@ -133,12 +145,22 @@ def test_memories_of_one_seed_are_equal(encoder: Encoder):
     )
 
 
+def residual_scorer(encoder: Encoder) -> ResidualScorer:
+    scorer = build_scorer(encoder, replace(recipe_of(), method="residual"))
+    assert isinstance(scorer, ResidualScorer)
+    return scorer
+
+
+def training_of(scorer: ResidualScorer, recipe: Recipe, total_steps: int) -> ResidualTraining:
+    return scorer.head_training(recipe.residual, total_steps)
+
+
 def test_the_head_learns_and_nothing_else_does(encoder: Encoder):
     recipe = tiny_recipe(*SMALL)
-    scorer = ResidualScorer(encoder, TokenScorerShape((0, 1), 30, 16, 0.1))
+    scorer = residual_scorer(encoder)
     scorer.memory.load_state_dict(memory_of(encoder, [striped(seed, 64, 64) for seed in range(4)]).state_dict())
     before = {name: tensor.clone() for name, tensor in scorer.state_dict().items()}
-    module = ResidualModule(scorer, recipe.residual, total_steps=60)
+    module = training_of(scorer, recipe, total_steps=60)
     optimizer = module.configure_optimizers()
     patch = encoder.patch_size_px
     normal = torch.stack([channels_first(striped(seed, 64, 64)) for seed in range(4)])
@@ -163,9 +185,9 @@ def test_the_head_learns_and_nothing_else_does(encoder: Encoder):
 
 
 def test_patches_that_an_anomaly_only_touches_are_not_judged(encoder: Encoder):
-    scorer = ResidualScorer(encoder, TokenScorerShape((0, 1), 30, 16, 0.1)).eval()
+    scorer = residual_scorer(encoder).eval()
     scorer.memory.load_state_dict(memory_of(encoder, [striped(seed, 64, 64) for seed in range(4)]).state_dict())
-    module = ResidualModule(scorer, tiny_recipe(*SMALL).residual, total_steps=5)
+    module = training_of(scorer, tiny_recipe(*SMALL), total_steps=5)
     scorer.head.eval()
     normal = channels_first(striped(3, 64, 64))[None]
     footprint = torch.zeros(1, 64, 64, dtype=torch.bool)
@@ -223,7 +245,9 @@ def test_one_held_out_image_does_not_set_the_scales(tmp_path: Path):
     found = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
     train, _ = split_normals(only_normal(images.images), 0.04, recipe.seed)
     squares = NormalPixels(train, detector.sizes_px[0])
-    scorer.fit_map_scales((normalise(channels_first(squares[i])[None]), torch.tensor([i])) for i in range(len(train)))
+    with torch.no_grad():
+        pixels = [normalise(channels_first(squares[i])[None]) for i in range(len(train))]
+        scorer.fit_map_scales([scorer.evidence(image, torch.tensor([i])) for i, image in enumerate(pixels)])
     expected = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert abs(detector.predict_one(striped(5000)).score) < 50  # standard deviations
@@ -236,12 +260,12 @@ def test_one_image_to_train_on_is_too_few(tmp_path: Path):
         AnomalyDetector(recipe).fit(images, device="cpu")
 
 
-@pytest.mark.parametrize(("part", "stage"), [("build_memory", "memory"), ("fit_expectation", "expectation")])
+@pytest.mark.parametrize(("part", "stage"), [("choose_memory", "memory"), ("fit_expectation", "expectation")])
 def test_out_of_memory_outside_training_is_the_users_error(tmp_path: Path, monkeypatch, part: str, stage: str):
     def too_much(*_: object) -> None:
         torch.empty(2**46, dtype=torch.float64)  # more than any machine has
 
-    monkeypatch.setattr(token_stages if part == "build_memory" else TokenScorer, part, too_much)
+    monkeypatch.setattr(memory_fit if part == "choose_memory" else TokenScorer, part, too_much)
     recipe = tiny_recipe(*SMALL, "method=memory")
     run = create_run(tmp_path / "run", "test", recipe)
     with pytest.raises(UserError, match="out of memory with batches of 8 images of 64 px") as caught:
@@ -265,5 +289,5 @@ def test_settings_that_contradict_the_scoring_are_named(changes: tuple[str, ...]
 
 def test_a_block_that_the_encoder_lacks_is_named(encoder: Encoder):
     with pytest.raises(UserError, match="the encoder has") as caught:
-        token_scorer_shape(tiny_recipe(*TOKENS, "method=memory", "memory.blocks=[99]"), encoder)
+        build_scorer(encoder, tiny_recipe(*TOKENS, "method=memory", "memory.blocks=[99]"))
     assert caught.value.place == "memory.blocks"

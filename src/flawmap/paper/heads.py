@@ -1,12 +1,15 @@
-"""The heads of stage 2: two neurons for the image, learned weights over attention maps for the pixels."""
+"""Phi of the paper: the encoder with its detection head and the learned aggregation of its attention maps."""
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from flawmap.paper.projection import BOTTLENECK_DIM, mlp_layers
+from flawmap.scorer import Scorer, ScorerOutput
+from flawmap.vit.encoder import Encoder
 
 INITIAL_MAP_MEAN = 0.08  # expected map value of an image where attention is spread evenly
 
@@ -56,3 +59,39 @@ class AttentionAggregation(nn.Module):
     def probability(self, evidence: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         """Y_hat = sigmoid(b + E)."""
         return (self.bias + evidence).sigmoid()
+
+
+class PaperHead(Scorer):
+    """Phi of the paper: an image gives one image logit and a map of evidence on its patch grid.
+
+    Args:
+        encoder: pre-trained; all of it is tuned in stage 2.
+    """
+
+    decides: ClassVar[bool] = True
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self.detection = DetectionHead(encoder.embed_dim)
+        self.aggregation = AttentionAggregation(encoder.num_heads)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b r c"]]:
+        """Score normalised images whose sides are multiples of the patch size.
+
+        Returns:
+            logits of (normal, anomalous), and the map's evidence E on the patch grid; both float32.
+        """
+        output = self.encoder(images)
+        evidence = self.aggregation(output.cls_attention)
+        rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
+        return self.detection(output.cls), evidence.reshape(-1, rows, columns)
+
+    def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
+        """The image's logit and the map's evidence."""
+        logits, evidence = self(images)
+        return ScorerOutput(image_logit(logits), evidence)
+
+
+def image_logit(logits: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:
+    """The logit of p(anomalous): the difference of the two neurons. Unlike p it does not saturate."""
+    return logits[:, 1] - logits[:, 0]

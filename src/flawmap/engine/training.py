@@ -1,0 +1,211 @@
+"""Trains the module of one stage with Lightning: steps by number, checkpoints, progress."""
+
+import logging
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from torch.utils.data import Dataset
+
+from flawmap.engine.checkpoints import AtomicCheckpointIO, SaveNowAndThen
+from flawmap.engine.progress import LogFile, duration
+from flawmap.engine.sampling import BatchOrder, batch_that_fits, loader_workers, stage_loader
+from flawmap.engine.schedules import steps_of_stage
+from flawmap.engine.stage import Stage
+from flawmap.reproducibility import numpy_generator
+
+PRINT_EVERY_SECONDS = 20.0  # where the output is not a terminal
+EXPECTED_WARNINGS = (
+    ".*module.* in eval mode at the start of training",  # the teacher
+    ".*does not have many workers",  # decided in sampling.loader_workers
+    ".*resuming from a checkpoint that ended before the epoch ended",  # BatchOrder continues at the step
+    ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning 2.6's own use of torch
+)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long a stage trains.
+
+    Attributes:
+        total_steps: optimizer steps.
+        steps_per_epoch: of them; the last incomplete batch of an epoch is dropped.
+        batch_size: images per step, of all devices together.
+    """
+
+    total_steps: int
+    steps_per_epoch: int
+    batch_size: int
+
+    @classmethod
+    def of(
+        cls, num_images: int, batch_size: int, devices: int, epochs: int | None, steps: int | None
+    ) -> "TrainingPlan":
+        """The plan of a stage whose length is given in epochs or in steps.
+
+        Raises:
+            UserError: fewer images than devices, or fewer than two.
+        """
+        batch_size = batch_that_fits(batch_size, num_images, devices)
+        return cls(*steps_of_stage(epochs, steps, num_images, batch_size), batch_size)
+
+
+class QuietLightning(lightning.Callback):
+    """Silences what our own progress says better, in spawned processes as well."""
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Called in every process before it trains."""
+        _quiet_loggers()
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+
+
+def _quiet_loggers() -> None:
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # greetings and tips
+
+
+class StepsByNumber(lightning.Callback):
+    """Makes every step depend on its number alone, so that a resumed stage equals an uninterrupted one.
+
+    Stochastic depth draws from torch's own generator, which is seeded by (seed, stage, step, rank); the batches
+    continue at the checkpoint's step. To Lightning a stage is one long epoch, because its own count of epochs does not
+    survive a resume by steps.
+    """
+
+    def __init__(self, stage: Stage, order: BatchOrder) -> None:
+        self._stage, self._order = stage, order
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Start at the checkpoint's step; called before the loader's iterator, and with it any worker, is made."""
+        self._order.first_step = checkpoint["global_step"]
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed torch for this step."""
+        seed = self._stage.context.seed
+        generator = numpy_generator(seed, self._stage.name, trainer.global_step, trainer.global_rank)
+        torch.manual_seed(int(generator.integers(2**62)))
+
+
+class StageProgress(lightning.Callback):
+    """Prints progress with the time left and logs the module's ``record`` of every step.
+
+    Args:
+        stage: ``pretrain``, ``finetune`` or ``residual``.
+        log: where records go.
+        describe: turns a record into the words that are printed.
+        steps_per_epoch: for the epoch's number in the log.
+    """
+
+    def __init__(
+        self, stage: str, log: LogFile, describe: Callable[[dict[str, float]], str], steps_per_epoch: int
+    ) -> None:
+        self._stage, self._log, self._describe = stage, log, describe
+        self._steps_per_epoch = steps_per_epoch
+        self._started = self._printed = time.monotonic()
+        self._first_step = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock, and forget what an interrupted run logged beyond its checkpoint."""
+        self._started, self._first_step = time.monotonic(), trainer.global_step
+        if trainer.is_global_zero:
+            self._log.forget_after(self._stage, self._first_step)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log this step; print now and then."""
+        if not trainer.is_global_zero:
+            return
+        step, total = trainer.global_step, int(trainer.max_steps)
+        record: dict[str, float] = getattr(pl_module, "record", {})
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self._log.write(
+            {
+                "stage": self._stage,
+                "step": step - 1,
+                "epoch": (step - 1) // self._steps_per_epoch,
+                "steps": total,
+                **record,
+                "learning_rate": rate,
+            }
+        )
+        now = time.monotonic()
+        interactive = sys.stderr.isatty()
+        if now - self._printed < (0.2 if interactive else PRINT_EVERY_SECONDS) and step != total:
+            return
+        self._printed = now
+        seconds_left = (now - self._started) / max(1, step - self._first_step) * (total - step)
+        line = f"{self._stage:<10} step {step:>5}/{total}  {self._describe(record)}  {duration(seconds_left)} left"
+        end = "\r" if interactive and step != total else "\n"
+        print(f"{line:<110}", file=sys.stderr, end=end, flush=True)
+
+
+def train(
+    module: lightning.LightningModule,
+    dataset: Dataset,
+    num_images: int,
+    plan: TrainingPlan,
+    stage: Stage,
+    describe: Callable[[dict[str, float]], str],
+) -> None:
+    """Train ``module`` to the end of its stage, from the run's checkpoint where there is one.
+
+    Args:
+        module: its ``record`` of every step is logged.
+        dataset: items by (epoch, index).
+        num_images: in the data set.
+        plan: how many steps.
+        stage: its context says where checkpoints and log go.
+        describe: turns a record into the words that are printed.
+
+    Raises:
+        UserError: the checkpoint cannot be used, or the module finds a problem.
+    """
+    context = stage.context
+    run, compute = context.run, context.compute
+    workers = loader_workers(context.workers, compute)
+    loader = stage_loader(
+        dataset, num_images, plan.batch_size, plan.total_steps, context.seed, workers, compute.devices
+    )
+    assert isinstance(loader.batch_sampler, BatchOrder)
+    checkpoint = run.checkpoint(stage.name)
+    _quiet_loggers()
+    trainer = lightning.Trainer(
+        accelerator=compute.device,
+        devices=compute.devices,
+        strategy="ddp_spawn" if compute.devices > 1 else "auto",
+        precision=compute.lightning_precision,
+        max_steps=plan.total_steps,
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        plugins=[AtomicCheckpointIO(stage.key)],
+        callbacks=[
+            QuietLightning(),
+            StepsByNumber(stage, loader.batch_sampler),
+            StageProgress(stage.name, LogFile(run.log), describe, plan.steps_per_epoch),
+            SaveNowAndThen(checkpoint, context.save_every_seconds),
+        ],
+    )
+    module.train()
+    start_from = str(checkpoint) if checkpoint.is_file() else None
+    try:
+        with warnings.catch_warnings():  # QuietLightning adds filters
+            trainer.fit(module, loader, ckpt_path=start_from, weights_only=True)
+    except SystemExit as stopped:  # how Lightning ends on Ctrl+C, with further Ctrl+C switched off
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from stopped
