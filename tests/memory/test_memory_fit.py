@@ -277,7 +277,7 @@ def test_out_of_memory_outside_training_is_the_users_error(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("changes", "problem", "remedy"),
     [
-        (("detect.image_score=vote",), "casts no votes", "mean_logit"),
+        (("detect.image_score=vote",), "has no votes", "mean_logit"),
         (("memory.blocks=[2, 1]",), "memory.blocks is [2, 1]", "ascending"),
     ],
 )
