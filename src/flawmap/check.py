@@ -29,17 +29,6 @@ class SoundData:
 
 
 @dataclass(frozen=True)
-class PoolReport:
-    """Further good images for stage 1; ``words`` for people."""
-
-    images: int
-    locations: int
-    left_out: int
-    skipped: tuple[SkippedFile, ...]
-    words: str
-
-
-@dataclass(frozen=True)
 class TestReport:
     """Labelled images; ``with_truth`` of the anomalous ones have a mask or boxes."""
 
@@ -47,7 +36,6 @@ class TestReport:
     anomalous: int
     with_truth: int
     kinds: dict[str, int]
-    skipped: tuple[SkippedFile, ...]
 
 
 @dataclass(frozen=True)
@@ -55,11 +43,13 @@ class DataReport:
     """What was found in a data location.
 
     Attributes:
-        good_images: images to learn from, without ``identical_images``, which repeat others, and ``skipped`` ones.
+        good_images: images to learn from, without those that repeat others (``identical_images``).
+        skipped: files that cannot be decoded, test images and images for stage 1 among them.
         unread: files with unsupported extensions, in words.
         sizes: the number of images of each of the most frequent sizes, such as ``640x480``.
         detail_lost: a warning that small defects vanish at the size that the model sees.
         nearly_black: a warning that images are too dark.
+        pool: the further images for stage 1, in words; None without any.
         test_files_compared: test images that share no content with training.
     """
 
@@ -73,7 +63,8 @@ class DataReport:
     distinct_sizes: int
     detail_lost: str | None
     nearly_black: str | None
-    pool: PoolReport | None
+    pool: str | None
+    pool_images: int
     test_files_compared: int
     test: TestReport | None
 
@@ -101,19 +92,19 @@ def report_on(sound: SoundData, location: str, recipe: Recipe) -> DataReport:
     """Count what :func:`read_sound_data` has read from the same location with the same recipe."""
     data, facts, pool, leak = sound.checked.data, sound.checked.facts, sound.pool, sound.leak
     sizes = Counter(f"{fact.width_px}x{fact.height_px}" for fact in facts)
-    further = PoolReport(len(pool.images), pool.num_locations, pool.num_left_out, pool.skipped, pool.words)
     return DataReport(
         data=data.name,
         layout=data.layout,
         good_images=len(data.images),
         identical_images=sound.checked.num_duplicates,
-        skipped=data.skipped,
+        skipped=(*data.skipped, *pool.skipped, *(leak.skipped if leak else ())),
         unread=unread_files(data),
         sizes=dict(sizes.most_common(5)),
         distinct_sizes=len(sizes),
         detail_lost=detail_lost(facts, recipe.seen_px),
         nearly_black=nearly_black(facts),
-        pool=further if pool.images else None,
+        pool=pool.words if pool.images else None,
+        pool_images=len(pool.images),
         test_files_compared=leak.num_compared if leak else 0,
         test=_report_on_tests(sound.opened, leak, location, recipe) if leak else None,
     )
@@ -129,5 +120,4 @@ def _report_on_tests(training: TrainingData, leak: LeakCheck, location: str, rec
         anomalous=len(anomalous),
         with_truth=sum(sample.truth is not None for sample in anomalous),
         kinds=dict(Counter(sample.kind for sample in anomalous)),
-        skipped=leak.skipped,
     )

@@ -19,8 +19,8 @@ from tiny_detector import tiny_recipe
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command answered."""
+class Result:
+    """What a command printed, and its exit code."""
 
     code: int
     out: str
@@ -33,25 +33,25 @@ class Said:
 
 
 def _refuse(constant: str) -> None:
-    raise AssertionError(f"{constant} is no JSON")
+    raise AssertionError(f"{constant} is not JSON")
 
 
-def command(*words: object) -> Said:
+def command(*words: object) -> Result:
     """``flawmap WORDS`` in this process."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         code = main([str(word) for word in words])
-    return Said(code, out.getvalue(), err.getvalue())
+    return Result(code, out.getvalue(), err.getvalue())
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run with what its training said, its data, their bytes before, and its recipe file."""
+    """A finished run: its folder, its data and their bytes before training, its recipe, and the command's output."""
 
     run: Path
     data: Path
     bytes_before: dict[str, bytes]
     recipe: Path
-    said: Said
+    result: Result
 
 
 @pytest.fixture(scope="session")
@@ -63,13 +63,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     recipe.write_text(to_yaml(tiny_recipe()), encoding="utf-8")
     run = root / "runs" / "first"
     before = files_and_bytes(data)
-    said = command("train", data, "--recipe", recipe, "--run", run, "--device", "cpu")
-    assert said.code == 0, said.err
-    return Trained(run, data, before, recipe, said)
+    result = command("train", data, "--recipe", recipe, "--run", run, "--device", "cpu")
+    assert result.code == 0, result.err
+    return Trained(run, data, before, recipe, result)
 
 
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """``cli("detect", path, ...)`` in an empty current folder."""
     here = tmp_path / "here"
     here.mkdir()

@@ -1,4 +1,4 @@
-"""flawmap check: what is found in good data. (What is found in bad data: test_cli_mistakes.py.)"""
+"""flawmap check: what it finds in good data. (For bad data see test_cli_mistakes.py.)"""
 
 import pytest
 
@@ -7,9 +7,9 @@ from images import NUM_TEST, NUM_TRAIN, striped, write_good, write_image
 
 
 def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
-    said = cli("check", trained.data, "--json")
-    assert said.code == 0 and said.err == ""
-    assert said.json == {
+    result = cli("check", trained.data, "--json")
+    assert result.code == 0 and result.err == ""
+    assert result.json == {
         "data": "tile",
         "layout": "MVTec AD (train/good, test/KIND)",
         "good_images": NUM_TRAIN,
@@ -21,13 +21,13 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "detail_lost": None,
         "nearly_black": None,
         "pool": None,
+        "pool_images": 0,
         "test_files_compared": 3 * NUM_TEST,
         "test": {
             "good": NUM_TEST,
             "anomalous": 2 * NUM_TEST,
             "with_truth": NUM_TEST,
             "kinds": {"hole": NUM_TEST, "stain": NUM_TEST},
-            "skipped": [],
         },
     }
 
@@ -65,11 +65,11 @@ def mixed(tmp_path):
 
 def test_a_plain_folder_has_no_test_part(cli, mixed):
     before = files_and_bytes(mixed)
-    said = cli("check", mixed, "--skip-unreadable", "--json")
-    assert said.code == 0
-    assert (said.json["good_images"], said.json["identical_images"], said.json["test"]) == (21, 1, None)
-    assert said.json["sizes"] == {"48x48": 20, "60x20": 1}
-    assert [one["key"] for one in said.json["skipped"]] == ["broken.png"]
+    result = cli("check", mixed, "--skip-unreadable", "--json")
+    assert result.code == 0
+    assert (result.json["good_images"], result.json["identical_images"], result.json["test"]) == (21, 1, None)
+    assert result.json["sizes"] == {"48x48": 20, "60x20": 1}
+    assert [file["key"] for file in result.json["skipped"]] == ["broken.png"]
     assert files_and_bytes(mixed) == before
 
 
@@ -85,9 +85,9 @@ def test_a_plain_folder_in_words(cli, mixed):
 def test_named_folders_count_only_what_training_does_not_use(cli, tmp_path):
     write_good(tmp_path / "OK", 20)
     write_good(tmp_path / "NG", 3, first_seed=90)
-    said = cli("check", tmp_path, "--set", "data.normal=OK", "--set", "data.anomalous=NG", "--json")
-    assert said.code == 0 and said.json["good_images"] == 20 and said.json["test_files_compared"] == 3
-    assert said.json["test"] == {"good": 0, "anomalous": 3, "with_truth": 0, "kinds": {"NG": 3}, "skipped": []}
+    result = cli("check", tmp_path, "--set", "data.normal=OK", "--set", "data.anomalous=NG", "--json")
+    assert result.code == 0 and result.json["good_images"] == 20 and result.json["test_files_compared"] == 3
+    assert result.json["test"] == {"good": 0, "anomalous": 3, "with_truth": 0, "kinds": {"NG": 3}}
 
 
 def test_check_holds_the_data_to_the_recipe_that_will_train(cli, tmp_path):

@@ -16,9 +16,9 @@ def test_the_demo_trains_evaluates_reports_and_is_not_repeated_in_vain(cli, monk
     subsets = ("data.train_subset=24", "data.test_subset=4", "pretrain.enabled=false", "finetune.steps=1")
     Path("tiny.yaml").write_text(to_yaml(tiny_recipe(*subsets)), encoding="utf-8")
     monkeypatch.setattr(verb, "RECIPE", "tiny.yaml")
-    said = cli("demo", "--device", "cpu")
-    assert said.code == 0, said.err
-    assert "data       elpv: 4 good, 4 anomalous" in said.out and "report     runs/demo/report.html" in said.out
+    result = cli("demo", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert "data       elpv: 4 good, 4 anomalous" in result.out and "report     runs/demo/report.html" in result.out
     model = Path("runs/demo/model/model.safetensors").stat().st_mtime_ns
     again = cli("demo", "--device", "cpu", "--json")
     assert again.json == json.loads(Path("runs/demo/evaluation/metrics.json").read_text())

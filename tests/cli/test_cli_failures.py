@@ -24,17 +24,17 @@ def test_a_hub_that_does_not_answer_is_explained(cli, trained, monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", offline)
     weights = ("--set", "model.weights=hub:vit_small_patch8_224.dino", "--set", "model.architecture=null")
-    said = cli("train", "parts", "--recipe", trained.recipe, *weights)
+    result = cli("train", "parts", "--recipe", trained.recipe, *weights)
     problem = ("the weights vit_small_patch8_224.dino are not in the Hugging Face cache", "couldn't connect")
-    assert_explained(said, problem, "model.weights", ("connect once, or pass --set model.weights=PATH",))
+    assert_explained(result, problem, "model.weights", ("connect once, or pass --set model.weights=PATH",))
 
 
 def test_weights_that_want_other_statistics_are_refused(cli, trained):
     write_good(Path("parts"))
     weights = ("--set", "model.weights=hub:vit_tiny_patch16_224", "--set", "model.architecture=null")
-    said = cli("train", "parts", "--recipe", trained.recipe, *weights)
+    result = cli("train", "parts", "--recipe", trained.recipe, *weights)
     problem = ("vit_tiny_patch16_224 was trained on images normalised to mean (0.5, 0.5, 0.5)", "not ImageNet's")
-    assert_explained(said, problem, "model.weights", ("DINO, DINOv2",))
+    assert_explained(result, problem, "model.weights", ("DINO, DINOv2",))
 
 
 def test_a_loss_that_is_not_finite_stops_training(cli, trained, monkeypatch):
@@ -47,8 +47,8 @@ def test_a_loss_that_is_not_finite_stops_training(cli, trained, monkeypatch):
         return step(self, batch, number)
 
     monkeypatch.setattr(FinetuneModule, "training_step", diverged)
-    said = cli("train", "parts", "--recipe", trained.recipe, *STAGE_2_ONLY)
-    assert_explained(said, ("the loss is nan at step 0",), "stage finetune", ("lower finetune.learning_rate",))
+    result = cli("train", "parts", "--recipe", trained.recipe, *STAGE_2_ONLY)
+    assert_explained(result, ("the loss is nan at step 0",), "stage finetune", ("lower finetune.learning_rate",))
 
 
 def test_too_little_memory_in_training_names_the_batch(cli, trained, monkeypatch):
@@ -58,15 +58,15 @@ def test_too_little_memory_in_training_names_the_batch(cli, trained, monkeypatch
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: 9e12 bytes")
 
     monkeypatch.setattr(FinetuneModule, "training_step", too_large)
-    said = cli("train", "parts", "--recipe", trained.recipe, *STAGE_2_ONLY)
+    result = cli("train", "parts", "--recipe", trained.recipe, *STAGE_2_ONLY)
     problem = ("out of memory with batches of 10 images of 32 px",)
-    assert_explained(said, problem, "stage finetune", ("--set finetune.batch_size=5",))
+    assert_explained(result, problem, "stage finetune", ("--set finetune.batch_size=5",))
 
 
 def test_a_single_image_is_too_few_even_without_a_threshold(cli, trained):
     write_image(Path("parts/only.png"), striped(1))
-    said = cli("train", "parts", "--recipe", trained.recipe, "--set", "calibration.held_out_fraction=0")
-    assert_explained(said, ("1 good image", "at least 2 are needed to train"), "parts", ("add images",))
+    result = cli("train", "parts", "--recipe", trained.recipe, "--set", "calibration.held_out_fraction=0")
+    assert_explained(result, ("1 good image", "at least 2 are needed to train"), "parts", ("add images",))
 
 
 def test_an_anomalous_row_in_a_training_manifest_is_refused(cli):

@@ -1,4 +1,4 @@
-"""flawmap check --gallery: one page, never over another one."""
+"""flawmap check --gallery: writes one page, and never overwrites another."""
 
 import re
 
@@ -18,8 +18,8 @@ def parts(tmp_path):
 
 def test_the_page_lies_in_runs_and_has_a_name_of_its_own(cli, parts, tmp_path):
     before = files_and_bytes(parts)
-    said = cli("check", parts, *TINY, "--gallery")
-    assert said.code == 0 and said.out.splitlines()[-1] == "gallery    runs/check/parts/gallery.html"
+    result = cli("check", parts, *TINY, "--gallery")
+    assert result.code == 0 and result.out.splitlines()[-1] == "gallery    runs/check/parts/gallery.html"
     page = tmp_path / "here" / "runs" / "check" / "parts" / "gallery.html"
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"<h2>(\d+\.png)</h2>", text) == [
@@ -47,8 +47,8 @@ def test_a_page_with_a_name_never_replaces_anything(cli, parts, tmp_path):
     page = tmp_path / "here" / "pages" / "one.html"
     assert page.read_text(encoding="utf-8").count("<figure>") == 2 * (2 + 5 + len(SIMULATOR_NAMES))
     before = page.read_bytes()
-    said = cli("check", parts, *TINY, "--gallery", "--output", "pages/one.html")
-    assert_explained(said, ("exists already", "not overwritten"), "pages/one.html", ("--output",))
+    result = cli("check", parts, *TINY, "--gallery", "--output", "pages/one.html")
+    assert_explained(result, ("exists already", "not overwritten"), "pages/one.html", ("--output",))
     assert page.read_bytes() == before
     assert_explained(
         cli("check", parts, *TINY, "--gallery", "--output", "pages"), ("is a folder",), "pages", ("--output",)
@@ -56,14 +56,14 @@ def test_a_page_with_a_name_never_replaces_anything(cli, parts, tmp_path):
 
 
 def test_without_gallery_nothing_is_written(cli, parts, tmp_path):
-    said = cli("check", parts)
-    assert said.code == 0 and "gallery" not in said.out
+    result = cli("check", parts)
+    assert result.code == 0 and "gallery" not in result.out
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["parts"]
 
 
 def test_a_wrong_path_is_the_users_error(cli, parts, tmp_path):
-    said = cli("check", "prats", *TINY, "--gallery")
-    assert_explained(said, ("no such folder: prats", "parts exists"), "", ("flawmap check parts",))
+    result = cli("check", "prats", *TINY, "--gallery")
+    assert_explained(result, ("no such folder: prats", "parts exists"), "", ("flawmap check parts",))
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["parts"]
 
 
@@ -82,8 +82,8 @@ def test_options_that_make_no_sense_are_refused(cli, parts, words, problem):
 
 
 def test_weights_that_are_not_there_are_the_users_error(cli, parts, tmp_path):
-    said = cli("check", parts, "--set", "model.weights=lost.safetensors", "--gallery")
-    assert_explained(said, ("no such file: lost.safetensors",), "model.weights", ("give a path",))
+    result = cli("check", parts, "--set", "model.weights=lost.safetensors", "--gallery")
+    assert_explained(result, ("no such file: lost.safetensors",), "model.weights", ("give a path",))
     assert not (tmp_path / "here" / "runs").exists()
 
 
@@ -93,5 +93,5 @@ def test_without_torch_it_says_what_to_install(cli, parts, monkeypatch):
     for name in [name for name in sys.modules if name.startswith(("flawmap.vit.weights", "flawmap.gallery"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
-    said = cli("check", parts, *TINY, "--gallery")
-    assert_explained(said, ("the package torch is not installed",), "", ('pip install "flawmap[train]"',))
+    result = cli("check", parts, *TINY, "--gallery")
+    assert_explained(result, ("the package torch is not installed",), "", ('pip install "flawmap[train]"',))

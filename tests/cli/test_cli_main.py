@@ -30,9 +30,9 @@ def process(*words: object, **options) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"], ["--debug"]])
 def test_the_overview_names_every_verb(cli, words):
-    said = cli(*words)
-    assert said.code == 0 and said.err == ""
-    assert all(f"\n  {verb} " in said.out for verb in VERBS)
+    result = cli(*words)
+    assert result.code == 0 and result.err == ""
+    assert all(f"\n  {verb} " in result.out for verb in VERBS)
 
 
 def test_version(cli):
@@ -41,11 +41,11 @@ def test_version(cli):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
-    said = cli(verb, "--help")
-    assert said.code == 0 and said.err == ""
-    assert said.out.startswith(f"usage: flawmap {verb} ")
-    assert VERBS[verb].split(":")[0] in " ".join(said.out.split())
-    assert "--json" in said.out or verb == "serve"  # a server's results are its answers
+    result = cli(verb, "--help")
+    assert result.code == 0 and result.err == ""
+    assert result.out.startswith(f"usage: flawmap {verb} ")
+    assert VERBS[verb].split(":")[0] in " ".join(result.out.split())
+    assert "--json" in result.out or verb == "serve"  # a server's results are its answers
 
 
 # ---- mistakes on the line itself
@@ -80,17 +80,17 @@ def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
     ],
 )
 def test_a_mistyped_line_is_explained(cli, words, problem, remedy):
-    said = cli(*words)
-    assert said.code == 2 and said.out == ""
-    first, *_, last = said.err.splitlines()
+    result = cli(*words)
+    assert result.code == 2 and result.out == ""
+    first, *_, last = result.err.splitlines()
     assert first.startswith("error: ") and problem in first
     assert last.startswith("remedy: ") and remedy in last
 
 
 def test_words_that_look_like_yaml_stay_what_they_are(cli):
     for name in ("null", "[a]", "{a: b}", "1e3", "-"):
-        said = cli("check", name)
-        assert said.code == 2 and f"no such folder: {name} " in said.err
+        result = cli("check", name)
+        assert result.code == 2 and f"no such folder: {name} " in result.err
 
 
 # ---- unexpected errors
@@ -98,7 +98,7 @@ def test_words_that_look_like_yaml_stay_what_they_are(cli):
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Makes ``flawmap recipe`` fail with an error of one's choice."""
+    """Makes ``flawmap recipe`` fail with a given error."""
 
     def fail_with(error: BaseException) -> None:
         def run(_):
@@ -111,9 +111,9 @@ def failing(monkeypatch):
 
 def test_an_unexpected_error_is_called_a_bug_and_tells_how_to_report_it(cli, failing):
     failing(ValueError("the sky is falling"))
-    said = cli("recipe", "my recipe.yaml")
-    assert said.code == 2 and said.out == ""
-    assert said.err == (
+    result = cli("recipe", "my recipe.yaml")
+    assert result.code == 2 and result.out == ""
+    assert result.err == (
         "error: ValueError: the sky is falling\n"
         "this is a bug in flawmap; please report it\n"
         "remedy: run `flawmap recipe 'my recipe.yaml' --debug` and include its output\n"
@@ -122,18 +122,18 @@ def test_an_unexpected_error_is_called_a_bug_and_tells_how_to_report_it(cli, fai
 
 def test_debug_shows_the_traceback_and_keeps_the_exit_code(cli, failing):
     failing(ValueError("the sky is falling"))
-    said = cli("recipe", "--debug")
-    assert said.code == 2
-    assert "Traceback (most recent call last)" in said.err and "in run" in said.err
-    assert "--debug --debug" not in said.err
+    result = cli("recipe", "--debug")
+    assert result.code == 2
+    assert "Traceback (most recent call last)" in result.err and "in run" in result.err
+    assert "--debug --debug" not in result.err
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_debug_may_stand_anywhere(cli, place):
     words = ["recipe", "--set"]
     words.insert(place, "--debug")
-    said = cli(*words)
-    assert said.code == 2 and "Traceback" in said.err and "expected one argument" in said.err
+    result = cli(*words)
+    assert result.code == 2 and "Traceback" in result.err and "expected one argument" in result.err
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_debug_may_stand_anywhere(cli, place):
 )
 def test_what_the_machine_lacks_is_no_bug(cli, failing, error, expected):
     failing(error)
-    said = cli("recipe")
-    assert said.code == 2 and "bug" not in said.err and "Traceback" not in said.err
-    assert all(part in said.err for part in expected) and "remedy: " in said.err
+    result = cli("recipe")
+    assert result.code == 2 and "bug" not in result.err and "Traceback" not in result.err
+    assert all(part in result.err for part in expected) and "remedy: " in result.err
 
 
 def test_a_missing_module_of_our_own_is_a_bug(cli, failing):
@@ -165,18 +165,18 @@ def test_a_user_error_shows_its_three_parts(cli, failing):
 
 def test_ctrl_c_ends_with_130(cli, failing):
     failing(KeyboardInterrupt())
-    said = cli("recipe")
-    assert (said.code, said.out, said.err) == (130, "", "\ninterrupted\n")
+    result = cli("recipe")
+    assert (result.code, result.out, result.err) == (130, "", "\ninterrupted\n")
 
 
 # ---- recipe
 
 
 def test_recipe_prints_a_file_that_reads_back(cli, tmp_path):
-    said = cli("recipe", "paper", "--set", "seed=7")
-    assert said.code == 0 and said.err == ""
+    result = cli("recipe", "paper", "--set", "seed=7")
+    assert result.code == 0 and result.err == ""
     again = tmp_path / "again.yaml"
-    again.write_text(said.out, encoding="utf-8")
+    again.write_text(result.out, encoding="utf-8")
     assert load_recipe(again) == load_recipe("paper", ["seed=7"])
 
 

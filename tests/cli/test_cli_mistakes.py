@@ -75,7 +75,7 @@ def repeated(_: Path) -> list[object]:
 def unreadable(_: Path) -> list[object]:
     write_good(Path("good"))
     Path("good/003.png").write_bytes(Path("good/003.png").read_bytes()[:300])
-    Path("good/readme.png").write_text("no picture")
+    Path("good/readme.png").write_text("not an image")
     return ["train", "good"]
 
 
@@ -200,7 +200,7 @@ MISTAKES = {
         ("flawmap recipe",),
     ),
     "7 no such recipe": Mistake(
-        no_such_recipe, ("no recipe called 'standart'; did you mean standard?",), "--recipe", ("presets are quick",)
+        no_such_recipe, ("no recipe called 'standart'; did you mean standard?",), "", ("presets are quick",)
     ),
     "8 device": Mistake(device_that_is_not_there, ("--device cuda, but ",), "--device", ("--device cpu",)),
     "9 weights do not fit": Mistake(
@@ -241,10 +241,10 @@ def test_a_mistake_is_explained(cli, trained, name):
 @pytest.mark.parametrize("name", ["1 wrong path", "7 range"])
 def test_debug_adds_the_traceback_to_a_mistake(cli, trained, name):
     words = MISTAKES[name].make(trained.recipe)
-    said = cli(*words, "--debug")
-    assert said.code == 2
-    assert said.err.startswith("Traceback (most recent call last)") and "UserError" in said.err
-    assert said.err.endswith(cli(*words).err)
+    result = cli(*words, "--debug")
+    assert result.code == 2
+    assert result.err.startswith("Traceback (most recent call last)") and "UserError" in result.err
+    assert result.err.endswith(cli(*words).err)
 
 
 def test_nothing_is_created_before_the_data_is_found_sound(cli, trained):
@@ -257,7 +257,7 @@ def test_nothing_is_created_before_the_data_is_found_sound(cli, trained):
 
 def test_unreadable_files_can_be_skipped_and_are_named(cli, trained):
     words = [*unreadable(trained.recipe), "--skip-unreadable", "--recipe", trained.recipe, "--run", "r"]
-    said = cli(*words, "--set", "pretrain.enabled=false", "--set", "finetune.steps=1")
-    assert said.code == 0, said.err
-    assert "left out   003.png: " in said.err and "left out   readme.png: " in said.err
+    result = cli(*words, "--set", "pretrain.enabled=false", "--set", "finetune.steps=1")
+    assert result.code == 0, result.err
+    assert "left out   003.png: " in result.err and "left out   readme.png: " in result.err
     assert "003.png" not in Path("r/data_manifest.csv").read_text()

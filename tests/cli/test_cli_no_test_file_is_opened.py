@@ -69,8 +69,8 @@ def watch(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 
 
 def test_training_and_calibration_open_no_test_file(cli, watch: Watch, data: Path, trained, tmp_path: Path):
-    said = cli("train", data, "--recipe", trained.recipe, "--run", "run", "--device", "cpu")
-    assert said.code == 0, said.err
+    result = cli("train", data, "--recipe", trained.recipe, "--run", "run", "--device", "cpu")
+    assert result.code == 0, result.err
     assert watch.refused == []
     camera = write_good(tmp_path / "camera", 5, first_seed=900)
     assert cli("calibrate", "run", camera).code == 0 and watch.refused == []
@@ -86,8 +86,8 @@ def test_the_watch_would_have_noticed(cli, watch: Watch, data: Path, trained, mo
         return real(pixels, index)
 
     monkeypatch.setattr(NormalPixels, "__getitem__", peeking)
-    said = cli("train", data, "--recipe", trained.recipe, "--run", "run", "--device", "cpu")
-    assert said.code == 2 and "belongs to the test" in said.err
+    result = cli("train", data, "--recipe", trained.recipe, "--run", "run", "--device", "cpu")
+    assert result.code == 2 and "belongs to the test" in result.err
     assert watch.refused == [str(secret)]
 
 
@@ -97,8 +97,8 @@ def test_other_test_images_and_labels_give_the_same_detector(cli, data: Path, tr
     (data / "test" / "stain").rename(data / "test" / "hole")
     (data / "test" / "was hole").rename(data / "test" / "stain")
     shutil.rmtree(data / "ground_truth")
-    said = cli("train", data, "--recipe", trained.recipe, "--run", "run", "--device", "cpu")
-    assert said.code == 0, said.err
+    result = cli("train", data, "--recipe", trained.recipe, "--run", "run", "--device", "cpu")
+    assert result.code == 0, result.err
     for name in ("model.safetensors", "calibration.json"):
         ours, theirs = (sorted((root / "model").glob(name)) for root in (Path("run"), trained.run))
         assert ours and ours[0].read_bytes() == theirs[0].read_bytes()

@@ -16,7 +16,7 @@ from tiny_detector import tiny_recipe
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two categories; cable holds copies of all training images of tile beside five of its own."""
+    """Two categories; cable holds five images of its own and copies of all training images of tile."""
     root = tmp_path / "here" / "parts"
     write_category(root / "tile")
     write_good(root / "cable" / "train" / "good", 5, first_seed=5000)
@@ -28,11 +28,11 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_pooled_run_lists_its_images_and_trains_and_refuses_on_them(cli, root: Path):
     words = ("--recipe", "tiny.yaml", "--set", "data.pretrain_on=parts", "--device", "cpu")
-    said = cli("train", "parts/tile", *words, "--run", "runs/pooled")
-    assert said.code == 0, said.err
+    result = cli("train", "parts/tile", *words, "--run", "runs/pooled")
+    assert result.code == 0, result.err
     assert (
         f"pool       5 further good images for stage 1, from 2 locations; {2 * NUM_TRAIN} left out as duplicates\n"
-        in said.err
+        in result.err
     )
     run = root.parent / "runs" / "pooled"
     with (run / "data_manifest.csv").open(encoding="utf-8") as file:
@@ -54,19 +54,19 @@ def test_a_pooled_run_lists_its_images_and_trains_and_refuses_on_them(cli, root:
 
 def test_check_says_what_the_pool_brings(cli, root: Path):
     words = ("check", "parts/tile", "--set", "data.pretrain_on=parts/cable", "--set", "pretrain.enabled=true")
-    said = cli(*words, "--json")
-    facts = said.json["pool"]
-    assert (facts["images"], facts["locations"], facts["left_out"]) == (5, 1, NUM_TRAIN)
-    assert f"\npool       {facts['words']}\n" in cli(*words).out
+    result = cli(*words, "--json")
+    assert result.json["pool_images"] == 5
+    assert result.json["pool"].startswith("5 ") and f"{NUM_TRAIN} left out" in result.json["pool"]
+    assert f"\npool       {result.json['pool']}\n" in cli(*words).out
     assert cli("check", "parts/tile", "--json").json["pool"] is None
 
 
 def test_a_wrong_pool_is_explained(cli, root: Path):
     words = ("--set", "data.pretrain_on=parts/cabel", "--recipe", "tiny.yaml")
     for verb in ("check", "train"):
-        said = cli(verb, "parts/tile", *words)
+        result = cli(verb, "parts/tile", *words)
         assert_explained(
-            said, ("data.pretrain_on: no such folder", "parts/cable exists"), "", ("--set data.pretrain_on=LOCATION",)
+            result, ("data.pretrain_on: no such folder", "parts/cable exists"), "", ("--set data.pretrain_on=LOCATION",)
         )
     assert not (root.parent / "runs").exists()
     (root.parent / "blank.yaml").write_text('base: tiny.yaml\ndata:\n  pretrain_on: " "\n', encoding="utf-8")
@@ -75,5 +75,5 @@ def test_a_wrong_pool_is_explained(cli, root: Path):
 
 
 def test_pooling_without_a_pool_is_no_comparison(cli, root: Path):
-    said = cli("benchmark", "ablations", "parts/tile", "--base", "tiny.yaml", "--table", "pooling")
-    assert_explained(said, ("all alike without data.pretrain_on",), "--table", ("--set data.pretrain_on=",))
+    result = cli("benchmark", "ablations", "parts/tile", "--base", "tiny.yaml", "--table", "pooling")
+    assert_explained(result, ("all alike without data.pretrain_on",), "--table", ("--set data.pretrain_on=",))

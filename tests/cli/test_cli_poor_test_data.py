@@ -15,71 +15,71 @@ def parts(tmp_path: Path) -> Path:
 
 
 def line(text: str, start: str) -> str:
-    """The one line that begins so."""
-    (found,) = [one for one in text.splitlines() if one.startswith(start)]
-    return found
+    """The only line that begins with ``start``."""
+    (only,) = [line for line in text.splitlines() if line.startswith(start)]
+    return only
 
 
 def test_images_without_a_mask_are_counted_and_the_first_is_named(cli, trained, parts: Path):
     (parts / "ground_truth" / "hole" / "001_mask.png").unlink()
     write_image(parts / "ground_truth" / "hole" / "002_mask.png", np.zeros((48, 48), np.uint8))
-    said = cli("evaluate", trained.run / "model", parts)
-    assert said.code == 0, said.err
+    result = cli("evaluate", trained.run / "model", parts)
+    assert result.code == 0, result.err
     first = "test/hole/001.png"
-    assert f"8 of 12 anomalous images have no mask, first: {first}; " in line(said.out, "no mask")
+    assert f"8 of 12 anomalous images have no mask, first: {first}; " in line(result.out, "no mask")
     shutil.rmtree(parts / "ground_truth")
-    said = cli("evaluate", trained.run / "model", parts)
-    assert "no mask" not in said.out  # nobody meant to give any
-    assert line(said.out, "pixel") == "pixel      no AUROC: no image has ground truth for its pixels"
+    result = cli("evaluate", trained.run / "model", parts)
+    assert "no mask" not in result.out  # nobody meant to give any
+    assert line(result.out, "pixel") == "pixel      no AUROC: no image has ground truth for its pixels"
 
 
 def test_good_images_alone_measure_false_alarms_and_say_what_is_missing(cli, trained, parts: Path):
     for name in ("test/hole", "test/stain", "ground_truth"):
         shutil.rmtree(parts / name)
-    said = cli("evaluate", trained.run / "model", parts)
+    result = cli("evaluate", trained.run / "model", parts)
     wanted = "image      no AUROC: it needs good and anomalous images, and these are 6 good, 0 anomalous"
-    assert line(said.out, "image") == wanted
-    assert "% false alarms" in line(said.out, "threshold") and "pixel" not in said.out
+    assert line(result.out, "image") == wanted
+    assert "% false alarms" in line(result.out, "threshold") and "pixel" not in result.out
 
 
 def test_defects_alone_still_have_pixel_measures(cli, trained, parts: Path):
     shutil.rmtree(parts / "test" / "good")
-    said = cli("evaluate", trained.run / "model", parts)
-    assert "these are 0 good, 12 anomalous" in line(said.out, "image")
-    assert "on 6 images" in line(said.out, "pixel") and "- false alarms" in line(said.out, "threshold")
+    result = cli("evaluate", trained.run / "model", parts)
+    assert "these are 0 good, 12 anomalous" in line(result.out, "image")
+    assert "on 6 images" in line(result.out, "pixel") and "- false alarms" in line(result.out, "threshold")
 
 
 def test_files_that_were_left_out_are_counted(cli, trained, parts: Path):
-    (parts / "test" / "hole" / "003.png").write_text("no picture")
-    said = cli("evaluate", trained.run / "model", parts, "--skip-unreadable")
-    assert line(said.out, "left out").startswith("left out   1 unreadable, first: test/hole/003.png (not an image")
+    (parts / "test" / "hole" / "003.png").write_text("not an image")
+    result = cli("evaluate", trained.run / "model", parts, "--skip-unreadable")
+    assert line(result.out, "left out").startswith("left out   1 unreadable, first: test/hole/003.png (not an image")
 
 
 def test_an_empty_folder_is_called_empty(cli, trained, tmp_path: Path):
     (tmp_path / "nothing").mkdir()
-    said = cli("evaluate", trained.run / "model", tmp_path / "nothing")
-    assert said.code == 2 and "error: there are no labelled test images" in said.err
+    result = cli("evaluate", trained.run / "model", tmp_path / "nothing")
+    assert result.code == 2 and "error: there are no labelled test images" in result.err
 
 
 def test_calibrate_decodes_all_images_before_it_scores_one(cli, run_copy, tmp_path: Path):
     camera = write_good(tmp_path / "camera", 4, first_seed=900)
     for name in ("a.png", "z.png"):
-        (camera / name).write_text("no picture")
-    said = cli("calibrate", run_copy, camera)
-    assert said.code == 2 and "error: 2 files cannot be decoded: a.png (not an image" in said.err
-    assert "remedy: remove them, or --skip-unreadable" in said.err
-    said = cli("calibrate", run_copy, camera, "--skip-unreadable", "--json")
-    assert said.code == 0 and said.json["n_held_out"] == 4
+        (camera / name).write_text("not an image")
+    result = cli("calibrate", run_copy, camera)
+    assert result.code == 2 and "error: 2 files cannot be decoded: a.png (not an image" in result.err
+    assert "remedy: remove them, or --skip-unreadable" in result.err
+    result = cli("calibrate", run_copy, camera, "--skip-unreadable", "--json")
+    assert result.code == 0 and result.json["n_held_out"] == 4
     for path in camera.iterdir():
-        path.write_text("no picture")
-    said = cli("calibrate", run_copy, camera, "--skip-unreadable")
-    assert said.code == 2 and "error: no image can be read" in said.err
+        path.write_text("not an image")
+    result = cli("calibrate", run_copy, camera, "--skip-unreadable")
+    assert result.code == 2 and "error: no image can be read" in result.err
 
 
 def test_a_damaged_map_is_named_by_the_report(cli, run_copy, trained):
     assert cli("evaluate", run_copy, trained.data).code == 0
     for path in (run_copy / "evaluation" / "maps").iterdir():
-        path.write_text("no picture")
-    said = cli("report", run_copy)
-    assert said.code == 2 and "error: a picture of the run cannot be read: 00" in said.err
-    assert "remedy: run `flawmap evaluate` again" in said.err
+        path.write_text("not an image")
+    result = cli("report", run_copy)
+    assert result.code == 2 and "error: a picture of the run cannot be read: 00" in result.err
+    assert "remedy: run `flawmap evaluate` again" in result.err

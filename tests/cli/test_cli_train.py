@@ -1,4 +1,4 @@
-"""flawmap train: what it leaves behind, what it never touches, and how it goes on."""
+"""flawmap train: what it writes, what it never changes, and how it resumes."""
 
 import csv
 import hashlib
@@ -45,14 +45,16 @@ def interrupted(monkeypatch):
 
 
 def test_results_go_to_stdout_and_progress_to_stderr(trained):
-    assert trained.said.out == f"run        {trained.run}      next: flawmap detect NEW_IMAGES --model {trained.run}\n"
-    labels = [line.split("  ")[0].strip() for line in trained.said.err.splitlines()]
+    assert (
+        trained.result.out == f"run        {trained.run}      next: flawmap detect NEW_IMAGES --model {trained.run}\n"
+    )
+    labels = [line.split("  ")[0].strip() for line in trained.result.err.splitlines()]
     expected = ["data", "split", "run", "device", "pretrain", "attention", "finetune", "held out", "threshold"]
     assert [label for label in expected if any(line.startswith(label) for line in labels)] == expected
-    assert f'{NUM_TRAIN} good images, 48x48 px, layout "MVTec AD' in trained.said.err
-    assert "22 train, 2 held out for the threshold (seed 0)" in trained.said.err
-    assert "2 held-out images cannot resolve below 33.3%" in trained.said.err
-    assert "not a test result" in trained.said.err
+    assert f'{NUM_TRAIN} good images, 48x48 px, layout "MVTec AD' in trained.result.err
+    assert "22 train, 2 held out for the threshold (seed 0)" in trained.result.err
+    assert "2 held-out images cannot resolve below 33.3%" in trained.result.err
+    assert "not a test result" in trained.result.err
 
 
 def test_a_run_folder_holds_what_was_promised(trained):
@@ -93,10 +95,10 @@ def test_no_verb_changes_an_image_of_the_user(trained):
 
 def test_a_taken_run_folder_gets_a_number_and_equal_stages_are_reused(cli, trained):
     before = files_and_bytes(trained.run)
-    said = cli("train", trained.data, "--recipe", trained.recipe, "--run", trained.run, "--device", "cpu", "--json")
+    result = cli("train", trained.data, "--recipe", trained.recipe, "--run", trained.run, "--device", "cpu", "--json")
     second = trained.run.with_name("first-2")
-    assert said.code == 0 and said.json["run"] == str(second)
-    assert said.err.count("equal to an earlier run's, reused") == 2
+    assert result.code == 0 and result.json["run"] == str(second)
+    assert result.err.count("equal to an earlier run's, reused") == 2
     assert files_and_bytes(trained.run) == before
     name = "model/model.safetensors"
     assert (second / name).read_bytes() == (trained.run / name).read_bytes()
@@ -104,12 +106,12 @@ def test_a_taken_run_folder_gets_a_number_and_equal_stages_are_reused(cli, train
 
 
 def test_json_is_all_that_is_on_stdout(cli, trained):
-    said = cli("train", trained.data, "--resume", "--run", trained.run, "--json")
+    result = cli("train", trained.data, "--resume", "--run", trained.run, "--json")
     calibration = json.loads((trained.run / "model" / "calibration.json").read_text())
-    assert sorted(said.json) == ["finished", "held_out_simulated_defects", "run", "threshold"]
-    assert said.json["run"] == str(trained.run) and said.json["finished"] is True
-    assert said.json["threshold"] == calibration["threshold"]
-    assert said.json["held_out_simulated_defects"]["n"] == 2
+    assert sorted(result.json) == ["finished", "held_out_simulated_defects", "run", "threshold"]
+    assert result.json["run"] == str(trained.run) and result.json["finished"] is True
+    assert result.json["threshold"] == calibration["threshold"]
+    assert result.json["held_out_simulated_defects"]["n"] == 2
 
 
 # ---- a plain folder, from nothing to a verdict
@@ -119,12 +121,12 @@ def test_a_plain_folder_of_good_images_is_enough(cli, trained, tmp_path):
     parts = write_good(tmp_path / "parts")
     write_image(parts / ".hidden.png", striped(0))
     before = files_and_bytes(parts)
-    said = cli("train", parts, "--recipe", trained.recipe, *QUICKEST, "--json")
-    assert said.code == 0, said.err
-    run = Path(said.json["run"])
+    result = cli("train", parts, "--recipe", trained.recipe, *QUICKEST, "--json")
+    assert result.code == 0, result.err
+    run = Path(result.json["run"])
     assert run.parent == Path("runs") and "_parts_" in run.name
     assert Path("runs/latest.txt").read_text().strip() == run.name
-    assert f'{NUM_TRAIN} good images, 48x48 px, layout "plain folder of good images"' in said.err
+    assert f'{NUM_TRAIN} good images, 48x48 px, layout "plain folder of good images"' in result.err
     detected = cli("detect", parts / "000.png")  # with the latest run
     assert detected.code == 0 and detected.out.startswith(f"{parts / '000.png'}   ")
     assert json.loads(Path("detections/result.json").read_text())["model"] == str(run)
@@ -134,9 +136,9 @@ def test_a_plain_folder_of_good_images_is_enough(cli, trained, tmp_path):
 def test_without_held_out_images_the_threshold_comes_later(cli, trained, tmp_path):
     parts = write_good(tmp_path / "parts", 4)
     sets = (*QUICKEST, "--set", "calibration.held_out_fraction=0")
-    said = cli("train", parts, "--recipe", trained.recipe, *sets, "--run", "r", "--json")
-    assert said.code == 0 and said.json["threshold"] is None and said.json["finished"] is True
-    assert "next: flawmap calibrate r GOOD_IMAGES" in said.err
+    result = cli("train", parts, "--recipe", trained.recipe, *sets, "--run", "r", "--json")
+    assert result.code == 0 and result.json["threshold"] is None and result.json["finished"] is True
+    assert "next: flawmap calibrate r GOOD_IMAGES" in result.err
     plain = cli("detect", parts, "--model", "r")
     assert plain.code == 0 and "ok" not in plain.out and plain.out.count("   -  ") == 4
     assert "no threshold yet, so nothing is called anomalous: flawmap calibrate r GOOD_IMAGES" in plain.err
@@ -160,13 +162,13 @@ def test_without_held_out_images_the_threshold_comes_later(cli, trained, tmp_pat
 
 def test_a_finished_run_is_left_as_it_is(cli, trained):
     before = files_and_bytes(trained.run)
-    said = cli("train", trained.data, "--resume", "--run", trained.run)
-    assert said.code == 0 and said.out == f"run        {trained.run}      was finished already\n"
+    result = cli("train", trained.data, "--resume", "--run", trained.run)
+    assert result.code == 0 and result.out == f"run        {trained.run}      was finished already\n"
     assert files_and_bytes(trained.run) == before
 
 
 def test_an_interrupted_run_goes_on_to_the_same_model(cli, trained, interrupted, tmp_path):
-    run = tmp_path / "elsewhere" / "run"  # not beside the first run, whose results it would reuse
+    run = tmp_path / "elsewhere" / "run"  # away from the first run, whose results it would reuse
     words = ("train", trained.data, "--recipe", trained.recipe, "--run", run, "--device", "cpu")
     stopped = cli(*words)
     assert stopped.code == 130 and stopped.out == ""
@@ -175,10 +177,10 @@ def test_an_interrupted_run_goes_on_to_the_same_model(cli, trained, interrupted,
     unfinished = cli("detect", trained.data / "test", "--model", run)
     assert unfinished.code == 2 and f"remedy: flawmap train DATA --run {run} --resume" in unfinished.err
     interrupted["at"] = None
-    said = cli(*words, "--resume")
-    assert said.code == 0, said.err
-    assert interrupted["begun"] == [0, 1, 2, 2, 3]  # no step is done twice but the one that was cut off
-    assert "done already" in said.err
+    result = cli(*words, "--resume")
+    assert result.code == 0, result.err
+    assert interrupted["begun"] == [0, 1, 2, 2, 3]  # only the interrupted step is repeated
+    assert "done already" in result.err
     for name in ("model/model.safetensors", "model/calibration.json", "checkpoints/pretrain.safetensors"):
         assert (run / name).read_bytes() == (trained.run / name).read_bytes(), name
     assert log_of(run) == log_of(trained.run)
@@ -191,8 +193,8 @@ def test_stage_pretrain_ends_early_and_resume_does_the_rest(cli, trained):
     assert first.code == 0
     assert first.out == f"run        {run}      next: flawmap train {trained.data} --run {run} --resume\n"
     assert not (run / "model").exists()
-    said = cli(*words, "--resume", "--json")
-    assert said.code == 0 and said.json["finished"] is True
+    result = cli(*words, "--resume", "--json")
+    assert result.code == 0 and result.json["finished"] is True
     assert (
         load_file(run / "model" / "model.safetensors").keys()
         == load_file(trained.run / "model/model.safetensors").keys()
@@ -201,10 +203,10 @@ def test_stage_pretrain_ends_early_and_resume_does_the_rest(cli, trained):
 
 
 def test_another_recipe_is_no_resume(cli, trained):
-    said = cli("train", trained.data, "--resume", "--run", trained.run, "--set", "seed=5")
-    assert said.code == 2
-    assert "error: the recipe given differs from the one this run began with" in said.err
-    assert f"at: {trained.run / 'recipe.yaml'}" in said.err and "remedy: leave --recipe and --set out" in said.err
+    result = cli("train", trained.data, "--resume", "--run", trained.run, "--set", "seed=5")
+    assert result.code == 2
+    assert "error: the recipe given differs from the one this run began with" in result.err
+    assert f"at: {trained.run / 'recipe.yaml'}" in result.err and "remedy: leave --recipe and --set out" in result.err
 
 
 def test_other_images_are_no_resume(cli, trained, run_copy, tmp_path):
@@ -212,10 +214,10 @@ def test_other_images_are_no_resume(cli, trained, run_copy, tmp_path):
     data = write_category(tmp_path / "tile")
     write_good(data / "train" / "good", 1, first_seed=77)
     before = files_and_bytes(run_copy)
-    said = cli("train", data, "--resume", "--run", run_copy)
-    assert said.code == 2
-    assert "error: 1 image is not what this run began with, first: train/good/000.png" in said.err
-    assert f"at: {run_copy / 'data_manifest.csv'}" in said.err and "remedy: put the images back" in said.err
+    result = cli("train", data, "--resume", "--run", run_copy)
+    assert result.code == 2
+    assert "error: 1 image is not what this run began with, first: train/good/000.png" in result.err
+    assert f"at: {run_copy / 'data_manifest.csv'}" in result.err and "remedy: put the images back" in result.err
     assert files_and_bytes(run_copy) == before
 
 
@@ -227,8 +229,8 @@ def test_other_images_are_no_resume(cli, trained, run_copy, tmp_path):
     ],
 )
 def test_resuming_nothing_is_explained(cli, trained, words, problem):
-    said = cli("train", trained.data, "--resume", *words)
-    assert said.code == 2 and said.err.startswith(problem)
+    result = cli("train", trained.data, "--resume", *words)
+    assert result.code == 2 and result.err.startswith(problem)
 
 
 # ---- rough edges
@@ -236,9 +238,9 @@ def test_resuming_nothing_is_explained(cli, trained, words, problem):
 
 def test_a_run_folder_that_cannot_be_made_is_explained(cli, trained):
     Path("in_the_way").write_text("a file")
-    said = cli("train", trained.data, "--recipe", trained.recipe, "--run", "in_the_way/run")
-    assert said.code == 2 and "error: the run folder cannot be created: " in said.err
-    assert "at: in_the_way/run" in said.err and "remedy: --run DIR" in said.err
+    result = cli("train", trained.data, "--recipe", trained.recipe, "--run", "in_the_way/run")
+    assert result.code == 2 and "error: the run folder cannot be created: " in result.err
+    assert "at: in_the_way/run" in result.err and "remedy: --run DIR" in result.err
 
 
 def test_names_that_are_not_utf_8_are_refused_before_training(cli, trained, tmp_path):
@@ -248,15 +250,15 @@ def test_names_that_are_not_utf_8_are_refused_before_training(cli, trained, tmp_
     except (OSError, UnicodeEncodeError):
         pytest.skip("this file system has no such names")
     for verb in ("train", "check"):
-        said = cli(verb, parts, "--recipe", trained.recipe)
-        assert said.code == 2 and said.out == "" and "error: a file name is not UTF-8" in said.err
-        assert "at: bad\\udcff.png" in said.err and "remedy: rename it" in said.err
+        result = cli(verb, parts, "--recipe", trained.recipe)
+        assert result.code == 2 and result.out == "" and "error: a file name is not UTF-8" in result.err
+        assert "at: bad\\udcff.png" in result.err and "remedy: rename it" in result.err
 
 
 def test_odd_sizes_train_too(cli, trained, tmp_path):
     parts = write_good(tmp_path / "parts")
     write_image(parts / "dot.png", striped(1, 1, 1))
     write_image(parts / "line.png", striped(2, 3, 5000))
-    said = cli("train", parts, "--recipe", trained.recipe, *QUICKEST, "--run", "r")
-    assert said.code == 0, said.err
-    assert "26 good images, 1x1 to 5000x3 px" in said.err
+    result = cli("train", parts, "--recipe", trained.recipe, *QUICKEST, "--run", "r")
+    assert result.code == 0, result.err
+    assert "26 good images, 1x1 to 5000x3 px" in result.err

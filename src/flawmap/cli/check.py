@@ -12,7 +12,7 @@ from flawmap.errors import UserError
 from flawmap.runs.result_folders import free_path
 
 if TYPE_CHECKING:
-    from flawmap.check import DataReport, TestReport
+    from flawmap.check import DataReport
 
 GALLERY_IMAGES = 6
 
@@ -86,17 +86,12 @@ def _lines(report: "DataReport") -> Iterator[str]:
         yield f"dark       {report.nearly_black}"
     yield f"identical  {report.identical_images} images repeat the content of another one and are left out"
     if report.pool:
-        yield f"pool       {report.pool.words}"
+        yield f"pool       {report.pool}"
     if report.unread:
         yield f"left out   {report.unread}"
-    for part in (report, report.pool, report.test):
-        for file in part.skipped if part else ():
-            yield f"left out   {file.key}: {file.reason}"
-    if report.test:
-        yield f"test       {_test_words(report.test)}"
+    for file in report.skipped:
+        yield f"left out   {file.key}: {file.reason}"
+    if (test := report.test) is not None:
+        kinds = "".join(f", {kind} {count}" for kind, count in test.kinds.items())
+        yield f"test       {test.good} good, {test.anomalous} anomalous{kinds}; {test.with_truth} have a mask or boxes"
         yield f"leak       none: {report.test_files_compared} test files share no content with training"
-
-
-def _test_words(test: "TestReport") -> str:
-    kinds = "".join(f", {kind} {count}" for kind, count in test.kinds.items())
-    return f"{test.good} good, {test.anomalous} anomalous{kinds}; {test.with_truth} have a mask or boxes"

@@ -5,7 +5,7 @@ import time
 
 from flawmap.engine.progress import duration
 
-EVERY_SECONDS = 20.0  # where the output is no terminal
+EVERY_SECONDS = 20.0  # if the output is not a terminal
 
 
 class ProgressLine:

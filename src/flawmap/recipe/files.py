@@ -87,11 +87,11 @@ def recipe_path(source: str | Path) -> Path:
     if path.is_file():
         return path
     if (path / "recipe.yaml").is_file():
-        raise UserError(f"{path} is a folder, not a recipe", "--recipe", f"--recipe {path / 'recipe.yaml'}")
+        raise UserError(f"{path} is a folder, not a recipe", "", f"name the file in it: {path / 'recipe.yaml'}")
     choices = f"presets are {', '.join(PRESETS)}; or give the path of a YAML file"
     if path.suffix or len(path.parts) > 1:
         raise UserError(f"no such recipe file: {path}", f"you are in {Path.cwd()}", choices)
-    raise UserError(f"no recipe called {str(source)!r}{_near_preset(str(source))}", "--recipe", choices)
+    raise UserError(f"no recipe called {str(source)!r}{_near_preset(str(source))}", "", choices)
 
 
 def preset_path(name: str) -> Path:
