@@ -91,5 +91,5 @@ def used_values(recipe: Recipe) -> dict[str, Any]:
 
 
 def resolved(recipe: Recipe) -> Recipe:
-    """The recipe with the defaults for all that its method does not use: recipes that train alike are equal."""
+    """The recipe with the default of every setting that its method does not use: recipes that train alike are equal."""
     return with_values(Recipe(), {key: value for key, value in values_of(recipe) if is_used(key, recipe)})

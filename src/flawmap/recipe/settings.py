@@ -95,7 +95,7 @@ class PretrainSettings:
     local_size_px: int = setting(96, "side of a local view, rounded to a multiple of the patch size", 14, 1024)
     prototypes: int = setting(20, "K: number of clusters", 2, 65_536)
     temperature: float = setting(0.1, "tau of the student's predictions", 0.001, 1)
-    sinkhorn_epsilon: float = setting(0.05, "entropy of the teacher's assignments", 0.0005, 1)
+    sinkhorn_epsilon: float = setting(0.05, "entropy regularization of the teacher's assignments", 0.0005, 1)
     sinkhorn_iterations: int = setting(3, "rounds of Sinkhorn-Knopp", 1, 100)
     center_outputs: bool = setting(False, "subtract a running mean of the teacher's outputs before the l2 norm")
     learning_rate: float = setting(5e-4, "at the peak", 0, HIGHEST_RATE)
@@ -162,8 +162,8 @@ class NormalAugmentation:
     """What is done to a good image before a defect is simulated on it."""
 
     min_crop: float = setting(0.8, "smallest crop, as a share of the image area", 0.05, 1)
-    horizontal_flip: bool = setting(True, "set to false if a mirrored part is a defect")
-    vertical_flip: bool = setting(False, "set to false if a mirrored part is a defect")
+    horizontal_flip: bool = setting(True, "swap left and right; false where a mirrored part is a defect")
+    vertical_flip: bool = setting(False, "swap top and bottom; false where a mirrored part is a defect")
     max_rotation_deg: float = setting(0.0, "largest rotation of the image", 0, 180)
     jitter: float = setting(0.1, "how strongly colours change", 0, 0.5)
 
@@ -202,7 +202,7 @@ class MemorySettings:
     projection_dim: int = setting(64, "dimensions of the random projection in which coverage is measured", 1, 4096)
     spacing_neighbours: int = setting(5, "nearest neighbours that measure how densely normal tokens lie", 1, 1000)
     scale_tokens: int = setting(20_000, "tokens from which the mean and deviation of normal distances come", 2, LARGE)
-    image_share: float = setting(0.02, "the image score is the mean of this share of the patches", 1e-6, 1)
+    image_share: float = setting(0.02, "image score: mean of this share of the patches, the highest", 1e-6, 1)
     map_scale_images: int = setting(64, "held-out images that put memory and head on one scale in the map", 1, 100_000)
     min_map_scale_images: int = setting(8, "with fewer held-out images, training images are used instead", 1, 100_000)
 
@@ -211,11 +211,11 @@ class MemorySettings:
 class ResidualSettings:
     """A head on tokens and their differences from the nearest normal ones, trained on simulated defects."""
 
-    steps: int = setting(300, "training steps", 1, LARGE)
+    steps: int = setting(300, "number of steps", 1, LARGE)
     batch_size: int = setting(8, "good images per step; each brings one simulated defect", 1, 65_536)
     anomalous_cover: float = setting(0.15, "a patch counts as defective if the defect covers this share of it", 1e-6, 1)
     hidden: int = setting(128, "width of the hidden layer", 1, 65_536)
-    dropout: float = setting(0.2, "of the input", 0, 0.9)
+    dropout: float = setting(0.2, "dropout of the input", 0, 0.9)
     initial_logit: float = setting(-3.0, "bias at the start; negative because few patches are defective", -20, 20)
     learning_rate: float = setting(1e-3, "at the peak", 1e-9, HIGHEST_RATE)
     warmup_steps: int = setting(20, "until the learning rate peaks", 0, LARGE)
