@@ -32,7 +32,7 @@ def test_the_page_lies_in_runs_and_has_a_name_of_its_own(cli, parts, tmp_path):
     ]
     assert text.count("<figure>") == 6 * (2 + 5 + len(SIMULATOR_NAMES))
     assert "(this recipe has no masked stage 1)" in text  # standard leaves stage 1 out
-    assert "many shapes and looks, put where the attention is high <b" in text
+    assert re.search(r"<dt>Varied</dt><dd>[^<]+<b class=\"used\">in this recipe</b>", text)
     assert "random initialization, seed 0" in text and f"6 of {NUM_TRAIN} good images" in text
     assert files_and_bytes(parts) == before
     again = cli("check", parts, *TINY, "--gallery", "--json")

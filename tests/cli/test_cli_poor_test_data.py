@@ -81,5 +81,5 @@ def test_a_damaged_map_is_named_by_the_report(cli, run_copy, trained):
     for path in (run_copy / "evaluation" / "maps").iterdir():
         path.write_text("not an image")
     result = cli("report", run_copy)
-    assert result.code == 2 and "error: a picture of the run cannot be read: 00" in result.err
+    assert result.code == 2 and "cannot be read: 00" in result.err and "evaluation/maps/00" in result.err
     assert "remedy: run `flawmap evaluate` again" in result.err
