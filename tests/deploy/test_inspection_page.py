@@ -250,7 +250,7 @@ def test_the_page_asks_for_a_token_where_the_server_wants_one(browser, tmp_path)
     with serving(BrightnessModel(), tmp_path / "reviews.csv", token="secret") as server, new_page(browser) as page:
         page.goto(f"http://127.0.0.1:{server.port}/")
         page.wait_for_selector("#token-form", state="visible")
-        wait_for(page, "document.querySelector('#model').innerText.includes('wants a token')")  # it moves the form
+        wait_for(page, "document.querySelector('#model').innerText.includes('Cannot reach')")  # it moves the form
         page.fill("#token", "secret")
         page.press("#token", "Enter")
         wait_for(page, "document.querySelector('#model').innerText.includes('bright')")
