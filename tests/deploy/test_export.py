@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from assertions import explained
-from images import SIDE_PX, striped, write_image
+from images import pixels_of, striped, write_image
 from tiny_detector import fitted_detector
 
 pytest.importorskip("onnxruntime")
@@ -19,13 +19,13 @@ pytest.importorskip("onnxscript")
 
 import flawmap
 import flawmap.deploy.export as export_module
+from flawmap.data.images.resize import resize_image
 from flawmap.deploy import load, runtime
 from flawmap.deploy.export import export_model
 from flawmap.deploy.graph import with_stored_positions
 from flawmap.deploy.opened_model import open_model
 from flawmap.deploy.parity import CheckImage
 from flawmap.detect.model_facts import read_facts
-from flawmap.detect.scoring import analyse
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,21 @@ def test_a_file_says_which_model_it_is(onnx_file):
     facts = load(onnx_file, threads=1).facts
     assert facts == fitted_detector().facts("tile[1]")
     assert facts.sizes_px == (32, 64) and facts.flawmap == flawmap.__version__ and facts.precision == "fp32"
+
+
+def test_the_graph_itself_gives_score_and_verdict_for_programs_in_other_languages(onnx_file, images):
+    import onnxruntime
+
+    detector, session = fitted_detector(), onnxruntime.InferenceSession(onnx_file)
+    for image in images:
+        pixels = pixels_of(image.path)
+        inputs = {f"square_{size}px": resize_image(pixels, size, size)[None] for size in detector.sizes_px}
+        outputs = session.run(None, inputs | {"size_px": np.array(pixels.shape[:2])})
+        answer = dict(zip((output.name for output in session.get_outputs()), outputs, strict=True))
+        native = detector.predict(image.path)
+        assert float(answer["score"]) == pytest.approx(native.score, abs=1e-4)
+        assert bool(answer["is_anomalous"]) == native.is_anomalous
+        assert answer["scores"].tolist() == pytest.approx(list(native.scores.values()), abs=1e-4)
 
 
 def test_positions_are_stored_and_no_resize_of_them_is_left(onnx_file):
@@ -156,16 +171,6 @@ def test_torchscript_answers_as_the_detector_does(tmp_path, images):
 
 
 # ---- a folder as a model
-
-
-def test_images_that_share_a_batch_score_as_alone():
-    detector = fitted_detector()
-    images = [striped(n, SIDE_PX + n, SIDE_PX) for n in range(3)]
-    assert detector.scorer_ is not None
-    for together, image in zip(analyse(detector.scorer_, images, detector.sizes_px), images, strict=True):
-        alone = detector.analyse(image)
-        assert together.scores == pytest.approx(alone.scores, abs=1e-5)
-        assert np.allclose(together.anomaly_map, alone.anomaly_map, atol=1e-5)
 
 
 def test_a_model_folder_opens_as_a_model(tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from flawmap import AnomalyDetector, Detection, Recipe, UserError, load_images
 from flawmap.detect.detection import find_regions
-from flawmap.detect.detector import as_rgb
+from flawmap.detect.detector import ACCELERATOR_BATCH, as_rgb
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE
 from images import striped, write_good, write_image
 from tiny_detector import fitted_detector, tiny_recipe
@@ -160,6 +160,20 @@ def test_a_score_is_the_same_alone_in_a_list_and_in_another_order(detector):
         assert np.array_equal(one.anomaly_map, other.anomaly_map)
         assert np.array_equal(one.anomaly_map, third.anomaly_map)
     assert detector.score_samples(images).tolist() == [one.score for one in alone]
+
+
+def test_on_an_accelerator_images_share_batches_and_score_as_alone(detector, monkeypatch):
+    images = [striped(seed, 48 + seed, 48) for seed in range(ACCELERATOR_BATCH + 1)]
+    alone = detector.predict(images)
+    monkeypatch.setattr(AnomalyDetector, "device", property(lambda self: "cuda"))  # only the choice of the batch size
+    for one, other in zip(alone, detector.predict(images), strict=True):
+        assert other.scores == pytest.approx(one.scores, abs=1e-5)
+        assert np.allclose(other.anomaly_map, one.anomaly_map, atol=1e-5)
+
+
+def test_attention_is_on_the_patch_grid_of_the_largest_size(detector):
+    attention = detector.attention(striped(0))
+    assert attention.shape == (4, 4) and (attention >= 0).all() and 0 < attention.sum() <= 1
 
 
 def test_a_model_that_was_saved_in_training_mode_detects_in_evaluation_mode(detector, tmp_path):
