@@ -137,3 +137,14 @@ def test_the_example_of_an_objective_trains_the_student():
     assert result.loss.item() > 0
     assert all(parameter.grad is not None for parameter in module.student_head.parameters())
     assert all(parameter.grad is None for parameter in module.teacher_head.parameters())
+
+
+def test_the_files_that_contributing_names_exist():
+    """In the table "To change X, touch Y", and as the new places of old modules."""
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    touch = text.split("## To change X, touch Y")[1].split("\n### ")[0]
+    moved = text.split("## Where old modules went")[1]
+    places = [cells.split(" | ")[-1] for cells in (touch + moved).splitlines() if cells.startswith("| ")]
+    paths = re.findall(r"`([\w/]+(?:\.py|\.yaml|/))", " ".join(places))
+    assert len(paths) > 50
+    assert not [path for path in paths if not any((root / path).exists() for root in (REPO, REPO / "src/flawmap"))]
