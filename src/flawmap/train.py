@@ -1,4 +1,4 @@
-"""From a data location to a finished run folder: what ``train``, ``demo`` and ``benchmark`` have in common."""
+"""From a data location to a finished run folder; ``train``, ``demo`` and ``benchmark`` use it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from flawmap.runs.run_folder import RunFolder, create_run, latest_run, open_run
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """What to train on what, where to put it, and what was typed, for the record."""
+    """A training: the data, the recipe, the run folder, and the command line for the record."""
 
     location: str
     recipe: Recipe
@@ -37,7 +37,7 @@ class TrainingOrder:
 
 
 def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolder, AnomalyDetector]:
-    """Check the data, train, calibrate, save. Nothing is created before the data has been found sound."""
+    """Check the data, train, calibrate and save. Nothing is created before the data has passed its checks."""
     data = open_training_data(order.location, order.recipe.data)
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     held_out_fraction = order.recipe.calibration.held_out_fraction
@@ -80,40 +80,40 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
 
 
 def _absolute(location: str) -> str:
-    """Where the data lies, for who reads the run in another folder; a name such as elpv stays a name."""
+    """The data location for readers in another folder; a name such as elpv stays as it is."""
     path = Path(location)
     return str(path.resolve()) if path.exists() else location
 
 
 def _sizes(facts: Sequence[FileFacts]) -> str:
-    """640x480 px, or the smallest and the largest."""
+    """The image size, or the smallest and the largest, such as 640x480 px."""
     shown = [f"{f.width_px}x{f.height_px}" for f in sorted(facts, key=lambda f: (f.width_px * f.height_px, f.width_px))]
     return f"{shown[0]} px" if len(set(shown)) == 1 else f"{shown[0]} to {shown[-1]} px"
 
 
 def refuse_other_data(run: RunFolder, facts: Sequence[tuple[str, FileFacts]]) -> None:
-    """A run goes on with the images it began with.
+    """A run resumes with the images it was started with.
 
     Args:
         run: to be resumed.
-        facts: images that are there now, with their side of the split.
+        facts: the images found now, with their side of the split.
 
     Raises:
-        UserError: images have come, gone or changed.
+        UserError: images were added, removed or changed.
     """
     before = {(row.key, row.sha256, row.split) for row in read_run_manifest(run.path)}
     differing = sorted({key for key, *_ in before ^ {(fact.key, fact.sha256, side) for side, fact in facts}})
     if before and differing:
         noun = "image is" if len(differing) == 1 else "images are"
         raise UserError(
-            f"{len(differing)} {noun} not what this run began with, first: {differing[0]}",
+            f"{len(differing)} {noun} not what this run was started with, first: {differing[0]}",
             str(run.path / FILE_NAME),
             "put the images back, or train without --resume to start a new run",
         )
 
 
 def finish(run: RunFolder, detector: AnomalyDetector) -> None:
-    """Save the detector into its run and say what it promises."""
+    """Save the detector into its run and print what its threshold promises."""
     proxy, calibration = detector.proxy_, detector.calibration_
     if proxy is not None and proxy.image_auroc is not None and proxy.pixel_auroc is not None:
         say(
@@ -136,7 +136,7 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
 
 
 def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:
-    """The run that ``--resume`` goes on with.
+    """The run that ``--resume`` continues.
 
     Raises:
         UserError: there is none, or a recipe was given that is not the run's.
@@ -147,8 +147,8 @@ def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:
     run = open_run(path)
     if recipe is not None and recipe != load_recipe(run.recipe):
         raise UserError(
-            "the recipe given differs from the one this run began with",
+            "the recipe differs from the one this run was started with",
             str(run.recipe),
-            "leave --recipe and --set out to go on, or train without --resume to start a new run",
+            "leave out --recipe and --set to resume, or train without --resume to start a new run",
         )
     return run

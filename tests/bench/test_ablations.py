@@ -102,7 +102,7 @@ def test_what_is_missing_runs_and_equal_stages_are_shared(
     board = run_ablations(order, "flawmap benchmark ablations")
     printed = capsys.readouterr().err
     assert "3 runs, 2 done, 1 to do" in printed
-    assert "equal to an earlier run's, reused" in printed  # FPI's stage 1 is the reference's
+    assert "reused, the same as in an earlier run" in printed  # FPI's stage 1 is the reference's
     assert runs_of(order) == {item.key for item in planned_work(order)}
     assert all((order.folder / "runs" / name / "ablation.json").read_bytes() == old for name, old in before.items())
     text = board.read_text(encoding="utf-8")

@@ -98,7 +98,7 @@ def test_a_taken_run_folder_gets_a_number_and_equal_stages_are_reused(cli, train
     result = cli("train", trained.data, "--recipe", trained.recipe, "--run", trained.run, "--device", "cpu", "--json")
     second = trained.run.with_name("first-2")
     assert result.code == 0 and result.json["run"] == str(second)
-    assert result.err.count("equal to an earlier run's, reused") == 2
+    assert result.err.count("reused, the same as in an earlier run") == 2
     assert files_and_bytes(trained.run) == before
     name = "model/model.safetensors"
     assert (second / name).read_bytes() == (trained.run / name).read_bytes()

@@ -112,6 +112,6 @@ def _inputs(images: Sequence[NormalImage], encoder: Encoder) -> dict[str, object
     """What every stage depends on; changes with the content, name or order of any image, and with any weight."""
     return {
         "algorithm": ALGORITHM_VERSION,
-        "images": stable_hash([(image.key, file_sha256(image.path)) for image in images]),
+        "images": stable_hash([(image.key, image.sha256 or file_sha256(image.path)) for image in images]),
         "initial_weights": hashlib.sha256(save(encoder.state_dict())).hexdigest(),
     }

@@ -1,7 +1,7 @@
-"""What held-out normal images tell before any test image is seen: does the detector find simulated defects?
+"""Simulated defects on held-out good images: does the detector find them?
 
-These images were kept out of both stages. The simulated defects on them are fixed by the seed, so that runs can
-be compared; the numbers say how well the proxy task was learned and are no test result.
+The images were held out of training. The defects on them are fixed by the seed, so runs can be compared. The numbers
+say how well the simulated defects were learned; they are not a test result.
 """
 
 import json
@@ -32,12 +32,12 @@ from flawmap.vit.encoder import Encoder
 
 MAX_IMAGES = 64
 NUM_SAMPLES = 6
-DROPPED_GRAY = 118  # what a dropped patch looks like in a picture
+DROPPED_GRAY = 118  # of a dropped patch
 
 
 @dataclass(frozen=True)
 class SimulatedDefect:
-    """A held-out normal image and its fixed simulated defect."""
+    """A held-out good image and its fixed simulated defect."""
 
     normal: UInt8[np.ndarray, "s s 3"]
     attention: Float[np.ndarray, "r c"]
@@ -47,7 +47,7 @@ class SimulatedDefect:
 
 @dataclass(frozen=True)
 class ProxyScores:
-    """AUROC on held-out simulated defects against the same images without them (not a test result)."""
+    """AUROC of simulated defects on held-out images against the same images without them (not a test result)."""
 
     image_auroc: float | None
     pixel_auroc: float | None
@@ -73,7 +73,7 @@ def simulate_on(
 def proxy_scores(
     scorer: Scorer, defects: Sequence[SimulatedDefect], sizes_px: Sequence[int], image_score: str
 ) -> ProxyScores:
-    """How well simulated defects are told from the images they were made on."""
+    """How well images with simulated defects are told from the same images without them."""
     pixels, scores, labels = BinnedScores(), [], []
     for defect in defects:
         for image, footprint in (
@@ -95,9 +95,9 @@ def write_samples(
     drop_ratio: float,
     map_scale: MapScale,
 ) -> None:
-    """Pictures of input, attention, masked view, simulated defect, footprint and map (the paper's Figs. 1 and 4)."""
+    """Images of input, attention, masked view, simulated defect, footprint and map (the paper's Figs. 1 and 4)."""
     run.samples.mkdir(exist_ok=True)
-    ends = {"low": map_scale.low, "high": map_scale.high}  # a later calibration changes the scale, not these pictures
+    ends = {"low": map_scale.low, "high": map_scale.high}  # a later calibration changes the scale, but not these images
     atomic_write_text(run.samples / "map_ends.json", json.dumps(ends))
     for number, defect in enumerate(defects[:NUM_SAMPLES]):
         height, width = defect.footprint.shape

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash: written to a temporary file, synced, then renamed."""
+"""Checkpoints that survive a crash: written to a temporary file, synced and renamed."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Which device and precision to compute with, and why."""
+"""The device and precision to compute with, and the reason for the choice."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,13 +12,13 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True)
 class Compute:
-    """A choice of device and precision with its reason, which is printed.
+    """A choice of device and precision.
 
     Attributes:
         device: a torch device type.
         precision: ``fp32`` or ``bf16`` (autocast).
-        reason: why, in words.
-        devices: how many of them; with more than one, each process takes its share of every batch.
+        reason: for the choice; it is printed.
+        devices: their number; with more than one, each process takes its share of every batch.
     """
 
     device: str

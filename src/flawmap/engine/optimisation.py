@@ -1,4 +1,4 @@
-"""Parameter groups, rates and gradient clipping of both stages."""
+"""Parameter groups, rates and gradient clipping."""
 
 import math
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ def clip_each_gradient(optimizer: torch.optim.Optimizer, max_norm: float) -> Non
 
 
 def check_finite(loss: Tensor, stage: str, step: int) -> None:
-    """Stop training at a loss that is not a number; the last checkpoint stays."""
+    """Raises: UserError: the loss is not finite. The last checkpoint is kept."""
     value = float(loss.detach())
     if not math.isfinite(value):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Which image comes when, decided by seed and step alone."""
+"""The order of the images, decided by seed and step alone."""
 
 import sys
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from flawmap.reproducibility import numpy_generator
 class BatchOrder(Sampler[list[tuple[int, int]]]):
     """The batches of a whole stage, one per optimizer step, as lists of ``(epoch, index)``.
 
-    Every epoch is a fresh permutation of the images; those beyond its last whole batch wait for the next epoch. A
-    dataset that draws its random numbers from (seed, epoch, index) then gives the same images whatever the number
-    of loader workers, and a stage can go on from any step.
+    Every epoch is a fresh permutation of the images; those beyond its last whole batch are left out. A data set that
+    draws its random numbers from (seed, epoch, index) then gives the same images for any number of loader workers,
+    and a stage can resume at any step.
 
     Args:
         num_images: of the data set.
@@ -63,13 +63,17 @@ def stage_loader(
 ) -> DataLoader:
     """A loader over :class:`BatchOrder`; ``batch_size`` is that of all processes together."""
     order = BatchOrder(num_images, batch_size, total_steps, seed, world_size)
-    # forked workers share the decoded images; others would each get a copy
+    # Forked workers share the decoded images; spawned ones would each get a copy.
     context = "fork" if workers and sys.platform == "linux" else None
     return DataLoader(dataset, batch_sampler=order, num_workers=workers, multiprocessing_context=context)
 
 
 def batch_that_fits(batch_size: int, num_images: int, devices: int) -> int:
-    """A data set smaller than a batch is one batch per epoch; every device gets an equal share."""
+    """The batch size, reduced to the number of images and to an equal share for every device.
+
+    Raises:
+        UserError: fewer than two images, or fewer than devices.
+    """
     fitting = min(batch_size, num_images) // devices * devices
     if num_images < 2 or fitting == 0:
         raise UserError(
@@ -81,7 +85,7 @@ def batch_that_fits(batch_size: int, num_images: int, devices: int) -> int:
 
 
 def loader_workers(wanted: int | None, compute: Compute) -> int:
-    """Without an accelerator the loader needs a few hundredths of a step: workers would only take its cores."""
+    """Loader processes: none on a processor, where loading takes a few hundredths of a step and workers take cores."""
     if wanted is not None:
         return wanted
     return 0 if compute.device == "cpu" else min(8, torch.get_num_threads())

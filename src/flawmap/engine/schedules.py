@@ -1,7 +1,9 @@
-"""How rates change over training, as functions of the step alone, so that resuming needs no state."""
+"""Rates as functions of the step alone, so that resuming needs no state."""
 
 import math
 from dataclasses import dataclass
+
+from flawmap.recipe.settings import FinetuneSettings, PretrainSettings
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,21 @@ class WarmupCosine:
     warmup_steps: int
     total_steps: int
 
+    @classmethod
+    def of_stage(
+        cls, settings: PretrainSettings | FinetuneSettings, peak: float, steps_per_epoch: int, total_steps: int
+    ) -> "WarmupCosine":
+        """The learning rate of a stage whose settings give the warm-up in epochs; it never exceeds ``peak``."""
+        start, end = min(settings.warmup_learning_rate, peak), min(settings.final_learning_rate, peak)
+        return cls(start, peak, end, round(settings.warmup_epochs * steps_per_epoch), total_steps)
+
     @property
     def warmup(self) -> int:
-        """Steps that the warm-up really takes."""
+        """Steps of the warm-up, after shortening."""
         return min(self.warmup_steps, max(1, self.total_steps // 3))
 
     def at(self, step: int) -> float:
-        """Value for the update number ``step`` (0 = first)."""
+        """Value of the update number ``step`` (0 = first)."""
         warmup = self.warmup
         if step < warmup:
             return self.start + (self.peak - self.start) * step / warmup

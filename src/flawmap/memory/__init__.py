@@ -1,1 +1,1 @@
-"""The recommended method, in the order of docs/method.md; start with fit.py."""
+"""The recommended method, in the order of docs/method.md. Start with ``fit.py``."""

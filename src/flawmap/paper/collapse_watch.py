@@ -1,4 +1,4 @@
-"""Is stage 1 learning clusters, or has it collapsed? Watched from the first step and written to the log."""
+"""Watches whether stage 1 learns clusters or has collapsed, and records it in the log."""
 
 import math
 from collections import deque
@@ -21,10 +21,10 @@ class CollapseWatch:
 
     Args:
         num_prototypes: K.
-        warmup_steps: before this step nothing is called a collapse.
-        uniform_loss: the loss of a collapsed model; None: ln K.
-        stops: end the training. Without it, a collapse is said (again after a resume) and recorded: of an objective
-            that others published and that is run for comparison, it is the result.
+        warmup_steps: a collapse is reported from this step on.
+        uniform_loss: the loss of a collapsed model; None stands for ln K.
+        stops: a collapse ends the training. Otherwise it is reported (again after a resume) and recorded: for an
+            objective that others published and that is run for comparison, the collapse is the result.
     """
 
     def __init__(
@@ -37,16 +37,16 @@ class CollapseWatch:
         self.uniform = math.log(num_prototypes)
         self._uniform_loss = self.uniform if uniform_loss is None else uniform_loss
         self._num_prototypes, self._warmup_steps = num_prototypes, warmup_steps
-        self._stops, self._is_said = stops, False
+        self._stops, self._is_reported = stops, False
         self._entropies: deque[float] = deque(maxlen=WINDOW_STEPS)
         self._recent_favourites: deque[Tensor] = deque(maxlen=WINDOW_STEPS)
 
     @torch.no_grad()
     def observe(self, step: int, loss: Tensor, targets: Float[Tensor, "b k"], score_spread: Tensor) -> dict[str, float]:
-        """Numbers for the log; ``collapsed`` is whether the targets of the last steps were uniform on average.
+        """Numbers for the log; ``collapsed`` tells whether the targets of the last steps were uniform on average.
 
         Raises:
-            UserError: they were, after the warm-up, in a watch that stops: there is no gradient worth the name, and
+            UserError: a collapse after the warm-up, in a watch that stops. The gradient is then close to zero, and
                 more steps would not help.
         """
         all_targets = gather_batch(targets)
@@ -67,11 +67,11 @@ class CollapseWatch:
         }
 
     def state(self) -> dict[str, list]:
-        """What a checkpoint keeps, so that a resumed stage judges and logs what an uninterrupted one would."""
+        """What a checkpoint keeps, so that a resumed stage judges and logs as an uninterrupted one would."""
         return {"entropies": list(self._entropies), "recent_favourites": list(self._recent_favourites)}
 
     def load_state(self, state: dict[str, list]) -> None:
-        """Go on from :meth:`state`."""
+        """Continue from :meth:`state`."""
         self._entropies = deque(state["entropies"], maxlen=WINDOW_STEPS)
         self._recent_favourites = deque(state["recent_favourites"], maxlen=WINDOW_STEPS)
 
@@ -82,6 +82,6 @@ class CollapseWatch:
         )
         if self._stops:
             raise UserError(problem, f"stage pretrain, step {step}", REMEDY)
-        if not self._is_said:
-            say("collapse", f"{problem}; it goes on, because that is what this objective does here")
-        self._is_said = True
+        if not self._is_reported:
+            say("collapse", f"{problem}; training continues, because the collapse is this objective's result")
+        self._is_reported = True

@@ -28,25 +28,18 @@ class FinetuneModule(lightning.LightningModule):
         super().__init__()
         self.scorer, self.settings = scorer, settings
         self.record: dict[str, float] = {}
-        peak = settings.learning_rate
-        self.learning_rate = WarmupCosine(
-            min(settings.warmup_learning_rate, peak),
-            peak,
-            min(settings.final_learning_rate, peak),
-            round(settings.warmup_epochs * steps_per_epoch),
-            total_steps,
-        )
+        self.learning_rate = WarmupCosine.of_stage(settings, settings.learning_rate, steps_per_epoch, total_steps)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """L_fine-tune = lambda_det L_det + lambda_seg L_seg."""
         settings = self.settings
-        images = normalise(torch.cat([batch["normal"], batch["anomalous"]]))
-        labels = torch.cat([torch.zeros_like(batch["label"]), batch["label"]])
-        footprints = torch.cat([torch.zeros_like(batch["footprint"]), batch["footprint"]]).float()
-        logits, evidence = self.scorer(images)
-        detection = cross_entropy(logits, labels)  # on two neurons this is BCE of their difference
+        images = normalise(torch.cat([batch["normal"], batch["anomalous"]]))  # (2 b, 3, s, s)
+        labels = torch.cat([torch.zeros_like(batch["label"]), batch["label"]])  # (2 b,)
+        footprints = torch.cat([torch.zeros_like(batch["footprint"]), batch["footprint"]]).float()  # Y, (2 b, s, s)
+        logits, evidence = self.scorer(images)  # (2 b, 2), (2 b, r, c)
+        detection = cross_entropy(logits, labels)  # L_det: on two neurons, BCE of their difference
         prediction = self.scorer.aggregation.probability(upsample_map(evidence, *footprints.shape[-2:]))
-        segmentation = dice_loss(prediction, footprints, settings.dice)
+        segmentation = dice_loss(prediction, footprints, settings.dice)  # L_seg
         loss = settings.detection_weight * detection + settings.segmentation_weight * segmentation
         check_finite(loss, "finetune", self.global_step)
         right = (image_logit(logits.detach()) > 0) == labels.bool()

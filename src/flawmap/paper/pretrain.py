@@ -69,25 +69,25 @@ class PretrainModule(SelfDistillation):
     def loss_of(self, batch: dict[str, Tensor]) -> Objective:
         """Equation 1 on one mini-batch of views."""
         settings = self.settings
-        targets, spread = self.pseudo_labels(normalise(batch["teacher"]))
-        scores = [self.student_scores(normalise(batch["student_global"]), masked=True)]
+        targets, spread = self.pseudo_labels(normalise(batch["teacher"]))  # y_t, (b, k)
+        scores = [self.student_scores(normalise(batch["student_global"]), masked=True)]  # (b, k)
         if batch["student_locals"].shape[1]:
-            # all local views are one large batch: they have the same number of dropped patches, too
-            scores.append(self.student_scores(local_views(batch), masked=settings.masking.mask_local_views))
+            # All local views form one batch: they have the same size and the same number of dropped patches.
+            scores.append(self.student_scores(local_views(batch), masked=settings.masking.mask_local_views))  # (v b, k)
         loss = cluster_agreement_loss(targets, by_view(torch.cat(scores), batch), settings.temperature)
         return Objective(loss, targets, spread)
 
     @torch.no_grad()
     def pseudo_labels(self, teacher_views: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b k"], Tensor]:
         """y_t = Sinkhorn(z_t . C) of the unmasked teacher view, and the spread of its scores over the batch."""
-        cls = self.teacher_encoder(teacher_views).cls
-        projected = self.teacher_head.layers(cls).float()
+        cls = self.teacher_encoder(teacher_views).cls  # (b, d)
+        projected = self.teacher_head.layers(cls).float()  # (b, 256)
         if self.settings.center_outputs:
             batch_mean = gather_batch(projected).mean(dim=0)
             started = bool(self.center.any())
             self.center.copy_(torch.lerp(batch_mean, self.center, CENTER_MOMENTUM) if started else batch_mean)
-        z = nn.functional.normalize(projected - self.center, dim=-1)
-        scores = self.prototypes(z)
+        z = nn.functional.normalize(projected - self.center, dim=-1)  # (b, 256)
+        scores = self.prototypes(z)  # z_t . C, (b, k)
         targets = sinkhorn(scores, self.settings.sinkhorn_epsilon, self.settings.sinkhorn_iterations)
         return targets, spread_over_batch(scores)
 

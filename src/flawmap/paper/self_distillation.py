@@ -1,8 +1,7 @@
-"""What every objective of stage 1 shares: who learns, who follows, which rates a step has, when it has collapsed.
+"""The training loop that every objective of stage 1 shares: student and teacher, rates, watch for a collapse.
 
-An objective is a subclass: its networks in ``__init__``, its loss in ``loss_of``. Each has a file of its own,
-``pretrain.py`` (ours) or ``pretrain_NAME.py``, and :func:`flawmap.paper.objectives.pretrain_module` knows
-them by name.
+An objective is a subclass with its networks in ``__init__`` and its loss in ``loss_of``. The paper's is in
+``pretrain.py``; other packages register theirs by name, see :mod:`flawmap.paper.objectives`.
 """
 
 import copy
@@ -28,11 +27,11 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Objective(NamedTuple):
-    """One step's loss, and what is watched to see whether it still says something.
+    """The loss of one step, and what is watched to detect a collapse.
 
     Attributes:
         loss: with its gradient.
-        targets: (rows, K) what the student has to predict, of the teacher's views.
+        targets: (rows, K) what the student has to predict, for the teacher's views.
         spread: how much the teacher's scores differ between images, see :func:`spread_over_batch`.
     """
 
@@ -60,17 +59,11 @@ class SelfDistillation(lightning.LightningModule):
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.student_encoder = encoder
         peak = settings.learning_rate * (settings.batch_size / 256 if settings.learning_rate_scaling == "linear" else 1)
-        self.learning_rate = WarmupCosine(
-            min(settings.warmup_learning_rate, peak),
-            peak,
-            min(settings.final_learning_rate, peak),
-            round(settings.warmup_epochs * steps_per_epoch),
-            total_steps,
-        )
+        self.learning_rate = WarmupCosine.of_stage(settings, peak, steps_per_epoch, total_steps)
         self.record: dict[str, float] = {}
         self.watch: CollapseWatch
 
-    # ---- what an objective says of itself
+    # ---- what an objective defines
 
     @abstractmethod
     def loss_of(self, batch: dict[str, Tensor]) -> Objective:
@@ -81,11 +74,11 @@ class SelfDistillation(lightning.LightningModule):
         """Networks that gradients train, the encoder first."""
 
     def prototypes_of(self) -> list[nn.Parameter]:
-        """Parameters that are trained, too, but never decayed."""
+        """Parameters that are trained without weight decay."""
         return []
 
     def followers(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pairs (teacher, student) of networks that the moving average connects; none without a teacher."""
+        """Pairs (teacher, student): each teacher is the moving average of its student. Empty without a teacher."""
         return []
 
     def frozen(self) -> list[nn.Module]:
@@ -100,7 +93,7 @@ class SelfDistillation(lightning.LightningModule):
         return encoder
 
     def watch_for(self, num_outputs: int, **options: Any) -> CollapseWatch:
-        """Watches targets of ``num_outputs`` classes; patient during the warm-up, 100 steps, or half of training."""
+        """A watch over ``num_outputs`` classes; it waits for the warm-up and for 100 steps, or half of training."""
         patience = max(self.learning_rate.warmup, min(100, self.total_steps // 2))
         return CollapseWatch(num_outputs, warmup_steps=patience, **options)
 
@@ -152,11 +145,11 @@ class SelfDistillation(lightning.LightningModule):
             update_teacher(teacher, student, momentum)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What is neither a parameter nor a buffer."""
+        """Keep what is neither a parameter nor a buffer."""
         checkpoint["collapse_watch"] = self.watch.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The same again."""
+        """Restore what :meth:`on_save_checkpoint` kept."""
         self.watch.load_state(checkpoint["collapse_watch"])
 
     def train(self, mode: bool = True) -> "SelfDistillation":
