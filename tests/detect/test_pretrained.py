@@ -200,7 +200,7 @@ def test_weights_of_something_else_are_refused(model, change):
         ({"architecture": 3, "stage_keys": []}, "the model's settings lack architecture, stage_keys"),
         ({"reference_images": "many"}, "the model's reference_images is no whole number"),
         ({"architecture": "vit_imaginary"}, "timm knows no model 'vit_imaginary'"),
-        ({"architecture": "resnet18"}, "resnet18 is no vision transformer"),
+        ({"architecture": "resnet18"}, "resnet18 is not a vision transformer"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(model, changes, problem):

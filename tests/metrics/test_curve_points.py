@@ -35,7 +35,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_area() -> None:
 
 def test_overlap_is_cut_at_its_limit_in_the_middle_of_a_step() -> None:
     # scores 0, 1, 2: 5, 4 and 1 normal pixels; half a region at 2, the other half at 1
-    points = overlap_points(np.array([5.0, 4.0, 1.0]), np.array([0.0, 0.5, 0.5]), 1, 0.3)
+    points = overlap_points(np.array([5.0, 4.0, 1.0]), np.array([0.0, 0.5, 0.5]), 1)
     assert points == pytest.approx(np.array([[0, 0], [0.1, 0.5], [0.3, 0.75]]))
 
 

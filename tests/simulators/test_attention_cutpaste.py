@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest, kstest, uniform
 
 from flawmap.recipe.settings import SimulationSettings
-from flawmap.simulators.attention_cutpaste import simulate_anomaly
+from flawmap.simulators.attention_cutpaste import AttentionCutPaste
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly
 from images import noise
 
@@ -38,7 +38,7 @@ def box_of(footprint: np.ndarray) -> tuple[int, int, int, int]:
 def test_widths_and_heights_are_uniform_and_independent():
     image, generator = noise(0, SIDE, SIDE), np.random.default_rng(0)
     attention = spots((10, 10), (52, 52))  # source and destination are either one place, redrawn, or far apart
-    boxes = [box_of(simulate_anomaly(image, attention, generator, UNTURNED).footprint) for _ in range(600)]
+    boxes = [box_of(AttentionCutPaste(UNTURNED)(image, generator, attention).footprint) for _ in range(600)]
     heights, widths = np.array([box[2:] for box in boxes]).T
     for sides in (heights, widths):
         assert sides.min() == 6 and sides.max() == 26  # round(0.1 W) and round(0.4 W)
@@ -51,11 +51,11 @@ def test_both_sides_are_shares_of_the_width():
     image, generator = noise(0, 96, 48), np.random.default_rng(0)
     settings = replace(UNTURNED, min_size=0.25, max_size=0.25)
     for _ in range(20):
-        assert box_of(simulate_anomaly(image, EVERYWHERE, generator, settings).footprint)[2:] == (12, 12)
+        assert box_of(AttentionCutPaste(settings)(image, generator, EVERYWHERE).footprint)[2:] == (12, 12)
     tall = replace(UNTURNED, min_size=0.5, max_size=0.5)
     flat_image = noise(0, 16, 64)
     for _ in range(20):  # 32 px do not fit into a height of 16
-        assert box_of(simulate_anomaly(flat_image, EVERYWHERE, generator, tall).footprint)[2:] == (16, 32)
+        assert box_of(AttentionCutPaste(tall)(flat_image, generator, EVERYWHERE).footprint)[2:] == (16, 32)
 
 
 def test_one_hot_attention_puts_every_centre_into_its_cell():
@@ -66,7 +66,7 @@ def test_one_hot_attention_puts_every_centre_into_its_cell():
     settings = replace(UNTURNED, max_size=0.2)
     centres = set()
     for _ in range(300):
-        top, left, height, width = box_of(simulate_anomaly(image, attention, generator, settings).footprint)
+        top, left, height, width = box_of(AttentionCutPaste(settings)(image, generator, attention).footprint)
         centres.add((top + height // 2, left + width // 2))
     rows, columns = zip(*centres, strict=True)
     assert (min(rows), max(rows), min(columns), max(columns)) == (32, 47, 16, 31)
@@ -76,7 +76,7 @@ def test_patches_near_the_border_are_shifted_inside_and_never_cut():
     image, generator = noise(0, SIDE, SIDE), np.random.default_rng(0)
     settings = replace(UNTURNED, min_size=0.3, max_size=0.3)
     attention = spots((0, 0), (0, 63), (63, 0), (63, 63))
-    boxes = {box_of(simulate_anomaly(image, attention, generator, settings).footprint) for _ in range(60)}
+    boxes = {box_of(AttentionCutPaste(settings)(image, generator, attention).footprint) for _ in range(60)}
     assert boxes == {(0, 0, 19, 19), (0, 45, 19, 19), (45, 0, 19, 19), (45, 45, 19, 19)}
 
 
@@ -85,7 +85,7 @@ def test_a_patch_is_an_exact_copy_from_a_place_of_high_attention(coordinate_imag
     attention = spots((20, 20), (44, 44))
     directions = set()
     for _ in range(60):
-        anomaly = simulate_anomaly(image, attention, generator, UNTURNED)
+        anomaly = AttentionCutPaste(UNTURNED)(image, generator, attention)
         top, left, height, width = box_of(anomaly.footprint)
         assert anomaly.footprint.sum() == height * width
         source_left, source_top = anomaly.image[top, left, :2] // 3
@@ -101,7 +101,7 @@ def test_source_and_destination_overlap_by_at_most_half(coordinate_image):
     settings = replace(UNTURNED, min_size=0.4)
     overlaps = []
     for _ in range(200):
-        anomaly = simulate_anomaly(image, EVERYWHERE, generator, settings)
+        anomaly = AttentionCutPaste(settings)(image, generator, EVERYWHERE)
         top, left, height, width = box_of(anomaly.footprint)
         source_left, source_top = (anomaly.image[top, left, :2] // 3).astype(int)
         common = max(0, height - abs(top - source_top)) * max(0, width - abs(left - source_left))
@@ -134,7 +134,7 @@ def test_a_turned_patch_near_the_border_lies_where_its_footprint_says(coordinate
     settings = SimulationSettings(min_size=0.2, max_size=0.4, jitter=0.0)
     degrees, scales, at_border = [], [], 0
     for _ in range(150):
-        anomaly = simulate_anomaly(image, attention, generator, settings)
+        anomaly = AttentionCutPaste(settings)(image, generator, attention)
         (a, b, _), (c, d, _) = assert_pixels_and_footprint_agree(image, anomaly, affine_fit)
         assert a == pytest.approx(d, abs=0.06) and b == pytest.approx(-c, abs=0.06)  # no shear, no reflection
         degrees.append(np.rad2deg(np.arctan2(c - b, a + d)))
@@ -151,7 +151,7 @@ def test_no_black_from_outside_the_patch_gets_into_it():
     image[:, SIDE // 2 :] = 150
     settings = SimulationSettings(jitter=0.0)
     for _ in range(50):
-        anomaly = simulate_anomaly(image, EVERYWHERE, generator, settings)
+        anomaly = AttentionCutPaste(settings)(image, generator, EVERYWHERE)
         assert anomaly.image.min() >= 150 and anomaly.image.max() <= 200
 
 
@@ -161,7 +161,7 @@ def test_a_patch_larger_than_the_image_is_cropped_to_it():
     attention = np.zeros((60, 20), np.float32)
     attention[0, 10] = attention[59, 10] = 1
     settings = replace(UNTURNED, min_size=1.0, max_size=1.0, min_scale=3.0, max_scale=3.0)
-    anomaly = simulate_anomaly(image, attention, np.random.default_rng(0), settings)
+    anomaly = AttentionCutPaste(settings)(image, np.random.default_rng(0), attention)
     assert anomaly.footprint.all()  # 20 x 20 px, three times as large, fill all 60 rows
     steps = np.diff(anomaly.image[2:-2, 10, 0].astype(int))
     assert steps.mean() == pytest.approx(4 / 3, abs=0.1)
@@ -178,21 +178,21 @@ def test_a_constant_image_stays_as_it_is_and_gets_label_0(blend: str, level: int
     for settings in (replace(UNTURNED, blend=blend), replace(DEFAULT, blend=blend, jitter=0.0), DEFAULT):
         if settings is DEFAULT and level:
             settings = replace(DEFAULT, blend="poisson")
-        anomaly = simulate_anomaly(image, EVERYWHERE, np.random.default_rng(0), settings)
+        anomaly = AttentionCutPaste(settings)(image, np.random.default_rng(0), EVERYWHERE)
         assert anomaly.label == 0 and not anomaly.footprint.any() and not anomaly.soft_target.any()
         assert np.array_equal(anomaly.image, image)
 
 
 def test_what_nobody_could_see_is_no_anomaly():
     image = noise(0, SIDE, SIDE) % 5 + 100  # copies differ by 1.6 gray levels in the mean
-    assert simulate_anomaly(image, EVERYWHERE, np.random.default_rng(0), UNTURNED).label == 0
-    assert simulate_anomaly(image, EVERYWHERE, np.random.default_rng(0), replace(DEFAULT, jitter=0.5)).label == 1
+    assert AttentionCutPaste(UNTURNED)(image, np.random.default_rng(0), EVERYWHERE).label == 0
+    assert AttentionCutPaste(replace(DEFAULT, jitter=0.5))(image, np.random.default_rng(0), EVERYWHERE).label == 1
 
 
 @pytest.mark.parametrize("blend", ["hard", "poisson"])
 def test_textured_images_nearly_always_get_an_anomaly(blend: str):
     generator, settings = np.random.default_rng(0), replace(DEFAULT, blend=blend)
-    anomalies = [simulate_anomaly(noise(0, SIDE, SIDE), EVERYWHERE, generator, settings) for _ in range(100)]
+    anomalies = [AttentionCutPaste(settings)(noise(0, SIDE, SIDE), generator, EVERYWHERE) for _ in range(100)]
     assert sum(anomaly.label for anomaly in anomalies) >= 99
 
 
@@ -202,7 +202,7 @@ def test_textured_images_nearly_always_get_an_anomaly(blend: str):
 def test_the_first_patch_is_always_there_and_each_further_one_half_of_the_time():
     generator, image = np.random.default_rng(0), noise(0, 128, 128)
     settings = replace(UNTURNED, min_size=0.04, max_size=0.04, max_patches=3)  # 5 x 5 px: they hardly ever meet
-    areas = [int(simulate_anomaly(image, EVERYWHERE, generator, settings).footprint.sum()) for _ in range(300)]
+    areas = [int(AttentionCutPaste(settings)(image, generator, EVERYWHERE).footprint.sum()) for _ in range(300)]
     patches = np.array([-(-area // 25) for area in areas])  # overlaps take away less than a patch
     assert set(patches) == {1, 2, 3}
     assert binomtest(int((patches - 1).sum()), 600, 0.5).pvalue > 1e-3
@@ -218,11 +218,11 @@ def test_depends_on_the_generator_alone_and_leaves_its_inputs_alone(blend: str):
     settings = replace(DEFAULT, blend=blend)
     generator = np.random.default_rng(3)
     state = copy.deepcopy(generator.bit_generator.state)
-    first = simulate_anomaly(image, attention, generator, settings)
-    following = simulate_anomaly(image, attention, generator, settings)
+    first = AttentionCutPaste(settings)(image, generator, attention)
+    following = AttentionCutPaste(settings)(image, generator, attention)
     generator.bit_generator.state = state
     np.random.seed(0)
-    again = simulate_anomaly(image, attention, generator, settings)
+    again = AttentionCutPaste(settings)(image, generator, attention)
     assert first.label == again.label == 1
     assert np.array_equal(first.image, again.image) and np.array_equal(first.footprint, again.footprint)
     assert not np.array_equal(first.image, following.image)
@@ -231,7 +231,7 @@ def test_depends_on_the_generator_alone_and_leaves_its_inputs_alone(blend: str):
 def test_the_sum_of_the_attention_does_not_matter():
     attention = np.random.default_rng(1).random((4, 4), dtype=np.float32)
     pair = [
-        simulate_anomaly(noise(0, SIDE, SIDE), scale * attention, np.random.default_rng(2), DEFAULT)
+        AttentionCutPaste(DEFAULT)(noise(0, SIDE, SIDE), np.random.default_rng(2), scale * attention)
         for scale in (1, 1024)
     ]
     assert np.array_equal(pair[0].image, pair[1].image)

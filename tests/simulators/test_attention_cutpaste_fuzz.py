@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flawmap.recipe.settings import SimulationSettings
-from flawmap.simulators.attention_cutpaste import simulate_anomaly
+from flawmap.simulators.attention_cutpaste import AttentionCutPaste
 from flawmap.simulators.blending import FRAME_PX
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly
 from images import noise
@@ -53,7 +53,7 @@ def fuzz(blend: str, draws: int) -> None:
         image = image // 8 * 2 + 50 if number % 7 == 0 else image
         attention = generator.random((4, 4), dtype=np.float32) ** generator.uniform(0, 20)
         attention[generator.random((4, 4)) < 0.3] = 0
-        anomaly = simulate_anomaly(image, attention.astype(np.float32), generator, settings)
+        anomaly = AttentionCutPaste(settings)(image, generator, attention.astype(np.float32))
         assert_is_consistent(image, anomaly, settings)
         labels += anomaly.label
     assert 0.7 * draws < labels <= draws
@@ -73,4 +73,4 @@ def test_every_anomaly_of_10000_is_consistent(blend: str):
 @given(st.integers(2, 24), st.integers(2, 24), st.sampled_from(BLENDS), st.integers(0, 10**6))
 def test_tiny_images_are_safe(height: int, width: int, blend: str, seed: int):
     image, settings = noise(0, height, width), SimulationSettings(blend=blend)
-    assert_is_consistent(image, simulate_anomaly(image, EVERYWHERE, np.random.default_rng(seed), settings), settings)
+    assert_is_consistent(image, AttentionCutPaste(settings)(image, np.random.default_rng(seed), EVERYWHERE), settings)

@@ -17,8 +17,8 @@ from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, Simulator, an
 
 MAKE: dict[str, Callable[[], Simulator]] = {
     **{name: lambda name=name: simulator_by_name(name, SimulationSettings()) for name in SIMULATOR_NAMES},
-    "nsa, chest": lambda: NaturalSyntheticAnomalies(NSA_PARAMETERS["chest_xray"], "continuous"),
-    "nsa, bottle": lambda: NaturalSyntheticAnomalies(NSA_PARAMETERS["bottle"], "binary"),
+    "nsa, chest": lambda: NaturalSyntheticAnomalies(NSA_PARAMETERS["chest_xray"]),
+    "nsa, bottle": lambda: NaturalSyntheticAnomalies(NSA_PARAMETERS["bottle"]),
 }
 every_simulator = pytest.mark.parametrize("name", MAKE)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flawmap.recipe.settings import SimulationSettings
-from flawmap.simulators.attention_cutpaste import simulate_anomaly
+from flawmap.simulators.attention_cutpaste import AttentionCutPaste
 from flawmap.simulators.blending import SOFT_CORE, paste, soft_paste
 
 
@@ -52,7 +52,7 @@ def test_mixed_blending_is_soft_about_every_other_time():
     )
     hard = 0
     for number in range(60):
-        anomaly = simulate_anomaly(image, np.ones((4, 4), np.float32), np.random.default_rng(number), settings)
+        anomaly = AttentionCutPaste(settings)(image, np.random.default_rng(number), np.ones((4, 4), np.float32))
         rows, columns = np.nonzero(anomaly.footprint)
         patch = anomaly.image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         # an unrotated hard patch is a copy of a part of the image: search it
@@ -64,6 +64,6 @@ def test_mixed_blending_is_soft_about_every_other_time():
 def test_hard_blending_never_draws_the_coin():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     attention = np.ones((4, 4), np.float32)
-    hard = simulate_anomaly(image, attention, np.random.default_rng(3), SimulationSettings())
+    hard = AttentionCutPaste(SimulationSettings())(image, np.random.default_rng(3), attention)
     assert (paste(image, hard.image, hard.footprint) == hard.image).all()
     assert hard.label == 1

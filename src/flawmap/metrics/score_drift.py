@@ -43,7 +43,7 @@ def score_drift(calibration_scores: ArrayLike, scores_now: ArrayLike, sets_new_t
     Raises:
         ValueError: a score is not finite.
     """
-    before, now = (np.sort(np.asarray(s, np.float64), axis=None) for s in (calibration_scores, scores_now))
+    before, now = (np.asarray(s, np.float64).ravel() for s in (calibration_scores, scores_now))
     if before.size == 0 or now.size == 0:
         return None
     if not (np.isfinite(before).all() and np.isfinite(now).all()):
@@ -56,31 +56,20 @@ def score_drift(calibration_scores: ArrayLike, scores_now: ArrayLike, sets_new_t
     if 2 / math.comb(before.size + now.size, now.size) >= SUSPICIOUS_P:  # even where all scores of one side are higher
         text = f"{now.size} new images and {before.size} of the calibration are too few to notice a difference."
     else:
-        sentence = _of_new_calibration if sets_new_threshold else _of_test
         direction = 0 if p_value >= SUSPICIOUS_P else int(test.statistic_sign)  # 1: now the scores are higher
-        text = sentence(before.size, now.size, numbers, direction)
+        text = _in_words(before.size, now.size, numbers, direction, sets_new_threshold)
     return Drift(int(before.size), int(now.size), statistic, p_value, text)
 
 
-def _of_test(n_before: int, n_now: int, numbers: str, direction: int) -> str:
+def _in_words(n_before: int, n_now: int, numbers: str, direction: int, sets_new_threshold: bool) -> str:
     """The comparison in words; a direction of 0 means that chance explains the difference."""
+    level, change = {1: ("higher than", "more"), 0: ("like", ""), -1: ("lower than", "fewer")}[direction]
+    if sets_new_threshold:
+        comparison = f"These {n_now} images score {level} the {n_before} of the former calibration ({numbers})"
+        consequence = f": with the former threshold they would have raised {change} false alarms than promised"
+        return f"{comparison}{consequence if direction else ''}."
+    comparison = f"The {n_now} good test images score {level} the {n_before} of the calibration ({numbers})"
     if not direction:
-        return (
-            f"The {n_now} good test images score like the {n_before} of the calibration ({numbers}): "
-            "there is no reason to recalibrate."
-        )
-    level, consequence = ("higher", "more") if direction > 0 else ("lower", "fewer")
-    return (
-        f"The {n_now} good test images score {level} than the {n_before} of the calibration ({numbers}): expect "
-        f"{consequence} false alarms than promised, and recalibrate with good images from here (flawmap calibrate)."
-    )
-
-
-def _of_new_calibration(n_before: int, n_now: int, numbers: str, direction: int) -> str:
-    if not direction:
-        return f"These {n_now} images score like the {n_before} of the former calibration ({numbers})."
-    level, consequence = ("higher", "more") if direction > 0 else ("lower", "fewer")
-    return (
-        f"These {n_now} images score {level} than the {n_before} of the former calibration ({numbers}): with the "
-        f"former threshold they would have raised {consequence} false alarms than promised."
-    )
+        return f"{comparison}: there is no reason to recalibrate."
+    remedy = "recalibrate with good images from here (flawmap calibrate)"
+    return f"{comparison}: expect {change} false alarms than promised, and {remedy}."

@@ -30,7 +30,12 @@ MIN_CHANGE = 3.0  # mean absolute difference inside the footprint, in gray level
 
 @dataclass(frozen=True)
 class AttentionCutPaste(Simulator):
-    """Attention-conditioned cut and paste; see :func:`simulate_anomaly`."""
+    """Attention-conditioned cut and paste.
+
+    Attributes:
+        settings: sizes, rotation, blending and number of patches. With ``max_patches`` of more than one, each further
+            patch is added with probability one half.
+    """
 
     settings: SimulationSettings = field(default_factory=SimulationSettings)
     needs: ClassVar = ("attention",)
@@ -38,33 +43,15 @@ class AttentionCutPaste(Simulator):
     def simulate(
         self, image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator, attention: Float[np.ndarray, "r c"]
     ) -> SimulatedAnomaly:
-        """Simulate one defect of one or more patches."""
-        return simulate_anomaly(image, attention, generator, self.settings)
-
-
-def simulate_anomaly(
-    image: UInt8[np.ndarray, "h w 3"],
-    attention: Float[np.ndarray, "r c"],
-    generator: np.random.Generator,
-    settings: SimulationSettings,
-) -> SimulatedAnomaly:
-    """Simulate a defect on a good image.
-
-    Args:
-        image: the augmented good image.
-        attention: A^[CLS] >= 0 of that image, on the patch grid or at any finer resolution; its sum does not matter.
-        generator: the only source of randomness.
-        settings: sizes, rotation, blending and number of patches. With ``max_patches`` of more than one, each
-            further patch is added with probability one half.
-    """
-    locations = LocationDistribution(attention, image.shape[0], image.shape[1])
-    result, footprint = image, np.zeros(image.shape[:2], bool)
-    for number in range(settings.max_patches):
-        if number > 0 and generator.random() < 0.5:
-            continue
-        result, pasted = _add_patch(result, locations, generator, settings)
-        footprint |= pasted
-    return SimulatedAnomaly(result, footprint, footprint.astype(np.float32), int(footprint.any()))
+        """Simulate one defect of one or more patches; the sum of the attention does not matter."""
+        locations = LocationDistribution(attention, image.shape[0], image.shape[1])
+        result, footprint = image, np.zeros(image.shape[:2], bool)
+        for number in range(self.settings.max_patches):
+            if number > 0 and generator.random() < 0.5:
+                continue
+            result, pasted = _add_patch(result, locations, generator, self.settings)
+            footprint |= pasted
+        return SimulatedAnomaly(result, footprint, footprint.astype(np.float32), int(footprint.any()))
 
 
 class LocationDistribution:
@@ -132,7 +119,8 @@ def _cut_and_paste(
     moved = start_inside(destination[0], r_h, height) - top, start_inside(destination[1], r_w, width) - left
     if _overlap(moved, r_h, r_w) > MAX_OVERLAP:
         return None
-    patch = color_jitter(image[top : top + r_h, left : left + r_w], generator, *(settings.jitter,) * 4)
+    jitter = settings.jitter
+    patch = color_jitter(image[top : top + r_h, left : left + r_w], generator, jitter, jitter, jitter, jitter)
     angle_deg = generator.uniform(-settings.max_rotation_deg, settings.max_rotation_deg)
     patch, alpha = _rotate_and_resize(patch, angle_deg, generator.uniform(settings.min_scale, settings.max_scale))
     place, kept = _fit_into(destination, alpha.shape, (height, width))

@@ -24,23 +24,14 @@ def color_jitter(
         saturation: see ``brightness``.
         hue: strength s; the shift is U(-s, s) of the colour circle.
     """
-    factors = {
-        name: generator.uniform(max(0.0, 1 - s), 1 + s)
-        for name, s in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation))
-    }
-    shift = generator.uniform(-hue, hue)
-    order = generator.permutation(4)
-    has_colour = not is_gray(image)
+    factors = [generator.uniform(max(0.0, 1 - s), 1 + s) for s in (brightness, contrast, saturation)]
+    amounts = (*factors, generator.uniform(-hue, hue))
+    adjustments = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
+    num_used = 2 if is_gray(image) else 4  # of the adjustments
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, h, w)
-    for step in order:
-        if step == 0:
-            pixels = F.adjust_brightness(pixels, factors["brightness"])
-        elif step == 1:
-            pixels = F.adjust_contrast(pixels, factors["contrast"])
-        elif step == 2 and has_colour:
-            pixels = F.adjust_saturation(pixels, factors["saturation"])
-        elif step == 3 and has_colour:
-            pixels = F.adjust_hue(pixels, shift)
+    for number in generator.permutation(4):
+        if number < num_used:
+            pixels = adjustments[number](pixels, amounts[number])
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 
 

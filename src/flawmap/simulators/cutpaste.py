@@ -31,12 +31,11 @@ class CutPaste(Simulator):
 
     def simulate(self, image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> SimulatedAnomaly:
         """Simulate one defect."""
-        is_scar = self.kind == "scar" or (self.kind == "union" and generator.random() < 0.5)
-        if is_scar:
+        if self.kind == "scar" or (self.kind == "union" and generator.random() < 0.5):
             patch, alpha = _scar(image, generator)
         else:
-            patch = _rectangle(image, generator)
-            alpha = np.ones(patch.shape[:2], bool)
+            size = draw_rectangle(image.shape[0], image.shape[1], generator)
+            patch, alpha = _jittered_cut(image, size, generator), np.ones(size, bool)
         place = uniform_box(image.shape[:2], patch.shape[:2], generator)
         return anomaly_inside(image, *on_canvas(image, patch, alpha, place))
 
@@ -66,11 +65,6 @@ def uniform_box(
     return slice(top, top + box_height), slice(left, left + box_width)
 
 
-def _rectangle(image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> UInt8[np.ndarray, "a b 3"]:
-    """A jittered rectangle of the image."""
-    return _jittered_cut(image, draw_rectangle(image.shape[0], image.shape[1], generator), generator)
-
-
 def _scar(
     image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "a b 3"], Bool[np.ndarray, "a b"]]:
@@ -86,8 +80,8 @@ def _scar(
 def _jittered_cut(
     image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], generator: np.random.Generator
 ) -> UInt8[np.ndarray, "a b 3"]:
-    source = uniform_box(image.shape[:2], size, generator)
-    return color_jitter(image[source], generator, *(JITTER,) * 4)
+    source = image[uniform_box(image.shape[:2], size, generator)]
+    return color_jitter(source, generator, JITTER, JITTER, JITTER, JITTER)
 
 
 def _within(side: float, limit: int) -> int:

@@ -30,7 +30,8 @@ def augment_normal(
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (size_px, size_px)
     warped = cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    warped = color_jitter(warped, generator, *(settings.jitter,) * 4)
+    jitter = settings.jitter
+    warped = color_jitter(warped, generator, jitter, jitter, jitter, jitter)
     rows, columns = attention.shape
     to_grid = _scaling(columns / width, rows / height) @ np.vstack([matrix, [0, 0, 1]])
     # BORDER_REFLECT mirrors half a cell beyond the last centre: at the edge of the image, where the image is mirrored

@@ -98,15 +98,13 @@ def nsa_parameters(name: str | None) -> NsaParameters:
 
 @dataclass(frozen=True)
 class NaturalSyntheticAnomalies(Simulator):
-    """NSA with one of its parameter sets (:data:`NSA_PARAMETERS`) and one of its three kinds of label.
+    """NSA with one of its parameter sets (:data:`NSA_PARAMETERS`) and logistic labels.
 
-    Where the smoothed change is visible, the soft target is 1 (``binary``), the change / 255 (``continuous``) or a
-    logistic function of the change (``logistic``). The image stays as it is where no place on the object is found or
-    no change is visible.
+    The soft target is a logistic function of the smoothed change where that is visible. The image stays as it is where
+    no place on the object is found or no change is visible.
     """
 
     parameters: NsaParameters = field(default_factory=NsaParameters)
-    label_kind: Literal["binary", "continuous", "logistic"] = "logistic"
     needs: ClassVar = ("second",)
 
     def simulate(
@@ -133,12 +131,8 @@ class NaturalSyntheticAnomalies(Simulator):
         change_of_three = np.abs(result.astype(np.int16) - image).sum(axis=2).astype(np.uint16)  # channels: (h, w)
         visible = cv2.medianBlur((change_of_three > 3).astype(np.uint8), 5).astype(bool) & footprint
         label = visible.astype(np.float32)
-        if self.label_kind == "binary" or not visible.any():
-            return label
-        change = disk_median(change_of_three, visible, DISK_PX) / 3  # (visible pixels,)
-        if self.label_kind == "continuous":
-            label[visible] = change / 255
-        else:
+        if visible.any():
+            change = disk_median(change_of_three, visible, DISK_PX) / 3  # (visible pixels,)
             label[visible] = 1 / (1 + np.exp(-self.parameters.steepness * (change - self.parameters.midpoint)))
         return label
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flawmap.recipe.settings import SimulationSettings
-from flawmap.simulators.attention_cutpaste import simulate_anomaly
+from flawmap.simulators.attention_cutpaste import AttentionCutPaste
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, Simulator
 
 
@@ -18,4 +18,4 @@ class RandomCutPaste(Simulator):
 
     def simulate(self, image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> SimulatedAnomaly:
         """Simulate one defect of one or more patches."""
-        return simulate_anomaly(image, np.ones((1, 1), np.float32), generator, self.settings)
+        return AttentionCutPaste(self.settings)(image, generator, attention=np.ones((1, 1), np.float32))

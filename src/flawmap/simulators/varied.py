@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from flawmap.recipe.settings import SimulationSettings
-from flawmap.simulators.attention_cutpaste import LocationDistribution, simulate_anomaly, start_inside
+from flawmap.simulators.attention_cutpaste import AttentionCutPaste, LocationDistribution, start_inside
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, Simulator, anomaly_inside
 
 CUTPASTE_SHARE = 0.3  # of the images get the paper's attention-conditioned cut and paste instead
@@ -46,7 +46,7 @@ class VariedDefects(Simulator):
     ) -> SimulatedAnomaly:
         """Simulate one to ``max_patches`` defects."""
         if generator.random() < CUTPASTE_SHARE:
-            return simulate_anomaly(image, attention, generator, self.settings)
+            return AttentionCutPaste(self.settings)(image, generator, attention)
         height, width = image.shape[:2]
         locations = LocationDistribution(attention, height, width)
         pixels, footprint = image.astype(np.float32), np.zeros((height, width), bool)

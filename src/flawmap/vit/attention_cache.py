@@ -1,4 +1,4 @@
-"""Attention of the frozen guide on every normal image, computed once."""
+"""The [CLS] attention of the frozen guide on every good image, computed once."""
 
 import numpy as np
 import torch
@@ -18,14 +18,14 @@ def cache_attention(guide: Encoder, pixels: NormalPixels, size_px: int, compute:
 
     Args:
         guide: frozen encoder, after pre-training.
-        pixels: the normal images.
+        pixels: the good images.
         size_px: a multiple of the patch size.
-        compute: where to compute; in fp32, because the attention decides where anomalies go.
+        compute: the device. The precision is always fp32, because the attention decides where defects are simulated.
     """
     guide = guide.eval().to(compute.device)
     rows, columns = guide.grid(size_px, size_px)
     maps = []
     for _, images in normal_batches(pixels, size_px, BATCH_SIZE, compute.device):
-        attention = mean_cls_attention(guide(images))
+        attention = mean_cls_attention(guide(images))  # (b, r c)
         maps.append(attention.reshape(-1, rows, columns).cpu().numpy())
     return np.concatenate(maps)

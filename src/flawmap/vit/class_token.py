@@ -1,4 +1,4 @@
-"""What an encoder makes of one image: its [CLS] feature before any head, and where it looks for it."""
+"""The [CLS] feature of one image before any head, and its attention to the patches."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class ClassToken:
     """The [CLS] token of one image.
 
     Attributes:
-        feature: after the encoder's last norm, before any projection or detection head (the paper's Fig. 5).
+        feature: after the encoder's last norm and before any projection or detection head (the paper's Figure 5).
         attention: A^[CLS] of the last block, averaged over the heads, on the patch grid; sums to at most 1.
     """
 
@@ -30,11 +30,11 @@ def class_token(encoder: Encoder, image: UInt8[np.ndarray, "h w 3"], size_px: in
 
     Args:
         encoder: in evaluation mode.
-        image: of any size; resized to a square.
-        size_px: side of the square, a multiple of the patch.
+        image: of any size; it is resized to a square.
+        size_px: side of the square, a multiple of the patch size.
     """
     device = next(encoder.parameters()).device
-    square = channels_first(resize_image(image, size_px, size_px))[None].to(device)
+    square = channels_first(resize_image(image, size_px, size_px))[None].to(device)  # (1, 3, s, s)
     with torch.autocast(device.type, enabled=False):
         output = encoder(normalise(square))
     attention = mean_cls_attention(output)[0].reshape(encoder.grid(size_px, size_px))

