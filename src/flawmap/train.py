@@ -17,9 +17,9 @@ from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import environment
-from flawmap.runs.lock import exclusive
-from flawmap.runs.manifest import FILE_NAME, ONLY_PRETRAINED, read_run_manifest
-from flawmap.runs.model_record import record_of_run
+from flawmap.runs.manifest import ONLY_PRETRAINED, ManifestRow, read_manifest, write_manifest
+from flawmap.runs.model_config import record_of_run
+from flawmap.runs.result_folders import exclusive
 from flawmap.runs.run_folder import RunFolder, create_run, latest_run, open_run
 
 
@@ -47,10 +47,10 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     check_leak(checked, tests, order.skip_unreadable, pool.facts)
     train, held_out = split_normals(checked.data.images, held_out_fraction, order.recipe.seed)
     side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
-    facts = [(side[fact.key], fact) for fact in checked.facts if fact.key in side]
-    facts += [(ONLY_PRETRAINED, fact) for fact in pool.facts]
+    rows = [_row(fact, side[fact.key]) for fact in checked.facts if fact.key in side]
+    rows += [_row(fact, ONLY_PRETRAINED) for fact in pool.facts]
     if resumed is not None:
-        refuse_other_data(resumed, facts)
+        refuse_other_data(resumed, rows)
     sizes = _sizes(checked.facts)
     say("data", f'{order.location}  {len(checked.data.images)} good images, {sizes}, layout "{checked.data.layout}"')
     if checked.num_duplicates:
@@ -69,7 +69,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
     run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
     with exclusive(run.path):
-        run.write_data_manifest(facts)
+        write_manifest(run.manifest, rows)
         began = {"command": order.command, "seed": order.recipe.seed, "data": _absolute(order.location)}
         run.write_environment(environment(compute.device) | began)
         say("run", str(run.path))
@@ -77,6 +77,10 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
         if order.stages != "pretrain":
             finish(run, detector)
     return run, detector
+
+
+def _row(fact: FileFacts, split: str) -> ManifestRow:
+    return ManifestRow(fact.key, fact.sha256, split, fact.width_px, fact.height_px, fact.pixels_sha256)
 
 
 def _absolute(location: str) -> str:
@@ -91,23 +95,23 @@ def _sizes(facts: Sequence[FileFacts]) -> str:
     return f"{shown[0]} px" if len(set(shown)) == 1 else f"{shown[0]} to {shown[-1]} px"
 
 
-def refuse_other_data(run: RunFolder, facts: Sequence[tuple[str, FileFacts]]) -> None:
+def refuse_other_data(run: RunFolder, rows: Sequence[ManifestRow]) -> None:
     """A run resumes with the images it was started with.
 
     Args:
         run: to be resumed.
-        facts: the images found now, with their side of the split.
+        rows: the images found now.
 
     Raises:
         UserError: images were added, removed or changed.
     """
-    before = {(row.key, row.sha256, row.split) for row in read_run_manifest(run.path)}
-    differing = sorted({key for key, *_ in before ^ {(fact.key, fact.sha256, side) for side, fact in facts}})
+    before = set(read_manifest(run.manifest))
+    differing = sorted({row.key for row in before ^ set(rows)})
     if before and differing:
         noun = "image is" if len(differing) == 1 else "images are"
         raise UserError(
             f"{len(differing)} {noun} not what this run was started with, first: {differing[0]}",
-            str(run.path / FILE_NAME),
+            str(run.manifest),
             "put the images back, or train without --resume to start a new run",
         )
 
@@ -131,7 +135,7 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
                 f"{calibration.smallest_resolvable_rate:.1%}: add good images for a firmer threshold"
             )
         say("threshold", text)
-    detector.record_ = record_of_run(run.path)
+    detector.record_ = record_of_run(run)
     detector.save_pretrained(run.model)
 
 

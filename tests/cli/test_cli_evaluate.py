@@ -42,18 +42,16 @@ def test_metrics_are_scikit_learns_on_what_was_written(cli, run_copy, trained):
     rows = rows_of(folder)
     labels = np.array([int(row["is_anomalous"]) for row in rows])
     assert (metrics["n_good"], metrics["n_anomalous"]) == (NUM_TEST, 2 * NUM_TEST)
-    assert metrics["image_auroc"] == pytest.approx(
-        roc_auc_score(labels, [float(row["score"]) for row in rows]), abs=1e-12
-    )
+    scores = [float(row["score"]) for row in rows]
+    assert metrics["image"]["auroc"]["value"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     detector = AnomalyDetector.from_pretrained(run_copy, "cpu")
     pooled = [row for row in rows if row["kind"] in ("good", "hole")]  # stains have no masks
     maps = np.stack([detector.predict(row["path"]).anomaly_map for row in pooled])
     truth = np.stack([truth_of(folder, row) for row in pooled])
     expected = roc_auc_score(truth.ravel(), BinnedScores.quantise(maps).ravel())
-    assert metrics["pixel_auroc"] == pytest.approx(expected, abs=1e-9)
-    assert sorted(metrics["per_kind"]) == ["hole", "stain"] and metrics["seconds_per_image"] > 0
+    assert metrics["pixel"]["auroc"]["value"] == pytest.approx(expected, abs=1e-9)
+    assert sorted(metrics["by_kind"]) == ["hole", "stain"] and metrics["seconds_per_image"] > 0
     assert metrics["command"] == f"flawmap evaluate {run_copy} {trained.data} --json --device cpu"
-    assert f"AUROC {metrics['image_auroc']:.3f}" not in said.out  # JSON only
     assert (run_copy / "report.html").stat().st_size > 10_000
 
 
@@ -65,7 +63,7 @@ def test_the_summary_sets_one_scale_against_all_and_the_vote_against_the_mean(cl
     said = cli("evaluate", run_copy, trained.data)
     metrics = json.loads((run_copy / "evaluation" / "metrics.json").read_text())
     lines = {line.split()[0]: line for line in said.out.splitlines()}
-    scores, single = metrics["image_scores"], metrics["single_scale"]
+    scores, single = metrics["image_scores"], metrics["per_scale"][0]  # trained at 32 px
     assert lines["data"].split("  ")[-1].strip() == "tile: 6 good, 12 anomalous"
     image, pixel = metrics["image"]["auroc"], metrics["pixel"]["auroc"]
     assert f"AUROC {image['value']:.3f} [{image['low']:.3f}, {image['high']:.3f}]  by mean_logit" in lines["image"]
@@ -78,12 +76,12 @@ def test_the_summary_sets_one_scale_against_all_and_the_vote_against_the_mean(cl
         "stain",
         "n=6",
         "image",
-        f"{metrics['per_kind']['stain']['image_auroc']:.3f}",
+        f"{metrics['by_kind']['stain']['image']['auroc']['value']:.3f}",
         "pixel",
         "-",
     ]
     assert f"32 px alone: image {single['image_auroc']:.3f}  pixel {single['pixel_auroc']:.3f};" in lines["scales"]
-    assert f"all 2 scales: image {scores['mean_logit']:.3f}  pixel {metrics['pixel_auroc']:.3f}" in lines["scales"]
+    assert f"all 2 scales: image {scores['mean_logit']:.3f}  pixel {pixel['value']:.3f}" in lines["scales"]
     assert f"vote {scores['vote']:.3f}, vote then mean logit {scores['vote_mean']:.3f}" in lines["score"]
     assert f"mean logit {scores['mean_logit']:.3f}, map's peak {scores['map_max']:.3f}" in lines["score"]
     assert f"{metrics['missed_rate']:.1%} missed" in lines["threshold"]
@@ -146,7 +144,7 @@ def test_without_masks_pixel_metrics_are_null(cli, trained, tmp_path):
     write_good(tmp_path / "d" / "NG", 3, first_seed=40)
     sets = ("--set", "data.normal=OK", "--set", "data.anomalous=NG")
     said = cli("evaluate", trained.run, tmp_path / "d", *sets, "--output", "out", "--json")
-    assert said.code == 0 and said.json["pixel_auroc"] is None and said.json["image_auroc"] is not None
+    assert said.code == 0 and said.json["pixel"] is None and said.json["image"]["auroc"] is not None
     text = cli("evaluate", trained.run, tmp_path / "d", *sets, "--output", "out")
     assert "pixel      no AUROC: no image has ground truth for its pixels" in text.out
 
@@ -161,13 +159,13 @@ def test_pixels_can_be_compared_at_a_fixed_size(cli, trained):
 @pytest.mark.parametrize("size", ["0", "-256", "5000"])
 def test_an_impossible_evaluation_size_is_refused(cli, trained, forbidden, size):
     said = cli("evaluate", trained.run, trained.data, f"--evaluation-size={size}")
-    assert said.code == 2 and f"--evaluation-size is {size}, must be 16 to 4096 px" in said.err
+    assert said.code == 2 and f"is {size}, must be 16 to 4096 px\n  at: --evaluation-size" in said.err
     assert "remedy: for example 256" in said.err
 
 
 def test_only_data_settings_can_change_after_training(cli, trained, forbidden):
     said = cli("evaluate", trained.run, trained.data, "--set", "detect.sizes_px=64")
-    assert said.code == 2 and "--set detect.sizes_px=64 does not say how the data is read" in said.err
+    assert said.code == 2 and "error: --set detect.sizes_px=64" in said.err
     assert "remedy: only data.NAME=VALUE" in said.err
 
 
@@ -224,7 +222,7 @@ def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_p
     assert (drift["n_calibration"], drift["n_now"]) == (len(before), 9)
     assert drift["p_value"] == pytest.approx(ks_2samp(before, scores, method="exact").pvalue, abs=1e-9)
     assert (run_copy / "model" / "calibration-earlier.json").read_bytes() == former
-    assert "for 20.00% false alarms, from 9 held-out" in (run_copy / "model" / "README.md").read_text()
+    assert "for 20.00% false alarms, from 9 held-out good images" in (run_copy / "model" / "README.md").read_text()
     again = cli("calibrate", run_copy / "model", camera, "--false-alarm-rate", "0.2")
     threshold, line = again.out.splitlines()
     assert threshold == (
@@ -243,7 +241,7 @@ def test_a_rate_that_so_few_images_cannot_promise_is_said(cli, run_copy, tmp_pat
     said = cli("calibrate", run_copy, camera, "--false-alarm-rate", "0.01")
     first, second, _ = said.out.splitlines()
     assert "for 1.00% false alarms, from 9 images (cannot resolve below 10.0%)" in first
-    assert second.strip() == "promised are 10.0% only; 1.00% takes 99 good images"
+    assert second.strip() == "only 10.0% can be guaranteed; 1.00% needs 99 good images"
 
 
 def test_a_recalibrated_model_can_go_to_a_folder_of_its_own(cli, trained, tmp_path):
@@ -282,7 +280,7 @@ def test_report_writes_the_page_again_and_says_where(cli, run_copy):
 
 def test_report_of_no_run_is_explained(cli):
     said = cli("report", ".")
-    assert said.code == 2 and "error: no run folder" in said.err and "remedy: flawmap train DATA first" in said.err
+    assert said.code == 2 and "not a run folder" in said.err and "remedy: flawmap train DATA first" in said.err
 
 
 def test_pictures_are_found_when_the_report_is_written_from_elsewhere(cli, run_copy, tmp_path, monkeypatch):
@@ -292,4 +290,4 @@ def test_pictures_are_found_when_the_report_is_written_from_elsewhere(cli, run_c
     cli("evaluate", run_copy, "tile")
     monkeypatch.chdir("/")
     cli("report", run_copy)
-    assert "The picture is no longer at" not in (run_copy / "report.html").read_text(encoding="utf-8")
+    assert "The image is no longer at" not in (run_copy / "report.html").read_text(encoding="utf-8")

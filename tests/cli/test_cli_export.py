@@ -17,7 +17,7 @@ import flawmap
 from flawmap import AnomalyDetector
 from flawmap.cli import main
 from flawmap.deploy.reviews import ReviewFile, make_review
-from flawmap.runs.manifest import read_run_manifest
+from flawmap.runs.manifest import read_manifest
 from images import write_good
 
 
@@ -121,7 +121,7 @@ def test_reviews_of_another_model_set_no_threshold(cli, run_copy, reviews):
 
 
 def test_reviews_of_training_images_set_no_threshold(cli, run_copy, reviews):
-    seen = next(row.sha256 for row in read_run_manifest(run_copy) if row.split == "train")
+    seen = next(row.sha256 for row in read_manifest(run_copy / "data_manifest.csv") if row.split == "train")
     reviews.path.write_text(reviews.path.read_text().replace(f"{3:064x}", seen))
     said = cli("calibrate", run_copy, reviews.path)
     assert said.code == 2 and "error: 1 of these images were trained on, first: 3.png" in said.err

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from flawmap import AnomalyDetector
-from flawmap.evaluate import encoder_pictures
+from flawmap.evaluate import report_inputs
 from flawmap.report.run_files import read_run
+from flawmap.runs.run_folder import RunFolder
 from flawmap.vit.class_token import class_token
 from images import NUM_TEST, pixels_of
 
@@ -46,7 +47,7 @@ def test_without_the_test_pictures_the_rest_is_drawn(cli, evaluated):
     shutil.rmtree(evaluated / "evaluation" / "attention")
     said = cli("report", evaluated, "--figures", "--device", "cpu")
     assert said.code == 0
-    assert "no features: the test pictures are gone, or the detector has no encoder" in said.out
+    assert "no features: the test images are gone, or the detector has no encoder" in said.out
     assert "no localization: no test picture with map" in said.out
     assert "scores.svg" in said.out
     assert "Attention was not kept" in (evaluated / "report.html").read_text(encoding="utf-8")
@@ -69,10 +70,10 @@ def test_a_plain_report_loads_no_model(cli, evaluated, monkeypatch):
 
 
 def test_of_many_images_four_hundred_give_features(evaluated, monkeypatch):
-    monkeypatch.setattr(encoder_pictures, "MAX_FEATURES", 5)
+    monkeypatch.setattr(report_inputs, "MAX_FEATURES", 5)
     detector, seen = AnomalyDetector.from_pretrained(evaluated, "cpu"), []
     images = read_run(evaluated).images
-    features = encoder_pictures.features_of(detector, images, lambda done, total: seen.append((done, total)))
+    features = report_inputs.features_of(detector, images, lambda done, total: seen.append((done, total)))
     assert features.vectors.shape == (5, detector.scorer_.encoder.embed_dim)
     assert seen[-1] == (5, 5)
     assert {"good"} < set(features.kinds)  # evenly over the table, so no kind is left out
@@ -81,8 +82,8 @@ def test_of_many_images_four_hundred_give_features(evaluated, monkeypatch):
 def test_a_scorer_without_our_encoder_shows_neither(evaluated):
     detector = AnomalyDetector.from_pretrained(evaluated, "cpu")
     detector.scorer_ = None
-    assert encoder_pictures.write_attention(evaluated, detector) == 0
-    assert encoder_pictures.features_of(detector, read_run(evaluated).images, lambda done, total: None) is None
+    assert report_inputs.keep_attention(RunFolder(evaluated), detector) == 0
+    assert report_inputs.features_of(detector, read_run(evaluated).images, lambda done, total: None) is None
 
 
 def test_without_torch_the_figures_that_need_no_model_are_drawn(cli, evaluated, monkeypatch):

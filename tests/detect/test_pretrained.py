@@ -4,7 +4,7 @@ import copy
 import json
 import pickle
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flawmap import AnomalyDetector, UserError
-from flawmap.detect import pretrained
-from flawmap.detect.pretrained import load_pretrained, write_calibration
+from flawmap.detect.pretrained import load_pretrained
+from flawmap.runs import model_folder
+from flawmap.runs.model_folder import replace_calibration
 from images import striped
 from tiny_detector import fitted_detector
 
@@ -93,11 +94,11 @@ def test_an_uncalibrated_detector_comes_back_uncalibrated(tmp_path):
 
 def test_another_calibration_replaces_the_first_in_file_and_card(model):
     other = replace(fitted_detector().calibration_, threshold=12.5, false_alarm_rate=0.25, n_held_out=77)
-    write_calibration(model, other)
+    replace_calibration(model, other)
     assert AnomalyDetector.from_pretrained(model, "cpu").calibration_ == other
     assert "threshold: 12.5 for 25.00% false alarms, from 77 held-out" in (model / "README.md").read_text()
     (model / "calibration.json").unlink()
-    write_calibration(model, other)  # also where there was none
+    replace_calibration(model, other)  # also where there was none
     assert load_pretrained(model).calibration == other
 
 
@@ -134,8 +135,8 @@ def test_a_save_that_was_cut_off_does_not_count_and_can_be_repeated(tmp_path, mo
         return wrapped
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrained, "atomic_write_text", crashing(pretrained.atomic_write_text))
-        patch.setattr(pretrained, "atomic_write_bytes", crashing(pretrained.atomic_write_bytes))
+        for name in ("atomic_write_text", "atomic_write_bytes", "write_json"):
+            patch.setattr(model_folder, name, crashing(getattr(model_folder, name)))
         with pytest.raises(KeyboardInterrupt):
             fitted_detector().save_pretrained(tmp_path / "model")
     order = ["model.safetensors", "recipe.yaml", "README.md", "calibration.json", "config.json"]
@@ -195,10 +196,12 @@ def test_weights_of_something_else_are_refused(model, change):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"format": 2}, "the model has format 2, this flawmap reads up to 1"),
-        ({"architecture": None}, "the model's settings lack architecture"),
-        ({"architecture": 3, "stage_keys": []}, "the model's settings lack architecture, stage_keys"),
-        ({"reference_images": "many"}, "the model's reference_images is no whole number"),
+        ({"format": 2}, "the format is 2; this flawmap reads up to 1"),
+        ({"format": 0}, "the format is 0; this flawmap reads 1 and later"),
+        ({"architecture": None}, "$.architecture"),
+        ({"stage_keys": []}, "$.stage_keys"),
+        ({"reference_images": "many"}, "$.reference_images"),
+        ({"held_out_simulated_defects": {}}, "$.held_out_simulated_defects"),
         ({"architecture": "vit_imaginary"}, "timm knows no model 'vit_imaginary'"),
         ({"architecture": "resnet18"}, "resnet18 is not a vision transformer"),
     ],
@@ -207,13 +210,19 @@ def test_settings_that_do_not_fit_are_named(model, changes, problem):
     path = model / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     error = mistake(model)
-    assert error.problem == problem and error.place == str(path)
+    assert problem in error.problem and error.place == str(path)
+
+
+def test_a_newer_format_is_refused_by_its_version_whatever_else_it_holds(model):
+    (model / "config.json").write_text('{"format": 2}')
+    error = mistake(model)
+    assert "format" in error.problem and error.remedy == "pip install -U flawmap"
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '"text"'])
-def test_settings_that_are_no_object_are_refused(model, content):
+def test_settings_that_are_not_an_object_are_refused(model, content):
     (model / "config.json").write_text(content)
-    assert mistake(model).problem == "the model's settings are no JSON object"
+    assert mistake(model).place == str(model / "config.json")
 
 
 class Executed:
@@ -261,11 +270,3 @@ def test_an_unfinished_run_names_the_command_that_goes_on(tmp_path):
     error = mistake(tmp_path)
     assert error.problem == "no trained model here: training was not finished"
     assert error.remedy == f"flawmap train DATA --run {tmp_path} --resume"
-
-
-def test_a_proxy_of_another_form_is_passed_over(model):
-    path = model / "config.json"
-    for value in ("text", None, {}):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"held_out_simulated_defects": value}))
-        proxy = load_pretrained(model).proxy
-        assert proxy is None if not isinstance(value, dict) else asdict(proxy)["n"] == 0

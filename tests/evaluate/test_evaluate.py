@@ -20,6 +20,7 @@ from flawmap.evaluate.evaluate import evaluate
 from flawmap.metrics.evaluation_size import at_evaluation_size
 from flawmap.metrics.ranking import BinnedScores
 from flawmap.recipe.settings import DataSettings
+from flawmap.runs.evaluation import Evaluation, read_evaluation
 from images import NUM_TEST, SIDE_PX, pixels_of, striped, write_category, write_image
 from tiny_detector import fitted_detector
 
@@ -39,8 +40,10 @@ def folder(data: data_types.TestData, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def metrics(folder: Path) -> dict:
-    return json.loads((folder / "metrics.json").read_text())
+def metrics(folder: Path) -> Evaluation:
+    evaluation = read_evaluation(folder)
+    assert evaluation is not None
+    return evaluation
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +76,20 @@ def maps_and_truth(data: data_types.TestData, kinds: set[str]) -> tuple[np.ndarr
 
 def test_the_image_auroc_is_scikit_learns_on_per_image_csv(metrics, rows):
     labels = column(rows, "is_anomalous")
-    assert (metrics["n_good"], metrics["n_anomalous"]) == (NUM_TEST, 2 * NUM_TEST)
-    assert metrics["image_auroc"] == pytest.approx(roc_auc_score(labels, column(rows, "score")), abs=1e-12)
-    for name, value in metrics["image_scores"].items():
+    assert (metrics.n_good, metrics.n_anomalous) == (NUM_TEST, 2 * NUM_TEST)
+    assert metrics.image_auroc == pytest.approx(roc_auc_score(labels, column(rows, "score")), abs=1e-12)
+    for name, value in metrics.image_scores.items():
         assert value == pytest.approx(roc_auc_score(labels, column(rows, name)), abs=1e-12), name
-    assert metrics["image_auroc"] == metrics["image_scores"][metrics["image_score"]]
+    assert metrics.image_auroc == metrics.image_scores[metrics.image_score]
 
 
 def test_each_kind_is_set_against_all_normal_images(metrics, rows):
-    assert sorted(metrics["per_kind"]) == ["hole", "stain"]
-    for kind, values in metrics["per_kind"].items():
+    assert sorted(metrics.by_kind) == ["hole", "stain"]
+    for kind, block in metrics.by_kind.items():
         chosen = {"good", kind}
         expected = roc_auc_score(column(rows, "is_anomalous", chosen), column(rows, "score", chosen))
-        assert values["n"] == NUM_TEST and values["image_auroc"] == pytest.approx(expected, abs=1e-12)
+        assert (block.n_good, block.n_anomalous) == (NUM_TEST, NUM_TEST)
+        assert block.image_auroc == pytest.approx(expected, abs=1e-12)
 
 
 def test_scores_are_those_of_the_detector_to_the_last_digit(data, rows):
@@ -97,11 +101,11 @@ def test_scores_are_those_of_the_detector_to_the_last_digit(data, rows):
 
 def test_thresholds_are_the_detectors_and_the_rates_follow(metrics, rows):
     threshold = calibrated().calibration_.threshold
-    assert metrics["threshold"] == threshold
+    assert metrics.threshold == threshold
     flagged, labels = column(rows, "is_flagged") > 0, column(rows, "is_anomalous") > 0
     assert np.array_equal(flagged, column(rows, "score") > threshold)
-    assert metrics["realised_false_alarm_rate"] == flagged[~labels].mean()
-    assert metrics["missed_rate"] == (~flagged[labels]).mean()
+    assert metrics.realised_false_alarm_rate == flagged[~labels].mean()
+    assert metrics.missed_rate == (~flagged[labels]).mean()
     assert 0 < flagged.mean() < 1
 
 
@@ -111,41 +115,41 @@ def test_thresholds_are_the_detectors_and_the_rates_follow(metrics, rows):
 def test_the_pixel_auroc_is_scikit_learns_on_the_binned_maps(metrics, data):
     maps, truth = maps_and_truth(data, {"good", "hole"})  # stains have no masks
     binned = roc_auc_score(truth, BinnedScores.quantise(maps))
-    assert metrics["n_pixel_images"] == 2 * NUM_TEST
-    assert metrics["pixel_auroc"] == pytest.approx(binned, abs=1e-9)
-    assert abs(metrics["pixel_auroc"] - roc_auc_score(truth, maps)) <= 5e-4
-    assert metrics["per_kind"]["hole"]["pixel_auroc"] == pytest.approx(binned, abs=1e-9)
+    assert metrics.n_pixel_images == 2 * NUM_TEST
+    assert metrics.pixel_auroc == pytest.approx(binned, abs=1e-9)
+    assert metrics.pixel_auroc == pytest.approx(roc_auc_score(truth, maps), abs=1e-3)
+    assert metrics.by_kind["hole"].pixel_auroc == pytest.approx(binned, abs=1e-9)
 
 
 def test_pixel_curves_have_the_areas_of_the_metrics(folder, metrics):
     curves = json.loads((folder / "pixel_curves.json").read_text())
-    assert curves["n_images"] == metrics["n_pixel_images"]
+    assert curves["n_images"] == metrics.n_pixel_images
     x, y = np.array(curves["roc"]).T
-    assert float(np.trapezoid(y, x)) == pytest.approx(metrics["pixel"]["auroc"]["value"], abs=2e-3)
+    assert float(np.trapezoid(y, x)) == pytest.approx(metrics.pixel["auroc"].value, abs=2e-3)
     recall, precision = np.array(curves["precision_recall"]).T
     best_f1 = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
-    assert best_f1 == pytest.approx(metrics["pixel"]["f1_max"]["value"], abs=5e-3)
+    assert best_f1 == pytest.approx(metrics.pixel["f1_max"].value, abs=5e-3)
     x, y = np.array(curves["overlap"]).T
-    assert float(np.trapezoid(y, x)) / 0.3 == pytest.approx(metrics["pixel"]["aupro_30"]["value"], abs=2e-3)
+    assert float(np.trapezoid(y, x)) / 0.3 == pytest.approx(metrics.pixel["aupro_30"].value, abs=2e-3)
     assert 0 < curves["anomalous_share"] < 0.5 and max(len(curves[name]) for name in ("roc", "overlap")) <= 300
 
 
 def test_a_kind_without_masks_has_no_pixel_auroc(metrics):
-    assert metrics["per_kind"]["stain"]["pixel_auroc"] is None
+    assert metrics.by_kind["stain"].pixel_auroc is None
 
 
 def test_each_scale_is_also_measured_alone(metrics, data):
     labels = [sample.is_anomalous for sample in data.samples]
-    assert [entry["size_px"] for entry in metrics["per_scale"]] == [32, 64]
-    assert metrics["single_scale"] == metrics["per_scale"][0]  # trained at 32 px
-    for entry in metrics["per_scale"]:
+    assert [scale.size_px for scale in metrics.per_scale] == [32, 64]
+    assert metrics.single_scale == metrics.per_scale[0]  # trained at 32 px
+    for scale in metrics.per_scale:
         alone = copy.copy(fitted_detector())
-        sizes = replace(alone.recipe.detect, sizes_px=(entry["size_px"],))
+        sizes = replace(alone.recipe.detect, sizes_px=(scale.size_px,))
         alone.recipe = replace(alone.recipe, detect=sizes)
         only = evaluate(alone, data, None)
-        assert entry["image_auroc"] == only["image_scores"]["mean_logit"]
-        assert entry["pixel_auroc"] == only["pixel_auroc"]
-        assert entry["image_auroc"] == pytest.approx(
+        assert scale.image_auroc == only.image_scores["mean_logit"]
+        assert scale.pixel_auroc == only.pixel_auroc
+        assert scale.image_auroc == pytest.approx(
             roc_auc_score(labels, alone.score_samples([sample.path for sample in data.samples])), abs=1e-12
         )
 
@@ -170,35 +174,35 @@ def test_the_protocol_may_pool_boxed_images_alone(boxed):
     with_box = [sample for sample in boxed.samples if sample.truth is not None]
     maps = np.concatenate([fitted_detector().predict(s.path).anomaly_map.ravel() for s in with_box])
     truth = np.concatenate([read_truth(s, SIDE_PX, SIDE_PX).ravel() for s in with_box])
-    assert metrics["n_pixel_images"] == 2
-    assert metrics["pixel_auroc"] == pytest.approx(roc_auc_score(truth, BinnedScores.quantise(maps)), abs=1e-9)
+    assert metrics.n_pixel_images == 2
+    assert metrics.pixel_auroc == pytest.approx(roc_auc_score(truth, BinnedScores.quantise(maps)), abs=1e-9)
 
 
 def test_groups_are_reported_apart(boxed):
     metrics = evaluate(fitted_detector(), boxed, None)
-    assert sorted(metrics["groups"]) == ["sex=F", "sex=M"]
+    assert sorted(metrics.by_group) == ["sex=F", "sex=M"]
     women = [sample for sample in boxed.samples if sample.groups["sex"] == "F"]
     scores = fitted_detector().score_samples([sample.path for sample in women])
-    values = metrics["groups"]["sex=F"]
-    assert (values["n"], values["n_anomalous"]) == (3, 2)
-    assert values["image_auroc"] == pytest.approx(roc_auc_score([s.is_anomalous for s in women], scores))
+    block = metrics.by_group["sex=F"]
+    assert (block.n_good, block.n_anomalous) == (1, 2)
+    assert block.image_auroc == pytest.approx(roc_auc_score([s.is_anomalous for s in women], scores))
     boxed_woman = next(sample for sample in women if sample.truth is not None)
     anomaly_map = BinnedScores.quantise(fitted_detector().predict(boxed_woman.path).anomaly_map)
     truth = read_truth(boxed_woman, SIDE_PX, SIDE_PX)
-    assert values["pixel_auroc"] == pytest.approx(roc_auc_score(truth.ravel(), anomaly_map.ravel()), abs=1e-9)
+    assert block.pixel_auroc == pytest.approx(roc_auc_score(truth.ravel(), anomaly_map.ravel()), abs=1e-9)
 
 
 def test_without_a_pixel_pool_there_is_no_pixel_metric(boxed):
     metrics = evaluate(fitted_detector(), replace(boxed, protocol=Protocol("x", pixel_pool="none")), None)
-    assert metrics["pixel_auroc"] is None and metrics["n_pixel_images"] == 0
-    assert metrics["single_scale"]["pixel_auroc"] is None and metrics["image_auroc"] is not None
+    assert metrics.pixel_auroc is None and metrics.n_pixel_images == 0
+    assert metrics.single_scale.pixel_auroc is None and metrics.image_auroc is not None
 
 
 def test_good_images_alone_have_no_auroc_but_a_false_alarm_rate(boxed):
     good = tuple(sample for sample in boxed.samples if not sample.is_anomalous)
     metrics = evaluate(calibrated(), replace(boxed, samples=good, protocol=Protocol("x")), None)
-    assert (metrics["image_auroc"], metrics["pixel_auroc"], metrics["missed_rate"]) == (None, None, None)
-    assert metrics["per_kind"] == {} and 0 <= metrics["realised_false_alarm_rate"] <= 1
+    assert (metrics.image_auroc, metrics.pixel_auroc, metrics.missed_rate) == (None, None, None)
+    assert metrics.by_kind == {} and 0 <= metrics.realised_false_alarm_rate <= 1
 
 
 # ---- measures with intervals (their own tests are in tests/metrics)
@@ -214,69 +218,56 @@ def test_the_image_measures_are_scikit_learns_each_inside_its_interval(metrics, 
         "f1_max": np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)),
         "fpr_at_95_tpr": false_alarms[found >= 0.95][0],
     }
-    assert {name: measure["value"] for name, measure in metrics["image"].items()} == pytest.approx(expected, abs=1e-9)
-    for name, measure in metrics["image"].items():
-        assert set(measure) == {"value", "low", "high"}
-        assert 0 <= measure["low"] <= measure["value"] <= measure["high"] <= 1, name
+    assert {name: measure.value for name, measure in metrics.image.items()} == pytest.approx(expected, abs=1e-9)
+    for name, measure in metrics.image.items():
+        assert 0 <= measure.low <= measure.value <= measure.high <= 1, name
 
 
 def test_the_pixel_measures_are_scikit_learns_on_the_binned_maps(metrics, data):
     maps, truth = maps_and_truth(data, {"good", "hole"})
     binned = BinnedScores.quantise(maps)
-    assert list(metrics["pixel"]) == ["auroc", "ap", "f1_max", "aupro_30", "aupro_05"]
-    assert metrics["pixel"]["ap"]["value"] == pytest.approx(average_precision_score(truth, binned), abs=1e-9)
-    assert metrics["pixel"]["auroc"]["value"] == metrics["pixel_auroc"]
-    assert metrics["pixel"]["auroc"]["low"] < metrics["pixel_auroc"] < metrics["pixel"]["auroc"]["high"]
+    assert list(metrics.pixel) == ["auroc", "ap", "f1_max", "aupro_30", "aupro_05"]
+    assert metrics.pixel["ap"].value == pytest.approx(average_precision_score(truth, binned), abs=1e-9)
+    assert metrics.pixel["auroc"].value == metrics.pixel_auroc
+    assert metrics.pixel["auroc"].low < metrics.pixel_auroc < metrics.pixel["auroc"].high
     # one region per image, all of the same size: the overlap of regions is the true-positive rate
     false_alarms, found, _ = roc_curve(truth, binned, drop_intermediate=False)
     rates = np.append(false_alarms[false_alarms < 0.3], 0.3)
     area = np.trapezoid(np.interp(rates, false_alarms, found), rates) / 0.3
-    assert metrics["pixel"]["aupro_30"]["value"] == pytest.approx(area, abs=1e-9)
+    assert metrics.pixel["aupro_30"].value == pytest.approx(area, abs=1e-9)
 
 
 def test_kinds_and_sizes_have_all_measures(metrics):
-    assert {kind: block["n"] for kind, block in metrics["by_kind"].items()} == {"hole": NUM_TEST, "stain": NUM_TEST}
-    for kind, block in metrics["by_kind"].items():
-        assert block["image"]["auroc"]["value"] == metrics["per_kind"][kind]["image_auroc"]
-    assert metrics["by_kind"]["stain"]["pixel"] is None  # stains have no masks
+    assert {kind: block.n_anomalous for kind, block in metrics.by_kind.items()} == {"hole": NUM_TEST, "stain": NUM_TEST}
+    assert metrics.by_kind["hole"].image.keys() == metrics.image.keys()
+    assert metrics.by_kind["stain"].pixel is None  # stains have no masks
     # a hole covers 12 x 14 of 48 x 48 pixels, and a stain's size is unknown
-    assert {size: block["n"] for size, block in metrics["by_size"].items()} == {"large": NUM_TEST}
-    assert metrics["by_size"]["large"]["pixel"]["auroc"]["value"] == metrics["pixel_auroc"]
-    assert list(metrics["size_classes"]) == ["small", "medium", "large"]
-    assert "5 %" in metrics["size_classes"]["large"] and "0.5 %" in metrics["size_classes"]["small"]
-
-
-def test_groups_have_all_measures_of_their_own_images(boxed):
-    metrics = evaluate(fitted_detector(), boxed, None)
-    assert sorted(metrics["by_group"]) == ["sex=F", "sex=M"]
-    for key, block in metrics["by_group"].items():
-        assert block["n"] == metrics["groups"][key]["n"]
-        assert block["image"]["auroc"]["value"] == metrics["groups"][key]["image_auroc"]
-        assert block["pixel"]["auroc"]["value"] == metrics["groups"][key]["pixel_auroc"]
+    assert {size: block.n_anomalous for size, block in metrics.by_size.items()} == {"large": NUM_TEST}
+    assert metrics.by_size["large"].pixel_auroc == metrics.pixel_auroc
 
 
 def test_the_same_scores_have_the_same_intervals(boxed):
     first, again = (evaluate(fitted_detector(), boxed, None) for _ in range(2))
     for name in ("image", "pixel", "by_kind", "by_size", "by_group"):
-        assert first[name] == again[name]
+        assert getattr(first, name) == getattr(again, name)
 
 
 def test_undefined_measures_are_null(boxed):
     good = tuple(sample for sample in boxed.samples if not sample.is_anomalous)
     metrics = evaluate(calibrated(), replace(boxed, samples=good, protocol=Protocol("x")), None)
-    assert set(metrics["image"].values()) == {None} and metrics["pixel"] is None
-    assert metrics["by_kind"] == metrics["by_size"] == metrics["by_group"] == {}
+    assert set(metrics.image.values()) == {None} and metrics.pixel is None
+    assert metrics.by_kind == metrics.by_size == metrics.by_group == {}
 
 
 def test_held_out_scores_and_their_drift_are_told(metrics, rows):
     calibration = fitted_detector().calibration_
-    assert metrics["held_out_scores"] == list(calibration.held_out_scores)
+    assert metrics.calibration.held_out_scores == calibration.held_out_scores
     good = column(rows, "score", {"good"})
     expected = ks_2samp(calibration.held_out_scores, good, method="exact")
-    assert metrics["drift"]["statistic"] == pytest.approx(expected.statistic)
-    assert metrics["drift"]["p_value"] == pytest.approx(expected.pvalue)
-    assert (metrics["drift"]["n_calibration"], metrics["drift"]["n_now"]) == (2, NUM_TEST)
-    assert metrics["drift"]["text"].startswith(f"{NUM_TEST} new images and 2 of the calibration are too few")
+    assert metrics.drift.statistic == pytest.approx(expected.statistic)
+    assert metrics.drift.p_value == pytest.approx(expected.pvalue)
+    assert (metrics.drift.n_calibration, metrics.drift.n_now) == (2, NUM_TEST)
+    assert metrics.drift.text.startswith(f"{NUM_TEST} new images and 2 of the calibration are too few")
 
 
 # ---- a fixed evaluation size
@@ -284,7 +275,7 @@ def test_held_out_scores_and_their_drift_are_told(metrics, rows):
 
 def test_a_fixed_evaluation_size_compares_resized_maps_and_masks(data, metrics, tmp_path):
     small = evaluate(fitted_detector(), data, tmp_path, evaluation_size_px=24)
-    assert metrics["evaluation_size_px"] is None and small["evaluation_size_px"] == 24
+    assert metrics.evaluation_size_px is None and small.evaluation_size_px == 24
     pairs = [
         at_evaluation_size(
             fitted_detector().predict(sample.path).anomaly_map, read_truth(sample, SIDE_PX, SIDE_PX), 24, 24
@@ -293,9 +284,9 @@ def test_a_fixed_evaluation_size_compares_resized_maps_and_masks(data, metrics, 
         if sample.kind in ("good", "hole")
     ]
     maps, truth = (np.stack(parts).ravel() for parts in zip(*pairs, strict=True))
-    assert small["pixel_auroc"] == pytest.approx(roc_auc_score(truth, BinnedScores.quantise(maps)), abs=1e-9)
-    assert small["pixel_auroc"] != metrics["pixel_auroc"] and small["image"] == metrics["image"]
-    assert small["per_scale"][0]["pixel_auroc"] != metrics["per_scale"][0]["pixel_auroc"]
+    assert small.pixel_auroc == pytest.approx(roc_auc_score(truth, BinnedScores.quantise(maps)), abs=1e-9)
+    assert small.pixel_auroc != metrics.pixel_auroc and small.image == metrics.image
+    assert small.per_scale[0].pixel_auroc != metrics.per_scale[0].pixel_auroc
     first = next((tmp_path / "maps").iterdir())
     assert pixels_of(first).shape == (SIDE_PX, SIDE_PX)  # what people look at keeps its resolution
 
@@ -304,11 +295,11 @@ def test_a_defect_that_is_lost_at_the_evaluation_size_leaves_its_image_out(boxed
     dot = Boxes(((4.0, 6.0, 1.0, 1.0),))  # halving keeps odd rows and columns
     samples = tuple(replace(s, truth=dot if s.groups["sex"] == "M" and s.truth else s.truth) for s in boxed.samples)
     lost = replace(boxed, samples=samples)
-    assert evaluate(fitted_detector(), lost, None)["n_pixel_images"] == 2
+    assert evaluate(fitted_detector(), lost).n_pixel_images == 2
     metrics = evaluate(fitted_detector(), lost, None, evaluation_size_px=24)
-    assert metrics["n_pixel_images"] == 1 and metrics["by_group"]["sex=M"]["pixel"] is None
+    assert metrics.n_pixel_images == 1 and metrics.by_group["sex=M"].pixel is None
     # its size is still that at the original resolution
-    assert {size: block["n"] for size, block in metrics["by_size"].items()} == {"large": 1, "small": 1}
+    assert {size: block.n_anomalous for size, block in metrics.by_size.items()} == {"large": 1, "small": 1}
 
 
 # ---- no label flows back
@@ -329,8 +320,8 @@ def test_an_uncalibrated_detector_flags_nothing(boxed, tmp_path):
     detector = copy.copy(fitted_detector())
     detector.calibration_ = None
     metrics = evaluate(detector, boxed, tmp_path)
-    names = ("threshold", "false_alarm_rate", "realised_false_alarm_rate", "missed_rate", "map_threshold")
-    assert [metrics[name] for name in names] == [None] * 5
+    assert metrics.calibration is None and metrics.threshold is None and metrics.drift is None
+    assert (metrics.realised_false_alarm_rate, metrics.missed_rate) == (None, None)
     with (tmp_path / "per_image.csv").open(newline="") as file:
         assert {row["is_flagged"] for row in csv.DictReader(file)} == {"0"}
 
@@ -339,7 +330,7 @@ def test_an_uncalibrated_detector_flags_nothing(boxed, tmp_path):
 
 
 def test_maps_are_16_bit_on_one_scale_and_truth_is_8_bit(folder, data, rows, metrics):
-    low, high = metrics["map_scale"]["low"], metrics["map_scale"]["high"]
+    low, high = metrics.map_scale.low, metrics.map_scale.high
     for sample, row in zip(data.samples, rows, strict=True):
         stored = pixels_of(folder / row["map"]).astype(np.float64)
         anomaly_map = fitted_detector().predict(sample.path).anomaly_map
@@ -358,9 +349,9 @@ def test_rows_name_the_pictures_by_their_whole_path(rows, data):
 
 
 def test_the_record_says_what_was_done(metrics):
-    assert metrics["command"] == "flawmap evaluate RUN DATA"
-    assert metrics["seconds_per_image"] > 0 and metrics["threads"] >= 1
-    assert metrics["data"] == "tile" and metrics["skipped"] == []
+    assert metrics.command == "flawmap evaluate RUN DATA"
+    assert metrics.seconds_per_image > 0 and metrics.threads >= 1
+    assert metrics.data == "tile" and metrics.skipped == ()
 
 
 def test_a_very_long_name_is_no_obstacle(tmp_path):

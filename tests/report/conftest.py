@@ -1,13 +1,32 @@
 """A made-up run folder: textured tiles with scratches, scores, maps, samples and a log."""
 
-import csv
-import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from flawmap.metrics.curve_points import PixelCurves
+from flawmap.recipe.files import load_recipe
+from flawmap.runs.calibration import Calibration, MapScale, read_calibration
+from flawmap.runs.evaluation import (
+    ScoredImage,
+    read_evaluation,
+    write_evaluation,
+    write_maps,
+    write_per_image,
+    write_pixel_curves,
+)
+from flawmap.runs.manifest import ManifestRow, write_manifest
+from flawmap.runs.model_config import FORMAT, DataRecord, ModelConfig, ModelRecord, ProxyScores
+from flawmap.runs.model_folder import ModelFiles, replace_calibration, write_model
+from flawmap.runs.run_folder import create_run
+from flawmap.runs.samples import write_map_ends
+from flawmap.runs.training_log import LogFile
+from made_up_evaluation import made_up_evaluation
 
 LOW, MAP_THRESHOLD, HIGH = -1.0, 0.5, 2.0
 THRESHOLD = 0.6
@@ -37,87 +56,33 @@ def blob(height: int, width: int, y: float, x: float, radius: float) -> np.ndarr
     return np.exp(-((ys - y) ** 2 + (xs - x) ** 2) / (2 * radius**2))
 
 
-def save_map(path: Path, anomaly_map: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    levels = np.round(65535 * ((anomaly_map - LOW) / (HIGH - LOW)).clip(0, 1)).astype(np.uint16)
-    Image.fromarray(levels).save(path)
-
-
 def save_gray(path: Path, share: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.round(255 * share).astype(np.uint8)).save(path)
 
 
-def write_evaluation(run: Path, pictures: Path, good: np.ndarray, anomalous: np.ndarray) -> None:
-    rng = np.random.default_rng(11)
+def write_test_images(run: Path, pictures: Path, good: np.ndarray, anomalous: np.ndarray) -> None:
+    """per_image.csv, and for each test image its picture, its map and its truth."""
+    rng, folder = np.random.default_rng(11), run / "evaluation"
     height, width = 96, 128
-    rows = []
+    images = []
     for i, score in enumerate([*good, *anomalous]):
         is_anomalous = i >= len(good)
         kind = ("scratch" if i % 2 else "stain") if is_anomalous else "good"
         key = f"test/{kind}/{i:03d}.png" if i != len(good) + 1 else HOSTILE_KEY
-        path = pictures / f"{i:03d}.png"
-        image = tile(rng, height, width)
+        pixels = tile(rng, height, width)
         y, x = rng.uniform(20, height - 20), rng.uniform(20, width - 20)
         bump = blob(height, width, y, x, 9)
-        name = f"{i:04d}_{i:03d}.png"
         if is_anomalous:
-            image = (image * (1 - 0.7 * bump[..., None])).astype(np.uint8)
-            save_gray(run / "evaluation" / "truth" / name, bump > 0.3)
-        Image.fromarray(image).save(path)
-        save_map(
-            run / "evaluation" / "maps" / name,
-            -0.8 + 2.6 * float(score) * bump + 0.1 * rng.random((height, width)),
-        )
-        rows.append(
-            {
-                "key": key,
-                "path": str(path),
-                "kind": kind,
-                "is_anomalous": int(is_anomalous),
-                "score": repr(float(score)),
-                "is_flagged": int(score > THRESHOLD),
-                "map": f"maps/{name}",
-                "truth": f"truth/{name}" if is_anomalous else "",
-                "vote_mean": repr(float(score)),
-            }
-        )
-    with (run / "evaluation" / "per_image.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    kinds = {
-        "scratch": {"n": 20, "image_auroc": 0.95, "pixel_auroc": 0.87},
-        "stain": {"n": 20, "image_auroc": 0.91, "pixel_auroc": None},
-    }
-    sizes = [(224, 0.9012, 0.7741), (320, 0.9103, 0.8011), (448, 0.9066, 0.8105)]
-    metrics = {
-        "data": "tiles",
-        "layout": "MVTec folder",
-        "n_good": len(good),
-        "n_anomalous": len(anomalous),
-        "image_auroc": 0.93125,
-        "pixel_auroc": 0.84217,
-        "n_pixel_images": len(rows),
-        "per_kind": kinds,
-        "groups": {"camera=left": {"n": 50, "image_auroc": 0.94, "pixel_auroc": 0.85}},
-        "image_scores": {"vote": 0.8811, "vote_mean": 0.93125, "mean_logit": 0.9222, "map_max": None},
-        "single_scale": {"size_px": 224, "image_auroc": 0.9012, "pixel_auroc": 0.7741},
-        "per_scale": [{"size_px": s, "image_auroc": i, "pixel_auroc": p} for s, i, p in sizes],
-        "threshold": THRESHOLD,
-        "false_alarm_rate": 0.05,
-        "realised_false_alarm_rate": float(np.mean(good > THRESHOLD)),
-        "missed_rate": float(np.mean(anomalous <= THRESHOLD)),
-        "seconds_per_image": 0.4321,
-        "map_threshold": MAP_THRESHOLD,
-        "map_scale": {"low": LOW, "high": HIGH},
-        "image_score": "vote_mean",
-        "command": "flawmap evaluate runs/demo tiles",
-    }
-    (run / "evaluation" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    curves = {"roc": [[0, 0], [0.1, 0.6], [1, 1]], "precision_recall": [[0.2, 0.9], [1, 0.2]]}
-    curves |= {"overlap": [[0, 0], [0.3, 0.8]], "anomalous_share": 0.04, "n_images": len(rows)}
-    (run / "evaluation" / "pixel_curves.json").write_text(json.dumps(curves), encoding="utf-8")
+            pixels = (pixels * (1 - 0.7 * bump[..., None])).astype(np.uint8)
+        path = pictures / f"{i:03d}.png"
+        Image.fromarray(pixels).save(path)
+        anomaly_map = -0.8 + 2.6 * float(score) * bump + 0.1 * rng.random((height, width))
+        truth = bump > 0.3 if is_anomalous else None
+        files = write_maps(folder, f"{i:04d}_{i:03d}.png", anomaly_map, truth, MapScale(LOW, HIGH))
+        scores, flag = {"vote_mean": float(score)}, bool(score > THRESHOLD)
+        images.append(ScoredImage(key, path, kind, is_anomalous, float(score), flag, *files, scores=scores))
+    write_per_image(folder, images)
 
 
 def write_samples(run: Path, n: int) -> None:
@@ -139,59 +104,69 @@ def write_samples(run: Path, n: int) -> None:
             Image.fromarray(picture.astype(np.uint8)).save(run / "samples" / f"{i:02d}_{name}.png")
         for name, share in (("attention", attention), ("footprint", footprint), ("map", 0.1 + 0.85 * bump)):
             save_gray(run / "samples" / f"{i:02d}_{name}.png", share)
+    write_map_ends(run / "samples", MapScale(LOW, HIGH))
 
 
 def write_log(run: Path) -> None:
     rng = np.random.default_rng(13)
-    lines = []
+    log = LogFile(run / "log.jsonl")
     for stage, steps in (("pretrain", 400), ("finetune", 60)):
         for step in range(steps):
             entry = {"stage": stage, "step": step, "epoch": step // 20, "steps": steps}
             entry["loss"] = 3 * float(np.exp(-step / (steps / 3))) + 0.1 * rng.random()
             if stage == "pretrain":
-                entry |= {"prototypes_used": 12 + min(step // 40, 8), "target_entropy": 2.9 - step / 600}
+                entry |= {"prototypes_used_recently": 12 + min(step // 40, 8), "target_entropy": 2.9 - step / 600}
             else:
                 entry |= {"detection_loss": entry["loss"] * 0.9, "learning_rate": 5e-4 * (1 - step / steps)}
-            lines.append(json.dumps(entry))
-    (run / "log.jsonl").write_text("\n".join(lines) + '\n{"stage": "finetune", "st', encoding="utf-8")
+            log.write(entry)
+    with (run / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"stage": "finetune", "st')  # cut off by an interruption
 
 
-def write_model(run: Path, held_out: np.ndarray) -> None:
-    calibration = {
-        "threshold": THRESHOLD,
-        "false_alarm_rate": 0.05,
-        "n_held_out": len(held_out),
-        "smallest_resolvable_rate": 1 / (len(held_out) + 1),
-        "map_threshold": MAP_THRESHOLD,
-        "held_out_scores": held_out.tolist(),
-        "map_scale": {"low": LOW, "high": HIGH},
-    }
-    config = {
-        "architecture": "vit_small_patch14_dinov2",
-        "licences": {"weights": "Apache-2.0", "data": "CC BY-NC-SA 4.0"},
-    }
-    config["held_out_simulated_defects"] = {"image_auroc": 0.9876, "pixel_auroc": None, "n": 32}
-    (run / "model").mkdir()
-    (run / "model" / "calibration.json").write_text(json.dumps(calibration), encoding="utf-8")
-    (run / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+def calibration_of(held_out: np.ndarray) -> Calibration:
+    return Calibration(
+        threshold=THRESHOLD,
+        false_alarm_rate=0.05,
+        n_held_out=len(held_out),
+        smallest_resolvable_rate=1 / (len(held_out) + 1),
+        map_threshold=MAP_THRESHOLD,
+        map_scale=MapScale(LOW, HIGH),
+        held_out_scores=tuple(sorted(held_out.tolist())),
+    )
+
+
+def write_model_of(run: Path, held_out: np.ndarray) -> None:
+    """A model folder with empty weights."""
+    config = ModelConfig(
+        format=FORMAT,
+        flawmap="0.1.0",
+        architecture="vit_small_patch14_dinov2",
+        weights_source="dinov2",
+        weights_licence="Apache-2.0",
+        stage_keys={},
+        memory_tokens=None,
+        reference_images=None,
+        held_out_simulated_defects=ProxyScores(0.9876, None, 32),
+        calibrated=True,
+        record=ModelRecord(DataRecord("00", 360, 40, 0, "CC BY-NC-SA 4.0")),
+    )
+    write_model(run / "model", b"", ModelFiles(config, load_recipe("paper"), calibration_of(held_out)))
 
 
 @pytest.fixture
 def trained_run(tmp_path: Path) -> Path:
     """A run that has been trained and calibrated, but not evaluated."""
-    run = tmp_path / "2026-11-24_tiles"
-    run.mkdir()
-    write_model(run, np.random.default_rng(14).normal(0.25, 0.12, 40))
-    write_samples(run, 4)
-    write_log(run)
-    (run / "recipe.yaml").write_text("seed: 0\ndata:\n  image_size_px: 224  # <b>not bold</b>\n", encoding="utf-8")
-    (run / "environment.json").write_text(
-        '{"python": "3.11", "device": "cpu", "versions": {"torch": "2.9"}}', encoding="utf-8"
-    )
-    manifest = ["path,sha256,split,width,height"]
-    manifest += [f"train/good/{i}.png,00,{'held_out' if i < 40 else 'train'},128,96" for i in range(400)]
-    (run / "data_manifest.csv").write_text("\n".join(manifest) + "\n", encoding="utf-8")
-    return run
+    run = create_run(tmp_path / "2026-11-24_tiles", "tiles", load_recipe("paper"))
+    write_model_of(run.path, np.random.default_rng(14).normal(0.25, 0.12, 40))
+    write_samples(run.path, 4)
+    write_log(run.path)
+    text = run.recipe.read_text(encoding="utf-8")
+    run.recipe.write_text(f"# <b>not bold</b>\n{text}", encoding="utf-8")
+    run.write_environment({"python": "3.11", "device": "cpu", "seed": 0, "torch": "2.9"})
+    splits = ("held_out" if i < 40 else "train" for i in range(400))
+    rows = [ManifestRow(f"train/good/{i}.png", "00", split, 128, 96, "11") for i, split in enumerate(splits)]
+    write_manifest(run.manifest, rows)
+    return run.path
 
 
 @pytest.fixture
@@ -202,9 +177,40 @@ def made_up(trained_run: Path, tmp_path: Path) -> MadeUpRun:
     good[3] = 0.68  # the one false alarm
     anomalous[1] = 0.31  # the worst miss: HOSTILE_KEY
     good[5] = anomalous[3] = THRESHOLD  # at the threshold is not above it
-    held_out = np.array(json.loads((trained_run / "model" / "calibration.json").read_text())["held_out_scores"])
-    pictures = tmp_path / "pictures"
+    calibration = read_calibration(trained_run / "model" / "calibration.json")
+    assert calibration is not None
+    pictures, folder = tmp_path / "pictures", trained_run / "evaluation"
     pictures.mkdir()
-    (trained_run / "evaluation").mkdir()
-    write_evaluation(trained_run, pictures, good, anomalous)
-    return MadeUpRun(trained_run, good, anomalous, held_out)
+    folder.mkdir()
+    write_test_images(trained_run, pictures, good, anomalous)
+    rates = (float(np.mean(good > THRESHOLD)), float(np.mean(anomalous <= THRESHOLD)))
+    evaluation = made_up_evaluation(60, 40, calibration=calibration)
+    write_evaluation(folder, replace(evaluation, realised_false_alarm_rate=rates[0], missed_rate=rates[1]))
+    curves = ([[0, 0], [0.1, 0.6], [1, 1]], [[0.2, 0.9], [1, 0.2]], [[0, 0], [0.3, 0.8]])
+    write_pixel_curves(folder, PixelCurves(*(np.array(points, np.float64) for points in curves), 0.04, 100))
+    return MadeUpRun(trained_run, good, anomalous, np.array(calibration.held_out_scores))
+
+
+@pytest.fixture
+def change(made_up: MadeUpRun) -> Callable[..., None]:
+    """``change(pixel=None)`` changes the made-up evaluation."""
+
+    def write(**changes: Any) -> None:
+        folder = made_up.run / "evaluation"
+        evaluation = read_evaluation(folder)
+        assert evaluation is not None
+        write_evaluation(folder, replace(evaluation, **changes))
+
+    return write
+
+
+@pytest.fixture
+def recalibrate(trained_run: Path) -> Callable[..., None]:
+    """``recalibrate(threshold=0.7)`` changes the calibration of the made-up model."""
+
+    def write(**changes: Any) -> None:
+        calibration = read_calibration(trained_run / "model" / "calibration.json")
+        assert calibration is not None
+        replace_calibration(trained_run / "model", replace(calibration, **changes))
+
+    return write

@@ -1,12 +1,13 @@
 """Curves as numbers: what a log holds, image scores counted, pixel curves as the evaluation left them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from flawmap.errors import UserError
-from flawmap.report.curves import image_roc, pixel_curves, rate_curves, training_curves
-from flawmap.report.run_files import RunFiles, read_run
+from flawmap.report.curves import image_roc, rate_curves, training_curves
+from flawmap.report.run_files import read_run
 
 
 def area(points: np.ndarray) -> float:
@@ -25,36 +26,19 @@ def test_curves_without_truth_or_without_one_class(made_up) -> None:
     files = read_run(made_up.run)
     curves = rate_curves(files)
     assert list(curves) == ["roc_images", "roc_pixels", "precision_recall", "pro"]
-    summaries = [curve.summary for curve in curves.values()]
-    assert summaries == ["AUROC 0.931", "AUROC 0.842", "AP –", "AUPRO –"]  # an evaluation without intervals
+    assert [curve.summary for curve in curves.values()] == ["AUROC 0.931", "AUROC 0.842", "AP 0.832", "AUPRO 0.812"]
     good = tuple(image for image in files.images if not image.is_anomalous)
-    assert list(rate_curves(RunFiles(made_up.run, images=good))) == ["roc_pixels", "precision_recall", "pro"]
-    (made_up.run / "evaluation" / "pixel_curves.json").unlink()
-    assert list(rate_curves(files)) == ["roc_images"]
+    assert list(rate_curves(replace(files, images=good))) == ["roc_pixels", "precision_recall", "pro"]
+    assert list(rate_curves(replace(files, pixel_curves=None))) == ["roc_images"]
+    assert rate_curves(replace(files, evaluation=None)) == {}
 
 
 def test_pixel_curves_are_those_of_the_evaluation(made_up) -> None:
-    curves = pixel_curves(read_run(made_up.run))
-    assert curves is not None and curves.roc.tolist() == [[0, 0], [0.1, 0.6], [1, 1]]
-    assert curves.overlap.tolist() == [[0, 0], [0.3, 0.8]] and curves.anomalous_share == 0.04
-    curve = rate_curves(read_run(made_up.run))["precision_recall"]
+    files = read_run(made_up.run)
+    assert files.pixel_curves is not None and files.pixel_curves.roc.tolist() == [[0, 0], [0.1, 0.6], [1, 1]]
+    assert files.pixel_curves.overlap.tolist() == [[0, 0], [0.3, 0.8]] and files.pixel_curves.anomalous_share == 0.04
+    curve = rate_curves(files)["precision_recall"]
     assert curve.points.tolist() == [[0.2, 0.9], [1, 0.2]] and curve.guess == (0.04, 0.04)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "{",
-        "[]",
-        '{"roc": [[0, 0]], "precision_recall": 3}',
-        '{"roc": [[0, "x"]], "precision_recall": [], "overlap": []}',
-    ],
-)
-def test_damaged_curves_are_named(made_up, content: str) -> None:
-    (made_up.run / "evaluation" / "pixel_curves.json").write_text(content)
-    with pytest.raises(UserError, match=r"pixel_curves\.json is damaged") as caught:
-        pixel_curves(read_run(made_up.run))
-    assert caught.value.place.endswith("pixel_curves.json") and "evaluate" in caught.value.remedy
 
 
 def test_training_curves_hold_every_number_of_each_stage() -> None:

@@ -1,6 +1,5 @@
 """The figures as files: well-formed, loading nothing, with what the run holds and outlines of the ground truth."""
 
-import json
 import re
 import shutil
 import sys
@@ -65,10 +64,9 @@ def test_every_figure_of_an_evaluated_run_is_written(made_up) -> None:
 
 
 def test_curves_of_both_stages_show_every_quantity_and_where_a_collapse_would_lie(made_up) -> None:
-    (made_up.run / "recipe.yaml").write_text("pretrain:\n  prototypes: 20\n")
     write_figures(made_up.run)
     root = drawn(made_up.run / "figures" / "curves_pretrain.svg")
-    assert {"loss", "target entropy", "prototypes used"} <= set(words_of(root))
+    assert {"loss", "target entropy", "prototypes used recently"} <= set(words_of(root))
     assert len(paths_in(root, BLUE)) >= 3
     assert len(paths_in(root, BAD)) == 1  # in that of the entropy
 
@@ -161,7 +159,6 @@ def test_without_scikit_learn_the_remedy_is_named(made_up, monkeypatch: pytest.M
     assert "pip install 'flawmap[figures]'" in write_figures(made_up.run, blobs()).missing["features"]
 
 
-def test_without_a_threshold_no_histogram_is_drawn(made_up) -> None:
-    file = made_up.run / "evaluation" / "metrics.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": None}))
+def test_without_a_threshold_no_histogram_is_drawn(made_up, change) -> None:
+    change(calibration=None)
     assert write_figures(made_up.run, blobs()).missing == {"scores": "needs test scores and a threshold"}

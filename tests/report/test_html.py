@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from flawmap.data.sample import SkippedFile
 from flawmap.errors import UserError
 from flawmap.report import html as report
+from flawmap.runs.calibration import MapScale
 
 HOSTILE_KEY = "test/scratch/<script>alert(1)&x.png"
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -128,7 +130,7 @@ def test_every_section_of_an_evaluated_run_has_content(made_up) -> None:
         "target entropy",
         "held-out good: 40",
         "flawmap evaluate runs/demo tiles",
-        "360 pictures",
+        "360 images",
     ):
         assert words in page.words
     badges = [a["class"].split()[1] for tag, a in page.tags if a.get("class", "").startswith("badge")]
@@ -140,9 +142,9 @@ def test_every_section_of_an_evaluated_run_has_content(made_up) -> None:
 
 def test_a_run_that_is_not_evaluated_says_so(trained_run: Path) -> None:
     page = page_of(trained_run)
-    assert "Not evaluated yet: nothing is known" in page.words
+    assert "Not evaluated yet" in page.words
     assert f"flawmap evaluate {trained_run.resolve()} DATA" in page.words
-    assert "No test pictures have been scored yet." in page.words
+    assert "No test images have been scored yet." in page.words
     assert "live-missed" not in page.by_id
     assert "held-out good: 40" in page.words
     assert "Metrics This run has not been evaluated yet. On simulated defects (not a test result)" in " ".join(
@@ -151,7 +153,7 @@ def test_a_run_that_is_not_evaluated_says_so(trained_run: Path) -> None:
 
 
 def test_an_empty_run_makes_a_page_of_what_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("")
+    (tmp_path / "log.jsonl").write_text("")
     page = page_of(tmp_path)
     for words in (
         "no samples",
@@ -170,40 +172,34 @@ def test_without_defects_nothing_is_claimed_about_them(made_up) -> None:
     assert json.loads(page.by_id["scores-data"])["anomalous"] == []
 
 
-def test_without_a_threshold_nothing_is_decided(made_up) -> None:
-    file = made_up.run / "evaluation" / "metrics.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": None, "map_threshold": None}))
+def test_without_a_threshold_nothing_is_decided(made_up, change) -> None:
+    change(calibration=None)
     (made_up.run / "model" / "calibration.json").unlink()
     page = page_of(made_up.run)
-    assert "it ranks pictures and decides about none" in page.words
+    assert "it ranks images and decides about none" in page.words
     assert page.words.count("This needs a threshold, and none was calibrated.") == 2
     assert "live-missed" not in page.by_id
     assert "0.931" in page.words
-    assert "of 20" not in page.words  # no kind claims to be found
+    assert "of 20" not in page.by_id["kinds"]  # no kind claims to be found
 
 
-def test_a_threshold_that_is_newer_than_the_evaluation_stands_beside_its_own_scores(made_up) -> None:
-    file = made_up.run / "evaluation" / "metrics.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": None, "map_threshold": None}))
+def test_a_threshold_that_is_newer_than_the_evaluation_stands_beside_its_own_scores(made_up, change) -> None:
+    change(calibration=None)
     page = page_of(made_up.run)
     assert page.words.count("has had one only since this evaluation. Evaluate again.") == 2
     assert "One was calibrated since" in page.words and "none was calibrated" not in page.words
-    assert "held-out good: 40" in page.words and "The held-out scores were not kept." not in page.words
+    assert "held-out good: 40" in page.words
 
 
-def test_samples_keep_the_colours_of_the_model_as_it_is_calibrated_now(made_up) -> None:
-    file = made_up.run / "model" / "calibration.json"
-    new = {"map_threshold": 5.0, "map_scale": {"low": 0.0, "high": 10.0}}
-    file.write_text(json.dumps(json.loads(file.read_text()) | new))
+def test_samples_keep_the_colours_of_the_model_as_it_is_calibrated_now(made_up, recalibrate) -> None:
+    recalibrate(map_threshold=5.0, map_scale=MapScale(0.0, 10.0))
     bars = [attributes["aria-label"] for _, attributes in page_of(made_up.run).tags if attributes.get("class") == "bar"]
     assert len(bars) == 2 and "threshold 5 red" not in bars[0]
     assert bars[1] == "Colour scale: 0 dark blue, threshold 5 red, 10 pale yellow"
 
 
-def test_files_that_were_left_out_are_listed(made_up) -> None:
-    file = made_up.run / "evaluation" / "metrics.json"
-    skipped = [{"key": "test/good/<b>.png", "reason": "truncated at byte 40"}]
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"skipped": skipped}))
+def test_files_that_were_left_out_are_listed(made_up, change) -> None:
+    change(skipped=(SkippedFile("test/good/<b>.png", "truncated at byte 40"),))
     page = page_of(made_up.run)
     assert "test/good/<b>.png" in page.text
     assert "truncated at byte 40" in page.text
@@ -220,8 +216,8 @@ def test_pictures_without_ground_truth_say_so(made_up) -> None:
     for file in sorted((made_up.run / "evaluation" / "truth").iterdir())[1:]:
         file.unlink()
     page = page_of(made_up.run)
-    assert "no ground truth for this picture" in page.words
-    assert "a good picture: nothing to outline" in page.words
+    assert "no ground truth for this image" in page.words
+    assert "a good image: nothing to outline" in page.words
 
 
 def test_data_without_any_ground_truth_has_no_column_for_it(made_up) -> None:
@@ -229,7 +225,7 @@ def test_data_without_any_ground_truth_has_no_column_for_it(made_up) -> None:
     shutil.rmtree(made_up.run / "evaluation" / "truth")
     page = page_of(made_up.run)
     assert "outlined in green" in with_truth.words and "outlined in green" not in page.words
-    assert "no ground truth for this picture" not in page.words and "nothing to outline" not in page.words
+    assert "no ground truth for this image" not in page.words and "nothing to outline" not in page.words
     assert sum(a.get("alt", "").startswith("anomaly map of") for _, a in page.tags) == 20
 
 
@@ -247,6 +243,6 @@ def test_an_older_report_survives_a_failure(made_up, monkeypatch: pytest.MonkeyP
     assert [name for name in os.listdir(made_up.run) if "report" in name] == ["report.html"]
 
 
-def test_what_is_no_run_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run"):
+def test_another_folder_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a run folder"):
         report.write_report(tmp_path)

@@ -1,8 +1,12 @@
 """Published numbers: within range, with a source, and compared with what was measured on the same group."""
 
+from dataclasses import replace
+
 import pytest
 
 from flawmap.report.published import PUBLISHED, Published, compared_with_published
+from flawmap.runs.evaluation import Block, Measure
+from made_up_evaluation import made_up_evaluation
 
 
 @pytest.mark.parametrize(
@@ -21,15 +25,15 @@ def test_the_papers_numbers_are_as_printed() -> None:
 
 
 def test_a_group_stands_beside_its_own_number() -> None:
-    metrics = {"data": "nih", "pixel_auroc": 0.5, "groups": {"sex=M": {"pixel_auroc": 0.61, "image_auroc": None}}}
-    assert compared_with_published(metrics).rows == (
+    men = Block(3, 4, {"auroc": None}, {"auroc": Measure(0.61, None, None)})
+    evaluation = made_up_evaluation(10, 10, data="nih", by_group={"sex=M": men})
+    assert compared_with_published(evaluation).rows == (
         ("pixel AUROC, sex=M", "0.610", "0.709", "the paper (AAAI 2023)", "other lists of images"),
     )
 
 
 def test_data_that_nobody_published_on_has_no_row() -> None:
-    assert compared_with_published({"data": "my_parts", "image_auroc": 0.9}).rows == ()
-    assert compared_with_published({}).rows == ()
-    screw = {"data": "screw", "image_auroc": 0.9}
-    assert compared_with_published(screw | {"layout": "plain folder of good images"}).rows == ()
-    assert len(compared_with_published(screw | {"layout": "MVTec AD (train/good, test/KIND)"}).rows) == 1
+    assert compared_with_published(made_up_evaluation(10, 10, data="my_parts")).rows == ()
+    screw = made_up_evaluation(10, 10, data="screw", pixel=None)
+    assert compared_with_published(replace(screw, layout="plain folder of good images")).rows == ()
+    assert len(compared_with_published(replace(screw, layout="MVTec AD (train/good, test/KIND)")).rows) == 1

@@ -1,19 +1,22 @@
 """Models on the hub, with a folder in the hub's place: what is sent, what is fetched, and what the card says."""
 
-import csv
 import hashlib
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 
 from flawmap import AnomalyDetector, load_images
-from flawmap.detect.pretrained import refresh_card
 from flawmap.errors import UserError
-from flawmap.runs.model_record import record_of_run
+from flawmap.runs.evaluation import Measure, read_evaluation, write_evaluation
+from flawmap.runs.manifest import ManifestRow, write_manifest
+from flawmap.runs.model_config import ModelRecord, record_of_run
+from flawmap.runs.model_folder import refresh_card
+from flawmap.runs.run_folder import RunFolder, create_run
 from images import striped, write_good
+from made_up_evaluation import made_up_evaluation
 from tiny_detector import fitted_detector
 
 FIVE = ["README.md", "calibration.json", "config.json", "model.safetensors", "recipe.yaml"]
@@ -83,65 +86,62 @@ def test_a_folder_of_such_a_name_asks_no_hub(monkeypatch, tmp_path):
 
 
 def test_a_second_training_forgets_what_was_known_of_the_first(run, tmp_path):
-    detector = AnomalyDetector.from_pretrained(run, "cpu")
-    assert detector.record_["data"]["train"] == 2
+    detector = AnomalyDetector.from_pretrained(run.path, "cpu")
+    assert detector.record_.data.train == 2
     detector.fit(load_images(write_good(tmp_path / "good")), device="cpu")
-    assert detector.record_ == {}
+    assert detector.record_ == ModelRecord()
 
 
 # ---- the card
 
 
 @pytest.fixture
-def run(tmp_path) -> Path:
+def run(tmp_path) -> RunFolder:
     """A run folder with a model, a list of images, and an evaluation."""
-    run = tmp_path / "run"
-    fitted_detector().save_pretrained(run / "model")
-    rows = [("a.png", "11" * 32, "train"), ("b.png", "00" * 32, "train"), ("c.png", "22" * 32, "held_out")]
-    with (run / "data_manifest.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("path", "sha256", "split"), *rows])
-    (run / "environment.json").write_text(json.dumps({"data": "elpv"}))
-    (run / "evaluation").mkdir()
-    metrics = {
-        "data": "tile",
-        "n_good": 2,
-        "n_anomalous": 2,
-        "image": {"auroc": {"value": 0.98, "low": 0.9, "high": 1.0}, "ap": None},
-        "pixel": {"aupro_30": {"value": 0.75, "low": 0.5, "high": 0.875}},
-        "missed_rate": 0.5,
-        "threshold": 0.25,
+    run = create_run(tmp_path / "run", "elpv", fitted_detector().recipe)
+    fitted_detector().save_pretrained(run.model)
+    images = [("a.png", "11", "train"), ("b.png", "00", "train"), ("c.png", "22", "held_out")]
+    rows = [ManifestRow(key, digits * 32, split, 48, 48, "p") for key, digits, split in images]
+    write_manifest(run.manifest, rows)
+    run.write_environment({"data": "elpv"})
+    run.evaluation.mkdir()
+    calibration = replace(fitted_detector().calibration_, threshold=0.25)
+    measured = {
+        "image": {"auroc": Measure(0.98, 0.9, 1.0), "ap": None},
+        "pixel": {"aupro_30": Measure(0.75, 0.5, 0.875)},
     }
-    (run / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
+    evaluation = made_up_evaluation(2, 2, data="tile", calibration=calibration, missed_rate=0.5, **measured)
+    write_evaluation(run.evaluation, evaluation)
     return run
 
 
 def test_the_record_knows_data_and_evaluation(run):
-    record = record_of_run(run)
+    data, test = record_of_run(run).data, record_of_run(run).evaluation
     # sha256 of "00..\n11..\n22..": sorted, so names and order do not matter
     joined = "\n".join(["00" * 32, "11" * 32, "22" * 32]).encode()
-    assert record["data"]["sha256"] == hashlib.sha256(joined).hexdigest()
-    assert (record["data"]["train"], record["data"]["held_out"]) == (2, 1)
-    assert record["data"]["licence"].startswith("CC BY-NC-SA 4.0")
-    measured = json.loads((run / "evaluation" / "metrics.json").read_text())
-    assert record["evaluation"]["image"] == {"auroc": measured["image"]["auroc"]}  # as the report has it
-    assert record["evaluation"]["pixel"] == measured["pixel"]
-    assert record_of_run(run / "model") == {}
+    assert data.sha256 == hashlib.sha256(joined).hexdigest()
+    assert (data.train, data.held_out) == (2, 1)
+    assert data.licence.startswith("CC BY-NC-SA 4.0")
+    measured = read_evaluation(run.evaluation)
+    assert (test.image, test.pixel, test.missed_rate) == (measured.image, measured.pixel, 0.5)
+    assert (test.n_good, test.n_anomalous, test.threshold) == (2, 2, 0.25)
+    assert record_of_run(RunFolder(run.model)) == ModelRecord()
 
 
 def test_the_card_says_data_metrics_licences_and_use_and_travels_with_the_model(run, tmp_path):
-    before = AnomalyDetector.from_pretrained(run, "cpu").predict(striped(1)).score
-    refresh_card(run)
-    AnomalyDetector.from_pretrained(run, "cpu").save_pretrained(tmp_path / "copy")
-    for folder in (run / "model", tmp_path / "copy"):
+    before = AnomalyDetector.from_pretrained(run.path, "cpu").predict(striped(1)).score
+    refresh_card(run.path)
+    AnomalyDetector.from_pretrained(run.path, "cpu").save_pretrained(tmp_path / "copy")
+    for folder in (run.model, tmp_path / "copy"):
         card = (folder / "README.md").read_text()
         for part in (
             "library_name: flawmap",
             "2 good images to train, 1 held out",
-            record_of_run(run)["data"]["sha256"],
+            record_of_run(run).data.sha256,
             "| image AUROC | 0.980 | 0.900 to 1.000 |",
             "| pixel AUPRO up to 30 % FPR | 0.750 | 0.500 to 0.875 |",
             "| missed rate at the threshold 0.25 | 50.0% | |",
-            "false alarms, from 2 held-out normal images",
+            "false alarms, from 2 held-out good images",
             "licence of the initial weights: none",
             "CC BY-NC-SA 4.0",
             "## Intended use",
@@ -152,8 +152,9 @@ def test_the_card_says_data_metrics_licences_and_use_and_travels_with_the_model(
 
 
 def test_a_damaged_evaluation_is_explained(run):
-    (run / "evaluation" / "metrics.json").write_text("{")
-    AnomalyDetector.from_pretrained(run, "cpu")  # is no reason not to detect
-    with pytest.raises(UserError, match="the evaluation cannot be read") as caught:
+    (run.evaluation / "metrics.json").write_text("{")
+    AnomalyDetector.from_pretrained(run.path, "cpu")  # is no reason not to detect
+    with pytest.raises(UserError, match=r"metrics\.json") as caught:
         record_of_run(run)
-    assert caught.value.place == str(run / "evaluation") and caught.value.remedy == "flawmap evaluate RUN DATA"
+    assert caught.value.place == str(run.evaluation / "metrics.json")
+    assert caught.value.remedy == "flawmap evaluate RUN DATA"

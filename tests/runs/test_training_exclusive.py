@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from flawmap.errors import UserError
-from flawmap.runs.lock import exclusive
+from flawmap.runs.result_folders import exclusive
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from flawmap.runs.lock import exclusive
+from flawmap.runs.result_folders import exclusive
 with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from flawmap.data.checks import FileFacts
-from flawmap.engine.progress import LogFile, duration
+from flawmap.engine.progress import duration
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import stable_hash
+from flawmap.runs.manifest import ManifestRow, read_manifest, write_manifest
 from flawmap.runs.run_folder import LATEST, RunFolder, create_run, latest_run, open_run
+from flawmap.runs.training_log import LogFile
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 
@@ -78,11 +79,11 @@ def test_latest_is_the_run_that_was_started_last(tmp_path: Path):
     assert latest_run(tmp_path) is None
 
 
-def test_opening_what_is_no_run_names_the_latest(tmp_path: Path):
+def test_opening_another_folder_names_the_latest(tmp_path: Path):
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError) as caught:
         open_run(tmp_path / "other")
-    assert caught.value.problem == "no run folder (it would hold recipe.yaml)"
+    assert "not a run folder" in caught.value.problem and "recipe.yaml" in caught.value.problem
     assert caught.value.place == str(tmp_path / "other") and caught.value.remedy == "flawmap train DATA first"
     run = create_run(tmp_path / "mine", "tiles", Recipe())
     with pytest.raises(UserError) as caught:
@@ -117,13 +118,21 @@ def test_environment_is_json(tmp_path: Path):
     run = create_run(tmp_path / "r", "tiles", Recipe())
     run.write_environment({"python": "3.12", "seed": 3, "torch": None})
     text = (run.path / "environment.json").read_text(encoding="utf-8")
-    assert json.loads(text) == {"python": "3.12", "seed": 3, "torch": None}
+    assert json.loads(text) == run.read_environment() == {"python": "3.12", "seed": 3, "torch": None}
+    assert RunFolder(tmp_path / "another").read_environment() == {}
+    run.environment.write_text("[]", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        run.read_environment()
+    assert caught.value.place == str(run.environment)
 
 
 def test_the_data_manifest_has_every_image_with_hash_and_side(tmp_path: Path):
     run = create_run(tmp_path / "r", "tiles", Recipe())
-    facts = [FileFacts(f"good/ä, {i}.png", tmp_path, f"{i:064x}", "p", 30 + i, 20 + i, 255) for i in range(2)]
-    run.write_data_manifest(zip(("train", "held_out"), facts, strict=True))
+    splits = ("train", "held_out")
+    images = [ManifestRow(f"good/ä, {i}.png", f"{i:064x}", splits[i], 30 + i, 20 + i, "p") for i in range(2)]
+    write_manifest(run.manifest, images)
+    assert read_manifest(run.manifest) == tuple(images)
+    assert read_manifest(tmp_path / "missing.csv") == ()
     with (run.path / "data_manifest.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == [
@@ -198,6 +207,14 @@ def test_the_last_record_of_a_stage(tmp_path: Path):
         log.write(record)
     assert log.last("pretrain") == {"stage": "pretrain", "step": 1}
     assert log.last("other") == {}
+
+
+def test_a_damaged_line_in_the_middle_of_the_log_is_named(tmp_path: Path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 0}\n{"st\n{"step": 2}\n', encoding="utf-8")
+    with pytest.raises(UserError, match="line 2") as caught:
+        LogFile(path).records()
+    assert caught.value.place == str(path) and caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from flawmap_bench.boards.data_content import content_of_location
 from flawmap_bench.boards.variants import VariantRow, VariantTable, write_variant_board
 
 # the keys of metrics.json that a result keeps
-MEASURES = ("image_auroc", "pixel_auroc", "image", "pixel", "per_kind", "groups", "image_scores", "per_scale")
+MEASURES = ("image", "pixel", "by_kind", "by_group", "image_scores", "per_scale")
 
 
 @dataclass(frozen=True)
@@ -193,17 +193,19 @@ def train_and_evaluate(order: AblationOrder, work: Work) -> None:
     train_seconds = time.monotonic() - started
     detector = AnomalyDetector.from_pretrained(path, order.device)
     data = check_test_data(open_test_data(order.location, work.recipe.data))
-    metrics = evaluate(detector, data, None, progress=lambda done, total: None)
+    evaluation = evaluate(detector, data)
     result = {
-        **{name: metrics[name] for name in MEASURES},
-        "n_good": metrics["n_good"],
-        "n_anomalous": metrics["n_anomalous"],
+        "image_auroc": evaluation.image_auroc,
+        "pixel_auroc": evaluation.pixel_auroc,
+        **{name: value for name, value in asdict(evaluation).items() if name in MEASURES},
+        "n_good": evaluation.n_good,
+        "n_anomalous": evaluation.n_anomalous,
         "names": list(work.names),
         "seed": work.recipe.seed,
         "train_seconds": train_seconds,
         "resumed": resumed is not None,
         "stage_1_collapsed": _stage_1_collapsed(RunFolder(path)),
-        "seconds_per_image": metrics["seconds_per_image"],
+        "seconds_per_image": evaluation.seconds_per_image,
     }
     atomic_write_text(path / "ablation.json", json.dumps(result, indent=2))
 

@@ -19,7 +19,7 @@ from flawmap.engine.progress import duration, say
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.reproducibility import atomic_write_text, environment, stable_hash
-from flawmap.runs.lock import exclusive
+from flawmap.runs.result_folders import exclusive
 from flawmap_bench.boards.data_content import data_content
 from flawmap_bench.boards.method_job import DONE, FAILED, FITTED, SCORED, MethodJob, write_job
 from flawmap_bench.boards.method_scores import scored_metrics

@@ -3,6 +3,7 @@
 import json
 import time
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 from flawmap.cli.arguments import add_device_argument, add_json_argument
@@ -25,7 +26,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Pre-train, fine-tune, evaluate, report."""
-    from flawmap.cli.evaluate import EvaluationOrder, evaluate_run, summary
+    from flawmap.cli.evaluate import summary
+    from flawmap.cli.progress_line import ProgressLine
+    from flawmap.evaluate.evaluate_run import evaluate_run
     from flawmap.recipe.files import load_recipe
     from flawmap.runs.run_folder import RunFolder
     from flawmap.train import TrainingOrder, train_run
@@ -33,15 +36,22 @@ def run(arguments: Namespace) -> int:
     started = time.monotonic()
     recipe = load_recipe(RECIPE)
     path = Path(arguments.run)
-    same = (path / "recipe.yaml").is_file() and load_recipe(path / "recipe.yaml") == recipe
-    folder = RunFolder(path) if same else None
+    earlier = RunFolder(path)
+    same = earlier.recipe.is_file() and load_recipe(earlier.recipe) == recipe
+    folder = earlier if same else None
     if folder is None or not folder.is_finished:
         order = TrainingOrder("elpv", recipe, path, arguments.device, command=arguments.command)
         folder, _ = train_run(order, folder)
-    metrics = evaluate_run(EvaluationOrder(folder.path, "elpv", device=arguments.device, command=arguments.command))
+    evaluation = evaluate_run(
+        folder.path,
+        "elpv",
+        device=arguments.device,
+        command=arguments.command,
+        progress=ProgressLine("evaluate"),
+    )
     if arguments.json:
-        print(json.dumps(metrics))
+        print(json.dumps(asdict(evaluation)))
     else:
-        print(summary(metrics))
-        print(f"report     {folder.path / 'report.html'}   ({(time.monotonic() - started) / 60:.1f} minutes)")
+        print(summary(evaluation))
+        print(f"report     {folder.report}   ({(time.monotonic() - started) / 60:.1f} minutes)")
     return 0

@@ -18,8 +18,8 @@ from flawmap.deploy.parity import CheckImage, Parity, compare_all, given_images,
 from flawmap.deploy.runtime import EXTENSIONS, load
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
-from flawmap.detect.pretrained import model_folder
 from flawmap.errors import UserError
+from flawmap.runs.model_folder import model_folder
 from flawmap.runs.result_folders import free_path
 
 Format = Literal["onnx", "openvino", "torchscript"]

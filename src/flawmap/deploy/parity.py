@@ -1,6 +1,5 @@
 """Whether an exported file answers as the detector does, on real images: which images, and how far the two differ."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from flawmap.metrics.ranking import auroc
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import DataSettings
 from flawmap.reproducibility import file_sha256
-from flawmap.runs.manifest import read_run_manifest
+from flawmap.runs.manifest import read_manifest
+from flawmap.runs.run_folder import RunFolder
 
 MAX_SCORE_DIFFERENCE = 1e-3
 MAX_MAP_DIFFERENCE = 0.05  # of the colour scale's range: where two tokens in memory are equally near, runtimes differ
@@ -148,10 +148,11 @@ def images_of_run(run: Path, count: int) -> tuple[CheckImage, ...]:
     Raises:
         UserError: the run does not say where they are, or they are gone or changed.
     """
-    rows = {row.key: row for row in read_run_manifest(run)}
+    folder = RunFolder(run)
+    rows = {row.key: row for row in read_manifest(folder.manifest)}
     try:
-        location = json.loads((run / "environment.json").read_text(encoding="utf-8"))["data"]
-        images = open_training_data(location, load_recipe(run / "recipe.yaml").data).images
+        location = folder.read_environment()["data"]
+        images = open_training_data(location, load_recipe(folder.recipe).data).images
     except (OSError, ValueError, KeyError, UserError) as error:
         raise UserError("the images of this run cannot be found", str(run), GIVE_IMAGES) from error
     known = sorted((image for image in images if image.key in rows), key=lambda image: rows[image.key].split == "train")

@@ -4,7 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -20,9 +20,9 @@ from flawmap.data.split import split_normals
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection, judge
 from flawmap.detect.fit import StageChoice, fit_scorer
-from flawmap.detect.held_out import ProxyScores, proxy_scores, simulate_on, write_samples
+from flawmap.detect.held_out import proxy_scores, simulate_on, write_samples
 from flawmap.detect.model_facts import ModelFacts
-from flawmap.detect.pretrained import FILES, load_pretrained, write_pretrained
+from flawmap.detect.pretrained import load_pretrained, write_pretrained
 from flawmap.detect.scoring import Analysis, analyse, score_names
 from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
@@ -31,6 +31,8 @@ from flawmap.recipe.checks import validate
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
 from flawmap.runs.hub import upload
+from flawmap.runs.model_config import ModelRecord, ProxyScores
+from flawmap.runs.model_folder import MODEL_FILES
 from flawmap.runs.run_folder import RunFolder, create_run
 from flawmap.scorer import Scorer
 from flawmap.vit.class_token import class_token
@@ -62,7 +64,7 @@ class AnomalyDetector:
         self.origin_: WeightsOrigin | None = None
         self.proxy_: ProxyScores | None = None
         self.stage_keys_: dict[str, str] = {}
-        self.record_: dict[str, Any] = {}  # data and evaluation, for the model card
+        self.record_ = ModelRecord()  # data and evaluation, for the model card
 
     def fit(
         self,
@@ -94,7 +96,7 @@ class AnomalyDetector:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
         validate(self.recipe)
         self.scorer_ = self.calibration_ = self.proxy_ = None
-        self.record_ = {}  # of an earlier model
+        self.record_ = ModelRecord()  # of an earlier model
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         recipe = self.recipe
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
@@ -266,7 +268,7 @@ class AnomalyDetector:
         """
         with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
             self.save_pretrained(Path(folder) / "model")
-            return upload(Path(folder) / "model", repository, private, FILES)
+            return upload(Path(folder) / "model", repository, private, MODEL_FILES)
 
     @classmethod
     def from_pretrained(

@@ -4,7 +4,6 @@ The images were held out of training. The defects on them are fixed by the seed,
 say how well the simulated defects were learned; they are not a test result.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,9 +21,11 @@ from flawmap.engine.sampling import evenly_spread
 from flawmap.metrics.ranking import BinnedScores, auroc
 from flawmap.paper.patch_masking import attention_patch_mask
 from flawmap.recipe.settings import Recipe
-from flawmap.reproducibility import atomic_write_text, numpy_generator
+from flawmap.reproducibility import numpy_generator
 from flawmap.runs.calibration import MapScale
+from flawmap.runs.model_config import ProxyScores
 from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.samples import SampleColumn, sample_file, write_map_ends
 from flawmap.scorer import Scorer
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.attention_cache import cache_attention
@@ -43,15 +44,6 @@ class SimulatedDefect:
     attention: Float[np.ndarray, "r c"]
     simulated: UInt8[np.ndarray, "s s 3"]
     footprint: Bool[np.ndarray, "s s"]
-
-
-@dataclass(frozen=True)
-class ProxyScores:
-    """AUROC of simulated defects on held-out images against the same images without them (not a test result)."""
-
-    image_auroc: float | None
-    pixel_auroc: float | None
-    n: int
 
 
 def simulate_on(
@@ -97,13 +89,12 @@ def write_samples(
 ) -> None:
     """Images of input, attention, masked view, simulated defect, footprint and map (the paper's Figs. 1 and 4)."""
     run.samples.mkdir(exist_ok=True)
-    ends = {"low": map_scale.low, "high": map_scale.high}  # a later calibration changes the scale, but not these images
-    atomic_write_text(run.samples / "map_ends.json", json.dumps(ends))
+    write_map_ends(run.samples, map_scale)
     for number, defect in enumerate(defects[:NUM_SAMPLES]):
         height, width = defect.footprint.shape
         attention = cv2.resize(defect.attention, (width, height), interpolation=cv2.INTER_NEAREST)
         anomaly_map = analyse(scorer, [defect.simulated], sizes_px)[0].anomaly_map
-        pictures = {
+        pictures: dict[SampleColumn, np.ndarray] = {
             "input": defect.normal,
             "attention": _gray(attention / max(float(attention.max()), 1e-12)),
             "masked": masked_view(defect.normal, defect.attention, drop_ratio),
@@ -112,7 +103,7 @@ def write_samples(
             "map": _gray((anomaly_map - map_scale.low) / (map_scale.high - map_scale.low)),
         }
         for name, picture in pictures.items():
-            Image.fromarray(picture).save(run.samples / f"{number:02d}_{name}.png")
+            Image.fromarray(picture).save(sample_file(run.samples, number, name))
 
 
 def masked_view(

@@ -14,11 +14,12 @@ import torch
 from torch.utils.data import Dataset
 
 from flawmap.engine.checkpoints import AtomicCheckpointIO, SaveNowAndThen
-from flawmap.engine.progress import LogFile, duration
+from flawmap.engine.progress import duration
 from flawmap.engine.sampling import BatchOrder, batch_that_fits, loader_workers, stage_loader
 from flawmap.engine.schedules import steps_of_stage
 from flawmap.engine.stage import Stage
 from flawmap.reproducibility import numpy_generator
+from flawmap.runs.training_log import LogFile
 
 PRINT_EVERY_SECONDS = 20.0  # where the output is not a terminal
 EXPECTED_WARNINGS = (

@@ -1,20 +1,14 @@
-"""Every measure of an evaluation with its interval: of all images, and of each defect kind, defect size and group.
-
-What a block of metrics.json holds: ``n`` images; ``image`` and ``pixel`` with ``{"value", "low", "high"}`` for each
-measure, shares in [0, 1] with a 95 % bootstrap interval over images, or null where a measure is undefined.
-"""
+"""Every measure of an evaluation with its interval: of all images, and of each defect kind, defect size and group."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from flawmap.data.sample import LabelledImage, Protocol
-from flawmap.detect.detector import Analysis
-from flawmap.detect.scoring import mean_map
+from flawmap.detect.scoring import Analysis, mean_map
 from flawmap.metrics.bootstrap import Estimate
 from flawmap.metrics.defect_size import size_class
 from flawmap.metrics.evaluation_size import at_evaluation_size
@@ -22,7 +16,7 @@ from flawmap.metrics.image_metrics import image_estimates, image_estimates_by
 from flawmap.metrics.pixel_pool import PixelPool, PixelPools, count_pixels
 from flawmap.metrics.ranking import BinnedScores
 from flawmap.reproducibility import numpy_generator
-from flawmap.runs.evaluation import ScoredSample
+from flawmap.runs.evaluation import Block, Measure
 
 BOOTSTRAP_SEED = 0  # fixed, so that the same scores always have the same intervals
 IMAGE_KEYS = {"auroc": "auroc", "ap": "average_precision", "f1_max": "f1_max", "fpr_at_95_tpr": "fpr_at_tpr_95"}
@@ -33,6 +27,24 @@ PIXEL_KEYS = {
     "aupro_30": "aupro_30",
     "aupro_05": "aupro_05",
 }
+
+
+@dataclass(frozen=True)
+class ScoredSample:
+    """One test image with its scores.
+
+    Attributes:
+        sample: image, label, kind and groups.
+        scores: every image score by name.
+        logits: of each test size alone, by its side in pixels.
+        anomalous_share: anomalous pixels over all pixels of the image at its original resolution; None for a good
+            image, and where there is no ground truth.
+    """
+
+    sample: LabelledImage
+    scores: dict[str, float]
+    logits: dict[int, float]
+    anomalous_share: float | None
 
 
 @dataclass
@@ -58,7 +70,7 @@ class PooledPixels:
     def add(self, sample: LabelledImage, analysis: Analysis, truth: Bool[np.ndarray, "h w"] | None) -> None:
         """Count one image, if the protocol admits it.
 
-        A defect that is lost at the evaluation size leaves its image out: nothing there says where the anomaly is.
+        An anomalous image whose defect vanishes at the evaluation size is left out: nothing there says where it is.
         """
         if truth is None or (self.protocol.pixel_pool == "truth_only" and not sample.is_anomalous):
             return
@@ -87,8 +99,8 @@ class ScoredImages:
     Attributes:
         scores: float64; higher = more anomalous.
         is_anomalous: the label.
-        kinds: defect kinds; "good" for normal images.
-        sizes: classes of defect size; None where nobody has said where the defect is.
+        kinds: defect kinds; "good" for good images.
+        sizes: classes of defect size; None where there is no ground truth.
         groups: ``sex``: F and the like, for each image.
     """
 
@@ -110,67 +122,61 @@ def scored_images(scored: Sequence[ScoredSample], score_name: str) -> ScoredImag
     )
 
 
-def block_of_all(images: ScoredImages, pixels: PooledPixels) -> dict[str, Any]:
+def block_of_all(images: ScoredImages, pixels: PooledPixels) -> Block:
     """The measures of all images together."""
     estimates = image_estimates(images.scores, images.is_anomalous, numpy_generator(BOOTSTRAP_SEED, "bootstrap"))
-    return _block(len(images.scores), estimates, _pixel_estimates(pixels.pools.everything(), "all"))
+    return _block(images.is_anomalous, estimates, _pixel_estimates(pixels.pools.everything(), "all"))
 
 
-def blocks_by_kind(images: ScoredImages, pixels: PooledPixels) -> dict[str, dict[str, Any]]:
-    """Each defect kind against all normal images; ``n`` counts its anomalous ones."""
+def blocks_by_kind(images: ScoredImages, pixels: PooledPixels) -> dict[str, Block]:
+    """Each defect kind against all good images."""
     return _blocks_of_anomalous(images.kinds, images, pixels.pools.by_kind())
 
 
-def blocks_by_size(images: ScoredImages, pixels: PooledPixels) -> dict[str, dict[str, Any]]:
-    """Each class of defect size against all normal images; ``n`` counts its anomalous ones."""
+def blocks_by_size(images: ScoredImages, pixels: PooledPixels) -> dict[str, Block]:
+    """Each class of defect size against all good images."""
     return _blocks_of_anomalous(images.sizes, images, pixels.pools.by_size())
 
 
-def blocks_by_group(images: ScoredImages, pixels: PooledPixels) -> dict[str, dict[str, Any]]:
-    """The images of each group (sex, view) on their own, normal and anomalous; ``n`` counts both."""
+def blocks_by_group(images: ScoredImages, pixels: PooledPixels) -> dict[str, Block]:
+    """The images of each group (sex, view) on their own, good and anomalous."""
     blocks = {}
     for name in pixels.protocol.group_by:
         values = np.array([groups.get(name, "") for groups in images.groups])
         for value in sorted(set(values.tolist()) - {""}):
             chosen, key = values == value, f"{name}={value}"
-            generator = numpy_generator(BOOTSTRAP_SEED, "bootstrap", key)
-            estimates = image_estimates(images.scores[chosen], images.is_anomalous[chosen], generator)
+            labels, generator = images.is_anomalous[chosen], numpy_generator(BOOTSTRAP_SEED, "bootstrap", key)
+            estimates = image_estimates(images.scores[chosen], labels, generator)
             pool = pixels.by_group[key] if key in pixels.by_group else PixelPool()
-            block = _block(int(chosen.sum()), estimates, _pixel_estimates(pool, key))
-            blocks[key] = block | {"n_anomalous": int(images.is_anomalous[chosen].sum())}
+            blocks[key] = _block(labels, estimates, _pixel_estimates(pool, key))
     return blocks
-
-
-def value_of(measures: Mapping[str, Any] | None, name: str) -> float | None:
-    """A value of a block's ``image`` or ``pixel``; None where it is undefined."""
-    return measures[name]["value"] if measures and measures[name] else None
 
 
 def _blocks_of_anomalous(
     classes: Sequence[str | None], images: ScoredImages, pools: Mapping[str, PixelPool]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Block]:
     estimates = image_estimates_by(classes, images.scores, images.is_anomalous, BOOTSTRAP_SEED)
-    anomalous = [name for name, flag in zip(classes, images.is_anomalous, strict=True) if flag]
-    return {
-        name: _block(anomalous.count(name), of_name, _pixel_estimates(pools.get(name, PixelPool()), name))
-        for name, of_name in estimates.items()
-    }
+    blocks = {}
+    for name, of_images in estimates.items():
+        in_class = np.array([other == name for other in classes], bool)
+        labels = images.is_anomalous[in_class | ~images.is_anomalous]
+        blocks[name] = _block(labels, of_images, _pixel_estimates(pools.get(name, PixelPool()), name))
+    return blocks
 
 
 def _pixel_estimates(pool: PixelPool, name: str) -> dict[str, Estimate]:
     return pool.estimates(numpy_generator(BOOTSTRAP_SEED, "bootstrap", "pixel", name))
 
 
-def _block(n: int, image: Mapping[str, Estimate], pixel: Mapping[str, Estimate]) -> dict[str, Any]:
-    of_pixels = {key: _interval(pixel[name]) for key, name in PIXEL_KEYS.items()}
-    return {
-        "n": n,
-        "image": {key: _interval(image[name]) for key, name in IMAGE_KEYS.items()},
-        "pixel": of_pixels if any(of_pixels.values()) else None,
-    }
+def _block(labels: Bool[np.ndarray, "n"], image: Mapping[str, Estimate], pixel: Mapping[str, Estimate]) -> Block:
+    pixel_measures = {key: _measure(pixel[name]) for key, name in PIXEL_KEYS.items()}
+    return Block(
+        n_good=int((~labels).sum()),
+        n_anomalous=int(labels.sum()),
+        image={key: _measure(image[name]) for key, name in IMAGE_KEYS.items()},
+        pixel=pixel_measures if any(pixel_measures.values()) else None,
+    )
 
 
-def _interval(estimate: Estimate) -> dict[str, float | None] | None:
-    if estimate.value is None:
-        return None
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+def _measure(estimate: Estimate) -> Measure | None:
+    return None if estimate.value is None else Measure(estimate.value, estimate.low, estimate.high)

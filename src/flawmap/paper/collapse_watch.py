@@ -10,9 +10,8 @@ from torch import Tensor
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
 from flawmap.paper.clusters import entropy, gather_batch, prototypes_used
+from flawmap.runs.training_log import COLLAPSED_ENTROPY, WINDOW_STEPS
 
-WINDOW_STEPS = 20
-COLLAPSED_ENTROPY = 0.995  # of ln K: targets that are uniform carry no information
 REMEDY = "--set pretrain.sinkhorn_epsilon=0.005, or pretrain.center_outputs=true, or pretrain.enabled=false"
 
 

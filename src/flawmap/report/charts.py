@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.report.curves import RateCurve, TrainingCurve
-from flawmap.report.run_files import ScoredImage
+from flawmap.runs.evaluation import ScoredImage
 
 HISTOGRAM_BINS = 48
 _MAX_MARKS = 400  # of a strip, so that thousands of scores do not make the page heavy

@@ -3,7 +3,6 @@
 :mod:`flawmap.report.charts` draws them for the page and :mod:`flawmap.report.figures` for files.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.errors import UserError
-from flawmap.metrics.curve_points import OVERLAP_LIMIT, PixelCurves, Points, roc_points
+from flawmap.metrics.curve_points import OVERLAP_LIMIT, Points, roc_points
 from flawmap.metrics.ranking import counts_per_score
 from flawmap.report.run_files import RunFiles
+from flawmap.runs.evaluation import Measure
 
-PIXEL_CURVES = "pixel_curves.json"
 STAGE_TITLES = {
     "pretrain": "Stage 1: pre-training",
     "finetune": "Stage 2: fine-tuning",
@@ -137,26 +135,6 @@ def image_roc(good: Sequence[float], anomalous: Sequence[float]) -> Points:
     return roc_points(n_good, n_anomalous)
 
 
-def pixel_curves(files: RunFiles) -> PixelCurves | None:
-    """The pixel curves of the evaluation; None where it has none.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    path = files.run / "evaluation" / PIXEL_CURVES
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        roc, precision_recall, overlap = (
-            np.array(content[name], np.float64).reshape(-1, 2) for name in ("roc", "precision_recall", "overlap")
-        )
-        share, n_images = float(content["anomalous_share"]), int(content["n_images"])
-        return PixelCurves(roc, precision_recall, overlap, share, n_images)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path.name} is damaged: {error!r}", str(path), "run `flawmap evaluate` again") from error
-
-
 def rate_curves(files: RunFiles) -> dict[str, RateCurve]:
     """The rate curves of an evaluation by name.
 
@@ -164,31 +142,33 @@ def rate_curves(files: RunFiles) -> dict[str, RateCurve]:
         ``roc_images`` where there are images of both classes; ``roc_pixels``, ``precision_recall`` and ``pro`` where
         there is ground truth for pixels.
     """
+    evaluation = files.evaluation
+    if evaluation is None:
+        return {}
     good = [image.score for image in files.images if not image.is_anomalous]
     anomalous = [image.score for image in files.images if image.is_anomalous]
     curves = {}
     if good and anomalous:
         curves["roc_images"] = RateCurve(
             "ROC of images",
-            _area("AUROC", files.metrics.get("image_auroc")),
+            _area("AUROC", evaluation.image["auroc"]),
             "good images flagged",
             "anomalous images found",
             image_roc(good, anomalous),
         )
-    pixels = pixel_curves(files)
-    if pixels is None:
+    pixels, measures = files.pixel_curves, evaluation.pixel
+    if pixels is None or measures is None:
         return curves
-    measures = files.metrics.get("pixel") or {}
     curves["roc_pixels"] = RateCurve(
         "ROC of pixels",
-        _area("AUROC", files.metrics.get("pixel_auroc")),
+        _area("AUROC", measures["auroc"]),
         "normal pixels flagged",
         "anomalous pixels found",
         pixels.roc,
     )
     curves["precision_recall"] = RateCurve(
         "Precision and recall of pixels",
-        _area("AP", (measures.get("ap") or {}).get("value")),
+        _area("AP", measures["ap"]),
         "recall: anomalous pixels found",
         "precision: flagged pixels that are anomalous",
         pixels.precision_recall,
@@ -196,7 +176,7 @@ def rate_curves(files: RunFiles) -> dict[str, RateCurve]:
     )
     curves["pro"] = RateCurve(
         "Overlap with defects (PRO)",
-        _area("AUPRO", (measures.get("aupro_30") or {}).get("value")),
+        _area("AUPRO", measures["aupro_30"]),
         "normal pixels flagged",
         "mean overlap with defects",
         pixels.overlap,
@@ -206,5 +186,5 @@ def rate_curves(files: RunFiles) -> dict[str, RateCurve]:
     return curves
 
 
-def _area(name: str, value: float | None) -> str:
-    return f"{name} –" if value is None else f"{name} {value:.3f}"
+def _area(name: str, measure: Measure | None) -> str:
+    return f"{name} –" if measure is None else f"{name} {measure.value:.3f}"

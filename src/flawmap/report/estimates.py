@@ -1,13 +1,11 @@
-"""Measures with their 95 % intervals as ``evaluation/metrics.json`` holds them, in words and as tables.
-
-Evaluations of older versions have no intervals: their tables then hold what there is, and say what is missing.
-"""
+"""Measures with their 95 % intervals as tables."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from flawmap.metrics.defect_size import SIZE_CLASS_MEANING
 from flawmap.report.run_files import RunFiles
 from flawmap.report.tables import NOTHING, Table, number, plural
+from flawmap.runs.evaluation import Block, Evaluation, Measure, Measures
 
 IMAGE_TITLES = {
     "auroc": "image AUROC",
@@ -22,110 +20,89 @@ PIXEL_TITLES = {
     "aupro_30": "AUPRO up to 30 % false pixels",
     "aupro_05": "AUPRO up to 5 % false pixels",
 }
-NO_TRUTH = "no ground truth for pixels in this data"
+_BLOCK_COLUMNS = ("images", "image AUROC", "pixel AUROC", "AUPRO 30 %")
 
 
 def why_no_pixels(files: RunFiles) -> str:
     """Why pixels were not measured."""
     if files.images and not any(image.is_anomalous for image in files.images):
         return "no defects in this data"
-    if files.metrics.get("evaluation_size_px") and any(image.truth_file for image in files.images):
+    resized = files.evaluation is not None and files.evaluation.evaluation_size_px
+    if resized and any(image.truth_file for image in files.images):
         return "the defects vanish at the size of the evaluation"
-    return NO_TRUTH
+    return "no ground truth for pixels in this data"
 
 
-def has_estimates(metrics: Mapping[str, Any]) -> bool:
-    """Whether the evaluation gave intervals."""
-    return isinstance(metrics.get("image"), Mapping)
-
-
-def interval_of(metrics: Mapping[str, Any], level: str) -> str:
-    """The 95 % interval of the AUROC of the level ``image`` or ``pixel``, or "" where there is none."""
-    interval = _value_and_interval((metrics.get(level) or {}).get("auroc"))[1]
+def auroc_interval(measures: Measures | None) -> str:
+    """The 95 % interval of the AUROC, or "" where there is none."""
+    interval = _value_and_interval((measures or {}).get("auroc"))[1]
     return "" if interval == NOTHING else interval
 
 
 def headline(files: RunFiles) -> Table:
-    """Every measure with its interval and what it was counted on; an older evaluation gives the two AUROCs alone."""
-    metrics = files.metrics
-    n_anomalous = sum(image.is_anomalous for image in files.images)
-    n_good = len(files.images) - n_anomalous
-    of_images = f"{n_good} good, {n_anomalous} anomalous pictures"
-    of_pixels = f"pixels of {plural(int(metrics.get('n_pixel_images') or 0), 'picture')}"
-    if not has_estimates(metrics):
-        image, pixel = metrics.get("image_auroc"), metrics.get("pixel_auroc")
-        rows = [
-            ("image AUROC", number(image), NOTHING, of_images if image is not None else _needs_both(of_images)),
-            ("pixel AUROC", number(pixel), NOTHING, of_pixels if pixel is not None else why_no_pixels(files)),
-        ]
+    """Every measure with its interval and what it was counted on; empty without an evaluation."""
+    head = ("measure", "value", "95 % interval", "counted on")
+    evaluation = files.evaluation
+    if evaluation is None:
+        return Table(head, ())
+    of_images = f"{evaluation.n_good} good, {evaluation.n_anomalous} anomalous images"
+    of_pixels = f"pixels of {plural(evaluation.n_pixel_images, 'image')}"
+    rows = []
+    for name, title in IMAGE_TITLES.items():
+        measure = evaluation.image[name]
+        counted_on = of_images if measure else f"needs good and anomalous images, has {of_images}"
+        rows.append((title, *_value_and_interval(measure), counted_on))
+    if evaluation.pixel:
+        for name, title in PIXEL_TITLES.items():
+            rows.append((title, *_value_and_interval(evaluation.pixel[name]), of_pixels))
     else:
-        rows = [
-            (title, *_value_and_interval(metrics["image"].get(name)), of_images)
-            if metrics["image"].get(name)
-            else (title, NOTHING, NOTHING, _needs_both(of_images))
-            for name, title in IMAGE_TITLES.items()
-        ]
-        pixel = metrics.get("pixel")
-        if pixel:
-            rows += [(title, *_value_and_interval(pixel.get(name)), of_pixels) for name, title in PIXEL_TITLES.items()]
-        else:
-            rows.append(("pixel measures", NOTHING, NOTHING, why_no_pixels(files)))
-    if metrics.get("seconds_per_image") is not None:
-        device, threads = metrics.get("device", "cpu"), metrics.get("threads")
-        with_what = plural(int(threads), "thread") if threads and device == "cpu" else f"on {device}"
-        by = f"per picture, {with_what}" if threads else "per picture"
-        rows.append(("time", f"{float(metrics['seconds_per_image']):.2g} s", NOTHING, by))
-    return Table(("measure", "value", "95 % interval", "counted on"), tuple(rows))
+        rows.append(("pixel measures", NOTHING, NOTHING, why_no_pixels(files)))
+    where = plural(evaluation.threads, "thread") if evaluation.device == "cpu" else f"on {evaluation.device}"
+    rows.append(("time", f"{evaluation.seconds_per_image:.2g} s", NOTHING, f"per image, {where}"))
+    return Table(head, tuple(rows))
 
 
-def headline_notes(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+def headline_notes(evaluation: Evaluation | None) -> tuple[str, ...]:
     """What a reader must know about the numbers of :func:`headline`."""
-    notes = []
-    if metrics and not has_estimates(metrics):
-        notes.append("This evaluation is of an older version: no intervals, no further measures. Evaluate again.")
-    if has_estimates(metrics):
-        notes.append("Intervals are of a bootstrap over pictures: another sample of pictures like these.")
-    if any(_is_perfect(metrics.get(level)) for level in ("image", "pixel")):
-        notes.append("A perfect ranking has an interval without width; it does not say how sure the ranking is.")
-    if metrics.get("evaluation_size_px"):
-        notes.append(f"Maps and ground truth were compared at {metrics['evaluation_size_px']} px.")
+    if evaluation is None:
+        return ()
+    notes = ["Intervals come from a bootstrap over images: how far a value might move on other images like these."]
+    if any(_is_perfect(measures) for measures in (evaluation.image, evaluation.pixel)):
+        notes.append("A perfect ranking has an interval without width; that does not mean that it is certain.")
+    if evaluation.pixel:
+        notes.append("Pixel scores are counted in fine bins, which changes a pixel measure by less than 0.001.")
+    if evaluation.evaluation_size_px:
+        notes.append(f"Maps and ground truth were compared at {evaluation.evaluation_size_px} px.")
     return tuple(notes)
 
 
 def kinds(files: RunFiles) -> Table:
-    """Every kind of defect against all good pictures: how many, how many were found, and how well."""
-    source = files.metrics.get("by_kind") or files.metrics.get("per_kind") or {}
+    """Every kind of defect against all good images: how many, how many were found, and how well."""
     rows = []
-    for kind, values in source.items():
-        of_kind = [image for image in files.images if image.kind == kind and image.is_anomalous]
-        if kind == "good" and not of_kind:
-            continue
-        found = NOTHING
-        if files.threshold is not None and of_kind:
-            found = f"{sum(image.is_flagged for image in of_kind)} of {len(of_kind)}"
-        rows.append((kind, str(values.get("n", len(of_kind))), found, *_short(values)))
-    return Table(("kind", "pictures", "found", "image AUROC", "pixel AUROC", "AUPRO 30 %"), tuple(rows))
+    for kind, block in files.evaluation.by_kind.items() if files.evaluation else ():
+        flags = [image.is_flagged for image in files.images if image.kind == kind and image.is_anomalous]
+        found = NOTHING if files.threshold is None else f"{sum(flags)} of {len(flags)}"
+        rows.append((kind, str(block.n_anomalous), found, *_short(block)))
+    images, *measures = _BLOCK_COLUMNS
+    return Table(("kind", images, "found", *measures), tuple(rows))
 
 
-def sizes(metrics: Mapping[str, Any]) -> Table:
-    """Defects by the share of the picture they cover, in the order of their meanings; empty for an older evaluation."""
-    words, by_size = metrics.get("size_classes") or {}, metrics.get("by_size") or {}
+def sizes(evaluation: Evaluation | None) -> Table:
+    """Defects by the share of the image that they cover, from small to large."""
+    blocks: Mapping[str, Block] = evaluation.by_size if evaluation else {}
     rows = [
-        (f"{name} ({words[name]})" if name in words else name, str(values.get("n", NOTHING)), *_short(values))
-        for name, values in sorted(
-            by_size.items(), key=lambda item: list(words).index(item[0]) if item[0] in words else -1
-        )
+        (f"{name} ({meaning})", str(blocks[name].n_anomalous), *_short(blocks[name]))
+        for name, meaning in SIZE_CLASS_MEANING.items()
+        if name in blocks
     ]
-    return Table(("size of the defect", "pictures", "image AUROC", "pixel AUROC", "AUPRO 30 %"), tuple(rows))
+    return Table(("size of the defect", *_BLOCK_COLUMNS), tuple(rows))
 
 
-def groups(metrics: Mapping[str, Any]) -> Table:
-    """Each group of pictures (sex, view, ...) scored on its own."""
-    rows = [
-        (name, str(values.get("n", NOTHING)), *_short(values))
-        for name, values in (metrics.get("by_group") or metrics.get("groups") or {}).items()
-    ]
-    return Table(("group", "pictures", "image AUROC", "pixel AUROC", "AUPRO 30 %"), tuple(rows))
+def groups(evaluation: Evaluation | None) -> Table:
+    """Each group of images (sex, view, ...) scored on its own."""
+    blocks: Mapping[str, Block] = evaluation.by_group if evaluation else {}
+    rows = [(name, str(block.n_good + block.n_anomalous), *_short(block)) for name, block in blocks.items()]
+    return Table(("group", *_BLOCK_COLUMNS), tuple(rows))
 
 
 def without_empty_columns(table: Table) -> Table:
@@ -135,32 +112,25 @@ def without_empty_columns(table: Table) -> Table:
     return Table(tuple(table.head[i] for i in kept), rows, table.strong)
 
 
-def _is_perfect(measures: Mapping[str, Any] | None) -> bool:
-    auroc = (measures or {}).get("auroc") or {}
-    return auroc.get("low") == auroc.get("value") == 1
+def _is_perfect(measures: Measures | None) -> bool:
+    auroc = (measures or {}).get("auroc")
+    return auroc is not None and auroc.low == auroc.value == 1
 
 
-def _short(values: Mapping[str, Any]) -> tuple[str, str, str]:
+def _short(block: Block) -> tuple[str, str, str]:
     """Image AUROC, pixel AUROC and AUPRO, each with its interval in brackets."""
-    image, pixel = values.get("image"), values.get("pixel")
-    if image is None and pixel is None:  # of an older evaluation
-        return number(values.get("image_auroc")), number(values.get("pixel_auroc")), NOTHING
-    return _brief((image or {}).get("auroc")), _brief((pixel or {}).get("auroc")), _brief((pixel or {}).get("aupro_30"))
+    pixel = block.pixel or {}
+    return _brief(block.image["auroc"]), _brief(pixel.get("auroc")), _brief(pixel.get("aupro_30"))
 
 
-def _brief(estimate: Mapping[str, Any] | None) -> str:
-    value, interval = _value_and_interval(estimate)
+def _brief(measure: Measure | None) -> str:
+    value, interval = _value_and_interval(measure)
     return value if interval == NOTHING else f"{value} ({interval})"
 
 
-def _value_and_interval(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
-    """``("0.931", "0.900–0.960")``; two dashes for None, and one where an interval could not be had."""
-    if not estimate or estimate.get("value") is None:
+def _value_and_interval(measure: Measure | None) -> tuple[str, str]:
+    """``("0.931", "0.900–0.960")``; two dashes for None, and one where there is no interval."""
+    if measure is None:
         return NOTHING, NOTHING
-    low, high = estimate.get("low"), estimate.get("high")
-    interval = NOTHING if low is None or high is None else f"{number(low)}–{number(high)}"
-    return number(estimate["value"]), interval
-
-
-def _needs_both(of_images: str) -> str:
-    return f"needs good and anomalous pictures, has {of_images}"
+    has_interval = measure.low is not None and measure.high is not None
+    return number(measure.value), f"{number(measure.low)}–{number(measure.high)}" if has_interval else NOTHING

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.errors import UserError
-from flawmap.report.collapse import num_prototypes
 from flawmap.report.curves import rate_curves, training_curves
 from flawmap.report.plots import STYLE, curves_figure, features_figure, image_grid, rate_figure, scores_figure, svg_of
-from flawmap.report.run_files import RunFiles, SampleRow, ScoredImage, map_scale_of, read_run
+from flawmap.report.run_files import RunFiles, read_run
 from flawmap.report.thumbnails import read_truth, sample_images, tiles_of
+from flawmap.report.training_words import num_prototypes
 from flawmap.reproducibility import atomic_write_text
+from flawmap.runs.evaluation import ScoredImage
+from flawmap.runs.samples import SampleRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -144,11 +146,12 @@ def localization_figure(files: RunFiles) -> "Figure | str":
 
     How well an image turned out has no influence on whether it is shown: see :func:`spread_over_kinds`.
     """
-    scale = map_scale_of(files.metrics) or map_scale_of(files.calibration)
-    ends = files.metrics.get("map_scale") or {"low": 0.0, "high": 1.0}
+    if files.evaluation is None:
+        return "the run has not been evaluated"
+    scale, ends = files.test_scale, files.evaluation.map_scale
     columns, titles = [], []
     for image in spread_over_kinds(files.images, _MAX_LOCALIZED):
-        tiles = tiles_of(image, (float(ends["low"]), float(ends["high"])), scale, _TILE_PX)
+        tiles = tiles_of(image, (ends.low, ends.high), scale, _TILE_PX)
         if tiles.image is None or tiles.map is None or tiles.overlay is None or image.truth_file is None:
             continue
         truth = read_truth(image.truth_file, tiles.image.shape[0], tiles.image.shape[1])

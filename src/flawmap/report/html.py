@@ -1,7 +1,6 @@
 """The report: one HTML file with everything in it, for a mail attachment or a USB stick."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.report import charts, estimates, tables
-from flawmap.report.collapse import collapse_sentence, num_prototypes
 from flawmap.report.colour import ColourScale, colour_bar
-from flawmap.report.curves import STAGE_TITLES, RateCurve, rate_curves, training_curves
+from flawmap.report.curves import STAGE_TITLES, rate_curves, training_curves
 from flawmap.report.instructive import Choice, most_instructive
 from flawmap.report.published import compared_with_published
 from flawmap.report.recipe_diff import recipe_diff
-from flawmap.report.run_files import RunFiles, map_scale_of, read_run
+from flawmap.report.run_files import RunFiles, read_run
 from flawmap.report.templates import page_template
 from flawmap.report.thumbnails import SAMPLE_PX, data_uri, sample_images, tiles_of
-from flawmap.report.training_words import no_curves_sentence, sample_columns, samples_sentence
+from flawmap.report.training_words import (
+    collapse_sentence,
+    no_curves_sentence,
+    num_prototypes,
+    sample_columns,
+    samples_sentence,
+)
 from flawmap.reproducibility import atomic_write_text
+from flawmap.runs.evaluation import Evaluation
+from flawmap.runs.run_folder import RunFolder
 
 _MAX_SAMPLES = 6
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the page: its address, what it shows for those who cannot see it, its caption and size in px."""
+    """One image of the page: its address, its description for readers who cannot see it, its caption and size in px."""
 
     caption: str
     alt: str
@@ -39,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Case:
-    """A test image with its pictures, and why it is shown."""
+    """A test image with what is drawn of it, and why it is shown."""
 
     choice: Choice
     remark: str
@@ -47,34 +53,35 @@ class Case:
 
 
 def write_report(run: Path) -> Path:
-    """Writes ``RUN/report.html`` from what the run folder holds, and says which parts are missing.
+    """Write ``RUN/report.html`` from what the run folder holds; the page says which parts are missing.
 
-    The file loads nothing: styles, script and pictures are inside, and a content security policy forbids the
-    rest. It appears at once or not at all. ``report.html#threshold=0.4`` opens with the slider at 0.4.
+    The page loads nothing: styles, script and images are inside, and a content security policy forbids everything
+    else. It is written completely or not at all. ``report.html#threshold=0.4`` opens with the slider at 0.4.
 
     Args:
         run: a run folder, evaluated or not.
 
     Returns:
-        The path of the report.
+        the path of the report.
 
     Raises:
-        UserError: when the folder is no run, or one of its files is malformed.
+        UserError: the folder is not a run folder, or one of its files is damaged.
     """
     files = read_run(run)
-    path = files.run / "report.html"
+    path = RunFolder(files.run).report
     atomic_write_text(path, render(files))
     return path
 
 
 def render(files: RunFiles) -> str:
     """The report as text."""
-    scale = map_scale_of(files.metrics) or map_scale_of(files.calibration)
-    cases = _cases(files, scale)
+    cases = _cases(files)
+    evaluation = files.evaluation
     return page_template("report.html").render(
         name=files.run.name,
         files=files,
-        scale=scale,
+        evaluation=evaluation,
+        scale=files.test_scale,
         cases=cases,
         has_truth=any(image.truth_file for image in files.images),
         lacks_attention=any(case.choice.image.attention_file is None for case in cases),
@@ -82,7 +89,7 @@ def render(files: RunFiles) -> str:
         sample_titles=list(sample_columns(files.recipe).values()),
         samples_sentence=samples_sentence(files.recipe),
         samples=_samples(files),
-        sample_scale=_sample_scale(files),
+        sample_scale=files.sample_scale,
         why_no_threshold=_why_no_threshold(files),
         why_no_pixels=estimates.why_no_pixels(files),
         n_samples_left_out=max(0, len(files.samples) - _MAX_SAMPLES),
@@ -94,39 +101,30 @@ def render(files: RunFiles) -> str:
 
 def _results(files: RunFiles) -> dict[str, Any]:
     """What the evaluation says."""
-    rates = rate_curves(files)
+    evaluation = files.evaluation
+    levels = {"image": evaluation.image, "pixel": evaluation.pixel} if evaluation else {}
     return {
         "verdict": tables.verdict_of(files),
         "headline": estimates.without_empty_columns(estimates.headline(files)),
-        "intervals": {level: estimates.interval_of(files.metrics, level) for level in ("image", "pixel")},
-        "headline_notes": estimates.headline_notes(files.metrics),
-        "has_estimates": estimates.has_estimates(files.metrics),
-        "published": compared_with_published(files.metrics),
-        "rates": [charts.rate_chart(curve) for curve in rates.values()],
-        "lacks_pixel_curves": _why_no_pixel_curves(files, rates),
-        "comparisons": _comparisons(files),
+        "intervals": {level: estimates.auroc_interval(measures) for level, measures in levels.items()},
+        "headline_notes": estimates.headline_notes(evaluation),
+        "published": compared_with_published(evaluation) if evaluation else None,
+        "rates": [charts.rate_chart(curve) for curve in rate_curves(files).values()],
+        "comparisons": _comparisons(evaluation) if evaluation else [],
         "kinds": estimates.without_empty_columns(estimates.kinds(files)),
-        "sizes": estimates.without_empty_columns(estimates.sizes(files.metrics)),
-        "groups": estimates.without_empty_columns(estimates.groups(files.metrics)),
+        "sizes": estimates.without_empty_columns(estimates.sizes(evaluation)),
+        "groups": estimates.without_empty_columns(estimates.groups(evaluation)),
         "scores": charts.score_chart(files.images, files.threshold),
         "strips": _strips(files),
-        "skipped_rows": [(str(one.get("key")), str(one.get("reason"))) for one in files.metrics.get("skipped") or []],
+        "skipped_rows": [(file.key, file.reason) for file in evaluation.skipped] if evaluation else [],
     }
-
-
-def _why_no_pixel_curves(files: RunFiles, rates: Mapping[str, RateCurve]) -> str:
-    if "roc_pixels" in rates:
-        return ""
-    if files.metrics.get("pixel_auroc") is None:
-        return f"There are no pixel curves: {estimates.why_no_pixels(files)}."
-    return "There are no pixel curves: this evaluation is of an older version. Evaluate again."
 
 
 def _training(files: RunFiles) -> dict[str, Any]:
     """How the model came to be."""
     k = num_prototypes(files.recipe)
     curves = training_curves(files.log, None if k is None else math.log(k))
-    commands = [files.environment.get("command"), files.metrics.get("command")]
+    commands = [files.environment.get("command"), files.evaluation.command if files.evaluation else None]
     return {
         "identity": tables.identity(files),
         "simulated": tables.simulated(files.config),
@@ -143,20 +141,20 @@ def _training(files: RunFiles) -> dict[str, Any]:
     }
 
 
-def _comparisons(files: RunFiles) -> list[tuple[str, tables.Table]]:
+def _comparisons(evaluation: Evaluation) -> list[tuple[str, tables.Table]]:
     pairs = [
-        ("Ways to score a picture", tables.image_scores(files.metrics)),
-        ("One image size against all", estimates.without_empty_columns(tables.scales(files.metrics))),
+        ("Ways to score an image", tables.image_scores(evaluation)),
+        ("One image size against all", estimates.without_empty_columns(tables.scales(evaluation))),
     ]
     return [(title, table) for title, table in pairs if table.rows]
 
 
 def _strips(files: RunFiles) -> dict[str, Any] | None:
-    """Held-out scores beside those of the test images, on one axis; None without held-out scores."""
-    held_out = [float(score) for score in files.calibration.get("held_out_scores") or []]
-    if not held_out or "threshold" not in files.calibration:
+    """Held-out scores beside those of the test images, on one axis; None without a calibration."""
+    if files.calibration is None:
         return None
-    threshold = float(files.calibration["threshold"])  # that of these scores, which may be newer than the evaluation's
+    # the threshold of the held-out scores, which may be newer than the evaluation's
+    threshold, held_out = files.calibration.threshold, files.calibration.held_out_scores
     good = [image.score for image in files.images if not image.is_anomalous]
     anomalous = [image.score for image in files.images if image.is_anomalous]
     axis = charts.axis_of([*held_out, *good, *anomalous], threshold)
@@ -166,24 +164,25 @@ def _strips(files: RunFiles) -> dict[str, Any] | None:
     return {"axis": axis, "rows": rows, "threshold_x": axis.at(threshold)}
 
 
-def _cases(files: RunFiles, scale: ColourScale | None) -> list[Case]:
-    threshold = files.threshold
-    if threshold is None:
+def _cases(files: RunFiles) -> list[Case]:
+    if files.evaluation is None or files.threshold is None:
         return []
-    ends = files.metrics.get("map_scale") or {"low": 0.0, "high": 1.0}
-    map_ends = (float(ends["low"]), float(ends["high"]))
+    ends = files.evaluation.map_scale
     has_truth = any(image.truth_file for image in files.images)
-    return [_case(choice, map_ends, scale, has_truth) for choice in most_instructive(files.images, threshold)]
+    return [
+        _case(choice, (ends.low, ends.high), files.test_scale, has_truth)
+        for choice in most_instructive(files.images, files.threshold)
+    ]
 
 
 def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | None, has_truth: bool) -> Case:
     image = choice.image
     tiles = tiles_of(image, map_ends, scale)
-    remark = "" if tiles.image is not None else f"The picture is no longer at {image.path}; what was kept is shown."
-    no_truth = "no ground truth for this picture" if image.is_anomalous else "a good picture: nothing to outline"
-    no_picture = "the original picture is gone"
+    remark = "" if tiles.image is not None else f"The image is no longer at {image.path}; what was kept is shown."
+    no_truth = "no ground truth for this image" if image.is_anomalous else "a good image: nothing to outline"
+    no_picture = "the original image is gone"
     shown = (
-        ("image", f"picture {image.key}", tiles.image, no_picture),
+        ("image", f"image {image.key}", tiles.image, no_picture),
         (
             "truth",
             f"{image.key} with the true defect outlined",
@@ -204,26 +203,21 @@ def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | No
             "attention was not kept",
         ),
     )
-    return Case(choice, remark, tuple(_picture(*one) for one in shown if has_truth or one[0] != "truth"))
-
-
-def _sample_scale(files: RunFiles) -> ColourScale | None:
-    """Of the model as it is now; the test images have that of their evaluation."""
-    return map_scale_of(files.calibration) or map_scale_of(files.metrics)
+    return Case(choice, remark, tuple(_picture(*tile) for tile in shown if has_truth or tile[0] != "truth"))
 
 
 def _why_no_threshold(files: RunFiles) -> str:
     if not files.is_evaluated:
-        return "No test pictures have been scored yet."
+        return "No test images have been scored yet."
     if files.is_calibrated_since:
         return "This needs a threshold, and the model has had one only since this evaluation. Evaluate again."
     return "This needs a threshold, and none was calibrated."
 
 
 def _samples(files: RunFiles) -> list[list[Picture]]:
-    scale, rows = _sample_scale(files), []
+    rows = []
     for row in files.samples[:_MAX_SAMPLES]:
-        pictures = sample_images(row, scale, SAMPLE_PX)
+        pictures = sample_images(row, files.sample_scale, SAMPLE_PX)
         rows.append(
             [
                 _picture(title, f"sample {row.number}: {title}", pictures.get(name), "missing")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flawmap.report.run_files import ScoredImage
+from flawmap.runs.evaluation import ScoredImage
 
 
 @dataclass(frozen=True)

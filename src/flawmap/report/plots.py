@@ -14,7 +14,7 @@ from flawmap.report.charts import HISTOGRAM_BINS, axis_of
 from flawmap.report.colour import ColourScale, colour_bar
 from flawmap.report.curves import STAGE_TITLES, RateCurve, TrainingCurve
 from flawmap.report.overlay import TRUTH_GREEN
-from flawmap.report.run_files import ScoredImage
+from flawmap.runs.evaluation import ScoredImage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,9 +5,9 @@ Each published number says what differs from the experiment here. Percentages we
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from flawmap.report.tables import Table, number
+from flawmap.runs.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Published:
     """One number of a publication.
 
     Attributes:
-        measure: ``image_auroc`` or ``pixel_auroc``, the name in metrics.json.
+        measure: ``image_auroc`` or ``pixel_auroc``, as :class:`flawmap.runs.evaluation.Block` has it.
         value: as printed there, in [0, 1].
         source: method and publication.
         differs: what makes it another experiment.
@@ -78,14 +78,14 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
 _TITLES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC"}
 
 
-def compared_with_published(metrics: Mapping[str, Any]) -> Table:
+def compared_with_published(evaluation: Evaluation) -> Table:
     """Measured next to published numbers on data of this name; empty where there are none."""
     rows = []
-    for published in PUBLISHED.get(str(metrics.get("data", "")).lower(), ()):
-        if not str(metrics.get("layout", "")).startswith(published.layout):
+    for published in PUBLISHED.get(evaluation.data.lower(), ()):
+        if not evaluation.layout.startswith(published.layout):
             continue
-        source = (metrics.get("groups") or {}).get(published.group, {}) if published.group else metrics
-        value = source.get(published.measure)
+        block = evaluation.by_group.get(published.group) if published.group else evaluation
+        value = getattr(block, published.measure, None)
         if value is not None:
             title = ", ".join(filter(None, (_TITLES[published.measure], published.group)))
             rows.append((title, number(value), number(published.value), published.source, published.differs))

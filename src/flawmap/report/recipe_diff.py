@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from flawmap.errors import UserError
 from flawmap.recipe.fields import values_of
 from flawmap.recipe.files import PRESETS, load_recipe
 from flawmap.report.run_files import RunFiles
@@ -22,21 +21,17 @@ class RecipeDiff:
 
 
 def recipe_diff(files: RunFiles) -> RecipeDiff | None:
-    """Compares with the preset that the training's command names, else with the one that differs least.
+    """Compare with the preset that the training's command names, else with the one that differs least.
 
     Returns:
-        None when the run has no recipe, or has one that this version cannot read.
+        None when the run has no recipe.
     """
-    if not files.recipe:
+    if files.recipe is None:
         return None
-    try:
-        own = dict(values_of(load_recipe(files.run / "recipe.yaml")))
-    except UserError:  # of another version
-        return None
+    own = dict(values_of(files.recipe))
     presets = {name: dict(values_of(load_recipe(name))) for name in PRESETS}
-    named = _preset_of(files.environment)
     distance = {name: sum(own[key] != value for key, value in preset.items()) for name, preset in presets.items()}
-    name = named if named is not None else min(PRESETS, key=lambda preset: distance[preset])
+    name = _preset_of(files.environment) or min(PRESETS, key=lambda preset: distance[preset])
     rows = [(key, _text(own[key]), _text(value)) for key, value in presets[name].items() if own[key] != value]
     return RecipeDiff(name, tuple(rows))
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from flawmap.report.colour import colour_bar
-from flawmap.report.run_files import map_scale_of, read_run
+from flawmap.report.run_files import read_run
 from flawmap.report.thumbnails import sample_images
 
 COLUMN_TITLES = {
@@ -42,7 +42,7 @@ def write_sheet(run: Path, max_rows: int = 6) -> Path | None:
     rows = files.samples[:max_rows]
     if not rows:
         return None
-    scale = map_scale_of(files.calibration) or map_scale_of(files.metrics)
+    scale = files.sample_scale
     images = [{name: _enlarged(image) for name, image in sample_images(row, scale, _TILE_PX).items()} for row in rows]
     columns = [name for name in COLUMN_TITLES if any(name in row for row in images)]
     row_heights = [max(tile.height for tile in row.values()) for row in images]

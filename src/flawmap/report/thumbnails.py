@@ -15,7 +15,9 @@ from flawmap.data.images.files import read_image
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
 from flawmap.report.overlay import draw_contour, overlay
-from flawmap.report.run_files import SAMPLES, SampleRow, ScoredImage
+from flawmap.runs.evaluation import ScoredImage
+from flawmap.runs.run_folder import SAMPLES
+from flawmap.runs.samples import SampleRow
 
 TILE_PX = 300  # the longer side of a test image
 SAMPLE_PX = 192
@@ -88,7 +90,7 @@ def sample_images(
         footprint = read_truth(row.files["footprint"], *images["simulated"].shape[:2])
         images["simulated"] = draw_contour(images["simulated"], footprint)
     if "map" in images and scale is not None:
-        low, high = row.map_ends or (scale.low, scale.high)
+        low, high = row.map_ends
         images["map"] = scale.colours(low + images["map"][..., 0] / 255 * (high - low))
     return images
 

@@ -1,54 +1,81 @@
-"""What the report says of a training, by what its recipe trains: not all recipes hide patches or learn by steps."""
+"""What the report says about a training, according to its recipe and its log."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from flawmap.recipe.settings import Recipe
 from flawmap.report.sheet import COLUMN_TITLES
+from flawmap.runs.training_log import COLLAPSED_ENTROPY, WINDOW_STEPS
 
 
-def sample_columns(recipe: str) -> dict[str, str]:
-    """Titles of the samples' columns by name, from the text of recipe.yaml; masked views where stage 1 runs."""
-    return {name: title for name, title in COLUMN_TITLES.items() if name != "masked" or _pretrains(_settings(recipe))}
+def sample_columns(recipe: Recipe | None) -> dict[str, str]:
+    """Titles of the samples' columns by name; masked views only where stage 1 runs."""
+    return {name: title for name, title in COLUMN_TITLES.items() if name != "masked" or _pretrains(recipe)}
 
 
-def samples_sentence(recipe: str) -> str:
-    """What the rows of samples show, and what training made of such pictures."""
-    settings = _settings(recipe)
-    hidden = "which patches are hidden, " if _pretrains(settings) else ""
+def samples_sentence(recipe: Recipe | None) -> str:
+    """What the rows of samples show, and what training made of such images."""
+    hidden = "which patches are hidden, " if _pretrains(recipe) else ""
     shown = (
         f"where the model looks, {hidden}a simulated defect (its footprint in green), and the anomaly map of the "
-        "picture with this defect."
+        "image with this defect."
     )
-    if _only_remembers(settings):
+    if _only_remembers(recipe):
         return (
-            f"Good pictures that were held out: {shown} This recipe remembers good pictures and learns from no "
-            "simulated defect; these only check it."
+            f"Good images that were held out: {shown} This recipe remembers good images and does not learn from "
+            "simulated defects; these are only a check."
         )
-    return f"Good pictures that were held out, treated as training treats its own: {shown}"
+    return f"Good images that were held out, treated as training treats its own: {shown}"
 
 
-def no_curves_sentence(recipe: str) -> str:
+def no_curves_sentence(recipe: Recipe | None) -> str:
     """Why there are no curves of training."""
-    settings = _settings(recipe)
-    if _only_remembers(settings) and not _pretrains(settings):
-        return "None: this recipe remembers good pictures and learns nothing step by step."
+    if _only_remembers(recipe) and not _pretrains(recipe):
+        return "None: this recipe remembers good images and learns nothing step by step."
     return "The run holds no log of training."
 
 
-def _settings(recipe: str) -> Mapping[str, Any]:
-    try:
-        settings = yaml.safe_load(recipe)
-    except yaml.YAMLError:
-        return {}
-    return settings if isinstance(settings, Mapping) else {}
+def num_prototypes(recipe: Recipe | None) -> int | None:
+    """K; None without a recipe, and where another objective counts its own prototypes."""
+    if recipe is None or recipe.pretrain.objective not in ("clusters", "swav"):
+        return None
+    return recipe.pretrain.prototypes
 
 
-def _pretrains(settings: Mapping[str, Any]) -> bool:
-    pretrain = settings.get("pretrain")
-    return bool(pretrain.get("enabled", True)) if isinstance(pretrain, Mapping) else True
+def collapse_sentence(log: Sequence[Mapping[str, Any]], k: int | None) -> str:
+    """Prototypes in use and the entropy of the teacher's targets at the end of stage 1, against their largest.
+
+    Args:
+        log: records of log.jsonl.
+        k: number of prototypes, or None where it is not known.
+
+    Returns:
+        "" when stage 1 did not run.
+    """
+    of_stage_1 = [record for record in log if record.get("stage") == "pretrain"]
+    recent = [record for record in of_stage_1 if _is_finite(record.get("target_entropy"))][-WINDOW_STEPS:]
+    if not recent:
+        return ""
+    entropy = sum(record["target_entropy"] for record in recent) / len(recent)
+    out_of = f" of {k}" if k else ""
+    text = f"At the end of stage 1 {recent[-1]['prototypes_used_recently']}{out_of} prototypes are in use"
+    if k is None:
+        return f"{text}; the targets' entropy is {entropy:.2f}."
+    share = entropy / math.log(k)
+    state = "collapsed: uniform targets teach nothing" if share > COLLAPSED_ENTROPY else "not collapsed"
+    return (
+        f"{text}; the targets' entropy is {entropy:.2f} of at most ln {k} = {math.log(k):.2f} ({share:.0%}): {state}."
+    )
 
 
-def _only_remembers(settings: Mapping[str, Any]) -> bool:
-    return settings.get("method") == "memory"
+def _pretrains(recipe: Recipe | None) -> bool:
+    return recipe is None or recipe.pretrain.enabled
+
+
+def _only_remembers(recipe: Recipe | None) -> bool:
+    return recipe is not None and recipe.method == "memory"
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,39 +1,39 @@
 """calibration.json of a model folder: its thresholds and the scores that they rest on."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from flawmap.errors import UserError
 from flawmap.metrics.rates import Threshold
+from flawmap.runs.json_files import read_json
 
 
 @dataclass(frozen=True)
 class MapScale:
-    """The map values that a detector's colour scale begins and ends at; its middle is the map's threshold."""
+    """The map values at which a detector's colour scale begins and ends; its middle is the map's threshold."""
 
     low: float
     high: float
 
 
-# ten times the evidence of evenly spread attention (the paper's head), or ten deviations of normal images, is hot
+# ten times the evidence of evenly spread attention (the paper's head), or ten deviations of good images, is hot
 UNCALIBRATED_MAP_SCALE = MapScale(0.0, 10.0)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where normal ends.
+    """The thresholds of a detector.
 
     Attributes:
-        threshold: of the image score; above it an image is called anomalous.
-        false_alarm_rate: the rate that the threshold was chosen for.
-        n_held_out: number of normal images it rests on.
-        smallest_resolvable_rate: no smaller rate can be told apart with that many images.
-        map_threshold: of map values; above it a pixel belongs to a region. At most ``false_alarm_rate`` of normal
-            images are expected to have any such pixel.
+        threshold: of the image score; an image above it is called anomalous.
+        false_alarm_rate: the rate that the threshold was chosen for, in (0, 1).
+        n_held_out: number of good images that it rests on.
+        smallest_resolvable_rate: the smallest rate that so many images can guarantee.
+        map_threshold: of map values; a pixel above it belongs to a region. At most ``false_alarm_rate`` of good images
+            are expected to have any such pixel.
         map_scale: ends of the colour scale.
-        held_out_scores: image scores of the held-out normal images, ascending.
+        held_out_scores: image scores of the held-out good images, ascending.
     """
 
     threshold: float
@@ -46,7 +46,7 @@ class Calibration:
 
     @property
     def is_resolved(self) -> bool:
-        """Whether so many images suffice for the rate; otherwise ``smallest_resolvable_rate`` is promised."""
+        """Whether so many images suffice for the rate; otherwise only ``smallest_resolvable_rate`` is guaranteed."""
         return Threshold(
             self.threshold, self.false_alarm_rate, self.n_held_out, self.smallest_resolvable_rate
         ).is_resolved
@@ -60,16 +60,10 @@ def read_calibration(path: Path) -> Calibration | None:
     """
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["map_scale"] = MapScale(**values["map_scale"])
-        values["held_out_scores"] = tuple(values["held_out_scores"])
-        calibration = Calibration(**values)
-        scale, numbers = calibration.map_scale, (calibration.threshold, calibration.map_threshold)
-        if not all(math.isfinite(number) for number in (*numbers, scale.low, scale.high)) or scale.low >= scale.high:
-            raise ValueError("a threshold or an end of the colour scale is no usable number")
-        return calibration
-    except Exception as error:  # whatever a damaged file makes of the values
-        raise UserError(
-            f"the calibration is damaged: {error}", str(path), "flawmap calibrate RUN GOOD_IMAGES"
-        ) from error
+    remedy = "flawmap calibrate RUN GOOD_IMAGES"
+    calibration = read_json(path, Calibration, remedy)
+    scale, numbers = calibration.map_scale, (calibration.threshold, calibration.map_threshold)
+    if not all(math.isfinite(number) for number in (*numbers, scale.low, scale.high)) or scale.low >= scale.high:
+        problem = f"{path.name} is damaged: a threshold or an end of the colour scale is not a usable number"
+        raise UserError(problem, str(path), remedy)
+    return calibration

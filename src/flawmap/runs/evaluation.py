@@ -1,125 +1,329 @@
-"""What an evaluation leaves in its folder beside metrics.json: maps, truth masks, scores per image, pixel curves."""
+"""The folder of an evaluation: metrics.json, per_image.csv, pixel_curves.json, anomaly maps, truth and attention."""
 
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from PIL import Image
 
-from flawmap.data.sample import LabelledImage
+from flawmap.data.sample import SkippedFile
 from flawmap.errors import UserError
-from flawmap.metrics.curve_points import PixelCurves, Points
+from flawmap.metrics.curve_points import PixelCurves
+from flawmap.metrics.score_drift import Drift
 from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
-from flawmap.runs.calibration import MapScale
+from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
+from flawmap.runs.json_files import read_json, write_json
 
+METRICS = "metrics.json"
+PER_IMAGE = "per_image.csv"
+PIXEL_CURVES = "pixel_curves.json"
+MAPS, TRUTH, ATTENTION = "maps", "truth", "attention"  # folders; a file has the same name in each
 MAX_16_BIT = 65535
+EVALUATE_AGAIN = "flawmap evaluate RUN DATA"
 _CURVE_DIGITS = 6  # finer than any screen
+_COLUMNS = ("key", "path", "kind", "is_anomalous", "score", "is_flagged", "map", "truth")
 
 
 @dataclass(frozen=True)
-class ScoredSample:
-    """One test image with its scores.
+class Measure:
+    """A value in [0, 1] with its 95 % bootstrap interval over images; without ends where there are too few images."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+Measures = Mapping[str, Measure | None]  # None: a measure that these images do not define
+
+
+@dataclass(frozen=True)
+class Block:
+    """The measures of a set of images.
 
     Attributes:
-        sample: image, label, kind and groups.
-        scores: every image score by name.
-        logits: of each scale alone, by its size in pixels.
-        anomalous_share: anomalous pixels over all pixels of the image at its original resolution; None where nobody has
-            said which they are, and for a normal image.
-        map_file: relative to the folder, "" where nothing is written.
-        truth_file: relative to the folder, "" where there is no truth.
+        n_good: good images.
+        n_anomalous: images with a defect.
+        image: of image scores: ``auroc``, ``ap``, ``f1_max`` and ``fpr_at_95_tpr``.
+        pixel: of pixels: ``auroc``, ``ap``, ``f1_max``, ``aupro_30`` and ``aupro_05``; None where no pixel of these
+            images is known to be anomalous.
     """
 
-    sample: LabelledImage
-    scores: dict[str, float]
-    logits: dict[int, float]
-    anomalous_share: float | None
-    map_file: str
-    truth_file: str
+    n_good: int
+    n_anomalous: int
+    image: Measures
+    pixel: Measures | None
+
+    @property
+    def image_auroc(self) -> float | None:
+        """The AUROC of image scores alone."""
+        return _value(self.image, "auroc")
+
+    @property
+    def pixel_auroc(self) -> float | None:
+        """The AUROC of pixels alone."""
+        return _value(self.pixel, "auroc")
+
+
+def _value(measures: Measures | None, name: str) -> float | None:
+    measure = (measures or {}).get(name)
+    return measure.value if measure else None
+
+
+@dataclass(frozen=True)
+class ScaleScore:
+    """The AUROCs of one test size alone; None where undefined."""
+
+    size_px: int
+    image_auroc: float | None
+    pixel_auroc: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation(Block):
+    """metrics.json: one detector on one labelled data set. The inherited measures are those of all images.
+
+    Attributes:
+        data: name of the data.
+        layout: how it was read.
+        root: where it lies.
+        command: that repeats the evaluation.
+        image_score: the score that decides.
+        image_scores: AUROC of every image score by name.
+        n_pixel_images: images whose pixels were counted.
+        pixel_pool: which images the protocol admits to pixel measures: ``all``, ``truth_only`` or ``none``.
+        evaluation_size_px: side of the square at which pixels were compared; None: each image's own resolution.
+        by_kind: each kind of defect against all good images.
+        by_size: each class of defect size against all good images; :mod:`flawmap.metrics.defect_size` has the classes.
+        by_group: the images of each group (``sex=F``, ...) on their own.
+        per_scale: each test size alone, ascending.
+        training_size_px: side of the images that the detector learned from.
+        calibration: the thresholds that were used; None without.
+        realised_false_alarm_rate: share of the good images that were flagged; None without threshold or good images.
+        missed_rate: share of the anomalous images that were not flagged; None as above.
+        drift: scores of the good images against those of the calibration.
+        seconds_per_image: of the detector, without reading files.
+        threads: of the processor.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        without_truth: keys of anomalous images without ground truth, in a data set that has ground truth.
+        skipped: files that were left out.
+    """
+
+    data: str
+    layout: str
+    root: str
+    command: str
+    image_score: str
+    image_scores: Mapping[str, float | None]
+    n_pixel_images: int
+    pixel_pool: str
+    evaluation_size_px: int | None
+    by_kind: Mapping[str, Block]
+    by_size: Mapping[str, Block]
+    by_group: Mapping[str, Block]
+    per_scale: tuple[ScaleScore, ...]
+    training_size_px: int
+    calibration: Calibration | None
+    realised_false_alarm_rate: float | None
+    missed_rate: float | None
+    drift: Drift | None
+    seconds_per_image: float
+    threads: int
+    device: str
+    without_truth: tuple[str, ...]
+    skipped: tuple[SkippedFile, ...]
+
+    @property
+    def single_scale(self) -> ScaleScore:
+        """The test size nearest to that of training."""
+        return min(self.per_scale, key=lambda scale: abs(scale.size_px - self.training_size_px))
+
+    @property
+    def threshold(self) -> float | None:
+        """The image score above which an image was flagged."""
+        return self.calibration.threshold if self.calibration else None
+
+    @property
+    def map_scale(self) -> MapScale:
+        """The map values that 0 and 65535 stand for in the map files."""
+        return self.calibration.map_scale if self.calibration else UNCALIBRATED_MAP_SCALE
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write metrics.json."""
+    write_json(folder / METRICS, evaluation)
+
+
+def read_evaluation(folder: Path) -> Evaluation | None:
+    """Read metrics.json; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / METRICS
+    return read_json(path, Evaluation, EVALUATE_AGAIN) if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A row of per_image.csv.
+
+    Attributes:
+        key: of the image in its data.
+        path: of the image when it was scored.
+        kind: of defect; "good" for a good image.
+        is_anomalous: the label.
+        score: the image score that decides.
+        is_flagged: whether it is above the threshold.
+        map_file: its anomaly map, 16 bit, if that exists.
+        truth_file: its ground truth, if that exists.
+        attention_file: its attention, if that exists.
+        scores: every image score by name.
+    """
+
+    key: str
+    path: Path
+    kind: str
+    is_anomalous: bool
+    score: float
+    is_flagged: bool
+    map_file: Path | None = None
+    truth_file: Path | None = None
+    attention_file: Path | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def write_per_image(folder: Path, images: Sequence[ScoredImage]) -> None:
+    """Write per_image.csv: each image, its label, its scores, whether it was flagged, and its files in the folder."""
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
+    names = list(images[0].scores) if images else []
+    table.writerow([*_COLUMNS, *names])
+    for image in images:
+        files = [
+            file.relative_to(folder).as_posix() if file is not None else ""
+            for file in (image.map_file, image.truth_file)
+        ]
+        labels = [image.key, image.path, image.kind, int(image.is_anomalous)]
+        decision = [repr(image.score), int(image.is_flagged)]
+        table.writerow([*labels, *decision, *files, *(repr(image.scores[name]) for name in names)])
+    atomic_write_text(folder / PER_IMAGE, buffer.getvalue())
+
+
+def read_per_image(folder: Path) -> tuple[ScoredImage, ...]:
+    """Read per_image.csv; nothing where there is none. Files outside of the folder are never returned.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / PER_IMAGE
+    if not path.is_file():
+        return ()
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(_scored_image(row, number, path) for number, row in enumerate(csv.DictReader(file), start=2))
+
+
+def _scored_image(row: dict[str, str], number: int, path: Path) -> ScoredImage:
+    try:
+        map_file = _file_in(path.parent, row["map"])
+        scores = {name: float(value) for name, value in row.items() if name not in _COLUMNS}
+        image = ScoredImage(
+            key=row["key"],
+            path=Path(row["path"]),
+            kind=row["kind"],
+            is_anomalous=bool(int(row["is_anomalous"])),
+            score=float(row["score"]),
+            is_flagged=bool(int(row["is_flagged"])),
+            map_file=map_file,
+            truth_file=_file_in(path.parent, row["truth"]),
+            attention_file=_file_in(path.parent, f"{ATTENTION}/{map_file.name}" if map_file else ""),
+            scores=scores,
+        )
+        if not math.isfinite(image.score):
+            raise ValueError(f"the score is {image.score}")
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"row {number} of {path.name} is damaged: {error!r}", str(path), EVALUATE_AGAIN) from error
+    return image
+
+
+def _file_in(folder: Path, name: str) -> Path | None:
+    file, folder = (folder / name).resolve(), folder.resolve()
+    return file if name and file.is_file() and file.is_relative_to(folder) else None
 
 
 def write_maps(
-    folder: Path | None,
-    number: int,
-    sample: LabelledImage,
-    anomaly_map: Float[np.ndarray, "h w"],
-    truth: Bool[np.ndarray, "h w"] | None,
+    folder: Path,
+    name: str,
+    anomaly_map: NDArray[np.floating],
+    truth: NDArray[np.bool_] | None,
     scale: MapScale,
-) -> tuple[str, str]:
-    """The map as 16-bit PNG and the truth as 8-bit PNG.
+) -> tuple[Path, Path | None]:
+    """Write an anomaly map (h, w) as 16-bit PNG and its truth (h, w) as 8-bit PNG.
 
     Returns:
-        their names relative to the folder; "" for what was not written.
+        the two files; None for truth that is missing or empty, which is not written.
 
     Raises:
         UserError: they cannot be written.
     """
-    if folder is None:
-        return "", ""
-    name = f"{number:04d}_{sample.path.stem[:48]}.png"  # a name that no file system finds too long
     shares = (anomaly_map - scale.low) / (scale.high - scale.low)
-    levels = np.rint(shares.clip(0, 1) * MAX_16_BIT).astype(np.uint16)
-    _write_png(folder / "maps" / name, levels)
+    map_file = folder / MAPS / name
+    _write_png(map_file, np.rint(shares.clip(0, 1) * MAX_16_BIT).astype(np.uint16))
     if truth is None or not truth.any():
-        return f"maps/{name}", ""
-    _write_png(folder / "truth" / name, truth.astype(np.uint8) * 255)
-    return f"maps/{name}", f"truth/{name}"
+        return map_file, None
+    truth_file = folder / TRUTH / name
+    _write_png(truth_file, truth.astype(np.uint8) * 255)
+    return map_file, truth_file
 
 
-def write_per_image(folder: Path, scored: Sequence[ScoredSample], score_name: str, threshold: float | None) -> None:
-    """per_image.csv: which image, its label, its scores and whether it was flagged."""
-    buffer = io.StringIO()
-    rows = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
-    names = list(scored[0].scores) if scored else []
-    rows.writerow(["key", "path", "kind", "is_anomalous", "score", "is_flagged", "map", "truth", *names])
-    for s in scored:
-        score = s.scores[score_name]
-        flagged = int(threshold is not None and score > threshold)
-        all_scores = [repr(s.scores[name]) for name in names]
-        rows.writerow(
-            [
-                s.sample.key,
-                s.sample.path.absolute(),  # a report is also written from elsewhere
-                s.sample.kind,
-                int(s.sample.is_anomalous),
-                repr(score),
-                flagged,
-                s.map_file,
-                s.truth_file,
-                *all_scores,
-            ]
-        )
-    atomic_write_text(folder / "per_image.csv", buffer.getvalue())
+def write_attention(folder: Path, name: str, attention: NDArray[np.floating]) -> None:
+    """Write attention (r, c), one gray pixel per patch, as bright as its own largest value allows.
 
-
-def write_pixel_curves(folder: Path, curves: PixelCurves | None) -> None:
-    """pixel_curves.json: lists of [x, y] for each curve; no file where no pixel has ground truth."""
-    if curves is None:
-        return
-
-    def pairs(points: Points) -> list[list[float]]:
-        return points.round(_CURVE_DIGITS).tolist()
-
-    content = {
-        "roc": pairs(curves.roc),
-        "precision_recall": pairs(curves.precision_recall),
-        "overlap": pairs(curves.overlap),
-        "anomalous_share": curves.anomalous_share,
-        "n_images": curves.n_images,
-    }
-    atomic_write_text(folder / "pixel_curves.json", json.dumps(content))
+    Raises:
+        UserError: it cannot be written.
+    """
+    gray = np.rint(255 * attention / max(float(attention.max()), 1e-12)).astype(np.uint8)
+    _write_png(folder / ATTENTION / name, gray)
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(path, buffer.getvalue())
     except OSError as error:
         raise UserError(f"a map cannot be written: {error.strerror}", str(path), "free some disk space") from error
+
+
+def write_pixel_curves(folder: Path, curves: PixelCurves | None) -> None:
+    """Write pixel_curves.json: lists of [x, y] for each curve; no file where no pixel has ground truth."""
+    if curves is not None:
+        points = {name: getattr(curves, name).round(_CURVE_DIGITS).tolist() for name in _CURVES}
+        content = points | {"anomalous_share": curves.anomalous_share, "n_images": curves.n_images}
+        atomic_write_text(folder / PIXEL_CURVES, json.dumps(content))
+
+
+def read_pixel_curves(folder: Path) -> PixelCurves | None:
+    """Read pixel_curves.json; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / PIXEL_CURVES
+    if not path.is_file():
+        return None
+    content = read_json(path, dict, EVALUATE_AGAIN)
+    try:
+        curves = {name: np.array(content[name], np.float64).reshape(-1, 2) for name in _CURVES}
+        return PixelCurves(**curves, anomalous_share=content["anomalous_share"], n_images=content["n_images"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path.name} is damaged: {error!r}", str(path), EVALUATE_AGAIN) from error
+
+
+_CURVES = ("roc", "precision_recall", "overlap")

@@ -1,8 +1,35 @@
-"""Names for what a command writes, so that nothing that is there is overwritten."""
+"""Folders that commands write to: names that overwrite nothing, and one process at a time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from flawmap.errors import UserError
+
 RENAME_ATTEMPTS = 10  # another process may take a name between two looks
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder: two processes that write the same checkpoints would destroy each other's work.
+
+    The lock is a file beside the folder, which the system releases when the process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    from filelock import FileLock, Timeout  # of the extra "train"; the rest of this module is of the base
+
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        problem = "another process works in this folder"
+        raise UserError(problem, str(folder), "wait until it is done, or choose another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def new_folder(path: Path) -> Path:

@@ -1,21 +1,21 @@
-"""The run folder: everything that one training leaves behind, never overwritten."""
+"""The run folder: everything that one training leaves behind. It is never overwritten."""
 
-import csv
 import datetime
-import io
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flawmap.data.checks import FileFacts
 from flawmap.errors import UserError
 from flawmap.recipe.files import to_yaml
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_text, stable_hash
+from flawmap.runs.json_files import read_json
 
-LATEST = "latest.txt"
+LATEST = "latest.txt"  # beside the runs: the name of the one that was started last
+RECIPE = "recipe.yaml"  # of a run and of its model
+MODEL, SAMPLES, EVALUATION = "model", "samples", "evaluation"
+MODEL_CONFIG = "config.json"  # written last: a model without it is not complete
 
 
 @dataclass(frozen=True)
@@ -27,35 +27,55 @@ class RunFolder:
     @property
     def recipe(self) -> Path:
         """The resolved recipe, itself a valid ``--recipe``."""
-        return self.path / "recipe.yaml"
+        return self.path / RECIPE
+
+    @property
+    def environment(self) -> Path:
+        """Command, seed, data, versions and machine."""
+        return self.path / "environment.json"
+
+    @property
+    def manifest(self) -> Path:
+        """Every training image with its hash and its split: :mod:`flawmap.runs.manifest`."""
+        return self.path / "data_manifest.csv"
 
     @property
     def log(self) -> Path:
-        """One JSON object per training step."""
+        """One JSON object per training step: :mod:`flawmap.runs.training_log`."""
         return self.path / "log.jsonl"
 
     @property
-    def model(self) -> Path:
-        """What ``AnomalyDetector.from_pretrained`` reads."""
-        return self.path / "model"
+    def samples(self) -> Path:
+        """Images of what training saw: :mod:`flawmap.runs.samples`."""
+        return self.path / SAMPLES
 
     @property
-    def samples(self) -> Path:
-        """Pictures of what training saw."""
-        return self.path / "samples"
+    def model(self) -> Path:
+        """What ``AnomalyDetector.from_pretrained`` reads: :mod:`flawmap.runs.model_folder`."""
+        return self.path / MODEL
 
     @property
     def evaluation(self) -> Path:
-        """Metrics and maps of ``flawmap evaluate``."""
-        return self.path / "evaluation"
+        """What ``flawmap evaluate`` writes: :mod:`flawmap.runs.evaluation`."""
+        return self.path / EVALUATION
+
+    @property
+    def report(self) -> Path:
+        """What ``flawmap report`` writes."""
+        return self.path / "report.html"
+
+    @property
+    def is_started(self) -> bool:
+        """Whether training has begun here."""
+        return self.log.is_file() or self.manifest.is_file()
 
     @property
     def is_finished(self) -> bool:
         """Whether training reached its end."""
-        return (self.model / "config.json").is_file()
+        return (self.model / MODEL_CONFIG).is_file()
 
     def checkpoint(self, stage: str) -> Path:
-        """State from which an interrupted stage goes on; removed when the stage is done."""
+        """State from which an interrupted stage resumes; removed when the stage is done."""
         return self.path / "checkpoints" / f"{stage}.ckpt"
 
     def stage_output(self, stage: str) -> Path:
@@ -67,21 +87,24 @@ class RunFolder:
         return self.path.parent / "stages" / f"{stage}-{key[:16]}.safetensors"
 
     def write_environment(self, environment: dict[str, Any]) -> None:
-        """environment.json."""
-        atomic_write_text(self.path / "environment.json", json.dumps(environment, indent=2))
+        """Write environment.json."""
+        atomic_write_text(self.environment, json.dumps(environment, indent=2))
 
-    def write_data_manifest(self, facts: Iterable[tuple[str, FileFacts]]) -> None:
-        """data_manifest.csv: every training image with its hash and its side of the split."""
-        buffer = io.StringIO()
-        rows = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
-        rows.writerow(["path", "sha256", "split", "width", "height", "pixels_sha256"])
-        for split, fact in facts:
-            rows.writerow([fact.key, fact.sha256, split, fact.width_px, fact.height_px, fact.pixels_sha256])
-        atomic_write_text(self.path / "data_manifest.csv", buffer.getvalue())
+    def read_environment(self) -> dict[str, Any]:
+        """The content of environment.json; empty where there is none.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return read_json(self.environment, dict, "train again") if self.environment.is_file() else {}
 
 
 def create_run(requested: Path | None, data_name: str, recipe: Recipe, parent: Path = Path("runs")) -> RunFolder:
-    """A new run folder: ``requested``, or ``runs/DATE_DATA_HASH``; a taken name gets a number."""
+    """A new run folder: ``requested``, or ``runs/DATE_DATA_HASH``; a taken name gets a number.
+
+    Raises:
+        UserError: it cannot be created.
+    """
     today = datetime.date.today().isoformat()
     wanted = requested or parent / f"{today}_{data_name}_{stable_hash(recipe)[:4]}"
     if wanted.name in ("", ".."):  # a number could not be added to "." or ".."
@@ -98,9 +121,10 @@ def create_run(requested: Path | None, data_name: str, recipe: Recipe, parent: P
     except (OSError, ValueError) as error:  # ValueError: the root has no name to number
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"the run folder cannot be created: {reason}", str(path), "--run DIR") from error
-    atomic_write_text(path / "recipe.yaml", to_yaml(recipe))
+    run = RunFolder(path)
+    atomic_write_text(run.recipe, to_yaml(recipe))
     atomic_write_text(path.parent / LATEST, path.name + "\n")
-    return RunFolder(path)
+    return run
 
 
 def open_run(path: Path) -> RunFolder:
@@ -109,11 +133,13 @@ def open_run(path: Path) -> RunFolder:
     Raises:
         UserError: it does not exist or holds no recipe.
     """
-    if not (path / "recipe.yaml").is_file():
+    run = RunFolder(path)
+    if not run.recipe.is_file():
         latest = latest_run(path.parent)
         hint = f"flawmap train DATA first, or use {latest}" if latest else "flawmap train DATA first"
-        raise UserError("no run folder (it would hold recipe.yaml)", str(path), hint)
-    return RunFolder(path)
+        problem = f"this is not a run folder: it has no {RECIPE}" if path.is_dir() else f"no such folder: {path}"
+        raise UserError(problem, str(path), hint)
+    return run
 
 
 def latest_run(parent: Path = Path("runs")) -> Path | None:

@@ -1,0 +1,131 @@
+"""What ``flawmap calibrate`` does: set the threshold of a run from good images that it has not seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flawmap.data.checks import FileFacts, check_good_images
+from flawmap.data.open_data import load_images
+from flawmap.deploy.reviews import is_review_file, read_reviews
+from flawmap.detect.calibration import calibrate, refuse_bad_rate
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.engine.compute import DeviceName
+from flawmap.errors import UserError
+from flawmap.metrics.score_drift import Drift, score_drift
+from flawmap.runs.calibration import Calibration
+from flawmap.runs.manifest import read_manifest
+from flawmap.runs.model_folder import model_folder, refuse_taken, replace_calibration
+from flawmap.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """A new calibration beside the former one.
+
+    Attributes:
+        calibration: the new one.
+        former: None where there was none.
+        drift: the new images' scores against those of the former calibration; None without one.
+        n_duplicates: images that were left out because their pixels equal another one's.
+    """
+
+    calibration: Calibration
+    former: Calibration | None
+    drift: Drift | None
+    n_duplicates: int = 0
+
+
+def calibrate_run(
+    path: Path,
+    images: str,
+    false_alarm_rate: float | None = None,
+    output: Path | None = None,
+    skip_unreadable: bool = False,
+    device: DeviceName = "auto",
+) -> Recalibration:
+    """Calibrate; the former calibration is kept beside the new one.
+
+    Args:
+        path: of a run folder or a model folder.
+        images: a location of good images that training has not seen, or the reviews.csv of ``flawmap serve``.
+        false_alarm_rate: wanted share of good images called anomalous, in (0, 1); None: as before, or the recipe's.
+        output: write the recalibrated model to this folder instead.
+        skip_unreadable: leave out files that cannot be decoded.
+        device: where to compute.
+
+    Raises:
+        UserError: no model, unusable images or reviews, images that training has seen, a rate outside (0, 1), or a
+            taken output folder.
+    """
+    if false_alarm_rate is not None:
+        refuse_bad_rate(false_alarm_rate)
+    if output is not None:
+        refuse_taken(output)
+    folder = model_folder(path)
+    run = RunFolder(folder.parent)
+    detector = AnomalyDetector.from_pretrained(folder, device)
+    former, n_duplicates = detector.calibration_, 0
+    if false_alarm_rate is None:
+        false_alarm_rate = former.false_alarm_rate if former else detector.recipe.calibration.false_alarm_rate
+    if is_review_file(Path(images)):
+        _calibrate_with_reviews(detector, Path(images), false_alarm_rate, run)
+    else:
+        checked = check_good_images(load_images(images), skip_unreadable)
+        _refuse_training_images(checked.facts, run)
+        n_duplicates = checked.num_duplicates
+        detector.calibrate(checked.data, false_alarm_rate)
+    calibration = detector.calibration_
+    assert calibration is not None
+    if output is not None:
+        detector.save_pretrained(output)
+    else:
+        replace_calibration(folder, calibration)
+    former_scores, new_scores = (np.array(c.held_out_scores if c else ()) for c in (former, calibration))
+    drift = score_drift(former_scores, new_scores, sets_new_threshold=True)
+    return Recalibration(calibration, former, drift, n_duplicates)
+
+
+def _calibrate_with_reviews(detector: AnomalyDetector, path: Path, false_alarm_rate: float, run: RunFolder) -> None:
+    """Set the thresholds from the scores of images that people reviewed as good.
+
+    Raises:
+        UserError: no image was reviewed as good, the scores are of another model, or training has seen an image.
+    """
+    reviews = read_reviews(path)
+    model_id = detector.facts("").model_id
+    if foreign := [review for review in reviews if review.model_id != model_id]:
+        raise UserError(
+            f"{len(foreign)} of {len(reviews)} reviews are of another model, first: {foreign[0].image}",
+            str(path),
+            "serve this run, or its fp32 export, and review again; or give a folder of good images",
+        )
+    good = [review for review in reviews if review.truth == "good"]
+    if not good:
+        raise UserError("no image was reviewed as good", str(path), "agree with an ok, or disagree with an anomaly")
+    trained = _trained_on(run)
+    _refuse_seen([review.image for review in good if review.sha256 in trained], run)
+    scores, peaks = [review.score for review in good], [review.map_peak for review in good]
+    detector.calibration_ = calibrate(scores, peaks, false_alarm_rate)
+
+
+def _refuse_training_images(images: Sequence[FileFacts], run: RunFolder) -> None:
+    """Raises: UserError: images with the content of training images; their scores would set too low a threshold."""
+    trained = _trained_on(run)
+    _refuse_seen([fact.path for fact in images if trained & {fact.sha256, fact.pixels_sha256}], run)
+
+
+def _trained_on(run: RunFolder) -> set[str]:
+    """Hashes of the images that a run has learned from; empty where its list of images is missing."""
+    rows = read_manifest(run.manifest)
+    return {sha256 for row in rows if row.split != "held_out" for sha256 in row.hashes}
+
+
+def _refuse_seen(seen: Sequence[object], run: RunFolder) -> None:
+    if seen:
+        raise UserError(
+            f"{len(seen)} of these images were trained on, first: {seen[0]}",
+            str(run.manifest),
+            "give good images that training has not seen; otherwise the threshold would be too low",
+        )

@@ -1,0 +1,104 @@
+"""What ``flawmap evaluate`` does: score a run on labelled data, and keep the result and a report in the run."""
+
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from flawmap.data.checks import check_test_data, refuse_unwritable_names
+from flawmap.data.open_data import open_test_data
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.engine.compute import DeviceName
+from flawmap.errors import UserError
+from flawmap.evaluate.evaluate import evaluate
+from flawmap.evaluate.report_inputs import keep_attention
+from flawmap.recipe.files import load_recipe
+from flawmap.recipe.settings import DataSettings
+from flawmap.report.html import write_report
+from flawmap.report.sheet import write_sheet
+from flawmap.runs.evaluation import Evaluation
+from flawmap.runs.manifest import read_manifest
+from flawmap.runs.model_folder import model_folder, refresh_card
+from flawmap.runs.result_folders import free_path, put_in_place
+from flawmap.runs.run_folder import RunFolder
+
+MIN_EVALUATION_SIZE_PX, MAX_EVALUATION_SIZE_PX = 16, 4096
+
+
+def evaluate_run(
+    path: Path,
+    location: str,
+    overrides: Sequence[str] = (),
+    output: Path | None = None,
+    skip_unreadable: bool = False,
+    device: DeviceName = "auto",
+    command: str = "",
+    evaluation_size_px: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Evaluate a run and write its report; an earlier evaluation is kept under another name.
+
+    Args:
+        path: of a run folder or a model folder.
+        location: labelled data.
+        overrides: of the run's own data settings, such as ``data.normal=OK``.
+        output: folder for the results. None: a run folder takes them, and its report is written; those of a model
+            folder that is not in a run are not kept.
+        skip_unreadable: leave out files that cannot be decoded.
+        device: where to compute.
+        command: that repeats this, for the record.
+        evaluation_size_px: see :func:`flawmap.evaluate.evaluate.evaluate`.
+        progress: called after each image with (done, total).
+
+    Raises:
+        UserError: no model, unusable data, test images that training has seen, or results that cannot be written.
+    """
+    size = evaluation_size_px
+    if size is not None and not MIN_EVALUATION_SIZE_PX <= size <= MAX_EVALUATION_SIZE_PX:
+        raise UserError(
+            f"the evaluation size is {size}, must be {MIN_EVALUATION_SIZE_PX} to {MAX_EVALUATION_SIZE_PX} px",
+            "--evaluation-size",
+            "for example 256; leave it out for the original resolution",
+        )
+    detector = AnomalyDetector.from_pretrained(path, device)
+    # held-out images have set the threshold, so they cannot be test images either
+    rows = read_manifest(RunFolder(model_folder(path).parent).manifest)
+    known = {sha256: row.key for row in rows for sha256 in row.hashes}
+    settings = _data_settings(detector.recipe.data, overrides)
+    data = check_test_data(open_test_data(location, settings), skip_unreadable, known)
+    refuse_unwritable_names(name for sample in data.samples for name in (sample.key, str(sample.path.absolute())))
+    run = RunFolder(path)
+    in_run = run.model.is_dir() and output is None
+    final = run.evaluation if in_run else free_path(output) if output else None
+    if final is None:
+        return evaluate(detector, data, None, command, progress, size)
+    # a random name: two evaluations at the same time never write into one folder
+    unfinished = final.with_name(f"{final.name}-unfinished-{secrets.token_hex(4)}")
+    unfinished.mkdir(parents=True)
+    try:
+        evaluation = evaluate(detector, data, unfinished, command, progress, size)
+    except BaseException:  # the earlier results stay where they are
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    put_in_place(unfinished, final)
+    if in_run:
+        keep_attention(run, detector)
+        write_sheet(run.path)
+        write_report(run.path)
+        refresh_card(run.path)
+    return evaluation
+
+
+def _data_settings(own: DataSettings, overrides: Sequence[str]) -> DataSettings:
+    """A run's data settings with ``--set data.NAME=VALUE`` on top of them."""
+    for override in overrides:
+        if not override.strip().startswith("data."):
+            raise UserError(
+                f"--set {override} does not concern how the data is read",
+                "flawmap evaluate",
+                "only data.NAME=VALUE changes without a new training",
+            )
+    checked = load_recipe(None, overrides).data
+    names = {override.partition("=")[0].strip().removeprefix("data.") for override in overrides}
+    return replace(own, **{name: getattr(checked, name) for name in names})

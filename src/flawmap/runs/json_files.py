@@ -1,0 +1,55 @@
+"""JSON files as dataclasses. Reading checks every type; a format that carries a version follows one rule."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from flawmap.errors import UserError
+from flawmap.reproducibility import atomic_write_text
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, kind: type[T], remedy: str) -> T:
+    """Read a JSON file into a dataclass, or into a type such as ``dict``.
+
+    Args:
+        path: of the file.
+        kind: what it must hold. Further keys are ignored.
+        remedy: what the user can do if it does not.
+
+    Raises:
+        UserError: the file cannot be read, is not JSON, lacks a key, or has a value of another type.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise UserError(f"{path.name} is damaged: {error}", str(path), remedy) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a dataclass; a crash leaves the old file or the new one."""
+    atomic_write_text(path, json.dumps(asdict(content), indent=2))
+
+
+def refuse_unreadable_format(version: int, oldest: int, newest: int, place: str, convert: str) -> None:
+    """A newer flawmap opens every format from ``oldest`` on, and names the command that converts an earlier one.
+
+    Args:
+        version: of the file or folder.
+        oldest: that this flawmap opens.
+        newest: that this flawmap knows, which is what it writes.
+        place: of the file or folder.
+        convert: the command that brings an earlier format up to date.
+
+    Raises:
+        UserError: the format is newer than this flawmap, or too old.
+    """
+    if version > newest:
+        problem = f"the format is {version}; this flawmap reads up to {newest}"
+        raise UserError(problem, place, "pip install -U flawmap")
+    if version < oldest:
+        raise UserError(f"the format is {version}; this flawmap reads {oldest} and later", place, convert)

@@ -1,0 +1,155 @@
+"""config.json of a model folder: what must be known to build the model, and where it comes from."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flawmap.runs.evaluation import Measures, read_evaluation
+from flawmap.runs.json_files import read_json, refuse_unreadable_format
+from flawmap.runs.manifest import ONLY_PRETRAINED, read_manifest
+from flawmap.runs.run_folder import RunFolder
+
+FORMAT = 1
+OLDEST_FORMAT = 1  # that is still opened
+COPY_AGAIN = "copy the whole folder again, or train again"
+KNOWN_LICENCES = {"elpv": "CC BY-NC-SA 4.0 (elpv-dataset)"}
+
+
+@dataclass(frozen=True)
+class ProxyScores:
+    """How well simulated defects on held-out good images are detected; this is not a test result.
+
+    Attributes:
+        image_auroc: of image scores; None where undefined.
+        pixel_auroc: of pixels; None where undefined.
+        n: images, each with and without a defect.
+    """
+
+    image_auroc: float | None
+    pixel_auroc: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data that a model learned from.
+
+    Attributes:
+        sha256: of the sorted SHA-256 of all images, so it does not depend on their names or order.
+        train: images that were trained on.
+        held_out: images that set the threshold.
+        pretrain_only: further images of stage 1.
+        licence: of the images.
+    """
+
+    sha256: str
+    train: int
+    held_out: int
+    pretrain_only: int
+    licence: str
+
+
+@dataclass(frozen=True)
+class TestRecord:
+    """How a model did on labelled images; the names are those of :class:`flawmap.runs.evaluation.Evaluation`."""
+
+    data: str
+    n_good: int
+    n_anomalous: int
+    image: Measures
+    pixel: Measures | None
+    threshold: float | None
+    realised_false_alarm_rate: float | None
+    missed_rate: float | None
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """What a run knows of its model beyond the weights."""
+
+    data: DataRecord | None = None
+    evaluation: TestRecord | None = None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """config.json.
+
+    Attributes:
+        format: version of the folder's format.
+        flawmap: version that wrote it.
+        architecture: timm's name of the encoder.
+        weights_source: where the initial weights came from.
+        weights_licence: of the initial weights.
+        stage_keys: hashes of what determined each stage's result.
+        memory_tokens: that the memory holds per block; None for the paper's method.
+        reference_images: that a new image is compared with; None for the paper's method.
+        held_out_simulated_defects: None where no images were held out.
+        calibrated: whether the folder holds thresholds.
+        record: of the model's run.
+    """
+
+    format: int
+    flawmap: str
+    architecture: str
+    weights_source: str
+    weights_licence: str
+    stage_keys: dict[str, str]
+    memory_tokens: int | None
+    reference_images: int | None
+    held_out_simulated_defects: ProxyScores | None
+    calibrated: bool
+    record: ModelRecord = field(default_factory=ModelRecord)
+
+
+@dataclass(frozen=True)
+class _Versioned:
+    format: int
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Read config.json.
+
+    Raises:
+        UserError: it is damaged, or of a format that this flawmap cannot open.
+    """
+    version = read_json(path, _Versioned, COPY_AGAIN).format
+    refuse_unreadable_format(version, OLDEST_FORMAT, FORMAT, str(path), "flawmap train DATA")
+    return read_json(path, ModelConfig, COPY_AGAIN)
+
+
+def record_of_run(run: RunFolder) -> ModelRecord:
+    """What a run folder knows of its model by now.
+
+    Raises:
+        UserError: a file that it is read from is damaged.
+    """
+    return ModelRecord(_data_record(run), _test_record(run))
+
+
+def _data_record(run: RunFolder) -> DataRecord | None:
+    rows = read_manifest(run.manifest)
+    if not rows:
+        return None
+    digest = hashlib.sha256("\n".join(sorted(row.sha256 for row in rows)).encode("ascii")).hexdigest()
+    counts = Counter(row.split for row in rows)
+    location = str(run.read_environment().get("data"))
+    licence = KNOWN_LICENCES.get(location, "not stated: that of whoever took the images")
+    return DataRecord(digest, counts["train"], counts["held_out"], counts[ONLY_PRETRAINED], licence)
+
+
+def _test_record(run: RunFolder) -> TestRecord | None:
+    evaluation = read_evaluation(run.evaluation)
+    if evaluation is None:
+        return None
+    return TestRecord(
+        data=evaluation.data,
+        n_good=evaluation.n_good,
+        n_anomalous=evaluation.n_anomalous,
+        image=evaluation.image,
+        pixel=evaluation.pixel,
+        threshold=evaluation.threshold,
+        realised_false_alarm_rate=evaluation.realised_false_alarm_rate,
+        missed_rate=evaluation.missed_rate,
+    )

@@ -1,0 +1,143 @@
+"""A model folder: weights, recipe, card, calibration and config. Reading it executes nothing.
+
+This module knows the files, not what the weights mean: :mod:`flawmap.detect.pretrained` builds the detector.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flawmap.errors import UserError
+from flawmap.recipe.files import load_recipe, to_yaml
+from flawmap.recipe.settings import Recipe
+from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
+from flawmap.runs.calibration import Calibration, read_calibration
+from flawmap.runs.json_files import write_json
+from flawmap.runs.model_card import model_card
+from flawmap.runs.model_config import COPY_AGAIN, ModelConfig, ModelRecord, read_config, record_of_run
+from flawmap.runs.result_folders import free_path
+from flawmap.runs.run_folder import MODEL, MODEL_CONFIG, RECIPE, RunFolder
+
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
+CALIBRATION = "calibration.json"
+MODEL_FILES = (WEIGHTS, RECIPE, CARD, CALIBRATION, MODEL_CONFIG)
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What a model folder holds besides its weights."""
+
+    config: ModelConfig
+    recipe: Recipe
+    calibration: Calibration | None
+
+
+def model_folder(path: Path) -> Path:
+    """The model folder of a run folder; of a model folder, itself."""
+    return path / MODEL if (path / MODEL).is_dir() else path
+
+
+def write_model(folder: Path, weights: bytes, files: ModelFiles) -> None:
+    """Write a model folder; config.json goes last and marks it as complete.
+
+    Args:
+        folder: new, empty, or left unfinished by an interrupted write.
+        weights: as safetensors.
+        files: the rest.
+
+    Raises:
+        UserError: the folder already holds a model, or other files of these names.
+    """
+    refuse_taken(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write_bytes(folder / WEIGHTS, weights)
+    atomic_write_text(folder / RECIPE, to_yaml(files.recipe))
+    (folder / CALIBRATION).unlink(missing_ok=True)  # of an interrupted write
+    _write_all_but_weights(folder, files)
+
+
+def refuse_taken(folder: Path) -> None:
+    """Raises: UserError: a model cannot be written to this folder, because something is there."""
+    taken = [name for name in MODEL_FILES if (folder / name).exists()]
+    if MODEL_CONFIG in taken:
+        raise UserError("this folder already holds a model", str(folder), "choose another folder")
+    if taken and WEIGHTS not in taken:  # with them, it is a model that an interrupted write left
+        raise UserError(f"this folder already holds {taken[0]}", str(folder), "choose a new or an empty folder")
+
+
+def read_model(path: Path) -> tuple[Path, ModelFiles]:
+    """Read all but the weights.
+
+    Args:
+        path: a model folder, or a run folder that has one.
+
+    Returns:
+        the model folder, and what it holds. Its record is that of the run around it, as far as there is one.
+
+    Raises:
+        UserError: there is no model, or it is incomplete, damaged or of a format that cannot be opened.
+    """
+    folder = model_folder(path)
+    _refuse_incomplete(path, folder)
+    files = _read_all_but_weights(folder)
+    if files.calibration is None and files.config.calibrated:
+        raise UserError("the model has lost its threshold", str(folder / CALIBRATION), COPY_AGAIN)
+    try:
+        record = _newest_record(folder, files.config)
+    except UserError:  # a damaged evaluation beside the model is no reason not to detect
+        record = files.config.record
+    return folder, replace(files, config=replace(files.config, record=record))
+
+
+def replace_calibration(folder: Path, calibration: Calibration) -> None:
+    """Give a model another calibration and update its card; the former calibration is kept under another name."""
+    former = folder / CALIBRATION
+    if former.exists():
+        earlier = free_path(folder / f"{former.stem}-earlier{former.suffix}")
+        atomic_write_bytes(earlier, former.read_bytes())
+    _write_all_but_weights(folder, replace(_read_all_but_weights(folder), calibration=calibration))
+
+
+def refresh_card(path: Path) -> None:
+    """Write into a model's card and config what its run folder knows by now: its data and its evaluation."""
+    folder = model_folder(path)
+    files = _read_all_but_weights(folder)
+    config = replace(files.config, record=_newest_record(folder, files.config))
+    _write_all_but_weights(folder, replace(files, config=config))
+
+
+def _read_all_but_weights(folder: Path) -> ModelFiles:
+    config, calibration = read_config(folder / MODEL_CONFIG), read_calibration(folder / CALIBRATION)
+    return ModelFiles(config, load_recipe(folder / RECIPE), calibration)
+
+
+def _write_all_but_weights(folder: Path, files: ModelFiles) -> None:
+    config = replace(files.config, calibrated=files.calibration is not None)
+    atomic_write_text(folder / CARD, model_card(config, files.recipe, files.calibration))
+    if files.calibration is not None:
+        write_json(folder / CALIBRATION, files.calibration)
+    write_json(folder / MODEL_CONFIG, config)
+
+
+def _newest_record(folder: Path, config: ModelConfig) -> ModelRecord:
+    """The config's record, replaced part by part by what the run folder around the model knows."""
+    around = record_of_run(RunFolder(folder.parent)) if folder.name == MODEL else ModelRecord()
+    return ModelRecord(around.data or config.record.data, around.evaluation or config.record.evaluation)
+
+
+def _refuse_incomplete(path: Path, folder: Path) -> None:
+    """``path`` is what was asked for, ``folder`` where the model should be."""
+    if not path.is_dir():
+        problem = f"{path} is a file, not a model folder" if path.exists() else f"no such folder: {path}"
+        raise UserError(f"{problem}  (you are in {Path.cwd()})", "", "give a run folder of flawmap train")
+    needed = (WEIGHTS, RECIPE, MODEL_CONFIG)
+    missing = [name for name in needed if not (folder / name).is_file() or (folder / name).stat().st_size == 0]
+    if not missing:
+        return
+    run = next((place for place in (path, folder.parent) if RunFolder(place).is_started), None)
+    if run is not None and MODEL_CONFIG in missing:
+        problem = "no trained model here: training was not finished"
+        raise UserError(problem, str(path), f"flawmap train DATA --run {run} --resume")
+    if MODEL_CONFIG in missing and WEIGHTS in missing:
+        raise UserError("no trained model here", str(path), "give a run folder of flawmap train")
+    raise UserError(f"the model is incomplete: {missing[0]} is missing or empty", str(folder), COPY_AGAIN)
