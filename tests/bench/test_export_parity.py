@@ -22,7 +22,7 @@ class Shifted(ExportedModel):
         self.shifts = iter(shifts)
 
     def predict(self, image) -> Detection:
-        native, shift = fitted_detector().predict_one(image), next(self.shifts)
+        native, shift = fitted_detector().predict(image), next(self.shifts)
         anomaly_map = native.anomaly_map.copy()
         anomaly_map[0, 0] += 2 * shift
         score = native.score + shift
@@ -46,8 +46,8 @@ def test_each_file_has_its_own_differences_from_the_run(tmp_path):
     assert same.is_good and same.auroc is not None and same.auroc[0] == same.auroc[1]
     assert far.max_score_difference == pytest.approx(1e6, rel=1e-6)
     assert far.max_map_difference == pytest.approx(2e6, rel=1e-6)
-    flips = [fitted_detector().predict_one(paths[3]).is_anomalous is False]
-    score, threshold = fitted_detector().predict_one(paths[0]).score, fitted_detector().calibration_.threshold
+    flips = [fitted_detector().predict(paths[3]).is_anomalous is False]
+    score, threshold = fitted_detector().predict(paths[0]).score, fitted_detector().calibration_.threshold
     flips.append(score <= threshold < score + 0.25)
     assert far.n_verdicts_changed == sum(flips) and not far.is_good
     assert np.isnan(lost.max_score_difference) and not lost.is_good and lost.auroc is None

@@ -37,7 +37,7 @@ def exported(tmp_path_factory, detector) -> Path:
 def test_neither_the_detector_nor_its_file_votes(detector, exported):
     image = striped(8)
     image[10:30, 10:30] = 0
-    native, found = detector.predict_one(image), load(exported, threads=1).predict(image)
+    native, found = detector.predict(image), load(exported, threads=1).predict(image)
     assert tuple(native.scores) == tuple(found.scores) == detector.score_names == ("mean_logit", "map_max")
     assert found.scores == pytest.approx(native.scores, abs=1e-3)
     assert native.score == native.scores["mean_logit"] and found.score == pytest.approx(native.score, abs=1e-3)

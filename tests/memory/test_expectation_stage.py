@@ -39,11 +39,11 @@ def test_what_was_seen_is_kept_and_reused_to_the_last_bit(tmp_path: Path, monkey
     assert first.scorer_.expectation.tops.shape == (22, 2)  # training images and kinds of evidence
     image = striped(900)
     image[20:40, 10:30] = 0
-    expected = first.predict_one(image)
+    expected = first.predict(image)
     for other in (second, loaded):
         assert other.scorer_ is not None
         for name, tensor in first.scorer_.state_dict().items():
             torch.testing.assert_close(other.scorer_.state_dict()[name], tensor, rtol=0, atol=0)
-        found = other.predict_one(image)
+        found = other.predict(image)
         assert found.score == expected.score
         np.testing.assert_array_equal(found.anomaly_map, expected.anomaly_map)

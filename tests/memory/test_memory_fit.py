@@ -215,15 +215,15 @@ def test_a_detector_on_tokens_finds_a_hole_and_comes_back_from_its_folder(tmp_pa
     assert isinstance(detector.scorer_, TokenScorer)
     good, bad = striped(5000), striped(5001)
     bad[10:30, 10:30] = 0
-    assert detector.predict_one(bad).score > detector.predict_one(good).score
-    found = detector.predict_one(bad).anomaly_map
+    assert detector.predict(bad).score > detector.predict(good).score
+    found = detector.predict(bad).anomaly_map
     assert found[12:28, 12:28].mean() > found[34:, 34:].mean()
     detector.save_pretrained(tmp_path / "saved")
     again = AnomalyDetector.from_pretrained(tmp_path / "saved", device="cpu")
-    assert again.predict_one(bad).score == detector.predict_one(bad).score
-    np.testing.assert_array_equal(again.predict_one(bad).anomaly_map, found)
+    assert again.predict(bad).score == detector.predict(bad).score
+    np.testing.assert_array_equal(again.predict(bad).anomaly_map, found)
     repeated = AnomalyDetector(recipe).fit(images, create_run(tmp_path / "other" / "b", "test", recipe), device="cpu")
-    assert repeated.predict_one(bad).score == detector.predict_one(bad).score
+    assert repeated.predict(bad).score == detector.predict(bad).score
     assert repeated.stage_keys_ == detector.stage_keys_ and "memory" in detector.stage_keys_
 
 
@@ -250,7 +250,7 @@ def test_one_held_out_image_does_not_set_the_scales(tmp_path: Path):
         scorer.fit_map_scales([scorer.evidence(image, torch.tensor([i])) for i, image in enumerate(pixels)])
     expected = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert abs(detector.predict_one(striped(5000)).score) < 50  # standard deviations
+    assert abs(detector.predict(striped(5000)).score) < 50  # standard deviations
 
 
 def test_one_image_to_train_on_is_too_few(tmp_path: Path):

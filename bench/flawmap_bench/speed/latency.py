@@ -65,7 +65,7 @@ def table(detector: AnomalyDetector, folder: Path, peers: Mapping[str, PeerProce
     """
     pixels = read_image(folder / IMAGE)
     ways: dict[str, Callable[[NDArray[np.uint8]], object]] = {
-        "torch fp32": detector.predict_one,
+        "torch fp32": detector.predict,
         "torch bf16": lambda image: in_bf16(detector, image),
     }
     notes = {"torch fp32": "reference", "torch bf16": "not used for detection (docs/decisions/0004)"}

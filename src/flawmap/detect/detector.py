@@ -168,12 +168,8 @@ class AnomalyDetector:
             UserError: the detector is not fitted, or a file or array is not an image.
         """
         if isinstance(images, ImageLike):
-            return self.predict_one(images)
+            return self.verdict(self.analyse(images))
         return [self.verdict(analysis) for analysis in self._analyses(images)]
-
-    def predict_one(self, image: ImageLike) -> Detection:
-        """The verdict on one image."""
-        return self.verdict(self.analyse(image))
 
     def verdict(self, analysis: Analysis) -> Detection:
         """Turn an analysis into a verdict by the calibrated thresholds; without them nothing is called anomalous."""
