@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, UInt8
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.open_data import evenly_spaced
 from flawmap.data.sample import TrainingData
-from flawmap.engine.compute import Compute
 from flawmap.paper.patch_masking import patch_mask
 from flawmap.recipe.settings import MaskingSettings, Recipe
 from flawmap.report.gallery import GalleryDefect, GalleryImage, GalleryPage, write_gallery
@@ -26,7 +25,6 @@ from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import load_encoder
 
 MASKING_STRATEGIES: tuple[str, ...] = get_args(get_type_hints(MaskingSettings)["strategy"])
-SAME_EVERYWHERE = Compute("cpu", "fp32", "the same page on every machine")
 
 
 def write_gallery_page(
@@ -75,7 +73,7 @@ def gallery_images(data: TrainingData, encoder: Encoder, recipe: Recipe, count: 
     size_px = round_to_patches(recipe.training_size_px, encoder.patch_size_px)
     pixels = NormalPixels(chosen, size_px)
     others = NormalPixels([following[image.key] for image in chosen], size_px)
-    attention = cache_attention(encoder, pixels, size_px, SAME_EVERYWHERE)  # (n, r, c)
+    attention = cache_attention(encoder, pixels, size_px, "cpu")  # (n, r, c)
     return [
         GalleryImage(
             image.key,

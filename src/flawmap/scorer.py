@@ -54,6 +54,34 @@ class Scorer(nn.Module, ABC):
         return tuple(sorted({round_to_patches(size, self.encoder.patch_size_px) for size in sizes}))
 
 
+@dataclass(frozen=True)
+class HeldOutScores:
+    """What held-out good images score; the threshold is set from it.
+
+    Attributes:
+        image_scores: one per image.
+        map_peaks: the highest value of each anomaly map, at the image's own resolution.
+    """
+
+    image_scores: list[float]
+    map_peaks: list[float]
+
+
+@dataclass(frozen=True)
+class FittedScorer:
+    """What a method gives.
+
+    Attributes:
+        scorer: in evaluation mode.
+        stage_keys: hashes under which the results of its stages, and of those before, are shared.
+        held_out: what held-out images score; None for a method that leaves the scoring to detection.
+    """
+
+    scorer: Scorer
+    stage_keys: dict[str, str]
+    held_out: HeldOutScores | None
+
+
 def upsample_map(evidence: Float[Tensor, "b r c"], height: Any, width: Any) -> Tensor:
     """Bilinear (align_corners=False) to image resolution.
 

@@ -50,7 +50,7 @@ CONTEXT = StageContext(RunFolder(Path()), choose_compute("cpu", "fp32"), seed=0,
 
 
 def encoded(encoder: Encoder, images: list[np.ndarray], recipe: Recipe) -> GoodTokens:
-    return encode_good_images(encoder, images, (0, 1), recipe, CONTEXT)
+    return encode_good_images(encoder, images, recipe, CONTEXT)
 
 
 def memory_of(encoder: Encoder, images: list[np.ndarray], tokens: int = 30):

@@ -4,10 +4,12 @@ They are separate types on purpose. Training code takes :class:`NormalImage` and
 field for a label or a mask, so no test label can reach it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from flawmap.reproducibility import file_sha256, stable_hash
 
 
 @dataclass(frozen=True)
@@ -117,3 +119,8 @@ class TestData:
     samples: tuple[LabelledImage, ...]
     protocol: Protocol
     skipped: tuple[SkippedFile, ...] = ()
+
+
+def content_hash(images: Sequence[NormalImage]) -> str:
+    """A hash that changes with the content, name or order of any image."""
+    return stable_hash([(image.key, image.sha256 or file_sha256(image.path)) for image in images])

@@ -7,19 +7,18 @@ from typing import Literal
 
 from safetensors.torch import save
 
-from flawmap.data.sample import NormalImage
+from flawmap.data.sample import NormalImage, content_hash
 from flawmap.engine.checkpoints import SAVE_EVERY_SECONDS
 from flawmap.engine.compute import Compute
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
-from flawmap.memory.fit import HeldOutScores
 from flawmap.memory.fit import fit as fit_on_tokens
-from flawmap.paper.fit import finetune, pretrain
+from flawmap.paper.fit import fit as fit_paper
+from flawmap.paper.fit import pretrain
 from flawmap.paper.objectives import objective_by_name
 from flawmap.recipe.settings import Recipe
-from flawmap.reproducibility import file_sha256, stable_hash
 from flawmap.runs.run_folder import RunFolder
-from flawmap.scorer import Scorer
+from flawmap.scorer import HeldOutScores, Scorer
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.positions import round_to_patches
@@ -28,6 +27,7 @@ from flawmap.vit.weights import WeightsOrigin, load_encoder
 ALGORITHM_VERSION = 7  # raised when code changes what a stage computes: older results are then not reused
 
 StageChoice = Literal["all", "pretrain", "finetune"]
+METHODS = {"paper": fit_paper, "memory": fit_on_tokens, "residual": fit_on_tokens, "fused": fit_on_tokens}
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,19 @@ def fit_scorer(
             "--set pretrain.enabled=true, or --stage all",
         )
     encoder, origin = load_encoder(recipe.model, seed=recipe.seed)
+    weights = hashlib.sha256(save(encoder.state_dict())).hexdigest()
     context = StageContext(
         run,
         compute,
         recipe.seed,
         round_to_patches(recipe.data.image_size_px, encoder.patch_size_px),
-        _inputs(images, encoder),
+        {"algorithm": ALGORITHM_VERSION, "initial_weights": weights, "images": content_hash(images)},
         workers=recipe.compute.workers,
         save_every_seconds=save_every_seconds,
     )
     if recipe.pretrain.enabled:
         pooled = (*images, *pool)
-        with_pool = replace(context, inputs=_inputs(pooled, encoder))
+        with_pool = replace(context, inputs={**context.inputs, "images": content_hash(pooled)})
         objective = objective_by_name(recipe.pretrain.objective)
         state, after = pretrain(pooled, recipe, with_pool, objective, may_train=stages != "finetune")
         encoder.load_state_dict(state)
@@ -101,17 +102,5 @@ def fit_scorer(
     if stages == "pretrain":
         return Fitted(None, encoder, origin, dict(context.earlier))
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
-    if recipe.method == "paper":
-        scorer, context = finetune(images, encoder, recipe, context, simulate)
-        return Fitted(scorer, encoder, origin, dict(context.earlier))
-    scorer, scores, keys = fit_on_tokens(images, held_out, encoder, recipe, context, simulate)
-    return Fitted(scorer, encoder, origin, keys, scores)
-
-
-def _inputs(images: Sequence[NormalImage], encoder: Encoder) -> dict[str, object]:
-    """What every stage depends on; changes with the content, name or order of any image, and with any weight."""
-    return {
-        "algorithm": ALGORITHM_VERSION,
-        "images": stable_hash([(image.key, image.sha256 or file_sha256(image.path)) for image in images]),
-        "initial_weights": hashlib.sha256(save(encoder.state_dict())).hexdigest(),
-    }
+    fitted = METHODS[recipe.method](images, held_out, encoder, recipe, context, simulate)
+    return Fitted(fitted.scorer, encoder, origin, fitted.stage_keys, fitted.held_out)

@@ -51,7 +51,7 @@ def simulate_on(
 ) -> list[SimulatedDefect]:
     """One fixed defect on each image, made as in training but without augmentation."""
     pixels = NormalPixels([images[number] for number in evenly_spread(len(images), MAX_IMAGES)], size_px)
-    attention = cache_attention(guide, pixels, size_px, compute)
+    attention = cache_attention(guide, pixels, size_px, compute.device)
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     defects = []
     for index in range(len(pixels)):

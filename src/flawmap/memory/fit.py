@@ -25,26 +25,13 @@ from flawmap.memory.patch_memory import PatchMemory
 from flawmap.memory.residual_head import describe_step
 from flawmap.memory.scorer import Evidence, ResidualScorer, TokenScorer, block_indices, build_scorer
 from flawmap.recipe.settings import MemorySettings, Recipe
-from flawmap.scorer import upsample_map
+from flawmap.scorer import FittedScorer, HeldOutScores, upsample_map
 from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
 from flawmap.vit.encoder import Encoder, mean_cls_attention
 from flawmap.vit.inputs import NormalImageSource, channels_first, normal_batches, normalise
 
 BATCH_SIZE = 8  # images encoded at once; larger batches gain nothing on a processor
-
-
-@dataclass(frozen=True)
-class HeldOutScores:
-    """What held-out good images score; the threshold is set from it.
-
-    Attributes:
-        image_scores: one per image.
-        map_peaks: the highest value of each anomaly map, at the image's own resolution.
-    """
-
-    image_scores: list[float]
-    map_peaks: list[float]
 
 
 def fit(
@@ -54,7 +41,7 @@ def fit(
     recipe: Recipe,
     context: StageContext,
     simulate: Simulator,
-) -> tuple[TokenScorer, HeldOutScores, dict[str, str]]:
+) -> FittedScorer:
     """Fit the scorer of the recipe's method (``memory``, ``residual`` or ``fused``).
 
     Args:
@@ -65,52 +52,65 @@ def fit(
         context: the run; results that it holds already are reused.
         simulate: makes the defects that the head learns from.
 
-    Returns:
-        the scorer in evaluation mode, what the held-out images score, and the keys of the stages.
-
     Raises:
         UserError: fewer than two images, a block that the encoder does not have, or out of memory.
     """
     if len(images) < 2:
         raise UserError("1 training image", "", "at least 2 are needed: each is judged by the others")
-    blocks = block_indices(encoder, recipe.memory.blocks)
+    stages = plan_stages(recipe, context)
 
     # Encode the good images once; not at all where all stages are finished already.
     @cache
     def good() -> GoodTokens:
-        say("tokens", f"of {len(blocks)} blocks of {len(images)} images at {context.size_px} px")
-        return encode_good_images(encoder, NormalPixels(images, context.size_px), blocks, recipe, context)
+        say("tokens", f"of {len(recipe.memory.blocks)} blocks of {len(images)} images at {context.size_px} px")
+        return encode_good_images(encoder, NormalPixels(images, context.size_px), recipe, context)
 
     # Choose the memory, and measure its spacing and scale.
-    memory_stage = context.stage("memory", settings=_memory_inputs(recipe.memory))
-    memory = memory_stage.result(lambda: choose_memory(good(), recipe.memory, context).state_dict(), BATCH_SIZE)
+    memory = stages.memory.result(lambda: choose_memory(good(), recipe.memory, context).state_dict(), BATCH_SIZE)
     scorer = build_scorer(encoder, recipe, memory_tokens=memory["tokens"].shape[1])
     scorer.memory.load_state_dict(memory)
-    context = context.after(memory_stage)
 
     # Simulate defects, and train the head to find them.
-    if isinstance(scorer, ResidualScorer):
-        head_stage = context.training_stage("residual", settings=asdict(recipe.residual))
-        plan = TrainingPlan.of(
-            len(images), recipe.residual.batch_size, context.compute.devices, None, recipe.residual.steps
-        )
-        head = head_stage.result(
-            lambda: train_head(scorer, images, good(), recipe, plan, head_stage, simulate), plan.batch_size
-        )
+    if stages.head is not None and isinstance(scorer, ResidualScorer):
+        stage, batch_size = stages.head, recipe.residual.batch_size
+        head = stage.result(lambda: train_head(scorer, images, good(), recipe, stage, simulate), batch_size)
         scorer.head.load_state_dict(head)
-        context = context.after(head_stage)
 
     # Learn what similar-looking good images score.
-    share, expectation = recipe.memory.image_share, asdict(recipe.expectation)
-    expectation_stage = context.stage("expectation", method=recipe.method, image_share=share, settings=expectation)
-    scorer.restore_expectation(expectation_stage.result(lambda: learn_expectation(scorer, good(), context), BATCH_SIZE))
-    context = context.after(expectation_stage)
+    expectation = stages.expectation.result(lambda: learn_expectation(scorer, good(), context), BATCH_SIZE)
+    scorer.restore_expectation(expectation)
 
     # Set the map's scales, and score the held-out images for the threshold.
     scorer.eval().to(context.compute.device)
     evidence, sizes = held_out_evidence(scorer, held_out, context.size_px)
     set_map_scales(scorer, evidence, images, recipe.memory, context.size_px)
-    return scorer, score_held_out(scorer, evidence, sizes, context.size_px), dict(context.earlier)
+    return FittedScorer(scorer, stages.keys, score_held_out(scorer, evidence, sizes, context.size_px))
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages whose results are kept: the memory, the head (None for the method ``memory``), the expectation."""
+
+    memory: Stage
+    head: Stage | None
+    expectation: Stage
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The key of each stage, and of those before."""
+        return {**self.expectation.context.earlier, self.expectation.name: self.expectation.key}
+
+
+def plan_stages(recipe: Recipe, context: StageContext) -> Stages:
+    """Each stage with the key of its result: what it depends on, and nothing else."""
+    memory, head = context.stage("memory", settings=recipe.memory.contents), None
+    context = context.after(memory)
+    if recipe.method != "memory":
+        head = context.training_stage("residual", settings=asdict(recipe.residual))
+        context = context.after(head)
+    share, settings = recipe.memory.image_share, asdict(recipe.expectation)
+    expectation = context.stage("expectation", method=recipe.method, image_share=share, settings=settings)
+    return Stages(memory, head, expectation)
 
 
 # ---- encode the good images once
@@ -139,17 +139,17 @@ class GoodTokens:
 
 @torch.no_grad()
 def encode_good_images(
-    encoder: Encoder, pixels: NormalImageSource, blocks: tuple[int, ...], recipe: Recipe, context: StageContext
+    encoder: Encoder, pixels: NormalImageSource, recipe: Recipe, context: StageContext
 ) -> GoodTokens:
     """Encode every image once, in float32 as in detection.
 
     Args:
         encoder: frozen.
         pixels: good images, resized to ``context.size_px``.
-        blocks: whose tokens are wanted, 0 = first, ascending.
-        recipe: says how many candidates and reference images there are.
+        recipe: says whose tokens are wanted, and how many candidates and reference images there are.
         context: device, image size and seed.
     """
+    blocks = block_indices(encoder, recipe.memory.blocks)
     encoder = encoder.eval().to(context.compute.device)
     (rows, columns), count = encoder.grid(context.size_px, context.size_px), len(pixels)
     patches = rows * columns
@@ -198,12 +198,6 @@ def choose_memory(good: GoodTokens, settings: MemorySettings, context: StageCont
     return memory
 
 
-def _memory_inputs(settings: MemorySettings) -> dict[str, object]:
-    """The settings that the memory depends on; the others concern only what is read from it."""
-    read_later = ("image_share", "map_scale_images", "min_map_scale_images")
-    return {name: value for name, value in asdict(settings).items() if name not in read_later}
-
-
 # ---- simulate defects, train the head
 
 
@@ -212,12 +206,12 @@ def train_head(
     images: Sequence[NormalImage],
     good: GoodTokens,
     recipe: Recipe,
-    plan: TrainingPlan,
     stage: Stage,
     simulate: Simulator,
 ) -> dict[str, Tensor]:
     """Train the scorer's head on good images and on the same images with simulated defects; returns its state."""
     settings, context = recipe.residual, stage.context
+    plan = TrainingPlan.of(len(images), settings.batch_size, context.compute.devices, None, settings.steps)
     pixels = NormalPixels(images, round(context.size_px * crop_margin(settings.augmentation)))
     attention = good.attention.numpy()
     defects = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)

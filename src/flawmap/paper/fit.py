@@ -9,14 +9,15 @@ from torch import Tensor
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
 from flawmap.engine.progress import say
-from flawmap.engine.stage import Stage, StageContext
+from flawmap.engine.stage import StageContext
 from flawmap.engine.training import TrainingPlan, train
 from flawmap.errors import UserError
 from flawmap.paper.finetune import FinetuneModule
 from flawmap.paper.heads import PaperHead
 from flawmap.paper.self_distillation import SelfDistillation
 from flawmap.paper.views import ViewsDataset, ViewSizes
-from flawmap.recipe.settings import FinetuneSettings, PretrainSettings, Recipe
+from flawmap.recipe.settings import Recipe
+from flawmap.scorer import FittedScorer
 from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.dataset import CROP_MARGIN, SimulationDataset, crop_margin
 from flawmap.vit.attention_cache import cache_attention
@@ -52,76 +53,60 @@ def pretrain(
     if not may_train and not stage.is_finished:
         raise UserError("stage 1 of this recipe is not finished", str(context.run.path), "flawmap train --stage all")
     plan = TrainingPlan.of(len(images), settings.batch_size, context.compute.devices, settings.epochs, settings.steps)
-    state = stage.result(lambda: _train_stage_1(images, recipe, plan, stage, objective), plan.batch_size)
-    return state, context.after(stage)
+
+    def train_stage() -> Mapping[str, Tensor]:
+        torch.manual_seed(context.seed)
+        encoder, _ = load_encoder(recipe.model, drop_path_rate=drop_path_rate, seed=context.seed)
+        local_px = round_to_patches(settings.local_size_px, encoder.patch_size_px)
+        sizes = ViewSizes(context.size_px, local_px, settings.local_views)
+        views = ViewsDataset(NormalPixels(images, round(sizes.global_px * CROP_MARGIN)), sizes, context.seed)
+        fitting = replace(settings, batch_size=plan.batch_size)
+        module = objective(encoder, fitting, plan.total_steps, plan.steps_per_epoch, context.seed)
+        train(module, views, len(images), plan, stage, _describe_stage_1)
+        return module.result_encoder.state_dict()
+
+    return stage.result(train_stage, plan.batch_size), context.after(stage)
 
 
-def _train_stage_1(
+def fit(
     images: Sequence[NormalImage],
+    held_out: Sequence[NormalImage],
+    guide: Encoder,
     recipe: Recipe,
-    plan: TrainingPlan,
-    stage: Stage,
-    objective: type[SelfDistillation],
-) -> Mapping[str, Tensor]:
-    settings: PretrainSettings = replace(recipe.pretrain, batch_size=plan.batch_size)
-    seed = recipe.seed
-    torch.manual_seed(seed)
-    encoder, _ = load_encoder(recipe.model, drop_path_rate=recipe.model.drop_path_rate, seed=seed)
-    local_px = round_to_patches(settings.local_size_px, encoder.patch_size_px)
-    sizes = ViewSizes(stage.context.size_px, local_px, settings.local_views)
-    views = ViewsDataset(NormalPixels(images, round(sizes.global_px * CROP_MARGIN)), sizes, seed)
-    module = objective(encoder, settings, plan.total_steps, plan.steps_per_epoch, seed)
-    train(module, views, len(images), plan, stage, _describe_stage_1)
-    return module.result_encoder.state_dict()
-
-
-def finetune(
-    images: Sequence[NormalImage], guide: Encoder, recipe: Recipe, context: StageContext, simulate: Simulator
-) -> tuple[PaperHead, StageContext]:
+    context: StageContext,
+    simulate: Simulator,
+) -> FittedScorer:
     """Stage 2: learn to detect and localize simulated anomalies.
 
     Args:
         images: good images.
+        held_out: not used; detection scores them at several sizes.
         guide: frozen encoder of stage 1; its attention places the anomalies, and training starts from its weights.
         recipe: ``finetune`` and ``model`` hold the settings.
         context: the run; a result that it holds already is reused.
         simulate: makes the anomalies.
-
-    Returns:
-        the scorer in evaluation mode, and the context of what comes after.
     """
     settings, drop_path_rate = recipe.finetune, recipe.model.drop_path_rate
-    context = context.at(round_to_patches(recipe.training_size_px, guide.patch_size_px))
-    stage = context.training_stage("finetune", settings=asdict(settings), drop_path_rate=drop_path_rate)
-    plan = TrainingPlan.of(len(images), settings.batch_size, context.compute.devices, settings.epochs, settings.steps)
     torch.manual_seed(recipe.seed)
     encoder, _ = load_encoder(recipe.model, drop_path_rate=drop_path_rate, seed=recipe.seed)
     encoder.load_state_dict(guide.state_dict())
     scorer = PaperHead(encoder)
-    state = stage.result(
-        lambda: _train_stage_2(scorer, images, guide, settings, plan, stage, simulate), plan.batch_size
-    )
+    context = context.at(round_to_patches(recipe.training_size_px, guide.patch_size_px))
+    stage = context.training_stage("finetune", settings=asdict(settings), drop_path_rate=drop_path_rate)
+    plan = TrainingPlan.of(len(images), settings.batch_size, context.compute.devices, settings.epochs, settings.steps)
+
+    def train_stage() -> Mapping[str, Tensor]:
+        pixels = NormalPixels(images, round(context.size_px * crop_margin(settings.augmentation)))
+        say("attention", f"of the frozen encoder on {len(pixels)} images")
+        attention = cache_attention(guide, pixels, context.size_px, context.compute.device)  # (n, r, c)
+        anomalies = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)
+        module = FinetuneModule(scorer, settings, plan.total_steps, plan.steps_per_epoch)
+        train(module, anomalies, len(images), plan, stage, _describe_stage_2)
+        return scorer.state_dict()
+
+    state = stage.result(train_stage, plan.batch_size)
     scorer.cpu().load_state_dict(state)
-    return scorer.eval(), context.after(stage)
-
-
-def _train_stage_2(
-    scorer: PaperHead,
-    images: Sequence[NormalImage],
-    guide: Encoder,
-    settings: FinetuneSettings,
-    plan: TrainingPlan,
-    stage: Stage,
-    simulate: Simulator,
-) -> Mapping[str, Tensor]:
-    context = stage.context
-    pixels = NormalPixels(images, round(context.size_px * crop_margin(settings.augmentation)))
-    say("attention", f"of the frozen encoder on {len(pixels)} images")
-    attention = cache_attention(guide, pixels, context.size_px, context.compute)  # (n, r, c)
-    anomalies = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)
-    module = FinetuneModule(scorer, settings, plan.total_steps, plan.steps_per_epoch)
-    train(module, anomalies, len(images), plan, stage, _describe_stage_2)
-    return scorer.state_dict()
+    return FittedScorer(scorer.eval(), dict(context.after(stage).earlier), None)
 
 
 def _describe_stage_1(record: dict[str, float]) -> str:

@@ -5,7 +5,7 @@ use it, so that recipe files, error messages and documentation cannot disagree. 
 ``recipes/standard.yaml``.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 Method = Literal["fused", "memory", "residual", "paper"]
@@ -205,6 +205,12 @@ class MemorySettings:
     image_share: float = setting(0.02, "image score: mean of this share of the patches, the highest", 1e-6, 1)
     map_scale_images: int = setting(64, "held-out images that put memory and head on one scale in the map", 1, 100_000)
     min_map_scale_images: int = setting(8, "with fewer held-out images, training images are used instead", 1, 100_000)
+
+    @property
+    def contents(self) -> dict[str, Any]:
+        """The settings that decide what the memory contains; the others concern only what is read from it."""
+        read_later = ("image_share", "map_scale_images", "min_map_scale_images")
+        return {name: value for name, value in asdict(self).items() if name not in read_later}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import torch
 from jaxtyping import Float
 
 from flawmap.data.images.normal_pixels import NormalPixels
-from flawmap.engine.compute import Compute
 from flawmap.vit.encoder import Encoder, mean_cls_attention
 from flawmap.vit.inputs import normal_batches
 
@@ -13,19 +12,19 @@ BATCH_SIZE = 16
 
 
 @torch.no_grad()
-def cache_attention(guide: Encoder, pixels: NormalPixels, size_px: int, compute: Compute) -> Float[np.ndarray, "n r c"]:
+def cache_attention(guide: Encoder, pixels: NormalPixels, size_px: int, device: str) -> Float[np.ndarray, "n r c"]:
     """A^[CLS] of each whole image, resized to ``size_px``, on the patch grid.
 
     Args:
         guide: frozen encoder, after pre-training.
         pixels: the good images.
         size_px: a multiple of the patch size.
-        compute: the device. The precision is always fp32, because the attention decides where defects are simulated.
+        device: torch's name of it. The precision is always fp32, because the attention decides where defects go.
     """
-    guide = guide.eval().to(compute.device)
+    guide = guide.eval().to(device)
     rows, columns = guide.grid(size_px, size_px)
     maps = []
-    for _, images in normal_batches(pixels, size_px, BATCH_SIZE, compute.device):
+    for _, images in normal_batches(pixels, size_px, BATCH_SIZE, device):
         attention = mean_cls_attention(guide(images))  # (b, r c)
         maps.append(attention.reshape(-1, rows, columns).cpu().numpy())
     return np.concatenate(maps)
