@@ -64,18 +64,10 @@ def test_half_a_megapixel_of_noise_is_labelled_as_scipy_does():
 
 
 @pytest.mark.parametrize(
-    ("share", "expected"),
-    [
-        (1e-9, "small"),
-        (0.004999, "small"),
-        (0.005, "medium"),
-        (0.049, "medium"),
-        (0.05, "large"),
-        (1.0, "large"),
-    ],
+    ("expected", "shares"), [("small", (1e-9, 0.004999)), ("medium", (0.005, 0.049)), ("large", (0.05, 1.0))]
 )
-def test_size_classes_begin_where_they_are_said_to(share: float, expected: str):
-    assert size_class(share) == expected
+def test_size_classes_begin_where_they_are_said_to(expected: str, shares: tuple[float, float]):
+    assert [size_class(share) for share in shares] == [expected, expected]
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.1])

@@ -1,4 +1,4 @@
-"""Estimates for image scores: values and intervals against scikit-learn on images that are really drawn again."""
+"""Estimates for image scores: values and intervals against scikit-learn on images that are really resampled."""
 
 import math
 
@@ -34,7 +34,7 @@ def by_sklearn(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def test_intervals_are_those_of_images_drawn_again():
+def test_intervals_are_those_of_resampled_images():
     scores, labels = some_scores(23, 17)
     estimates = image_estimates(scores, labels, rng(), n_resamples=200)
     drawn = np.concatenate(list(resample_weights(labels, 200, rng()))).astype(int)

@@ -1,4 +1,4 @@
-"""Pixel pools: AUPRO by brute force, intervals by drawing images again, sketches by their own promise."""
+"""Pixel pools: AUPRO by brute force, intervals by resampling images, sketches by their stated error."""
 
 import numpy as np
 import pytest
@@ -145,7 +145,7 @@ def test_order_of_images_and_merging_change_no_value():
 # ---- intervals
 
 
-def test_intervals_are_those_of_images_drawn_again_when_the_scores_are_few():
+def test_intervals_are_those_of_resampled_images_when_there_are_few_scores():
     maps = blobs(1, 18, size=20, n_levels=200)
     estimates = pool_of(maps).estimates(np.random.default_rng(4), n_resamples=60)
     is_anomalous = np.array([truth.any() for _, truth in maps])

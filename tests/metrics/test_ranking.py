@@ -1,4 +1,4 @@
-"""AUROC against scikit-learn, and the binned one against its own promises."""
+"""AUROC against scikit-learn, and the binned one against its documented properties."""
 
 import subprocess
 import sys
@@ -128,7 +128,7 @@ def test_order_of_adding_does_not_matter(case: tuple[np.ndarray, np.ndarray], ra
 
 
 @given(scores_and_labels())
-def test_bins_are_counted_as_one_by_one(case: tuple[np.ndarray, np.ndarray]) -> None:
+def test_bins_hold_what_counting_one_by_one_gives(case: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = case
     counts, quantised = binned(scores, labels).counts(), BinnedScores.quantise(scores)
     distinct = np.unique(quantised)

@@ -58,7 +58,7 @@ def test_the_sentence_names_the_direction_and_the_remedy(shift: float, word: str
     assert "flawmap calibrate" in drift.text and f"{drift.statistic:.2f}" in drift.text
 
 
-def test_unchanged_scores_are_called_alike():
+def test_unchanged_scores_are_not_called_a_drift():
     generator = np.random.default_rng(2)
     drift = score_drift(generator.normal(size=50), generator.normal(size=60))
     assert drift is not None and drift.p_value > 0.01

@@ -128,7 +128,7 @@ def assert_pixels_and_footprint_agree(image: np.ndarray, anomaly: SimulatedAnoma
     return matrix
 
 
-def test_a_turned_patch_near_the_border_lies_where_its_footprint_says(coordinate_image, affine_fit):
+def test_a_rotated_patch_near_the_border_lies_where_its_footprint_says(coordinate_image, affine_fit):
     image, generator = coordinate_image(SIDE, SIDE, step=3), np.random.default_rng(0)
     attention = spots((32, 32), (1, 2), (2, 60), (62, 1), (61, 62), (30, 0), (63, 31))
     settings = SimulationSettings(min_size=0.2, max_size=0.4, jitter=0.0)
@@ -183,7 +183,7 @@ def test_a_constant_image_stays_as_it_is_and_gets_label_0(blend: str, level: int
         assert np.array_equal(anomaly.image, image)
 
 
-def test_what_nobody_could_see_is_no_anomaly():
+def test_an_invisible_change_is_not_a_defect():
     image = noise(0, SIDE, SIDE) % 5 + 100  # copies differ by 1.6 gray levels in the mean
     assert AttentionCutPaste(UNTURNED)(image, np.random.default_rng(0), EVERYWHERE).label == 0
     assert AttentionCutPaste(replace(DEFAULT, jitter=0.5))(image, np.random.default_rng(0), EVERYWHERE).label == 1

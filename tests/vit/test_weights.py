@@ -63,7 +63,7 @@ def test_random_weights_depend_on_the_seed_alone():
     torch.manual_seed(99)
     before = torch.get_rng_state()
     first = load_encoder(settings, seed=1)[0].vit.state_dict()
-    assert torch.equal(torch.get_rng_state(), before)  # nobody else's random numbers are used up
+    assert torch.equal(torch.get_rng_state(), before)  # the global generator is untouched
     second, other = (
         load_encoder(settings, seed=1)[0].vit.state_dict(),
         load_encoder(settings, seed=2)[0].vit.state_dict(),

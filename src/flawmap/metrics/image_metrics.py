@@ -48,7 +48,7 @@ def image_estimates(
     def measure(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         # images per distinct score, both (b, k)
         drawn_normal, drawn_anomalous = (
-            np.add.reduceat((weights * of_class)[:, order], first, axis=1) for of_class in (~flags, flags)
+            np.add.reduceat((weights * in_class)[:, order], first, axis=1) for in_class in (~flags, flags)
         )
         return {name: metric(drawn_normal, drawn_anomalous) for name, metric in IMAGE_METRICS.items()}
 

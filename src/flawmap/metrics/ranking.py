@@ -38,7 +38,7 @@ def counts_per_score(
         raise ValueError("scores must be finite, but some are NaN or infinite")
     distinct, place = np.unique(values.ravel(), return_inverse=True)
     normal, anomalous = (
-        np.bincount(place[of_class], minlength=distinct.size).astype(np.float64) for of_class in (~flags, flags)
+        np.bincount(place[in_class], minlength=distinct.size).astype(np.float64) for in_class in (~flags, flags)
     )
     return distinct, normal, anomalous
 

@@ -7,7 +7,7 @@ The steps are those of the paper's section "Fine-Tuning Using Synthetic Anomalie
 3. The patch is jittered, rotated and resized.
 4. It is pasted; on chest X-rays it is blended in.
 
-The paper leaves open what becomes of a defect that nobody could see. Here a patch is drawn again where it overlaps its
+The paper leaves open what becomes of a defect that cannot be seen. Here a patch is drawn again where it overlaps its
 own source too much or changes the image too little.
 """
 

@@ -35,25 +35,24 @@ def paste(
 def poisson_blend(
     image: UInt8[np.ndarray, "h w 3"], patched: UInt8[np.ndarray, "h w 3"], footprint: Bool[np.ndarray, "h w"]
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]] | None:
-    """Blend ``patched`` into ``image`` with mixed gradients, and the footprint that was really blended.
+    """Blend ``patched`` into ``image`` with mixed gradients.
 
-    It is solved with :func:`seamless_clone`. OpenCV mixes by |gx - gy|, so that edges from lower left to upper right
-    can be lost, and within four pixels of the border the image's gradient stays (both measured).
+    OpenCV mixes by |gx - gy|, so that edges from lower left to upper right can be lost, and within four pixels of the
+    border the image's gradient stays (both measured).
 
     Returns:
         the blended image and its footprint, or None where the footprint is too small to blend.
     """
-    canvas = paste(image, patched, footprint)
-    return seamless_clone(image, canvas, footprint, cv2.MIXED_CLONE, MIN_POISSON_SIDE_PX, MIN_POISSON_AREA_PX)
+    return seamless_clone(image, paste(image, patched, footprint), footprint)
 
 
 def seamless_clone(
     image: UInt8[np.ndarray, "h w 3"],
     canvas: UInt8[np.ndarray, "h w 3"],
     footprint: Bool[np.ndarray, "h w"],
-    flag: int,
-    min_side_px: int,
-    min_area_px: int = 0,
+    flag: int = cv2.MIXED_CLONE,
+    min_side_px: int = MIN_POISSON_SIDE_PX,
+    min_area_px: int = MIN_POISSON_AREA_PX,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]] | None:
     """Clone the footprint of ``canvas`` into ``image`` at the same place, by OpenCV's seamlessClone.
 

@@ -218,5 +218,5 @@ def clone_patch(
     """The image with the patch cloned in, and its footprint; the image as it was where the footprint is too small."""
     canvas, mask = on_canvas(image, patch, alpha, place)
     flag = cv2.NORMAL_CLONE if kind == "normal" else cv2.MIXED_CLONE
-    cloned = seamless_clone(image, canvas, mask, flag, MIN_SIDE_PX - 2 * FRAME_PX - 2)
+    cloned = seamless_clone(image, canvas, mask, flag, MIN_SIDE_PX - 2 * FRAME_PX - 2, min_area_px=0)
     return (image, np.zeros(image.shape[:2], bool)) if cloned is None else cloned

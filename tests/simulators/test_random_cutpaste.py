@@ -1,4 +1,4 @@
-"""Ours behind the common interface, and its control with uniform locations."""
+"""The control of attention-conditioned cut and paste: uniform locations, all else the same."""
 
 import numpy as np
 from scipy import stats
@@ -30,7 +30,7 @@ def test_the_control_is_ours_under_uniform_attention():
         assert np.array_equal(control.image, ours.image)
 
 
-def test_attention_draws_anomalies_and_the_control_pays_it_no_heed():
+def test_attention_draws_defects_and_the_control_ignores_it():
     attention, image = one_hot(4, 1), noise(0, 96, 96)
     runs = {
         kind: centers([kind(SMALL)(image, np.random.default_rng(seed), attention) for seed in range(150)])

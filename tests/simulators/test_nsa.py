@@ -1,4 +1,4 @@
-"""NSA: how many patches, places on the object, alignment of the clone, kinds of label."""
+"""NSA: how many patches, places on the object, alignment of the clone, labels."""
 
 from collections import Counter
 from dataclasses import replace
@@ -76,7 +76,7 @@ def test_an_object_is_what_differs_from_the_background():
     speck = np.zeros((64, 64, 3), np.uint8)
     speck[30:33, 30:33] = 255
     white = object_mask(speck, (0, 20))
-    assert white is not None and not white.any()  # the median takes 9 of 49 pixels for dirt
+    assert white is not None and not white.any()  # the median removes 9 of 49 pixels as noise
 
 
 def test_patches_lie_on_the_object_of_the_image_or_bring_their_own():
@@ -165,7 +165,7 @@ def test_a_clone_comes_where_it_is_told(top: int, left: int):
     assert np.array_equal(cloned[~footprint], image[~footprint])
 
 
-def test_too_small_a_mask_is_left_alone():
+def test_a_mask_that_is_too_small_changes_nothing():
     image, place = surface(0), (slice(40, 60), slice(40, 60))
     alpha = np.zeros((20, 20), bool)
     alpha[5:12, 5:16] = True
@@ -216,7 +216,7 @@ def test_labels_are_a_logistic_function_of_the_smoothed_change_where_it_is_visib
     assert compared > 3000
 
 
-def test_a_change_that_nobody_sees_is_undone():
+def test_an_invisible_change_is_undone():
     image = np.full((96, 96, 3), 100, np.uint8)
     second = image + np.random.default_rng(0).integers(0, 2, (96, 96, 1), dtype=np.uint8)
     place = slice(20, 70), slice(20, 70)

@@ -44,7 +44,7 @@ def test_noise_equals_its_definition(height: int, width: int, cells: tuple[int, 
     np.testing.assert_allclose(ours, expected, atol=1e-12)
 
 
-def test_noise_is_centred_bounded_and_nought_at_the_corners_of_its_cells():
+def test_noise_is_centred_bounded_and_zero_at_the_corners_of_its_cells():
     drawn = np.stack([perlin_noise(45, 45, (3, 3), np.random.default_rng(seed)) for seed in range(300)])
     assert np.abs(drawn).max() <= 1 and np.abs(drawn.mean()) < 0.01
     spread = drawn.std(axis=0)
@@ -58,7 +58,7 @@ def test_masks_are_neither_empty_nor_everything():
     assert 0.02 < np.median(shares) < 0.08
 
 
-def test_resolutions_are_powers_of_two_alike_often(monkeypatch: pytest.MonkeyPatch):
+def test_resolutions_are_powers_of_two_with_equal_frequency(monkeypatch: pytest.MonkeyPatch):
     seen: list[tuple[int, int]] = []
 
     def record(height: int, width: int, cells: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
@@ -194,7 +194,7 @@ def test_brightness_is_a_factor_and_an_offset():
     assert np.abs(offsets).max() <= 33 and offsets.std() == pytest.approx(60 / 12**0.5, abs=2)
 
 
-def test_hue_goes_round_and_saturation_stops():
+def test_hue_wraps_around_and_saturation_is_clipped():
     red = np.broadcast_to(np.array([200, 20, 20], np.uint8), (3, 3, 3))
     results = [changed("hue_and_saturation", red, seed)[0, 0] for seed in range(100)]
     assert all(abs(int(result.max()) - 200) <= 1 for result in results)  # the value of HSV stays
@@ -202,7 +202,7 @@ def test_hue_goes_round_and_saturation_stops():
     assert all(r.argmax() == 0 or abs(int(r[0]) - int(r.max())) < 60 for r in results)  # 50 / 256 of a turn at most
 
 
-def test_invert_solarise_and_posterise_are_what_they_are_called():
+def test_invert_solarise_and_posterise_do_what_their_names_say():
     texture = noise(2, 48, 48)
     assert np.array_equal(changed("invert", texture, 0), 255 - texture)
     thresholds = []
@@ -223,7 +223,7 @@ def test_autocontrast_and_equalise_spread_the_values():
         assert spread.min() == 0 and spread.max() == 255
 
 
-def test_turning_brings_no_black_corners_in():
+def test_rotation_brings_no_black_corners_in():
     for seed in range(20):
         assert changed("rotation", np.full((30, 40, 3), 200, np.uint8), seed).min() == 200
 

@@ -150,7 +150,7 @@ def test_colours_are_not_lost(name: str):
 
 
 @every_simulator
-def test_what_a_simulator_needs_it_asks_for(name: str):
+def test_a_simulator_raises_where_something_it_needs_is_missing(name: str):
     simulator = MAKE[name]()
     image, second, attention = part(0, 64, 64), part(1, 64, 64), attention_of(2)
     given = {"attention": attention, "second": second}
@@ -198,7 +198,7 @@ def test_anomaly_inside_cuts_to_the_footprint():
     assert np.array_equal(anomaly_inside(image, patched, footprint).soft_target, footprint)
 
 
-def test_anomaly_inside_calls_nothing_an_anomaly_where_nothing_changed():
+def test_anomaly_inside_gives_label_0_where_nothing_changed():
     image, footprint = part(0, 32, 32), np.ones((32, 32), bool)
     anomaly = anomaly_inside(image, image.copy(), footprint, np.ones((32, 32)))
     assert anomaly.label == 0 and not anomaly.footprint.any() and not anomaly.soft_target.any()

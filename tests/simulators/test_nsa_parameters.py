@@ -74,17 +74,17 @@ def test_parameters_are_the_published_ones():
         (1 / 6, 15): {"toothbrush", "transistor", "zipper", "wood"},
     }
     assert sum(len(names) for names in logistic.values()) == len(NSA_PARAMETERS) == 16
-    for name, found in NSA_PARAMETERS.items():
-        assert (found.half_height, found.half_width) == bounds.get(name, (usual, usual)), name
-        assert found.gamma == ((2, 0.03, 0.05) if name == "chest_xray" else (2, 0.05, 0.03)), name
-        assert found.scale == ((0.5, 2.0) if name in textures else (0.7, 1.3)), name
-        assert found.max_patches == (4 if name in textures | {"screw", "zipper"} else 3), name
-        assert found.clone == ("mixed" if name in textures | {"chest_xray"} else "normal"), name
+    for name, parameters in NSA_PARAMETERS.items():
+        assert (parameters.half_height, parameters.half_width) == bounds.get(name, (usual, usual)), name
+        assert parameters.gamma == ((2, 0.03, 0.05) if name == "chest_xray" else (2, 0.05, 0.03)), name
+        assert parameters.scale == ((0.5, 2.0) if name in textures else (0.7, 1.3)), name
+        assert parameters.max_patches == (4 if name in textures | {"screw", "zipper"} else 3), name
+        assert parameters.clone == ("mixed" if name in textures | {"chest_xray"} else "normal"), name
         background = (20, 20) if name in dark else (200, 60) if name in bright else None
-        assert found.background == ((0, 20) if name == "chest_xray" else background), name
-        assert found.min_object == {"metal_nut": 0.5, "screw": 0.5, "toothbrush": 0.25}.get(name, 0.7), name
-        assert found.min_overlap == (0.7 if name == "chest_xray" else 0.25), name
-        assert name in logistic[(found.steepness, found.midpoint)], name
+        assert parameters.background == ((0, 20) if name == "chest_xray" else background), name
+        assert parameters.min_object == {"metal_nut": 0.5, "screw": 0.5, "toothbrush": 0.25}.get(name, 0.7), name
+        assert parameters.min_overlap == (0.7 if name == "chest_xray" else 0.25), name
+        assert name in logistic[(parameters.steepness, parameters.midpoint)], name
     assert NsaParameters() == NSA_PARAMETERS["tile"]
 
 
