@@ -196,7 +196,7 @@ def test_files_that_are_not_read_are_said(good_folder: Path):
     data = open_training_data(good_folder, DEFAULT)
     assert "photo.jfif" in [image.path.name for image in data.images]
     said = unread_files(data)
-    assert said is not None and said.startswith("2 files with unsupported extensions, first: new.webp (.png, .jpg, ")
+    assert said is not None and said.startswith("2 files of another type, first: new.webp (.png, .jpg, ")
 
 
 def test_a_list_without_good_images_to_train_is_what_is_wrong(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
@@ -84,9 +83,7 @@ def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
     for label in (False, True):
         labelled = [sample for sample in samples if sample.is_anomalous is label]
         chosen |= {sample.key for sample in evenly_spaced(labelled, settings.test_subset)}
-    samples = tuple(sample for sample in samples if sample.key in chosen)
-    name = _name_with_groups(layout.data_name(path), only)
-    return TestData(name, folder_of(path), layout.name, samples, layout.protocol(path, settings))
+    return _test_data(path, only, layout, settings, tuple(sample for sample in samples if sample.key in chosen))
 
 
 def find_all_test_data(location: str | Path, settings: DataSettings) -> TestData | None:
@@ -96,9 +93,8 @@ def find_all_test_data(location: str | Path, settings: DataSettings) -> TestData
         UserError: as :func:`open_test_data`.
     """
     path, only, layout = _locate(location, settings.anomalous)
-    if not layout.has_test(path, only) or not layout.test(path, settings, only):
-        return None
-    return open_test_data(location, replace(settings, test_subset=None))
+    samples = layout.test(path, settings, only) if layout.has_test(path, only) else ()
+    return _test_data(path, only, layout, settings, samples) if samples else None
 
 
 def has_test_data(location: str | Path, settings: DataSettings) -> bool:
@@ -115,10 +111,8 @@ def unread_files(data: TrainingData) -> str | None:
     files = unsupported_files(image.path for image in data.images)
     if not files or not any(layout.reads_whole_folders for layout in layouts):
         return None
-    count = (
-        "1 file with an unsupported extension" if len(files) == 1 else f"{len(files)} files with unsupported extensions"
-    )
-    return f"{count}, first: {files[0].name} ({', '.join(IMAGE_SUFFIXES)} are read)"
+    noun = "file" if len(files) == 1 else "files"
+    return f"{len(files)} {noun} of another type, first: {files[0].name} ({', '.join(IMAGE_SUFFIXES)} are read)"
 
 
 def find_layout(path: Path, named_folder: str | None = None) -> Layout:
@@ -169,6 +163,13 @@ def _locate(location: str | Path, named_folder: str | None) -> tuple[Path, Group
     if not only.keys() <= set(layout.groups):
         raise _empty_group(path, only, layout)
     return path, only, layout
+
+
+def _test_data(
+    path: Path, only: Groups, layout: Layout, settings: DataSettings, samples: tuple[LabelledImage, ...]
+) -> TestData:
+    name = _name_with_groups(layout.data_name(path), only)
+    return TestData(name, folder_of(path), layout.name, samples, layout.protocol(path, settings))
 
 
 def _name_with_groups(name: str, only: Groups) -> str:

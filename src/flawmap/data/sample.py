@@ -33,9 +33,13 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Ground truth as boxes ``(x, y, width, height)`` in pixels of the upright image; their union counts."""
+    """Ground truth as boxes ``(x, y, width, height)`` in pixels of the upright image; their union counts.
+
+    ``original_px`` is the side of the square original if the boxes are in its pixels, and the image may be smaller.
+    """
 
     xywh_px: tuple[tuple[float, float, float, float], ...]
+    original_px: int | None = None
 
 
 @dataclass(frozen=True)

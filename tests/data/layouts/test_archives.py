@@ -219,7 +219,7 @@ def test_chest_x_rays_train_on_the_normal_images_of_the_official_list(nih: Path)
 
 def test_boxes_are_scaled_to_the_images_that_are_there(nih: Path):
     boxed = next(s for s in open_test_data(nih, DEFAULT).samples if s.truth)
-    assert boxed.truth == Boxes(((8.0, 16.0, 4.0, 8.0), (0.0, 0.0, 2.0, 2.0)))  # 32 px instead of 1024
+    assert boxed.truth == Boxes(((256.0, 512.0, 128.0, 256.0), (0.0, 0.0, 64.0, 64.0)), 1024)
     truth = read_truth(boxed, 32, 32)
     assert truth is not None and truth.sum() == 4 * 8 + 2 * 2 and truth[16:24, 8:12].all() and truth[:2, :2].all()
 

@@ -1,6 +1,5 @@
 """How an image file becomes pixels: any common format as uint8 RGB, or an error that names the file."""
 
-import contextlib
 import io
 import threading
 import warnings
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flawmap.data.images.dicom import GrayValues, dicom_gray_values, is_dicom, read_dicom
 from flawmap.errors import UserError
@@ -17,7 +16,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content, whatever the file is cal
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".dcm")
 MAX_PIXELS = 170_000_000  # 13,000 x 13,000; a larger file is more likely a decompression bomb than a photograph
 MAX_FILE_BYTES = 1_500_000_000  # MAX_PIXELS of 16-bit RGB, with some room
-SIDEWAYS = 5  # EXIF orientations from here on swap width and height
 SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255: a fixed scale, never stretched per image, so that scores stay comparable
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 WARNING_FILTERS = threading.Lock()  # the filters belong to the whole process: only one thread may replace them
@@ -90,22 +88,6 @@ def decode_gray_values(data: bytes, max_pixels: int = MAX_PIXELS) -> GrayValues 
     if image.mode not in SIXTEEN_BIT_MODES:
         return None
     return GrayValues(np.asarray(image).astype(np.float32), (0.0, 65535.0))
-
-
-def image_size_px(path: str | Path) -> tuple[int, int]:
-    """Width and height of the upright image, from the header alone if possible.
-
-    Raises:
-        UnreadableImageError: as :func:`read_image`.
-    """
-    data = read_file(path)
-    if not is_dicom(data):
-        with contextlib.suppress(Exception):  # decoding below says what is wrong
-            image = _opened(data)
-            width, height = image.size
-            is_sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= SIDEWAYS
-            return (height, width) if is_sideways else (width, height)
-    return decode_upright(data, place=str(path)).size
 
 
 def decode_upright(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -> Image.Image:

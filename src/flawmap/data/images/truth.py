@@ -60,9 +60,11 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
 
 def boxes_to_mask(boxes: Boxes, height: int, width: int) -> NDArray[np.bool_]:
     """The union of the boxes, bool (height, width); edges are rounded down, parts outside the image are cut off."""
+    down, across = (height / boxes.original_px, width / boxes.original_px) if boxes.original_px else (1, 1)
     mask = np.zeros((height, width), bool)
     for x, y, box_width, box_height in boxes.xywh_px:
-        rows = slice(max(0, math.floor(y)), max(0, math.floor(y + box_height)))
-        columns = slice(max(0, math.floor(x)), max(0, math.floor(x + box_width)))
+        left, top, right, bottom = x * across, y * down, x * across + box_width * across, y * down + box_height * down
+        rows = slice(max(0, math.floor(top)), max(0, math.floor(bottom)))
+        columns = slice(max(0, math.floor(left)), max(0, math.floor(right)))
         mask[rows, columns] = True
     return mask

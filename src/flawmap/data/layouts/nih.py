@@ -18,7 +18,6 @@ import csv
 from collections import defaultdict
 from pathlib import Path
 
-from flawmap.data.images.files import image_size_px
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.image_folders import key_of, list_images, visible
 from flawmap.data.layouts.tables import read_table
@@ -52,11 +51,13 @@ class ChestXray14(Layout):
         list_name, groups = _list_and_groups(only)
         entries = _entries(path)
         if list_name is None:
-            names = _lines(path / "train_val_list.txt")
-            names = [name for name in names if _entry(entries, name)[0] == NORMAL]
+            listed = _lines(path / "train_val_list.txt")
+            names = [name for name in listed if _entry(entries, name)[0] == NORMAL]
         else:
             names = _unofficial(path, list_name, groups, "norm", "train")
-            _refuse_abnormal(names, entries)
+            if wrong := [name for name in names if _entry(entries, name)[0] != NORMAL]:
+                problem = f"{len(wrong)} images of the training list have findings, first: {wrong[0]}"
+                raise UserError(problem, "Data_Entry_2017", "training takes normal images only; copy the list again")
         images = _listed_images(names, entries, groups, path)
         return tuple(NormalImage(key_of(image, path), image) for image in images)
 
@@ -73,16 +74,14 @@ class ChestXray14(Layout):
         if list_name is None:
             names = _lines(path / "test_list.txt")
         else:
-            names = [
-                *_unofficial(path, list_name, groups, "norm", "test"),
-                *_unofficial(path, list_name, groups, "anomaly", "test"),
-            ]
+            names = _unofficial(path, list_name, groups, "norm", "test")
+            names += _unofficial(path, list_name, groups, "anomaly", "test")
         samples = []
         for image in _listed_images(names, entries, groups, path):
             findings, image_groups = entries[image.name]
             is_anomalous = findings != NORMAL
             kind = "good" if not is_anomalous else "several findings" if "|" in findings else findings
-            truth = _scaled(boxes[image.name], image) if is_anomalous and image.name in boxes else None
+            truth = Boxes(tuple(boxes[image.name]), BOX_SIDE_PX) if is_anomalous and image.name in boxes else None
             samples.append(LabelledImage(key_of(image, path), image, is_anomalous, kind, truth, image_groups))
         return tuple(samples)
 
@@ -125,15 +124,6 @@ def _boxes(path: Path) -> dict[str, list[tuple[float, float, float, float]]]:
     return dict(boxes)
 
 
-def _scaled(boxes: list[tuple[float, float, float, float]], image: Path) -> Boxes | None:
-    try:
-        width, height = image_size_px(image)
-    except UserError:  # the check that decodes all images reports it
-        return None
-    across, down = width / BOX_SIDE_PX, height / BOX_SIDE_PX
-    return Boxes(tuple((x * across, y * down, w * across, h * down) for x, y, w, h in boxes))
-
-
 def _lines(path: Path) -> list[str]:
     try:
         return [Path(line).name for line in path.read_text(encoding="utf-8").split()]
@@ -153,12 +143,6 @@ def _unofficial(path: Path, list_name: str, groups: Groups, label: str, split: s
             raise UserError(f"the list {file} is missing", str(path), f"copy it into {path / LIST_FOLDERS[1]}")
         names += _lines(copies[0])
     return names
-
-
-def _refuse_abnormal(names: list[str], entries: Entries) -> None:
-    if wrong := [name for name in names if _entry(entries, name)[0] != NORMAL]:
-        problem = f"{len(wrong)} images of the training list have findings, first: {wrong[0]}"
-        raise UserError(problem, "Data_Entry_2017", "training takes normal images only; copy the list again")
 
 
 def _listed_images(names: list[str], entries: Entries, groups: Groups, path: Path) -> list[Path]:
