@@ -1,4 +1,4 @@
-"""What is found wrong with files before anything is trained or scored, and that no file is touched meanwhile."""
+"""Errors in files that are found before training or scoring, without changing a file."""
 
 import hashlib
 import os
@@ -72,12 +72,12 @@ def test_copies_are_left_out_by_their_pixels_not_their_bytes(good_folder: Path):
     with Image.open(good_folder / "003.png") as image:
         image.save(good_folder / "copy.bmp")
     shutil.copy(good_folder / "003.png", good_folder / "copy.png")
-    for shape in ((4, 6), (6, 4)):  # the same bytes, but not the same picture
+    for shape in ((4, 6), (6, 4)):  # the same bytes, but not the same image
         write_image(good_folder / f"black {shape}.png", np.zeros(shape, np.uint8))
     checked = check(good_folder)
     assert checked.num_duplicates == 2 and len(checked.facts) == len(checked.data.images) == 26
     assert [fact.key for fact in checked.facts] == [image.key for image in checked.data.images]
-    assert "003.png" in {fact.key for fact in checked.facts}  # the first by name stays
+    assert "003.png" in {fact.key for fact in checked.facts}  # the first by name is kept
     assert not {"copy.bmp", "copy.png"} & {fact.key for fact in checked.facts}
 
 
@@ -119,7 +119,7 @@ def test_all_unreadable_training_files_are_listed(good_folder: Path):
         check(good_folder)
 
 
-def test_of_many_unreadable_files_five_are_shown(good_folder: Path):
+def test_at_most_five_unreadable_files_are_shown(good_folder: Path):
     for number in range(7):
         (good_folder / f"{number:03d}.png").write_bytes(b"")
     listed = ", ".join(f"{number:03d}.png (the file is empty (0 bytes))" for number in range(5))
@@ -127,7 +127,7 @@ def test_of_many_unreadable_files_five_are_shown(good_folder: Path):
         check(good_folder)
 
 
-def test_one_unreadable_file_is_singular_and_a_dead_link_is_one(good_folder: Path):
+def test_a_broken_link_is_one_unreadable_file(good_folder: Path):
     os.symlink(good_folder / "nowhere.png", good_folder / "link.png")
     problem = "1 file cannot be decoded: link.png (the file cannot be read: No such file or directory)"
     with mistake(problem, good_folder, SKIP_HINT):
@@ -160,7 +160,7 @@ def test_unreadable_test_files_are_found_before_training_too(mvtec_folder: Path)
     assert data.skipped == skipped and len(data.samples) == 11
 
 
-def test_an_unreadable_mask_is_found_and_takes_its_image_along(mvtec_folder: Path):
+def test_an_unreadable_mask_makes_its_image_unreadable(mvtec_folder: Path):
     truncate(mvtec_folder / "ground_truth" / "scratch" / "002_mask.png")
     size = (mvtec_folder / "ground_truth" / "scratch" / "002_mask.png").stat().st_size
     reason = f"its mask 002_mask.png: the image cannot be decoded: truncated (file of {size:,} bytes)"
@@ -181,7 +181,7 @@ def test_a_mask_of_another_size_is_found_before_scoring(skip: bool, mvtec_folder
         check_tests(mvtec_folder, skip=skip)
 
 
-def test_nothing_is_left_to_score(mvtec_folder: Path):
+def test_a_test_set_without_a_readable_image_is_refused(mvtec_folder: Path):
     for path in (mvtec_folder / "test").rglob("*.png"):
         path.write_bytes(b"")
     with mistake("no test image can be read", mvtec_folder, "copy the images again"):
@@ -221,7 +221,7 @@ def test_copies_do_not_make_more_images(tmp_path: Path):
         check(tmp_path / "few")
 
 
-def test_what_is_left_out_does_not_count(tmp_path: Path):
+def test_skipped_files_do_not_count(tmp_path: Path):
     write_noise(tmp_path / "few", range(22))
     spoil(tmp_path / "few")
     problem = "19 good images; at least 20 are needed to hold some out for the threshold"
@@ -248,7 +248,7 @@ def test_a_test_image_that_is_also_in_training(as_format: str, mvtec_folder: Pat
         find_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
 
 
-def test_several_leaks_are_counted_and_a_subset_of_the_test_hides_none(mvtec_folder: Path):
+def test_leaks_are_counted_whatever_the_test_subset(mvtec_folder: Path):
     for number in range(3):
         shutil.copy(
             mvtec_folder / "train" / "good" / f"{number:03d}.png", mvtec_folder / "test" / "scratch" / f"{number}.png"
@@ -271,15 +271,18 @@ def test_masks_without_images_are_found_before_training(mvtec_folder: Path):
         find_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
 
 
-def test_named_folders_can_be_trained_on_but_not_scored_on_what_was_trained(tmp_path: Path):
+def test_the_folder_of_good_images_may_be_trained_on_but_not_be_the_test(tmp_path: Path):
     write_noise(tmp_path / "OK", range(20))
     write_noise(tmp_path / "NG", range(30, 33))
     checked = check(tmp_path, NAMED)
     leak = find_leak(checked, tmp_path, NAMED)
-    assert leak is not None and leak.num_compared == 3  # the defects; good images are the same files
+    assert leak is not None and leak.num_compared == 3  # the defects: the good images are the training files
     (tmp_path / "OK" / "broken.png").write_bytes(b"")
     leak = find_leak(check(tmp_path, NAMED, skip=True), tmp_path, NAMED, skip=True)
-    assert leak is not None and (leak.num_compared, leak.skipped) == (3, ())  # training has listed it already
+    assert leak is not None and (leak.num_compared, leak.skipped) == (
+        3,
+        (),
+    )  # the training's check lists it
     (tmp_path / "OK" / "broken.png").unlink()
     trained = {fact.sha256: fact.key for fact in checked.facts}
     problem = "OK/000.png was trained on, and 19 more: these good images cannot be the test's"
@@ -292,13 +295,13 @@ def test_named_folders_can_be_trained_on_but_not_scored_on_what_was_trained(tmp_
         find_leak(checked, tmp_path, NAMED)
 
 
-def test_a_copy_among_the_good_images_is_no_leak(tmp_path: Path):
+def test_a_copy_among_the_good_images_is_not_a_leak(tmp_path: Path):
     write_noise(tmp_path / "OK", range(24))
     write_noise(tmp_path / "NG", range(30, 33))
     shutil.copy(tmp_path / "OK" / "004.png", tmp_path / "OK" / "copy.png")
     leak = find_leak(check(tmp_path, NAMED), tmp_path, NAMED)
     assert leak is not None and leak.num_compared == 3
-    part = replace(NAMED, train_subset=22)  # the others of the folder are training images, too
+    part = replace(NAMED, train_subset=22)  # the other images of the folder count as training images, too
     assert find_leak(check(tmp_path, part), tmp_path, part) == leak
 
 
@@ -313,7 +316,7 @@ def test_a_test_image_with_the_pixels_of_a_training_image_is_refused_whatever_it
         check_test_data(open_test_data(mvtec_folder, DEFAULT), trained=trained)
 
 
-def test_good_images_count_once_for_a_threshold(good_folder: Path):
+def test_duplicates_count_once_for_a_threshold(good_folder: Path):
     for number in range(5):
         shutil.copy(good_folder / "003.png", good_folder / f"copy{number}.png")
     checked = check_good_images(open_training_data(good_folder, DEFAULT))
@@ -327,7 +330,7 @@ def test_good_test_images_under_another_name_are_not_taken_for_defects(mvtec_fol
         open_test_data(mvtec_folder, DEFAULT)
 
 
-def test_good_is_good_whatever_its_case(mvtec_folder: Path):
+def test_the_case_of_good_does_not_matter(mvtec_folder: Path):
     (mvtec_folder / "test" / "good").rename(mvtec_folder / "test" / "Good")
     samples = open_test_data(mvtec_folder, DEFAULT).samples
     of_good = [sample for sample in samples if "/Good/" in sample.key]

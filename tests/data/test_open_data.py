@@ -1,4 +1,4 @@
-"""Where data comes from: which layout a location has, how many images are used, and what is said when it is wrong."""
+"""The layout of a data location, how many images are used, and errors."""
 
 import shutil
 from itertools import pairwise
@@ -64,12 +64,12 @@ def test_a_manifest_or_its_folder(tmp_path: Path, monkeypatch):
         assert (test.protocol.pixel_pool, test.protocol.name) == ("truth_only", "xray")
         assert has_test_data(location, DEFAULT)
     assert [image.key for image in open_training_data(other, DEFAULT).images] == ["images/002.png"]
-    assert not has_test_data(other, DEFAULT)  # it has training rows only
+    assert not has_test_data(other, DEFAULT)  # it has only training rows
     monkeypatch.chdir(tmp_path / "xray")
     assert open_training_data(".", DEFAULT).name == "xray"
 
 
-def test_folders_that_the_recipe_names_come_before_those_of_mvtec(mvtec_folder: Path):
+def test_named_folders_take_precedence_over_mvtec(mvtec_folder: Path):
     settings = DataSettings(normal="test/good", anomalous="test/scratch", masks="ground_truth/scratch")
     assert {image.key[:9] for image in open_training_data(mvtec_folder, settings).images} == {"test/good"}
     test = open_test_data(mvtec_folder, settings)
@@ -78,7 +78,7 @@ def test_folders_that_the_recipe_names_come_before_those_of_mvtec(mvtec_folder: 
     assert has_test_data(mvtec_folder, settings)
 
 
-def test_an_empty_test_folder_is_no_test_data(mvtec_folder: Path):
+def test_an_empty_test_folder_is_not_test_data(mvtec_folder: Path):
     shutil.rmtree(mvtec_folder / "ground_truth")
     shutil.rmtree(mvtec_folder / "test")
     assert not has_test_data(mvtec_folder, DEFAULT)
@@ -86,6 +86,22 @@ def test_an_empty_test_folder_is_no_test_data(mvtec_folder: Path):
     assert not has_test_data(mvtec_folder, DEFAULT)
     with mistake("there are no labelled test images", mvtec_folder, "add test/good and test/KIND folders"):
         open_test_data(mvtec_folder, DEFAULT)
+
+
+def test_test_images_next_to_a_plain_folder_of_good_images(good_folder: Path, mvtec_folder: Path):
+    for name in ("test", "ground_truth"):
+        shutil.move(mvtec_folder / name, good_folder / name)
+    assert len(open_training_data(good_folder, DEFAULT).images) == 24
+    test = open_test_data(good_folder, DEFAULT)
+    assert (len(test.samples), test.protocol.pixel_pool) == (12, "all")
+
+
+def test_test_folders_alone_are_mvtec_ad(mvtec_folder: Path):
+    shutil.rmtree(mvtec_folder / "train")
+    assert open_test_data(mvtec_folder, DEFAULT).layout == "MVTec AD (train/good, test/KIND)"
+    with pytest.raises(UserError, match="no good image to train") as caught:
+        open_training_data(mvtec_folder, DEFAULT)
+    assert caught.value.place == str(mvtec_folder) and "fill train/good" in caught.value.remedy
 
 
 # ---- how many images are used
@@ -96,7 +112,7 @@ def images(number: int) -> list[NormalImage]:
 
 
 @given(number=st.integers(0, 60), count=st.none() | st.integers(1, 70), order=st.randoms(use_true_random=False))
-def test_evenly_spaced_images_do_not_depend_on_order_and_leave_no_gap(number, count, order):
+def test_evenly_spaced_images_do_not_depend_on_order_and_leave_no_gaps(number, count, order):
     everything = images(number)
     shuffled = list(everything)
     order.shuffle(shuffled)
@@ -124,10 +140,10 @@ def test_subsets_of_training_and_test(mvtec_folder: Path):
     assert keys == [f"test/{kind}/{number:03d}.png" for kind in ("good", "scratch") for number in (1, 4)]
 
 
-# ---- mistakes
+# ---- errors
 
 
-def test_a_wrong_path_names_the_nearest_one(tmp_path: Path, monkeypatch):
+def test_a_wrong_path_suggests_the_most_similar_one(tmp_path: Path, monkeypatch):
     (tmp_path / "parts").mkdir()
     monkeypatch.chdir(tmp_path)
     problem = f"no such folder: {tmp_path / 'part'}  (you are in {tmp_path}; {tmp_path / 'parts'} exists)"
@@ -139,7 +155,7 @@ def test_a_wrong_path_names_the_nearest_one(tmp_path: Path, monkeypatch):
         open_training_data("nowhere/x.csv", DEFAULT)
 
 
-def test_a_single_image_is_no_data_location(good_folder: Path):
+def test_a_single_image_is_not_a_data_location(good_folder: Path):
     problem = "a data location is a folder or a .csv manifest"
     with mistake(problem, good_folder / "000.png", f"give its folder: {good_folder}"):
         open_training_data(good_folder / "000.png", DEFAULT)
@@ -168,7 +184,7 @@ def test_a_folder_without_images(tmp_path: Path):
         (("a", "b"), "flawmap train {root}/GOOD, or --set data.normal=GOOD with GOOD one of a, b"),
     ],
 )
-def test_an_unknown_layout_never_guesses_that_defects_are_good(names: tuple[str, ...], remedy: str, tmp_path):
+def test_no_remedy_takes_an_unknown_folder_for_good_images(names: tuple[str, ...], remedy: str, tmp_path):
     root = tmp_path / "parts"
     for name in names:
         write_image(root / name / "1.png", noise(0))
@@ -180,7 +196,7 @@ def test_an_unknown_layout_never_guesses_that_defects_are_good(names: tuple[str,
         open_training_data(root, DEFAULT)
 
 
-def test_a_collection_of_data_sets_is_not_one(tmp_path: Path):
+def test_a_folder_of_several_data_sets(tmp_path: Path):
     for name in ("bottle", "cable"):
         write_image(tmp_path / "mvtec" / name / "train" / "good" / "1.png", noise(0))
     remedy = f"flawmap train {tmp_path / 'mvtec' / 'bottle'}: each of them gets a model of its own"
@@ -188,18 +204,18 @@ def test_a_collection_of_data_sets_is_not_one(tmp_path: Path):
         open_training_data(tmp_path / "mvtec", DEFAULT)
 
 
-def test_files_that_are_not_read_are_said(good_folder: Path):
+def test_unread_files_are_reported(good_folder: Path):
     assert unread_files(open_training_data(good_folder, DEFAULT)) is None
     for name in ("notes.txt", ".DS_Store", "new.webp"):
         (good_folder / name).write_bytes(b"x")
     shutil.copy(good_folder / "003.png", good_folder / "photo.jfif")
     data = open_training_data(good_folder, DEFAULT)
     assert "photo.jfif" in [image.path.name for image in data.images]
-    said = unread_files(data)
-    assert said is not None and said.startswith("2 files of another type, first: new.webp (.png, .jpg, ")
+    unread = unread_files(data)
+    assert unread is not None and unread.startswith("2 files of another type, first: new.webp (.png, .jpg, ")
 
 
-def test_a_list_without_good_images_to_train_is_what_is_wrong(tmp_path: Path):
+def test_a_list_without_good_images_to_train(tmp_path: Path):
     write_noise(tmp_path, range(3))
     rows = "".join(f"{number:03d}.png,test,0\n" for number in range(3))
     (tmp_path / "manifest.csv").write_text(f"image,split,label\n{rows}")

@@ -1,4 +1,4 @@
-"""Further images for stage 1: where they come from, and what never gets in."""
+"""Further images for stage 1: where they come from, and which are left out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ def keys_of(pool: Pool) -> list[str]:
     return [image.key for image in pool.images]
 
 
-def test_a_folder_of_several_categories_brings_the_good_training_images_of_the_others(root: Path, own: CheckedData):
+def test_a_folder_of_categories_adds_the_training_images_of_the_others(root: Path, own: CheckedData):
     pool = read_pool(pooling(root), own.facts)
     assert keys_of(pool) == [
         "carpet/train/good/000.png",
@@ -53,11 +53,11 @@ def test_a_folder_of_several_categories_brings_the_good_training_images_of_the_o
         "zipper/train/good/000.png",
         "zipper/train/good/001.png",
     ]
-    assert (pool.num_locations, pool.num_left_out) == (3, 24)  # tile is there, too, and brings nothing new
+    assert (pool.num_locations, pool.num_left_out) == (3, 24)  # tile is in the folder, too, and adds nothing
     assert pool.words == ("5 further good images for stage 1, from 3 locations; 24 left out as duplicates")
 
 
-def test_a_data_location_of_any_layout_will_do(root: Path, own: CheckedData):
+def test_a_pool_may_have_any_layout(root: Path, own: CheckedData):
     assert keys_of(read_pool(pooling(root / "zipper"), own.facts)) == [
         "zipper/train/good/000.png",
         "zipper/train/good/001.png",
@@ -71,7 +71,7 @@ def test_a_data_location_of_any_layout_will_do(root: Path, own: CheckedData):
     assert keys_of(listed) == ["carpet/train/good/000.png", "carpet/train/good/001.png"]
 
 
-def test_what_the_data_has_itself_stays_out_under_any_name_and_in_any_file_format(root: Path, own: CheckedData):
+def test_the_categorys_own_images_are_left_out_by_content(root: Path, own: CheckedData):
     _, held_out = split_normals(own.data.images, 0.1, seed=0)
     assert len(held_out) == 2
     for number, image in enumerate(held_out):
@@ -81,7 +81,7 @@ def test_what_the_data_has_itself_stays_out_under_any_name_and_in_any_file_forma
     assert not {fact.pixels_sha256 for fact in pool.facts} & {fact.pixels_sha256 for fact in own.facts}
 
 
-def test_what_lies_there_twice_counts_once(root: Path, own: CheckedData):
+def test_duplicates_in_the_pool_count_once(root: Path, own: CheckedData):
     write_image(root / "zipper" / "train" / "good" / "again.png", striped(500))  # the first of carpet
     pool = read_pool(pooling(root), own.facts)
     assert len(pool.images) == 5 and pool.num_left_out == 25
@@ -92,14 +92,14 @@ def test_without_the_setting_or_without_stage_1_there_is_no_pool(root: Path, own
     off = replace(recipe, pretrain=replace(recipe.pretrain, enabled=False))
     assert read_pool(Recipe(), own.facts) == read_pool(off, own.facts) == Pool()
     missing = [NormalImage("a.png", root / "a.png")]
-    assert read_pool_for(missing, Recipe()) == read_pool_for(missing, off) == Pool()  # and nothing is read
+    assert read_pool_for(missing, Recipe()) == read_pool_for(missing, off) == Pool()  # nothing is read
 
 
-def test_a_pool_is_the_same_where_no_facts_are_known_yet(root: Path, own: CheckedData):
+def test_a_pool_for_images_that_have_not_been_checked(root: Path, own: CheckedData):
     assert read_pool_for(own.data.images, pooling(root)) == read_pool(pooling(root), own.facts)
 
 
-def test_a_subset_limits_each_location_and_names_of_folders_are_the_datas_own(root: Path, own: CheckedData):
+def test_a_subset_limits_each_category_and_named_folders_do_not_apply(root: Path, own: CheckedData):
     limited = read_pool(pooling(root, train_subset=2), own.facts)
     assert keys_of(limited) == [
         "carpet/train/good/000.png",
@@ -110,17 +110,17 @@ def test_a_subset_limits_each_location_and_names_of_folders_are_the_datas_own(ro
     assert len(read_pool(pooling(root, normal="OK"), own.facts).images) == 5
 
 
-def test_an_unreadable_file_is_an_error_or_left_out(root: Path, own: CheckedData):
+def test_an_unreadable_file_is_an_error_or_skipped(root: Path, own: CheckedData):
     (root / "carpet" / "train" / "good" / "bad.png").write_bytes(b"\x89PNG")
-    (root / "carpet" / "test" / "good" / "bad.png").write_bytes(b"\x89PNG")  # nobody looks at it
+    (root / "carpet" / "test" / "good" / "bad.png").write_bytes(b"\x89PNG")  # it is not read
     with pytest.raises(UserError, match=r"1 file cannot be decoded: train/good/bad\.png") as caught:
         read_pool(pooling(root), own.facts)
     assert caught.value.place == str(root / "carpet") and "--skip-unreadable" in caught.value.remedy
     pool = read_pool(pooling(root), own.facts, skip_unreadable=True)
-    assert len(pool.images) == 5 and [one.key for one in pool.skipped] == ["carpet/train/good/bad.png"]
+    assert len(pool.images) == 5 and [file.key for file in pool.skipped] == ["carpet/train/good/bad.png"]
 
 
-def test_a_wrong_location_is_explained(root: Path, own: CheckedData):
+def test_a_wrong_location(root: Path, own: CheckedData):
     remedy = "--set data.pretrain_on=LOCATION: a data location, or a folder of several in MVTec AD layout"
     for location, problem in (
         (root / "ziper", "data.pretrain_on: no such folder"),
@@ -134,7 +134,7 @@ def test_a_wrong_location_is_explained(root: Path, own: CheckedData):
         read_pool(pooling(root / "ziper"), own.facts)
 
 
-def test_a_damaged_manifest_says_how_to_mend_it(root: Path, own: CheckedData):
+def test_a_damaged_manifest(root: Path, own: CheckedData):
     (root / "carpet" / "manifest.csv").write_text("picture,split,label\n")
     for location in (root / "carpet", root / "carpet" / "manifest.csv"):
         with pytest.raises(UserError, match=r"data\.pretrain_on: the manifest lacks the column 'image'") as caught:
@@ -142,7 +142,7 @@ def test_a_damaged_manifest_says_how_to_mend_it(root: Path, own: CheckedData):
         assert "image, split and label are required" in caught.value.remedy
 
 
-def test_a_pool_without_anything_new_is_an_error(root: Path, own: CheckedData):
+def test_a_pool_without_new_images_is_an_error(root: Path, own: CheckedData):
     with pytest.raises(UserError) as caught:
         read_pool(pooling(root / "tile"), own.facts)
     assert caught.value.problem == "data.pretrain_on adds no image: all 24 there are the category's own"

@@ -1,4 +1,4 @@
-"""Remarks on images that can be trained on, and will disappoint."""
+"""Remarks on images that can be trained on but will give poor results."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from flawmap.recipe.settings import DataSettings
 DEFAULT = DataSettings()
 
 
-def test_what_becomes_of_small_defects_is_said_where_images_are_much_larger_than_what_is_seen():
+def test_detail_is_lost_if_images_are_much_larger_than_the_model_sees():
     def facts(*sizes: tuple[int, int]) -> list[FileFacts]:
         return [FileFacts("a", Path("a"), "", "", width, height, 255) for width, height in sizes]
 
@@ -26,7 +26,7 @@ def test_what_becomes_of_small_defects_is_said_where_images_are_much_larger_than
 
 
 @pytest.mark.parametrize(("bits", "brightest"), [(10, 4), (12, 16), (14, 64)])
-def test_values_of_fewer_bits_in_16_bit_files_are_noticed(tmp_path: Path, bits: int, brightest: int):
+def test_fewer_bits_in_16_bit_files_are_reported(tmp_path: Path, bits: int, brightest: int):
     values = np.random.default_rng(0).integers(0, 2**bits, (20, 32, 32)).astype(np.uint16)
     values[:, 0, 0] = 2**bits - 1
     for number, image in enumerate(values):
@@ -41,7 +41,7 @@ def test_values_of_fewer_bits_in_16_bit_files_are_noticed(tmp_path: Path, bits: 
     assert nearly_black(check_training_data(open_training_data(tmp_path, DEFAULT), 0.1).facts) is None
 
 
-def test_one_bright_image_hides_nothing_and_one_black_one_says_nothing():
+def test_the_median_image_decides_whether_images_are_dark():
     def facts(*brightest: int) -> list[FileFacts]:
         return [FileFacts("a", Path("a"), "", "", 32, 32, value) for value in brightest]
 

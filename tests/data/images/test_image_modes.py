@@ -1,4 +1,4 @@
-"""Every format and mode that Pillow writes, against the meaning of its samples written out in numpy."""
+"""Every format and mode that Pillow writes, compared with the meaning of its samples written out in numpy."""
 
 import io
 from collections.abc import Callable
@@ -21,7 +21,7 @@ BYTES_PER_PIXEL = {
 
 
 def raw_samples(mode: str, smooth: bool) -> np.ndarray:
-    """Samples as the mode stores them; smooth ones survive JPEG."""
+    """Samples as the mode stores them; JPEG preserves smooth ones."""
     if smooth:
         ramps = [np.add.outer(np.arange(HEIGHT) * (3 + c), np.arange(WIDTH) * (9 - c)) for c in range(4)]
         noise = np.stack(ramps, axis=-1).astype(np.uint8)
@@ -93,7 +93,7 @@ def can_write(file_format: str, mode: str) -> bool:
 WRITABLE = [(file_format, mode) for file_format in FORMATS for mode in Image.MODES if can_write(file_format, mode)]
 
 
-def test_the_list_of_what_is_tested_holds_what_the_readers_promise():
+def test_all_promised_modes_are_tested():
     promised = {
         *(("PNG", mode) for mode in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")),
         *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
@@ -104,7 +104,7 @@ def test_the_list_of_what_is_tested_holds_what_the_readers_promise():
 
 
 @pytest.mark.parametrize(("file_format", "mode"), [case for case in WRITABLE if case[1] != "LAB"])
-def test_pixels_mean_what_their_mode_says(file_format: str, mode: str, tmp_path):
+def test_pixels_have_the_meaning_of_their_mode(file_format: str, mode: str, tmp_path):
     lossy = file_format == "JPEG"
     samples = raw_samples(mode, smooth=lossy)
     options = {"quality": 100, "subsampling": 0} if lossy else {}
@@ -112,10 +112,10 @@ def test_pixels_mean_what_their_mode_says(file_format: str, mode: str, tmp_path)
     pixels = read_image(path)
     assert pixels.dtype == np.uint8 and pixels.shape == (HEIGHT, WIDTH, 3)
     if (file_format, mode) == ("BMP", "RGBA"):
-        mode = "RGBX"  # Pillow writes a header by which the fourth byte means nothing
+        mode = "RGBX"  # Pillow writes a header that makes the fourth byte padding
     difference = np.abs(pixels - meaning(mode, samples))
     assert difference.max() <= (4 if lossy else 1 if mode == "YCbCr" else 0)
-    assert np.ptp(pixels) > 100  # no empty image
+    assert np.ptp(pixels) > 100  # the image is not empty
 
 
 @pytest.mark.parametrize(("lightness", "gray"), [(0, 0), (255, 255), (136, 127)])
@@ -133,7 +133,7 @@ def test_compressed_tiff_is_exact(compression: str, tmp_path):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_few_bits_fill_the_whole_range(bits: int, tmp_path):
+def test_images_of_few_bits_span_the_whole_range(bits: int, tmp_path):
     levels = np.arange(2**bits, dtype=np.uint8).repeat(4).reshape(1, -1)
     scale = 255 // (2**bits - 1)
     path = write_image(tmp_path / "image.png", Image.fromarray(levels * scale), bits=bits)
@@ -154,7 +154,7 @@ def test_a_transparent_colour_is_black(mode: str, transparency: object, tmp_path
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_colours_that_hold_their_alpha_already_are_shown_as_they_are(mode: str, tmp_path):
+def test_premultiplied_colours_are_shown_unchanged(mode: str, tmp_path):
     samples = raw_samples(mode, smooth=False)
     samples[..., :-1] = share(samples[..., :-1], samples[..., -1:])
     path = write_image(tmp_path / "image.tiff", as_image(mode, samples))
@@ -166,14 +166,14 @@ def test_colours_that_hold_their_alpha_already_are_shown_as_they_are(mode: str, 
     assert np.abs(read_image(path).astype(int) - expected).max() <= (0 if mode == "LA" else 3)
 
 
-def test_of_several_frames_the_first_counts(tmp_path):
+def test_the_first_of_several_frames_is_read(tmp_path):
     frames = [Image.fromarray(noise(seed)) for seed in range(3)]
     path = write_image(tmp_path / "image.tiff", frames[0], save_all=True, append_images=frames[1:])
     assert np.array_equal(read_image(path), noise(0))
 
 
-@pytest.mark.parametrize("name", ["IMAGE.PNG", "jpeg_in_name_only.jpg", "no_ending", "größe 1 图.png"])
-def test_the_content_says_the_format_not_the_name(name: str, tmp_path):
+@pytest.mark.parametrize("name", ["IMAGE.PNG", "jpeg_in_name_only.jpg", "no_extension", "größe 1 图.png"])
+def test_the_format_is_recognised_by_content_not_by_name(name: str, tmp_path):
     (tmp_path / name).write_bytes(write_image(tmp_path / "other.png", noise(1)).read_bytes())
     assert np.array_equal(read_image(tmp_path / name), noise(1))
     assert np.array_equal(read_image(str(tmp_path / name)), noise(1))
@@ -200,15 +200,15 @@ def with_orientation(orientation: int) -> Image.Exif:
 
 
 @pytest.mark.parametrize("orientation", TURNED)
-@pytest.mark.parametrize("ending", ["png", "tiff", "jpg"])
-def test_exif_orientation_is_applied(ending: str, orientation: int, tmp_path):
+@pytest.mark.parametrize("extension", ["png", "tiff", "jpg"])
+def test_exif_orientation_is_applied(extension: str, orientation: int, tmp_path):
     stored = np.repeat(raw_samples("RGB", smooth=True)[..., :1], 3, axis=2)
-    quality = {"quality": 100} if ending == "jpg" else {}
-    path = write_image(tmp_path / f"image.{ending}", stored, exif=with_orientation(orientation), **quality)
+    quality = {"quality": 100} if extension == "jpg" else {}
+    path = write_image(tmp_path / f"image.{extension}", stored, exif=with_orientation(orientation), **quality)
     expected = TURNED[orientation](stored).astype(int)
     pixels = read_image(path)
     assert pixels.shape == expected.shape
-    assert np.abs(pixels - expected).max() <= (2 if ending == "jpg" else 0)
+    assert np.abs(pixels - expected).max() <= (2 if extension == "jpg" else 0)
 
 
 @pytest.mark.parametrize("orientation", TURNED)

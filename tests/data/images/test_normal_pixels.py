@@ -1,4 +1,4 @@
-"""The one resize, against the triangle filter written out and against PyTorch; and the images kept in memory."""
+"""Resizing, compared with a triangle filter written out and with PyTorch; images kept in memory."""
 
 from pathlib import Path
 
@@ -46,14 +46,14 @@ def test_resizing_equals_pytorchs_antialiased_bilinear(size: tuple[int, int]):
     assert difference.max() < 1.1 and difference.mean() < 0.5
 
 
-def test_the_same_size_changes_nothing_and_one_colour_stays():
+def test_the_same_size_and_a_single_colour_do_not_change():
     image = noise(0)
     assert np.array_equal(resize_image(image, *image.shape[:2]), image)
     assert (resize_image(np.full((7, 9, 3), 201, np.uint8), 30, 4) == 201).all()
 
 
 @pytest.mark.parametrize("memory_limit_bytes", [0, 3 * 5 * 20 * 20 - 1, 3 * 5 * 20 * 20])
-def test_kept_or_read_again_the_pixels_are_the_same(memory_limit_bytes: int, tmp_path):
+def test_pixels_are_the_same_kept_in_memory_or_read_again(memory_limit_bytes: int, tmp_path):
     paths = write_noise(tmp_path, range(5))
     pixels = NormalPixels([NormalImage(path.name, path) for path in paths], 20, memory_limit_bytes)
     assert len(pixels) == 5 and pixels.size_px == 20
@@ -68,7 +68,15 @@ def test_kept_or_read_again_the_pixels_are_the_same(memory_limit_bytes: int, tmp
             pixels[4]
 
 
-def test_an_unreadable_image_is_named(tmp_path: Path):
+@pytest.mark.parametrize("memory_limit_bytes", [0, 3 * 3 * (20 * 20 + 30 * 30) - 1, 3 * 3 * (20 * 20 + 30 * 30)])
+def test_pixels_at_several_sizes_are_those_at_each_size(memory_limit_bytes: int, tmp_path: Path):
+    images = [NormalImage(path.name, path) for path in write_noise(tmp_path, range(3))]
+    for pixels in NormalPixels.at_sizes(images, [20, 30], memory_limit_bytes):
+        alone = NormalPixels(images, pixels.size_px)
+        assert all(np.array_equal(pixels[index], alone[index]) for index in range(3))
+
+
+def test_an_unreadable_image_is_an_error_with_its_name(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"")
     with mistake("the file is empty (0 bytes)", tmp_path / "a.png", "remove it"):
         NormalPixels([NormalImage("a.png", tmp_path / "a.png")], 20)

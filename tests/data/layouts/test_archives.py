@@ -1,4 +1,4 @@
-"""Published data sets as their archives unpack, made up in small: who trains, who tests, and with which truth."""
+"""Published data sets as their archives unpack, in miniature: training images, test images and ground truth."""
 
 from pathlib import Path
 
@@ -160,7 +160,7 @@ def test_magnetic_tiles_as_published_are_split_by_differnets_list(tiles: Path):
     }
     assert np.array_equal(read_truth(samples["MT_Blowhole/Imgs/exp1_num_7.jpg"], 12, 16), MASK > 0)
     uneven = samples["MT_Uneven/Imgs/exp3_num_9.jpg"]
-    assert uneven.is_anomalous and read_truth(uneven, 12, 16) is None  # an empty mask says nothing
+    assert uneven.is_anomalous and read_truth(uneven, 12, 16) is None  # an empty mask does not say where the defect is
 
 
 def test_magnetic_tiles_need_the_list(tiles: Path):
@@ -281,14 +281,14 @@ def test_a_training_list_with_a_finding_is_refused(nih: Path):
         open_training_data(f"{nih}:list=curated,sex=M", DEFAULT)
 
 
-def test_an_archive_that_was_not_unpacked_is_noticed(nih: Path):
+def test_missing_images_are_reported(nih: Path):
     (nih / "images_001" / "images" / "00000002_000.png").unlink()
     with mistake("1 of 2 listed images are missing, first: 00000002_000.png", nih, "unpack all twelve archives"):
         open_training_data(nih, DEFAULT)
 
 
 @pytest.mark.parametrize("name", ["BBox_List_2017.csv", "test_list.txt"])
-def test_a_missing_table_is_an_error_of_the_test_alone(nih: Path, name: str):
+def test_only_the_test_needs_the_boxes_and_the_test_list(nih: Path, name: str):
     (nih / name).unlink()
     with pytest.raises(UserError, match="cannot be read"):
         open_test_data(nih, DEFAULT)
@@ -305,16 +305,16 @@ def test_a_truncated_x_ray_with_a_box_can_be_skipped(nih: Path):
     assert [file.key for file in checked.skipped] == ["images_012/images/00000005_000.png"]
 
 
-def test_what_a_path_cannot_hold_is_no_part_of_a_name(tmp_path: Path):
+def test_a_name_has_no_characters_that_a_path_cannot_hold(tmp_path: Path):
     write_image(tmp_path / "a.png", noise(0, 32, 32))
     (tmp_path / "manifest.csv").write_text("image,split,label,view\na.png,train,0,L/R\n")
     assert open_training_data(f"{tmp_path}:view=L/R", DEFAULT).name == f"{tmp_path.name}-L_R"
 
 
-# ---- all of them
+# ---- all layouts
 
 
-def test_each_layout_is_recognised_and_no_other(can: Path, candle: Path, tiles: Path, nih: Path, tmp_path: Path):
+def test_each_layout_is_recognised(can: Path, candle: Path, tiles: Path, nih: Path, tmp_path: Path):
     write_noise(tmp_path / "mvtec" / "train" / "good", range(2))
     layouts = [find_layout(path) for path in (can, candle, tiles, nih, tmp_path / "mvtec", tmp_path)]
     assert [type(layout) for layout in layouts] == [MvtecAd2, Visa, MagneticTiles, ChestXray14, MvtecAd, PlainFolder]

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and which mask belongs to which of them."""
+"""Which files of a folder are images, and which mask belongs to which image."""
 
 import os
 import unicodedata
@@ -28,19 +28,19 @@ def touch(folder: Path, *names: str) -> list[Path]:
 # ---- images of a folder
 
 
-def test_images_are_known_by_their_ending_in_any_case_and_sorted(tmp_path):
+def test_images_are_recognised_by_extension_in_any_case_and_sorted(tmp_path):
     touch(tmp_path, "b.PNG", "a.jpg", "c.JPEG", "é.Bmp", "d.tif", "e.TIFF", "notes.txt", "f.gif", ".g.png", "Thumbs.db")
     assert [path.name for path in list_images(tmp_path)] == ["a.jpg", "b.PNG", "c.JPEG", "d.tif", "e.TIFF", "é.Bmp"]
 
 
-def test_sub_folders_count_only_where_they_are_asked_for(tmp_path):
+def test_sub_folders_count_only_if_asked_for(tmp_path):
     touch(tmp_path, "a.png", "day 2/b.png", "day 2/camera/c.png", "day 1/d.png", "folder.png/e.png", ".cache/f.png")
     assert [key_of(path, tmp_path) for path in list_images(tmp_path)] == ["a.png"]
     expected = ["a.png", "day 1/d.png", "day 2/b.png", "day 2/camera/c.png", "folder.png/e.png"]
     assert [key_of(path, tmp_path) for path in list_images(tmp_path, recursive=True)] == expected
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path):
+def test_links_are_followed_but_not_in_cycles(tmp_path):
     touch(tmp_path, "elsewhere/a.png", "data/real/b.png")
     os.symlink(tmp_path / "elsewhere", tmp_path / "data" / "linked", target_is_directory=True)
     os.symlink(tmp_path / "data", tmp_path / "data" / "real" / "up", target_is_directory=True)
@@ -54,13 +54,13 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     ]
 
 
-def test_a_link_that_leads_nowhere_is_not_lost(tmp_path):
+def test_broken_links_are_listed(tmp_path):
     os.symlink(tmp_path / "unplugged" / "a.png", tmp_path / "a.png")
     os.symlink(tmp_path / "b.png", tmp_path / "b.png")
     assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.png"]
 
 
-def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+def test_a_folder_without_read_permission(tmp_path, monkeypatch):
     def refuse(self: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -83,7 +83,7 @@ def paired(images: list[Path], mask_folder: Path, pattern: str = PATTERN) -> dic
     [
         ("{stem}_mask", "7_mask.png"),
         ("{stem}_mask", "7_mask.BMP"),
-        ("{stem}_mask", "7.png"),  # named as its image
+        ("{stem}_mask", "7.png"),  # the name of the image
         ("label-{stem}", "label-7.tif"),
         ("{stem}{x}", "7{x}.png"),
     ],
@@ -105,8 +105,8 @@ def test_an_accent_may_be_one_character_or_two(tmp_path):
     assert paired(touch(tmp_path, f"{one}.png"), tmp_path / "masks") == {f"{one}.png": f"{two}_mask.png"}
 
 
-def test_no_mask_is_shared(tmp_path):
-    """The image a_mask has the name of a's mask, which stays a's alone."""
+def test_a_mask_belongs_to_one_image(tmp_path):
+    """The image a_mask has the name of a's mask, which belongs to a."""
     touch(tmp_path / "masks", "a_mask.png")
     assert paired(touch(tmp_path, "a_mask.png", "a.png"), tmp_path / "masks") == {"a.png": "a_mask.png"}
 
@@ -115,7 +115,7 @@ STEMS = st.sets(st.sampled_from(["a", "b", "a_mask", "a_mask_mask", "b_mask", "c
 
 
 @given(images=STEMS, masks=STEMS, order=st.randoms(use_true_random=False))
-def test_pairing_follows_names_alone(images: set[str], masks: set[str], order, tmp_path_factory):
+def test_pairing_depends_on_names_only(images: set[str], masks: set[str], order, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     (folder / "masks").mkdir()
     touch(folder / "masks", *(f"{stem}.png" for stem in masks))
@@ -132,7 +132,7 @@ def test_pairing_follows_names_alone(images: set[str], masks: set[str], order, t
         assert paired(paths, folder / "masks") == {f"{i}.jpg": f"{m}.png" for i, m in expected.items()}
 
 
-def test_masks_of_no_image_are_named(tmp_path):
+def test_masks_without_an_image(tmp_path):
     touch(tmp_path / "masks", "001_mask.png", "002_img.png", "003_img.png")
     images = touch(tmp_path, "003.png", "002.png", "001.png")
     problem = "2 of 3 masks match no image, first: 002_img.png (images are named like 001.png)"
@@ -143,14 +143,14 @@ def test_masks_of_no_image_are_named(tmp_path):
         pair_masks([], touch(tmp_path / "one", "a.png")[0].parent, PATTERN)
 
 
-def test_two_masks_of_one_image_are_refused(tmp_path):
+def test_two_masks_for_one_image(tmp_path):
     touch(tmp_path / "masks", "1_mask.bmp", "1_mask.png")
     problem = "1.png has 2 masks: 1_mask.bmp and 1_mask.png"
     with mistake(problem, tmp_path / "masks", "remove one of them"):
         pair_masks(touch(tmp_path, "1.png"), tmp_path / "masks", PATTERN)
 
 
-def test_two_images_of_one_mask_are_refused(tmp_path):
+def test_two_images_for_one_mask(tmp_path):
     touch(tmp_path / "masks", "1_mask.png")
     problem = "1_mask.png is the mask of two images: 1.jpg and 1.png"
     with mistake(problem, tmp_path / "masks", "rename one of the images and give it a mask of its own"):
@@ -170,7 +170,7 @@ def test_masks_lie_in_the_same_sub_folders_as_their_images(tmp_path):
     assert without == [(path, None) for path, _ in found]
 
 
-def test_a_folder_of_masks_without_its_images_is_named(tmp_path):
+def test_a_folder_of_masks_without_a_folder_of_images(tmp_path):
     write_image(tmp_path / "bad" / "1.png", noise(0))
     touch(tmp_path / "masks" / "holes", "1_mask.png", "2_mask.png")
     problem, remedy = "masks without images, first: 1_mask.png", f"there is no folder {tmp_path / 'bad' / 'holes'}"

@@ -58,7 +58,7 @@ def test_mvtec_test_images_have_kinds_and_masks(tile: Path):
     ]
 
 
-def test_mvtec_folders_may_be_nested_and_hidden_ones_are_passed_over(tile: Path):
+def test_mvtec_folders_may_be_nested_and_hidden_ones_are_ignored(tile: Path):
     write_image(tile / "train" / "good" / "camera 2" / "5.png", noise(5))
     write_image(tile / "test" / "crack" / "deep" / "6.png", noise(6))
     write_image(tile / "ground_truth" / "crack" / "deep" / "6_mask.png", MASK)
@@ -75,7 +75,7 @@ def test_mvtec_masks_of_good_images_are_not_needed(tile: Path):
     assert [sample.truth for sample in samples if not sample.is_anomalous] == [None, None]
 
 
-def test_mvtec_masks_can_be_named_otherwise(tile: Path):
+def test_the_pattern_of_mvtec_masks_is_a_setting(tile: Path):
     (tile / "ground_truth" / "crack" / "021_mask.png").rename(tile / "ground_truth" / "crack" / "gt-021.png")
     rows = summary(MVTEC.test(tile, DataSettings(mask_pattern="gt-{stem}"), {}))
     assert rows[1] == ("test/crack/021.png", True, "crack", "gt-021.png")
@@ -97,7 +97,7 @@ def test_mvtec_without_a_test_folder(tile: Path):
         open_test_data(tile, DEFAULT)
 
 
-def test_mvtec_pixels_are_pooled_where_there_are_masks(tile: Path, monkeypatch):
+def test_mvtec_has_pixel_metrics_if_there_are_masks(tile: Path, monkeypatch):
     assert MVTEC.protocol(tile, DEFAULT) == Protocol("tile", "all", ())
     monkeypatch.chdir(tile)
     shutil.rmtree(tile / "ground_truth")
@@ -146,12 +146,12 @@ def test_named_folders_give_test_images_with_kinds_and_masks(parts: Path):
     assert FOLDERS.protocol(parts, DataSettings(normal="OK", anomalous="NG")) == Protocol("parts", "none")
 
 
-def test_a_named_folder_may_lie_beside_the_data(parts: Path):
+def test_a_named_folder_may_be_outside_the_data_folder(parts: Path):
     settings = DataSettings(normal="../parts/OK", anomalous="NG")
     assert FOLDERS.training(parts, settings, {})[0].key == "../parts/OK/000.png"
 
 
-def test_a_named_folder_is_given_relative_to_the_data(parts: Path, tmp_path):
+def test_an_absolute_named_folder_is_refused(parts: Path, tmp_path):
     write_image(tmp_path / "other" / "1.png", noise(0))
     with mistake(
         f"{tmp_path / 'other'} is not relative to {parts}", "data.normal", "name a folder inside, or ../OTHER"
@@ -167,13 +167,13 @@ def test_a_named_folder_is_given_relative_to_the_data(parts: Path, tmp_path):
         (DataSettings(normal="OK", anomalous="NG", masks="GT"), "masks", "GT"),
     ],
 )
-def test_a_named_folder_that_is_not_there(settings: DataSettings, setting: str, name: str, parts: Path):
+def test_a_missing_named_folder(settings: DataSettings, setting: str, name: str, parts: Path):
     remedy = f"{parts} has folders NG, OK, masks: name one"
     with mistake(f"no such folder: {parts / name}", f"data.{setting}", remedy):
         FOLDERS.test(parts, settings, {})
 
 
-def test_labels_must_be_named(parts: Path):
+def test_named_good_images_alone_are_not_a_test_set(parts: Path):
     remedy = "or name folders inside: --set data.normal=GOOD --set data.anomalous=BAD"
     with mistake("there are no labelled test images", parts, remedy):
         open_test_data(parts, DataSettings(normal="OK"))
@@ -189,12 +189,12 @@ def test_labels_must_be_named(parts: Path):
         ({"normal": "OK", "anomalous": "NG", "masks": "NG/dent"}, "data.masks NG/dent lies in data.anomalous NG"),
     ],
 )
-def test_a_folder_inside_another_would_be_taken_for_its_images(settings: dict, problem: str, parts: Path):
+def test_named_folders_must_not_contain_each_other(settings: dict, problem: str, parts: Path):
     with mistake(problem, parts, "name folders that do not contain each other, or list the images in a manifest.csv"):
         FOLDERS.training(parts, DataSettings(**settings), {})
 
 
-def test_masks_for_images_that_are_elsewhere(parts: Path):
+def test_masks_in_a_folder_without_images(parts: Path):
     write_image(parts / "masks" / "scratch" / "1_mask.png", MASK)
     problem, remedy = "masks without images, first: 1_mask.png", f"there is no folder {parts / 'NG' / 'scratch'}"
     with mistake(problem, parts / "masks" / "scratch", remedy):

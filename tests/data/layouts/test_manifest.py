@@ -1,4 +1,4 @@
-"""The CSV manifest: what its rows mean, and how it can be wrong."""
+"""The CSV manifest: the meaning of its rows, and errors in it."""
 
 import json
 from pathlib import Path
@@ -133,7 +133,7 @@ def test_boxes_are_read_with_and_without_a_name(text: str, boxes: tuple | None, 
         ("[[1, 2, 3, 1" + "0" * 400 + "]]", "int too large to convert to float"),
     ],
 )
-def test_boxes_that_are_none(text: str, reason: str, write):
+def test_invalid_boxes(text: str, reason: str, write):
     quoted = text.replace('"', '""')
     path = write("image,split,label,boxes", "images/b.png,test,0,", f'images/a.png,test,1,"{quoted}"')
     remedy = 'write [["finding", x, y, width, height], ...]'
@@ -169,14 +169,14 @@ HEADER = "image,split,label,mask,boxes"
         ),
     ],
 )
-def test_a_wrong_row_is_named(row: str, problem: str, remedy: str, write):
+def test_a_wrong_row(row: str, problem: str, remedy: str, write):
     path = write(HEADER, "images/b.png,test,0,,", row)
     with mistake(problem, path, remedy):
         read_test(path)
 
 
 @pytest.mark.parametrize("label", ["1", "", "normal"])
-def test_training_takes_rows_labelled_normal_only(label: str, write):
+def test_training_takes_only_rows_labelled_normal(label: str, write):
     path = write(HEADER, f"images/a.png,train,{label},,")
     problem = f"row 2 is in split train with label {label!r}; training takes normal images only"
     with mistake(problem, path, "set its split to test, or its label to 0"):
@@ -191,14 +191,14 @@ def test_training_takes_rows_labelled_normal_only(label: str, write):
         ("", "the manifest lacks the column 'image' (it has none)"),
     ],
 )
-def test_missing_columns_are_named(header: str, problem: str, write):
+def test_missing_columns(header: str, problem: str, write):
     path = write(header) if header else write("")
     for read in (read_training, read_test):
         with mistake(problem, path, "image, split and label are required, separated by commas"):
             read(path)
 
 
-def test_a_file_that_is_no_table_in_utf_8(write):
+def test_a_file_that_is_not_utf_8_and_one_that_is_missing(write):
     path = write("image,split,label", "images/ü d.png,train,0", encoding="latin-1")
     with pytest.raises(UserError) as caught:
         read_training(path)

@@ -1,4 +1,4 @@
-"""ELPV, the magnetic tiles and the chest X-rays: their numbers, and that training cannot see what it must not."""
+"""Numbers of ELPV, the magnetic tiles and the chest X-rays; training sees no labels."""
 
 import ast
 import dataclasses
@@ -26,7 +26,7 @@ DEFAULT = DataSettings()
 # ---- ELPV
 
 
-def test_elpv_has_the_protocols_numbers():
+def test_elpv_has_the_numbers_of_the_protocol():
     pytest.importorskip("elpv_dataset")
     training, test = open_training_data("elpv", DEFAULT), open_test_data("elpv", DEFAULT)
     assert (training.name, training.layout) == ("elpv", "ELPV, normal cells 75 / 25")
@@ -63,7 +63,7 @@ def test_elpv_can_be_restricted_to_one_cell_type(cell: str, n_normal: int, n_def
     assert training.name == test.name == f"elpv-{cell}"
     assert {s.groups["cell"] for s in test.samples} == {cell}
     assert sum(s.is_anomalous for s in test.samples) == n_defective
-    # the split of all cells, restricted: no cell changes sides
+    # the split of all cells, restricted: no cell changes its side
     whole = {image.key for image in open_training_data("elpv", DEFAULT).images}
     assert {image.key for image in training.images} <= whole
     assert len(training.images) + sum(not s.is_anomalous for s in test.samples) == n_normal
@@ -87,14 +87,14 @@ def test_magnetic_tiles(development_data):
     assert set(kinds) == {"blowhole", "break", "crack", "fray", "uneven"}
     assert test.protocol == sample.Protocol("mtd", "all")
     without_place = set()
-    for one in test.samples:
-        assert isinstance(one.truth, MaskFile) == one.is_anomalous
-        truth = read_truth(one, *read_image(one.path).shape[:2])
+    for tile in test.samples:
+        assert isinstance(tile.truth, MaskFile) == tile.is_anomalous
+        truth = read_truth(tile, *read_image(tile.path).shape[:2])
         if truth is None:
-            without_place.add((one.kind, one.path.stem))
+            without_place.add((tile.kind, tile.path.stem))
         else:
-            assert truth.any() == one.is_anomalous
-    # the masks that hold zeros alone; the original is said to have four, this part of its test set has two of them
+            assert truth.any() == tile.is_anomalous
+    # empty masks: the whole data set is said to have four, this part of its test set has two
     assert without_place == {("uneven", "exp3_num_45042"), ("uneven", "exp4_num_45057")}
 
 
@@ -108,10 +108,10 @@ def test_chest_x_rays(development_data):
     assert Counter(s.groups["sex"] for s in boxed) == {"M": 17, "F": 4}
     assert {s.groups["view"] for s in test.samples} == {"PA", "AP"}
     assert test.protocol == sample.Protocol("nih", "truth_only", ("sex", "view"))
-    for one in boxed:
-        truth = read_truth(one, 512, 512)
+    for x_ray in boxed:
+        truth = read_truth(x_ray, 512, 512)
         assert truth is not None and 0.001 < truth.mean() < 0.5
-        assert read_image(one.path).shape == (512, 512, 3)
+        assert read_image(x_ray.path).shape == (512, 512, 3)
 
 
 def test_chest_x_rays_of_one_sex(development_data):
@@ -126,7 +126,7 @@ def test_chest_x_rays_of_one_sex(development_data):
 # ---- what training can see
 
 
-def test_a_training_image_has_no_place_for_a_label_or_a_mask():
+def test_a_training_image_has_no_field_for_a_label_or_a_mask():
     assert [field.name for field in dataclasses.fields(NormalImage)] == ["key", "path", "sha256"]
     assert [field.name for field in dataclasses.fields(TrainingData)] == [
         "name",
@@ -144,7 +144,7 @@ def test_a_training_image_has_no_place_for_a_label_or_a_mask():
     assert get_type_hints(open_data.open_training_data)["return"] is TrainingData
 
 
-def test_no_code_before_evaluation_names_what_holds_labels():
+def test_no_training_code_imports_a_type_with_labels():
     root = Path(flawmap.__file__).parent
     labelled = {"LabelledImage", "TestData", "MaskFile", "Boxes", "open_test_data", "read_truth", "read_mask"}
     stages = ("detect", "engine", "memory", "paper", "simulators", "vit")
@@ -157,14 +157,14 @@ def test_no_code_before_evaluation_names_what_holds_labels():
         assert not names & labelled, file
 
 
-def test_training_data_do_not_depend_on_the_test_folders(mvtec_folder: Path):
+def test_training_data_does_not_depend_on_the_test_folders(mvtec_folder: Path):
     before = open_training_data(mvtec_folder, DEFAULT)
     for name in ("test", "ground_truth"):
         shutil.rmtree(mvtec_folder / name)
     assert open_training_data(mvtec_folder, DEFAULT) == before
 
 
-def test_training_data_do_not_depend_on_labels_and_boxes_of_test_rows(tmp_path: Path):
+def test_training_data_does_not_depend_on_labels_and_boxes_of_test_rows(tmp_path: Path):
     for seed in range(3):
         write_image(tmp_path / f"{seed}.png", noise(seed))
     rows = ['1.png,test,1,"[[0,0,9,9]]"', "1.png,test,0,", "1.png,test,7,nonsense"]

@@ -28,13 +28,13 @@ def test_a_location_is_split_from_its_groups(location: str, place: str, only: di
     assert split_location(location) == (place, only)
 
 
-def test_what_exists_as_a_path_is_one(tmp_path: Path):
+def test_an_existing_path_is_not_split(tmp_path: Path):
     odd = tmp_path / "a:b=c"
     write_noise(odd, range(2))
     assert split_location(odd) == (str(odd), {}) and len(open_training_data(odd, DEFAULT).images) == 2
 
 
-def test_half_a_restriction_is_refused():
+def test_a_restriction_needs_a_name_and_a_value():
     with mistake("'sex=' has no name or no value", "nih:sex=", "for example nih:sex=M,view=PA"):
         split_location("nih:sex=")
 
@@ -51,7 +51,7 @@ def people(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_group_restricts_training_and_test_alike(people: Path):
+def test_a_group_restricts_training_and_test(people: Path):
     training, test = open_training_data(f"{people}:sex=M", DEFAULT), open_test_data(f"{people}:sex=M", DEFAULT)
     assert [image.key for image in training.images] == ["0.png"]
     assert [sample.key for sample in test.samples] == ["2.png", "4.png"]
@@ -59,13 +59,13 @@ def test_a_group_restricts_training_and_test_alike(people: Path):
 
 
 @pytest.mark.parametrize("wanted", ["sex=X", "age=9"])
-def test_a_group_without_images_is_named(people: Path, wanted: str):
+def test_a_group_without_images(people: Path, wanted: str):
     for read in (open_training_data, open_test_data):
         with mistake(f"no images with {wanted}", people, "its groups are sex, view"):
             read(f"{people}:{wanted}", DEFAULT)
 
 
-def test_a_layout_without_groups_has_no_part(mvtec_folder: Path):
+def test_a_layout_without_groups(mvtec_folder: Path):
     for read in (open_training_data, open_test_data):
         with mistake("no images with sex=M", mvtec_folder, "this layout has no groups"):
             read(f"{mvtec_folder}:sex=M", DEFAULT)

@@ -38,7 +38,7 @@ class NormalPixels:
         cls, images: Sequence[NormalImage], sizes_px: Sequence[int], memory_limit_bytes: int = MEMORY_LIMIT_BYTES
     ) -> tuple["NormalPixels", ...]:
         """The same images at several sizes; each file is decoded once if all of them fit in memory together."""
-        several = tuple(cls(images, size_px, -1) for size_px in sizes_px)  # no limit that small is met: none is kept
+        several = tuple(cls(images, size_px, memory_limit_bytes=0) for size_px in sizes_px)  # nothing is kept yet
         if sum(_num_bytes(images, size_px) for size_px in sizes_px) <= memory_limit_bytes:
             for pixels, kept in zip(several, _decoded_at(images, sizes_px), strict=True):
                 pixels._kept = kept

@@ -23,7 +23,8 @@ class MvtecAd(Layout):
 
     def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
         """Images in train/good and below it."""
-        images = list_images(path / "train" / "good", recursive=True)
+        good = path / "train" / "good"
+        images = list_images(good, recursive=True) if good.is_dir() else []
         return tuple(NormalImage(key_of(image, path), image) for image in images)
 
     def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
