@@ -37,11 +37,12 @@ class NormalPixels:
     def at_sizes(
         cls, images: Sequence[NormalImage], sizes_px: Sequence[int], memory_limit_bytes: int = MEMORY_LIMIT_BYTES
     ) -> tuple["NormalPixels", ...]:
-        """The same images at several sizes; each file is decoded once if all of them fit in memory together."""
+        """The same images at several sizes; each file is decoded once if all sizes fit in memory together."""
+        if sum(_num_bytes(images, size_px) for size_px in sizes_px) > memory_limit_bytes:
+            return tuple(cls(images, size_px, memory_limit_bytes) for size_px in sizes_px)
         several = tuple(cls(images, size_px, memory_limit_bytes=0) for size_px in sizes_px)  # nothing is kept yet
-        if sum(_num_bytes(images, size_px) for size_px in sizes_px) <= memory_limit_bytes:
-            for pixels, kept in zip(several, _decoded_at(images, sizes_px), strict=True):
-                pixels._kept = kept
+        for pixels, kept in zip(several, _decoded_at(images, sizes_px), strict=True):
+            pixels._kept = kept
         return several
 
     def __len__(self) -> int:
