@@ -12,9 +12,9 @@ from flawmap_bench.method import Method, MethodSettings
 # "module:class" below flawmap_bench: a method's packages are loaded only when it runs
 BASELINES: dict[str, str] = {
     "cutpaste": "baselines.cutpaste:CutPasteDensity",
-    "nsa": "baselines.nsa:Nsa",
-    "fpi": "baselines.fpi:Fpi",
-    "pii": "baselines.pii:Pii",
+    "nsa": "baselines.simulated:Nsa",
+    "fpi": "baselines.simulated:Fpi",
+    "pii": "baselines.simulated:Pii",
     "padim": "baselines.padim:Padim",
     "spade": "baselines.spade:Spade",
     "differnet": "baselines.differnet:DifferNet",

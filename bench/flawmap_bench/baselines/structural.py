@@ -34,7 +34,7 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
 def msgms_difference(
     first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], scales: int, per_channel: bool = False
 ) -> Float[Tensor, "b h w"]:
-    """1 - GMS, the mean over ``scales`` halvings of the size, each brought back to the full one bilinearly.
+    """1 - GMS, the mean over ``scales`` halvings of the size, each resized back to the full one bilinearly.
 
     GMS = (2 g h + c) / (g^2 + h^2 + c), with g and h the Prewitt gradient magnitudes after a 3 x 3 median, of the
     channels' mean (RIAD), or of each channel and then averaged (InTra), so that a change of colour alone counts. Zero
@@ -52,8 +52,8 @@ def msgms_difference(
         g, h = _gradient_magnitude(a), _gradient_magnitude(b)
         difference = 1 - (2 * g * h + GMS_CONSTANT) / (g.square() + h.square() + GMS_CONSTANT)
         total = total + F.interpolate(difference, size=size, mode="bilinear", align_corners=False)
-    found = total[:, 0] / scales
-    return found.unflatten(0, (-1, channels)).mean(dim=1) if per_channel else found
+    mean = total[:, 0] / scales
+    return mean.unflatten(0, (-1, channels)).mean(dim=1) if per_channel else mean
 
 
 @in_float32
@@ -76,7 +76,7 @@ def ssim_difference(first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c 
 
 
 def mean_filtered(values: Float[Tensor, "b h w"], side_px: int = MEAN_FILTER_PX) -> Float[Tensor, "b h w"]:
-    """The mean over a square of odd side; beyond the border nothing counts."""
+    """The mean over a square of odd side, of the part of it inside the image."""
     return F.avg_pool2d(values[:, None], side_px, stride=1, padding=side_px // 2, count_include_pad=False)[:, 0]
 
 

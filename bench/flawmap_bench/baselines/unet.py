@@ -15,7 +15,7 @@ class UNet(nn.Module):
         inputs: channels of the input.
         outputs: channels of the output, which has no activation.
         channels: of each level, the finest first.
-        has_skips: whether a level of the decoder also sees that of the encoder.
+        has_skips: whether each level of the decoder also takes the output of the encoder's level.
     """
 
     def __init__(self, inputs: int, outputs: int, channels: Sequence[int], has_skips: bool) -> None:

@@ -1,1 +1,1 @@
-"""Other methods, as other packages provide them."""
+"""Methods that other packages implement."""

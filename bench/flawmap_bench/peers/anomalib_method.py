@@ -1,8 +1,8 @@
 """One of anomalib's models as a method: its networks, losses and optimisers, our images, sizes, budget and scorer.
 
-Post-processing, evaluator and visualiser are off, because anomalib's post-processor clamps scores; raw maps and scores
-are taken from the torch model. There is no validation split, so that no test image is near. Run each model in a process
-of its own: anomalib changes timm for the whole process.
+Post-processor, evaluator and visualiser are off, because anomalib's post-processor clamps scores; raw maps and scores
+come from the torch model. There is no validation split, so no test image can leak into training. Run each model in its
+own process: anomalib changes timm for the whole process.
 """
 
 import copy
@@ -32,14 +32,14 @@ from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
 from flawmap.recipe.settings import ModelSettings
 from flawmap.vit.positions import round_to_patches
-from flawmap_bench.baselines.map_resize import as_map, resized_map
-from flawmap_bench.baselines.training_loop import as_tensor, drawn_images
+from flawmap_bench.baselines.from_scratch import as_tensor, drawn_images
+from flawmap_bench.baselines.maps import as_map, resized_map
 from flawmap_bench.method import MethodSettings, ScoredImage
 from flawmap_bench.peers.lightning_parts import CoresetWithin, GoodBatches, GoodImages, StepClock
-from flawmap_bench.peers.local_weights import sum_of_parameters, write_local_weights
+from flawmap_bench.peers.local_weights import write_local_weights
 
 PATCH_SIZE_PX = 14
-PROBE_STEPS = 3  # the first of them is left out of the time of a step
+PROBE_STEPS = 3  # the first is not timed
 SAFETY = 0.95
 # of a training, for models whose milestones anomalib counts in epochs; others count steps, or have none
 MILESTONES = {"Supersimplenet": (0.8, 0.9), "Draem": (400 / 700, 600 / 700)}
@@ -51,13 +51,14 @@ class Peer:
 
     Attributes:
         class_name: in ``anomalib.models.image``.
-        encoder_argument: the argument that takes the encoder's name; None for a model that has its own.
+        encoder_argument: the argument that takes the encoder's name; None for a model with its own encoder.
         arguments: others that differ from anomalib's defaults.
         batch_size: images of a training step.
         is_fp32: whether it cannot train under autocast.
-        is_scheduled_by_step: whether its learning rates are meant for steps. anomalib leaves them to Lightning, which
-            moves them once per epoch: in our one epoch the rate would stay at the warm-up's first, which is 0.
-        own_weights: what it downloads where it has an encoder of its own.
+        is_scheduled_by_step: whether its learning rates are meant to change with each step. anomalib leaves them to
+            Lightning, which changes them once per epoch: in our single epoch the rate would stay at the warm-up's
+            first value, which is 0.
+        own_weights: what it downloads if it has its own encoder.
         remark: how this differs from the publication.
     """
 
@@ -90,10 +91,10 @@ PEERS: dict[str, Peer] = {
         is_scheduled_by_step=True,
         remark="trained in fp32; ViT-S without registers in place of ViT-B",
     ),
-    # its noise is set for this encoder's features, so that no other stands in
+    # its noise is tuned to this encoder's features, so no other can replace it
     "supersimplenet": Peer("Supersimplenet", batch_size=8, own_weights="wide_resnet50_2.tv_in1k of timm"),
 }
-PREFIX = "anomalib:"  # of any other model, by its class: anomalib:Fastflow
+PREFIX = "anomalib:"  # before the class of any other model: anomalib:Fastflow
 
 
 class AnomalibMethod:
@@ -113,36 +114,36 @@ class AnomalibMethod:
             raise UserError(
                 f"{name} needs anomalib, which is not installed", "--methods", 'pip install "flawmap-bench[peers]"'
             )
-        warnings.filterwarnings("ignore")  # anomalib announces its own deprecations
+        warnings.filterwarnings("ignore")  # anomalib triggers its own deprecation warnings
         lightning.seed_everything(settings.seed, verbose=False)
         self._settings = settings
         self._peer = PEERS.get(name) or Peer(name.removeprefix(PREFIX))
         self._size_px = round_to_patches(settings.image_size_px, PATCH_SIZE_PX)
         with tempfile.TemporaryDirectory(prefix="flawmap-peer-") as folder:
-            self._module, origin = self._built(name, Path(folder), weights or ModelSettings(weights="dinov2_vits14"))
-        self._normalise = _own_normalisation(self._module)
+            self.module, origin = self._built(name, Path(folder), weights or ModelSettings(weights="dinov2_vits14"))
+        self._normalise = _own_normalisation(self.module)
         self._origin = origin
         self.note = ""
 
     def fit(self, images: Sequence[NormalImage]) -> None:
-        """One pass for a memory bank; else as many steps as the budget holds, with the whole schedule inside."""
+        """One pass for a memory bank; otherwise as many steps as the budget holds, with the whole schedule in them."""
         started = time.monotonic()
         pixels = NormalPixels(images, self._size_px)
-        if _is_memory_bank(self._module):
+        if _is_memory_bank(self.module):
             steps = -(-len(pixels) // self._peer.batch_size)
             batches = GoodBatches(self._in_order(pixels), self._normalise, steps)
             coreset = CoresetWithin(self._settings.budget_seconds, started)
-            self._train(self._module, batches, steps, "32-true", coreset)
+            self._train(self.module, batches, steps, "32-true", coreset)
             trained = coreset.note
         else:
             steps = self._steps_within(pixels, started)
-            _shorten_warmup(self._module, steps)
-            _shorten_mining(self._module, steps)
-            _schedule_by_step(self._module, steps, self._peer.is_scheduled_by_step)
+            _shorten_warmup(self.module, steps)
+            shorten_mining(self.module, steps)
+            schedule_by_step(self.module, steps, self._peer.is_scheduled_by_step)
             precision = self._precision
-            self._train(self._module, GoodBatches(self._at_random(pixels), self._normalise, steps), steps, precision)
+            self._train(self.module, GoodBatches(self._at_random(pixels), self._normalise, steps), steps, precision)
             trained = f"{steps} steps of {self._peer.batch_size} images"
-        self._module.eval()
+        self.module.eval()
         parts = (f"{self._size_px} px", self._peer.remark, trained, self._origin)
         self.note = "; ".join(part for part in parts if part)
 
@@ -150,27 +151,27 @@ class AnomalibMethod:
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`."""
         resized = resize_image(image, self._size_px, self._size_px)
-        out = self._module.model(self._normalise(as_tensor([resized], self._settings.compute.device)))
-        found = None if out.anomaly_map is None else as_map(out.anomaly_map[0].squeeze())
-        anomaly_map = None if found is None else resized_map(found, *image.shape[:2])
+        out = self.module.model(self._normalise(as_tensor([resized], self._settings.compute.device)))
+        raw_map = None if out.anomaly_map is None else as_map(out.anomaly_map[0].squeeze())
+        anomaly_map = None if raw_map is None else resized_map(raw_map, *image.shape[:2])
         if out.pred_score is not None:
             return ScoredImage(float(out.pred_score.flatten()[0]), anomaly_map)
-        assert found is not None  # a model gives one of the two
-        return ScoredImage(float(found.max()), anomaly_map)
+        assert raw_map is not None  # a model gives at least one of the two
+        return ScoredImage(float(raw_map.max()), anomaly_map)
 
     def num_parameters(self) -> int:
-        """Weights and memory bank."""
-        return sum_of_parameters(self._module.model)
+        """Weights and memory bank; a memory bank is a buffer."""
+        return sum(tensor.numel() for tensor in (*self.module.model.parameters(), *self.module.model.buffers()))
 
     @property
     def _precision(self) -> Literal["32-true", "bf16-mixed"]:
         return "32-true" if self._peer.is_fp32 else self._settings.compute.lightning_precision
 
     def _built(self, name: str, folder: Path, weights: ModelSettings) -> tuple[Any, str]:
-        """The Lightning module without its helpers, and where its encoder's weights came from."""
+        """The Lightning module alone, and where its encoder's weights came from."""
         kind = getattr(import_module("anomalib.models.image"), self._peer.class_name, None)
         if kind is None or not inspect.isclass(kind):
-            known = f"one of {', '.join(PEERS)}, or {PREFIX}CLASS"
+            known = f"choose {', '.join(PEERS)}, or {PREFIX}CLASS"
             raise UserError(f"anomalib has no model {self._peer.class_name}", "--methods", known)
         arguments: dict[str, Any] = dict(self._peer.arguments)
         source = "anomalib's own weights"
@@ -181,15 +182,15 @@ class AnomalibMethod:
         off = dict.fromkeys(("pre_processor", "post_processor", "evaluator", "visualizer"), False)
         try:
             return kind(**arguments, **off), source
-        except Exception as error:  # whatever a download without network or an unknown argument raises
+        except Exception as error:  # a download without network or an unknown argument can raise anything
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
                 what = self._peer.own_weights or "weights of its own"
-                reason = f"{what} must be downloaded, and the hub cannot be reached"
+                reason = f"{what} must be downloaded, but the hub cannot be reached"
             raise UserError(
                 f"anomalib cannot build {self._peer.class_name} ({reason})",
                 name,
-                "it needs weights of its own: run it once where it can download them",
+                "it needs its own weights: run it once where it can download them",
             ) from error
 
     def _in_order(self, pixels: NormalPixels) -> Any:
@@ -200,13 +201,13 @@ class AnomalibMethod:
         return lambda step: drawn_images(pixels, self._peer.batch_size, self._settings.seed, "peer", step)
 
     def _steps_within(self, pixels: NormalPixels, started: float) -> int:
-        """How many steps fit into what is left of the budget, after a few on a copy of the model."""
+        """How many steps fit into the rest of the budget, measured with a few on a copy of the model."""
         if self._settings.max_steps is not None or self._settings.budget_seconds is None:
             return self._settings.max_steps or 1000
         clock = StepClock()
         batches = GoodBatches(self._at_random(pixels), self._normalise, PROBE_STEPS)
         precision = self._precision
-        self._train(copy.deepcopy(self._module), batches, PROBE_STEPS, precision, clock)
+        self._train(copy.deepcopy(self.module), batches, PROBE_STEPS, precision, clock)
         left = SAFETY * (self._settings.budget_seconds - (time.monotonic() - started))
         return max(1, int(left / clock.seconds_per_step()))
 
@@ -234,57 +235,57 @@ class AnomalibMethod:
 
 
 def _is_memory_bank(module: Any) -> bool:
-    """Whether a model only collects features, in one pass."""
+    """Whether a model only collects features in one pass."""
     return isinstance(module, import_module("anomalib.models.components").MemoryBankMixin)
 
 
 def _shorten_warmup(module: Any, steps: int) -> None:
-    """anomalib fixes 100 steps of warm-up; a training of fewer than a thousand gets a tenth."""
+    """anomalib fixes 100 steps of warm-up; a training of fewer than 1,000 steps warms up for a tenth of them."""
     config = getattr(sys.modules[type(module).__module__], "TRAINING_CONFIG", None)
     if isinstance(config, dict) and "warmup_iters" in config.get("scheduler", {}):
         config["scheduler"]["warmup_iters"] = min(100, max(1, steps // 10))
 
 
-def _shorten_mining(module: Any, steps: int) -> None:
-    """Dinomaly's loss leaves easy points out little by little, over 1,000 of anomalib's 5,000 steps: over a fifth."""
+def shorten_mining(module: Any, steps: int) -> None:
+    """Dinomaly's loss drops easy points gradually, over 1,000 of anomalib's 5,000 steps; here over a fifth of ours."""
     loss: Any = getattr(module.model, "loss_fn", None)
     if hasattr(loss, "p_schedule_steps"):
         loss.p_schedule_steps = min(loss.p_schedule_steps, max(1, steps // 5))
 
 
-def _schedule_by_step(module: Any, steps: int, is_by_step: bool) -> None:
-    """Let Lightning move the model's learning rates after each step, not after each epoch.
+def schedule_by_step(module: Any, steps: int, is_by_step: bool) -> None:
+    """Let Lightning change the model's learning rates after each step, not after each epoch.
 
-    Milestones that anomalib counts in epochs become the same shares of the steps: of one epoch they would all be at 0,
-    so that the rate began where it should end, or never be reached.
+    Milestones that anomalib counts in epochs become the same shares of the steps. Within a single epoch they would all
+    be at 0, where the rate would start at its final value, or would never be reached.
     """
-    theirs, milestones = module.configure_optimizers, MILESTONES.get(type(module).__name__)
+    original, milestones = module.configure_optimizers, MILESTONES.get(type(module).__name__)
 
     def configure_optimizers() -> Any:
-        made = theirs()
-        if not (isinstance(made, tuple | list) and len(made) == 2 and isinstance(made[1], list)):
-            return made
-        optimizers, schedulers = made
+        configured = original()
+        if not (isinstance(configured, tuple | list) and len(configured) == 2 and isinstance(configured[1], list)):
+            return configured
+        optimizers, schedulers = configured
         if milestones is not None:
             schedulers = [
                 _in_steps(scheduler, [int(share * steps) for share in milestones]) for scheduler in schedulers
             ]
         elif not is_by_step:
-            return made
+            return configured
         return optimizers, [{"scheduler": scheduler, "interval": "step"} for scheduler in schedulers]
 
     module.configure_optimizers = configure_optimizers
 
 
 def _in_steps(scheduler: MultiStepLR, milestones: list[int]) -> MultiStepLR:
-    """The same factor at other milestones, from the first rate on, which their milestones may have changed already."""
+    """The same factor at other milestones, from the initial rate, which the old milestones may have changed already."""
     for group in scheduler.optimizer.param_groups:
         group["lr"] = group["initial_lr"]
     return MultiStepLR(scheduler.optimizer, milestones, gamma=scheduler.gamma)
 
 
 def _own_normalisation(module: Any) -> Any:
-    """The normalisation of the model's own pre-processor, without its resize and crop; identity where it has none."""
+    """The normalisation of the model's pre-processor, without resize and crop; identity where it has none."""
     from torchvision.transforms.v2 import Compose, Normalize
 
     transform = getattr(type(module).configure_pre_processor(), "transform", None)

@@ -1,4 +1,4 @@
-"""What Lightning needs to train a model of anomalib: its batches, a clock, and a bound for the coreset."""
+"""What Lightning needs to train a model of anomalib: batches, a clock, and a limit for the coreset."""
 
 import time
 from importlib import import_module
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from flawmap_bench.baselines.training_loop import as_tensor
+from flawmap_bench.baselines.from_scratch import as_tensor
 
-PROJECTED = 300  # dimensions that anomalib's random projection has for some hundred thousand patches
-SMALLEST_CORESET = 256  # entries, whatever the budget says: fewer are no memory
+PROJECTED = 300  # dimensions of anomalib's random projection of some hundred thousand patches
+SMALLEST_CORESET = 256  # entries, whatever the budget: fewer are useless as a memory
 
 
 class GoodBatches(Dataset):
@@ -44,7 +44,7 @@ class GoodImages(lightning.LightningDataModule):
         self._batches = batches
 
     def train_dataloader(self) -> DataLoader:
-        """All there is: no validation, no test."""
+        """The only loader: no validation, no test."""
         return self._batches.loader()
 
 
@@ -57,7 +57,7 @@ class StepClock(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """One step is done."""
+        """Note when a step ended."""
         self._ends.append(time.monotonic())
 
     def seconds_per_step(self) -> float:
@@ -66,10 +66,10 @@ class StepClock(lightning.Callback):
 
 
 class CoresetWithin(lightning.Callback):
-    """Lowers a memory bank's coreset ratio to what the budget has time to select; one entry is one pass over all.
+    """Lowers a memory bank's coreset ratio to what fits into the budget; each entry costs one pass over all patches.
 
     Args:
-        budget_seconds: of the whole fit; None leaves the ratio.
+        budget_seconds: of the whole fit; None keeps the ratio.
         started: when it began, by ``time.monotonic``.
     """
 
@@ -78,7 +78,7 @@ class CoresetWithin(lightning.Callback):
         self.note = ""
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """All features are there, and nothing is selected yet: Lightning asks callbacks before the model."""
+        """All features are collected and nothing is selected yet: Lightning calls callbacks before the model."""
         import_module("anomalib.models.components").KCenterGreedy.update_distances = update_squared_distances
         ratio: Any = getattr(pl_module, "coreset_sampling_ratio", None)
         store = getattr(pl_module.model, "embedding_store", None)
@@ -98,7 +98,7 @@ class CoresetWithin(lightning.Callback):
 
 def _seconds_per_entry(count: int, device: torch.device) -> float:
     sampler = SimpleNamespace(features=torch.zeros(count, PROJECTED, device=device), min_distances=None)
-    update_squared_distances(sampler, 0)  # has the squares to compute
+    update_squared_distances(sampler, 0)  # not timed: it also computes the squares
     started = time.monotonic()
     for entry in range(3):
         update_squared_distances(sampler, entry)
@@ -107,12 +107,12 @@ def _seconds_per_entry(count: int, device: torch.device) -> float:
 
 
 def update_squared_distances(sampler: Any, cluster_center: int | Tensor | None) -> None:
-    """In the place of anomalib's: squared distances select the same entries, without a copy of all features for each.
+    """Replaces anomalib's: squared distances select the same entries, without copying all features each time.
 
     Args:
         sampler: anomalib's ``KCenterGreedy``, with ``features`` (n, d); its ``min_distances`` become (n, 1), the
             squared distances to the nearest selected entry.
-        cluster_center: number of the entry that was selected last; None changes nothing.
+        cluster_center: index of the entry that was selected last; None changes nothing.
     """
     if cluster_center is None:
         return

@@ -1,9 +1,8 @@
-"""flawmap's own encoder weights as a folder that timm's ``local-dir:`` reads, so that peers start from the same."""
+"""flawmap's encoder weights as a folder that timm's ``local-dir:`` reads, so that peers start from the same weights."""
 
 import json
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 
 from flawmap.recipe.settings import ModelSettings
@@ -11,9 +10,9 @@ from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD, WeightsOrigin, load
 
 
 def write_local_weights(parent: Path, settings: ModelSettings) -> tuple[str, WeightsOrigin]:
-    """Write weights and configuration into a folder below ``parent`` that is named after the architecture.
+    """Write weights and configuration into a folder inside ``parent`` that is named after the architecture.
 
-    anomalib recognises an architecture by words in its name ("small", "dinov2"), so the folder must carry them.
+    anomalib recognises an architecture by words in its name ("small", "dinov2"), so the folder must have them, too.
 
     Args:
         parent: exists.
@@ -44,8 +43,3 @@ def write_local_weights(parent: Path, settings: ModelSettings) -> tuple[str, Wei
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return f"local-dir:{folder}", origin
-
-
-def sum_of_parameters(module: torch.nn.Module) -> int:
-    """Parameters and buffers (a memory bank is a buffer)."""
-    return sum(tensor.numel() for tensor in (*module.parameters(), *module.buffers()))

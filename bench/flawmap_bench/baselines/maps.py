@@ -17,7 +17,7 @@ def resized_map(values: Float[np.ndarray, "r c"], height: int, width: int) -> Fl
 
 
 def smoothed_map(values: Float[np.ndarray, "r c"], sigma_px: float) -> Float[np.ndarray, "r c"]:
-    """Gaussian smoothing with reflected borders, as scipy's ``gaussian_filter`` does (4 sigma to each side)."""
+    """Gaussian smoothing with reflected borders, like scipy's ``gaussian_filter`` (4 sigma to each side)."""
     side = 2 * int(4 * sigma_px + 0.5) + 1
     return cv2.GaussianBlur(
         np.ascontiguousarray(values, np.float32), (side, side), sigma_px, borderType=cv2.BORDER_REFLECT

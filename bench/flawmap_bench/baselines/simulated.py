@@ -1,0 +1,168 @@
+"""NSA, FPI and PII: a network learns to map the soft labels of simulated anomalies, pixel by pixel.
+
+The image score is the mean of the map, as in all three publications.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from flawmap.data.images.normal_pixels import NormalPixels
+from flawmap.data.images.resize import resize_image
+from flawmap.recipe.files import load_recipe
+from flawmap.simulators.fpi import ForeignPatchInterpolation
+from flawmap.simulators.nsa import NaturalSyntheticAnomalies, nsa_parameters
+from flawmap.simulators.pii import PoissonImageInterpolation
+from flawmap.simulators.simulated_anomaly import Simulator
+from flawmap_bench.baselines.backbone import imagenet_normalised
+from flawmap_bench.baselines.from_scratch import (
+    TrainedFromScratch,
+    as_tensor,
+    cosine_rate,
+    publication_note,
+    width_factor,
+    width_note,
+)
+from flawmap_bench.baselines.maps import as_map, resized_map
+from flawmap_bench.baselines.residual_networks import ResNetEncoderDecoder, WideEncoderDecoder, standardised
+from flawmap_bench.method import MethodSettings, ScoredImage
+
+PROCESSOR_BATCH = 8  # images per step; with the published number a processor would make a few dozen steps in minutes
+LEARNING_RATE = 1e-3
+NSA_CROP_MARGIN = 230 / 224  # of the publication's random crops; its rotations by 3 to 5 degrees are left out
+
+
+class SimulatedSegmentation(TrainedFromScratch):
+    """Binary cross-entropy with the soft labels, Adam.
+
+    Args:
+        settings: of the board.
+        key: name of the random streams.
+        simulator: makes image and soft label.
+        network: makes the network, which gives one logit per pixel.
+        prepare: images in [0, 1] to what the network takes.
+        published_batch: images per step in the publication.
+        remark: for the board.
+    """
+
+    def __init__(
+        self,
+        settings: MethodSettings,
+        key: str,
+        simulator: Simulator,
+        network: Callable[[], nn.Module],
+        prepare: Callable[[Tensor], Tensor],
+        published_batch: int,
+        remark: str,
+    ) -> None:
+        super().__init__(settings, key)
+        self.networks.append(network().to(self.device))
+        self._simulator, self._prepare, self._remark = simulator, prepare, remark
+        self._published_batch = published_batch
+        self._batch_size = PROCESSOR_BATCH if self.device == "cpu" else published_batch
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(self.networks.parameters(), lr=LEARNING_RATE)
+
+    def loss_of_step(self, pixels: NormalPixels, step: int) -> Float[Tensor, ""]:
+        """Cross-entropy of simulated anomalies, each with the previous image of the batch as the foreign one."""
+        generator = self.generator(step)
+        drawn = [self.augmented(image, generator) for image in self.drawn_images(pixels, self._batch_size, step)]
+        anomalies = [self._simulator(image, generator, second=drawn[i - 1]) for i, image in enumerate(drawn)]
+        labels = torch.from_numpy(np.stack([anomaly.soft_target for anomaly in anomalies])).to(self.device)  # (b, s, s)
+        images = as_tensor([anomaly.image for anomaly in anomalies], self.device)  # (b, 3, s, s)
+        return F.binary_cross_entropy_with_logits(self._logits(images), labels)
+
+    def remarks(self, steps: int) -> Sequence[str]:
+        """Steps and batch size."""
+        published = publication_note(self._batch_size, self._published_batch)
+        return self._remark, f"{steps} steps of {self._batch_size} images{published}"
+
+    def augmented(
+        self, image: UInt8[np.ndarray, "m m 3"], generator: np.random.Generator
+    ) -> UInt8[np.ndarray, "s s 3"]:
+        """A random crop of the board's size."""
+        size_px = self.settings.image_size_px
+        top, left = (int(generator.integers(extent - size_px + 1)) for extent in image.shape[:2])
+        return image[top : top + size_px, left : left + size_px]
+
+    @torch.no_grad()
+    def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
+        """See :class:`flawmap_bench.method.Method`."""
+        size_px = self.settings.image_size_px
+        resized = as_tensor([resize_image(image, size_px, size_px)], self.device)  # (1, 3, s, s)
+        anomaly_map = as_map(self._logits(resized)[0].sigmoid())
+        return ScoredImage(float(anomaly_map.mean()), resized_map(anomaly_map, *image.shape[:2]))
+
+    def _logits(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b s s"]:
+        return self.networks[0](self._prepare(images))
+
+
+class Fpi(SimulatedSegmentation):
+    """FPI (Tan, Hou, Batten, Qiu and Kainz 2020): the share of a foreign patch is regressed at each pixel.
+
+    A wide residual encoder-decoder from scratch on images standardised one by one, like PII; constant rate.
+    """
+
+    def __init__(self, settings: MethodSettings) -> None:
+        width = width_factor(settings.compute.device)
+        simulator = ForeignPatchInterpolation()
+        super().__init__(
+            settings, "fpi", simulator, lambda: WideEncoderDecoder(width), standardised, 32, width_note(width)
+        )
+
+
+class Pii(SimulatedSegmentation):
+    """PII (Tan, Hou, Day, Simpson, Rueckert and Kainz 2021): FPI with Poisson blending.
+
+    A wide residual encoder-decoder from scratch on standardised images; constant rate.
+    """
+
+    def __init__(self, settings: MethodSettings) -> None:
+        width = width_factor(settings.compute.device)
+        simulator = PoissonImageInterpolation()
+        super().__init__(
+            settings, "pii", simulator, lambda: WideEncoderDecoder(width), standardised, 32, width_note(width)
+        )
+
+
+class Nsa(SimulatedSegmentation):
+    """NSA (Schlueter, Tan, Hou and Kainz 2022) with logistic labels.
+
+    A ResNet-18 encoder-decoder from scratch; cosine from 1e-3. Images are read larger and cropped at random; textures
+    are also flipped every other time.
+
+    Args:
+        settings: of the board; the change ``finetune.simulation.nsa_class=CLASS`` chooses its parameters, which are
+            those for textures without one.
+        width: share of the publication's channels; None: by the device.
+    """
+
+    def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
+        factor = width or width_factor(settings.compute.device)
+        nsa_class = load_recipe("paper", settings.overrides).finetune.simulation.nsa_class
+        parameters = f"parameters for {nsa_class or 'textures'}"
+        remark = "; ".join(part for part in (parameters, "no rotations", width_note(factor)) if part)
+        simulator = NaturalSyntheticAnomalies(nsa_parameters(nsa_class))
+        super().__init__(
+            settings, "nsa", simulator, lambda: ResNetEncoderDecoder(factor), imagenet_normalised, 64, remark
+        )
+        self.read_size_px = round(settings.image_size_px * NSA_CROP_MARGIN)
+        self._flips = nsa_class is None
+
+    def rate_at(self, share: float) -> float:
+        """Cosine."""
+        return cosine_rate(share)
+
+    def augmented(
+        self, image: UInt8[np.ndarray, "m m 3"], generator: np.random.Generator
+    ) -> UInt8[np.ndarray, "s s 3"]:
+        """A random crop, for textures also upside down every other time."""
+        cropped = super().augmented(image, generator)
+        is_flipped = self._flips and generator.random() < 0.5
+        return np.ascontiguousarray(cropped[::-1] if is_flipped else cropped)
