@@ -141,13 +141,15 @@ def _row(content: Any, place: str) -> AblationRow:
     if not isinstance(name, str) or not isinstance(changes, dict):
         raise UserError("a row has a name and the settings it changes", place, "name: ..., set: {a.b: c}")
     _mapping(published, _PUBLISHED_KEYS, f"{place}, published")
+    numbers: dict[str, Any] = {}
     for kind, value in published.items():
         if not isinstance(value, int | float) or not 0 <= value <= 100:
             raise UserError(f"published.{kind} is {value!r}, must be an AUROC in %", place, "for example 98.3")
+        numbers[kind] = float(value)
     overrides = tuple(
         f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changes.items()
     )
-    return AblationRow(name, overrides, Published(**{kind: float(value) for kind, value in published.items()}))
+    return AblationRow(name, overrides, Published(**numbers))
 
 
 def _load(path: Path) -> Any:
