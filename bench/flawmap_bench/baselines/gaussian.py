@@ -2,6 +2,7 @@
 
 import torch
 from jaxtyping import Float
+from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
 RIDGE = 0.01  # added to each variance by PaDiM
@@ -10,7 +11,7 @@ RIDGE = 0.01  # added to each variance by PaDiM
 class PositionGaussians:
     """A Gaussian per position, from features that come in batches.
 
-    Sums are kept, not features. They are taken about the first batch's mean, so that little is lost in float32.
+    Sums are kept, not features. The first batch's mean is subtracted from them, so that float32 loses little.
     """
 
     def __init__(self) -> None:
@@ -20,15 +21,15 @@ class PositionGaussians:
 
     def add(self, features: Float[Tensor, "b c p"]) -> None:
         """Features of b images with c channels at p positions."""
-        moved = features.permute(2, 0, 1)  # (p, b, c)
+        samples = features.permute(2, 0, 1)  # (p, b, c)
         if self._offset is None:
-            self._offset = moved.mean(dim=1, keepdim=True)
-            self._sum = torch.zeros_like(self._offset[:, 0])
-            self._products = moved.new_zeros(len(moved), moved.shape[2], moved.shape[2])
-        moved = moved - self._offset
-        self._sum += moved.sum(dim=1)
-        self._products.baddbmm_(moved.transpose(1, 2), moved)
-        self._n += moved.shape[1]
+            self._offset = samples.mean(dim=1, keepdim=True)  # (p, 1, c)
+            self._sum = torch.zeros_like(self._offset[:, 0])  # (p, c)
+            self._products = samples.new_zeros(len(samples), samples.shape[2], samples.shape[2])  # (p, c, c)
+        samples = samples - self._offset
+        self._sum += samples.sum(dim=1)
+        self._products.baddbmm_(samples.transpose(1, 2), samples)
+        self._n += samples.shape[1]
 
     def finish(self, ridge: float = RIDGE) -> None:
         """Mean (p, c) and precision (p, c, c): the inverse of the unbiased covariance plus ``ridge`` I.
@@ -41,8 +42,8 @@ class PositionGaussians:
         centre = self._sum / self._n
         covariance = self._products.baddbmm_(centre[:, :, None], centre[:, None, :], alpha=-self._n).div_(self._n - 1)
         covariance.diagonal(dim1=1, dim2=2).add_(ridge)
-        for one in covariance:  # in place: at 256 positions and 550 channels each copy is 310 MB
-            one.copy_(torch.linalg.inv(one))
+        for matrix in covariance:  # in place: at 256 positions and 550 channels each copy is 310 MB
+            matrix.copy_(torch.linalg.inv(matrix))
         self.mean, self.precision = centre + self._offset[:, 0], covariance
         self._products = torch.empty(0)
 
@@ -60,29 +61,11 @@ class SharedGaussian:
     """
 
     def __init__(self, features: Float[Tensor, "n d"]) -> None:
-        features = features.cpu().double()  # not every accelerator knows float64
-        self.mean = features.mean(dim=0)
-        self.precision = torch.linalg.inv(ledoit_wolf_covariance(features))
+        estimate = LedoitWolf().fit(features.cpu().double().numpy())
+        self.mean = torch.from_numpy(estimate.location_)  # (d,)
+        self.precision = torch.from_numpy(estimate.precision_)  # (d, d)
 
     def distances(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
-        """Mahalanobis distances."""
+        """Mahalanobis distances, float64 on the processor: not every accelerator has float64."""
         difference = features.cpu().double() - self.mean
         return ((difference @ self.precision) * difference).sum(dim=1).clamp(min=0).sqrt()
-
-
-def ledoit_wolf_covariance(features: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
-    """(1 - s) S + s m I, with S the covariance (divided by n), m its mean variance, and the best s from the samples.
-
-    s = min(b, a) / a with a = |S - m I|^2 / d and b = sum_k |x_k x_k^T - S|^2 / (n^2 d), the x_k centred.
-    """
-    n, d = features.shape
-    centred = features - features.mean(dim=0)
-    covariance = centred.T @ centred / n
-    mean_variance = covariance.diagonal().mean()
-    away = (covariance.square().sum() - d * mean_variance**2) / d
-    # |x x^T - S|^2 = |x|^4 - 2 x^T S x + |S|^2, and x^T S x sums to n |S|^2
-    noise = (centred.square().sum(dim=1).square().sum() - n * covariance.square().sum()) / (n**2 * d)
-    shrinkage = 0.0 if away <= 0 else float((noise.clamp(min=0) / away).clamp(max=1))
-    shrunk = (1 - shrinkage) * covariance
-    shrunk.diagonal().add_(shrinkage * mean_variance + 1e-12)
-    return shrunk
