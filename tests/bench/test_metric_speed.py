@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from flawmap.metrics.pixel_pool import PIXEL_METRICS
-from flawmap_bench.speed.metric_speed import CONTENDERS, NO_MEMORY, MadeUpMaps, main, measure, measure_here, table
+from flawmap_bench.speed.metric_speed import CONTENDERS, NO_MEMORY, ArtificialMaps, main, measure, measure_here, table
 
 on_unix = pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read with a module that only Unix has")
 
 
 def test_maps_are_the_same_each_time_and_hold_normal_and_anomalous_images():
-    maps = MadeUpMaps(6, 64)
+    maps = ArtificialMaps(6, 64)
     first, again = list(maps), list(maps)
     assert len(first) == 6 and maps.seconds > 0
     for (scores, truth), (other_scores, other_truth) in zip(first, again, strict=True):
@@ -25,7 +25,7 @@ def test_maps_are_the_same_each_time_and_hold_normal_and_anomalous_images():
 @pytest.mark.parametrize(("name", "package"), [("scikit-learn", "sklearn"), ("torchmetrics", "torchmetrics")])
 def test_others_agree_with_us_up_to_the_width_of_our_bins(name: str, package: str):
     pytest.importorskip(package)
-    maps = MadeUpMaps(6, 48)
+    maps = ArtificialMaps(6, 48)
     ours, theirs = CONTENDERS["with intervals"][0](maps), CONTENDERS[name][0](maps)
     assert set(theirs) == {"auroc", "average_precision", "f1_max"}
     for metric, value in theirs.items():
@@ -35,7 +35,7 @@ def test_others_agree_with_us_up_to_the_width_of_our_bins(name: str, package: st
 
 def test_anomalib_agrees_with_us_where_it_is_installed():
     pytest.importorskip("anomalib")
-    maps = MadeUpMaps(6, 48)
+    maps = ArtificialMaps(6, 48)
     ours = CONTENDERS["flawmap"][0](maps)
     for metric, value in CONTENDERS["anomalib"][0](maps).items():
         assert ours[metric] == pytest.approx(value, abs=5e-3), metric  # it samples AUPRO's curves anew
@@ -46,7 +46,7 @@ def test_a_measurement_counts_time_memory_and_values():
     result = measure_here("flawmap", 3, 64)
     assert set(result) == {"seconds", "mebibytes", *PIXEL_METRICS}
     assert 0 <= result["seconds"] < 10 and 0 <= result["mebibytes"] < 200
-    assert result["auroc"] == CONTENDERS["flawmap"][0](MadeUpMaps(3, 64))["auroc"]
+    assert result["auroc"] == CONTENDERS["flawmap"][0](ArtificialMaps(3, 64))["auroc"]
 
 
 def test_the_table_says_who_is_missing_and_how_many_times_our_cost_others_take():

@@ -218,7 +218,7 @@ def _stage_1_collapsed(run: RunFolder) -> bool:
 
 def _started_run(path: Path) -> RunFolder | None:
     """What a killed benchmark left of a run; a folder without a recipe is removed."""
-    if (path / "recipe.yaml").is_file():
+    if RunFolder(path).recipe.is_file():
         return RunFolder(path)
     if path.is_dir():
         for unfinished in path.glob(".recipe.yaml.*.tmp"):

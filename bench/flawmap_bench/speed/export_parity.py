@@ -21,41 +21,41 @@ from flawmap.engine.progress import say
 from flawmap.errors import UserError
 from flawmap_bench.speed.latency import EXPORTS
 
-SAY_EVERY = 50  # images
+REPORT_EVERY = 50  # images
 
 
 def write_all(detector: AnomalyDetector, folder: Path, image: CheckImage) -> dict[str, tuple[ExportedModel, float]]:
-    """Every form of the run that can be written here: the opened file and its size in MB, by label.
+    """Every format that the run can be exported to here: the opened file and its size in MB, by label.
 
     Args:
         detector: the run.
         folder: for the files.
-        image: what each file is first tried on; one that fails there in fp32 is not written, and left out.
+        image: what each file is checked on first; an fp32 file that fails the check is not written, and is left out.
     """
     written = {}
     for label, to, precision in EXPORTS:
         path = folder / f"{to}-{precision}{EXTENSIONS[to]}"
         try:
             export_model(detector, path, to, [image], precision)
-        except UserError as error:  # an optional package is missing
+        except UserError as error:  # an optional package is not installed
             say("left out", f"{label}: {error.problem}")
             continue
         if not path.is_file():
-            say("left out", f"{label}: the file does not answer as the run does")
+            say("left out", f"{label}: the file's answers differ from the run's")
             continue
         megabytes = sum(file.stat().st_size for file in folder.glob(f"{path.stem}.*")) / 1e6
         written[label] = load(path, torch.get_num_threads()), megabytes
     return written
 
 
-def parity_table(found: dict[str, Parity], megabytes: dict[str, float]) -> str:
+def parity_table(parities: dict[str, Parity], megabytes: dict[str, float]) -> str:
     """Markdown, a row per file; differences are the largest over all images and pixels."""
     lines = [
         "| file | MB | score differs by | map differs by | verdicts changed | image AUROC, run and file |",
         "|---|---|---|---|---|---|",
     ]
-    for label, parity in found.items():
-        aurocs = ", ".join(f"{100 * one:.2f}" for one in parity.auroc) if parity.auroc else "–"
+    for label, parity in parities.items():
+        aurocs = ", ".join(f"{100 * auroc:.2f}" for auroc in parity.auroc) if parity.auroc else "–"
         differences = f"{parity.max_score_difference:.2g} | {parity.max_map_difference:.2g}"
         changed = f"{parity.n_verdicts_changed} of {parity.n}"
         lines.append(f"| {label} | {megabytes[label]:.0f} | {differences} | {changed} | {aurocs} |")
@@ -74,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flawmap_bench.speed.export_parity", description=__doc__)
     parser.add_argument("run", help="a run or model folder")
     parser.add_argument("data", help="labelled test images, as for flawmap evaluate")
-    parser.add_argument("--count", type=int, default=None, help="so many images, evenly spaced (default: all)")
+    parser.add_argument("--count", type=int, default=None, help="number of images, evenly spaced (default: all)")
     arguments = parser.parse_args(words)
     try:
         print(_measured(arguments.run, arguments.data, arguments.count))
@@ -91,13 +91,13 @@ def _measured(run: str, data: str, count: int | None) -> str:
     with tempfile.TemporaryDirectory(prefix="flawmap-parity-") as folder:
         files = write_all(detector, Path(folder), images[0])
         models = {label: model for label, (model, _) in files.items()}
-        found = compare_all(detector, models, images, _tell)
-    table = parity_table(found, {label: megabytes for label, (_, megabytes) in files.items()})
+        parities = compare_all(detector, models, images, _report)
+    table = parity_table(parities, {label: megabytes for label, (_, megabytes) in files.items()})
     return f"{len(images)} of {len(samples)} test images of {data}, run {run}.\n\n{table}"
 
 
-def _tell(done: int, total: int) -> None:
-    if done % SAY_EVERY == 0 or done == total:
+def _report(done: int, total: int) -> None:
+    if done % REPORT_EVERY == 0 or done == total:
         say("parity", f"{done} of {total} images")
 
 

@@ -1,7 +1,7 @@
-"""``make bench``: seconds per image of each way to run a model, one image at a time, on this machine's cores.
+"""``make bench``: milliseconds per image for each way to run a model, one image at a time, on this machine's cores.
 
 ``python -m flawmap_bench.speed.latency [RUN ...] [--peers]`` prints a table for each run, or for a stand-in with random
-weights. With ``--peers``, methods of anomalib that have learned from the same images take their turns, too.
+weights. With ``--peers``, methods of anomalib that were trained on the same images are measured as well.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from flawmap_bench.peers.peer_process import PeerProcess
 IMAGE, IMAGE_SIZE_PX = "image.png", (480, 640)  # height, width
 WARM_UP, ROUNDS = 2, 9
 PEERS = ("patchcore", "anomaly_dino")
-PEER_BUDGET_SECONDS = 300.0  # for learning; PatchCore's coreset ends with it
+PEER_BUDGET_SECONDS = 300.0  # of training; it limits PatchCore's coreset
 EXPORTS: tuple[tuple[str, Format, Precision], ...] = (
     ("ONNX Runtime fp32", "onnx", "fp32"),
     ("ONNX Runtime int8", "onnx", "int8"),
@@ -46,7 +46,7 @@ EXPORTS: tuple[tuple[str, Format, Precision], ...] = (
 
 
 def stand_in() -> AnomalyDetector:
-    """A ViT-S/16 with random weights and the sizes of ``standard``: what it says is void, what it takes is not."""
+    """A ViT-S/16 with random weights and the sizes of ``standard``: its scores mean nothing, its timing does."""
     detector = AnomalyDetector()
     encoder, origin = load_encoder(ModelSettings(weights="random", architecture="vit_small_patch16_224"))
     detector.scorer_ = build_scorer(encoder, detector.recipe).eval()
@@ -56,12 +56,12 @@ def stand_in() -> AnomalyDetector:
 
 
 def table(detector: AnomalyDetector, folder: Path, peers: Mapping[str, PeerProcess]) -> str:
-    """Markdown: median and range in milliseconds, the size of the file, and how far scores are from fp32.
+    """Markdown: median and range in milliseconds, the size of the file, and how much scores differ from fp32.
 
     Args:
         detector: fitted, on the processor.
-        folder: for the exported files; the image is there already.
-        peers: by label; they have learned.
+        folder: for the exported files; it holds the image already.
+        peers: by label; trained.
     """
     pixels = read_image(folder / IMAGE)
     ways: dict[str, Callable[[NDArray[np.uint8]], object]] = {
@@ -96,7 +96,7 @@ def table(detector: AnomalyDetector, folder: Path, peers: Mapping[str, PeerProce
 
 
 def in_bf16(detector: AnomalyDetector, pixels: NDArray[np.uint8]) -> torch.Tensor:
-    """The networks alone at every size under autocast: a lower bound of what bf16 would take."""
+    """The networks alone at every size under autocast: a lower bound for the time with bf16."""
     from flawmap.data.images.resize import resize_image
     from flawmap.vit.inputs import channels_first, normalise
 
@@ -112,7 +112,7 @@ def in_bf16(detector: AnomalyDetector, pixels: NDArray[np.uint8]) -> torch.Tenso
 def in_turns(
     ways: dict[str, Callable[[NDArray[np.uint8]], object]], pixels: NDArray[np.uint8]
 ) -> dict[str, list[float]]:
-    """Seconds of each way; they take turns, so that a machine that slows down slows all of them."""
+    """Seconds of each way. They take turns, so that a machine that slows down slows all of them."""
     seconds: dict[str, list[float]] = {label: [] for label in ways}
     for number in range(WARM_UP + ROUNDS):
         for label, run in ways.items():
@@ -123,40 +123,42 @@ def in_turns(
     return seconds
 
 
-def learned_from(run: Path) -> str:
-    """The data location that a run was trained from.
+def training_data_of(run: Path) -> str:
+    """The data location that a run was trained on.
 
     Raises:
-        UserError: the run does not say.
+        UserError: the run does not record it.
     """
     try:
         return json.loads((run / "environment.json").read_text(encoding="utf-8"))["data"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError("the run does not say what it was trained from", str(run), "leave --peers out") from error
+        raise UserError("the run does not record its training data", str(run), "leave --peers out") from error
 
 
 def measured(run: str | None, with_peers: bool) -> str:
-    """The table of one run, or of the stand-in where there is none."""
+    """The table of one run, or of the stand-in without one."""
     detector = stand_in() if run is None else AnomalyDetector.from_pretrained(run, "cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (*IMAGE_SIZE_PX, 3), dtype=np.uint8)
-    with tempfile.TemporaryDirectory(prefix="flawmap-latency-") as name, ExitStack() as ended:
+    with tempfile.TemporaryDirectory(prefix="flawmap-latency-") as name, ExitStack() as stack:
         folder = Path(name)
         Image.fromarray(pixels).save(folder / IMAGE)
-        peers = {}
+        peers: dict[str, PeerProcess] = {}
         if run is not None and with_peers:
-            learning = learned_from(Path(run)), detector.recipe.data.image_size_px, folder / IMAGE, PEER_BUDGET_SECONDS
-            peers = {f"anomalib, {title_of(one)}": ended.enter_context(PeerProcess(one, *learning)) for one in PEERS}
+            data, size_px = training_data_of(Path(run)), detector.recipe.data.image_size_px
+            for name in PEERS:
+                peer = PeerProcess(name, data, size_px, folder / IMAGE, PEER_BUDGET_SECONDS)
+                peers[f"anomalib, {title_of(name)}"] = stack.enter_context(peer)
         return table(detector, folder, peers)
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """``[RUN ...] [--peers]``; 2 when a run cannot be opened or anomalib is not there."""
+    """``[RUN ...] [--peers]``; 2 when a run cannot be opened or anomalib is not installed."""
     parser = argparse.ArgumentParser(prog="python -m flawmap_bench.speed.latency", description=__doc__)
     parser.add_argument("runs", nargs="*", help="run folders (default: a stand-in with random weights)")
-    parser.add_argument("--peers", action="store_true", help="methods of anomalib beside each run (extra peers)")
+    parser.add_argument("--peers", action="store_true", help="also measure methods of anomalib (extra peers)")
     arguments = parser.parse_args(words)
     if arguments.peers and not arguments.runs:
-        parser.error("--peers wants a run: the methods learn from its images")
+        parser.error("--peers needs a run: the methods are trained on its images")
     try:
         for run in arguments.runs or [None]:
             print(f"### {run or 'random weights'}\n\n{measured(run, arguments.peers)}\n", flush=True)

@@ -1,7 +1,7 @@
-"""A bounded load test of ``flawmap serve``: clients that all want an answer at once, bad uploads among them.
+"""A bounded load test of ``flawmap serve``: several clients at once, with bad uploads among the good ones.
 
-``python -m flawmap_bench.speed.load_test MODEL [REQUESTS] [CLIENTS]`` starts the server, asks it, and prints what came
-back. It fails when an answer is lost, is another image's, or when the server's memory grows.
+``python -m flawmap_bench.speed.load_test MODEL [REQUESTS] [CLIENTS]`` starts the server, sends requests and prints a
+summary. It fails when an answer is lost or belongs to another image, or when the server's memory grows.
 """
 
 import http.client
@@ -25,25 +25,25 @@ from PIL import Image
 
 NUM_IMAGES = 12
 BAD_SHARE = 0.1
-WARM_UP_SHARE = 0.2  # of the requests; memory is compared from there on
+WARM_UP_SHARE = 0.2  # of the requests; memory is compared after them
 ALLOWED_GROWTH_MB = 60.0
 SAME_SCORE = 1e-6
 
 
 @dataclass
 class Tally:
-    """What all clients have seen together."""
+    """What all clients together have seen."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    told_to_wait: int = 0
+    n_unavailable: int = 0
     megabytes: list[float] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def good_images() -> list[bytes]:
-    """PNG files of different sizes and content, so that a mixed-up answer shows."""
+    """PNG files of different sizes and content, so that mixed-up answers are noticed."""
     generator = np.random.default_rng(0)
     images = []
     for number in range(NUM_IMAGES):
@@ -57,7 +57,7 @@ def good_images() -> list[bytes]:
 
 @cache
 def bad_uploads(good: bytes) -> dict[str, tuple[bytes, str, tuple[int, ...]]]:
-    """Name -> body, content type, statuses that are right."""
+    """Name -> body, content type, expected statuses."""
     bomb = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
     return {
@@ -65,13 +65,13 @@ def bad_uploads(good: bytes) -> dict[str, tuple[bytes, str, tuple[int, ...]]]:
         "wrong type": (good, "text/plain", (415,)),
         "20,000 x 20,000 px": (bomb.getvalue(), "image/png", (422,)),
         "empty": (b"", "image/png", (422,)),
-        "no image": (b"%PDF-1.7 and so on", "image/png", (422,)),
+        "not an image": (b"%PDF-1.7 and so on", "image/png", (422,)),
         "100 MB": (bytes(100_000_000), "image/png", (413,)),
     }
 
 
 def post(port: int, body: bytes, content_type: str) -> tuple[int, dict]:
-    """Send one upload; a server that hangs up while it is being sent has said 413."""
+    """Send one upload; a server that closes the connection during a large one means 413."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
         try:
@@ -92,7 +92,7 @@ def post(port: int, body: bytes, content_type: str) -> tuple[int, dict]:
 
 
 def client(port: int, requests: list[str | int], images: list[bytes], expected: list[float], tally: Tally) -> None:
-    """Sends its share, one after the other; asks again when it is told to wait."""
+    """Send requests one after the other; repeat one that is answered with 503."""
     bad = bad_uploads(images[0])
     for request in requests:
         body, content_type, right = bad[request] if isinstance(request, str) else (images[request], "image/png", (200,))
@@ -101,7 +101,7 @@ def client(port: int, requests: list[str | int], images: list[bytes], expected: 
             status, answer = post(port, body, content_type)
             while status == 503:
                 with tally.lock:
-                    tally.told_to_wait += 1
+                    tally.n_unavailable += 1
                 time.sleep(0.2)
                 status, answer = post(port, body, content_type)
         except OSError as error:
@@ -119,7 +119,7 @@ def client(port: int, requests: list[str | int], images: list[bytes], expected: 
 
 
 def resident_megabytes(process_id: int) -> float:
-    """Memory of a process, on Linux."""
+    """Memory of a process in MB, on Linux."""
     for line in Path(f"/proc/{process_id}/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -127,15 +127,15 @@ def resident_megabytes(process_id: int) -> float:
 
 
 def watch_memory(process_id: int, tally: Tally, done: threading.Event) -> None:
-    """Sample once a second."""
+    """Sample the server's memory once a second."""
     while not done.wait(1.0):
         tally.megabytes.append(resident_megabytes(process_id))
 
 
 def plan(requests: int, clients: int) -> list[list[str | int]]:
-    """Which upload each client sends when; the same each time. Of 100 MB there are few: they take long to send."""
+    """Which uploads each client sends, the same each time; few of 100 MB, because they take long to send."""
     chance = random.Random(0)
-    kinds = ["truncated", "wrong type", "20,000 x 20,000 px", "empty", "no image"]
+    kinds = ["truncated", "wrong type", "20,000 x 20,000 px", "empty", "not an image"]
     orders: list[list[str | int]] = [[] for _ in range(clients)]
     for number in range(requests):
         is_bad = chance.random() < BAD_SHARE
@@ -145,20 +145,20 @@ def plan(requests: int, clients: int) -> list[list[str | int]]:
 
 
 def run(model: str, requests: int, clients: int) -> tuple[str, bool]:
-    """The whole test; a text for people, and whether all was well."""
+    """The whole test: a text for people, and whether it passed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     images, tally, done = good_images(), Tally(), threading.Event()
     with tempfile.TemporaryDirectory(prefix="flawmap-load-") as folder:
         command = [sys.executable, "-m", "flawmap", "serve", model, "--port", str(port), "--device", "cpu"]
-        said = Path(folder) / "said.txt"
-        with said.open("wb") as file:
+        log = Path(folder) / "log.txt"
+        with log.open("wb") as file:
             server = subprocess.Popen([*command, "--reviews", f"{folder}/reviews.csv"], stderr=file)
         try:
-            wait_until_ready(port, server, said)
+            wait_until_ready(port, server, log)
             expected = [post(port, image, "image/png")[1]["score"] for image in images]
-            bad_uploads(images[0])  # made once, before clients ask for them together
+            bad_uploads(images[0])  # made once, before several clients need them
             threading.Thread(target=watch_memory, args=(server.pid, tally, done), daemon=True).start()
             started = time.perf_counter()
             threads = [
@@ -177,11 +177,11 @@ def run(model: str, requests: int, clients: int) -> tuple[str, bool]:
     return report(tally, requests, clients, seconds)
 
 
-def wait_until_ready(port: int, server: subprocess.Popen[bytes], said: Path) -> None:
-    """Until /readyz says so.
+def wait_until_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until /readyz answers 200.
 
     Raises:
-        RuntimeError: the server has ended, with what it ``said``; or it took too long.
+        RuntimeError: the server ended or took too long; the message contains its log.
     """
     until = time.monotonic() + 300
     while time.monotonic() < until and server.poll() is None:
@@ -194,11 +194,11 @@ def wait_until_ready(port: int, server: subprocess.Popen[bytes], said: Path) -> 
             time.sleep(0.2)
         finally:
             connection.close()
-    raise RuntimeError(f"the server did not become ready\n{said.read_text(encoding='utf-8')}")
+    raise RuntimeError(f"the server did not become ready\n{log.read_text(encoding='utf-8')}")
 
 
 def report(tally: Tally, requests: int, clients: int, seconds: float) -> tuple[str, bool]:
-    """Text and verdict."""
+    """A text for people, and whether the test passed."""
     settled = tally.megabytes[int(len(tally.megabytes) * WARM_UP_SHARE) :] or [float("nan")]
     growth = settled[-1] - settled[0]
     answered = sum(tally.statuses.values())
@@ -207,7 +207,7 @@ def report(tally: Tally, requests: int, clients: int, seconds: float) -> tuple[s
     lines = [
         f"requests   {requests} of {clients} clients, {answered} answered in {seconds:.0f} s",
         f"answers    {', '.join(f'{count} x {status}' for status, count in sorted(tally.statuses.items()))}; "
-        f"{tally.told_to_wait} times told to wait (503)",
+        f"{tally.n_unavailable} times 503",
         f"images     {len(tally.seconds) / seconds:.1f} per second; p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms",
         f"memory     {settled[0]:.0f} MB after warm-up, {max(settled):.0f} MB at most, {settled[-1]:.0f} MB at the end",
         f"wrong      {len(tally.wrong)}{'; first: ' + tally.wrong[0] if tally.wrong else ''}",
@@ -223,12 +223,12 @@ def main() -> int:
     requests = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
     clients = int(sys.argv[3]) if len(sys.argv) > 3 else 8
     try:
-        text, is_good = run(sys.argv[1], requests, clients)
+        text, passed = run(sys.argv[1], requests, clients)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 2
     print(text)
-    return 0 if is_good else 1
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

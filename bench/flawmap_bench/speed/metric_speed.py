@@ -1,9 +1,9 @@
-"""Time and memory of our pixel metrics beside others': ``python -m flawmap_bench.speed.metric_speed``.
+"""Time and memory of our pixel metrics and those of other libraries: ``python -m flawmap_bench.speed.metric_speed``.
 
-All get the same made-up maps, one after the other, each in a process of its own. Time is that of the processor, not of
-the clock, and leaves out how long the maps take to make: neighbours on the machine cost nothing, and libraries that
-use several cores gain nothing. Memory is the growth of the peak from before the first map to after the last measure.
-Who cannot finish within ``--memory-gib`` is stopped and said to be.
+All get the same artificial maps, one after the other, each in its own process. Processor time is measured without the
+time to make the maps: several cores bring no advantage, and other processes do not matter. Memory is the growth of the
+peak from before the first map to after the last metric. A library that needs more than ``--memory-gib`` is stopped and
+reported.
 """
 
 import argparse
@@ -25,10 +25,10 @@ GIB = 1 << 30
 NO_MEMORY = "out of memory"
 
 
-class MadeUpMaps:
-    """Smooth noise in (0, 1) of which two in three maps have one to three defects, somewhat higher than the rest.
+class ArtificialMaps:
+    """Smooth noise in (0, 1); two in three maps have one to three defects with somewhat higher values.
 
-    Iterating makes the maps anew, always the same; ``seconds`` counts the processor time that went into making them.
+    Each iteration makes the same maps again; ``seconds`` counts the processor time spent on making them.
     """
 
     def __init__(self, count: int, size_px: int) -> None:
@@ -38,9 +38,9 @@ class MadeUpMaps:
         """Maps with their ground truth, both (size, size)."""
         for number in range(self.count):
             started = time.process_time()
-            made = self._make(number)
+            pair = self._make(number)
             self.seconds += time.process_time() - started
-            yield made
+            yield pair
 
     def _make(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         rng, size = numpy_generator(number, "map"), self.size_px
@@ -55,15 +55,15 @@ class MadeUpMaps:
         return (1 / (1 + np.exp(-logits))).astype(np.float32), truth
 
 
-def flawmap(maps: MadeUpMaps) -> dict[str, float]:
-    """All five measures, streaming."""
+def flawmap(maps: ArtificialMaps) -> dict[str, float]:
+    """All five metrics, streaming."""
     pool = PixelPool()
     for anomaly_map, truth in maps:
         pool.add(count_pixels(anomaly_map, truth))
     return pool.values()
 
 
-def flawmap_with_intervals(maps: MadeUpMaps) -> dict[str, float]:
+def flawmap_with_intervals(maps: ArtificialMaps) -> dict[str, float]:
     """The same with 1,000 bootstrap resamples."""
     pool = PixelPool()
     for anomaly_map, truth in maps:
@@ -72,8 +72,8 @@ def flawmap_with_intervals(maps: MadeUpMaps) -> dict[str, float]:
     return {name: estimate.value for name, estimate in estimates.items() if estimate.value is not None}
 
 
-def scikit_learn(maps: MadeUpMaps) -> dict[str, float]:
-    """Three measures of all pixels at once; scikit-learn has no AUPRO."""
+def scikit_learn(maps: ArtificialMaps) -> dict[str, float]:
+    """Three metrics of all pixels at once; scikit-learn has no AUPRO."""
     from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
     pairs = list(maps)
@@ -88,8 +88,8 @@ def scikit_learn(maps: MadeUpMaps) -> dict[str, float]:
     return values | {"f1_max": float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))}
 
 
-def torchmetrics(maps: MadeUpMaps) -> dict[str, float]:
-    """Three measures, exact (``thresholds=None``); maps are handed over one by one."""
+def torchmetrics(maps: ArtificialMaps) -> dict[str, float]:
+    """Three metrics, exact (``thresholds=None``); maps are passed one by one."""
     import torch
     from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision, BinaryPrecisionRecallCurve
 
@@ -106,8 +106,8 @@ def torchmetrics(maps: MadeUpMaps) -> dict[str, float]:
     }
 
 
-def anomalib(maps: MadeUpMaps) -> dict[str, float]:
-    """AUROC, F1-max and AUPRO; its AUPR is another measure than average precision (trapezoids)."""
+def anomalib(maps: ArtificialMaps) -> dict[str, float]:
+    """AUROC, F1-max and AUPRO; its AUPR is not average precision (it uses trapezoids)."""
     import torch
     from anomalib.metrics.aupro import _AUPRO  # pyright: ignore[reportMissingImports]
     from anomalib.metrics.auroc import _AUROC  # pyright: ignore[reportMissingImports]
@@ -121,7 +121,7 @@ def anomalib(maps: MadeUpMaps) -> dict[str, float]:
     return {name: float(metric.compute()) for name, metric in metrics.items()}
 
 
-CONTENDERS: dict[str, tuple[Callable[[MadeUpMaps], dict[str, float]], str]] = {
+CONTENDERS: dict[str, tuple[Callable[[ArtificialMaps], dict[str, float]], str]] = {
     "flawmap": (flawmap, "numpy"),
     "with intervals": (flawmap_with_intervals, "numpy"),
     "scikit-learn": (scikit_learn, "sklearn"),
@@ -137,16 +137,16 @@ def measure_here(name: str, count: int, size_px: int, memory_gib: float = 0.0) -
         name: of ``CONTENDERS``.
         count: maps.
         size_px: height and width of each.
-        memory_gib: no more data than this, where the system can limit it; 0 sets no limit.
+        memory_gib: limit of the data segment, where the system supports it; 0 for none.
     """
     import resource  # Unix only
 
     contender = CONTENDERS[name][0]
-    contender(MadeUpMaps(3, 32))  # imports, and what is made once
+    contender(ArtificialMaps(3, 32))  # imports, and other one-time work
     if memory_gib:
         limit = int(memory_gib * GIB)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    maps, before = MadeUpMaps(count, size_px), _peak_mib()
+    maps, before = ArtificialMaps(count, size_px), _peak_mib()
     started = time.process_time()
     values = contender(maps)
     seconds = time.process_time() - started - maps.seconds
@@ -154,7 +154,7 @@ def measure_here(name: str, count: int, size_px: int, memory_gib: float = 0.0) -
 
 
 def measure(name: str, count: int, size_px: int, memory_gib: float) -> dict[str, float] | str:
-    """The same in a process of its own, or why there is no result."""
+    """The same in its own process, or why there is no result."""
     if find_spec(CONTENDERS[name][1]) is None:
         return "not installed"
     command = [sys.executable, "-m", "flawmap_bench.speed.metric_speed", "--measure", name]
@@ -171,7 +171,7 @@ def table(results: dict[str, dict[str, float] | str], count: int, size_px: int, 
     ours = results["flawmap"]
     lines = [
         f"pixel metrics of {count} maps of {size_px} x {size_px} px: processor time, peak memory, values"
-        f" (none may take more than {memory_gib:g} GiB)",
+        f" (at most {memory_gib:g} GiB each)",
         f"  {'':<15}{'time':>10}{'memory':>12}  " + "".join(f"{name:>19}" for name in PIXEL_METRICS),
     ]
     for name, result in results.items():
@@ -193,8 +193,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flawmap_bench.speed.metric_speed", description=__doc__)
     parser.add_argument("--maps", type=int, default=100, help="how many maps")
     parser.add_argument("--size", type=int, default=256, help="their height and width in pixels")
-    parser.add_argument("--memory-gib", type=float, default=8.0, help="stop whoever needs more data than this")
-    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="whom to measure")
+    parser.add_argument("--memory-gib", type=float, default=8.0, help="stop a library that needs more memory than this")
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="what to measure")
     parser.add_argument("--measure", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measure:

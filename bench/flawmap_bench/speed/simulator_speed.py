@@ -1,7 +1,7 @@
 """How many anomalies each simulator makes per second and core: ``python -m flawmap_bench.speed.simulator_speed``.
 
-The simulators take turns, so that a machine that slows down slows all of them. Time is that of the processor, not of
-the clock: libraries that use several cores gain nothing by it, and neighbours on the machine cost nothing.
+The simulators take turns, so that a machine that slows down slows all of them. Processor time is measured, not
+wall-clock time: several cores bring no advantage, and other processes do not matter.
 """
 
 import statistics
@@ -25,12 +25,12 @@ ROUNDS = 5
 
 
 def images_per_second(simulator: Simulator, images: list[UInt8[np.ndarray, "h w 3"]], repetition: int) -> float:
-    """Images per second of processor time; each image has the next one for its second.
+    """Images per second of processor time; the second image of each is the next one.
 
     Args:
         simulator: which anomalies to make.
         images: normal images of one size, at least one.
-        repetition: another number gives other anomalies, the same for every call.
+        repetition: seeds the anomalies.
     """
     grid = numpy_generator(repetition, "attention").random((GRID, GRID), np.float32)
     started = time.process_time()
@@ -41,7 +41,7 @@ def images_per_second(simulator: Simulator, images: list[UInt8[np.ndarray, "h w 
 
 
 def measure(size_px: int, num_images: int, rounds: int) -> dict[str, float]:
-    """Images per second and core by name of the simulator: the median of some rounds, after one to warm up."""
+    """Images per second and core by name of the simulator: the median of ``rounds``, after one to warm up."""
     images = [made_texture(size_px, size_px, numpy_generator(number, "image")) for number in range(num_images)]
     simulators = {name: simulator_by_name(name, SimulationSettings()) for name in SIMULATOR_NAMES}
     rates: dict[str, list[float]] = {name: [] for name in simulators}
@@ -50,11 +50,11 @@ def measure(size_px: int, num_images: int, rounds: int) -> dict[str, float]:
             rate = images_per_second(simulator, images, repetition)
             if repetition > 0:
                 rates[name].append(rate)
-    return {name: statistics.median(of_rounds) for name, of_rounds in rates.items()}
+    return {name: statistics.median(values) for name, values in rates.items()}
 
 
 def table(rates: dict[str, float], size_px: int) -> str:
-    """The rates for people, fastest first, each also as a share of ours."""
+    """The rates for people, fastest first, each also relative to ours."""
     ours = rates["attention_cutpaste"]
     lines = [f"anomaly simulators at {size_px} px: images/s per core, and relative to ours"]
     for name, rate in sorted(rates.items(), key=lambda item: -item[1]):

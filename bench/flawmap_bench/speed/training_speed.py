@@ -1,7 +1,7 @@
-"""``make bench``: what dropping tokens saves, and whether the loader keeps up; ratios measured in one run.
+"""``make bench``: what dropping tokens saves, and whether the loader keeps up.
 
-Each measurement runs in a process of its own, so that peak memory is its own too; the variants take turns, so that
-a machine that slows down slows all of them.
+Each measurement runs in its own process, which gives its own peak memory. The variants take turns, so that a machine
+that slows down slows all of them.
 """
 
 import json
@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +42,7 @@ MODEL = ModelSettings(weights="random", architecture="vit_small_patch16_224")
 
 
 class RandomPixels:
-    """Stands in for NormalPixels: noise images, so that the bench needs no data."""
+    """Replaces NormalPixels: noise images, so that the benchmark needs no data."""
 
     def __init__(self, count: int, size_px: int) -> None:
         self._images = np.random.default_rng(0).integers(0, 256, (count, size_px, size_px, 3), dtype=np.uint8)
@@ -70,7 +71,7 @@ def student_step(drop_ratio: float) -> float:
 
 
 def whole_step(drop_ratio: float) -> float:
-    """Seconds of a whole stage-1 step: teacher, attention for the masks, student on 9 views, optimizer, EMA."""
+    """Seconds of a whole step of stage 1: teacher, attention for the masks, student on 9 views, optimizer, EMA."""
     module = _pretrain_module(drop_ratio)
     dataset = ViewsDataset(RandomPixels(BATCH_SIZE, SIZE_PX), ViewSizes(SIZE_PX, 96, 8), seed=0)
     items = [dataset[0, index] for index in range(BATCH_SIZE)]
@@ -94,7 +95,7 @@ def views_loader() -> float:
 
 
 def simulation_loader() -> float:
-    """Seconds per image of augmenting it and simulating an anomaly on it."""
+    """Seconds per image of augmentation and a simulated anomaly."""
     attention = np.ones((BATCH_SIZE, 14, 14), np.float32)
     dataset = SimulationDataset(
         RandomPixels(BATCH_SIZE, 256),
@@ -108,7 +109,7 @@ def simulation_loader() -> float:
 
 
 def finetune_step() -> float:
-    """Seconds per normal image (with its simulated anomaly) of a stage-2 step."""
+    """Seconds per normal image (with its simulated anomaly) of a step of stage 2."""
     module = FinetuneModule(PaperHead(_encoder()), FinetuneSettings(), 100, 10).train()
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, BATCH_SIZE, 3, SIZE_PX, SIZE_PX), dtype=torch.uint8, generator=generator)
@@ -154,9 +155,8 @@ def _pretrain_module(drop_ratio: float) -> PretrainModule:
     return module
 
 
-def _seconds(step: object, rounds: int = ROUNDS) -> float:
+def _seconds(step: Callable[[], object], rounds: int = ROUNDS) -> float:
     """Median seconds of ``step`` after one call to warm up."""
-    assert callable(step)
     step()
     times = []
     for _ in range(rounds):
@@ -167,7 +167,7 @@ def _seconds(step: object, rounds: int = ROUNDS) -> float:
 
 
 def measure(name: str) -> dict[str, float]:
-    """One measurement in a fresh process: seconds, and the memory it took beyond the imports, in MiB."""
+    """One measurement in a fresh process: seconds, and its memory without the imports, in MiB."""
     command = [sys.executable, "-m", "flawmap_bench.speed.training_speed", name]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -175,7 +175,7 @@ def measure(name: str) -> dict[str, float]:
 def main() -> None:
     """Measure everything and print the table."""
     results = {name: [measure(name)] for name in MEASUREMENTS}
-    for name in ("student r=0", "student r=0.3"):  # the headline ratio: once more, in turn
+    for name in ("student r=0", "student r=0.3"):  # the main ratio: once more, in turn
         results[name].append(measure(name))
     best = {name: {key: min(run[key] for run in runs) for key in runs[0]} for name, runs in results.items()}
     threads = torch.get_num_threads()
@@ -194,7 +194,7 @@ def main() -> None:
         rate, needed = 1 / best[loader]["seconds"], 1 / per_image
         print(
             f"  {loader:<12} loader {rate:.0f} images/s per core; the step ({step}) takes {needed:.1f} images/s: "
-            f"{rate / needed:.0f} times as many as it needs"
+            f"{rate / needed:.0f} times as much as needed"
         )
 
 
