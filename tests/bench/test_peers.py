@@ -185,7 +185,7 @@ def test_a_training_without_end_is_stopped_and_a_long_scoring_is_not(
 def test_the_limit_leaves_room_for_loading_and_for_one_pass_over_all_images(mvtec_folder: Path, tmp_path: Path):
     order = order_for(mvtec_folder, tmp_path, "padim")
     jobs, _ = planned_jobs(order)
-    assert peers.training_limit_seconds(jobs["padim", 0]) == 120 + 2 * 60
+    assert peers.training_limit_seconds(jobs["padim", 0]) == 120 + 3 * 60
     endless, _ = planned_jobs(replace(order, minutes_per_method=None))
     assert peers.training_limit_seconds(endless["padim", 0]) is None
 
