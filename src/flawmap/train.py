@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flawmap.data.checks import FileFacts, check_leak, check_training_data, refuse_unwritable_names
-from flawmap.data.open_data import find_all_test_data, open_training_data, unread_files
-from flawmap.data.pool import read_pool
+from flawmap.check import read_sound_data
+from flawmap.data.checks import FileFacts
+from flawmap.data.open_data import unread_files
 from flawmap.data.remarks import detail_lost, nearly_black
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
@@ -38,13 +38,9 @@ class TrainingOrder:
 
 def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolder, AnomalyDetector]:
     """Check the data, train, calibrate and save. Nothing is created before the data has passed its checks."""
-    data = open_training_data(order.location, order.recipe.data)
-    refuse_unwritable_names([data.name, *(image.key for image in data.images)])
+    sound = read_sound_data(order.location, order.recipe, order.skip_unreadable)
+    checked, pool = sound.checked, sound.pool
     held_out_fraction = order.recipe.calibration.held_out_fraction
-    checked = check_training_data(data, held_out_fraction, order.skip_unreadable)
-    pool = read_pool(order.recipe, checked.facts, order.skip_unreadable)
-    tests = find_all_test_data(order.location, order.recipe.data)
-    check_leak(checked, tests, order.skip_unreadable, pool.facts)
     train, held_out = split_normals(checked.data.images, held_out_fraction, order.recipe.seed)
     side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
     rows = [_row(fact, side[fact.key]) for fact in checked.facts if fact.key in side]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flawmap import train as training_run
+from flawmap import check as data_check
 from flawmap.data.checks import LeakCheck
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import LabelledImage, NormalImage
@@ -52,7 +52,7 @@ def data(tmp_path: Path) -> Path:
 def watch(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     """Test images and masks are forbidden, but to the leak check."""
     forbidden = tuple(os.path.realpath(data / name) + os.sep for name in ("test", "ground_truth"))
-    real = training_run.check_leak
+    real = data_check.check_leak
 
     def allowed(*arguments, **options):
         WATCH.forbidden = ()
@@ -61,7 +61,7 @@ def watch(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
         finally:
             WATCH.forbidden = forbidden
 
-    monkeypatch.setattr(training_run, "check_leak", allowed)
+    monkeypatch.setattr(data_check, "check_leak", allowed)
     WATCH.refused.clear()
     WATCH.forbidden = forbidden
     yield WATCH

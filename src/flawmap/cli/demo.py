@@ -1,4 +1,4 @@
-"""flawmap demo: the whole path on real solar-cell images (ELPV), with the quick recipe."""
+"""flawmap demo: train, evaluate and report on real solar-cell images (ELPV), with a recipe like quick."""
 
 import json
 import time
@@ -15,17 +15,14 @@ DEFAULT_RUN = "runs/demo"
 def add_arguments(parser: ArgumentParser) -> None:
     """Where the run goes."""
     parser.add_argument(
-        "--run",
-        type=str,
-        default=DEFAULT_RUN,
-        help=f"run folder; an unfinished or equal one is continued (default: {DEFAULT_RUN})",
+        "--run", default=DEFAULT_RUN, help=f"run folder; an interrupted demo resumes there (default: {DEFAULT_RUN})"
     )
     add_device_argument(parser)
     add_json_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
-    """Pre-train, fine-tune, evaluate, report."""
+    """Train unless the run is finished already, then evaluate it and write its report."""
     from flawmap.cli.evaluate import summary
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.evaluate.evaluate_run import evaluate_run
@@ -35,23 +32,16 @@ def run(arguments: Namespace) -> int:
 
     started = time.monotonic()
     recipe = load_recipe(RECIPE)
-    path = Path(arguments.run)
-    earlier = RunFolder(path)
-    same = earlier.recipe.is_file() and load_recipe(earlier.recipe) == recipe
-    folder = earlier if same else None
-    if folder is None or not folder.is_finished:
-        order = TrainingOrder("elpv", recipe, path, arguments.device, command=arguments.command)
-        folder, _ = train_run(order, folder)
-    evaluation = evaluate_run(
-        folder.path,
-        "elpv",
-        device=arguments.device,
-        command=arguments.command,
-        progress=ProgressLine("evaluate"),
-    )
+    run = RunFolder(Path(arguments.run))
+    is_demo = run.recipe.is_file() and load_recipe(run.recipe) == recipe
+    if not (is_demo and run.is_finished):
+        order = TrainingOrder("elpv", recipe, run.path, arguments.device, command=arguments.command)
+        run, _ = train_run(order, run if is_demo else None)
+    progress = ProgressLine("evaluate")
+    evaluation = evaluate_run(run.path, "elpv", device=arguments.device, command=arguments.command, progress=progress)
     if arguments.json:
         print(json.dumps(asdict(evaluation)))
     else:
         print(summary(evaluation))
-        print(f"report     {folder.report}   ({(time.monotonic() - started) / 60:.1f} minutes)")
+        print(f"report     {run.report}   ({(time.monotonic() - started) / 60:.1f} minutes)")
     return 0
