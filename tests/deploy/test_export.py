@@ -249,12 +249,18 @@ def test_facts_survive_and_damaged_ones_are_explained():
     assert read_facts(facts.to_text(), "") == facts
     assert read_facts(dataclasses.replace(facts, calibration=None).to_text(), "").calibration is None
     values = json.loads(facts.to_text())
-    newer = json.dumps(values | {"format": 99})
     for text, problem in (
         (None, "was not written by flawmap"),
         ("{", "damaged"),
         (json.dumps(values | {"image_score": "x"}), "damaged"),
-        (newer, "format 99"),
+        (json.dumps(values | {"format": "1"}), "damaged"),
     ):
         error = explained(lambda text=text: read_facts(text, "a.onnx"))
         assert problem in error.problem and error.place == "a.onnx" and error.remedy
+
+
+def test_a_newer_format_asks_for_an_update_and_an_older_one_for_another_export():
+    values = json.loads(fitted_detector().facts("tile").to_text())
+    newer, older = (json.dumps(values | {"format": version}) for version in (99, 0))
+    assert "pip install -U flawmap" in explained(lambda: read_facts(newer, "a.onnx")).remedy
+    assert "flawmap export RUN" in explained(lambda: read_facts(older, "a.onnx")).remedy

@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+
+import msgspec
 
 from flawmap.errors import UserError
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
+from flawmap.runs.json_files import refuse_unreadable_format
 
-FORMAT = 1  # version of the facts in an exported file
+OLDEST_FORMAT, FORMAT = 1, 1  # of an exported file's facts: the oldest that is read, and the one that is written
+EXPORT_AGAIN = "export it again: flawmap export RUN"
 METADATA_KEY = "flawmap"  # under which an exported file carries its facts
 
 
@@ -56,35 +59,29 @@ class ModelFacts:
         return json.dumps({"format": FORMAT, **asdict(self)})
 
 
+@dataclass(frozen=True)
+class _Versioned:
+    format: int
+
+
 def read_facts(text: str | None, place: str) -> ModelFacts:
     """Read what :meth:`ModelFacts.to_text` wrote.
 
+    Args:
+        text: the metadata of a file; None or empty where it has none.
+        place: the file, for errors.
+
     Raises:
-        UserError: the text is missing or damaged, or was written by a newer flawmap.
+        UserError: the text is missing or damaged, or of a format that this flawmap cannot open.
     """
-    remedy = "export it again: flawmap export RUN"
     if not text:
-        raise UserError("this file was not written by flawmap export", place, remedy)
+        raise UserError("this file was not written by flawmap export", place, EXPORT_AGAIN)
     try:
-        values: dict[str, Any] = json.loads(text)
-        version = int(values.pop("format"))
-        facts = _facts(values) if version <= FORMAT else None
-    except Exception as error:  # whatever a damaged text turns the values into
-        raise UserError(f"the file's description of its model is damaged: {error}", place, remedy) from error
-    if facts is None:
-        problem = f"the file has format {version}; this flawmap reads up to {FORMAT}"
-        raise UserError(problem, place, "pip install -U flawmap")
-    return facts
-
-
-def _facts(values: dict[str, Any]) -> ModelFacts:
-    calibration = values["calibration"]
-    if calibration is not None:
-        scale, scores = MapScale(**calibration["map_scale"]), tuple(calibration["held_out_scores"])
-        calibration = Calibration(**(calibration | {"map_scale": scale, "held_out_scores": scores}))
-    sizes_px, score_names = tuple(int(size) for size in values["sizes_px"]), tuple(values["score_names"])
-    changes = {"calibration": calibration, "sizes_px": sizes_px, "score_names": score_names}
-    facts = ModelFacts(**(values | changes))
-    if facts.image_score not in facts.score_names or not facts.sizes_px:
-        raise ValueError(f"image score {facts.image_score!r}, sizes {facts.sizes_px}")
-    return facts
+        version = msgspec.json.decode(text, type=_Versioned).format
+        refuse_unreadable_format(version, OLDEST_FORMAT, FORMAT, place, EXPORT_AGAIN)
+        facts = msgspec.json.decode(text, type=ModelFacts)
+        if facts.image_score not in facts.score_names or not facts.sizes_px:
+            raise ValueError(f"image score {facts.image_score!r}, sizes {facts.sizes_px}")
+        return facts
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise UserError(f"the file's description of its model is damaged: {error}", place, EXPORT_AGAIN) from error
