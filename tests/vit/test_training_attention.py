@@ -63,7 +63,7 @@ def by_hand(encoder: Encoder, pixels: NormalPixels, index: int, size_px: int) ->
     return rows[:, encoder.vit.num_prefix_tokens :].mean(dim=0).reshape(side, side).numpy()
 
 
-def test_equals_direct_computation(tiny_encoder: Callable[..., Encoder], many_images, cpu: Compute):
+def test_equals_direct_computation(tiny_encoder: Callable[..., Encoder], many_images):
     encoder, pixels = tiny_encoder(), NormalPixels(many_images, 74)
     maps = cache_attention(encoder, pixels, 64, "cpu")
     assert maps.shape == (len(many_images), 4, 4) and maps.dtype == np.float32
@@ -72,7 +72,7 @@ def test_equals_direct_computation(tiny_encoder: Callable[..., Encoder], many_im
     assert expected.std(axis=(1, 2)).min() > 1e-3  # far from uniform, so that a transposed map would be seen
 
 
-def test_an_image_does_not_depend_on_the_others(tiny_encoder: Callable[..., Encoder], many_images, cpu: Compute):
+def test_an_image_does_not_depend_on_the_others(tiny_encoder: Callable[..., Encoder], many_images):
     encoder = tiny_encoder()
     maps = cache_attention(encoder, NormalPixels(many_images, 74), 64, "cpu")
     reversed_maps = cache_attention(encoder, NormalPixels(many_images[::-1], 74), 64, "cpu")

@@ -65,28 +65,23 @@ class TokenScorer(Scorer):
         recipe: the settings of the method.
         memory_tokens: tokens per block that the memory holds.
         reference_images: images that the expectation remembers.
-        map_weights: of the kinds of evidence in the anomaly map.
-        image_weights: of the kinds of evidence in the image score.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        recipe: Recipe,
-        memory_tokens: int,
-        reference_images: int,
-        map_weights: tuple[float, ...] = (1.0,),
-        image_weights: tuple[float, ...] = (1.0,),
-    ) -> None:
+    def __init__(self, encoder: Encoder, recipe: Recipe, memory_tokens: int, reference_images: int) -> None:
         super().__init__(encoder)
         self.settings = recipe.memory
         self.blocks = block_indices(encoder, recipe.memory.blocks)
-        self.map_weights, self.image_weights = map_weights, image_weights
-        kinds = len(map_weights)
+        self.map_weights, self.image_weights = self.weights(recipe)
+        kinds = len(self.map_weights)
         self.memory = PatchMemory(len(self.blocks), memory_tokens, encoder.embed_dim)
         self.expectation = NormalExpectation(recipe.expectation, reference_images, encoder.embed_dim, kinds)
         self.map_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
         self.image_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
+
+    @staticmethod
+    def weights(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Weights of the kinds of evidence, in the anomaly map and in the image score."""
+        return (1.0,), (1.0,)
 
     # ---- scoring
 
@@ -183,20 +178,11 @@ class MemoryScorer(TokenScorer):
 class ResidualScorer(TokenScorer):
     """A head, trained on simulated defects, on tokens and their differences from normal ones.
 
-    Args:
-        encoder, recipe, memory_tokens, reference_images, map_weights, image_weights: see :class:`TokenScorer`.
+    Args: as for :class:`TokenScorer`.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        recipe: Recipe,
-        memory_tokens: int,
-        reference_images: int,
-        map_weights: tuple[float, ...] = (1.0,),
-        image_weights: tuple[float, ...] = (1.0,),
-    ) -> None:
-        super().__init__(encoder, recipe, memory_tokens, reference_images, map_weights, image_weights)
+    def __init__(self, encoder: Encoder, recipe: Recipe, memory_tokens: int, reference_images: int) -> None:
+        super().__init__(encoder, recipe, memory_tokens, reference_images)
         self.head = ResidualHead(len(self.blocks), encoder.embed_dim, recipe.residual)
 
     def head_training(self, settings: ResidualSettings, total_steps: int) -> ResidualTraining:
@@ -216,14 +202,12 @@ class FusedScorer(ResidualScorer):
 
     Simulated defects are too narrow a lesson to judge a whole image by; ``fusion.image_weights`` therefore leaves the
     head out of the image score.
-
-    Args:
-        encoder, recipe, memory_tokens, reference_images: see :class:`TokenScorer`.
     """
 
-    def __init__(self, encoder: Encoder, recipe: Recipe, memory_tokens: int, reference_images: int) -> None:
-        weights = recipe.fusion
-        super().__init__(encoder, recipe, memory_tokens, reference_images, weights.map_weights, weights.image_weights)
+    @staticmethod
+    def weights(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Weights of memory and head, in the anomaly map and in the image score."""
+        return recipe.fusion.map_weights, recipe.fusion.image_weights
 
     def evidence_per_patch(
         self, tokens: Float[Tensor, "b n l d"], nearest: Nearest
@@ -232,7 +216,7 @@ class FusedScorer(ResidualScorer):
         return self.memory.standardised(nearest), self.head(tokens, nearest)
 
 
-TOKEN_SCORERS: dict[str, type[MemoryScorer | ResidualScorer | FusedScorer]] = {
+TOKEN_SCORERS: dict[str, type[MemoryScorer | ResidualScorer]] = {
     "memory": MemoryScorer,
     "residual": ResidualScorer,
     "fused": FusedScorer,
