@@ -168,7 +168,7 @@ def test_verdicts_by_another_threshold_are_not_mixed_in(cli, trained, parts):
     records = [json.loads(line) | {"threshold": 0.125} for line in lines.read_text().splitlines()]
     lines.write_text("".join(json.dumps(record) + "\n" for record in records))
     said = cli("detect", parts, "--model", trained.run, "--resume")
-    assert said.code == 2 and "error: the verdicts there are by the threshold 0.125; now it is " in said.err
+    assert said.code == 2 and "the threshold 0.125; now it is " in said.err
 
 
 def test_a_damaged_line_of_earlier_results_is_named(cli, trained, parts):

@@ -63,18 +63,18 @@ def test_what_was_pushed_comes_back_the_same(hub):
 
 
 @pytest.mark.parametrize("name", ["hub:tiles", "hub:", "hub:a/b/c", "hub:../../etc"])
-def test_a_name_that_is_none_is_refused_before_the_network(hub, name):
-    with pytest.raises(UserError, match="names no repository") as caught:
+def test_an_invalid_name_is_refused_before_the_network(hub, name):
+    with pytest.raises(UserError, match="is not the name of a repository") as caught:
         AnomalyDetector.from_pretrained(name)
     assert "hub:OWNER/NAME" in caught.value.remedy
-    with pytest.raises(UserError, match="names no repository"):
+    with pytest.raises(UserError, match="is not the name of a repository"):
         fitted_detector().push_to_hub("tiles")
 
 
 def test_a_model_that_cannot_be_fetched_is_explained(hub):
     with pytest.raises(UserError) as caught:
         AnomalyDetector.from_pretrained("hub:ana/none")
-    assert caught.value.problem == "the model cannot be fetched (404: no such repository)"
+    assert caught.value.problem == "the model cannot be downloaded (404: no such repository)"
     assert caught.value.place == "hub:ana/none" and caught.value.remedy
 
 

@@ -218,10 +218,11 @@ def _stage_1_collapsed(run: RunFolder) -> bool:
 
 def _started_run(path: Path) -> RunFolder | None:
     """What a killed benchmark left of a run; a folder without a recipe is removed."""
-    if RunFolder(path).recipe.is_file():
-        return RunFolder(path)
+    run = RunFolder(path)
+    if run.recipe.is_file():
+        return run
     if path.is_dir():
-        for unfinished in path.glob(".recipe.yaml.*.tmp"):
+        for unfinished in path.glob(f".{run.recipe.name}.*.tmp"):
             unfinished.unlink()
         path.rmdir()  # refuses a folder with anything else in it
     return None

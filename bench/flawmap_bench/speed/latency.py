@@ -5,7 +5,6 @@ weights. With ``--peers``, methods of anomalib that were trained on the same ima
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
 from flawmap.memory.scorer import build_scorer
 from flawmap.recipe.settings import ModelSettings
+from flawmap.runs.run_folder import RunFolder
 from flawmap.vit.weights import load_encoder
 from flawmap_bench.methods import title_of
 from flawmap_bench.peers.peer_process import PeerProcess
@@ -130,8 +130,8 @@ def training_data_of(run: Path) -> str:
         UserError: the run does not record it.
     """
     try:
-        return json.loads((run / "environment.json").read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError) as error:
+        return RunFolder(run).read_environment()["data"]
+    except KeyError as error:
         raise UserError("the run does not record its training data", str(run), "leave --peers out") from error
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 
 from flawmap.data.images.files import read_image
 from flawmap.data.images.truth import read_truth
-from flawmap.data.sample import LabelledImage, TestData
+from flawmap.data.sample import TestData
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.evaluate.measures import (
     PooledPixels,
@@ -76,9 +76,20 @@ def evaluate(
         scored.append(ScoredSample(sample, analysis.scores, logits, share))
         if folder is not None:
             name = f"{number:04d}_{sample.path.stem[:48]}.png"  # not too long for any file system
-            files = write_maps(folder, name, analysis.anomaly_map, truth, detector.map_scale)
-            is_flagged = calibration is not None and analysis.scores[score_name] > calibration.threshold
-            images.append(_scored_image(sample, analysis.scores, score_name, is_flagged, *files))
+            map_file, truth_file = write_maps(folder, name, analysis.anomaly_map, truth, detector.map_scale)
+            score = analysis.scores[score_name]
+            image = ScoredImage(
+                key=sample.key,
+                path=sample.path.absolute(),  # a report may be written from another folder
+                kind=sample.kind,
+                is_anomalous=sample.is_anomalous,
+                score=score,
+                is_flagged=calibration is not None and score > calibration.threshold,
+                map_file=map_file,
+                truth_file=truth_file,
+                scores=analysis.scores,
+            )
+            images.append(image)
         progress(number + 1, len(data.samples))
     evaluation = _evaluation(detector, data, scored, pixels, seconds / max(1, len(scored)), command)
     if folder is not None:
@@ -86,27 +97,6 @@ def evaluate(
         write_pixel_curves(folder, pixels.pools.everything().curves())
         write_evaluation(folder, evaluation)
     return evaluation
-
-
-def _scored_image(
-    sample: LabelledImage,
-    scores: dict[str, float],
-    score_name: str,
-    is_flagged: bool,
-    map_file: Path,
-    truth_file: Path | None,
-) -> ScoredImage:
-    return ScoredImage(
-        key=sample.key,
-        path=sample.path.absolute(),  # a report may be written from another folder
-        kind=sample.kind,
-        is_anomalous=sample.is_anomalous,
-        score=scores[score_name],
-        is_flagged=is_flagged,
-        map_file=map_file,
-        truth_file=truth_file,
-        scores=scores,
-    )
 
 
 def _evaluation(

@@ -4,6 +4,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from flawmap.data.checks import check_test_data, refuse_unwritable_names
@@ -68,25 +69,30 @@ def evaluate_run(
     settings = _data_settings(detector.recipe.data, overrides)
     data = check_test_data(open_test_data(location, settings), skip_unreadable, known)
     refuse_unwritable_names(name for sample in data.samples for name in (sample.key, str(sample.path.absolute())))
+    score = partial(evaluate, detector, data, command=command, progress=progress, evaluation_size_px=size)
     run = RunFolder(path)
-    in_run = run.model.is_dir() and output is None
-    final = run.evaluation if in_run else free_path(output) if output else None
-    if final is None:
-        return evaluate(detector, data, None, command, progress, size)
-    # a random name: two evaluations at the same time never write into one folder
+    if output is not None:
+        return _keep(score, free_path(output))
+    if not run.model.is_dir():
+        return score()
+    evaluation = _keep(score, run.evaluation)
+    keep_attention(run, detector)
+    write_sheet(path)
+    write_report(path)
+    refresh_card(path)
+    return evaluation
+
+
+def _keep(score: Callable[..., Evaluation], final: Path) -> Evaluation:
+    """Score into a folder of a random name, so that two evaluations at once never share one, then put it in place."""
     unfinished = final.with_name(f"{final.name}-unfinished-{secrets.token_hex(4)}")
     unfinished.mkdir(parents=True)
     try:
-        evaluation = evaluate(detector, data, unfinished, command, progress, size)
+        evaluation = score(folder=unfinished)
     except BaseException:  # the earlier results stay where they are
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     put_in_place(unfinished, final)
-    if in_run:
-        keep_attention(run, detector)
-        write_sheet(run.path)
-        write_report(run.path)
-        refresh_card(run.path)
     return evaluation
 
 

@@ -1,54 +1,54 @@
-"""Model folders on the Hugging Face hub. Nothing is fetched unless a name begins with ``hub:``."""
+"""Model folders on the Hugging Face hub. Nothing is downloaded unless a name begins with ``hub:``."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flawmap.errors import UserError
 
 PREFIX = "hub:"
-_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_REPOSITORY = r"[\w.-]+/[\w.-]+"
 
 
 def is_hub_id(path: str | Path) -> bool:
-    """Whether this names a repository of the hub: ``hub:OWNER/NAME`` or ``hub:OWNER/NAME@REVISION``."""
+    """Whether this names a repository on the hub: ``hub:OWNER/NAME`` or ``hub:OWNER/NAME@REVISION``."""
     return str(path).startswith(PREFIX)
 
 
 def download(hub_id: str, files: tuple[str, ...]) -> Path:
-    """The folder of a model of the hub, in its cache; only ``files`` are fetched, and none of them is executed.
+    """Download a model into the hub's cache.
 
     Args:
         hub_id: ``hub:OWNER/NAME``, with ``@REVISION`` for a branch, tag or commit.
-        files: their names.
+        files: names of the files to download; none of them is executed.
+
+    Returns:
+        the folder of the model.
 
     Raises:
-        UserError: no such name, no network, or no access.
+        UserError: no such repository, no network, or no access.
     """
     name = hub_id.removeprefix(PREFIX)
-    if not _NAME.fullmatch(name):
-        raise UserError(f"{hub_id} names no repository", "", "hub:OWNER/NAME, or hub:OWNER/NAME@REVISION")
+    if not re.fullmatch(rf"{_REPOSITORY}(@[\w./-]+)?", name):
+        raise UserError(f"{hub_id} is not the name of a repository", "", "hub:OWNER/NAME, or hub:OWNER/NAME@REVISION")
     repository, _, revision = name.partition("@")
     import huggingface_hub
 
-    try:
+    with _explained("the model cannot be downloaded", hub_id, "check the name and the network, or give a folder"):
         return Path(
             huggingface_hub.snapshot_download(repository, revision=revision or None, allow_patterns=list(files))
         )
-    except Exception as error:  # whatever the hub's client raises: no network, no such repository, no token
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(
-            f"the model cannot be fetched ({reason})", hub_id, "check the name and the network, or give a folder"
-        ) from error
 
 
 def upload(folder: Path, repository: str, private: bool, files: tuple[str, ...]) -> str:
-    """Put a model folder onto the hub, with the token that ``hf auth login`` has stored.
+    """Upload a model folder, with the token that ``hf auth login`` has stored.
 
     Args:
         folder: of the model.
-        repository: ``OWNER/NAME``; made if it is not there.
-        private: whether others cannot see a repository that is made now.
-        files: the names that are sent; nothing else is.
+        repository: ``OWNER/NAME``; created if it does not exist.
+        private: whether a repository that is created now is hidden from others.
+        files: names of the files to upload; nothing else is.
 
     Returns:
         the address of the commit.
@@ -56,16 +56,21 @@ def upload(folder: Path, repository: str, private: bool, files: tuple[str, ...])
     Raises:
         UserError: as :func:`download`.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise UserError(f"{repository} names no repository", "", "OWNER/NAME")
+    if not re.fullmatch(_REPOSITORY, repository):
+        raise UserError(f"{repository} is not the name of a repository", "", "OWNER/NAME")
     import huggingface_hub
 
-    try:
+    with _explained("the model cannot be uploaded", repository, "hf auth login; check the network"):
         api = huggingface_hub.HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=list(files)))
-    except Exception as error:
+
+
+@contextmanager
+def _explained(problem: str, place: str, remedy: str) -> Iterator[None]:
+    """Whatever the hub's client raises, as the user's error."""
+    try:
+        yield
+    except Exception as error:  # no network, no such repository, no token
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(
-            f"the model cannot be sent ({reason})", repository, "hf auth login; check the network"
-        ) from error
+        raise UserError(f"{problem} ({reason})", place, remedy) from error

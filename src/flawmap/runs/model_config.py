@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from flawmap.runs.evaluation import Measures, read_evaluation
@@ -143,13 +143,4 @@ def _test_record(run: RunFolder) -> TestRecord | None:
     evaluation = read_evaluation(run.evaluation)
     if evaluation is None:
         return None
-    return TestRecord(
-        data=evaluation.data,
-        n_good=evaluation.n_good,
-        n_anomalous=evaluation.n_anomalous,
-        image=evaluation.image,
-        pixel=evaluation.pixel,
-        threshold=evaluation.threshold,
-        realised_false_alarm_rate=evaluation.realised_false_alarm_rate,
-        missed_rate=evaluation.missed_rate,
-    )
+    return TestRecord(**{field.name: getattr(evaluation, field.name) for field in fields(TestRecord)})

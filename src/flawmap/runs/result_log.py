@@ -1,4 +1,4 @@
-"""Where results of ``flawmap detect`` go: a line as soon as there is one, and one document at the end."""
+"""The output folder of ``flawmap detect``: results.jsonl grows line by line, result.json is written at the end."""
 
 import json
 import os
@@ -9,61 +9,66 @@ from typing import Any
 from flawmap.errors import UserError
 
 LINES, RESULT = "results.jsonl", "result.json"
-
-
-BEGINNING = b'{"image": '  # of each of our lines
+LINE_START = b'{"image": '  # of each of our lines
+OTHER_OUTPUT = "choose another --output"
 
 
 def holds_results(folder: Path) -> bool:
-    """Whether a folder is the output of ``flawmap detect``: its pictures are none to be judged."""
+    """Whether a folder is the output of ``flawmap detect``, so that its overlays are not images to be scored."""
     try:
         with (folder / LINES).open("rb") as file:
-            return file.read(len(BEGINNING)) in (b"", BEGINNING)
+            return file.read(len(LINE_START)) in (b"", LINE_START)
     except OSError:
         return False
 
 
 class ResultLog:
-    """results.jsonl in a folder: one JSON object per scored image, written whole and at once.
+    """results.jsonl in a folder: one JSON object per scored image, written at once and completely.
 
     Args:
         folder: exists.
-        model_id: of the model that scores; scores of two models do not go into one file.
-        threshold: of its verdicts, None without one; verdicts by two thresholds do not, either.
+        model_id: of the model that scores; a file holds scores of one model only.
+        threshold: of its verdicts, None without one; a file holds verdicts by one threshold only.
+
+    Attributes:
+        done: images that are scored, and whether they are anomalous.
 
     Raises:
-        UserError: the lines that are there are from another model, or by another threshold.
+        UserError: the file is not ours, or is from another model or threshold.
     """
 
     def __init__(self, folder: Path, model_id: str, threshold: float | None) -> None:
         self._path, self._model_id = folder / LINES, model_id
-        self.done: dict[str, bool] = {}  # image -> is_anomalous
+        self.done: dict[str, bool] = {}
         kept = 0
         for number, line in enumerate(self._whole_lines(), start=1):
-            try:
-                record = json.loads(line)
-                image, is_anomalous, scored_by = record["image"], record["is_anomalous"], record["model_id"]
-                judged_by = record["threshold"]
-            except (ValueError, KeyError, TypeError) as error:
-                place = f"{self._path} line {number}"
-                raise UserError("this is no line of flawmap detect", place, "choose another --output") from error
-            if scored_by != model_id:
-                raise UserError("the results there are from another model", str(self._path), "choose another --output")
-            if judged_by != threshold:
-                problem = f"the verdicts there are by the threshold {_shown(judged_by)}; now it is {_shown(threshold)}"
-                raise UserError(problem, str(self._path), "choose another --output")
-            self.done[image] = is_anomalous
+            self._take(line, number, threshold)
             kept += len(line)
         if self._path.exists():
             with self._path.open("rb") as file:
                 file.seek(kept)
-                torn = file.read()
-            if torn and not (torn.startswith(BEGINNING) or BEGINNING.startswith(torn)):
-                raise UserError("this is no file of flawmap detect", str(self._path), "choose another --output")
+                cut_off = file.read()
+            if cut_off and not (cut_off.startswith(LINE_START) or LINE_START.startswith(cut_off)):
+                raise UserError("this file is not from flawmap detect", str(self._path), OTHER_OUTPUT)
             os.truncate(self._path, kept)
         elif (folder / RESULT).exists():
-            raise UserError(f"{RESULT} there is of something else", str(folder), "choose another --output")
+            raise UserError(f"the folder has a {RESULT} that is not from flawmap detect", str(folder), OTHER_OUTPUT)
         self._file = self._path.open("ab")
+
+    def _take(self, line: bytes, number: int, threshold: float | None) -> None:
+        """Take over a line of an earlier call."""
+        try:
+            record = json.loads(line)
+            self.done[record["image"]] = record["is_anomalous"]
+            model_id, line_threshold = record["model_id"], record["threshold"]
+        except (ValueError, KeyError, TypeError) as error:
+            place = f"{self._path} line {number}"
+            raise UserError("this line is not from flawmap detect", place, OTHER_OUTPUT) from error
+        if model_id != self._model_id:
+            raise UserError("the results there are from another model", str(self._path), OTHER_OUTPUT)
+        if line_threshold != threshold:
+            problem = f"the verdicts there used the threshold {_shown(line_threshold)}; now it is {_shown(threshold)}"
+            raise UserError(problem, str(self._path), OTHER_OUTPUT)
 
     def _whole_lines(self) -> Iterator[bytes]:
         if self._path.exists():
@@ -82,15 +87,15 @@ class ResultLog:
         """Write result.json from the lines, one at a time, so that memory does not grow with their number."""
         self._file.close()
         target = self._path.with_name(RESULT)
-        beside = self._path.with_name(f".{RESULT}.tmp")
-        with beside.open("w", encoding="ascii") as file:
+        unfinished = self._path.with_name(f".{RESULT}.tmp")
+        with unfinished.open("w", encoding="ascii") as file:
             file.write(f'{{"model": {json.dumps(model)}, "images": [')
             for number, line in enumerate(self._whole_lines()):
                 file.write((",\n" if number else "\n") + line.decode("ascii").rstrip("\n"))
             file.write(f'\n], "not_scored": {json.dumps(list(not_scored))}}}\n')
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, target)
+        os.replace(unfinished, target)
 
 
 def _shown(threshold: float | None) -> str:
