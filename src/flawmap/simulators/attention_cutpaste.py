@@ -110,6 +110,7 @@ def _cut_and_paste(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]] | None:
     """One draw of size, source, destination and transform, pasted; None where the two places overlap too much."""
     height, width = image.shape[:2]
+    # 2. sizes and locations, each drawn independently
     r_w, r_h = (
         max(2, round(side)) for side in generator.uniform(settings.min_size * width, settings.max_size * width, size=2)
     )
@@ -119,10 +120,12 @@ def _cut_and_paste(
     moved = start_inside(destination[0], r_h, height) - top, start_inside(destination[1], r_w, width) - left
     if _overlap(moved, r_h, r_w) > MAX_OVERLAP:
         return None
+    # 3. jitter, rotation and resizing
     jitter = settings.jitter
     patch = color_jitter(image[top : top + r_h, left : left + r_w], generator, jitter, jitter, jitter, jitter)
     angle_deg = generator.uniform(-settings.max_rotation_deg, settings.max_rotation_deg)
     patch, alpha = _rotate_and_resize(patch, angle_deg, generator.uniform(settings.min_scale, settings.max_scale))
+    # 4. pasting; the caller blends
     place, kept = _fit_into(destination, alpha.shape, (height, width))
     canvas, footprint = on_canvas(image, patch[kept], alpha[kept], place)
     return paste(image, canvas, footprint), footprint
