@@ -129,8 +129,8 @@ class Batch:
             for job in self._jobs:
                 waiting.append((job, pool.submit(_score, job)))
                 if len(waiting) > MAX_LEAD * workers:
-                    job, future = waiting.popleft()
-                    yield job, future.result()
+                    first, future = waiting.popleft()
+                    yield first, future.result()
             for job, future in waiting:
                 yield job, future.result()
         except BrokenProcessPool as error:
