@@ -6,7 +6,6 @@ from sklearn.metrics import roc_auc_score
 
 from flawmap.data.open_data import load_images
 from flawmap.detect.held_out import (
-    DROPPED_GRAY,
     NUM_SAMPLES,
     SimulatedDefect,
     masked_view,
@@ -18,7 +17,7 @@ from flawmap.engine.compute import choose_compute
 from flawmap.metrics.ranking import BinnedScores
 from flawmap.runs.calibration import MapScale
 from flawmap.runs.run_folder import RunFolder
-from flawmap.runs.samples import read_samples
+from flawmap.runs.samples import DROPPED_GRAY, read_samples
 from images import pixels_of, write_good
 from tiny_detector import fitted_detector, tiny_recipe
 

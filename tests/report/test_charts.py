@@ -88,7 +88,7 @@ def test_a_rate_curve_is_laid_out_in_its_frame() -> None:
     assert (chart.path, chart.chance) == ("M48.0,24.0 L240.0,192.0", "M0,230 L240,230")
 
 
-def chart_of(values: list[float], **others: float) -> charts.Curve:
+def chart_of(values: list[float], **others: float) -> charts.CurveChart:
     """The chart of ``loss`` in a log of one stage."""
     log = [{"stage": "s", "step": step, "loss": value, **others} for step, value in enumerate(values)]
     return charts.curve_chart(training_curves(log)["s"][0])
@@ -96,8 +96,8 @@ def chart_of(values: list[float], **others: float) -> charts.Curve:
 
 def test_a_curve_of_training_fills_its_frame() -> None:
     chart = chart_of([3.0, 1.0])
-    assert (chart.low, chart.high, chart.last, chart.first_step, chart.last_step) == ("1", "3", "1", 0, 1)
-    assert (chart.path, chart.smooth, chart.uniform_y) == ("M0.0,0.0 L300.0,96.0", "", None)
+    assert (chart.low, chart.high) == (1, 3)
+    assert (chart.path, chart.smooth, chart.collapsed_y) == ("M0.0,0.0 L300.0,96.0", "", None)
     assert chart_of([5.0]).path == "M0.0,48.0 L300.0,48.0"
 
 
@@ -111,10 +111,10 @@ def test_a_noisy_curve_has_its_running_mean_drawn_in_the_middle_of_each_window()
 
 def test_the_value_of_a_collapsed_model_is_a_line_in_the_chart() -> None:
     chart = chart_of([2.0, 1.0], uniform_loss=3.0)
-    assert (chart.low, chart.high, chart.uniform_y) == ("1", "3", 0.0)
+    assert (chart.low, chart.high, chart.collapsed_y) == (1, 3, 0.0)
     assert chart.path == "M0.0,48.0 L300.0,96.0"
     flat = chart_of([3.0, 3.0], uniform_loss=3.0)
-    assert (flat.path, flat.uniform_y) == ("M0.0,48.0 L300.0,48.0", 48.0)
+    assert (flat.path, flat.collapsed_y) == ("M0.0,48.0 L300.0,48.0", 48.0)
 
 
 def test_a_long_curve_is_thinned_but_keeps_its_spike() -> None:

@@ -43,6 +43,14 @@ def drawn(path: Path) -> ElementTree.Element:
     return root
 
 
+def files_of(written: dict[str, Path | str]) -> list[Path]:
+    return [figure for figure in written.values() if isinstance(figure, Path)]
+
+
+def missing_of(written: dict[str, Path | str]) -> dict[str, str]:
+    return {name: figure for name, figure in written.items() if isinstance(figure, str)}
+
+
 def words_of(root: ElementTree.Element) -> list[str]:
     return [element.text or "" for element in root.iter(f"{SVG}text")]
 
@@ -55,9 +63,8 @@ def paths_in(root: ElementTree.Element, colour: str) -> list[str]:
 
 def test_every_figure_of_an_evaluated_run_is_written(made_up) -> None:
     written = write_figures(made_up.run, blobs())
-    assert written.missing == {}
-    assert {path.stem for path in written.paths} == ALL
-    for path in written.paths:
+    assert set(written) == ALL and missing_of(written) == {}
+    for path in files_of(written):
         root = drawn(path)
         assert float(root.get("width", "0pt").removesuffix("pt")) > 100
     assert {path.name for path in (made_up.run / "figures").iterdir()} == {f"{name}.svg" for name in ALL}
@@ -75,13 +82,13 @@ def test_what_a_run_cannot_show_is_named_and_an_older_file_goes(trained_run: Pat
     stale = trained_run / "figures" / "pro.svg"
     stale.parent.mkdir()
     stale.write_text("old")
-    written = write_figures(trained_run, None, "no model")
-    assert {path.stem for path in written.paths} == {
+    written = write_figures(trained_run, "no model")
+    assert {path.stem for path in files_of(written)} == {
         *("training", "simulated_defects", "curves_pretrain", "curves_finetune"),
     }
-    assert set(written.missing) == ALL - {path.stem for path in written.paths}
-    assert written.missing["features"] == "no model"
-    assert written.missing["pro"] == "needs test images with ground truth for pixels"
+    assert set(written) == ALL
+    assert written["features"] == "no model"
+    assert written["pro"] == "needs test images with ground truth for pixels"
     assert not stale.exists()
 
 
@@ -96,7 +103,7 @@ def test_maps_carry_the_outline_of_the_ground_truth(made_up) -> None:
 
 def test_images_that_are_gone_leave_a_reason(made_up) -> None:
     shutil.rmtree(made_up.run.parent / "pictures")
-    assert write_figures(made_up.run).missing["localization"].startswith("no test image has a map")
+    assert "no test image has a map" in str(write_figures(made_up.run)["localization"])
 
 
 def image(kind: str, score: float, has_truth: bool = True) -> ScoredImage:
@@ -139,7 +146,7 @@ def test_too_few_features_are_left_out_with_a_reason(made_up) -> None:
     with pytest.raises(UserError, match="at least 4 images, has 3") as caught:
         embed(few.vectors)
     assert caught.value.remedy == "add test images"
-    assert write_figures(made_up.run, few).missing == {"features": f"{caught.value.problem}: add test images"}
+    assert write_figures(made_up.run, few)["features"] == f"{caught.value.problem}: add test images"
 
 
 def test_without_matplotlib_the_remedy_is_named(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,15 +157,15 @@ def test_without_matplotlib_the_remedy_is_named(made_up, monkeypatch: pytest.Mon
 
 
 def test_the_same_run_gives_the_same_files(made_up) -> None:
-    first = {path.name: path.read_bytes() for path in write_figures(made_up.run).paths}
-    assert {path.name: path.read_bytes() for path in write_figures(made_up.run).paths} == first
+    first = [path.read_bytes() for path in files_of(write_figures(made_up.run))]
+    assert [path.read_bytes() for path in files_of(write_figures(made_up.run))] == first
 
 
 def test_without_scikit_learn_the_remedy_is_named(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
-    assert "pip install 'flawmap[figures]'" in write_figures(made_up.run, blobs()).missing["features"]
+    assert "pip install 'flawmap[figures]'" in str(write_figures(made_up.run, blobs())["features"])
 
 
 def test_without_a_threshold_no_histogram_is_drawn(made_up, change) -> None:
     change(calibration=None)
-    assert write_figures(made_up.run, blobs()).missing == {"scores": "needs test scores and a threshold"}
+    assert missing_of(write_figures(made_up.run, blobs())) == {"scores": "needs test scores and a threshold"}

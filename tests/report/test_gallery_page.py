@@ -13,6 +13,7 @@ from PIL import Image
 from flawmap.report import gallery
 from flawmap.report.gallery import GalleryDefect, GalleryImage, GalleryPage, render, write_gallery
 from flawmap.report.overlay import TRUTH_GREEN
+from flawmap.runs.samples import DROPPED_GRAY
 
 PAGE = GalleryPage("tiles", 0.25, ("attention", "cutpaste"), (("seed", "0"), ("command", "flawmap check <tiles>")))
 SIDE, PATCHES = 28, 4
@@ -91,8 +92,8 @@ def test_dropped_patches_are_gray_and_the_others_untouched(image) -> None:
     patch = gallery.SIDE_PX // PATCHES
     hidden = np.zeros((gallery.SIDE_PX, gallery.SIDE_PX), bool)
     hidden[:patch, :patch] = hidden[-patch:, -patch:] = True
-    assert set(np.unique(shown[hidden])) == {gallery.DROPPED_GRAY, gallery.GRID_GRAY}
-    assert (shown[1:patch, 1:patch] == gallery.DROPPED_GRAY).all()
+    assert set(np.unique(shown[hidden])) == {DROPPED_GRAY, gallery.GRID_GRAY}
+    assert (shown[1:patch, 1:patch] == DROPPED_GRAY).all()
     np.testing.assert_array_equal(shown[~hidden], whole[~hidden])
     np.testing.assert_array_equal(gallery.masked_image(image, "none"), whole)
 

@@ -48,21 +48,17 @@ def test_a_defect_of_one_pixel_is_still_outlined(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "truth.png")
     scored = ScoredImage("k", tmp_path / "image.png", "x", True, 1.0, True, None, tmp_path / "truth.png")
     tiles = tiles_of(scored, (0.0, 1.0), SCALE)
-    assert tiles.truth is not None
-    green = (tiles.truth == TRUTH_GREEN).all(axis=2)
+    green = (tiles["truth"] == TRUTH_GREEN).all(axis=2)
     assert np.argwhere(green).tolist() == [[140, 20]]
-    assert tiles.map is None
-    assert tiles.overlay is None
+    assert set(tiles) == {"image", "truth"}
 
 
 def test_an_image_that_is_gone_leaves_its_map(made_up) -> None:
     scored = read_run(made_up.run).images[70]
     scored.path.unlink()
     tiles = tiles_of(scored, (-1.0, 2.0), SCALE)
-    assert tiles.image is None and tiles.truth is None and tiles.overlay is None
-    assert tiles.map is not None
-    assert tiles.map.shape == (96, 128, 3)
-    hottest = np.unravel_index(tiles.map.astype(int).sum(axis=2).argmax(), (96, 128))
+    assert set(tiles) == {"map"} and tiles["map"].shape == (96, 128, 3)
+    hottest = np.unravel_index(tiles["map"].astype(int).sum(axis=2).argmax(), (96, 128))
     assert scored.truth_file is not None
     with Image.open(scored.truth_file) as file:
         assert np.asarray(file)[hottest] == 255  # the fixture's map peaks inside its defect

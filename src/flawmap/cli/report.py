@@ -29,17 +29,18 @@ def run(arguments: Namespace) -> int:
     """Write report.html again, and the figures if they are asked for."""
     from flawmap.report.figures import write_figures
     from flawmap.report.html import write_report
-    from flawmap.report.sheet import write_sheet
     from flawmap.runs.run_folder import open_run
 
     folder = open_run(Path(arguments.run)).path
     answer: dict[str, object] = {}
     lines: list[str] = []
     if arguments.figures:
-        written = write_figures(folder, *_features(folder, arguments.device))
-        answer |= {"figures": [str(path) for path in written.paths], "missing": dict(written.missing)}
-        lines += [*map(str, written.paths), *(f"no {name}: {reason}" for name, reason in written.missing.items())]
-    write_sheet(folder)
+        features, why_none = _features(folder, arguments.device)
+        figures = write_figures(folder, features or why_none)
+        written = [str(figure) for figure in figures.values() if isinstance(figure, Path)]
+        missing = {name: reason for name, reason in figures.items() if isinstance(reason, str)}
+        answer |= {"figures": written, "missing": missing}
+        lines += [*written, *(f"no {name}: {reason}" for name, reason in missing.items())]
     report = write_report(folder)
     print(json.dumps({"report": str(report)} | answer) if arguments.json else "\n".join([str(report), *lines]))
     return 0

@@ -25,7 +25,7 @@ from flawmap.reproducibility import numpy_generator
 from flawmap.runs.calibration import MapScale
 from flawmap.runs.model_config import ProxyScores
 from flawmap.runs.run_folder import RunFolder
-from flawmap.runs.samples import SampleColumn, sample_file, write_map_ends
+from flawmap.runs.samples import DROPPED_GRAY, SampleColumn, sample_file, write_map_ends
 from flawmap.scorer import Scorer
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.attention_cache import cache_attention
@@ -33,7 +33,6 @@ from flawmap.vit.encoder import Encoder
 
 MAX_IMAGES = 64
 NUM_SAMPLES = 6
-DROPPED_GRAY = 118  # of a dropped patch
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from flawmap.evaluate.report_inputs import keep_attention
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import DataSettings
 from flawmap.report.html import write_report
-from flawmap.report.sheet import write_sheet
 from flawmap.runs.evaluation import Evaluation
 from flawmap.runs.manifest import read_manifest
 from flawmap.runs.model_folder import model_folder, refresh_card
@@ -77,7 +76,6 @@ def evaluate_run(
         return score()
     evaluation = _keep(score, run.evaluation)
     keep_attention(run, detector)
-    write_sheet(path)
     write_report(path)
     refresh_card(path)
     return evaluation

@@ -78,23 +78,20 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Curve:
+class CurveChart:
     """A curve of training in a frame of SVG units.
 
-    ``smooth`` is the path of the running mean, "" where there is none; ``uniform_y`` is where a collapsed model lies.
+    ``smooth`` is the path of the running mean, "" where there is none; ``collapsed_y`` is where a collapsed model lies.
     """
 
-    name: str
+    curve: TrainingCurve
     path: str
-    width: float
-    height: float
-    low: str
-    high: str
-    first_step: int
-    last_step: int
-    last: str
-    uniform_y: float | None = None
-    smooth: str = ""
+    smooth: str
+    low: float
+    high: float
+    collapsed_y: float | None
+    width: float = 300.0
+    height: float = 96.0
 
 
 @dataclass(frozen=True)
@@ -180,9 +177,9 @@ def strip(title: str, scores: Sequence[float], axis: Axis, is_anomalous: bool = 
     return Strip(title, len(scores), tuple(axis.at(float(score)) for score in ordered), is_anomalous)
 
 
-def curve_chart(curve: TrainingCurve) -> Curve:
+def curve_chart(curve: TrainingCurve) -> CurveChart:
     """Lay out a curve of training."""
-    width, height = 300.0, 96.0
+    width, height = CurveChart.width, CurveChart.height
     levels = [*curve.values.tolist(), *([] if curve.collapsed is None else [curve.collapsed])]
     low, high = min(levels), max(levels)
     first, last = float(curve.steps[0]), float(curve.steps[-1])
@@ -197,19 +194,9 @@ def curve_chart(curve: TrainingCurve) -> Curve:
     path = path_of(curve.steps, curve.values)
     if curve.values.size == 1:
         path = _path(np.array([0.0, width]), y_of(curve.values).repeat(2))
-    return Curve(
-        name=curve.name,
-        path=path,
-        width=width,
-        height=height,
-        low=f"{low:.3g}",
-        high=f"{high:.3g}",
-        first_step=int(first),
-        last_step=int(last),
-        last=f"{curve.end:.3g}",
-        uniform_y=None if curve.collapsed is None else round(float(y_of(np.array([curve.collapsed]))[0]), 1),
-        smooth=path_of(curve.smooth_steps, curve.smooth_values) if curve.smooth_values.size else "",
-    )
+    smooth = path_of(curve.smooth_steps, curve.smooth_values) if curve.smooth_values.size else ""
+    collapsed_y = None if curve.collapsed is None else round(float(y_of(np.array([curve.collapsed]))[0]), 1)
+    return CurveChart(curve, path, smooth, low, high, collapsed_y)
 
 
 def rate_chart(curve: RateCurve) -> RateChart:

@@ -46,21 +46,15 @@ class Features:
     kinds: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Written:
-    """The files that were written, and for each figure that was not, why."""
-
-    paths: tuple[Path, ...]
-    missing: dict[str, str]
-
-
-def write_figures(run: Path, features: Features | None = None, why_no_features: str = "no features") -> Written:
-    """Write ``RUN/figures/*.svg``; figures that the run has no data for are left out, and older ones removed.
+def write_figures(run: Path, features: Features | str = "no features") -> dict[str, Path | str]:
+    """Write ``RUN/figures/*.svg``; files of figures that the run has no data for are removed.
 
     Args:
         run: a run folder.
-        features: of test images, for the t-SNE.
-        why_no_features: the reason where ``features`` is None.
+        features: of test images, for the t-SNE; or the reason why there are none.
+
+    Returns:
+        the file of each figure, or the reason why there is none.
 
     Raises:
         UserError: matplotlib is not installed, the folder is not a run folder, or one of its files is damaged.
@@ -74,24 +68,19 @@ def write_figures(run: Path, features: Features | None = None, why_no_features: 
     files = read_run(run)
     folder = files.run / FOLDER
     folder.mkdir(exist_ok=True)
-    paths, missing = [], {}
+    for stale in folder.glob("*.svg"):
+        stale.unlink()
+    written: dict[str, Path | str] = {}
     with rc_context(STYLE):
-        figures = draw_figures(files, features or why_no_features)
-        for stale in {path.stem for path in folder.glob("*.svg")} - {*figures}:
-            (folder / f"{stale}.svg").unlink()
-        for name, figure in figures.items():
-            path = folder / f"{name}.svg"
-            if isinstance(figure, str):
-                missing[name] = figure
-                path.unlink(missing_ok=True)
-            else:
-                atomic_write_text(path, svg_of(figure))
-                paths.append(path)
-    return Written(tuple(paths), missing)
+        for name, figure in draw_figures(files, features).items():
+            written[name] = figure if isinstance(figure, str) else folder / f"{name}.svg"
+            if not isinstance(figure, str):
+                atomic_write_text(folder / f"{name}.svg", svg_of(figure))
+    return written
 
 
 def draw_figures(files: RunFiles, features: Features | str) -> "dict[str, Figure | str]":
-    """Every figure by name, or the reason why this run has none."""
+    """Each figure by name, or the reason why this run has none."""
     k = num_prototypes(files.recipe)
     curves = training_curves(files.log, None if k is None else math.log(k))
     rates = rate_curves(files)
@@ -152,11 +141,10 @@ def localization_figure(files: RunFiles) -> "Figure | str":
     columns, titles = [], []
     for image in spread_over_kinds(files.images, _MAX_LOCALIZED):
         tiles = tiles_of(image, (ends.low, ends.high), scale, _TILE_PX)
-        if tiles.image is None or tiles.map is None or tiles.overlay is None or image.truth_file is None:
-            continue
-        truth = read_truth(image.truth_file, tiles.image.shape[0], tiles.image.shape[1])
-        columns.append([(tile, truth) for tile in (tiles.image, tiles.map, tiles.overlay)])
-        titles.append(image.kind)
+        if image.truth_file is not None and "overlay" in tiles:
+            truth = read_truth(image.truth_file, *tiles["image"].shape[:2])
+            columns.append([(tiles[name], truth) for name in ("image", "map", "overlay")])
+            titles.append(image.kind)
     if not columns:
         return "no test image has a map, ground truth and its original file"
     rows = [list(row) for row in zip(*columns, strict=True)]

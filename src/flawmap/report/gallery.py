@@ -13,10 +13,11 @@ from flawmap.report.overlay import draw_contour
 from flawmap.report.templates import page_template
 from flawmap.report.thumbnails import data_uri
 from flawmap.reproducibility import atomic_write_text
+from flawmap.runs.samples import DROPPED_GRAY
 
 SIDE_PX = 280  # about twice the size on the page, for sharp lines on high-resolution screens and on paper
 LINE_PX = 2
-DROPPED_GRAY, GRID_GRAY = 118, 98  # a dropped patch, and the line around it
+GRID_GRAY = 98  # the line around a dropped patch
 
 MASKING_WORDS = {
     "none": ("No masking", "the student sees every patch"),
@@ -93,17 +94,6 @@ class Shown:
     uri: str
 
 
-@dataclass(frozen=True)
-class Row:
-    """Everything that is shown of one image."""
-
-    key: str
-    whole: Shown
-    attention: Shown
-    masked: tuple[Shown, ...]
-    simulated: tuple[Shown, ...]
-
-
 def write_gallery(page: GalleryPage, images: Sequence[GalleryImage], path: Path) -> None:
     """Write the page and the folders above it. The page loads nothing.
 
@@ -178,21 +168,15 @@ def grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _row(image: GalleryImage, scale: ColourScale) -> Row:
+def _row(image: GalleryImage, scale: ColourScale) -> tuple[str, list[Shown], list[Shown]]:
+    """The key of an image; the image, its attention and its masked views; and its simulated defects."""
     size_px, relative = image.pixels.shape[0], relative_attention(image.attention)
     colours = Image.fromarray(scale.colours(relative)).resize((SIDE_PX, SIDE_PX), Image.Resampling.NEAREST)
-    return Row(
-        image.key,
-        Shown("Image", f"{size_px} × {size_px} px", f"good image {image.key}", data_uri(resized(image.pixels))),
-        Shown(
-            "Attention",
-            f"up to {relative.max():.1f} × even",
-            f"attention of [CLS] on {image.key}",
-            data_uri(np.asarray(colours)),
-        ),
-        tuple(_masked(image, name) for name in image.dropped),
-        tuple(_simulated(image, name) for name in image.simulated),
-    )
+    whole = Shown("Image", f"{size_px} × {size_px} px", f"good image {image.key}", data_uri(resized(image.pixels)))
+    remark, alt = f"up to {relative.max():.1f} × even", f"attention of [CLS] on {image.key}"
+    attention = Shown("Attention", remark, alt, data_uri(np.asarray(colours)))
+    masked = [_masked(image, name) for name in image.dropped]
+    return image.key, [whole, attention, *masked], [_simulated(image, name) for name in image.simulated]
 
 
 def _masked(image: GalleryImage, strategy: str) -> Shown:

@@ -178,32 +178,18 @@ def _cases(files: RunFiles) -> list[Case]:
 def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | None, has_truth: bool) -> Case:
     image = choice.image
     tiles = tiles_of(image, map_ends, scale)
-    remark = "" if tiles.image is not None else f"The image is no longer at {image.path}; what was kept is shown."
+    remark = "" if "image" in tiles else f"The image is no longer at {image.path}; what was kept is shown."
     no_truth = "no ground truth for this image" if image.is_anomalous else "a good image: nothing to outline"
-    no_picture = "the original image is gone"
+    gone = "" if "image" in tiles else "the original image is gone"
     shown = (
-        ("image", f"image {image.key}", tiles.image, no_picture),
-        (
-            "truth",
-            f"{image.key} with the true defect outlined",
-            tiles.truth,
-            no_truth if tiles.image is not None else no_picture,
-        ),
-        ("map", f"anomaly map of {image.key}", tiles.map, "no map was kept"),
-        (
-            "overlay",
-            f"anomaly map over {image.key}",
-            tiles.overlay,
-            no_picture if tiles.image is None else "no map was kept",
-        ),
-        (
-            "attention",
-            f"where the encoder looks in {image.key}",
-            tiles.attention,
-            "attention was not kept",
-        ),
+        ("image", f"image {image.key}", gone),
+        ("truth", f"{image.key} with the true defect outlined", gone or no_truth),
+        ("map", f"anomaly map of {image.key}", "no map was saved"),
+        ("overlay", f"anomaly map over {image.key}", gone or "no map was saved"),
+        ("attention", f"where the encoder looks in {image.key}", "attention was not saved"),
     )
-    return Case(choice, remark, tuple(_picture(*tile) for tile in shown if has_truth or tile[0] != "truth"))
+    pictures = [_picture(name, alt, tiles.get(name), absence) for name, alt, absence in shown]
+    return Case(choice, remark, tuple(pictures if has_truth else (p for p in pictures if p.caption != "truth")))
 
 
 def _why_no_threshold(files: RunFiles) -> str:

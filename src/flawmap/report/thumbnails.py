@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,50 +22,41 @@ TILE_PX = 300  # the longer side of a test image
 SAMPLE_PX = 192
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """What is shown of a test image, all uint8 (h, w, 3) of one size, or None where that is missing.
-
-    ``image`` and what is drawn on it are None when the original file is gone.
-    """
-
-    image: NDArray[np.uint8] | None
-    truth: NDArray[np.uint8] | None
-    map: NDArray[np.uint8] | None
-    overlay: NDArray[np.uint8] | None
-    attention: NDArray[np.uint8] | None = None
-
-
 def tiles_of(
     scored: ScoredImage, map_ends: tuple[float, float], scale: ColourScale | None, longest_px: int = TILE_PX
-) -> Tiles:
-    """Draw one test image.
+) -> dict[str, NDArray[np.uint8]]:
+    """What is shown of a test image: uint8 (h, w, 3) of one size by name, without what cannot be shown.
 
     Args:
         scored: the image and its files.
         map_ends: the map values that 0 and 65535 stand for in its file.
         scale: the colour scale; None draws no map.
         longest_px: the longer side of what is drawn.
+
+    Returns:
+        ``image``, ``truth`` (the outline of the defect on the image), ``map``, ``overlay`` (the map on the image) and
+        ``attention``.
     """
+    tiles = {}
+    size = None
     try:
-        image = shrink(read_image(scored.path), longest_px)
+        tiles["image"] = shrink(read_image(scored.path), longest_px)
+        size = tiles["image"].shape[:2]
     except (UserError, OSError):  # moved or deleted since: the map alone is shown
-        image = None
-    values = map_colours = mixed = truth = attention = None
+        pass
+    if size and scored.truth_file is not None:
+        tiles["truth"] = draw_contour(tiles["image"], read_truth(scored.truth_file, *size))
     if scored.map_file is not None and scale is not None:
-        values = read_map(scored.map_file, *map_ends, longest_px, None if image is None else image.shape[:2])
-        map_colours = scale.colours(values)
-    if image is not None:
-        if values is not None and scale is not None:
-            mixed = overlay(image, values, scale)
-        if scored.truth_file is not None:
-            truth = draw_contour(image, read_truth(scored.truth_file, *image.shape[:2]))
-    shape = image.shape if image is not None else values.shape if values is not None else None
-    if scored.attention_file is not None and shape is not None:
+        values = read_map(scored.map_file, *map_ends, longest_px, size)
+        tiles["map"] = scale.colours(values)
+        if size:
+            tiles["overlay"] = overlay(tiles["image"], values, scale)
+        size = values.shape
+    if size and scored.attention_file is not None:
         with open_run_image(scored.attention_file) as file:  # one pixel per patch
-            enlarged = file.convert("RGB").resize((shape[1], shape[0]), Image.Resampling.NEAREST)
-        attention = np.asarray(enlarged)
-    return Tiles(image, truth, map_colours, mixed, attention)
+            enlarged = file.convert("RGB").resize((size[1], size[0]), Image.Resampling.NEAREST)
+        tiles["attention"] = np.asarray(enlarged)
+    return tiles
 
 
 def sample_images(
@@ -76,8 +66,7 @@ def sample_images(
 
     Args:
         row: the files.
-        scale: the colours of the map; None leaves it gray. A map whose file says which values its grays stand for keeps
-            these values when the model has been calibrated since.
+        scale: the colours of the map; None leaves it gray.
         longest_px: the longer side of an image.
         outline: whether to outline the simulated defect with its footprint.
     """

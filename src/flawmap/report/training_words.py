@@ -5,8 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flawmap.recipe.settings import Recipe
-from flawmap.report.sheet import COLUMN_TITLES
 from flawmap.runs.training_log import COLLAPSED_ENTROPY, WINDOW_STEPS
+
+COLUMN_TITLES = {
+    "input": "image",
+    "attention": "attention",
+    "masked": "masked view",
+    "simulated": "simulated defect",
+    "map": "anomaly map",
+}
 
 
 def sample_columns(recipe: Recipe | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from flawmap.runs.calibration import MapScale
 from flawmap.runs.json_files import read_json, write_json
 
 MAP_ENDS = "map_ends.json"
+DROPPED_GRAY = 118  # the gray of a patch that the student does not see, in samples and in the gallery
 SampleColumn = Literal["input", "attention", "masked", "simulated", "footprint", "map"]
 SAMPLE_COLUMNS: tuple[SampleColumn, ...] = get_args(SampleColumn)
 
