@@ -149,40 +149,18 @@ def rate_curves(files: RunFiles) -> dict[str, RateCurve]:
     anomalous = [image.score for image in files.images if image.is_anomalous]
     curves = {}
     if good and anomalous:
-        curves["roc_images"] = RateCurve(
-            "ROC of images",
-            _area("AUROC", evaluation.image["auroc"]),
-            "good images flagged",
-            "anomalous images found",
-            image_roc(good, anomalous),
-        )
+        area, roc = _area("AUROC", evaluation.image["auroc"]), image_roc(good, anomalous)
+        curves["roc_images"] = RateCurve("ROC of images", area, "good images flagged", "anomalous images found", roc)
     pixels, measures = files.pixel_curves, evaluation.pixel
     if pixels is None or measures is None:
         return curves
-    curves["roc_pixels"] = RateCurve(
-        "ROC of pixels",
-        _area("AUROC", measures["auroc"]),
-        "normal pixels flagged",
-        "anomalous pixels found",
-        pixels.roc,
-    )
-    curves["precision_recall"] = RateCurve(
-        "Precision and recall of pixels",
-        _area("AP", measures["ap"]),
-        "recall: anomalous pixels found",
-        "precision: flagged pixels that are anomalous",
-        pixels.precision_recall,
-        guess=(pixels.anomalous_share, pixels.anomalous_share),
-    )
-    curves["pro"] = RateCurve(
-        "Overlap with defects (PRO)",
-        _area("AUPRO", measures["aupro_30"]),
-        "normal pixels flagged",
-        "mean overlap with defects",
-        pixels.overlap,
-        OVERLAP_LIMIT,
-        guess=(0.0, OVERLAP_LIMIT),
-    )
+    area, flagged = _area("AUROC", measures["auroc"]), "normal pixels flagged"
+    curves["roc_pixels"] = RateCurve("ROC of pixels", area, flagged, "anomalous pixels found", pixels.roc)
+    title, area, share = "Precision and recall of pixels", _area("AP", measures["ap"]), pixels.anomalous_share
+    axes = "recall: anomalous pixels found", "precision: flagged pixels that are anomalous"
+    curves["precision_recall"] = RateCurve(title, area, *axes, pixels.precision_recall, guess=(share, share))
+    title, area, limit = "Overlap with defects (PRO)", _area("AUPRO", measures["aupro_30"]), OVERLAP_LIMIT
+    curves["pro"] = RateCurve(title, area, flagged, "mean overlap with defects", pixels.overlap, limit, (0.0, limit))
     return curves
 
 

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from flawmap.errors import UserError
 from flawmap.report.curves import rate_curves, training_curves
-from flawmap.report.plots import STYLE, curves_figure, features_figure, image_grid, rate_figure, scores_figure, svg_of
+from flawmap.report.plots import STYLE, curves_figure, features_figure, image_grid, rate_figure, scores_figure
 from flawmap.report.run_files import RunFiles, read_run
 from flawmap.report.thumbnails import read_truth, sample_images, tiles_of
 from flawmap.report.training_words import num_prototypes
-from flawmap.reproducibility import atomic_write_text
 from flawmap.runs.evaluation import ScoredImage
 from flawmap.runs.samples import SampleRow
 
@@ -75,7 +74,7 @@ def write_figures(run: Path, features: Features | str = "no features") -> dict[s
         for name, figure in draw_figures(files, features).items():
             written[name] = figure if isinstance(figure, str) else folder / f"{name}.svg"
             if not isinstance(figure, str):
-                atomic_write_text(folder / f"{name}.svg", svg_of(figure))
+                figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     return written
 
 

@@ -1,6 +1,5 @@
 """How figures are drawn by matplotlib, which comes with the extra ``figures`` and is imported only to draw one."""
 
-import io
 import math
 from collections.abc import Sequence
 from itertools import cycle, product
@@ -245,10 +244,3 @@ def _new_grid(
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(n_rows, n_columns, squeeze=False, height_ratios=height_ratios)
-
-
-def svg_of(figure: "Figure") -> str:
-    """The text of the SVG file."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
