@@ -66,7 +66,7 @@ def scores_figure(images: Sequence[ScoredImage], threshold: float | None) -> "Fi
             continue
         shares = np.histogram(scores, edges)[0] / len(scores) * (-100 if is_anomalous else 100)
         axes.bar(edges[:-1], shares, np.diff(edges), align="edge", color=colour, edgecolor="white", linewidth=0.5)
-        ends[is_anomalous] = 1.15 * shares[np.abs(shares).argmax()]
+        ends[is_anomalous] = 1.3 * shares[np.abs(shares).argmax()]
         y, vertical = (0.02, "bottom") if is_anomalous else (0.98, "top")
         label = f"{name} ({len(scores)})"
         axes.text(0.995, y, label, color=colour, weight="bold", ha="right", va=vertical, transform=axes.transAxes)
@@ -188,7 +188,7 @@ def image_grid(
     heights = [max((i.shape[0] / max(i.shape[:2]) for i, _ in row if i is not None), default=1.0) for row in rows]
     bar_height = 0.0 if scale is None else 0.3
     width = _TILE_INCHES * len(rows[0]) + (0.25 if row_titles else 0)
-    height = _TILE_INCHES * (sum(heights) + bar_height) + (0.25 if titles else 0)
+    height = _TILE_INCHES * (sum(heights) + bar_height) + (0.25 if titles else 0) + (0.25 if scale else 0)
     figure, grid = _new_grid(
         len(rows) + (scale is not None),
         len(rows[0]),
