@@ -208,7 +208,7 @@ def test_files_that_were_left_out_are_listed(made_up, change) -> None:
 def test_pictures_that_are_gone_are_said_to_be_gone(made_up) -> None:
     shutil.rmtree(made_up.run.parent / "pictures")
     page = page_of(made_up.run)
-    assert page.words.count("what was kept is shown") == 20
+    assert page.words.count("what was saved is shown") == 20
     assert sum(a.get("alt", "").startswith("anomaly map of") for _, a in page.tags) == 20
 
 

@@ -22,7 +22,7 @@ from flawmap.evaluate.measures import (
     blocks_by_group,
     blocks_by_kind,
     blocks_by_size,
-    scored_images,
+    scores_and_labels,
 )
 from flawmap.metrics.ranking import auroc
 from flawmap.metrics.score_drift import score_drift
@@ -108,12 +108,12 @@ def _evaluation(
     command: str,
 ) -> Evaluation:
     name, calibration = detector.recipe.detect.image_score, detector.calibration_
-    images = scored_images(scored, name)
-    all_images, labels = block_of_all(images, pixels), images.is_anomalous
+    scores, labels = scores_and_labels(scored, name)
+    all_images = block_of_all(scored, name, pixels)
     flagged = drift = None
     if calibration is not None:
-        flagged = images.scores > calibration.threshold
-        drift = score_drift(np.array(calibration.held_out_scores), images.scores[~labels])
+        flagged = scores > calibration.threshold
+        drift = score_drift(np.array(calibration.held_out_scores), scores[~labels])
     return Evaluation(
         n_good=all_images.n_good,
         n_anomalous=all_images.n_anomalous,
@@ -124,13 +124,13 @@ def _evaluation(
         root=str(data.root),
         command=command,
         image_score=name,
-        image_scores={n: auroc(np.array([s.scores[n] for s in scored]), labels) for n in detector.score_names},
+        image_scores={n: auroc(scores_and_labels(scored, n)[0], labels) for n in detector.score_names},
         n_pixel_images=pixels.n_images,
         pixel_pool=data.protocol.pixel_pool,
         evaluation_size_px=pixels.evaluation_size_px,
-        by_kind=blocks_by_kind(images, pixels),
-        by_size=blocks_by_size(images, pixels),
-        by_group=blocks_by_group(images, pixels),
+        by_kind=blocks_by_kind(scored, name, pixels),
+        by_size=blocks_by_size(scored, name, pixels),
+        by_group=blocks_by_group(scored, name, pixels),
         per_scale=tuple(_scale_score(size, scored, labels, pixels) for size in detector.sizes_px),
         training_size_px=detector.recipe.training_size_px,
         calibration=calibration,

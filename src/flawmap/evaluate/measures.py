@@ -92,75 +92,56 @@ class PooledPixels:
         return at_evaluation_size(anomaly_map, truth, self.evaluation_size_px, self.evaluation_size_px)
 
 
-@dataclass(frozen=True)
-class ScoredImages:
-    """Image scores with everything that the images are pooled by; all of length n.
-
-    Attributes:
-        scores: float64; higher = more anomalous.
-        is_anomalous: the label.
-        kinds: defect kinds; "good" for good images.
-        sizes: classes of defect size; None where there is no ground truth.
-        groups: ``sex``: F and the like, for each image.
-    """
-
-    scores: Float[np.ndarray, "n"]
-    is_anomalous: Bool[np.ndarray, "n"]
-    kinds: Sequence[str]
-    sizes: Sequence[str | None]
-    groups: Sequence[Mapping[str, str]]
+def scores_and_labels(
+    scored: Sequence[ScoredSample], score_name: str
+) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """One image score of every sample, and whether it is anomalous."""
+    scores = np.array([s.scores[score_name] for s in scored], np.float64)
+    return scores, np.array([s.sample.is_anomalous for s in scored], bool)
 
 
-def scored_images(scored: Sequence[ScoredSample], score_name: str) -> ScoredImages:
-    """One image score of every sample, with what it is pooled by."""
-    return ScoredImages(
-        scores=np.array([s.scores[score_name] for s in scored], np.float64),
-        is_anomalous=np.array([s.sample.is_anomalous for s in scored], bool),
-        kinds=[s.sample.kind for s in scored],
-        sizes=[None if s.anomalous_share is None else size_class(s.anomalous_share) for s in scored],
-        groups=[s.sample.groups for s in scored],
-    )
-
-
-def block_of_all(images: ScoredImages, pixels: PooledPixels) -> Block:
+def block_of_all(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> Block:
     """The measures of all images together."""
-    estimates = image_estimates(images.scores, images.is_anomalous, numpy_generator(BOOTSTRAP_SEED, "bootstrap"))
-    return _block(images.is_anomalous, estimates, _pixel_estimates(pixels.pools.everything(), "all"))
+    scores, labels = scores_and_labels(scored, score_name)
+    estimates = image_estimates(scores, labels, numpy_generator(BOOTSTRAP_SEED, "bootstrap"))
+    return _block(labels, estimates, _pixel_estimates(pixels.pools.everything(), "all"))
 
 
-def blocks_by_kind(images: ScoredImages, pixels: PooledPixels) -> dict[str, Block]:
+def blocks_by_kind(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
     """Each defect kind against all good images."""
-    return _blocks_of_anomalous(images.kinds, images, pixels.pools.by_kind())
+    kinds = [s.sample.kind for s in scored]
+    return _blocks_of_anomalous(kinds, *scores_and_labels(scored, score_name), pixels.pools.by_kind())
 
 
-def blocks_by_size(images: ScoredImages, pixels: PooledPixels) -> dict[str, Block]:
+def blocks_by_size(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
     """Each class of defect size against all good images."""
-    return _blocks_of_anomalous(images.sizes, images, pixels.pools.by_size())
+    sizes = [None if s.anomalous_share is None else size_class(s.anomalous_share) for s in scored]
+    return _blocks_of_anomalous(sizes, *scores_and_labels(scored, score_name), pixels.pools.by_size())
 
 
-def blocks_by_group(images: ScoredImages, pixels: PooledPixels) -> dict[str, Block]:
+def blocks_by_group(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
     """The images of each group (sex, view) on their own, good and anomalous."""
     blocks = {}
     for name in pixels.protocol.group_by:
-        values = np.array([groups.get(name, "") for groups in images.groups])
-        for value in sorted(set(values.tolist()) - {""}):
-            chosen, key = values == value, f"{name}={value}"
-            labels, generator = images.is_anomalous[chosen], numpy_generator(BOOTSTRAP_SEED, "bootstrap", key)
-            estimates = image_estimates(images.scores[chosen], labels, generator)
+        for value in sorted({s.sample.groups.get(name, "") for s in scored} - {""}):
+            members, key = [s for s in scored if s.sample.groups.get(name) == value], f"{name}={value}"
+            scores, labels = scores_and_labels(members, score_name)
+            estimates = image_estimates(scores, labels, numpy_generator(BOOTSTRAP_SEED, "bootstrap", key))
             pool = pixels.by_group[key] if key in pixels.by_group else PixelPool()
             blocks[key] = _block(labels, estimates, _pixel_estimates(pool, key))
     return blocks
 
 
 def _blocks_of_anomalous(
-    classes: Sequence[str | None], images: ScoredImages, pools: Mapping[str, PixelPool]
+    classes: Sequence[str | None],
+    scores: Float[np.ndarray, "n"],
+    labels: Bool[np.ndarray, "n"],
+    pools: Mapping[str, PixelPool],
 ) -> dict[str, Block]:
-    estimates = image_estimates_by(classes, images.scores, images.is_anomalous, BOOTSTRAP_SEED)
     blocks = {}
-    for name, of_images in estimates.items():
-        in_class = np.array([other == name for other in classes], bool)
-        labels = images.is_anomalous[in_class | ~images.is_anomalous]
-        blocks[name] = _block(labels, of_images, _pixel_estimates(pools.get(name, PixelPool()), name))
+    for name, estimates in image_estimates_by(classes, scores, labels, BOOTSTRAP_SEED).items():
+        chosen = ~labels | np.array([other == name for other in classes], bool)
+        blocks[name] = _block(labels[chosen], estimates, _pixel_estimates(pools.get(name, PixelPool()), name))
     return blocks
 
 

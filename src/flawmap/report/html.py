@@ -32,7 +32,7 @@ _MAX_SAMPLES = 6
 
 
 @dataclass(frozen=True)
-class Picture:
+class Thumbnail:
     """One image of the page: its address, its description for readers who cannot see it, its caption and size in px."""
 
     caption: str
@@ -49,7 +49,7 @@ class Case:
 
     choice: Choice
     remark: str
-    pictures: tuple[Picture, ...]
+    thumbnails: tuple[Thumbnail, ...]
 
 
 def write_report(run: Path) -> Path:
@@ -178,18 +178,20 @@ def _cases(files: RunFiles) -> list[Case]:
 def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | None, has_truth: bool) -> Case:
     image = choice.image
     tiles = tiles_of(image, map_ends, scale)
-    remark = "" if "image" in tiles else f"The image is no longer at {image.path}; what was kept is shown."
+    remark = "" if "image" in tiles else f"The image is no longer at {image.path}; what was saved is shown."
     no_truth = "no ground truth for this image" if image.is_anomalous else "a good image: nothing to outline"
     gone = "" if "image" in tiles else "the original image is gone"
-    shown = (
+    texts = (
         ("image", f"image {image.key}", gone),
         ("truth", f"{image.key} with the true defect outlined", gone or no_truth),
         ("map", f"anomaly map of {image.key}", "no map was saved"),
         ("overlay", f"anomaly map over {image.key}", gone or "no map was saved"),
         ("attention", f"where the encoder looks in {image.key}", "attention was not saved"),
     )
-    pictures = [_picture(name, alt, tiles.get(name), absence) for name, alt, absence in shown]
-    return Case(choice, remark, tuple(pictures if has_truth else (p for p in pictures if p.caption != "truth")))
+    thumbnails = [_thumbnail(name, alt, tiles.get(name), absence) for name, alt, absence in texts]
+    return Case(
+        choice, remark, tuple(thumbnails if has_truth else (shown for shown in thumbnails if shown.caption != "truth"))
+    )
 
 
 def _why_no_threshold(files: RunFiles) -> str:
@@ -200,20 +202,20 @@ def _why_no_threshold(files: RunFiles) -> str:
     return "This needs a threshold, and none was calibrated."
 
 
-def _samples(files: RunFiles) -> list[list[Picture]]:
-    rows = []
+def _samples(files: RunFiles) -> list[list[Thumbnail]]:
+    columns, rows = sample_columns(files.recipe), []
     for row in files.samples[:_MAX_SAMPLES]:
-        pictures = sample_images(row, files.sample_scale, SAMPLE_PX)
+        images = sample_images(row, files.sample_scale, SAMPLE_PX)
         rows.append(
             [
-                _picture(title, f"sample {row.number}: {title}", pictures.get(name), "missing")
-                for name, title in sample_columns(files.recipe).items()
+                _thumbnail(title, f"sample {row.number}: {title}", images.get(name), "missing")
+                for name, title in columns.items()
             ]
         )
     return rows
 
 
-def _picture(caption: str, alt: str, image: NDArray[np.uint8] | None, absence: str) -> Picture:
+def _thumbnail(caption: str, alt: str, image: NDArray[np.uint8] | None, absence: str) -> Thumbnail:
     if image is None:
-        return Picture(caption, alt, None, absence)
-    return Picture(caption, alt, data_uri(image), absence, width=image.shape[1], height=image.shape[0])
+        return Thumbnail(caption, alt, None, absence)
+    return Thumbnail(caption, alt, data_uri(image), absence, width=image.shape[1], height=image.shape[0])
