@@ -74,6 +74,7 @@ def test_maps_outside_of_the_evaluation_are_not_read(made_up) -> None:
             "key,path,kind,is_anomalous,score,is_flagged,map,truth\na,b,c,0,nan,0,,\n",
             "the score is nan",
         ),
+        ("evaluation/per_image.csv", "key\n\udcff", "per_image.csv"),
         ("log.jsonl", "{\n{}\n", "line 1"),
         ("evaluation/pixel_curves.json", "{", "pixel_curves.json"),
         ("evaluation/pixel_curves.json", '{"roc": [[0, "x"]], "precision_recall": [], "overlap": []}', "pixel_curves"),
@@ -81,7 +82,7 @@ def test_maps_outside_of_the_evaluation_are_not_read(made_up) -> None:
     ],
 )
 def test_broken_files_are_named(made_up, file: str, content: str, problem: str) -> None:
-    (made_up.run / file).write_text(content)
+    (made_up.run / file).write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(UserError) as caught:
         read_run(made_up.run)
     assert problem in caught.value.problem

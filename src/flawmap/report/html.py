@@ -188,10 +188,9 @@ def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | No
         ("overlay", f"anomaly map over {image.key}", gone or "no map was saved"),
         ("attention", f"where the encoder looks in {image.key}", "attention was not saved"),
     )
-    thumbnails = [_thumbnail(name, alt, tiles.get(name), absence) for name, alt, absence in texts]
-    return Case(
-        choice, remark, tuple(thumbnails if has_truth else (shown for shown in thumbnails if shown.caption != "truth"))
-    )
+    shown = texts if has_truth else [text for text in texts if text[0] != "truth"]
+    thumbnails = (_thumbnail(name, alt, tiles.get(name), absence) for name, alt, absence in shown)
+    return Case(choice, remark, tuple(thumbnails))
 
 
 def _why_no_threshold(files: RunFiles) -> str:

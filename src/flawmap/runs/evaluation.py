@@ -224,8 +224,11 @@ def read_per_image(folder: Path) -> tuple[ScoredImage, ...]:
     path = folder / PER_IMAGE
     if not path.is_file():
         return ()
-    with path.open(newline="", encoding="utf-8") as file:
-        return tuple(_scored_image(row, number, path) for number, row in enumerate(csv.DictReader(file), start=2))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return tuple(_scored_image(row, number, path) for number, row in enumerate(csv.DictReader(file), start=2))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path.name} is damaged: {error}", str(path), EVALUATE_AGAIN) from error
 
 
 def _scored_image(row: dict[str, str], number: int, path: Path) -> ScoredImage:
