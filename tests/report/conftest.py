@@ -61,8 +61,8 @@ def save_gray(path: Path, share: np.ndarray) -> None:
     Image.fromarray(np.round(255 * share).astype(np.uint8)).save(path)
 
 
-def write_test_images(run: Path, pictures: Path, good: np.ndarray, anomalous: np.ndarray) -> None:
-    """per_image.csv, and for each test image its picture, its map and its truth."""
+def write_test_images(run: Path, originals: Path, good: np.ndarray, anomalous: np.ndarray) -> None:
+    """per_image.csv, and for each test image its file, its map and its truth."""
     rng, folder = np.random.default_rng(11), run / "evaluation"
     height, width = 96, 128
     images = []
@@ -75,7 +75,7 @@ def write_test_images(run: Path, pictures: Path, good: np.ndarray, anomalous: np
         bump = blob(height, width, y, x, 9)
         if is_anomalous:
             pixels = (pixels * (1 - 0.7 * bump[..., None])).astype(np.uint8)
-        path = pictures / f"{i:03d}.png"
+        path = originals / f"{i:03d}.png"
         Image.fromarray(pixels).save(path)
         anomaly_map = -0.8 + 2.6 * float(score) * bump + 0.1 * rng.random((height, width))
         truth = bump > 0.3 if is_anomalous else None
@@ -95,13 +95,13 @@ def write_samples(run: Path, n: int) -> None:
         footprint = bump > 0.6
         simulated = image.copy()
         simulated[footprint] = np.roll(image, 31, axis=0)[footprint] // 2
-        for name, picture in (
+        for name, pixels in (
             ("input", image),
             ("masked", image * keep[..., None]),
             ("simulated", simulated),
         ):
             (run / "samples").mkdir(exist_ok=True)
-            Image.fromarray(picture.astype(np.uint8)).save(run / "samples" / f"{i:02d}_{name}.png")
+            Image.fromarray(pixels.astype(np.uint8)).save(run / "samples" / f"{i:02d}_{name}.png")
         for name, share in (("attention", attention), ("footprint", footprint), ("map", 0.1 + 0.85 * bump)):
             save_gray(run / "samples" / f"{i:02d}_{name}.png", share)
     write_map_ends(run / "samples", MapScale(LOW, HIGH))
@@ -171,7 +171,7 @@ def trained_run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def made_up(trained_run: Path, tmp_path: Path) -> MadeUpRun:
-    """The same run, evaluated on 60 good and 40 anomalous pictures."""
+    """The same run, evaluated on 60 good and 40 anomalous images."""
     rng = np.random.default_rng(15)
     good, anomalous = rng.normal(0.28, 0.14, 60), rng.normal(0.8, 0.22, 40)
     good[3] = 0.68  # the one false alarm
@@ -179,10 +179,10 @@ def made_up(trained_run: Path, tmp_path: Path) -> MadeUpRun:
     good[5] = anomalous[3] = THRESHOLD  # at the threshold is not above it
     calibration = read_calibration(trained_run / "model" / "calibration.json")
     assert calibration is not None
-    pictures, folder = tmp_path / "pictures", trained_run / "evaluation"
-    pictures.mkdir()
+    originals, folder = tmp_path / "originals", trained_run / "evaluation"
+    originals.mkdir()
     folder.mkdir()
-    write_test_images(trained_run, pictures, good, anomalous)
+    write_test_images(trained_run, originals, good, anomalous)
     rates = (float(np.mean(good > THRESHOLD)), float(np.mean(anomalous <= THRESHOLD)))
     evaluation = made_up_evaluation(60, 40, calibration=calibration)
     write_evaluation(folder, replace(evaluation, realised_false_alarm_rate=rates[0], missed_rate=rates[1]))

@@ -102,7 +102,7 @@ def test_maps_carry_the_outline_of_the_ground_truth(made_up) -> None:
 
 
 def test_images_that_are_gone_leave_a_reason(made_up) -> None:
-    shutil.rmtree(made_up.run.parent / "pictures")
+    shutil.rmtree(made_up.run.parent / "originals")
     assert "no test image has a map" in str(write_figures(made_up.run)["localization"])
 
 

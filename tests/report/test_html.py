@@ -205,14 +205,14 @@ def test_files_that_were_left_out_are_listed(made_up, change) -> None:
     assert "truncated at byte 40" in page.text
 
 
-def test_pictures_that_are_gone_are_said_to_be_gone(made_up) -> None:
-    shutil.rmtree(made_up.run.parent / "pictures")
+def test_images_that_are_gone_are_said_to_be_gone(made_up) -> None:
+    shutil.rmtree(made_up.run.parent / "originals")
     page = page_of(made_up.run)
     assert page.words.count("what was saved is shown") == 20
     assert sum(a.get("alt", "").startswith("anomaly map of") for _, a in page.tags) == 20
 
 
-def test_pictures_without_ground_truth_say_so(made_up) -> None:
+def test_images_without_ground_truth_say_so(made_up) -> None:
     for file in sorted((made_up.run / "evaluation" / "truth").iterdir())[1:]:
         file.unlink()
     page = page_of(made_up.run)

@@ -51,7 +51,7 @@ def test_contour_of_a_rectangle_is_its_rim() -> None:
     assert np.array_equal(contour(mask), rim)
 
 
-def test_contour_is_open_at_the_border_of_the_picture() -> None:
+def test_contour_is_open_at_the_border_of_the_image() -> None:
     mask = np.zeros((4, 5), dtype=bool)
     mask[:, :2] = True
     expected = np.zeros_like(mask)

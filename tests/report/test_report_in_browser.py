@@ -70,9 +70,9 @@ def test_arrow_keys_move_the_threshold_and_its_counts(made_up, page: Page) -> No
     assert_counts(page, made_up, 0.4)
 
 
-def test_j_and_k_go_through_the_pictures(made_up, page: Page) -> None:
+def test_j_and_k_go_through_the_images(made_up, page: Page) -> None:
     page.goto(write_report(made_up.run).as_uri())
-    titles = page.evaluate("[...document.querySelectorAll('.case h3')].map((one) => one.textContent)")
+    titles = page.evaluate("[...document.querySelectorAll('.case h3')].map((title) => title.textContent)")
     assert len(titles) == 20
 
     def press(key: str) -> str:
