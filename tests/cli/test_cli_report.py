@@ -28,7 +28,7 @@ def test_an_evaluation_keeps_the_attention_that_its_report_shows(evaluated):
     stored = pixels_of(shown[0].attention_file)
     assert np.array_equal(stored, np.rint(255 * attention / attention.max()).astype(np.uint8))
     page = (evaluated / "report.html").read_text(encoding="utf-8")
-    assert f'alt="where the encoder looks in {shown[0].key}"' in page and "Attention was not kept" not in page
+    assert f'alt="where the encoder looks in {shown[0].key}"' in page and "Attention was not saved" not in page
 
 
 def test_figures_are_written_and_named(cli, evaluated):
@@ -41,16 +41,16 @@ def test_figures_are_written_and_named(cli, evaluated):
     assert all(f"{kind} ({NUM_TEST})" in features for kind in ("good", "hole", "stain"))
 
 
-def test_without_the_test_pictures_the_rest_is_drawn(cli, evaluated):
+def test_without_the_test_images_the_rest_is_drawn(cli, evaluated):
     table = evaluated / "evaluation" / "per_image.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("/tile/", "/gone/"), encoding="utf-8")
     shutil.rmtree(evaluated / "evaluation" / "attention")
     said = cli("report", evaluated, "--figures", "--device", "cpu")
     assert said.code == 0
     assert "no features: the test images are gone, or the detector has no encoder" in said.out
-    assert "no localization: no test picture with map" in said.out
+    assert "no localization: no test image has a map" in said.out
     assert "scores.svg" in said.out
-    assert "Attention was not kept" in (evaluated / "report.html").read_text(encoding="utf-8")
+    assert "Attention was not saved" in (evaluated / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_without_an_evaluation_has_figures_of_its_training(cli, run_copy):
