@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from flawmap.data.checks import check_training_data
 from flawmap.data.open_data import load_images
 from flawmap.data.pool import Pool
-from flawmap.data.sample import TrainingData
 from flawmap.detect import detector as detector_module
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
+from flawmap.runs.manifest import ManifestRow, write_manifest
 from flawmap.runs.run_folder import create_run
 from flawmap.train import refuse_other_data
 from images import write_good
@@ -65,12 +64,12 @@ def test_fit_takes_a_pool_that_was_read_already(other: Path, handed_over: dict[s
         AnomalyDetector(recipe).fit(images, device="cpu")
 
 
-def test_a_run_does_not_go_on_with_another_pool(other: Path) -> None:
-    own = check_training_data(load_images(other.parent / "good"), 0.0).facts[:3]
-    pool = check_training_data(TrainingData("x", other, "", load_images(other).images[:2]), 0.0).facts
-    run = create_run(other.parent / "run", "x", tiny_recipe())
-    began_with = [*(("train", fact) for fact in own), *(("pretrain_only", fact) for fact in pool)]
-    run.write_data_manifest(began_with)
-    refuse_other_data(run, began_with)
-    with pytest.raises(UserError, match=r"1 image is not what this run began with, first: 001\.png"):
-        refuse_other_data(run, began_with[:-1])
+def test_a_run_does_not_resume_with_another_pool(tmp_path: Path) -> None:
+    splits = ("train", "train", "train", "pretrain_only", "pretrain_only")
+    rows = [ManifestRow(f"{n}.png", f"{n}" * 64, split, 48, 48, f"{n}" * 64) for n, split in enumerate(splits)]
+    run = create_run(tmp_path / "run", "x", tiny_recipe())
+    write_manifest(run.manifest, rows)
+    refuse_other_data(run, rows)
+    with pytest.raises(UserError, match=r"1 image is not what .* first: 4\.png") as caught:
+        refuse_other_data(run, rows[:-1])
+    assert caught.value.place == str(run.manifest)
