@@ -1,18 +1,10 @@
-"""Published protocols by name: which classes, which pixels count, which groups are separated, how many seeds.
+"""Published protocols of the paper's tables: what their layouts say, and the classes and number of seeds."""
 
-The reader of a layout says how a data set's files are read and which image is in which split.
-"""
-
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from flawmap.data.layouts.elpv import Elpv
-from flawmap.data.layouts.mtd import MagneticTiles
 from flawmap.data.layouts.mvtec import MvtecAd
-from flawmap.data.layouts.mvtec_2 import MvtecAd2
 from flawmap.data.layouts.nih import ChestXray14
-from flawmap.data.layouts.visa import Visa
 from flawmap.data.sample import Protocol
 from flawmap.errors import UserError
 
@@ -41,44 +33,14 @@ TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 UNALIGNED = ("bottle", "hazelnut", "metal_nut", "screw")  # parts that lie at any angle
 MAX_ROTATION_DEG = 5
 
-MVTEC_AD_2 = replace(
-    MvtecAd2.published,
-    classes=("can", "fabric", "fruit_jelly", "rice", "sheet_metal", "vial", "wallplugs", "walnuts"),
-)
-VISA = replace(
-    Visa.published,
-    classes=(
-        "candle",
-        "capsules",
-        "cashew",
-        "chewinggum",
-        "fryum",
-        "macaroni1",
-        "macaroni2",
-        "pcb1",
-        "pcb2",
-        "pcb3",
-        "pcb4",
-        "pipe_fryum",
-    ),
-)
 NIH = replace(ChestXray14.published, n_seeds=5)
-
-PROTOCOLS: Mapping[str, Protocol] = {
-    "mvtec_ad": MVTEC_AD,
-    "mvtec_ad_2": MVTEC_AD_2,
-    "visa": VISA,
-    "mtd": MagneticTiles.published,
-    "elpv": Elpv.published,
-    "nih": NIH,
-}
 
 
 def class_locations(protocol: Protocol, root: str) -> dict[str, str]:
     """Data locations of a protocol's classes in the order of its columns; all data under "" where it has no classes.
 
     Args:
-        protocol: by name.
+        protocol: with or without classes.
         root: the folder that the archive was unpacked into, or ``elpv``.
 
     Raises:

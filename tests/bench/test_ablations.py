@@ -115,7 +115,7 @@ def test_a_result_is_what_evaluation_says(order: AblationOrder):
     result = read_result(order.folder, planned_work(order)[0])
     assert result is not None
     assert (result["n_good"], result["n_anomalous"], result["seed"]) == (6, 12, 0)
-    assert 0 <= result["image_auroc"] <= 1 and set(result["per_kind"]) == {"hole", "stain"}
+    assert 0 <= result["image_auroc"] <= 1 and set(result["by_kind"]) == {"hole", "stain"}
 
 
 def test_nothing_is_left_to_do_the_next_time(order: AblationOrder, capsys: pytest.CaptureFixture[str]):

@@ -46,8 +46,8 @@ def test_all_pixels_of_normal_and_masked_images_are_pooled(tmp_path: Path):
     assert found["n_pixel_images"] == 2
     assert found["pixel"]["auroc"]["value"] == pytest.approx(expected, abs=2e-3)
     assert found["image"]["auroc"]["value"] == 0.5
-    assert found["per_kind"]["hole"]["image_auroc"] == 1.0 and found["per_kind"]["stain"]["image_auroc"] == 0.0
-    assert found["per_kind"]["stain"]["pixel_auroc"] is None
+    assert found["by_kind"]["hole"]["image_auroc"] == 1.0 and found["by_kind"]["stain"]["image_auroc"] == 0.0
+    assert found["by_kind"]["stain"]["pixel_auroc"] is None
     assert found["image_scores"] == {"a": 0.1, "b": 0.9, "c": 0.05}
 
 
@@ -65,9 +65,9 @@ def test_a_chest_protocol_pools_boxed_images_alone_and_by_sex(tmp_path: Path):
     found = scored_metrics(data_types.TestData("x", tmp_path, "", samples, protocol), folder)
     assert found["n_pixel_images"] == 2
     assert found["pixel"]["auroc"]["value"] == pytest.approx(0.5, abs=1e-3)
-    assert found["groups"]["sex=M"]["pixel_auroc"] == 1.0 and found["groups"]["sex=F"]["pixel_auroc"] == 0.0
-    assert found["groups"]["sex=M"]["image_auroc"] == 1.0 and found["groups"]["sex=F"]["image_auroc"] == 0.0
-    assert found["groups"]["sex=F"] | {"image_auroc": 0, "pixel_auroc": 0} == {
+    assert found["by_group"]["sex=M"]["pixel_auroc"] == 1.0 and found["by_group"]["sex=F"]["pixel_auroc"] == 0.0
+    assert found["by_group"]["sex=M"]["image_auroc"] == 1.0 and found["by_group"]["sex=F"]["image_auroc"] == 0.0
+    assert found["by_group"]["sex=F"] | {"image_auroc": 0, "pixel_auroc": 0} == {
         "n": 3,
         "n_anomalous": 2,
         "n_pixel_images": 1,
@@ -88,4 +88,4 @@ def test_a_data_set_without_masks_counts_no_pixels(tmp_path: Path):
     samples = (LabelledImage("a", Path("a"), False, "good"), LabelledImage("b", Path("b"), True, "hole"))
     folder = written(tmp_path / "scored", [0.0, 1.0], [np.zeros((4, 4), np.float32)] * 2)
     found = scored_metrics(data_types.TestData("x", tmp_path, "", samples, Protocol("elpv", "none")), folder)
-    assert found["pixel"] == {} and found["per_kind"]["hole"]["pixel_auroc"] is None
+    assert found["pixel"] == {} and found["by_kind"]["hole"]["pixel_auroc"] is None

@@ -27,7 +27,7 @@ def result(image: float, pixel: float | None, seconds: float, **more: Any) -> di
         "peak_memory_mib": 1024.4,
         "parameters": 22_000_000,
         "note": "a <note>",
-        "groups": {},
+        "by_group": {},
         "image_scores": {"x": 1.0},
     } | more
 
@@ -68,8 +68,8 @@ def test_groups_stand_side_by_side(tmp_path: Path):
     }
     better = {group: {**values, "pixel_auroc": 0.8} for group, values in groups.items() if group != "view=AP"}
     rows = [
-        MethodRow("pii", "PII", {0: result(0.9, 0.8, 10.0, groups=groups)}),
-        MethodRow("paper", "flawmap, paper", {0: result(0.9, 0.8, 10.0, groups=groups | better)}),
+        MethodRow("pii", "PII", {0: result(0.9, 0.8, 10.0, by_group=groups)}),
+        MethodRow("paper", "flawmap, paper", {0: result(0.9, 0.8, 10.0, by_group=groups | better)}),
         MethodRow("riad", "RIAD", {}, ("seed 0: no number",)),
     ]
     path = write_peers_scoreboard(tmp_path, "nih", rows, {})

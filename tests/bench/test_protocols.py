@@ -1,30 +1,31 @@
-"""The published protocols by name."""
+"""The published protocols of the paper's tables."""
 
 from pathlib import Path
 
 from assertions import mistake
-from flawmap_bench.protocols import PROTOCOLS, class_locations
+from flawmap.data.sample import Protocol
+from flawmap_bench.protocols import MVTEC_AD, NIH, class_locations
+
+FRUIT = Protocol("Fruit", classes=("pear", "apple", "plum"))
 
 
-def test_the_paper_has_fifteen_classes_textures_first():
-    classes = PROTOCOLS["mvtec_ad"].classes
+def test_the_paper_has_fifteen_classes_textures_first_and_five_seeds_of_x_rays():
+    classes = MVTEC_AD.classes
     assert len(classes) == len(set(classes)) == 15
     assert classes[:5] == ("carpet", "grid", "leather", "tile", "wood")
     assert list(classes[5:]) == sorted(classes[5:])  # objects in alphabetical order
-    assert [len(PROTOCOLS[name].classes) for name in ("mvtec_ad_2", "visa", "mtd", "elpv", "nih")] == [8, 12, 0, 0, 0]
+    assert (NIH.classes, NIH.n_seeds, NIH.pixel_pool) == ((), 5, "truth_only")
 
 
 def test_class_locations_keep_the_order_of_the_columns(tmp_path: Path):
-    for name in sorted(PROTOCOLS["visa"].classes, reverse=True):
+    for name in sorted(FRUIT.classes):
         (tmp_path / name).mkdir()
-    locations = class_locations(PROTOCOLS["visa"], str(tmp_path))
-    assert list(locations) == list(PROTOCOLS["visa"].classes) and locations["pcb1"] == str(tmp_path / "pcb1")
-    assert class_locations(PROTOCOLS["elpv"], "elpv") == {"": "elpv"}
+    locations = class_locations(FRUIT, str(tmp_path))
+    assert list(locations) == ["pear", "apple", "plum"] and locations["plum"] == str(tmp_path / "plum")
+    assert class_locations(NIH, "nih") == {"": "nih"}
 
 
 def test_missing_classes_are_named(tmp_path: Path):
-    for name in PROTOCOLS["mvtec_ad_2"].classes[:-2]:
-        (tmp_path / name).mkdir()
-    problem = "2 of 8 classes of MVTec AD 2 are missing: wallplugs, walnuts"
-    with mistake(problem, tmp_path, "unpack the whole archive"):
-        class_locations(PROTOCOLS["mvtec_ad_2"], str(tmp_path))
+    (tmp_path / "pear").mkdir()
+    with mistake("2 of 3 classes of Fruit are missing: apple, plum", tmp_path, "unpack the whole archive"):
+        class_locations(FRUIT, str(tmp_path))

@@ -24,7 +24,6 @@ from flawmap_bench.baselines.from_scratch import (
     as_tensor,
     cosine_rate,
     publication_note,
-    width_factor,
     width_note,
 )
 from flawmap_bench.baselines.gaussian import SharedGaussian
@@ -48,10 +47,9 @@ class CutPasteDensity(TrainedFromScratch):
     """
 
     def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
-        super().__init__(settings, "cutpaste")
-        self._width = width or width_factor(self.device)
+        super().__init__(settings, "cutpaste", LEARNING_RATE, width)
         self._images = PROCESSOR_IMAGES if self.device == "cpu" else PUBLISHED_IMAGES
-        self._encoder = ResNet18(self._width).to(self.device)
+        self._encoder = ResNet18(self.width).to(self.device)
         self._head = nn.Sequential(
             nn.Linear(self._encoder.channels[-1], 512, bias=False),
             nn.BatchNorm1d(512),
@@ -66,7 +64,7 @@ class CutPasteDensity(TrainedFromScratch):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """SGD."""
-        return torch.optim.SGD(self.networks.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY)
+        return torch.optim.SGD(self.networks.parameters(), self.learning_rate, MOMENTUM, weight_decay=WEIGHT_DECAY)
 
     def rate_at(self, share: float) -> float:
         """Cosine."""
@@ -102,7 +100,7 @@ class CutPasteDensity(TrainedFromScratch):
         """Width, steps, and where the map comes from."""
         published = publication_note(self._images, PUBLISHED_IMAGES)
         return (
-            width_note(self._width),
+            width_note(self.width),
             f"{steps} steps of {self._images} x 3 images{published}",
             "map: Gaussian of the last stage's positions",
         )

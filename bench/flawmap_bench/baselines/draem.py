@@ -12,7 +12,7 @@ from torch import Tensor
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
 from flawmap.simulators import draem
-from flawmap_bench.baselines.from_scratch import TrainedFromScratch, as_tensor, width_factor, width_note
+from flawmap_bench.baselines.from_scratch import TrainedFromScratch, as_tensor, width_note
 from flawmap_bench.baselines.maps import as_map, resized_map
 from flawmap_bench.baselines.structural import mean_filtered, ssim_difference
 from flawmap_bench.baselines.unet import UNet, scaled, size_for
@@ -36,17 +36,12 @@ class Draem(TrainedFromScratch):
     """
 
     def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
-        super().__init__(settings, "draem")
-        self._width = width or width_factor(self.device)
-        self._repair = UNet(3, 3, scaled(REPAIR_CHANNELS, self._width), has_skips=False).to(self.device)
-        self._find = UNet(6, 2, scaled(FIND_CHANNELS, self._width), has_skips=True).to(self.device)
+        super().__init__(settings, "draem", LEARNING_RATE, width)
+        self._repair = UNet(3, 3, scaled(REPAIR_CHANNELS, self.width), has_skips=False).to(self.device)
+        self._find = UNet(6, 2, scaled(FIND_CHANNELS, self.width), has_skips=True).to(self.device)
         self.networks.extend([self._repair, self._find])
         self.read_size_px = size_for(settings.image_size_px, self._find.factor)
         self._simulator = draem.Draem(probability=ANOMALIES)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Adam."""
-        return torch.optim.Adam(self.networks.parameters(), lr=LEARNING_RATE)
 
     def rate_at(self, share: float) -> float:
         """A fifth from 80 % of the budget on, and a fifth of that from 90 % on."""
@@ -65,7 +60,7 @@ class Draem(TrainedFromScratch):
 
     def remarks(self, steps: int) -> Sequence[str]:
         """Textures, width and steps."""
-        return "textures of noise in place of DTD", width_note(self._width), f"{steps} steps of {BATCH} images"
+        return "textures of noise in place of DTD", width_note(self.width), f"{steps} steps of {BATCH} images"
 
     @torch.no_grad()
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:

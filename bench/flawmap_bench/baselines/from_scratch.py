@@ -26,6 +26,8 @@ class TrainedFromScratch(ABC):
     Args:
         settings: of the board.
         key: name of the random streams.
+        learning_rate: of Adam.
+        width: share of the publication's channels; None: by the device.
 
     Attributes:
         read_size_px: side of the square that good images are read at; the board's unless the subclass changes it.
@@ -33,17 +35,14 @@ class TrainedFromScratch(ABC):
         note: see :class:`flawmap_bench.method.Method`.
     """
 
-    def __init__(self, settings: MethodSettings, key: str) -> None:
+    def __init__(self, settings: MethodSettings, key: str, learning_rate: float, width: float | None = None) -> None:
         self.settings, self.device = settings, settings.compute.device
+        self.learning_rate, self.width = learning_rate, width or width_factor(self.device)
         self.read_size_px = settings.image_size_px
         self.networks = nn.ModuleList()
         self.note = ""
         self._key = key
         torch.manual_seed(settings.seed)
-
-    @abstractmethod
-    def optimizer(self) -> torch.optim.Optimizer:
-        """With its full learning rates."""
 
     @abstractmethod
     def loss_of_step(self, pixels: NormalPixels, step: int) -> Float[Tensor, ""]:
@@ -52,6 +51,10 @@ class TrainedFromScratch(ABC):
     @abstractmethod
     def remarks(self, steps: int) -> Sequence[str]:
         """Parts of the note, after so many steps; empty ones are left out."""
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam, with its full learning rate."""
+        return torch.optim.Adam(self.networks.parameters(), lr=self.learning_rate)
 
     def rate_at(self, share: float) -> float:
         """Factor of the learning rates, by the spent share of the budget."""

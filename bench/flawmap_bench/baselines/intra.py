@@ -48,7 +48,7 @@ class InTra(TrainedFromScratch):
     """
 
     def __init__(self, settings: MethodSettings) -> None:
-        super().__init__(settings, "intra")
+        super().__init__(settings, "intra", LEARNING_RATE)
         self._size = REDUCED_SIZE if self.device == "cpu" else PUBLISHED_SIZE
         self.read_size_px = size_for(settings.image_size_px, PATCH_PX)
         grid = self.read_size_px // PATCH_PX
@@ -59,10 +59,6 @@ class InTra(TrainedFromScratch):
         self.networks.append(self._network)
         self._mean_map = torch.zeros(self.read_size_px, self.read_size_px, device=self.device)
         self._n_mean_images = 0
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Adam."""
-        return torch.optim.Adam(self.networks.parameters(), lr=LEARNING_RATE)
 
     def loss_of_step(self, pixels: NormalPixels, step: int) -> Float[Tensor, ""]:
         """Of random windows with a random patch missing."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
 from flawmap.reproducibility import numpy_generator
-from flawmap_bench.baselines.from_scratch import TrainedFromScratch, as_tensor, width_factor, width_note
+from flawmap_bench.baselines.from_scratch import TrainedFromScratch, as_tensor, width_note
 from flawmap_bench.baselines.maps import as_map, resized_map
 from flawmap_bench.baselines.structural import mean_filtered, msgms_difference, ssim_difference
 from flawmap_bench.baselines.unet import UNet, scaled, size_for
@@ -34,15 +34,10 @@ class Riad(TrainedFromScratch):
     """
 
     def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
-        super().__init__(settings, "riad")
-        self._width = width or width_factor(self.device)
-        self._network = UNet(3, 3, scaled(CHANNELS, self._width), has_skips=True).to(self.device)
+        super().__init__(settings, "riad", LEARNING_RATE, width)
+        self._network = UNet(3, 3, scaled(CHANNELS, self.width), has_skips=True).to(self.device)
         self.networks.append(self._network)
         self.read_size_px = size_for(settings.image_size_px, max(CELLS_PX))
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Adam."""
-        return torch.optim.Adam(self.networks.parameters(), lr=LEARNING_RATE)
 
     def rate_at(self, share: float) -> float:
         """A tenth after five sixths of the budget."""
@@ -58,7 +53,7 @@ class Riad(TrainedFromScratch):
 
     def remarks(self, steps: int) -> Sequence[str]:
         """Width and steps."""
-        return width_note(self._width), f"{steps} steps of {BATCH} images"
+        return width_note(self.width), f"{steps} steps of {BATCH} images"
 
     @torch.no_grad()
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:

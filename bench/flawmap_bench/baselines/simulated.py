@@ -37,7 +37,7 @@ NSA_CROP_MARGIN = 230 / 224  # of the publication's random crops; its rotations 
 
 
 class SimulatedSegmentation(TrainedFromScratch):
-    """Binary cross-entropy with the soft labels, Adam.
+    """Binary cross-entropy with the soft labels.
 
     Args:
         settings: of the board.
@@ -59,15 +59,11 @@ class SimulatedSegmentation(TrainedFromScratch):
         published_batch: int,
         remark: str,
     ) -> None:
-        super().__init__(settings, key)
+        super().__init__(settings, key, LEARNING_RATE)
         self.networks.append(network().to(self.device))
         self._simulator, self._prepare, self._remark = simulator, prepare, remark
         self._published_batch = published_batch
         self._batch_size = PROCESSOR_BATCH if self.device == "cpu" else published_batch
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Adam."""
-        return torch.optim.Adam(self.networks.parameters(), lr=LEARNING_RATE)
 
     def loss_of_step(self, pixels: NormalPixels, step: int) -> Float[Tensor, ""]:
         """Cross-entropy of simulated anomalies, each with the previous image of the batch as the foreign one."""

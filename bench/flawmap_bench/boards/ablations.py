@@ -29,7 +29,7 @@ from flawmap_bench.boards.data_content import content_of_location
 from flawmap_bench.boards.variants import VariantRow, VariantTable, write_variant_board
 
 # the keys of metrics.json that a result keeps
-MEASURES = ("image", "pixel", "by_kind", "by_group", "image_scores", "per_scale")
+MEASURES = ("image", "pixel", "by_kind", "image_scores", "per_scale")
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,10 @@ def train_and_evaluate(order: AblationOrder, work: Work) -> None:
         "image_auroc": evaluation.image_auroc,
         "pixel_auroc": evaluation.pixel_auroc,
         **{name: value for name, value in asdict(evaluation).items() if name in MEASURES},
+        "by_group": {
+            group: {"image_auroc": block.image_auroc, "pixel_auroc": block.pixel_auroc}
+            for group, block in evaluation.by_group.items()
+        },
         "n_good": evaluation.n_good,
         "n_anomalous": evaluation.n_anomalous,
         "names": list(work.names),

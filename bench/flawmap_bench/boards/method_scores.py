@@ -55,8 +55,8 @@ def scored_metrics(data: TestData, folder: Path) -> dict[str, Any]:
         "n_pixel_images": everything.n_images,
         "image": _as_json(image),
         "pixel": _as_json(pixel),
-        "per_kind": _per_kind(data, np.array(scores), labels, pools),
-        "groups": _per_group(data, np.array(scores), labels, groups),
+        "by_kind": _by_kind(data, np.array(scores), labels, pools),
+        "by_group": _by_group(data, np.array(scores), labels, groups),
         "image_scores": {sample.key: score for sample, score in zip(data.samples, scores, strict=True)},
     }
 
@@ -71,7 +71,7 @@ def groups_of(sample: LabelledImage, group_by: tuple[str, ...]) -> list[str]:
     return [f"{name}={sample.groups[name]}" for name in group_by if sample.groups.get(name)]
 
 
-def _per_kind(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: PixelPools) -> dict[str, Any]:
+def _by_kind(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: PixelPools) -> dict[str, Any]:
     """Each defect kind against all normal images."""
     kinds = np.array([sample.kind for sample in data.samples])
     by_kind, metrics = pools.by_kind(), {}
@@ -85,7 +85,7 @@ def _per_kind(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: Pix
     return metrics
 
 
-def _per_group(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: Mapping[str, PixelPool]) -> dict:
+def _by_group(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: Mapping[str, PixelPool]) -> dict:
     """Each group of the protocol on its own."""
     members: dict[str, list[int]] = {}
     for number, sample in enumerate(data.samples):

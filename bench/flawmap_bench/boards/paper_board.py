@@ -110,10 +110,10 @@ def _rows_by_sex(results: Mapping[str, ClassResults]) -> tuple[VariantRow, ...]:
     for method, by_sex in TABLE_2.items():
         for sex, name in SEXES.items():
             measured = {
-                seed: (result["groups"][f"sex={sex}"], result["train_seconds"])
+                seed: (result["by_group"][f"sex={sex}"], result["train_seconds"])
                 for class_results in results.values()
                 for seed, result in class_results.get(method, {}).items()
-                if f"sex={sex}" in result.get("groups", {})
+                if f"sex={sex}" in result.get("by_group", {})
             }
             image, pixel = (
                 {seed: group[metric] for seed, (group, _) in measured.items() if group[metric] is not None}

@@ -94,5 +94,5 @@ def _board_values(result: Mapping[str, Any]) -> dict[str, Any]:
         "image_auroc": auroc["image"],
         "pixel_auroc": auroc["pixel"],
         "train_seconds": result["train_seconds"],
-        "groups": result["groups"],
+        "by_group": result["by_group"],
     }

@@ -129,7 +129,9 @@ def _group_table(rows: Sequence[MethodRow], name: str, kind: str) -> BoardTable:
     values: dict[int, list[float | None]] = {}  # by the index of the column
     for group in (group for group in _groups(rows) if group.startswith(f"{kind}=")):
         published = [row.published(name, group) for row in rows]
-        results = [[r["groups"][group] for r in row.results.values() if group in r.get("groups", {})] for row in rows]
+        results = [
+            [r["by_group"][group] for r in row.results.values() if group in r.get("by_group", {})] for row in rows
+        ]
         counts = next(group_results[0] for group_results in results if group_results)
         for level, count in (("image", counts["n"]), ("pixel", counts["n_pixel_images"])):
             summaries = [measured(_values(group_results, f"{level}_auroc")) for group_results in results]
@@ -197,7 +199,7 @@ def _published(published: Published | None, level: str) -> str:
 
 
 def _groups(rows: Sequence[MethodRow]) -> list[str]:
-    return sorted({group for row in rows for result in row.results.values() for group in result.get("groups", {})})
+    return sorted({group for row in rows for result in row.results.values() for group in result.get("by_group", {})})
 
 
 def _group_kinds(rows: Sequence[MethodRow]) -> list[str]:

@@ -151,8 +151,26 @@ class DistillationHead(nn.Module):
         return self.last_layer(self.projection(tokens))
 
 
-class DinoModule(SelfDistillation):
-    """Both global crops go to teacher and student, the local ones to the student alone.
+class TeacherAndStudent(SelfDistillation):
+    """An objective whose teacher has a copy of the student's encoder and head; a subclass calls ``add_head``."""
+
+    def add_head(self, head: nn.Module) -> None:
+        """Give the student its head, and make the teacher."""
+        self.student_head = head
+        self.teacher_encoder = frozen_copy(self.student_encoder)
+        self.teacher_head = frozen_copy(head)
+
+    def learners(self) -> list[nn.Module]:
+        """Encoder and head."""
+        return [self.student_encoder, self.student_head]
+
+    def followers(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Teacher and student."""
+        return [(self.teacher_encoder, self.student_encoder), (self.teacher_head, self.student_head)]
+
+
+class DinoModule(TeacherAndStudent):
+    """Both global crops go to teacher and student, the local ones to the student alone; each has its own last layer.
 
     Args:
         encoder: initial encoder; becomes the student's.
@@ -175,9 +193,7 @@ class DinoModule(SelfDistillation):
         num_outputs: int = OUTPUT_DIM,
     ) -> None:
         super().__init__(encoder, settings, total_steps, steps_per_epoch, seed)
-        self.student_head = DistillationHead(encoder.embed_dim, num_outputs)
-        self.teacher_encoder = frozen_copy(encoder)
-        self.teacher_head = frozen_copy(self.student_head)
+        self.add_head(DistillationHead(encoder.embed_dim, num_outputs))
         self.register_buffer("center", torch.zeros(num_outputs))
         self.watch = self.watch_for(num_outputs, stops=False)
         epochs = total_steps / steps_per_epoch
@@ -186,14 +202,6 @@ class DinoModule(SelfDistillation):
         )
         # one epoch, but at most a third of the training: the last layer has to learn, too
         self.last_layer_frozen = min(round(FROZEN_LAST_LAYER_EPOCHS * steps_per_epoch), total_steps // 3)
-
-    def learners(self) -> list[nn.Module]:
-        """Encoder and head; the last layer belongs to the head and is decayed."""
-        return [self.student_encoder, self.student_head]
-
-    def followers(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Teacher and student, each with its own last layer."""
-        return [(self.teacher_encoder, self.student_encoder), (self.teacher_head, self.student_head)]
 
     @property
     def teacher_temperature(self) -> float:

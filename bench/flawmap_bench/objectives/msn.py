@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from flawmap.paper.clusters import gather_batch, sinkhorn
 from flawmap.paper.patch_masking import kept_patches, random_patch_mask
 from flawmap.paper.projection import BOTTLENECK_DIM, HIDDEN_DIM, mlp_layers
-from flawmap.paper.self_distillation import Objective, SelfDistillation, by_view, frozen_copy, spread_over_batch
+from flawmap.paper.self_distillation import Objective, by_view, spread_over_batch
 from flawmap.recipe.settings import PretrainSettings
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.inputs import normalise
+from flawmap_bench.objectives.dino import TeacherAndStudent
 
 # 1024 in the publication. The entropy term wants the mean prediction of a batch to cover all prototypes, which the
 # 11 x 16 anchors of 16 images can for 64, but not for 1024.
@@ -147,7 +148,7 @@ class MsnPrototypes(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_prototypes, BOTTLENECK_DIM).uniform_(-bound, bound))
 
 
-class MsnModule(SelfDistillation):
+class MsnModule(TeacherAndStudent):
     """The teacher sees one crop whole; the student another one with patches dropped, and the local ones whole.
 
     MSN drops the same patches of all images of a batch. Here each image has its own mask, as in our random masking;
@@ -172,23 +173,13 @@ class MsnModule(SelfDistillation):
         num_prototypes: int = NUM_PROTOTYPES,
     ) -> None:
         super().__init__(encoder, settings, total_steps, steps_per_epoch, seed)
-        self.student_head = MsnHead(encoder.embed_dim, HEAD_NORM)
-        self.teacher_encoder = frozen_copy(encoder)
-        self.teacher_head = frozen_copy(self.student_head)
+        self.add_head(MsnHead(encoder.embed_dim, HEAD_NORM))
         self.prototypes = MsnPrototypes(num_prototypes)
         self.watch = self.watch_for(num_prototypes, stops=False)
 
-    def learners(self) -> list[nn.Module]:
-        """Encoder and head."""
-        return [self.student_encoder, self.student_head]
-
     def prototypes_of(self) -> list[nn.Parameter]:
-        """C, of any length: it is not renormalised, since the loss normalises it."""
+        """C, with which teacher and student are compared; it is not renormalised, since the loss normalises it."""
         return list(self.prototypes.parameters())
-
-    def followers(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Teacher and student; both are compared with the student's prototypes."""
-        return [(self.teacher_encoder, self.student_encoder), (self.teacher_head, self.student_head)]
 
     @torch.no_grad()
     def kept_of_anchor(self, views: Tensor) -> Int[Tensor, "b k"]:
