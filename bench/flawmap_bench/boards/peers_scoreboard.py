@@ -129,9 +129,8 @@ def _group_table(rows: Sequence[MethodRow], name: str, kind: str) -> BoardTable:
     values: dict[int, list[float | None]] = {}  # by the index of the column
     for group in (group for group in _groups(rows) if group.startswith(f"{kind}=")):
         published = [row.published(name, group) for row in rows]
-        results = [
-            [r["by_group"][group] for r in row.results.values() if group in r.get("by_group", {})] for row in rows
-        ]
+        by_group = [[result.get("by_group", {}) for result in row.results.values()] for row in rows]
+        results = [[groups[group] for groups in row_groups if group in groups] for row_groups in by_group]
         counts = next(group_results[0] for group_results in results if group_results)
         for level, count in (("image", counts["n"]), ("pixel", counts["n_pixel_images"])):
             summaries = [measured(_values(group_results, f"{level}_auroc")) for group_results in results]

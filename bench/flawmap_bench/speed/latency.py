@@ -139,8 +139,8 @@ def measured(run: str | None, with_peers: bool) -> str:
     """The table of one run, or of the stand-in without one."""
     detector = stand_in() if run is None else AnomalyDetector.from_pretrained(run, "cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (*IMAGE_SIZE_PX, 3), dtype=np.uint8)
-    with tempfile.TemporaryDirectory(prefix="flawmap-latency-") as name, ExitStack() as stack:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="flawmap-latency-") as path, ExitStack() as stack:
+        folder = Path(path)
         Image.fromarray(pixels).save(folder / IMAGE)
         peers: dict[str, PeerProcess] = {}
         if run is not None and with_peers:
