@@ -224,5 +224,6 @@ class DinoModule(TeacherAndStudent):
         """Clip gradients; at first, leave the last layer without gradient and weight decay."""
         super().on_before_optimizer_step(optimizer)
         if self.global_step < self.last_layer_frozen:
+            assert isinstance(self.student_head, DistillationHead)
             for parameter in self.student_head.last_layer.parameters():
                 parameter.grad = None
