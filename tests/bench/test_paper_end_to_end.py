@@ -42,7 +42,7 @@ def test_table_one_trains_scores_and_averages_all_fifteen_classes(
     words += ["--output", str(out), "--device", "cpu"]
     before = files_and_bytes(root)
     assert main(words) == 0
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     results = {
         name: json.loads(next((out / name).rglob("ablation.json")).read_text(encoding="utf-8"))
         for name in MVTEC_AD.classes
@@ -50,15 +50,15 @@ def test_table_one_trains_scores_and_averages_all_fifteen_classes(
     assert all((r["n_good"], r["n_anomalous"]) == (3, 3) for r in results.values())
     image, pixel = (np.array([100 * r[f"{level}_auroc"] for r in results.values()]) for level in ("image", "pixel"))
     assert len(set(pixel)) == 15  # a model and data of its own for each
-    assert f"| Ours | {image.mean():.1f} (1 seed) | {pixel.mean():.1f} (1 seed) | 98.3 | 98.2 |" in said.out
-    assert f"| | {' | '.join(MVTEC_AD.classes)} | mean |" in said.out
+    assert f"| Ours | {image.mean():.1f} (1 seed) | {pixel.mean():.1f} (1 seed) | 98.3 | 98.2 |" in printed.out
+    assert f"| method | {' | '.join(MVTEC_AD.classes)} | mean |" in printed.out
     for values in (image, pixel):
         line = " | ".join(f"{value:.1f}" for value in (*values, values.mean()))
-        assert f"| Ours, measured here | {line} |" in said.out
+        assert f"| Ours, measured here | {line} |" in printed.out
     assert files_and_bytes(root) == before
 
     runs = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     assert main(words) == 0
     again = capsys.readouterr()
-    assert again.err.count("1 runs, 1 done, 0 to do") == 15 and again.out == said.out
+    assert again.err.count("1 runs, 1 done, 0 to do") == 15 and again.out == printed.out
     assert runs == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}

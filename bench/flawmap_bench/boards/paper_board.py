@@ -61,7 +61,7 @@ def class_board(results: Mapping[str, ClassResults]) -> str:
             BoardLine((name, *(number_or_dash(value) for value in values)))
             for name, values in (published | measured).items()
         )
-        table = BoardTable(f"{metric.capitalize()} AUROC in % (Table 1)", ("", *results, MEAN), tuple(lines))
+        table = BoardTable(f"{metric.capitalize()} AUROC in % (Table 1)", ("method", *results, MEAN), tuple(lines))
         texts.append("\n".join([f"## {table.title}", "", *table_lines(table)]) + "\n")
     return "\n".join(texts)
 
