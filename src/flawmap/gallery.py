@@ -18,7 +18,7 @@ from flawmap.paper.patch_masking import patch_mask
 from flawmap.recipe.settings import MaskingSettings, Recipe
 from flawmap.report.gallery import GalleryDefect, GalleryImage, GalleryPage, write_gallery
 from flawmap.reproducibility import numpy_generator
-from flawmap.simulators.by_name import SIMULATOR_NAMES, simulator_by_name
+from flawmap.simulators.by_name import simulator_by_name, simulator_names
 from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.positions import round_to_patches
@@ -107,7 +107,7 @@ def defects_on(
 ) -> dict[str, GalleryDefect]:
     """One defect by each simulator."""
     defects = {}
-    for name in SIMULATOR_NAMES:
+    for name in simulator_names():
         simulate = simulator_by_name(name, recipe.simulation)
         anomaly = simulate(image, numpy_generator(recipe.seed, "gallery", name, key), attention, second)
         defects[name] = GalleryDefect(anomaly.image, anomaly.footprint)

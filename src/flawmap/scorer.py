@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from flawmap.recipe.settings import Recipe
@@ -61,10 +62,12 @@ class HeldOutScores:
     Attributes:
         image_scores: one per image.
         map_peaks: the highest value of each anomaly map, at the image's own resolution.
+        squares: the first images of an even spread, resized as they were scored; defects are simulated on them.
     """
 
     image_scores: list[float]
     map_peaks: list[float]
+    squares: list[UInt8[np.ndarray, "s s 3"]]
 
 
 @dataclass(frozen=True)

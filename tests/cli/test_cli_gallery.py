@@ -5,7 +5,7 @@ import re
 import pytest
 
 from assertions import assert_explained, files_and_bytes
-from flawmap.simulators.by_name import SIMULATOR_NAMES
+from flawmap.simulators.by_name import simulator_names
 from images import NUM_TRAIN, write_good
 
 TINY = ("--set", "model.weights=random", "--set", "model.architecture=test_vit", "--set", "data.image_size_px=32")
@@ -30,7 +30,7 @@ def test_the_page_lies_in_runs_and_has_a_name_of_its_own(cli, parts, tmp_path):
         "018.png",
         "022.png",
     ]
-    assert text.count("<figure>") == 6 * (2 + 5 + len(SIMULATOR_NAMES))
+    assert text.count("<figure>") == 6 * (2 + 5 + len(simulator_names()))
     assert "(this recipe has no masked stage 1)" in text  # standard leaves stage 1 out
     assert re.search(r"<dt>Varied</dt><dd>[^<]+<b class=\"used\">in this recipe</b>", text)
     assert "random initialization, seed 0" in text and f"6 of {NUM_TRAIN} good images" in text
@@ -45,7 +45,7 @@ def test_the_page_lies_in_runs_and_has_a_name_of_its_own(cli, parts, tmp_path):
 def test_a_page_with_a_name_never_replaces_anything(cli, parts, tmp_path):
     assert cli("check", parts, *TINY, "--gallery", "--images", 2, "--output", "pages/one.html").code == 0
     page = tmp_path / "here" / "pages" / "one.html"
-    assert page.read_text(encoding="utf-8").count("<figure>") == 2 * (2 + 5 + len(SIMULATOR_NAMES))
+    assert page.read_text(encoding="utf-8").count("<figure>") == 2 * (2 + 5 + len(simulator_names()))
     before = page.read_bytes()
     result = cli("check", parts, *TINY, "--gallery", "--output", "pages/one.html")
     assert_explained(result, ("exists already", "not overwritten"), "pages/one.html", ("--output",))

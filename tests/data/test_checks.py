@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from flawmap.data.open_data import find_all_test_data, open_test_data, open_trai
 from flawmap.data.sample import SkippedFile
 from flawmap.recipe.settings import DataSettings
 from images import noise, truncate, write_image, write_noise
+from opened_files import OPENED
 
 DEFAULT = DataSettings()
 NAMED = DataSettings(normal="OK", anomalous="NG")
@@ -340,25 +340,8 @@ def test_the_case_of_good_does_not_matter(mvtec_folder: Path):
 # ---- how often a file is read
 
 
-class OpenedFiles:
-    """Counts how often Python opens each file of a folder while it is on; an audit hook cannot be removed again."""
-
-    def __init__(self) -> None:
-        self.below: str | None = None
-        self.counts: Counter[str] = Counter()
-
-    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
-        if event == "open" and self.below and isinstance(arguments[0], str | os.PathLike):
-            path = os.fspath(arguments[0])
-            if path.startswith(self.below):
-                self.counts[os.path.relpath(path, self.below)] += 1
-
-
-OPENED = OpenedFiles()
-sys.addaudithook(OPENED)
-
-
 def test_a_training_reads_each_image_twice_and_each_test_file_once(mvtec_folder: Path):
+    OPENED.counts.clear()
     OPENED.below = str(mvtec_folder)
     try:
         checked = check(mvtec_folder)

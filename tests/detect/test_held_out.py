@@ -11,6 +11,7 @@ from flawmap.detect.held_out import (
     masked_view,
     proxy_scores,
     simulate_on,
+    spread_over,
     write_samples,
 )
 from flawmap.engine.compute import choose_compute
@@ -31,7 +32,9 @@ def images(tmp_path_factory: pytest.TempPathFactory):
 
 def simulated(images, *changes: str) -> list[SimulatedDefect]:
     guide = fitted_detector().scorer_.encoder
-    return simulate_on(images, guide, tiny_recipe(*changes), SIZE_PX, choose_compute("cpu", "fp32"))
+    return simulate_on(
+        spread_over(images, SIZE_PX), guide, tiny_recipe(*changes), SIZE_PX, choose_compute("cpu", "fp32")
+    )
 
 
 def equal(one: SimulatedDefect, other: SimulatedDefect) -> bool:

@@ -12,7 +12,7 @@ from flawmap.gallery import MASKING_STRATEGIES, gallery_images
 from flawmap.paper.patch_masking import attention_patch_mask, most_attended_patch_mask
 from flawmap.recipe.settings import Recipe
 from flawmap.report.gallery import GalleryImage
-from flawmap.simulators.by_name import SIMULATOR_NAMES
+from flawmap.simulators.by_name import simulator_names
 from flawmap.vit.encoder import mean_cls_attention
 from flawmap.vit.inputs import channels_first, normalise
 
@@ -71,7 +71,7 @@ def test_every_strategy_drops_as_many_patches_and_the_named_ones(shown) -> None:
 
 def test_every_simulator_changes_pixels_inside_its_footprint_only(shown) -> None:
     for image in shown:
-        assert tuple(image.simulated) == SIMULATOR_NAMES
+        assert tuple(image.simulated) == simulator_names()
         for name, defect in image.simulated.items():
             changed = (defect.image != image.pixels).any(axis=-1)
             assert not (changed & ~defect.footprint).any(), name

@@ -17,7 +17,6 @@ from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
 from flawmap.reproducibility import numpy_generator
 from flawmap.simulators.color_jitter import color_jitter
-from flawmap.simulators.cutpaste import CutPaste
 from flawmap_bench.baselines.backbone import imagenet_normalised
 from flawmap_bench.baselines.from_scratch import (
     TrainedFromScratch,
@@ -30,6 +29,7 @@ from flawmap_bench.baselines.gaussian import SharedGaussian
 from flawmap_bench.baselines.maps import as_map, resized_map, smoothed_map
 from flawmap_bench.baselines.residual_networks import ResNet18
 from flawmap_bench.method import MethodSettings, ScoredImage
+from flawmap_bench.simulators.cutpaste import CutPaste
 
 PUBLISHED_IMAGES, PROCESSOR_IMAGES = 32, 8  # per step, in three versions each
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.03, 0.9, 3e-5

@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
 from flawmap.recipe.files import load_recipe
-from flawmap.simulators.fpi import ForeignPatchInterpolation
-from flawmap.simulators.nsa import NaturalSyntheticAnomalies, nsa_parameters
-from flawmap.simulators.pii import PoissonImageInterpolation
 from flawmap.simulators.simulated_anomaly import Simulator
 from flawmap_bench.baselines.backbone import imagenet_normalised
 from flawmap_bench.baselines.from_scratch import (
@@ -30,6 +27,9 @@ from flawmap_bench.baselines.from_scratch import (
 from flawmap_bench.baselines.maps import as_map, resized_map
 from flawmap_bench.baselines.residual_networks import ResNetEncoderDecoder, WideEncoderDecoder, standardised
 from flawmap_bench.method import MethodSettings, ScoredImage
+from flawmap_bench.simulators.fpi import ForeignPatchInterpolation
+from flawmap_bench.simulators.nsa import NaturalSyntheticAnomalies, nsa_parameters
+from flawmap_bench.simulators.pii import PoissonImageInterpolation
 
 PROCESSOR_BATCH = 8  # images per step; with the published number a processor would make a few dozen steps in minutes
 LEARNING_RATE = 1e-3

@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 
 from flawmap.recipe.settings import SimulationSettings
 from flawmap.reproducibility import numpy_generator
-from flawmap.simulators.by_name import SIMULATOR_NAMES, simulator_by_name
-from flawmap.simulators.draem import made_texture
+from flawmap.simulators.by_name import simulator_by_name, simulator_names
 from flawmap.simulators.simulated_anomaly import Simulator
+from flawmap_bench.simulators.draem import made_texture
 
 SIZE_PX = 224
 GRID = 14
@@ -43,7 +43,7 @@ def images_per_second(simulator: Simulator, images: list[UInt8[np.ndarray, "h w 
 def measure(size_px: int, num_images: int, rounds: int) -> dict[str, float]:
     """Images per second and core by name of the simulator: the median of ``rounds``, after one to warm up."""
     images = [made_texture(size_px, size_px, numpy_generator(number, "image")) for number in range(num_images)]
-    simulators = {name: simulator_by_name(name, SimulationSettings()) for name in SIMULATOR_NAMES}
+    simulators = {name: simulator_by_name(name, SimulationSettings()) for name in simulator_names()}
     rates: dict[str, list[float]] = {name: [] for name in simulators}
     for repetition in range(rounds + 1):
         for name, simulator in simulators.items():

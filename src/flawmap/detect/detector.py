@@ -20,7 +20,7 @@ from flawmap.data.split import split_normals
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection, judge
 from flawmap.detect.fit import StageChoice, fit_scorer
-from flawmap.detect.held_out import proxy_scores, simulate_on, write_samples
+from flawmap.detect.held_out import proxy_scores, simulate_on, spread_over, write_samples
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import load_pretrained, write_pretrained
 from flawmap.detect.scoring import Analysis, analyse, score_names
@@ -110,14 +110,16 @@ class AnomalyDetector:
         self.scorer_ = fitted.scorer.to(compute.device).eval()
         if held_out:
             size_px = round_to_patches(recipe.training_size_px, self.scorer_.encoder.patch_size_px)
-            defects = simulate_on(held_out, fitted.guide, recipe, size_px, compute)
-            self.proxy_ = proxy_scores(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
             if fitted.held_out is None:
                 self.calibrate(held_out, recipe.calibration.false_alarm_rate)
+                pixels = spread_over(held_out, size_px)
             else:
                 scores, peaks = fitted.held_out.image_scores, fitted.held_out.map_peaks
                 deciding = peaks if recipe.detect.image_score == "map_max" else scores
                 self.calibration_ = calibrate(deciding, peaks, recipe.calibration.false_alarm_rate)
+                pixels = fitted.held_out.squares
+            defects = simulate_on(pixels, fitted.guide, recipe, size_px, compute)
+            self.proxy_ = proxy_scores(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
             write_samples(run, self.scorer_, defects, self.sizes_px, recipe.pretrain.masking.drop_ratio, self.map_scale)
         return self
 

@@ -30,6 +30,7 @@ from flawmap.scorer import Scorer
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
+from flawmap.vit.inputs import NormalImageSource
 
 MAX_IMAGES = 64
 NUM_SAMPLES = 6
@@ -45,11 +46,15 @@ class SimulatedDefect:
     footprint: Bool[np.ndarray, "s s"]
 
 
+def spread_over(images: Sequence[NormalImage], size_px: int) -> NormalPixels:
+    """The pixels of at most :data:`MAX_IMAGES` images, evenly over all, resized to a square."""
+    return NormalPixels([images[number] for number in evenly_spread(len(images), MAX_IMAGES)], size_px)
+
+
 def simulate_on(
-    images: Sequence[NormalImage], guide: Encoder, recipe: Recipe, size_px: int, compute: Compute
+    pixels: NormalImageSource, guide: Encoder, recipe: Recipe, size_px: int, compute: Compute
 ) -> list[SimulatedDefect]:
     """One fixed defect on each image, made as in training but without augmentation."""
-    pixels = NormalPixels([images[number] for number in evenly_spread(len(images), MAX_IMAGES)], size_px)
     attention = cache_attention(guide, pixels, size_px, compute.device)
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     defects = []

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from flawmap.data.images.files import read_image
@@ -32,6 +32,7 @@ from flawmap.vit.encoder import Encoder, mean_cls_attention
 from flawmap.vit.inputs import NormalImageSource, channels_first, normal_batches, normalise
 
 BATCH_SIZE = 8  # images encoded at once; larger batches gain nothing on a processor
+MAX_SQUARES = 64  # held-out images whose pixels are handed on
 
 
 def fit(
@@ -59,11 +60,18 @@ def fit(
         raise UserError("1 training image", "", "at least 2 are needed: each is judged by the others")
     stages = plan_stages(recipe, context)
 
-    # Encode the good images once; not at all where all stages are finished already.
+    # Decode and encode the good images once; not at all where all stages are finished already.
+    @cache
+    def pixels() -> tuple[NormalPixels, NormalPixels]:
+        for_crops_px = round(context.size_px * crop_margin(recipe.residual.augmentation))
+        sizes_px = (context.size_px, context.size_px if stages.head is None else for_crops_px)
+        whole, for_crops = NormalPixels.at_sizes(images, sizes_px)
+        return whole, for_crops
+
     @cache
     def good() -> GoodTokens:
         say("tokens", f"of {len(recipe.memory.blocks)} blocks of {len(images)} images at {context.size_px} px")
-        return encode_good_images(encoder, NormalPixels(images, context.size_px), recipe, context)
+        return encode_good_images(encoder, pixels()[0], recipe, context)
 
     # Choose the memory, and measure its spacing and scale.
     memory = stages.memory.result(lambda: choose_memory(good(), recipe.memory, context).state_dict(), BATCH_SIZE)
@@ -73,7 +81,7 @@ def fit(
     # Simulate defects, and train the head to find them.
     if stages.head is not None and isinstance(scorer, ResidualScorer):
         stage, batch_size = stages.head, recipe.residual.batch_size
-        head = stage.result(lambda: train_head(scorer, images, good(), recipe, stage, simulate), batch_size)
+        head = stage.result(lambda: train_head(scorer, pixels()[1], good(), recipe, stage, simulate), batch_size)
         scorer.head.load_state_dict(head)
 
     # Learn what similar-looking good images score.
@@ -82,9 +90,13 @@ def fit(
 
     # Set the map's scales, and score the held-out images for the threshold.
     scorer.eval().to(context.compute.device)
-    evidence, sizes = held_out_evidence(scorer, held_out, context.size_px)
-    set_map_scales(scorer, evidence, images, recipe.memory, context.size_px)
-    return FittedScorer(scorer, stages.keys, score_held_out(scorer, evidence, sizes, context.size_px))
+    seen = look_at(scorer, held_out, context.size_px)
+    if len(seen) >= recipe.memory.min_map_scale_images:
+        spread = evenly_spread(len(seen), recipe.memory.map_scale_images)
+        scorer.fit_map_scales([seen[number].evidence for number in spread])
+    else:
+        scorer.fit_map_scales(evidence_of_training(scorer, pixels()[0], recipe.memory.map_scale_images))
+    return FittedScorer(scorer, stages.keys, score_held_out(scorer, seen, context.size_px))
 
 
 @dataclass(frozen=True)
@@ -203,7 +215,7 @@ def choose_memory(good: GoodTokens, settings: MemorySettings, context: StageCont
 
 def train_head(
     scorer: ResidualScorer,
-    images: Sequence[NormalImage],
+    pixels: NormalPixels,
     good: GoodTokens,
     recipe: Recipe,
     stage: Stage,
@@ -211,14 +223,13 @@ def train_head(
 ) -> dict[str, Tensor]:
     """Train the scorer's head on good images and on the same images with simulated defects; returns its state."""
     settings, context = recipe.residual, stage.context
-    plan = TrainingPlan.of(len(images), settings.batch_size, context.compute.devices, None, settings.steps)
-    pixels = NormalPixels(images, round(context.size_px * crop_margin(settings.augmentation)))
+    plan = TrainingPlan.of(len(pixels), settings.batch_size, context.compute.devices, None, settings.steps)
     attention = good.attention.numpy()
     defects = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)
     torch.manual_seed(context.seed)
     scorer.head.reset()
     module = scorer.head_training(settings, plan.total_steps)
-    train(module, defects, len(images), plan, stage, describe_step)
+    train(module, defects, len(pixels), plan, stage, describe_step)
     return scorer.head.state_dict()
 
 
@@ -241,55 +252,52 @@ def learn_expectation(scorer: TokenScorer, good: GoodTokens, context: StageConte
 # ---- set the map's scales and the threshold, from scores on tokens
 
 
+@dataclass(frozen=True)
+class HeldOutImage:
+    """A held-out image after one pass: its evidence, its own height and width in pixels, and what was scored."""
+
+    evidence: Evidence
+    height: int
+    width: int
+    square: UInt8[np.ndarray, "s s 3"] | None  # None where it is not needed any more
+
+
 @torch.no_grad()
-def held_out_evidence(
-    scorer: TokenScorer, images: Sequence[NormalImage], size_px: int
-) -> tuple[list[Evidence], list[tuple[int, int]]]:
-    """The evidence of each held-out image, and the image's own height and width in pixels."""
-    evidence, sizes = [], []
-    for image in images:
+def look_at(scorer: TokenScorer, images: Sequence[NormalImage], size_px: int) -> list[HeldOutImage]:
+    """Read each image and collect its evidence; the map's scales are still to be set."""
+    kept = set(evenly_spread(len(images), MAX_SQUARES))
+    seen = []
+    for number, image in enumerate(images):
         pixels = read_image(image.path)  # (h, w, 3)
-        evidence.append(scorer.evidence(_square(pixels, size_px, scorer)))
-        sizes.append((pixels.shape[0], pixels.shape[1]))
-    return evidence, sizes
+        square = resize_image(pixels, size_px, size_px)  # (s, s, 3)
+        evidence = scorer.evidence(_batch_of(square, scorer))
+        seen.append(HeldOutImage(evidence, pixels.shape[0], pixels.shape[1], square if number in kept else None))
+    return seen
 
 
 @torch.no_grad()
-def set_map_scales(
-    scorer: TokenScorer,
-    held_out: Sequence[Evidence],
-    images: Sequence[NormalImage],
-    settings: MemorySettings,
-    size_px: int,
-) -> None:
-    """Put the map's kinds of evidence on one scale: that of held-out images, or of the training images.
+def evidence_of_training(scorer: TokenScorer, pixels: NormalImageSource, at_most: int) -> list[Evidence]:
+    """The evidence of training images, each judged without its own tokens.
 
-    A few held-out images say little about how evidence varies. Training images are then taken instead; each is judged
-    without its own tokens.
+    It sets the map's scales where few images are held out: those say little about how evidence varies.
     """
-    if len(held_out) >= settings.min_map_scale_images:
-        scorer.fit_map_scales([held_out[number] for number in evenly_spread(len(held_out), settings.map_scale_images)])
-        return
     evidence = []
-    for number in evenly_spread(len(images), settings.map_scale_images):
-        square = _square(read_image(images[number].path), size_px, scorer)
-        evidence.append(scorer.evidence(square, exclude=torch.tensor([number], device=square.device)))
-    scorer.fit_map_scales(evidence)
+    for number in evenly_spread(len(pixels), at_most):
+        images = _batch_of(pixels[number], scorer)
+        evidence.append(scorer.evidence(images, exclude=torch.tensor([number], device=images.device)))
+    return evidence
 
 
 @torch.no_grad()
-def score_held_out(
-    scorer: TokenScorer, evidence: Sequence[Evidence], sizes: Sequence[tuple[int, int]], size_px: int
-) -> HeldOutScores:
+def score_held_out(scorer: TokenScorer, seen: Sequence[HeldOutImage], size_px: int) -> HeldOutScores:
     """Image scores and map peaks of the held-out images, as detection gives them."""
     scores, peaks = [], []
-    for image_evidence, (height, width) in zip(evidence, sizes, strict=True):
-        output = scorer.output(image_evidence, scorer.encoder.grid(size_px, size_px))
+    for image in seen:
+        output = scorer.output(image.evidence, scorer.encoder.grid(size_px, size_px))
         scores.append(float(output.image[0]))
-        peaks.append(float(upsample_map(output.evidence.cpu(), height, width).max()))
-    return HeldOutScores(scores, peaks)
+        peaks.append(float(upsample_map(output.evidence.cpu(), image.height, image.width).max()))
+    return HeldOutScores(scores, peaks, [image.square for image in seen if image.square is not None])
 
 
-def _square(pixels: np.ndarray, size_px: int, scorer: TokenScorer) -> Float[Tensor, "1 3 s s"]:
-    device = next(scorer.parameters()).device
-    return normalise(channels_first(resize_image(pixels, size_px, size_px))[None].to(device))
+def _batch_of(square: UInt8[np.ndarray, "s s 3"], scorer: TokenScorer) -> Float[Tensor, "1 3 s s"]:
+    return normalise(channels_first(square)[None].to(next(scorer.parameters()).device))

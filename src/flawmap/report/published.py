@@ -5,9 +5,7 @@ Each published number says what differs from the experiment here. Percentages we
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
 
-from flawmap.recipe.settings import NsaClass
 from flawmap.report.tables import Table, number
 from flawmap.runs.evaluation import Evaluation
 
@@ -41,7 +39,9 @@ _MVTEC_MEAN = (
     Published("image_auroc", 0.983, _PAPER, _MEAN, layout="MVTec AD"),
     Published("pixel_auroc", 0.982, _PAPER, _MEAN, layout="MVTec AD"),
 )
-_MVTEC_CLASSES = [name for name in get_args(NsaClass) if name != "chest_xray"]
+_TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
+_OBJECTS = ("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor")
+_MVTEC_CLASSES = (*_TEXTURES, *_OBJECTS, "zipper")
 
 # by the name of the data, which is that of its folder
 PUBLISHED: Mapping[str, tuple[Published, ...]] = {

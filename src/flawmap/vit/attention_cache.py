@@ -4,15 +4,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.vit.encoder import Encoder, mean_cls_attention
-from flawmap.vit.inputs import normal_batches
+from flawmap.vit.inputs import NormalImageSource, normal_batches
 
 BATCH_SIZE = 16
 
 
 @torch.no_grad()
-def cache_attention(guide: Encoder, pixels: NormalPixels, size_px: int, device: str) -> Float[np.ndarray, "n r c"]:
+def cache_attention(guide: Encoder, pixels: NormalImageSource, size_px: int, device: str) -> Float[np.ndarray, "n r c"]:
     """A^[CLS] of each whole image, resized to ``size_px``, on the patch grid.
 
     Args:

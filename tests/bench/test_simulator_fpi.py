@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flawmap.simulators.fpi import ForeignPatchInterpolation, draw_square
+from flawmap_bench.simulators.fpi import ForeignPatchInterpolation, draw_square
 from images import noise
 
 

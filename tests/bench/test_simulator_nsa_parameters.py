@@ -1,14 +1,13 @@
 """NSA's sizes and scales have the published distributions, and its table holds the published values."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from flawmap.recipe.settings import NsaClass, SimulationSettings
+from flawmap.errors import UserError
+from flawmap.recipe.settings import SimulationSettings
 from flawmap.simulators.by_name import simulator_by_name
-from flawmap.simulators.nsa import NSA_PARAMETERS, NsaParameters, draw_sides, nsa_parameters
+from flawmap_bench.simulators.nsa import NSA_PARAMETERS, NsaParameters, draw_sides, nsa_parameters
 
 LARGE = 100_000  # px: rounding is nothing
 
@@ -89,7 +88,12 @@ def test_parameters_are_the_published_ones():
 
 
 def test_a_recipe_names_the_class_whose_parameters_are_taken():
-    assert set(get_args(NsaClass)) == set(NSA_PARAMETERS)
     assert nsa_parameters(None) == NsaParameters() == NSA_PARAMETERS["carpet"]
     simulator = simulator_by_name("nsa", SimulationSettings(simulator="nsa", nsa_class="screw"))
     assert simulator.parameters == NSA_PARAMETERS["screw"]
+
+
+def test_a_class_without_parameters_is_refused():
+    with pytest.raises(UserError) as caught:
+        simulator_by_name("nsa", SimulationSettings(simulator="nsa", nsa_class="pcb"))
+    assert caught.value.place == "simulation.nsa_class" and "screw" in caught.value.remedy

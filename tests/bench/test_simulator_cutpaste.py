@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flawmap.simulators.cutpaste import CutPaste, draw_rectangle, draw_scar, uniform_box
+from flawmap_bench.simulators.cutpaste import CutPaste, draw_rectangle, draw_scar, uniform_box
 from images import noise
 
 
@@ -76,7 +76,7 @@ def test_boxes_are_uniform_and_inside():
 def test_source_and_destination_are_independent_and_uniform(
     coordinate_image: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("flawmap.simulators.cutpaste.color_jitter", lambda patch, *_: patch)
+    monkeypatch.setattr("flawmap_bench.simulators.cutpaste.color_jitter", lambda patch, *_: patch)
     image = coordinate_image(128, 128)
     places = []
     for seed in range(300):

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from flawmap.errors import UserError
 from flawmap.simulators.blending import FRAME_PX, on_canvas, seamless_clone
-from flawmap.simulators.cutpaste import uniform_box
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, Simulator, anomaly_inside
+from flawmap_bench.simulators.cutpaste import uniform_box
 
 MAX_TRIES = 200  # to find a place on the object
 SCALE_MEAN, SCALE_DEVIATION = 1.0, 0.5
@@ -92,8 +93,17 @@ NSA_PARAMETERS: dict[str, NsaParameters] = {
 
 
 def nsa_parameters(name: str | None) -> NsaParameters:
-    """The parameters of a class (a key of :data:`NSA_PARAMETERS`), or for None those of textures."""
-    return _TEXTURE if name is None else NSA_PARAMETERS[name]
+    """The parameters of a class (a key of :data:`NSA_PARAMETERS`), or for None those of textures.
+
+    Raises:
+        UserError: NSA has no parameters for that class.
+    """
+    if name is None:
+        return _TEXTURE
+    if name not in NSA_PARAMETERS:
+        known = ", ".join(NSA_PARAMETERS)
+        raise UserError(f"NSA has no parameters for {name!r}", "simulation.nsa_class", f"one of {known}, or null")
+    return NSA_PARAMETERS[name]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse import linalg
 
-from flawmap.simulators.fpi import ForeignPatchInterpolation
-from flawmap.simulators.pii import PoissonImageInterpolation, interpolate_gradients, solve_poisson
+from flawmap_bench.simulators.fpi import ForeignPatchInterpolation
+from flawmap_bench.simulators.pii import PoissonImageInterpolation, interpolate_gradients, solve_poisson
 
 
 def blobs(seed: int, height: int = 64, width: int = 64) -> np.ndarray:

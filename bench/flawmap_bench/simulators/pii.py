@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from flawmap.simulators.color_jitter import is_gray
-from flawmap.simulators.fpi import FOREIGN_SHARE, draw_square
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, Simulator, anomaly_inside
+from flawmap_bench.simulators.fpi import FOREIGN_SHARE, draw_square
 
 
 @dataclass(frozen=True)

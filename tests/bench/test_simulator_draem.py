@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flawmap.simulators import draem
-from flawmap.simulators.draem import CHANGES, Draem, change_texture, made_texture, perlin_mask, perlin_noise
+from flawmap_bench.simulators import draem
+from flawmap_bench.simulators.draem import CHANGES, Draem, change_texture, made_texture, perlin_mask, perlin_noise
 from images import noise
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from flawmap.simulators import nsa
-from flawmap.simulators.nsa import (
+from flawmap_bench.simulators import nsa
+from flawmap_bench.simulators.nsa import (
     NSA_PARAMETERS,
     NaturalSyntheticAnomalies,
     NsaParameters,
