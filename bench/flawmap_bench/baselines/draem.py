@@ -11,12 +11,12 @@ from torch import Tensor
 
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
-from flawmap.simulators import draem
 from flawmap_bench.baselines.from_scratch import TrainedFromScratch, as_tensor, width_note
 from flawmap_bench.baselines.maps import as_map, resized_map
 from flawmap_bench.baselines.structural import mean_filtered, ssim_difference
 from flawmap_bench.baselines.unet import UNet, scaled, size_for
 from flawmap_bench.method import MethodSettings, ScoredImage
+from flawmap_bench.simulators import draem
 
 REPAIR_CHANNELS = (128, 256, 512, 1024, 1024)
 FIND_CHANNELS = (64, 128, 256, 512, 512, 512)
