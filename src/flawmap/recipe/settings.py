@@ -122,7 +122,7 @@ class SimulationSettings:
     max_scale: float = setting(1.3, "largest factor by which a patch is resized", 0.05, 20)
     jitter: float = setting(0.1, "how strongly the colours of a patch change", 0, 0.5)
     max_patches: int = setting(1, "largest number of patches pasted into one image", 1, 50)
-    simulator: str = setting("attention_cutpaste", "the paper's; or varied, with defects of many shapes")
+    simulator: str = setting("attention_cutpaste", "attention_cutpaste, the paper's, or varied, with many shapes")
     nsa_class: str | None = setting(None, "class whose parameters the simulator nsa uses; null: those of textures")
 
 
