@@ -5,7 +5,7 @@ The encoder stays as it was given. Everything else is fitted here, in the order 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -60,32 +60,22 @@ def fit(
         raise UserError("1 training image", "", "at least 2 are needed: each is judged by the others")
     stages = plan_stages(recipe, context)
 
-    # Decode and encode the good images once; not at all where all stages are finished already.
-    @cache
-    def pixels() -> tuple[NormalPixels, NormalPixels]:
-        for_crops_px = round(context.size_px * crop_margin(recipe.residual.augmentation))
-        sizes_px = (context.size_px, context.size_px if stages.head is None else for_crops_px)
-        whole, for_crops = NormalPixels.at_sizes(images, sizes_px)
-        return whole, for_crops
-
-    @cache
-    def good() -> GoodTokens:
-        say("tokens", f"of {len(recipe.memory.blocks)} blocks of {len(images)} images at {context.size_px} px")
-        return encode_good_images(encoder, pixels()[0], recipe, context)
+    # Encode the good images once; not at all where all stages are finished already.
+    good = GoodImages(images, encoder, recipe, context, with_crops=stages.head is not None)
 
     # Choose the memory, and measure its spacing and scale.
-    memory = stages.memory.result(lambda: choose_memory(good(), recipe.memory, context).state_dict(), BATCH_SIZE)
+    memory = stages.memory.result(lambda: choose_memory(good.tokens, recipe.memory, context).state_dict(), BATCH_SIZE)
     scorer = build_scorer(encoder, recipe, memory_tokens=memory["tokens"].shape[1])
     scorer.memory.load_state_dict(memory)
 
     # Simulate defects, and train the head to find them.
     if stages.head is not None and isinstance(scorer, ResidualScorer):
         stage, batch_size = stages.head, recipe.residual.batch_size
-        head = stage.result(lambda: train_head(scorer, pixels()[1], good(), recipe, stage, simulate), batch_size)
+        head = stage.result(lambda: train_head(scorer, good, recipe, stage, simulate), batch_size)
         scorer.head.load_state_dict(head)
 
     # Learn what similar-looking good images score.
-    expectation = stages.expectation.result(lambda: learn_expectation(scorer, good(), context), BATCH_SIZE)
+    expectation = stages.expectation.result(lambda: learn_expectation(scorer, good.tokens, context), BATCH_SIZE)
     scorer.restore_expectation(expectation)
 
     # Set the map's scales, and score the held-out images for the threshold.
@@ -95,7 +85,7 @@ def fit(
         spread = evenly_spread(len(seen), recipe.memory.map_scale_images)
         scorer.fit_map_scales([seen[number].evidence for number in spread])
     else:
-        scorer.fit_map_scales(evidence_of_training(scorer, pixels()[0], recipe.memory.map_scale_images))
+        scorer.fit_map_scales(evidence_of_training(scorer, good.pixels, recipe.memory.map_scale_images))
     return FittedScorer(scorer, stages.keys, score_held_out(scorer, seen, context.size_px))
 
 
@@ -147,6 +137,46 @@ class GoodTokens:
     references: Int[Tensor, "k"]
     reference_cls: Float[Tensor, "k d"]
     reference_tokens: Float[Tensor, "k p l d"]
+
+
+class GoodImages:
+    """Good images, decoded and encoded when they are first needed.
+
+    Args:
+        images: to learn from.
+        encoder: frozen.
+        recipe: all settings.
+        context: device, image size and seed.
+        with_crops: whether the head needs larger pixels, which augmentation crops.
+    """
+
+    def __init__(
+        self, images: Sequence[NormalImage], encoder: Encoder, recipe: Recipe, context: StageContext, with_crops: bool
+    ) -> None:
+        self._images, self._encoder, self._recipe, self._context = images, encoder, recipe, context
+        for_crops_px = round(context.size_px * crop_margin(recipe.residual.augmentation))
+        self._sizes_px = (context.size_px, for_crops_px) if with_crops else (context.size_px,)
+
+    @cached_property
+    def _pixels(self) -> tuple[NormalPixels, ...]:
+        return NormalPixels.at_sizes(self._images, self._sizes_px)
+
+    @property
+    def pixels(self) -> NormalPixels:
+        """Resized to the side that the encoder sees."""
+        return self._pixels[0]
+
+    @property
+    def pixels_for_crops(self) -> NormalPixels:
+        """So much larger that the smallest crop still has as many pixels as an image that the encoder sees."""
+        return self._pixels[-1]
+
+    @cached_property
+    def tokens(self) -> GoodTokens:
+        """What the encoder makes of them."""
+        blocks, size_px = self._recipe.memory.blocks, self._context.size_px
+        say("tokens", f"of {len(blocks)} blocks of {len(self._images)} images at {size_px} px")
+        return encode_good_images(self._encoder, self.pixels, self._recipe, self._context)
 
 
 @torch.no_grad()
@@ -214,17 +244,12 @@ def choose_memory(good: GoodTokens, settings: MemorySettings, context: StageCont
 
 
 def train_head(
-    scorer: ResidualScorer,
-    pixels: NormalPixels,
-    good: GoodTokens,
-    recipe: Recipe,
-    stage: Stage,
-    simulate: Simulator,
+    scorer: ResidualScorer, good: GoodImages, recipe: Recipe, stage: Stage, simulate: Simulator
 ) -> dict[str, Tensor]:
     """Train the scorer's head on good images and on the same images with simulated defects; returns its state."""
-    settings, context = recipe.residual, stage.context
+    settings, context, attention = recipe.residual, stage.context, good.tokens.attention.numpy()
+    pixels = good.pixels_for_crops
     plan = TrainingPlan.of(len(pixels), settings.batch_size, context.compute.devices, None, settings.steps)
-    attention = good.attention.numpy()
     defects = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)
     torch.manual_seed(context.seed)
     scorer.head.reset()
