@@ -85,7 +85,7 @@ def test_samples_show_what_was_simulated(images, tmp_path):
     names = ("input", "attention", "masked", "simulated", "footprint", "map")
     expected = [f"{number:02d}_{name}.png" for number in range(NUM_SAMPLES) for name in names]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted([*expected, "map_ends.json"])
-    assert read_samples(tmp_path / "samples")[0].map_ends == (-1.0, 3.0)
+    assert read_samples(tmp_path / "samples")[0].map_ends == MapScale(-1.0, 3.0)
     for number, defect in enumerate(defects[:NUM_SAMPLES]):
         shown = {name: pixels_of(tmp_path / "samples" / f"{number:02d}_{name}.png") for name in names}
         assert np.array_equal(shown["input"], defect.normal)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawmap.report.colour import ColourScale, colour_bar, colour_table
+from flawmap.report.colour import ColourScale, colour_table
 
 
 def luminance(rgb: np.ndarray) -> np.ndarray:
@@ -72,13 +72,6 @@ def test_colours_keep_the_shape_and_the_map() -> None:
     assert colours.shape == (3, 4, 3)
     assert colours.dtype == np.uint8
     assert np.array_equal(anomaly_map, before)
-
-
-def test_colour_bar_shows_the_table_from_left_to_right() -> None:
-    bar = colour_bar(256, 5)
-    assert bar.shape == (5, 256, 3)
-    assert np.array_equal(bar[0], colour_table())
-    assert (bar == bar[:1]).all()
 
 
 def test_table_cannot_be_changed_by_a_caller() -> None:

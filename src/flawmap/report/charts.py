@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.report.curves import RateCurve, TrainingCurve
-from flawmap.runs.evaluation import ScoredImage
+from flawmap.report.run_files import RunFiles
 
 HISTOGRAM_BINS = 48
 _MAX_MARKS = 400  # of a strip, so that thousands of scores do not make the page heavy
@@ -74,7 +74,6 @@ class Strip:
     title: str
     n: int
     marks: tuple[float, ...]
-    is_anomalous: bool
 
 
 @dataclass(frozen=True)
@@ -113,12 +112,12 @@ def axis_of(scores: Sequence[float], threshold: float) -> Axis:
     return Axis(low - room, high + room)
 
 
-def score_chart(images: Sequence[ScoredImage], threshold: float | None) -> dict[str, Any] | None:
+def score_chart(files: RunFiles) -> dict[str, Any] | None:
     """The histogram of test scores and what its slider needs; None without test images or threshold."""
-    if not images or threshold is None:
+    threshold = files.threshold
+    if not files.images or threshold is None:
         return None
-    good = [image.score for image in images if not image.is_anomalous]
-    anomalous = [image.score for image in images if image.is_anomalous]
+    good, anomalous = files.scores(is_anomalous=False), files.scores(is_anomalous=True)
     chart = histogram(good, anomalous, threshold)
     data = {
         "good": sorted(good),
@@ -169,12 +168,12 @@ def histogram(good: Sequence[float], anomalous: Sequence[float], threshold: floa
     return Histogram(axis, bars(0, "good"), bars(1, "anomalous"), tuple(ticks), middle, bottom, axis.at(threshold))
 
 
-def strip(title: str, scores: Sequence[float], axis: Axis, is_anomalous: bool = False) -> Strip:
+def strip(title: str, scores: Sequence[float], axis: Axis) -> Strip:
     """Place scores on an axis; of more than 400, 400 evenly spaced by rank."""
     ordered = np.sort(np.asarray(scores, dtype=np.float64))
     if ordered.size > _MAX_MARKS:
         ordered = ordered[np.linspace(0, ordered.size - 1, _MAX_MARKS).round().astype(int)]
-    return Strip(title, len(scores), tuple(axis.at(float(score)) for score in ordered), is_anomalous)
+    return Strip(title, len(scores), tuple(axis.at(float(score)) for score in ordered))
 
 
 def curve_chart(curve: TrainingCurve) -> CurveChart:

@@ -93,12 +93,6 @@ class ColourScale:
         return colour_table()[index]
 
 
-def colour_bar(width: int, height: int) -> NDArray[np.uint8]:
-    """The scale from low (left) to high (right), uint8 (height, width, 3); the threshold is at the middle."""
-    across = np.linspace(0.0, 1.0, width)
-    return np.broadcast_to(ColourScale(0.0, 0.5, 1.0).colours(across), (height, width, 3)).copy()
-
-
 def _share(values: NDArray[np.float32], start: float, end: float) -> NDArray[np.float32]:
     """Where each value lies between start and end, in [0, 1]; a step where start equals end."""
     if end <= start:

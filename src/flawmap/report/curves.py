@@ -145,9 +145,7 @@ def rate_curves(files: RunFiles) -> dict[str, RateCurve]:
     evaluation = files.evaluation
     if evaluation is None:
         return {}
-    good = [image.score for image in files.images if not image.is_anomalous]
-    anomalous = [image.score for image in files.images if image.is_anomalous]
-    curves = {}
+    good, anomalous, curves = files.scores(is_anomalous=False), files.scores(is_anomalous=True), {}
     if good and anomalous:
         area, roc = _area("AUROC", evaluation.image["auroc"]), image_roc(good, anomalous)
         curves["roc_images"] = RateCurve("ROC of images", area, "good images flagged", "anomalous images found", roc)

@@ -136,10 +136,9 @@ def localization_figure(files: RunFiles) -> "Figure | str":
     """
     if files.evaluation is None:
         return "the run has not been evaluated"
-    scale, ends = files.test_scale, files.evaluation.map_scale
-    columns, titles = [], []
+    scale, columns, titles = files.test_scale, [], []
     for image in spread_over_kinds(files.images, _MAX_LOCALIZED):
-        tiles = tiles_of(image, (ends.low, ends.high), scale, _TILE_PX)
+        tiles = tiles_of(image, files.evaluation.map_scale, scale, _TILE_PX)
         if image.truth_file is not None and "overlay" in tiles:
             truth = read_truth(image.truth_file, *tiles["image"].shape[:2])
             columns.append([(tiles[name], truth) for name in ("image", "map", "overlay")])

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from flawmap.report.colour import ColourScale, colour_bar
+from flawmap.report.colour import ColourScale
 from flawmap.report.overlay import draw_contour
 from flawmap.report.templates import page_template
-from flawmap.report.thumbnails import data_uri
+from flawmap.report.thumbnails import Thumbnail
 from flawmap.reproducibility import atomic_write_text
 from flawmap.runs.samples import DROPPED_GRAY
 
@@ -84,16 +84,6 @@ class GalleryPage:
     facts: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """An image with its caption: a name, and a number about it."""
-
-    title: str
-    remark: str
-    alt: str
-    uri: str
-
-
 def write_gallery(page: GalleryPage, images: Sequence[GalleryImage], path: Path) -> None:
     """Write the page and the folders above it. The page loads nothing.
 
@@ -114,7 +104,6 @@ def render(page: GalleryPage, images: Sequence[GalleryImage]) -> str:
         page=page,
         rows=[_row(image, scale) for image in images],
         scale=scale,
-        colour_bar=data_uri(colour_bar(256, 8), quality=95),
         masking=[(*MASKING_WORDS.get(name, (name, "")), name == page.in_use[0]) for name in strategies],
         simulators=[(*SIMULATOR_WORDS.get(name, (name, "")), name == page.in_use[1]) for name in simulators],
         size_px=images[0].pixels.shape[0],
@@ -168,30 +157,28 @@ def grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _row(image: GalleryImage, scale: ColourScale) -> tuple[str, list[Shown], list[Shown]]:
+def _row(image: GalleryImage, scale: ColourScale) -> tuple[str, list[Thumbnail], list[Thumbnail]]:
     """The key of an image; the image, its attention and its masked views; and its simulated defects."""
     size_px, relative = image.pixels.shape[0], relative_attention(image.attention)
     colours = Image.fromarray(scale.colours(relative)).resize((SIDE_PX, SIDE_PX), Image.Resampling.NEAREST)
-    whole = Shown("Image", f"{size_px} × {size_px} px", f"good image {image.key}", data_uri(resized(image.pixels)))
-    remark, alt = f"up to {relative.max():.1f} × even", f"attention of [CLS] on {image.key}"
-    attention = Shown("Attention", remark, alt, data_uri(np.asarray(colours)))
-    masked = [_masked(image, name) for name in image.dropped]
-    return image.key, [whole, attention, *masked], [_simulated(image, name) for name in image.simulated]
-
-
-def _masked(image: GalleryImage, strategy: str) -> Shown:
-    title, meaning = MASKING_WORDS.get(strategy, (strategy, ""))
-    dropped = image.dropped[strategy]
-    remark = f"{int(dropped.sum())} of {dropped.size} dropped" if dropped.any() else "all patches kept"
-    return Shown(title, remark, f"{image.key}, {title}: {meaning}", data_uri(masked_image(image, strategy)))
-
-
-def _simulated(image: GalleryImage, simulator: str) -> Shown:
-    title, meaning = SIMULATOR_WORDS.get(simulator, (simulator, ""))
-    share = float(image.simulated[simulator].footprint.mean())
-    remark = f"{_percent(share)} of the image" if share > 0 else "no change this time"
-    return Shown(title, remark, f"{image.key}, {title}: {meaning}", data_uri(simulated_image(image, simulator)))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share >= 0.0005 else "less than 0.1 %"
+    encoded = [
+        Thumbnail("Image", f"good image {image.key}", resized(image.pixels), f"{size_px} × {size_px} px"),
+        Thumbnail(
+            "Attention",
+            f"attention of [CLS] on {image.key}",
+            np.asarray(colours),
+            f"up to {relative.max():.1f} × even",
+        ),
+    ]
+    for name, dropped in image.dropped.items():
+        title, meaning = MASKING_WORDS.get(name, (name, ""))
+        remark = f"{int(dropped.sum())} of {dropped.size} dropped" if dropped.any() else "all patches kept"
+        encoded.append(Thumbnail(title, f"{image.key}, {title}: {meaning}", masked_image(image, name), remark))
+    simulated = []
+    for name, defect in image.simulated.items():
+        title, meaning = SIMULATOR_WORDS.get(name, (name, ""))
+        share = float(defect.footprint.mean())
+        size = f"{100 * share:.1f} %" if share >= 0.0005 else "less than 0.1 %"
+        remark = f"{size} of the image" if share > 0 else "no change this time"
+        simulated.append(Thumbnail(title, f"{image.key}, {title}: {meaning}", simulated_image(image, name), remark))
+    return image.key, encoded, simulated

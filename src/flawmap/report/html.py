@@ -1,22 +1,17 @@
 """The report: one HTML file with everything in it, for a mail attachment or a USB stick."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flawmap.report import charts, estimates, tables
-from flawmap.report.colour import ColourScale, colour_bar
 from flawmap.report.curves import STAGE_TITLES, rate_curves, training_curves
 from flawmap.report.instructive import Choice, most_instructive
 from flawmap.report.published import compared_with_published
 from flawmap.report.recipe_diff import recipe_diff
 from flawmap.report.run_files import RunFiles, read_run
 from flawmap.report.templates import page_template
-from flawmap.report.thumbnails import SAMPLE_PX, data_uri, sample_images, tiles_of
+from flawmap.report.thumbnails import SAMPLE_PX, Thumbnail, sample_images, tiles_of
 from flawmap.report.training_words import (
     collapse_sentence,
     no_curves_sentence,
@@ -25,31 +20,9 @@ from flawmap.report.training_words import (
     samples_sentence,
 )
 from flawmap.reproducibility import atomic_write_text
-from flawmap.runs.evaluation import Evaluation
 from flawmap.runs.run_folder import RunFolder
 
 _MAX_SAMPLES = 6
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """One image of the page: its address, its description for readers who cannot see it, its caption and size in px."""
-
-    caption: str
-    alt: str
-    uri: str | None
-    absence: str = ""
-    width: int = 0
-    height: int = 0
-
-
-@dataclass(frozen=True)
-class Case:
-    """A test image with what is drawn of it, and why it is shown."""
-
-    choice: Choice
-    remark: str
-    thumbnails: tuple[Thumbnail, ...]
 
 
 def write_report(run: Path) -> Path:
@@ -76,16 +49,14 @@ def write_report(run: Path) -> Path:
 def render(files: RunFiles) -> str:
     """The report as text."""
     cases = _cases(files)
-    evaluation = files.evaluation
     return page_template("report.html").render(
         name=files.run.name,
         files=files,
-        evaluation=evaluation,
+        evaluation=files.evaluation,
         scale=files.test_scale,
         cases=cases,
-        has_truth=any(image.truth_file for image in files.images),
-        lacks_attention=any(case.choice.image.attention_file is None for case in cases),
-        colour_bar=data_uri(colour_bar(256, 8), quality=95),
+        has_truth=files.has_truth,
+        lacks_attention=any(choice.image.attention_file is None for choice, _ in cases),
         sample_titles=list(sample_columns(files.recipe).values()),
         samples_sentence=samples_sentence(files.recipe),
         samples=_samples(files),
@@ -110,11 +81,16 @@ def _results(files: RunFiles) -> dict[str, Any]:
         "headline_notes": estimates.headline_notes(evaluation),
         "published": compared_with_published(evaluation) if evaluation else None,
         "rates": [charts.rate_chart(curve) for curve in rate_curves(files).values()],
-        "comparisons": _comparisons(evaluation) if evaluation else [],
+        "comparisons": {
+            "Ways to score an image": tables.image_scores(evaluation),
+            "One image size against all": estimates.without_empty_columns(tables.scales(evaluation)),
+        }
+        if evaluation
+        else {},
         "kinds": estimates.without_empty_columns(estimates.kinds(files)),
         "sizes": estimates.without_empty_columns(estimates.sizes(evaluation)),
         "groups": estimates.without_empty_columns(estimates.groups(evaluation)),
-        "scores": charts.score_chart(files.images, files.threshold),
+        "scores": charts.score_chart(files),
         "strips": _strips(files),
         "skipped_rows": [(file.key, file.reason) for file in evaluation.skipped] if evaluation else [],
     }
@@ -141,56 +117,40 @@ def _training(files: RunFiles) -> dict[str, Any]:
     }
 
 
-def _comparisons(evaluation: Evaluation) -> list[tuple[str, tables.Table]]:
-    pairs = [
-        ("Ways to score an image", tables.image_scores(evaluation)),
-        ("One image size against all", estimates.without_empty_columns(tables.scales(evaluation))),
-    ]
-    return [(title, table) for title, table in pairs if table.rows]
-
-
 def _strips(files: RunFiles) -> dict[str, Any] | None:
     """Held-out scores beside those of the test images, on one axis; None without a calibration."""
     if files.calibration is None:
         return None
     # the threshold of the held-out scores, which may be newer than the evaluation's
     threshold, held_out = files.calibration.threshold, files.calibration.held_out_scores
-    good = [image.score for image in files.images if not image.is_anomalous]
-    anomalous = [image.score for image in files.images if image.is_anomalous]
+    good, anomalous = files.scores(is_anomalous=False), files.scores(is_anomalous=True)
     axis = charts.axis_of([*held_out, *good, *anomalous], threshold)
-    rows = [charts.strip("held-out good", held_out, axis)]
-    rows += [charts.strip("test, good", good, axis)] if good else []
-    rows += [charts.strip("test, anomalous", anomalous, axis, is_anomalous=True)] if anomalous else []
+    scores_by_title = {"held-out good": held_out, "test, good": good, "test, anomalous": anomalous}
+    rows = [charts.strip(title, scores, axis) for title, scores in scores_by_title.items() if scores]
     return {"axis": axis, "rows": rows, "threshold_x": axis.at(threshold)}
 
 
-def _cases(files: RunFiles) -> list[Case]:
+def _cases(files: RunFiles) -> list[tuple[Choice, list[Thumbnail]]]:
+    """The test images to show, and what is drawn of each."""
     if files.evaluation is None or files.threshold is None:
         return []
-    ends = files.evaluation.map_scale
-    has_truth = any(image.truth_file for image in files.images)
-    return [
-        _case(choice, (ends.low, ends.high), files.test_scale, has_truth)
-        for choice in most_instructive(files.images, files.threshold)
-    ]
-
-
-def _case(choice: Choice, map_ends: tuple[float, float], scale: ColourScale | None, has_truth: bool) -> Case:
-    image = choice.image
-    tiles = tiles_of(image, map_ends, scale)
-    remark = "" if "image" in tiles else f"The image is no longer at {image.path}; what was saved is shown."
-    no_truth = "no ground truth for this image" if image.is_anomalous else "a good image: nothing to outline"
-    gone = "" if "image" in tiles else "the original image is gone"
-    texts = (
-        ("image", f"image {image.key}", gone),
-        ("truth", f"{image.key} with the true defect outlined", gone or no_truth),
-        ("map", f"anomaly map of {image.key}", "no map was saved"),
-        ("overlay", f"anomaly map over {image.key}", gone or "no map was saved"),
-        ("attention", f"where the encoder looks in {image.key}", "attention was not saved"),
-    )
-    shown = texts if has_truth else [text for text in texts if text[0] != "truth"]
-    thumbnails = (_thumbnail(name, alt, tiles.get(name), absence) for name, alt, absence in shown)
-    return Case(choice, remark, tuple(thumbnails))
+    cases = []
+    for choice in most_instructive(files.images, files.threshold):
+        image = choice.image
+        tiles = tiles_of(image, files.evaluation.map_scale, files.test_scale)
+        gone = "" if "image" in tiles else "the original image is gone"
+        no_truth = "no ground truth for this image" if image.is_anomalous else "a good image: nothing to outline"
+        texts = {
+            "image": (f"image {image.key}", gone),
+            "truth": (f"{image.key} with the true defect outlined", gone or no_truth),
+            "map": (f"anomaly map of {image.key}", "no map was saved"),
+            "overlay": (f"anomaly map over {image.key}", gone or "no map was saved"),
+            "attention": (f"where the encoder looks in {image.key}", "attention was not saved"),
+        }
+        if not files.has_truth:
+            del texts["truth"]
+        cases.append((choice, [Thumbnail(name, alt, tiles.get(name), why) for name, (alt, why) in texts.items()]))
+    return cases
 
 
 def _why_no_threshold(files: RunFiles) -> str:
@@ -204,17 +164,8 @@ def _why_no_threshold(files: RunFiles) -> str:
 def _samples(files: RunFiles) -> list[list[Thumbnail]]:
     columns, rows = sample_columns(files.recipe), []
     for row in files.samples[:_MAX_SAMPLES]:
-        images = sample_images(row, files.sample_scale, SAMPLE_PX)
+        images, place = sample_images(row, files.sample_scale, SAMPLE_PX), f"sample {row.number}"
         rows.append(
-            [
-                _thumbnail(title, f"sample {row.number}: {title}", images.get(name), "missing")
-                for name, title in columns.items()
-            ]
+            [Thumbnail(title, f"{place}: {title}", images.get(name), "missing") for name, title in columns.items()]
         )
     return rows
-
-
-def _thumbnail(caption: str, alt: str, image: NDArray[np.uint8] | None, absence: str) -> Thumbnail:
-    if image is None:
-        return Thumbnail(caption, alt, None, absence)
-    return Thumbnail(caption, alt, data_uri(image), absence, width=image.shape[1], height=image.shape[0])

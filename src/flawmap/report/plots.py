@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flawmap.errors import UserError
 from flawmap.report.charts import HISTOGRAM_BINS, axis_of
-from flawmap.report.colour import ColourScale, colour_bar
+from flawmap.report.colour import ColourScale, colour_table
 from flawmap.report.curves import STAGE_TITLES, RateCurve, TrainingCurve
 from flawmap.report.overlay import TRUTH_GREEN
 from flawmap.runs.evaluation import ScoredImage
@@ -186,16 +186,9 @@ def image_grid(
 ) -> "Figure":
     """Images in rows and columns, each row as high as its highest image, with a colour bar below where there is one."""
     heights = [max((i.shape[0] / max(i.shape[:2]) for i, _ in row if i is not None), default=1.0) for row in rows]
-    bar_height = 0.0 if scale is None else 0.3
     width = _TILE_INCHES * len(rows[0]) + (0.25 if row_titles else 0)
-    height = _TILE_INCHES * (sum(heights) + bar_height) + (0.25 if titles else 0) + (0.25 if scale else 0)
-    figure, grid = _new_grid(
-        len(rows) + (scale is not None),
-        len(rows[0]),
-        width,
-        height,
-        height_ratios=[*heights, bar_height] if scale is not None else heights,
-    )
+    height = _TILE_INCHES * sum(heights) + (0.25 if titles else 0) + (0.65 if scale else 0)
+    figure, grid = _new_grid(len(rows), len(rows[0]), width, height, heights)
     for y, row in enumerate(rows):
         for x, (image, mask) in enumerate(row):
             axes = grid[y, x]
@@ -210,24 +203,17 @@ def image_grid(
             if x == 0 and row_titles:
                 axes.set_ylabel(row_titles[y])
     if scale is not None:
-        _draw_colour_bar(figure, grid, scale)
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import ListedColormap
+
+        ends = (f"{scale.low:.4g}\nnormal", f"{scale.threshold:.4g}\nthreshold", f"{scale.high:.4g}\nanomalous")
+        colours = ScalarMappable(cmap=ListedColormap(colour_table() / 255))
+        bar = figure.colorbar(
+            colours, ax=grid, location="bottom", anchor=(0, 0), aspect=18, shrink=min(1, 3 / len(rows[0]))
+        )
+        bar.set_ticks([0, 0.5, 1], labels=ends)
+        bar.outline.set_visible(False)
     return figure
-
-
-def _draw_colour_bar(figure: "Figure", grid: NDArray[Any], scale: ColourScale) -> None:
-    """In the last row of a grid, at most three columns wide."""
-    for axes in grid[-1]:
-        axes.set_axis_off()
-    n_columns = min(3, grid.shape[1])
-    bar = figure.add_subplot(grid[-1, 0].get_gridspec()[-1, :n_columns])
-    bar.imshow(colour_bar(256, 1), aspect="auto", interpolation="none", extent=(0, 1, 0, 1))
-    ends = (f"{scale.low:.4g}\nnormal", f"{scale.threshold:.4g}\nthreshold", f"{scale.high:.4g}\nanomalous")
-    bar.set_xticks([0, 0.5, 1], ends)
-    for label, alignment in zip(bar.get_xticklabels(), ("left", "center", "right"), strict=True):
-        label.set_horizontalalignment(alignment)
-    bar.set_yticks([])
-    bar.spines[:].set_visible(False)
-    bar.grid(visible=False)
 
 
 def _new_figure(width: float, height: float) -> "tuple[Figure, Axes]":

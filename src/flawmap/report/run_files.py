@@ -58,6 +58,15 @@ class RunFiles:
         return self.evaluation is not None and bool(self.images)
 
     @property
+    def has_truth(self) -> bool:
+        """Whether there is ground truth for the pixels of any test image."""
+        return any(image.truth_file for image in self.images)
+
+    def scores(self, is_anomalous: bool) -> list[float]:
+        """The scores of the good or of the anomalous test images."""
+        return [image.score for image in self.images if image.is_anomalous == is_anomalous]
+
+    @property
     def threshold(self) -> float | None:
         """The score above which an image is flagged: the evaluation's, or before one the calibration's."""
         if self.evaluation is not None:

@@ -2,18 +2,25 @@
 
 from functools import cache
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from flawmap.report.colour import colour_table
+from flawmap.report.thumbnails import data_uri
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("flawmap.report", "template"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["data_uri"] = data_uri
+    environment.globals["colour_bar"] = np.broadcast_to(colour_table(), (8, 256, 3))
+    return environment
 
 
 def page_template(name: str) -> Template:

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from flawmap.data.images.files import read_image
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
 from flawmap.report.overlay import draw_contour, overlay
+from flawmap.runs.calibration import MapScale
 from flawmap.runs.evaluation import ScoredImage
 from flawmap.runs.run_folder import SAMPLES
 from flawmap.runs.samples import SampleRow
@@ -22,8 +24,25 @@ TILE_PX = 300  # the longer side of a test image
 SAMPLE_PX = 192
 
 
+@dataclass(frozen=True)
+class Thumbnail:
+    """An image of a page.
+
+    Attributes:
+        caption: its name.
+        alt: its description for readers who cannot see it.
+        image: uint8 (h, w, 3); None where there is none.
+        remark: a number about it, or why there is none.
+    """
+
+    caption: str
+    alt: str
+    image: NDArray[np.uint8] | None
+    remark: str
+
+
 def tiles_of(
-    scored: ScoredImage, map_ends: tuple[float, float], scale: ColourScale | None, longest_px: int = TILE_PX
+    scored: ScoredImage, map_ends: MapScale, scale: ColourScale | None, longest_px: int = TILE_PX
 ) -> dict[str, NDArray[np.uint8]]:
     """What is shown of a test image: uint8 (h, w, 3) of one size by name, without what cannot be shown.
 
@@ -47,7 +66,7 @@ def tiles_of(
     if size and scored.truth_file is not None:
         tiles["truth"] = draw_contour(tiles["image"], read_truth(scored.truth_file, *size))
     if scored.map_file is not None and scale is not None:
-        values = read_map(scored.map_file, *map_ends, longest_px, size)
+        values = read_map(scored.map_file, map_ends, longest_px, size)
         tiles["map"] = scale.colours(values)
         if size:
             tiles["overlay"] = overlay(tiles["image"], values, scale)
@@ -79,20 +98,19 @@ def sample_images(
         footprint = read_truth(row.files["footprint"], *images["simulated"].shape[:2])
         images["simulated"] = draw_contour(images["simulated"], footprint)
     if "map" in images and scale is not None:
-        low, high = row.map_ends
+        low, high = row.map_ends.low, row.map_ends.high
         images["map"] = scale.colours(low + images["map"][..., 0] / 255 * (high - low))
     return images
 
 
 def read_map(
-    path: Path, low: float, high: float, longest_px: int = TILE_PX, size: tuple[int, ...] | None = None
+    path: Path, ends: MapScale, longest_px: int = TILE_PX, size: tuple[int, ...] | None = None
 ) -> NDArray[np.float32]:
     """Read a 16-bit map, float32 (h, w).
 
     Args:
-        path: a 16-bit gray PNG; 0 stands for ``low`` and 65535 for ``high``.
-        low: in the unit of the map.
-        high: in the unit of the map.
+        path: a 16-bit gray PNG.
+        ends: the map values that 0 and 65535 stand for.
         longest_px: the longer side to shrink to.
         size: (h, w) to resize to instead.
     """
@@ -100,7 +118,7 @@ def read_map(
         stored = np.asarray(file).astype(np.float32)
     height, width = size or _fitting(stored.shape[0], stored.shape[1], longest_px)
     resized = Image.fromarray(stored).resize((width, height), Image.Resampling.BILINEAR)
-    return np.float32(low) + np.asarray(resized) * np.float32((high - low) / 65535)
+    return np.float32(ends.low) + np.asarray(resized) * np.float32((ends.high - ends.low) / 65535)
 
 
 def read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:

@@ -26,7 +26,7 @@ class SampleRow:
 
     number: str
     files: Mapping[str, Path]
-    map_ends: tuple[float, float]
+    map_ends: MapScale
 
 
 def sample_file(folder: Path, number: int, column: SampleColumn) -> Path:
@@ -48,11 +48,10 @@ def read_samples(folder: Path) -> tuple[SampleRow, ...]:
     inputs = sorted(folder.glob("*_input.png"))
     if not inputs:
         return ()
-    scale = read_json(folder / MAP_ENDS, MapScale, "train again")
-    rows = []
+    map_ends, rows = read_json(folder / MAP_ENDS, MapScale, "train again"), []
     for path in inputs:
         number = path.name.removesuffix("_input.png")
         files = {column: path.with_name(f"{number}_{column}.png") for column in SAMPLE_COLUMNS}
         present = {column: file for column, file in files.items() if file.is_file()}
-        rows.append(SampleRow(number, present, (scale.low, scale.high)))
+        rows.append(SampleRow(number, present, map_ends))
     return tuple(rows)
