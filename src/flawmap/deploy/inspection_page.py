@@ -2,11 +2,11 @@
 
 import html
 import json
-from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 
 FOLDER = Path(__file__).with_name("page")
 MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -24,7 +24,8 @@ def add_page(app: FastAPI, colours: list[str]) -> None:
     """Serve the page, its colours and ``/docs``."""
     for file in sorted(FOLDER.iterdir()):
         path = "/" if file.name == "index.html" else f"/page/{file.name}"
-        app.get(path, include_in_schema=False)(_send(file.read_bytes(), MEDIA_TYPES[file.suffix]))
+        response = partial(FileResponse, file, media_type=MEDIA_TYPES[file.suffix], headers=HEADERS)
+        app.add_route(path, lambda _, response=response: response(), include_in_schema=False)
 
     @app.get("/page/colours.json", include_in_schema=False)
     async def colour_table() -> JSONResponse:
@@ -33,13 +34,6 @@ def add_page(app: FastAPI, colours: list[str]) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(interface_page(app.openapi()), headers=HEADERS)
-
-
-def _send(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
-    async def answer() -> Response:
-        return Response(content, media_type=media_type, headers=HEADERS)
-
-    return answer
 
 
 def interface_page(description: dict) -> str:

@@ -36,8 +36,8 @@ from flawmap.deploy.answers import (
 from flawmap.deploy.inspection_page import add_page
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.reviews import ReviewFile, make_review
-from flawmap.deploy.upload_limits import RETRY_LATER, UploadLimits
-from flawmap.deploy.work_queue import QueueFullError, Scored, WorkQueue
+from flawmap.deploy.upload_limits import UploadLimits
+from flawmap.deploy.work_queue import Scored, WorkQueue
 from flawmap.errors import UserError
 from flawmap.report.colour import colour_table
 
@@ -173,7 +173,7 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
         model: used by one thread of the application only.
         settings: files and limits.
     """
-    work = WorkQueue(model, settings.queue_size, settings.batch_size, settings.max_pixels)
+    work = WorkQueue(model, settings.batch_size, settings.max_pixels)
     metrics = ServerMetrics(work)
 
     @asynccontextmanager
@@ -190,7 +190,7 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
         lifespan=lifespan,
     )
     _add_interface(app, model, settings, work, metrics)
-    _add_health(app, work, metrics, settings.token)
+    _add_health(app, metrics, settings.token)
     add_page(app, ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table().tolist()])
     _add_refusals(app)
     names = [settings.host, "localhost", "127.0.0.1", "[::1]"]
@@ -251,8 +251,6 @@ async def _answered(
 ) -> DetectionAnswer:
     try:
         return await asyncio.wrap_future(work.submit(data, make, with_attention))
-    except QueueFullError:
-        raise HTTPException(503, "too busy, or shutting down", RETRY_LATER) from None
     except UserError as error:
         raise HTTPException(422, error.problem) from error
     except Exception as error:  # a bug or a fault of the machine: details go to the log only
@@ -286,17 +284,15 @@ def _token_check(token: str) -> Any:
     return check
 
 
-def _add_health(app: FastAPI, work: WorkQueue, metrics: ServerMetrics, token: str) -> None:
+def _add_health(app: FastAPI, metrics: ServerMetrics, token: str) -> None:
     @app.get("/healthz", response_model=dict[str, str])
     async def healthz() -> dict[str, str]:
         """The process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", response_model=dict[str, str], responses={503: {"model": Problem}})
+    @app.get("/readyz", response_model=dict[str, str])
     async def readyz() -> dict[str, str]:
-        """Images are accepted."""
-        if not work.is_open:
-            raise HTTPException(503, "shutting down")
+        """Images are accepted: the model was loaded before the server began to listen."""
         return {"status": "ready"}
 
     @app.get("/metrics", response_class=Response, dependencies=[Depends(_token_check(token))])

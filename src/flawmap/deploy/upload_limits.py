@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 RETRY_LATER = {"retry-after": "1"}  # seconds
+CLOSE = {"connection": "close"}  # after a refusal, because a body may still be on its way
 MAX_REVIEW_BYTES = 16_384  # a name, numbers and a note
 
 
@@ -46,11 +48,13 @@ class UploadLimits:
         send = self._counted(send)
         is_upload = scope["path"] == self._upload_path and scope["method"] == "POST"
         if is_upload and self._free == 0:
-            await refusal(503, "too busy: the queue is full", **RETRY_LATER)(scope, receive, send)
+            busy = JSONResponse({"error": "too busy: the queue is full"}, 503, RETRY_LATER | CLOSE)
+            await busy(scope, receive, send)
             return
         self._free -= is_upload
         try:
-            await self._limited(scope, receive, send, self._max_bytes if is_upload else MAX_REVIEW_BYTES)
+            max_bytes = self._max_bytes if is_upload else MAX_REVIEW_BYTES
+            await self._app(scope, self._limited(receive, scope, max_bytes), send)
         finally:
             self._free += is_upload
 
@@ -62,60 +66,28 @@ class UploadLimits:
 
         return counted
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
-        too_large = f"the body is larger than {max_bytes:,} bytes"
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > max_bytes:
-            await refusal(413, too_large)(scope, receive, send)
-            return
-        body = _Body(receive, max_bytes, self._read_seconds)
-        started = False
+    def _limited(self, receive: Receive, scope: Scope, max_bytes: int) -> Receive:
+        """Receive a body; the application gets an HTTPException where it is too large or arrives too slowly."""
+        too_large = HTTPException(413, f"the body is larger than {max_bytes:,} bytes", CLOSE)
+        announced = int(dict(scope["headers"]).get(b"content-length", 0))
+        deadline = asyncio.get_running_loop().time() + self._read_seconds
+        received, is_complete = 0, False
 
-        async def send_unless_refused(message: Message) -> None:
-            nonlocal started
-            if body.refusal is None or started:  # otherwise the app answers a client that only seems gone
-                started = True
-                await send(message)
+        async def limited() -> Message:
+            nonlocal received, is_complete
+            if is_complete:  # the application only waits for the client to disconnect
+                return await receive()
+            if announced > max_bytes:
+                raise too_large
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "the body arrived too slowly", CLOSE) from None
+            received += len(message.get("body", b""))
+            is_complete = not message.get("more_body", False)
+            if received > max_bytes:
+                raise too_large
+            return message
 
-        try:
-            await self._app(scope, body.receive, send_unless_refused)
-        except Exception:
-            if body.refusal is None:
-                raise
-        if body.refusal is not None and not started:
-            problem = too_large if body.refusal == 413 else "the body arrived too slowly"
-            await refusal(body.refusal, problem)(scope, receive, send)
-
-
-class _Body:
-    """Counts what is received; when it is too much or too slow, tells the app that the client has disconnected."""
-
-    def __init__(self, receive: Receive, max_bytes: int, read_seconds: float) -> None:
-        self._receive, self._bytes_left = receive, max_bytes
-        self._deadline = asyncio.get_running_loop().time() + read_seconds
-        self._complete = False
-        self.refusal: int | None = None
-
-    async def receive(self) -> Message:
-        if self.refusal is not None:
-            return {"type": "http.disconnect"}
-        if self._complete:  # the app only waits for the client to disconnect
-            return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError:
-            self.refusal = 408
-            return {"type": "http.disconnect"}
-        if message["type"] == "http.request":
-            self._bytes_left -= len(message.get("body", b""))
-            self._complete = not message.get("more_body", False)
-            if self._bytes_left < 0:
-                self.refusal = 413
-                return {"type": "http.disconnect"}
-        return message
-
-
-def refusal(status: int, problem: str, **headers: str) -> JSONResponse:
-    """An answer that closes the connection, because a body may still be on its way."""
-    return JSONResponse({"error": problem}, status, headers | {"connection": "close"})
+        return limited

@@ -1,10 +1,9 @@
 """A queue of uploads in front of one model, which a single thread uses, a few images at a time."""
 
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -45,41 +44,29 @@ class _Job:
 T = TypeVar("T")
 
 
-class QueueFullError(Exception):
-    """The queue takes no more uploads for the moment."""
-
-
 class WorkQueue:
     """Uploads in, answers out, in the order of arrival.
 
-    The queue holds the bytes of the uploads. At most ``batch_size`` images are decoded at a time, and their pixels are
-    at most ``max_pixels`` together, not counting one image that did not fit and is scored next. Answers are made in the
-    same thread, so that maps cannot pile up. Memory is therefore bounded by what two images may need.
+    The queue holds the bytes of the uploads, whose number the server limits. At most ``batch_size`` images are decoded
+    at a time, and their pixels are at most ``max_pixels`` together, not counting one image that did not fit and is
+    scored next. Answers are made in the same thread, so that maps cannot pile up. Memory is therefore bounded by what
+    two images may need.
 
     Args:
         model: used by one thread only.
-        capacity: uploads that may wait.
         batch_size: the most images that are handed to the model together.
         max_pixels: of one image.
     """
 
-    def __init__(self, model: OpenedModel, capacity: int, batch_size: int, max_pixels: int) -> None:
+    def __init__(self, model: OpenedModel, batch_size: int, max_pixels: int) -> None:
         self._model, self._batch_size, self._max_pixels = model, batch_size, max_pixels
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(capacity)  # None ends the thread
-        self._closing = threading.Event()
-        self._submitting = threading.Lock()
-        self._thread = threading.Thread(target=self._work, name="flawmap-model", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether new uploads are accepted."""
-        return self._thread.is_alive() and not self._closing.is_set()
+        self._jobs: deque[_Job] = deque()
+        self._thread = ThreadPoolExecutor(1, "flawmap-model")
 
     @property
     def waiting(self) -> int:
         """Uploads in the queue."""
-        return self._jobs.qsize()
+        return len(self._jobs)
 
     def submit(self, data: bytes, make: Callable[[Scored], T], with_attention: bool = False) -> "Future[T]":
         """Queue an upload; the future gets its answer, or the UserError that explains what is wrong with the image.
@@ -88,48 +75,20 @@ class WorkQueue:
             data: an image file.
             make: makes the answer; called in the queue's thread.
             with_attention: also compute the attention.
-
-        Raises:
-            QueueFullError: too many uploads wait, or the queue is closing.
         """
         job = _Job(data, with_attention, make, Future())
-        with self._submitting:  # no job may follow the None that ends the thread
-            if not self.is_open:
-                raise QueueFullError
-            try:
-                self._jobs.put_nowait(job)
-            except queue.Full:
-                raise QueueFullError from None
+        self._jobs.append(job)
+        self._thread.submit(self._answer_waiting)
         return job.answer
 
     def close(self) -> None:
-        """Accept nothing new, answer what waits, and end the thread."""
-        with self._submitting:
-            was_closing = self._closing.is_set()
-            self._closing.set()
-        if not was_closing:
-            self._jobs.put(None)
-        self._thread.join()
+        """Answer what waits, and end the thread."""
+        self._thread.shutdown()
 
-    def _work(self) -> None:
-        is_last = False
-        while not is_last:
-            jobs, is_last = self._next_jobs()
-            self._answer([job for job in jobs if job.answer.set_running_or_notify_cancel()])
-
-    def _next_jobs(self) -> tuple[list[_Job], bool]:
-        """Wait for a job and take up to ``batch_size`` that are there; and whether they are the last."""
-        jobs: list[_Job] = []
-        job = self._jobs.get()
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == self._batch_size:
-                return jobs, False
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return jobs, False
-        return jobs, True
+    def _answer_waiting(self) -> None:
+        """Answer up to ``batch_size`` jobs; none is left where an earlier batch has taken them."""
+        jobs = [self._jobs.popleft() for _ in range(min(len(self._jobs), self._batch_size))]
+        self._answer([job for job in jobs if job.answer.set_running_or_notify_cancel()])
 
     def _answer(self, jobs: list[_Job]) -> None:
         """Decode and score; a batch is split where it would have too many pixels."""
