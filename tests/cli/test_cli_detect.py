@@ -221,7 +221,7 @@ def test_workers_give_the_same_results_in_the_same_order(cli, trained, parts):
 
 def test_a_number_of_workers_that_is_none_is_explained(cli, parts):
     said = cli("detect", parts, "--workers", "0")
-    assert said.code == 2 and "error: --workers is 0, must be at least 1\n  at: --workers\nremedy: " in said.err
+    assert said.code == 2 and "error: --workers is 0, must be a whole number above 0\n  at: " in said.err
 
 
 def test_progress_tells_rate_and_time_left(cli, trained, tmp_path):

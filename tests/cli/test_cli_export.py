@@ -85,7 +85,7 @@ def test_a_run_whose_images_have_gone_wants_others(cli, run_copy, tmp_path):
 
 def test_a_count_that_is_none_is_explained(cli, trained):
     said = cli("export", trained.run, "--count", "0")
-    assert said.code == 2 and "error: --count is 0, must be at least 1" in said.err
+    assert said.code == 2 and "error: --count is 0, must be a whole number above 0" in said.err
 
 
 # ---- reviews
@@ -142,7 +142,7 @@ def test_reviews_without_a_good_part_set_no_threshold(cli, run_copy, reviews):
     [
         (("--host", "0.0.0.0"), "--host 0.0.0.0 lets other machines in, and there is no token"),
         (("--port", "70000"), "--port is 70000, must be between 1 and 65535"),
-        (("--queue", "0"), "--queue is 0, must be a number above 0"),
+        (("--queue", "0"), "--queue is 0, must be a whole number above 0"),
         (("--max-megapixels", "-1"), "--max-megapixels is -1, must be a number above 0"),
         ((), "no such file: none.onnx"),
     ],

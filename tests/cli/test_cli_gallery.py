@@ -72,7 +72,7 @@ def test_a_wrong_path_is_the_users_error(cli, parts, tmp_path):
     [
         (("--images", 3), "--images is an option of the gallery"),
         (("--output", "a.html"), "--output is an option of the gallery"),
-        (("--gallery", "--images", 0), "--images is 0, must be 1 or more"),
+        (("--gallery", "--images", 0), "--images is 0, must be a whole number above 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(cli, parts, words, problem):

@@ -13,6 +13,7 @@ from flawmap.errors import UserError
 
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 RESUMABLE = ("train", "demo", "detect")
+SERVER_PACKAGES = ("fastapi", "starlette", "uvicorn", "prometheus_client")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,8 +107,9 @@ def _explained(error: Exception, words: list[str]) -> UserError:
         return UserError(error.strerror, place, "check the path, its permissions and the free space")
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         return UserError("out of memory", "", "--device cpu, or a recipe with smaller images or batches")
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != "flawmap":
-        return UserError(f"the package {error.name} is not installed", "", 'pip install "flawmap[train]"')
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "flawmap":
+        extra = "serve" if error.name.partition(".")[0] in SERVER_PACKAGES else "train"
+        return UserError(f"the package {error.name} is not installed", "", f'pip install "flawmap[{extra}]"')
     import shlex
 
     return UserError(

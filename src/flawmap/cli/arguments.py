@@ -1,5 +1,6 @@
 """Parsing, and the arguments that several verbs share."""
 
+import math
 import re
 import shlex
 from argparse import ArgumentParser, Namespace
@@ -13,7 +14,12 @@ from flawmap.recipe.fields import is_used, settings_and_groups
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 
-NUMBERS = {"int": "a whole number", "float": "a number"}
+NUMBERS = {
+    "int": "a whole number",
+    "float": "a number",
+    "count": "a whole number above 0",
+    "amount": "a number above 0",
+}
 
 
 class VerbParser(ArgumentParser):
@@ -21,7 +27,7 @@ class VerbParser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises: UserError: ``message`` in our words where the type of a value is wrong, else as argparse has it."""
-        wrong_type = re.fullmatch(r"argument (\S+): invalid (int|float) value: '(.*)'", message)
+        wrong_type = re.fullmatch(r"argument (\S+): invalid (int|float|count|amount) value: '(.*)'", message)
         if wrong_type:
             option, kind, value = wrong_type.groups()
             message = f"{option} is {value}, must be {NUMBERS[kind]}"
@@ -56,6 +62,20 @@ def parse(verb: str, add_arguments: Callable[[ArgumentParser], None], words: Seq
             raise UserError(f"{name} is empty", parser.prog, "give it a value; is a shell variable unset?")
     arguments.command = shlex.join(["flawmap", verb, *words])
     return arguments
+
+
+def count(text: str) -> int:
+    """A whole number above 0, as the type of an argument; argparse names it in its message."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def amount(text: str) -> float:
+    """A finite number above 0, as the type of an argument."""
+    if not 0 < (number := float(text)) < math.inf:
+        raise ValueError
+    return number
 
 
 def add_recipe_arguments(parser: ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flawmap.cli.arguments import add_data_arguments, add_json_argument, add_recipe_arguments, recipe_of
+from flawmap.cli.arguments import add_data_arguments, add_json_argument, add_recipe_arguments, count, recipe_of
 from flawmap.errors import UserError
 from flawmap.runs.result_folders import free_path
 
@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="write a page with attention, every masking strategy and every simulator on some of the images",
     )
-    parser.add_argument("--images", type=int, help=f"number of images in the gallery (default: {GALLERY_IMAGES})")
+    parser.add_argument("--images", type=count, help=f"number of images in the gallery (default: {GALLERY_IMAGES})")
     parser.add_argument("--output", help="the gallery's file (default: runs/check/NAME/gallery.html)")
     add_json_argument(parser)
 
@@ -63,8 +63,6 @@ def _gallery_output(arguments: Namespace) -> Path | None:
     for name in ("images", "output"):
         if getattr(arguments, name) is not None and not arguments.gallery:
             raise UserError(f"--{name} is an option of the gallery", f"--{name}", "add --gallery")
-    if arguments.images is not None and arguments.images < 1:
-        raise UserError(f"--images is {arguments.images}, must be 1 or more", "--images", "for example --images 6")
     if arguments.output is None:
         return None
     path = Path(arguments.output)

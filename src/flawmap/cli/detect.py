@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flawmap.cli.arguments import add_device_argument
+from flawmap.cli.arguments import add_device_argument, count
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,13 +18,10 @@ PROGRESS_FROM = 20  # images; for fewer, their own lines show the progress
 
 def add_arguments(parser: ArgumentParser) -> None:
     """IMAGES, the model and where results go."""
-    parser.add_argument("images", type=str, nargs="+", help="image files, folders or patterns")
-    parser.add_argument(
-        "--model", type=str, default=None, help="a run or model folder, or an exported file (default: the latest run)"
-    )
+    parser.add_argument("images", nargs="+", help="image files, folders or patterns")
+    parser.add_argument("--model", help="a run or model folder, or an exported file (default: the latest run)")
     parser.add_argument(
         "--output",
-        type=str,
         default="detections",
         help="folder for results and overlays; a taken name gets a number (default: detections)",
     )
@@ -32,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--resume", action="store_true", help="continue in --output: images with a result are not scored again"
     )
     parser.add_argument(
-        "--workers", type=int, default=1, help="processes, each with the model and its share of the cores (default: 1)"
+        "--workers", type=count, default=1, help="processes, each with the model and its share of cores (default: 1)"
     )
     parser.add_argument("--fail-on-anomaly", action="store_true", help="exit with 1 if any image is anomalous")
     add_device_argument(parser)
@@ -44,8 +41,6 @@ def run(arguments: Namespace) -> int:
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.deploy.batch import Batch, Outcome, find_images
 
-    if arguments.workers < 1:
-        raise UserError(f"--workers is {arguments.workers}, must be at least 1", "--workers", "--workers 1")
     images, result_folders = find_images(arguments.images)
     for folder in result_folders:
         print(f"left out   {folder}/: results of an earlier detection", file=sys.stderr)

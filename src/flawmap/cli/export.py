@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flawmap.cli.arguments import add_json_argument
-from flawmap.errors import UserError
+from flawmap.cli.arguments import add_json_argument, count
 
 if TYPE_CHECKING:
     from flawmap.deploy.parity import Parity
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """RUN, the runtime, and the images to check with."""
-    parser.add_argument("run", type=str, help="a run folder of flawmap train, or a model folder")
+    parser.add_argument("run", help="a run folder of flawmap train, or a model folder")
     parser.add_argument(
         "--to", choices=("onnx", "openvino", "torchscript"), default="onnx", help="the runtime (default: onnx)"
     )
@@ -25,19 +24,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="fp32",
         help="of the weights; fp16 with openvino, int8 with onnx: their loss is measured (default: fp32)",
     )
-    parser.add_argument(
-        "--output",
-        type=str,
-        default=None,
-        help="the file; it must be new (default: RUN/NAME.onnx, with a number if taken)",
-    )
+    parser.add_argument("--output", help="the file; it must be new (default: RUN/NAME.onnx, with a number if taken)")
     parser.add_argument(
         "--images",
-        type=str,
-        default=None,
         help="images to check the file with: a folder, or labelled data (default: those the run was trained from)",
     )
-    parser.add_argument("--count", type=int, default=32, help="the most images to check (default: 32)")
+    parser.add_argument("--count", type=count, default=32, help="the most images to check (default: 32)")
     add_json_argument(parser)
 
 
@@ -46,8 +38,6 @@ def run(arguments: Namespace) -> int:
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.deploy.export import export_run
 
-    if arguments.count < 1:
-        raise UserError(f"--count is {arguments.count}, must be at least 1", "--count", "--count 32")
     path, parity = export_run(
         Path(arguments.run),
         arguments.to,
