@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -22,7 +21,6 @@ from flawmap.reproducibility import (
     environment,
     file_sha256,
     numpy_generator,
-    seed_everything,
     stable_hash,
 )
 
@@ -124,20 +122,6 @@ def test_generators_of_neighbouring_keys_are_independent():
     between = np.corrcoef(draws)[np.triu_indices(100, k=1)]
     assert abs(float(between.mean())) < 0.01  # standard error 0.001
     assert float(np.abs(between).max()) < 0.4  # 4950 pairs of standard deviation 0.07
-
-
-def test_seed_everything_seeds_all_three():
-    torch = pytest.importorskip("torch")
-
-    def draw() -> tuple[float, float, float]:
-        return random.random(), float(np.random.rand()), float(torch.rand(1))
-
-    seed_everything(5)
-    first = draw()
-    seed_everything(5)
-    assert draw() == first
-    seed_everything(6)
-    assert all(one != other for one, other in zip(draw(), first, strict=True))
 
 
 # ---- environment

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from flawmap.data.checks import FileFacts, check_good_images
+from flawmap.data.checks import check_good_images
 from flawmap.data.open_data import load_images
-from flawmap.deploy.reviews import is_review_file, read_reviews
+from flawmap.deploy.reviews import Review, is_review_file, read_reviews
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.compute import DeviceName
@@ -69,11 +67,15 @@ def calibrate_run(
     former, n_duplicates = detector.calibration_, 0
     if false_alarm_rate is None:
         false_alarm_rate = former.false_alarm_rate if former else detector.recipe.calibration.false_alarm_rate
+    trained_on = {sha256 for row in read_manifest(run.manifest) if row.split != "held_out" for sha256 in row.hashes}
     if is_review_file(Path(images)):
-        _calibrate_with_reviews(detector, Path(images), false_alarm_rate, run)
+        reviews = _good_reviews(Path(images), detector.facts("").model_id)
+        _refuse_seen([review.image for review in reviews if review.sha256 in trained_on], run)
+        scores, peaks = [review.score for review in reviews], [review.map_peak for review in reviews]
+        detector.calibration_ = calibrate(scores, peaks, false_alarm_rate)
     else:
         checked = check_good_images(load_images(images), skip_unreadable)
-        _refuse_training_images(checked.facts, run)
+        _refuse_seen([fact.path for fact in checked.facts if trained_on & {fact.sha256, fact.pixels_sha256}], run)
         n_duplicates = checked.num_duplicates
         detector.calibrate(checked.data, false_alarm_rate)
     calibration = detector.calibration_
@@ -82,19 +84,18 @@ def calibrate_run(
         detector.save_pretrained(output)
     else:
         replace_calibration(folder, calibration)
-    former_scores, new_scores = (np.array(c.held_out_scores if c else ()) for c in (former, calibration))
-    drift = score_drift(former_scores, new_scores, sets_new_threshold=True)
+    former_scores = former.held_out_scores if former else ()
+    drift = score_drift(former_scores, calibration.held_out_scores, sets_new_threshold=True)
     return Recalibration(calibration, former, drift, n_duplicates)
 
 
-def _calibrate_with_reviews(detector: AnomalyDetector, path: Path, false_alarm_rate: float, run: RunFolder) -> None:
-    """Set the thresholds from the scores of images that people reviewed as good.
+def _good_reviews(path: Path, model_id: str) -> list[Review]:
+    """Reviews of images that people call good.
 
     Raises:
-        UserError: no image was reviewed as good, the scores are of another model, or training has seen an image.
+        UserError: there are none, or reviews are of another model.
     """
     reviews = read_reviews(path)
-    model_id = detector.facts("").model_id
     if foreign := [review for review in reviews if review.model_id != model_id]:
         raise UserError(
             f"{len(foreign)} of {len(reviews)} reviews are of another model, first: {foreign[0].image}",
@@ -104,22 +105,7 @@ def _calibrate_with_reviews(detector: AnomalyDetector, path: Path, false_alarm_r
     good = [review for review in reviews if review.truth == "good"]
     if not good:
         raise UserError("no image was reviewed as good", str(path), "agree with an ok, or disagree with an anomaly")
-    trained = _trained_on(run)
-    _refuse_seen([review.image for review in good if review.sha256 in trained], run)
-    scores, peaks = [review.score for review in good], [review.map_peak for review in good]
-    detector.calibration_ = calibrate(scores, peaks, false_alarm_rate)
-
-
-def _refuse_training_images(images: Sequence[FileFacts], run: RunFolder) -> None:
-    """Raises: UserError: images with the content of training images; their scores would set too low a threshold."""
-    trained = _trained_on(run)
-    _refuse_seen([fact.path for fact in images if trained & {fact.sha256, fact.pixels_sha256}], run)
-
-
-def _trained_on(run: RunFolder) -> set[str]:
-    """Hashes of the images that a run has learned from; empty where its list of images is missing."""
-    rows = read_manifest(run.manifest)
-    return {sha256 for row in rows if row.split != "held_out" for sha256 in row.hashes}
+    return good
 
 
 def _refuse_seen(seen: Sequence[object], run: RunFolder) -> None:

@@ -1,6 +1,7 @@
 """What is in a data location: read, checked and counted before anything is trained."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_training_data, refuse_unwritable_names
@@ -66,7 +67,6 @@ class DataReport:
     pool: str | None
     pool_images: int
     test_files_compared: int
-    test: TestReport | None
 
 
 def read_sound_data(location: str, recipe: Recipe, skip_unreadable: bool = False) -> SoundData:
@@ -88,8 +88,8 @@ def read_sound_data(location: str, recipe: Recipe, skip_unreadable: bool = False
     return SoundData(data, checked, pool, check_leak(checked, tests, skip_unreadable, pool.facts))
 
 
-def report_on(sound: SoundData, location: str, recipe: Recipe) -> DataReport:
-    """Count what :func:`read_sound_data` has read from the same location with the same recipe."""
+def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
+    """Count what :func:`read_sound_data` has read with the same recipe; labelled images are not looked at."""
     data, facts, pool, leak = sound.checked.data, sound.checked.facts, sound.pool, sound.leak
     sizes = Counter(f"{fact.width_px}x{fact.height_px}" for fact in facts)
     return DataReport(
@@ -106,13 +106,32 @@ def report_on(sound: SoundData, location: str, recipe: Recipe) -> DataReport:
         pool=pool.words if pool.images else None,
         pool_images=len(pool.images),
         test_files_compared=leak.num_compared if leak else 0,
-        test=_report_on_tests(sound.opened, leak, location, recipe) if leak else None,
     )
 
 
-def _report_on_tests(training: TrainingData, leak: LeakCheck, location: str, recipe: Recipe) -> TestReport:
-    """Leaves out training images, which a folder may offer as good test images, too."""
-    left_out = {image.key for image in training.images} | {file.key for file in leak.skipped}
+def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
+    """What a person should know of the good images, line by line: a label and a text."""
+    yield "data", f'{report.data}  {report.good_images} good images, layout "{report.layout}"'
+    more = f", {report.distinct_sizes} different sizes in total" if report.distinct_sizes > len(report.sizes) else ""
+    yield "sizes", ", ".join(f"{size} ({count})" for size, count in report.sizes.items()) + more
+    if report.detail_lost:
+        yield "detail", report.detail_lost
+    if report.nearly_black:
+        yield "dark", report.nearly_black
+    yield "identical", f"{report.identical_images} images repeat the content of another one and are left out"
+    if report.pool:
+        yield "pool", report.pool
+    if report.unread:
+        yield "left out", report.unread
+    for file in report.skipped:
+        yield "left out", f"{file.key}: {file.reason}"
+
+
+def report_on_tests(sound: SoundData, location: str, recipe: Recipe) -> TestReport | None:
+    """Count labelled images, without training images, which a folder may offer as good test images, too."""
+    if sound.leak is None:
+        return None
+    left_out = {image.key for image in sound.opened.images} | {file.key for file in sound.leak.skipped}
     samples = [sample for sample in open_test_data(location, recipe.data).samples if sample.key not in left_out]
     anomalous = [sample for sample in samples if sample.is_anomalous]
     return TestReport(

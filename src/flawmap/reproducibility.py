@@ -5,13 +5,11 @@ import json
 import math
 import os
 import platform
-import random
 import secrets
 import subprocess
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -70,22 +68,6 @@ def numpy_generator(seed: int, *key: int | str) -> np.random.Generator:
     digest = bytes.fromhex(stable_hash(["flawmap", seed, *key]))
     words = np.frombuffer(digest, dtype="<u4").tolist()  # little-endian everywhere
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and, where it is installed, torch (all devices).
-
-    Our own code draws from explicit generators; this is for the libraries that do not.
-
-    Args:
-        seed: 0 to 2**32 - 1.
-    """
-    random.seed(seed)
-    np.random.seed(seed)
-    if find_spec("torch") is not None:
-        import torch
-
-        torch.manual_seed(seed)
 
 
 def environment(device: str = "cpu") -> dict[str, str | int | None]:

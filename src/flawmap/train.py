@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flawmap.check import read_sound_data
+from flawmap.check import read_sound_data, remarks, report_on
 from flawmap.data.checks import FileFacts
-from flawmap.data.open_data import unread_files
-from flawmap.data.remarks import detail_lost, nearly_black
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.fit import StageChoice
@@ -47,20 +45,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     rows += [_row(fact, ONLY_PRETRAINED) for fact in pool.facts]
     if resumed is not None:
         refuse_other_data(resumed, rows)
-    sizes = _sizes(checked.facts)
-    say("data", f'{order.location}  {len(checked.data.images)} good images, {sizes}, layout "{checked.data.layout}"')
-    if checked.num_duplicates:
-        say("identical", f"{checked.num_duplicates} images repeat another one's pixels and are left out")
-    if lost := detail_lost(checked.facts, order.recipe.seen_px):
-        say("detail", lost)
-    if dark := nearly_black(checked.facts):
-        say("dark", dark)
-    if pool.images:
-        say("pool", pool.words)
-    if unread := unread_files(checked.data):
-        say("left out", unread)
-    for skipped in (*checked.data.skipped, *pool.skipped):
-        say("left out", f"{skipped.key}: {skipped.reason}")
+    for label, text in remarks(report_on(sound, order.recipe)):
+        say(label, text)
     say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
     compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
     run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
@@ -83,12 +69,6 @@ def _absolute(location: str) -> str:
     """The data location for readers in another folder; a name such as elpv stays as it is."""
     path = Path(location)
     return str(path.resolve()) if path.exists() else location
-
-
-def _sizes(facts: Sequence[FileFacts]) -> str:
-    """The image size, or the smallest and the largest, such as 640x480 px."""
-    shown = [f"{f.width_px}x{f.height_px}" for f in sorted(facts, key=lambda f: (f.width_px * f.height_px, f.width_px))]
-    return f"{shown[0]} px" if len(set(shown)) == 1 else f"{shown[0]} to {shown[-1]} px"
 
 
 def refuse_other_data(run: RunFolder, rows: Sequence[ManifestRow]) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flawmap.deploy.parity import CheckImage, Parity, compare_all
+from flawmap.deploy.parity import CheckImage, Parity, compare
 from flawmap.deploy.runtime import ExportedModel
 from flawmap.detect.detection import Detection
 from flawmap_bench.speed import export_parity
@@ -33,15 +33,11 @@ class Shifted(ExportedModel):
 def test_each_file_has_its_own_differences_from_the_run(tmp_path):
     paths = [write_image(tmp_path / f"{number}.png", striped(number)) for number in range(4)]
     images = [CheckImage(path, number >= 2) for number, path in enumerate(paths)]
-    files = {
-        "same": Shifted([0.0] * 4),
-        "far": Shifted([0.25, 0.0, 0.0, 1e6]),
-        "lost": Shifted([0.0, np.nan, 0.0, 0.0]),
-    }
     seen = []
-    found = compare_all(fitted_detector(), files, images, lambda done, total: seen.append((done, total)))
+    same = compare(fitted_detector(), Shifted([0.0] * 4), images, lambda done, total: seen.append((done, total)))
+    far = compare(fitted_detector(), Shifted([0.25, 0.0, 0.0, 1e6]), images)
+    lost = compare(fitted_detector(), Shifted([0.0, np.nan, 0.0, 0.0]), images)
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    same, far, lost = found["same"], found["far"], found["lost"]
     assert (same.max_score_difference, same.max_map_difference, same.n_verdicts_changed) == (0, 0, 0)
     assert same.is_good and same.auroc is not None and same.auroc[0] == same.auroc[1]
     assert far.max_score_difference == pytest.approx(1e6, rel=1e-6)

@@ -14,7 +14,7 @@ import torch
 
 from flawmap.data.open_data import open_test_data
 from flawmap.deploy.export import export_model
-from flawmap.deploy.parity import CheckImage, Parity, compare_all
+from flawmap.deploy.parity import CheckImage, Parity, compare
 from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.progress import say
@@ -90,8 +90,7 @@ def _measured(run: str, data: str, count: int | None) -> str:
     images = evenly([CheckImage(sample.path, sample.is_anomalous) for sample in samples], count)
     with tempfile.TemporaryDirectory(prefix="flawmap-parity-") as folder:
         files = write_all(detector, Path(folder), images[0])
-        models = {label: model for label, (model, _) in files.items()}
-        parities = compare_all(detector, models, images, _report)
+        parities = {label: compare(detector, model, images, _report) for label, (model, _) in files.items()}
     table = parity_table(parities, {label: megabytes for label, (_, megabytes) in files.items()})
     return f"{len(images)} of {len(samples)} test images of {data}, run {run}.\n\n{table}"
 

@@ -2,17 +2,12 @@
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flawmap.cli.arguments import add_data_arguments, add_json_argument, add_recipe_arguments, count, recipe_of
 from flawmap.errors import UserError
 from flawmap.runs.result_folders import free_path
-
-if TYPE_CHECKING:
-    from flawmap.check import DataReport
 
 GALLERY_IMAGES = 6
 
@@ -34,13 +29,20 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Check the data and print what was found. Exits with 2 at the first thing that train would refuse."""
-    from flawmap.check import read_sound_data, report_on
+    from flawmap.check import read_sound_data, remarks, report_on, report_on_tests
 
     recipe = recipe_of(arguments)
     output = _gallery_output(arguments)
     sound = read_sound_data(arguments.data, recipe, arguments.skip_unreadable)
-    report = report_on(sound, arguments.data, recipe)
-    facts, lines = asdict(report), list(_lines(report))
+    report, test = report_on(sound, recipe), report_on_tests(sound, arguments.data, recipe)
+    facts = asdict(report) | {"test": asdict(test) if test else None}
+    lines = [f"{label:<10} {text}" for label, text in remarks(report)]
+    if test is not None:
+        kinds = "".join(f", {kind} {number}" for kind, number in test.kinds.items())
+        lines += [
+            f"test       {test.good} good, {test.anomalous} anomalous{kinds}; {test.with_truth} have a mask or boxes",
+            f"leak       none: {report.test_files_compared} test files share no content with training",
+        ]
     if arguments.gallery:
         from flawmap.gallery import write_gallery_page
 
@@ -70,26 +72,3 @@ def _gallery_output(arguments: Namespace) -> Path | None:
         kind = "is a folder" if path.is_dir() else "exists already, and is not overwritten"
         raise UserError(f"the gallery's file {kind}", str(path), "--output with another name, such as new/gallery.html")
     return path
-
-
-def _lines(report: "DataReport") -> Iterator[str]:
-    """The report for people."""
-    yield f'data       {report.data}  {report.good_images} good images, layout "{report.layout}"'
-    sizes = ", ".join(f"{size} ({count})" for size, count in report.sizes.items())
-    more = f", {report.distinct_sizes} different sizes in total" if report.distinct_sizes > len(report.sizes) else ""
-    yield f"sizes      {sizes}{more}"
-    if report.detail_lost:
-        yield f"detail     {report.detail_lost}"
-    if report.nearly_black:
-        yield f"dark       {report.nearly_black}"
-    yield f"identical  {report.identical_images} images repeat the content of another one and are left out"
-    if report.pool:
-        yield f"pool       {report.pool}"
-    if report.unread:
-        yield f"left out   {report.unread}"
-    for file in report.skipped:
-        yield f"left out   {file.key}: {file.reason}"
-    if (test := report.test) is not None:
-        kinds = "".join(f", {kind} {count}" for kind, count in test.kinds.items())
-        yield f"test       {test.good} good, {test.anomalous} anomalous{kinds}; {test.with_truth} have a mask or boxes"
-        yield f"leak       none: {report.test_files_compared} test files share no content with training"

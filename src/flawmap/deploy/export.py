@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flawmap.deploy.graph import DetectionGraph, ScoreSquares
-from flawmap.deploy.parity import CheckImage, Parity, compare_all, given_images, images_of_run
+from flawmap.deploy.parity import CheckImage, Parity, compare, given_images, images_of_run
 from flawmap.deploy.runtime import EXTENSIONS, load
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
@@ -122,7 +122,7 @@ def export_model(
         draft = Path(folder) / path.name
         with _quiet():
             WRITERS[to](detector, facts, draft)
-        parity = compare_all(detector, {to: load(draft)}, images, progress)[to]
+        parity = compare(detector, load(draft), images, progress)
         if parity.is_good or precision != "fp32":
             for file in sorted(draft.parent.iterdir()):  # .bin before .xml
                 shutil.move(file, path.parent / file.name)

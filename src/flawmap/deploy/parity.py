@@ -1,6 +1,6 @@
 """Whether an exported file answers as the detector does, on real images: which images, and how far the two differ."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,50 +66,43 @@ class Parity:
         return is_number and scores_agree and maps_agree and auroc_agrees
 
 
-def compare_all(
+def compare(
     detector: AnomalyDetector,
-    files: Mapping[str, ExportedModel],
+    exported: ExportedModel,
     images: Sequence[CheckImage],
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Parity]:
-    """Score every image with the detector and with each file; only one image is in memory at a time.
+) -> Parity:
+    """Score every image with the detector and with the file; only one image is in memory at a time.
 
     Args:
         detector: the reference.
-        files: by label.
+        exported: the file.
         images: one at least.
         progress: called with (images done, images).
 
     Raises:
         UserError: an image cannot be read.
     """
-    differences: dict[str, list[tuple[float, float, float, float, bool]]] = {label: [] for label in files}
+    rows: list[tuple[float, float, float, float, bool]] = []
     for number, image in enumerate(images):
         pixels = read_image(image.path)
-        native = detector.predict(pixels)
-        for label, file in files.items():
-            exported = file.predict(pixels)
-            logit_difference = abs(native.scores["mean_logit"] - exported.scores["mean_logit"])
-            map_difference = float(np.abs(native.anomaly_map - exported.anomaly_map).max())
-            verdict_changed = native.is_anomalous != exported.is_anomalous
-            differences[label].append((native.score, exported.score, logit_difference, map_difference, verdict_changed))
+        ours, theirs = detector.predict(pixels), exported.predict(pixels)
+        logit_difference = abs(ours.scores["mean_logit"] - theirs.scores["mean_logit"])
+        map_difference = float(np.abs(ours.anomaly_map - theirs.anomaly_map).max())
+        verdict_changed = ours.is_anomalous != theirs.is_anomalous
+        rows.append((ours.score, theirs.score, logit_difference, map_difference, verdict_changed))
         if progress is not None:
             progress(number + 1, len(images))
-    labels = [image.is_anomalous for image in images]
-    map_range = detector.map_scale.high - detector.map_scale.low
-    parities = {}
-    for label, rows in differences.items():
-        native_scores, scores, logits, maps, verdicts = np.array(rows, np.float64).T  # (n,) each; NaN stays NaN in max
-        parities[label] = Parity(
-            n=len(rows),
-            max_score_difference=float(np.abs(native_scores - scores).max()),
-            max_map_difference=float(maps.max()),
-            n_verdicts_changed=int(verdicts.sum()),
-            auroc=_aurocs(labels, native_scores, scores),
-            max_logit_difference=float(logits.max()),
-            map_range=map_range,
-        )
-    return parities
+    native_scores, scores, logits, maps, verdicts = np.array(rows, np.float64).T  # (n,) each; NaN stays NaN in max
+    return Parity(
+        n=len(rows),
+        max_score_difference=float(np.abs(native_scores - scores).max()),
+        max_map_difference=float(maps.max()),
+        n_verdicts_changed=int(verdicts.sum()),
+        auroc=_aurocs([image.is_anomalous for image in images], native_scores, scores),
+        max_logit_difference=float(logits.max()),
+        map_range=detector.map_scale.high - detector.map_scale.low,
+    )
 
 
 def _aurocs(

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
-from safetensors.torch import save
 
 import flawmap
 from flawmap.data.images.files import read_image, to_rgb
@@ -22,7 +21,7 @@ from flawmap.detect.detection import Detection, judge
 from flawmap.detect.fit import StageChoice, fit_scorer
 from flawmap.detect.held_out import proxy_scores, simulate_on, spread_over, write_samples
 from flawmap.detect.model_facts import ModelFacts
-from flawmap.detect.pretrained import load_pretrained, write_pretrained
+from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
 from flawmap.detect.scoring import Analysis, analyse, score_names
 from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
@@ -230,10 +229,9 @@ class AnomalyDetector:
         """
         scorer, origin = self._fitted, self.origin_
         assert origin is not None
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in scorer.state_dict().items()}
         return ModelFacts(
             name=name,
-            weights_sha256=hashlib.sha256(save(tensors)).hexdigest(),  # the bytes of model.safetensors
+            weights_sha256=hashlib.sha256(weights_of(scorer)).hexdigest(),
             architecture=origin.architecture,
             weights_source=origin.source,
             weights_licence=origin.licence,
@@ -247,16 +245,10 @@ class AnomalyDetector:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights (safetensors), recipe, calibration (JSON) and a model card into a new or empty folder."""
-        write_pretrained(
-            folder=Path(folder),
-            scorer=self._fitted,
-            recipe=self.recipe,
-            calibration=self.calibration_,
-            origin=self.origin_,
-            stage_keys=self.stage_keys_,
-            proxy=self.proxy_,
-            record=self.record_,
-        )
+        scorer, origin = self._fitted, self.origin_
+        assert origin is not None
+        saved = Saved(scorer, self.recipe, self.calibration_, origin, self.stage_keys_, self.proxy_, self.record_)
+        write_pretrained(Path(folder), saved)
 
     def push_to_hub(self, repository: str, private: bool = True) -> str:
         """Upload the model folder to ``OWNER/NAME`` on the Hugging Face hub; returns the address of the commit.

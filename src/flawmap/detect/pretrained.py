@@ -45,23 +45,13 @@ class Saved:
     record: ModelRecord
 
 
-def write_pretrained(
-    folder: Path,
-    scorer: Scorer,
-    recipe: Recipe,
-    calibration: Calibration | None,
-    origin: WeightsOrigin | None,
-    stage_keys: dict[str, str],
-    proxy: ProxyScores | None,
-    record: ModelRecord,
-) -> None:
+def write_pretrained(folder: Path, saved: Saved) -> None:
     """Write a model folder.
 
     Raises:
-        UserError: the detector is not fitted, or the folder already holds a model or other files of these names.
+        UserError: the folder already holds a model or other files of these names.
     """
-    if origin is None:
-        raise UserError("this detector is not fitted", "save_pretrained", "call fit() first")
+    scorer, origin = saved.scorer, saved.origin
     on_tokens = isinstance(scorer, TokenScorer)
     config = ModelConfig(
         format=FORMAT,
@@ -69,15 +59,19 @@ def write_pretrained(
         architecture=origin.architecture,
         weights_source=origin.source,
         weights_licence=origin.licence,
-        stage_keys=stage_keys,
+        stage_keys=saved.stage_keys,
         memory_tokens=scorer.memory.tokens.shape[1] if on_tokens else None,
         reference_images=len(scorer.expectation.appearances) if on_tokens else None,
-        held_out_simulated_defects=proxy,
-        calibrated=calibration is not None,
-        record=record,
+        held_out_simulated_defects=saved.proxy,
+        calibrated=saved.calibration is not None,
+        record=saved.record,
     )
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in scorer.state_dict().items()}
-    write_model(folder, save(tensors), ModelFiles(config, recipe, calibration))
+    write_model(folder, weights_of(scorer), ModelFiles(config, saved.recipe, saved.calibration))
+
+
+def weights_of(scorer: Scorer) -> bytes:
+    """The content of model.safetensors."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in scorer.state_dict().items()})
 
 
 def load_pretrained(path: str | Path) -> Saved:
@@ -94,7 +88,10 @@ def load_pretrained(path: str | Path) -> Saved:
         encoder = Encoder(build_vit(origin.architecture, 0.0))
     except UserError as error:
         raise UserError(error.problem, str(folder / MODEL_CONFIG), COPY_AGAIN) from error
-    scorer = _empty_scorer(encoder, files.recipe, config)
+    if files.recipe.method == "paper":
+        scorer = PaperHead(encoder)
+    else:
+        scorer = build_scorer(encoder, files.recipe, config.memory_tokens, config.reference_images or 0)
     scorer.load_state_dict(_tensors_for(scorer, folder / WEIGHTS, origin.architecture))
     return Saved(
         scorer=scorer.eval(),
@@ -105,13 +102,6 @@ def load_pretrained(path: str | Path) -> Saved:
         proxy=config.held_out_simulated_defects,
         record=config.record,
     )
-
-
-def _empty_scorer(encoder: Encoder, recipe: Recipe, config: ModelConfig) -> Scorer:
-    """The recipe's scorer, its tensors still to be read."""
-    if recipe.method == "paper":
-        return PaperHead(encoder)
-    return build_scorer(encoder, recipe, config.memory_tokens, config.reference_images or 0)
 
 
 def _tensors_for(scorer: Scorer, path: Path, architecture: str) -> dict[str, Tensor]:
