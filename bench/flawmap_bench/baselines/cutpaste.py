@@ -28,26 +28,24 @@ from flawmap_bench.baselines.from_scratch import (
 from flawmap_bench.baselines.gaussian import SharedGaussian
 from flawmap_bench.baselines.maps import as_map, resized_map, smoothed_map
 from flawmap_bench.baselines.residual_networks import ResNet18
-from flawmap_bench.method import MethodSettings, ScoredImage
+from flawmap_bench.method import ScoredImage
 from flawmap_bench.simulators.cutpaste import CutPaste
 
 PUBLISHED_IMAGES, PROCESSOR_IMAGES = 32, 8  # per step, in three versions each
-LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.03, 0.9, 3e-5
+MOMENTUM, WEIGHT_DECAY = 0.9, 3e-5
 JITTER, MAX_SHIFT = 0.1, 0.05
 STRIDE_PX = 32
 MAX_POSITIONS = 20_000  # of good images, for the Gaussian of positions
 
 
 class CutPasteDensity(TrainedFromScratch):
-    """Image score: Mahalanobis distance of the pooled, normalised features.
+    """Image score: Mahalanobis distance of the pooled, normalised features."""
 
-    Args:
-        settings: of the board.
-        width: share of the publication's channels; None: by the device.
-    """
+    key = "cutpaste"
+    learning_rate = 0.03
 
-    def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
-        super().__init__(settings, "cutpaste", LEARNING_RATE, width)
+    def build(self) -> None:
+        """Encoder and head; the densities follow after training."""
         self._images = PROCESSOR_IMAGES if self.device == "cpu" else PUBLISHED_IMAGES
         self._encoder = ResNet18(self.width).to(self.device)
         self._head = nn.Sequential(

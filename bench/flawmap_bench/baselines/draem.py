@@ -15,32 +15,29 @@ from flawmap_bench.baselines.from_scratch import TrainedFromScratch, as_tensor, 
 from flawmap_bench.baselines.maps import as_map, resized_map
 from flawmap_bench.baselines.structural import mean_filtered, ssim_difference
 from flawmap_bench.baselines.unet import UNet, scaled, size_for
-from flawmap_bench.method import MethodSettings, ScoredImage
+from flawmap_bench.method import ScoredImage
 from flawmap_bench.simulators import draem
 
 REPAIR_CHANNELS = (128, 256, 512, 1024, 1024)
 FIND_CHANNELS = (64, 128, 256, 512, 512, 512)
 BATCH = 8
-LEARNING_RATE = 1e-4
 ANOMALIES = 0.5  # share of images that get one
 ROTATED, MAX_ROTATION_DEG = 0.3, 90.0
 FOCAL_GAMMA = 2.0
 
 
 class Draem(TrainedFromScratch):
-    """Loss: L2 and SSIM of the repair, focal loss of the map; textures are made of noise, since DTD is not at hand.
+    """Loss: L2 and SSIM of the repair, focal loss of the map; textures are made of noise, since DTD is not at hand."""
 
-    Args:
-        settings: of the board.
-        width: share of the publication's channels; None: by the device.
-    """
+    key = "draem"
+    learning_rate = 1e-4
 
-    def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
-        super().__init__(settings, "draem", LEARNING_RATE, width)
+    def build(self) -> None:
+        """Two U-Nets."""
         self._repair = UNet(3, 3, scaled(REPAIR_CHANNELS, self.width), has_skips=False).to(self.device)
         self._find = UNet(6, 2, scaled(FIND_CHANNELS, self.width), has_skips=True).to(self.device)
         self.networks.extend([self._repair, self._find])
-        self.read_size_px = size_for(settings.image_size_px, self._find.factor)
+        self.read_size_px = size_for(self.settings.image_size_px, self._find.factor)
         self._simulator = draem.Draem(probability=ANOMALIES)
 
     def rate_at(self, share: float) -> float:

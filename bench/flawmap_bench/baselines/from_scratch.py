@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,28 +22,33 @@ REDUCED_WIDTH = 0.25  # of the publication's channels, without an accelerator
 class TrainedFromScratch(ABC):
     """A method whose networks are trained from scratch within the budget.
 
-    A subclass calls this constructor first, which seeds torch, and then sets ``networks``.
-
     Args:
         settings: of the board.
-        key: name of the random streams.
-        learning_rate: of Adam.
         width: share of the publication's channels; None: by the device.
 
     Attributes:
+        key: name of the random streams.
+        learning_rate: of the optimizer at the start.
         read_size_px: side of the square that good images are read at; the board's unless the subclass changes it.
         networks: all that is trained.
         note: see :class:`flawmap_bench.method.Method`.
     """
 
-    def __init__(self, settings: MethodSettings, key: str, learning_rate: float, width: float | None = None) -> None:
+    key: ClassVar[str]
+    learning_rate: float
+
+    def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
         self.settings, self.device = settings, settings.compute.device
-        self.learning_rate, self.width = learning_rate, width or width_factor(self.device)
+        self.width = width or width_factor(self.device)
         self.read_size_px = settings.image_size_px
         self.networks = nn.ModuleList()
         self.note = ""
-        self._key = key
         torch.manual_seed(settings.seed)
+        self.build()
+
+    @abstractmethod
+    def build(self) -> None:
+        """Fill ``networks``, and set what else the method needs; torch has been seeded."""
 
     @abstractmethod
     def loss_of_step(self, pixels: NormalPixels, step: int) -> Float[Tensor, ""]:
@@ -86,11 +92,11 @@ class TrainedFromScratch(ABC):
 
     def generator(self, step: int) -> np.random.Generator:
         """The random stream of a step."""
-        return numpy_generator(self.settings.seed, self._key, step)
+        return numpy_generator(self.settings.seed, self.key, step)
 
     def drawn_images(self, pixels: NormalPixels, count: int, step: int) -> UInt8[np.ndarray, "b s s 3"]:
         """The images of a step, see :func:`drawn_images`."""
-        return drawn_images(pixels, count, self.settings.seed, self._key, step)
+        return drawn_images(pixels, count, self.settings.seed, self.key, step)
 
 
 def train_until_spent(

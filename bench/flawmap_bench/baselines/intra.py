@@ -15,13 +15,12 @@ from flawmap_bench.baselines.from_scratch import TrainedFromScratch, as_tensor, 
 from flawmap_bench.baselines.maps import as_map, resized_map
 from flawmap_bench.baselines.structural import mean_filtered, msgms_difference, ssim_difference
 from flawmap_bench.baselines.unet import size_for
-from flawmap_bench.method import MethodSettings, ScoredImage
+from flawmap_bench.method import ScoredImage
 
 PATCH_PX = 16  # K
 WINDOW = 7  # L, the transformer sees L x L patches
 STRUCTURE_WEIGHT = 0.01  # of MSGMS and of SSIM
 SCALES = 3
-LEARNING_RATE = 1e-4
 MEAN_MAP_IMAGES = 32  # good images whose mean map is subtracted
 WINDOWS_AT_ONCE = 64
 
@@ -43,14 +42,16 @@ REDUCED_SIZE = TransformerSize(128, 5, 4, 64)
 class InTra(TrainedFromScratch):
     """Loss: L2 + 0.01 MSGMS + 0.01 SSIM of the patch; score: the highest squared difference from the mean map.
 
-    Args:
-        settings: of the board.
+    The transformer has one of two sizes, by the device and whatever ``width`` is.
     """
 
-    def __init__(self, settings: MethodSettings) -> None:
-        super().__init__(settings, "intra", LEARNING_RATE)
+    key = "intra"
+    learning_rate = 1e-4
+
+    def build(self) -> None:
+        """The transformer, and no mean map yet."""
         self._size = REDUCED_SIZE if self.device == "cpu" else PUBLISHED_SIZE
-        self.read_size_px = size_for(settings.image_size_px, PATCH_PX)
+        self.read_size_px = size_for(self.settings.image_size_px, PATCH_PX)
         grid = self.read_size_px // PATCH_PX
         self.windows = WindowGrid(grid, min(WINDOW, grid))
         size = self._size

@@ -15,29 +15,27 @@ from flawmap_bench.baselines.from_scratch import TrainedFromScratch, as_tensor, 
 from flawmap_bench.baselines.maps import as_map, resized_map
 from flawmap_bench.baselines.structural import mean_filtered, msgms_difference, ssim_difference
 from flawmap_bench.baselines.unet import UNet, scaled, size_for
-from flawmap_bench.method import MethodSettings, ScoredImage
+from flawmap_bench.method import ScoredImage
 
 CHANNELS = (64, 128, 256, 512, 512)
 CELLS_PX = (2, 4, 8, 16)  # k
 SETS = 3  # n: each cell is hidden in one of them
 SCALES = 4
 BATCH = 4
-LEARNING_RATE, DROP_AT, DROP = 1e-4, 250 / 300, 0.1
+DROP_AT, DROP = 250 / 300, 0.1
 
 
 class Riad(TrainedFromScratch):
-    """A U-Net from scratch; loss L2 + MSGMS + SSIM; map: MSGMS, the mean over all cell sizes and a square of 21 px.
+    """A U-Net from scratch; loss L2 + MSGMS + SSIM; map: MSGMS, the mean over all cell sizes and a square of 21 px."""
 
-    Args:
-        settings: of the board.
-        width: share of the publication's channels; None: by the device.
-    """
+    key = "riad"
+    learning_rate = 1e-4
 
-    def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
-        super().__init__(settings, "riad", LEARNING_RATE, width)
+    def build(self) -> None:
+        """One U-Net."""
         self._network = UNet(3, 3, scaled(CHANNELS, self.width), has_skips=True).to(self.device)
         self.networks.append(self._network)
-        self.read_size_px = size_for(settings.image_size_px, max(CELLS_PX))
+        self.read_size_px = size_for(self.settings.image_size_px, max(CELLS_PX))
 
     def rate_at(self, share: float) -> float:
         """A tenth after five sixths of the budget."""

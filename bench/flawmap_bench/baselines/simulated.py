@@ -3,7 +3,9 @@
 The image score is the mean of the map, as in all three publications.
 """
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,49 +23,46 @@ from flawmap_bench.baselines.from_scratch import (
     as_tensor,
     cosine_rate,
     publication_note,
-    width_factor,
     width_note,
 )
 from flawmap_bench.baselines.maps import as_map, resized_map
 from flawmap_bench.baselines.residual_networks import ResNetEncoderDecoder, WideEncoderDecoder, standardised
-from flawmap_bench.method import MethodSettings, ScoredImage
+from flawmap_bench.method import ScoredImage
 from flawmap_bench.simulators.fpi import ForeignPatchInterpolation
 from flawmap_bench.simulators.nsa import NaturalSyntheticAnomalies, nsa_parameters
 from flawmap_bench.simulators.pii import PoissonImageInterpolation
 
 PROCESSOR_BATCH = 8  # images per step; with the published number a processor would make a few dozen steps in minutes
-LEARNING_RATE = 1e-3
 NSA_CROP_MARGIN = 230 / 224  # of the publication's random crops; its rotations by 3 to 5 degrees are left out
 
 
 class SimulatedSegmentation(TrainedFromScratch):
     """Binary cross-entropy with the soft labels.
 
-    Args:
-        settings: of the board.
-        key: name of the random streams.
-        simulator: makes image and soft label.
-        network: makes the network, which gives one logit per pixel.
-        prepare: images in [0, 1] to what the network takes.
+    Attributes:
         published_batch: images per step in the publication.
-        remark: for the board.
     """
 
-    def __init__(
-        self,
-        settings: MethodSettings,
-        key: str,
-        simulator: Simulator,
-        network: Callable[[], nn.Module],
-        prepare: Callable[[Tensor], Tensor],
-        published_batch: int,
-        remark: str,
-    ) -> None:
-        super().__init__(settings, key, LEARNING_RATE)
-        self.networks.append(network().to(self.device))
-        self._simulator, self._prepare, self._remark = simulator, prepare, remark
-        self._published_batch = published_batch
-        self._batch_size = PROCESSOR_BATCH if self.device == "cpu" else published_batch
+    learning_rate = 1e-3
+    published_batch: ClassVar[int]
+
+    def build(self) -> None:
+        """Network and simulator."""
+        self.networks.append(self.new_network().to(self.device))
+        self._simulator = self.new_simulator()
+        self._batch_size = PROCESSOR_BATCH if self.device == "cpu" else self.published_batch
+
+    @abstractmethod
+    def new_network(self) -> nn.Module:
+        """It gives one logit per pixel."""
+
+    @abstractmethod
+    def new_simulator(self) -> Simulator:
+        """It makes image and soft label."""
+
+    @abstractmethod
+    def prepared(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
+        """Images in [0, 1] as the network takes them."""
 
     def loss_of_step(self, pixels: NormalPixels, step: int) -> Float[Tensor, ""]:
         """Cross-entropy of simulated anomalies, each with the previous image of the batch as the foreign one."""
@@ -75,9 +74,9 @@ class SimulatedSegmentation(TrainedFromScratch):
         return F.binary_cross_entropy_with_logits(self._logits(images), labels)
 
     def remarks(self, steps: int) -> Sequence[str]:
-        """Steps and batch size."""
-        published = publication_note(self._batch_size, self._published_batch)
-        return self._remark, f"{steps} steps of {self._batch_size} images{published}"
+        """Width, steps and batch size."""
+        published = publication_note(self._batch_size, self.published_batch)
+        return width_note(self.width), f"{steps} steps of {self._batch_size} images{published}"
 
     def augmented(
         self, image: UInt8[np.ndarray, "m m 3"], generator: np.random.Generator
@@ -96,60 +95,73 @@ class SimulatedSegmentation(TrainedFromScratch):
         return ScoredImage(float(anomaly_map.mean()), resized_map(anomaly_map, *image.shape[:2]))
 
     def _logits(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b s s"]:
-        return self.networks[0](self._prepare(images))
+        return self.networks[0](self.prepared(images))
 
 
 class Fpi(SimulatedSegmentation):
     """FPI (Tan, Hou, Batten, Qiu and Kainz 2020): the share of a foreign patch is regressed at each pixel.
 
-    A wide residual encoder-decoder from scratch on images standardised one by one, like PII; constant rate.
+    A wide residual encoder-decoder from scratch on images standardised one by one; constant rate.
     """
 
-    def __init__(self, settings: MethodSettings) -> None:
-        width = width_factor(settings.compute.device)
-        simulator = ForeignPatchInterpolation()
-        super().__init__(
-            settings, "fpi", simulator, lambda: WideEncoderDecoder(width), standardised, 32, width_note(width)
-        )
+    key = "fpi"
+    published_batch = 32
+
+    def new_network(self) -> nn.Module:
+        """As wide as the board allows."""
+        return WideEncoderDecoder(self.width)
+
+    def new_simulator(self) -> Simulator:
+        """FPI's."""
+        return ForeignPatchInterpolation()
+
+    def prepared(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
+        """Each with mean 0 and deviation 1."""
+        return standardised(images)
 
 
-class Pii(SimulatedSegmentation):
-    """PII (Tan, Hou, Day, Simpson, Rueckert and Kainz 2021): FPI with Poisson blending.
+class Pii(Fpi):
+    """PII (Tan, Hou, Day, Simpson, Rueckert and Kainz 2021): FPI with Poisson blending."""
 
-    A wide residual encoder-decoder from scratch on standardised images; constant rate.
-    """
+    key = "pii"
 
-    def __init__(self, settings: MethodSettings) -> None:
-        width = width_factor(settings.compute.device)
-        simulator = PoissonImageInterpolation()
-        super().__init__(
-            settings, "pii", simulator, lambda: WideEncoderDecoder(width), standardised, 32, width_note(width)
-        )
+    def new_simulator(self) -> Simulator:
+        """PII's."""
+        return PoissonImageInterpolation()
 
 
 class Nsa(SimulatedSegmentation):
     """NSA (Schlueter, Tan, Hou and Kainz 2022) with logistic labels.
 
     A ResNet-18 encoder-decoder from scratch; cosine from 1e-3. Images are read larger and cropped at random; textures
-    are also flipped every other time.
-
-    Args:
-        settings: of the board; the change ``finetune.simulation.nsa_class=CLASS`` chooses its parameters, which are
-            those for textures without one.
-        width: share of the publication's channels; None: by the device.
+    are also flipped every other time. The change ``finetune.simulation.nsa_class=CLASS`` of the board's settings
+    chooses its parameters, which are those for textures without one.
     """
 
-    def __init__(self, settings: MethodSettings, width: float | None = None) -> None:
-        factor = width or width_factor(settings.compute.device)
-        nsa_class = load_recipe("paper", settings.overrides).finetune.simulation.nsa_class
-        parameters = f"parameters for {nsa_class or 'textures'}"
-        remark = "; ".join(part for part in (parameters, "no rotations", width_note(factor)) if part)
-        simulator = NaturalSyntheticAnomalies(nsa_parameters(nsa_class))
-        super().__init__(
-            settings, "nsa", simulator, lambda: ResNetEncoderDecoder(factor), imagenet_normalised, 64, remark
-        )
-        self.read_size_px = round(settings.image_size_px * NSA_CROP_MARGIN)
-        self._flips = nsa_class is None
+    key = "nsa"
+    published_batch = 64
+
+    def build(self) -> None:
+        """Parameters by class, and larger images."""
+        self._nsa_class = load_recipe("paper", self.settings.overrides).finetune.simulation.nsa_class
+        super().build()
+        self.read_size_px = round(self.settings.image_size_px * NSA_CROP_MARGIN)
+
+    def new_network(self) -> nn.Module:
+        """As wide as the board allows."""
+        return ResNetEncoderDecoder(self.width)
+
+    def new_simulator(self) -> Simulator:
+        """NSA's, with the parameters of the class."""
+        return NaturalSyntheticAnomalies(nsa_parameters(self._nsa_class))
+
+    def prepared(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
+        """With ImageNet's mean and deviation."""
+        return imagenet_normalised(images)
+
+    def remarks(self, steps: int) -> Sequence[str]:
+        """Also whose parameters are used."""
+        return f"parameters for {self._nsa_class or 'textures'}", "no rotations", *super().remarks(steps)
 
     def rate_at(self, share: float) -> float:
         """Cosine."""
@@ -160,5 +172,5 @@ class Nsa(SimulatedSegmentation):
     ) -> UInt8[np.ndarray, "s s 3"]:
         """A random crop, for textures also upside down every other time."""
         cropped = super().augmented(image, generator)
-        is_flipped = self._flips and generator.random() < 0.5
+        is_flipped = self._nsa_class is None and generator.random() < 0.5
         return np.ascontiguousarray(cropped[::-1] if is_flipped else cropped)

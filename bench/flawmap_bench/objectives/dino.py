@@ -4,6 +4,9 @@ One step, in this order: :func:`dino_targets` with the centre of the steps befor
 :func:`updated_center`. SwAV and iBOT use the same cross-view loss, iBOT also the head.
 """
 
+from abc import abstractmethod
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -152,13 +155,38 @@ class DistillationHead(nn.Module):
 
 
 class TeacherAndStudent(SelfDistillation):
-    """An objective whose teacher has a copy of the student's encoder and head; a subclass calls ``add_head``."""
+    """An objective whose teacher has a copy of the student's encoder and head.
 
-    def add_head(self, head: nn.Module) -> None:
-        """Give the student its head, and make the teacher."""
-        self.student_head = head
-        self.teacher_encoder = frozen_copy(self.student_encoder)
-        self.teacher_head = frozen_copy(head)
+    It takes the arguments of :class:`SelfDistillation`, and ``num_outputs``: K, the class's own number if it is None.
+    A subclass makes its networks in :meth:`add_networks`.
+    """
+
+    default_outputs: ClassVar[int]
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        settings: PretrainSettings,
+        total_steps: int,
+        steps_per_epoch: int,
+        seed: int,
+        num_outputs: int | None = None,
+    ) -> None:
+        super().__init__(encoder, settings, total_steps, steps_per_epoch, seed)
+        self.num_outputs = num_outputs or self.default_outputs
+        self.watch = self.watch_for(self.num_outputs, stops=False)
+        self.student_head = self.new_head()
+        self.teacher_encoder = frozen_copy(encoder)
+        self.teacher_head = frozen_copy(self.student_head)
+        self.add_networks()
+
+    @abstractmethod
+    def new_head(self) -> nn.Module:
+        """The student's head; the teacher gets a copy."""
+
+    @abstractmethod
+    def add_networks(self) -> None:
+        """Add what else is learned or averaged, once encoders and heads are there."""
 
     def learners(self) -> list[nn.Module]:
         """Encoder and head."""
@@ -170,38 +198,23 @@ class TeacherAndStudent(SelfDistillation):
 
 
 class DinoModule(TeacherAndStudent):
-    """Both global crops go to teacher and student, the local ones to the student alone; each has its own last layer.
+    """Both global crops go to teacher and student, the local ones to the student alone; each has its own last layer."""
 
-    Args:
-        encoder: initial encoder; becomes the student's.
-        settings: of stage 1.
-        total_steps: optimizer steps of the stage.
-        steps_per_epoch: for schedules given in epochs.
-        seed: of the run.
-        num_outputs: K.
-    """
-
+    default_outputs = OUTPUT_DIM
     center: Tensor  # (K,) running mean of the teacher's logits
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        settings: PretrainSettings,
-        total_steps: int,
-        steps_per_epoch: int,
-        seed: int,
-        num_outputs: int = OUTPUT_DIM,
-    ) -> None:
-        super().__init__(encoder, settings, total_steps, steps_per_epoch, seed)
-        self.add_head(DistillationHead(encoder.embed_dim, num_outputs))
-        self.register_buffer("center", torch.zeros(num_outputs))
-        self.watch = self.watch_for(num_outputs, stops=False)
-        epochs = total_steps / steps_per_epoch
-        self.temperature_warmup = round(
-            min(TEMPERATURE_WARMUP_EPOCHS, epochs * TEMPERATURE_WARMUP_EPOCHS / PUBLISHED_EPOCHS) * steps_per_epoch
-        )
+    def new_head(self) -> DistillationHead:
+        """DINO's."""
+        return DistillationHead(self.student_encoder.embed_dim, self.num_outputs)
+
+    def add_networks(self) -> None:
+        """The centre; also the two schedules."""
+        self.register_buffer("center", torch.zeros(self.num_outputs))
+        epochs = self.total_steps / self.steps_per_epoch
+        warmup_epochs = min(TEMPERATURE_WARMUP_EPOCHS, epochs * TEMPERATURE_WARMUP_EPOCHS / PUBLISHED_EPOCHS)
+        self.temperature_warmup = round(warmup_epochs * self.steps_per_epoch)
         # one epoch, but at most a third of the training: the last layer has to learn, too
-        self.last_layer_frozen = min(round(FROZEN_LAST_LAYER_EPOCHS * steps_per_epoch), total_steps // 3)
+        self.last_layer_frozen = min(round(FROZEN_LAST_LAYER_EPOCHS * self.steps_per_epoch), self.total_steps // 3)
 
     @property
     def teacher_temperature(self) -> float:

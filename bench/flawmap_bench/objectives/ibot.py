@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from flawmap.paper.patch_masking import block_patch_mask
 from flawmap.paper.self_distillation import Objective, by_view, global_views, spread_over_batch
-from flawmap.recipe.settings import PretrainSettings
-from flawmap.vit.encoder import Encoder
 from flawmap_bench.objectives.dino import (
     STUDENT_TEMPERATURE,
     DinoModule,
@@ -83,32 +81,20 @@ def ibot_patch_loss(
 class IbotModule(DinoModule):
     """DINO with block masks on the student's global crops; one head for [CLS] and patches, a centre for each.
 
-    Args:
-        encoder: initial encoder; becomes the student's.
-        settings: of stage 1.
-        total_steps: optimizer steps of the stage.
-        steps_per_epoch: for schedules given in epochs.
-        seed: of the run; masks are drawn from (seed, step).
-        num_outputs: K.
+    Masks are drawn from (seed, step).
     """
 
+    default_outputs = OUTPUT_DIM
     patch_center: Tensor  # (K,) running mean of the teacher's logits of all patches
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        settings: PretrainSettings,
-        total_steps: int,
-        steps_per_epoch: int,
-        seed: int,
-        num_outputs: int = OUTPUT_DIM,
-    ) -> None:
-        super().__init__(encoder, settings, total_steps, steps_per_epoch, seed, num_outputs)
-        self.mask_token = nn.Parameter(torch.zeros(encoder.embed_dim))
-        self.register_buffer("patch_center", torch.zeros(num_outputs))
+    def add_networks(self) -> None:
+        """The mask token and the centre of patches; the watch knows the loss of a collapse."""
+        super().add_networks()
+        self.mask_token = nn.Parameter(torch.zeros(self.student_encoder.embed_dim))
+        self.register_buffer("patch_center", torch.zeros(self.num_outputs))
         # uniform predictions cost ln K per [CLS] token, and again where patches are masked
         collapsed = (1 + PATCH_WEIGHT * MASKED_SHARE) * self.watch.uniform
-        self.watch = self.watch_for(num_outputs, stops=False, uniform_loss=collapsed)
+        self.watch = self.watch_for(self.num_outputs, stops=False, uniform_loss=collapsed)
 
     def prototypes_of(self) -> list[nn.Parameter]:
         """The mask token, which is not decayed."""

@@ -16,8 +16,6 @@ from flawmap.paper.clusters import gather_batch, sinkhorn
 from flawmap.paper.patch_masking import kept_patches, random_patch_mask
 from flawmap.paper.projection import BOTTLENECK_DIM, HIDDEN_DIM, mlp_layers
 from flawmap.paper.self_distillation import Objective, by_view, spread_over_batch
-from flawmap.recipe.settings import PretrainSettings
-from flawmap.vit.encoder import Encoder
 from flawmap.vit.inputs import normalise
 from flawmap_bench.objectives.dino import TeacherAndStudent
 
@@ -152,30 +150,18 @@ class MsnModule(TeacherAndStudent):
     """The teacher sees one crop whole; the student another one with patches dropped, and the local ones whole.
 
     MSN drops the same patches of all images of a batch. Here each image has its own mask, as in our random masking;
-    every mask drops the same number of patches.
-
-    Args:
-        encoder: initial encoder; becomes the student's.
-        settings: of stage 1.
-        total_steps: optimizer steps of the stage.
-        steps_per_epoch: for schedules given in epochs.
-        seed: of the run; masks are drawn from (seed, step).
-        num_prototypes: K.
+    every mask drops the same number of patches. Masks are drawn from (seed, step). K is the number of prototypes.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        settings: PretrainSettings,
-        total_steps: int,
-        steps_per_epoch: int,
-        seed: int,
-        num_prototypes: int = NUM_PROTOTYPES,
-    ) -> None:
-        super().__init__(encoder, settings, total_steps, steps_per_epoch, seed)
-        self.add_head(MsnHead(encoder.embed_dim, HEAD_NORM))
-        self.prototypes = MsnPrototypes(num_prototypes)
-        self.watch = self.watch_for(num_prototypes, stops=False)
+    default_outputs = NUM_PROTOTYPES
+
+    def new_head(self) -> MsnHead:
+        """MSN's, which scores nothing itself."""
+        return MsnHead(self.student_encoder.embed_dim, HEAD_NORM)
+
+    def add_networks(self) -> None:
+        """The prototypes, which teacher and student share."""
+        self.prototypes = MsnPrototypes(self.num_outputs)
 
     def prototypes_of(self) -> list[nn.Parameter]:
         """C, with which teacher and student are compared; it is not renormalised, since the loss normalises it."""

@@ -50,15 +50,7 @@ def swav_loss(
 
 
 class SwavModule(SelfDistillation):
-    """One network sees all crops; head, number of prototypes, temperature and Sinkhorn are those of ``clusters``.
-
-    Args:
-        encoder: initial encoder; also the result of the stage.
-        settings: of stage 1.
-        total_steps: optimizer steps of the stage.
-        steps_per_epoch: for schedules given in epochs.
-        seed: of the run.
-    """
+    """One network sees all crops; head, number of prototypes, temperature and Sinkhorn are those of ``clusters``."""
 
     def __init__(
         self, encoder: Encoder, settings: PretrainSettings, total_steps: int, steps_per_epoch: int, seed: int
