@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flawmap.data.open_data import load_images
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.recipe.files import load_recipe
+from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.recipe.settings import Recipe
 from images import write_good
 
@@ -29,6 +29,12 @@ SETTINGS = (
 
 def tiny_recipe(*changes: str) -> Recipe:
     return load_recipe("paper_cpu", [*SETTINGS, *changes])
+
+
+def write_tiny_recipe(path: Path, *changes: str) -> Path:
+    """A recipe file, for commands."""
+    path.write_text(to_yaml(tiny_recipe(*changes)), encoding="utf-8")
+    return path
 
 
 @cache

@@ -8,14 +8,13 @@ import pytest
 
 from flawmap.cli import main
 from flawmap.errors import UserError
-from flawmap.recipe.files import to_yaml
 from flawmap_bench.boards import ablations
 from flawmap_bench.boards.ablation_tables import AblationRow, AblationTable
 from flawmap_bench.boards.ablations import AblationOrder, Work, planned_work, read_result, run_ablations
 from flawmap_bench.boards.data_content import content_of_location
 from flawmap_bench.boards.published import Published
 from images import write_category
-from tiny_detector import tiny_recipe
+from tiny_detector import tiny_recipe, write_tiny_recipe
 
 RATIOS = AblationTable(
     "ratios",
@@ -32,9 +31,7 @@ SIMULATORS = AblationTable(
 @pytest.fixture(scope="module")
 def order(tmp_path_factory: pytest.TempPathFactory) -> AblationOrder:
     root = tmp_path_factory.mktemp("ablations")
-    data = write_category(root / "tile")
-    base = root / "base.yaml"
-    base.write_text(to_yaml(tiny_recipe()), encoding="utf-8")
+    data, base = write_category(root / "tile"), write_tiny_recipe(root / "base.yaml")
     return AblationOrder(str(data), str(base), (), (RATIOS, SIMULATORS), (0,), root / "out", "cpu")
 
 

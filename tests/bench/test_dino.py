@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from by_hand import normal
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, multiprocessing, nn
@@ -21,10 +22,6 @@ from flawmap_bench.objectives.dino import (
     teacher_temperature,
     updated_center,
 )
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def softmax_by_hand(logits: list[float], temperature: float) -> list[float]:

@@ -11,7 +11,6 @@ import torch
 from flawmap.data.open_data import load_images
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.recipe.files import to_yaml
 from flawmap_bench.baselines import flawmap_recipe
 from flawmap_bench.baselines.flawmap_recipe import (
     Costs,
@@ -22,7 +21,7 @@ from flawmap_bench.baselines.flawmap_recipe import (
 )
 from flawmap_bench.method import Method, MethodSettings, PlannedMethod
 from images import striped, write_good
-from tiny_detector import tiny_recipe
+from tiny_detector import tiny_recipe, write_tiny_recipe
 
 
 def test_steps_of_a_recipe_are_its_own_or_those_of_its_epochs():
@@ -69,8 +68,7 @@ def test_only_steps_change():
 
 
 def test_a_recipe_file_is_a_method(tmp_path: Path):
-    path = tmp_path / "mine.yaml"
-    path.write_text(to_yaml(tiny_recipe()), encoding="utf-8")
+    path = write_tiny_recipe(tmp_path / "mine.yaml")
     images = load_images(write_good(tmp_path / "good"))
     method = FlawmapRecipe(MethodSettings(3, 224, None, "cpu", 1, ("finetune.batch_size=8",)), str(path))
     assert isinstance(method, Method) and isinstance(method, PlannedMethod)
@@ -94,8 +92,7 @@ def test_a_recipe_file_is_a_method(tmp_path: Path):
 )
 def test_a_recipe_on_tokens_is_shortened_where_it_trains(tmp_path: Path, scoring: str, note: str):
     path = tmp_path / "mine.yaml"
-    recipe = tiny_recipe(*TOKENS, f"method={scoring}", "residual.steps=9", "memory.tokens=50")
-    path.write_text(to_yaml(recipe), encoding="utf-8")
+    write_tiny_recipe(path, *TOKENS, f"method={scoring}", "residual.steps=9", "memory.tokens=50")
     images = load_images(write_good(tmp_path / "good"))
     method = FlawmapRecipe(MethodSettings(0, 224, None, "cpu", 2, ()), str(path))
     method.plan(images.images)
@@ -109,8 +106,7 @@ def test_a_recipe_on_tokens_is_shortened_where_it_trains(tmp_path: Path, scoring
 
 def on_tokens(tmp_path: Path, scoring: str, budget_seconds: float) -> tuple[FlawmapRecipe, Sequence[NormalImage]]:
     path = tmp_path / "mine.yaml"
-    recipe = tiny_recipe(*TOKENS, f"method={scoring}", "residual.steps=9", "memory.tokens=50")
-    path.write_text(to_yaml(recipe), encoding="utf-8")
+    write_tiny_recipe(path, *TOKENS, f"method={scoring}", "residual.steps=9", "memory.tokens=50")
     return FlawmapRecipe(MethodSettings(0, 224, budget_seconds, "cpu"), str(path)), load_images(
         write_good(tmp_path / "good")
     ).images
@@ -153,8 +149,7 @@ def test_a_head_costs_its_steps_on_the_filled_memory(monkeypatch: pytest.MonkeyP
 
 
 def test_costs_are_those_of_images_and_of_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    path = tmp_path / "mine.yaml"
-    path.write_text(to_yaml(tiny_recipe()), encoding="utf-8")
+    path = write_tiny_recipe(tmp_path / "mine.yaml")
     method = FlawmapRecipe(MethodSettings(0, 224, 300.0, "cpu"), str(path))
 
     def timed(images: Sequence[NormalImage], steps: tuple[int, int]) -> tuple[float, None]:

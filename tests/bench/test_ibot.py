@@ -4,16 +4,13 @@ import math
 
 import pytest
 import torch
+from by_hand import normal
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from flawmap_bench.objectives.dino import DistillationHead, cross_view_loss, dino_targets, updated_center
 from flawmap_bench.objectives.ibot import ibot_loss, ibot_patch_loss
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def some_masked(views: int, images: int, patches: int, seed: int = 0) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from by_hand import balanced, normal
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, multiprocessing
@@ -20,10 +21,6 @@ from flawmap_bench.objectives.msn import (
     msn_loss,
     msn_targets,
 )
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def predictions_by_hand(embedding: Tensor, prototypes: Tensor, temperature: float) -> list[float]:
@@ -40,13 +37,7 @@ def predictions_by_hand(embedding: Tensor, prototypes: Tensor, temperature: floa
 def targets_by_hand(embeddings: Tensor, prototypes: Tensor, iterations: int) -> np.ndarray:
     """Sharpened with exponent 1 / 0.25, then balanced as probabilities, one prototype and sample after the other."""
     plan = np.array([[p**4 for p in predictions_by_hand(z, prototypes, 0.1)] for z in embeddings])
-    plan /= plan.sum(axis=1, keepdims=True)
-    for _ in range(iterations):
-        for k in range(plan.shape[1]):
-            plan[:, k] /= plan[:, k].sum()
-        for b in range(plan.shape[0]):
-            plan[b] /= plan[b].sum()
-    return plan
+    return balanced(plan / plan.sum(axis=1, keepdims=True), iterations)
 
 
 def loss_by_hand(anchors: Tensor, embeddings: Tensor, prototypes: Tensor, weight: float) -> float:

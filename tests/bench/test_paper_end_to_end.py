@@ -8,10 +8,9 @@ import pytest
 
 from assertions import files_and_bytes
 from flawmap.cli import main
-from flawmap.recipe.files import to_yaml
 from flawmap_bench.protocols import MVTEC_AD
 from images import striped, write_good, write_image
-from tiny_detector import tiny_recipe
+from tiny_detector import write_tiny_recipe
 
 SIDE_PX = 48
 
@@ -36,8 +35,8 @@ def write_classes(root: Path) -> Path:
 def test_table_one_trains_scores_and_averages_all_fifteen_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root, out, base = write_classes(tmp_path / "mvtec"), tmp_path / "out", tmp_path / "tiny.yaml"
-    base.write_text(to_yaml(tiny_recipe("pretrain.enabled=false", "finetune.steps=2")), encoding="utf-8")
+    root, out = write_classes(tmp_path / "mvtec"), tmp_path / "out"
+    base = write_tiny_recipe(tmp_path / "tiny.yaml", "pretrain.enabled=false", "finetune.steps=2")
     words = ["benchmark", "paper", "--table", "1", "--data", str(root), "--base", str(base), "--seeds", "0"]
     words += ["--output", str(out), "--device", "cpu"]
     before = files_and_bytes(root)

@@ -10,7 +10,7 @@ import pytest
 
 from flawmap.cli import main
 from flawmap.errors import UserError
-from flawmap.recipe.files import load_recipe, to_yaml
+from flawmap.recipe.files import load_recipe
 from flawmap_bench.boards import ablations, paper, paper_methods
 from flawmap_bench.boards.paper import PaperOrder, planned_classes, run_paper, tables_to_run
 from flawmap_bench.boards.paper_board import NOT_RUN
@@ -20,7 +20,7 @@ from flawmap_bench.boards.published import MEAN, OURS, TABLE_1, TABLE_2
 from flawmap_bench.methods import BASELINES
 from flawmap_bench.protocols import MVTEC_AD, class_overrides
 from images import striped, write_image
-from tiny_detector import tiny_recipe
+from tiny_detector import write_tiny_recipe
 
 # ---- what is published
 
@@ -247,8 +247,8 @@ def write_x_rays(root: Path) -> Path:
 
 
 def test_table_two_is_measured_by_sex(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    data, base = write_x_rays(tmp_path / "nih"), tmp_path / "tiny.yaml"
-    base.write_text(to_yaml(tiny_recipe("pretrain.enabled=false")), encoding="utf-8")
+    data = write_x_rays(tmp_path / "nih")
+    base = write_tiny_recipe(tmp_path / "tiny.yaml", "pretrain.enabled=false")
     words = ["benchmark", "paper", "--table", "2", "--data", str(data), "--base", str(base), "--seeds", "0"]
     assert main([*words, "--output", str(tmp_path / "out"), "--device", "cpu"]) == 0
     lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| Ours")]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from by_hand import balanced
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -19,14 +20,7 @@ def cosines(*shape: int, seed: int = 0) -> Tensor:
 
 
 def plan_by_hand(scores: Tensor, epsilon: float, iterations: int) -> np.ndarray:
-    """Sinkhorn-Knopp in float64, one prototype and one sample after the other."""
-    plan = np.exp(scores.double().numpy() / epsilon)
-    for _ in range(iterations):
-        for k in range(plan.shape[1]):
-            plan[:, k] /= plan[:, k].sum()
-        for b in range(plan.shape[0]):
-            plan[b] /= plan[b].sum()
-    return plan
+    return balanced(np.exp(scores.double().numpy() / epsilon), iterations)
 
 
 def cross_entropy_by_hand(target: np.ndarray, logits: Tensor, temperature: float) -> float:

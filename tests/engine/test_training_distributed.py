@@ -17,7 +17,7 @@ from flawmap.engine.training import TrainingPlan
 from flawmap.engine.training import train as train_module
 from flawmap.errors import UserError
 from flawmap.paper.pretrain import PretrainModule
-from flawmap.recipe.settings import MaskingSettings, ModelSettings, PretrainSettings, Recipe
+from flawmap.recipe.settings import ModelSettings, PretrainSettings, Recipe
 from flawmap.runs.run_folder import RunFolder
 from flawmap.vit.weights import load_encoder
 
@@ -54,16 +54,9 @@ class StopsAtTwo(PlainDescent):
 
 def module_of(kind: type[PretrainModule]) -> PretrainModule:
     torch.manual_seed(0)
+    faster = {"learning_rate": 0.1, "warmup_learning_rate": 0.1, "teacher_momentum": 0.5}
     settings = PretrainSettings(
-        batch_size=BATCH,
-        local_views=2,
-        local_size_px=32,
-        prototypes=5,
-        learning_rate=0.1,
-        warmup_learning_rate=0.1,
-        teacher_momentum=0.5,
-        center_outputs=True,
-        masking=MaskingSettings(strategy="attention"),
+        batch_size=BATCH, local_views=2, local_size_px=32, prototypes=5, center_outputs=True, **faster
     )
     encoder, _ = load_encoder(ModelSettings("random", "test_vit"))
     return kind(encoder, settings, STEPS, steps_per_epoch=2, seed=0)

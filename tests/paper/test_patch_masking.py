@@ -1,6 +1,7 @@
 """Which patches are dropped: against brute force, exact counts, chance levels and determinism."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import get_args, get_type_hints
 
@@ -72,25 +73,15 @@ def test_every_strategy_drops_exactly_k_of_each_image(images: int, rows: int, co
 # ---- APMask and its control
 
 
+@pytest.mark.parametrize(("strategy", "sign"), [(attention_patch_mask, 1), (most_attended_patch_mask, -1)])
 @given(st.integers(1, 4), st.integers(1, 60), st.floats(0, 0.95), st.integers(0, 1000))
-def test_apmask_drops_the_k_least_attended_and_of_equal_ones_the_first(
-    images: int, patches: int, ratio: float, seed: int
+def test_the_k_least_or_most_attended_are_dropped_and_of_equal_ones_the_first(
+    strategy: Callable[[Tensor, float], Tensor], sign: int, images: int, patches: int, ratio: float, seed: int
 ):
     seen = attention(images, patches, seed)
     k = num_dropped(patches, ratio)
-    for row, mask in zip(seen.tolist(), attention_patch_mask(seen, ratio), strict=True):
-        by_hand = sorted(range(patches), key=lambda patch: (row[patch], patch))[:k]
-        assert mask.nonzero().flatten().tolist() == sorted(by_hand)
-
-
-@given(st.integers(1, 4), st.integers(1, 60), st.floats(0, 0.95), st.integers(0, 1000))
-def test_the_control_drops_the_k_most_attended_and_of_equal_ones_the_first(
-    images: int, patches: int, ratio: float, seed: int
-):
-    seen = attention(images, patches, seed)
-    k = num_dropped(patches, ratio)
-    for row, mask in zip(seen.tolist(), most_attended_patch_mask(seen, ratio), strict=True):
-        by_hand = sorted(range(patches), key=lambda patch: (-row[patch], patch))[:k]
+    for row, mask in zip(seen.tolist(), strategy(seen, ratio), strict=True):
+        by_hand = sorted(range(patches), key=lambda patch: (sign * row[patch], patch))[:k]
         assert mask.nonzero().flatten().tolist() == sorted(by_hand)
 
 

@@ -5,24 +5,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flawmap_bench.boards import scoreboard
 from flawmap_bench.boards.published import Published
-from flawmap_bench.boards.scoreboard import (
-    PUBLISHED_MARK,
-    Board,
-    BoardLine,
-    BoardTable,
-    measured,
-    number_or_dash,
-    percent,
-    write_board,
-)
 
 COLUMNS = (
     "variant",
     "image AUROC, measured",
     "pixel AUROC, measured",
-    f"image, {PUBLISHED_MARK}",
-    f"pixel, {PUBLISHED_MARK}",
+    f"image, {scoreboard.PUBLISHED_MARK}",
+    f"pixel, {scoreboard.PUBLISHED_MARK}",
 )
 CSV_COLUMNS = (
     "table",
@@ -76,32 +67,34 @@ def write_variant_board(folder: Path, tables: Sequence[VariantTable], about: Map
     Returns:
         the path of scoreboard.md.
     """
-    board = Board("Scoreboard", about, [_shown(table) for table in tables])
+    board = scoreboard.Board("Scoreboard", about, [_shown(table) for table in tables])
     content = {"tables": [{"title": table.title, "rows": [_as_json(row) for row in table.rows]} for table in tables]}
-    return write_board(folder, board, content, [CSV_COLUMNS, *(row for table in tables for row in _csv_rows(table))])
+    return scoreboard.write_board(
+        folder, board, content, [CSV_COLUMNS, *(row for table in tables for row in _csv_rows(table))]
+    )
 
 
-def _shown(table: VariantTable) -> BoardTable:
+def _shown(table: VariantTable) -> scoreboard.BoardTable:
     """AUROC in %, mean ± standard error (number of seeds); published numbers in columns of their own."""
     lines = (
-        BoardLine(
+        scoreboard.BoardLine(
             (
                 row.name + (f" ({row.note})" if row.note else ""),
-                percent(measured(list(row.image_auroc.values()))),
-                percent(measured(list(row.pixel_auroc.values()))),
-                number_or_dash(row.published.image),
-                number_or_dash(row.published.pixel),
+                scoreboard.percent(scoreboard.measured(list(row.image_auroc.values()))),
+                scoreboard.percent(scoreboard.measured(list(row.pixel_auroc.values()))),
+                scoreboard.number_or_dash(row.published.image),
+                scoreboard.number_or_dash(row.published.pixel),
             )
         )
         for row in table.rows
     )
-    return BoardTable(table.title, COLUMNS, tuple(lines))
+    return scoreboard.BoardTable(table.title, COLUMNS, tuple(lines))
 
 
 def _as_json(row: VariantRow) -> dict[str, Any]:
     entry = asdict(row) | {"published": row.published.numbers()}
     for metric in ("image_auroc", "pixel_auroc"):
-        summary = measured(list(entry[metric].values()))
+        summary = scoreboard.measured(list(entry[metric].values()))
         entry[f"{metric}_summary"] = asdict(summary) if summary else None
     return entry
 

@@ -144,35 +144,40 @@ def test_invalid_boxes(text: str, reason: str, write):
 HEADER = "image,split,label,mask,boxes"
 
 
-@pytest.mark.parametrize(
-    ("row", "problem", "remedy"),
-    [
-        ("images/a.png,validation,0,,", "row 3 has split 'validation'", "use train or test"),
-        ("images/a.png,,0,,", "row 3 has split ''", "use train or test"),
-        ("images/a.png", "row 3 has split ''", "use train or test"),
-        ("images/b.png,train,0,,", "row 3 names images/b.png again (first in row 2)", "remove one"),
-        (
-            "images/../images/b.png,test,1,,",
-            "row 3 names images/b.png again (first in row 2)",
-            "remove one",
-        ),
-        ("images/z.png,test,1,,", "row 3: no such image: images/z.png", "paths are relative to the manifest"),
-        (",test,1,,", "row 3: no such image: .", "paths are relative to the manifest"),
-        ("images,test,1,,", "row 3: no such image: images", "paths are relative to the manifest"),
-        ("images/a.png,test,2,,", "row 3 has label '2'", "0 is normal, 1 is anomalous"),
-        ("images/a.png,test,,,", "row 3 has label ''", "0 is normal, 1 is anomalous"),
-        ("images/a.png,test,1,masks/z.png,", "row 3: no such mask: masks/z.png", "paths are relative to the manifest"),
-        (
-            'images/a.png,test,0,,"[[1,2,3,4]]"',
-            "row 3 has boxes and label 0",
-            "set its label to 1, or",
-        ),
-    ],
-)
-def test_a_wrong_row(row: str, problem: str, remedy: str, write):
+def refuse_row_3(row: str, problem: str, remedy: str, write) -> None:
     path = write(HEADER, "images/b.png,test,0,,", row)
-    with mistake(problem, path, remedy):
+    with mistake(f"row 3{problem}", path, remedy):
         read_test(path)
+
+
+@pytest.mark.parametrize(("row", "split"), [("images/a.png,validation,0,,", "validation"), ("images/a.png", "")])
+def test_a_wrong_split(row: str, split: str, write):
+    refuse_row_3(row, f" has split {split!r}", "use train or test", write)
+
+
+@pytest.mark.parametrize("label", ["2", ""])
+def test_a_wrong_label(label: str, write):
+    refuse_row_3(f"images/a.png,test,{label},,", f" has label {label!r}", "0 is normal, 1 is anomalous", write)
+
+
+@pytest.mark.parametrize("row", ["images/b.png,train,0,,", "images/../images/b.png,test,1,,"])
+def test_an_image_that_is_named_twice(row: str, write):
+    refuse_row_3(row, " names images/b.png again (first in row 2)", "remove one", write)
+
+
+@pytest.mark.parametrize(("image", "shown"), [("images/z.png", "images/z.png"), ("", "."), ("images", "images")])
+def test_an_image_that_is_not_there(image: str, shown: str, write):
+    refuse_row_3(f"{image},test,1,,", f": no such image: {shown}", "paths are relative to the manifest", write)
+
+
+def test_a_mask_that_is_not_there(write):
+    row = "images/a.png,test,1,masks/z.png,"
+    refuse_row_3(row, ": no such mask: masks/z.png", "paths are relative to the manifest", write)
+
+
+def test_a_normal_image_with_boxes(write):
+    row = 'images/a.png,test,0,,"[[1,2,3,4]]"'
+    refuse_row_3(row, " has boxes and label 0", "set its label to 1, or", write)
 
 
 @pytest.mark.parametrize("label", ["1", "", "normal"])
