@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from flawmap.data.checks import check_good_images
 from flawmap.data.open_data import load_images
 from flawmap.deploy.reviews import Review, is_review_file, read_reviews
@@ -84,8 +86,8 @@ def calibrate_run(
         detector.save_pretrained(output)
     else:
         replace_calibration(folder, calibration)
-    former_scores = former.held_out_scores if former else ()
-    drift = score_drift(former_scores, calibration.held_out_scores, sets_new_threshold=True)
+    former_scores = np.array(former.held_out_scores if former else ())
+    drift = score_drift(former_scores, np.array(calibration.held_out_scores), sets_new_threshold=True)
     return Recalibration(calibration, former, drift, n_duplicates)
 
 

@@ -92,8 +92,9 @@ def add_set_argument(parser: ArgumentParser) -> None:
 
 
 def add_data_arguments(parser: ArgumentParser) -> None:
-    """``--skip-unreadable``."""
+    """``--skip-unreadable`` and ``--json``."""
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
+    add_json_argument(parser)
 
 
 def add_device_argument(parser: ArgumentParser) -> None:

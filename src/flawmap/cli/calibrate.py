@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_json_argument
+from flawmap.cli.arguments import add_data_arguments, add_device_argument
 
 if TYPE_CHECKING:
     from flawmap.calibrate import Recalibration
@@ -28,7 +28,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--output", help="write the recalibrated model to this folder instead")
     add_data_arguments(parser)
     add_device_argument(parser)
-    add_json_argument(parser)
 
 
 def run(arguments: Namespace) -> int:

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 
-from flawmap.cli.arguments import add_data_arguments, add_json_argument, add_recipe_arguments, count, recipe_of
+from flawmap.cli.arguments import add_data_arguments, add_recipe_arguments, count, recipe_of
 from flawmap.errors import UserError
 from flawmap.runs.result_folders import free_path
 
@@ -24,7 +24,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--images", type=count, help=f"number of images in the gallery (default: {GALLERY_IMAGES})")
     parser.add_argument("--output", help="the gallery's file (default: runs/check/NAME/gallery.html)")
-    add_json_argument(parser)
 
 
 def run(arguments: Namespace) -> int:

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Detect; prints one line per image as it is scored, then a summary."""
     from flawmap.cli.progress_line import ProgressLine
-    from flawmap.deploy.batch import Batch, Outcome, find_images
+    from flawmap.deploy.batch import Batch, find_images
 
     images, result_folders = find_images(arguments.images)
     for folder in result_folders:
@@ -49,20 +50,16 @@ def run(arguments: Namespace) -> int:
     if batch.n_resumed:
         print(f"resumed    {batch.n_resumed} of {len(images)} images have a result already", file=sys.stderr)
     progress = ProgressLine("detect") if batch.n_to_score > PROGRESS_FROM else None
-    width, n_done = max(len(str(image)) for image in images), 0
-
-    def show(outcome: Outcome) -> None:
-        nonlocal n_done
-        n_done += 1
-        if not isinstance(outcome, UserError):
-            if sys.stderr.isatty():
-                print("\r\033[K", end="", file=sys.stderr, flush=True)  # the progress line has no line feed
-            print(json.dumps(outcome) if arguments.json else as_line(outcome, width), flush=True)
-        if progress is not None:
-            progress(n_done, batch.n_to_score)
-
+    width = max(len(str(image)) for image in images)
     started = time.monotonic()
-    batch.run(path, show, arguments.device, arguments.workers)
+    with closing(batch.run(path, arguments.device, arguments.workers)) as outcomes:
+        for n_done, outcome in enumerate(outcomes, 1):
+            if not isinstance(outcome, UserError):
+                if sys.stderr.isatty():
+                    print("\r\033[K", end="", file=sys.stderr, flush=True)  # the progress line has no line feed
+                print(json.dumps(outcome) if arguments.json else as_line(outcome, width), flush=True)
+            if progress is not None:
+                progress(n_done, batch.n_to_score)
     seconds = (time.monotonic() - started) / max(1, batch.n_to_score - len(batch.not_scored))
     n_scored = len(images) - len(batch.not_scored)
     images_word = "1 image" if n_scored == 1 else f"{n_scored} images"

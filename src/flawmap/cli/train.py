@@ -5,13 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flawmap.cli.arguments import (
-    add_data_arguments,
-    add_device_argument,
-    add_json_argument,
-    add_recipe_arguments,
-    recipe_of,
-)
+from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_recipe_arguments, recipe_of
 
 if TYPE_CHECKING:
     from flawmap.detect.detector import AnomalyDetector
@@ -31,7 +25,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_data_arguments(parser)
     add_device_argument(parser)
-    add_json_argument(parser)
 
 
 def run(arguments: Namespace) -> int:

@@ -10,18 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flawmap.data.images.files import decode_gray_values, decode_image
 from flawmap.deploy.work_queue import Scored
+from flawmap.detect.detection import Region
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.runs.calibration import MapScale
 
 ROWS_AT_ONCE = 64  # of a deep image in float64
-
-
-class RegionAnswer(BaseModel):
-    """A connected part of the image above the map's threshold."""
-
-    box_xyxy_px: tuple[int, int, int, int] = Field(description="left, top, right, bottom; the last two exclusive")
-    area_px: int
-    peak_score: float
 
 
 class PictureAnswer(BaseModel):
@@ -44,7 +37,7 @@ class DetectionAnswer(BaseModel):
     score: float = Field(description="higher = more anomalous")
     is_anomalous: bool = Field(description="score above threshold")
     threshold: float | None = Field(description="null before calibration; then nothing is called anomalous")
-    regions: list[RegionAnswer] = Field(description="highest peak first")
+    regions: tuple[Region, ...] = Field(description="highest peak first")
     scores: dict[str, float] = Field(description="all image scores, by name")
     model_id: str = Field(description="scores with equal ids are comparable")
     sha256: str = Field(description="of the file's bytes; a review names it")

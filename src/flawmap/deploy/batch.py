@@ -6,9 +6,8 @@ What ``flawmap detect`` does, for Python.
 import glob
 import os
 import signal
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -29,7 +28,6 @@ from flawmap.runs.result_log import ResultLog, holds_results
 if TYPE_CHECKING:
     from flawmap.engine.compute import DeviceName
 
-MAX_LEAD = 2  # images that each worker may be ahead of the slowest
 MAX_STEM_LENGTH = 48  # characters of an overlay's name that come from the image; no file system finds that too long
 
 Outcome = dict[str, Any] | UserError  # the record of an image, or why it has none
@@ -90,18 +88,11 @@ class Batch:
         """Images called anomalous so far, with those of an earlier run."""
         return sum(self._log.done.get(str(path), False) for path in self._images)
 
-    def run(
-        self,
-        model_path: Path,
-        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
-        device: "DeviceName" = "auto",
-        workers: int = 1,
-    ) -> None:
-        """Score all images; an unreadable one costs no other its result.
+    def run(self, model_path: Path, device: "DeviceName" = "auto", workers: int = 1) -> Generator[Outcome, None, None]:
+        """Score all images, and yield each outcome in order, once it is written. An unreadable image costs no other.
 
         Args:
-            model_path: of the model, for workers to open and for result.json.
-            on_outcome: called with each outcome in order, after it was written.
+            model_path: of the model, for workers to open and for result.json, which is written at the end or on close.
             device: for workers.
             workers: processes; 1 scores in this one.
 
@@ -114,7 +105,7 @@ class Batch:
                     self.not_scored[job.image] = outcome.problem
                 else:
                     self._log.add(outcome)
-                on_outcome(outcome)
+                yield outcome
         finally:  # also when interrupted
             failures = [{"image": str(path), "problem": problem} for path, problem in self.not_scored.items()]
             self._log.close(str(model_path), failures)
@@ -124,15 +115,8 @@ class Batch:
             yield from ((job, detect_one(self._model, job)) for job in self._jobs)
             return
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _open, (str(model_path), device, workers))
-        waiting: deque[tuple[Job, Future[Outcome]]] = deque()
         try:
-            for job in self._jobs:
-                waiting.append((job, pool.submit(_score, job)))
-                if len(waiting) > MAX_LEAD * workers:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            for job, future in waiting:
-                yield job, future.result()
+            yield from zip(self._jobs, pool.map(_score, self._jobs), strict=True)
         except BrokenProcessPool as error:
             problem = "a worker process died, probably out of memory"
             raise UserError(problem, "--workers", "repeat with --resume and fewer --workers") from error

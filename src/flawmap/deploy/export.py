@@ -19,7 +19,7 @@ from flawmap.deploy.runtime import EXTENSIONS, load
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
 from flawmap.errors import UserError
-from flawmap.runs.model_folder import model_folder
+from flawmap.runs.model_folder import home_of, model_folder
 from flawmap.runs.result_folders import free_path
 
 Format = Literal["onnx", "openvino", "torchscript"]
@@ -69,7 +69,7 @@ def export_run(
             raise UserError("this file already exists", str(taken), "choose another --output, or move the file away")
     folder = model_folder(run)
     detector = AnomalyDetector.from_pretrained(folder, "cpu")
-    home = folder.parent if folder.name == "model" else folder
+    home = home_of(folder)
     name = home.resolve().name
     check_images = given_images(images, count) if images else images_of_run(home, count)
     if output is None:
@@ -199,11 +199,9 @@ WRITERS: dict[Format, Callable[[AnomalyDetector, ModelFacts, Path], None]] = {
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporters' notes on deprecations and optional packages; the check afterwards finds what matters."""
-    logger, level = logging.getLogger(), logging.root.level
-    logger.setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(logging.NOTSET)

@@ -70,8 +70,7 @@ def open_model(path: str | Path, device: "DeviceName" = "auto", threads: int | N
         remedy = f"give a run folder of flawmap train, or a file of flawmap export ({', '.join(EXTENSIONS.values())})"
         raise UserError("this is neither a run folder nor an exported file", str(path), remedy)
     from flawmap.detect.detector import AnomalyDetector  # needs torch
-    from flawmap.runs.model_folder import model_folder
+    from flawmap.runs.model_folder import home_of, model_folder
 
     detector, folder = AnomalyDetector.from_pretrained(path, device, threads), model_folder(path)
-    name = (folder.parent if folder.name == "model" else folder).resolve().name
-    return OpenedRun(detector, detector.facts(name))
+    return OpenedRun(detector, detector.facts(home_of(folder).resolve().name))

@@ -70,10 +70,9 @@ def load(path: str | Path, threads: int | None = None) -> ExportedModel:
         UserError: the file does not exist, is damaged or was not written by flawmap, or its runtime is not installed.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError("this is a folder, not an exported file", str(path), "flawmap export RUN --to onnx")
     if not path.is_file():
-        raise UserError(f"no such file: {path}  (you are in {Path.cwd()})", "", "flawmap export RUN --to onnx")
+        problem = f"{path} is a folder, not an exported file" if path.is_dir() else f"no such file: {path}"
+        raise UserError(f"{problem}  (you are in {Path.cwd()})", "", "flawmap export RUN --to onnx")
     if path.suffix not in LOADERS:
         problem = f"this is not an exported model, whose extension is one of {', '.join(LOADERS)}"
         raise UserError(problem, str(path), "flawmap export RUN --to onnx")
@@ -138,8 +137,7 @@ def _load_torchscript(path: Path, threads: int) -> tuple[str | None, RunGraph]:
 
     torch.set_num_threads(threads)
     extra = {METADATA_KEY: ""}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch recommends torch.export instead
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch recommends torch.export instead
         module = torch.jit.load(path, map_location="cpu", _extra_files=extra)
 
     def run_graph(squares: list[NDArray[np.uint8]], size_px: NDArray[np.int64]) -> list[Any]:

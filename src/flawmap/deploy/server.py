@@ -213,7 +213,6 @@ def _add_interface(
 
     @app.post(
         UPLOAD_PATH,
-        response_model=DetectionAnswer,
         responses=REFUSALS,
         dependencies=guarded,
         openapi_extra={"requestBody": {"required": True, "content": UPLOAD_CONTENT}},
@@ -231,12 +230,12 @@ def _add_interface(
 
         return await _answered(work, data, answer_of, with_attention)
 
-    @app.get("/v1/model", response_model=ModelAnswer, dependencies=guarded)
+    @app.get("/v1/model", dependencies=guarded)
     async def which_model() -> ModelAnswer:
         """Name, origin, thresholds and limits."""
         return model_answer(model.facts, settings.max_bytes, settings.max_pixels)
 
-    @app.post("/v1/reviews", response_model=ReviewAnswer, dependencies=guarded, responses={409: {"model": Problem}})
+    @app.post("/v1/reviews", dependencies=guarded, responses={409: {"model": Problem}})
     async def review(order: ReviewOrder) -> ReviewAnswer:
         """Append a person's review of a verdict to reviews.csv, which ``flawmap calibrate`` reads."""
         if order.model_id != model.facts.model_id:
@@ -285,12 +284,12 @@ def _token_check(token: str) -> Any:
 
 
 def _add_health(app: FastAPI, metrics: ServerMetrics, token: str) -> None:
-    @app.get("/healthz", response_model=dict[str, str])
+    @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """The process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", response_model=dict[str, str])
+    @app.get("/readyz")
     async def readyz() -> dict[str, str]:
         """Images are accepted: the model was loaded before the server began to listen."""
         return {"status": "ready"}

@@ -1,7 +1,7 @@
 """The verdict on one image. Needs numpy alone: the machine that runs an exported model has no torch and no OpenCV."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,10 +55,7 @@ class Detection:
             "score": self.score,
             "is_anomalous": self.is_anomalous,
             "threshold": self.threshold,
-            "regions": [
-                {"box_xyxy_px": list(r.box_xyxy_px), "area_px": r.area_px, "peak_score": r.peak_score}
-                for r in self.regions
-            ],
+            "regions": [asdict(region) | {"box_xyxy_px": list(region.box_xyxy_px)} for region in self.regions],
             "scores": self.scores,
         }
 

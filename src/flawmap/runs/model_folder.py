@@ -37,6 +37,11 @@ def model_folder(path: Path) -> Path:
     return path / MODEL if (path / MODEL).is_dir() else path
 
 
+def home_of(folder: Path) -> Path:
+    """The run folder around a model folder; a model folder that is not in a run, itself."""
+    return folder.parent if folder.name == MODEL else folder
+
+
 def write_model(folder: Path, weights: bytes, files: ModelFiles) -> None:
     """Write a model folder; config.json goes last and marks it as complete.
 
