@@ -89,7 +89,7 @@ def test_opening_another_folder_names_the_latest(tmp_path: Path):
     with pytest.raises(UserError) as caught:
         open_run(tmp_path / "other")
     assert caught.value.remedy == f"flawmap train DATA first, or use {run.path}"
-    assert open_run(run.path) == run
+    assert open_run(run.path).path == run.path
 
 
 def test_a_run_is_finished_when_its_model_is_complete(tmp_path: Path):

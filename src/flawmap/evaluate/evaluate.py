@@ -115,10 +115,7 @@ def _evaluation(
         flagged = scores > calibration.threshold
         drift = score_drift(np.array(calibration.held_out_scores), scores[~labels])
     return Evaluation(
-        n_good=all_images.n_good,
-        n_anomalous=all_images.n_anomalous,
-        image=all_images.image,
-        pixel=all_images.pixel,
+        **vars(all_images),
         data=data.name,
         layout=data.layout,
         root=str(data.root),

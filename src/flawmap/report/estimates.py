@@ -5,21 +5,8 @@ from collections.abc import Mapping
 from flawmap.metrics.defect_size import SIZE_CLASS_MEANING
 from flawmap.report.run_files import RunFiles
 from flawmap.report.tables import NOTHING, Table, number, plural
-from flawmap.runs.evaluation import Block, Evaluation, Measure, Measures
+from flawmap.runs.evaluation import IMAGE_TITLES, PIXEL_TITLES, Block, Evaluation, Measure, Measures
 
-IMAGE_TITLES = {
-    "auroc": "image AUROC",
-    "ap": "image average precision",
-    "f1_max": "image F1-max",
-    "fpr_at_95_tpr": "false alarms when 95 % are found",
-}
-PIXEL_TITLES = {
-    "auroc": "pixel AUROC",
-    "ap": "pixel average precision",
-    "f1_max": "pixel F1-max",
-    "aupro_30": "AUPRO up to 30 % false pixels",
-    "aupro_05": "AUPRO up to 5 % false pixels",
-}
 _BLOCK_COLUMNS = ("images", "image AUROC", "pixel AUROC", "AUPRO 30 %")
 
 
@@ -35,8 +22,8 @@ def why_no_pixels(files: RunFiles) -> str:
 
 def auroc_interval(measures: Measures | None) -> str:
     """The 95 % interval of the AUROC, or "" where there is none."""
-    interval = _value_and_interval((measures or {}).get("auroc"))[1]
-    return "" if interval == NOTHING else interval
+    auroc = (measures or {}).get("auroc")
+    return (auroc and auroc.interval) or ""
 
 
 def headline(files: RunFiles) -> Table:
@@ -130,7 +117,4 @@ def _brief(measure: Measure | None) -> str:
 
 def _value_and_interval(measure: Measure | None) -> tuple[str, str]:
     """``("0.931", "0.900–0.960")``; two dashes for None, and one where there is no interval."""
-    if measure is None:
-        return NOTHING, NOTHING
-    has_interval = measure.low is not None and measure.high is not None
-    return number(measure.value), f"{number(measure.low)}–{number(measure.high)}" if has_interval else NOTHING
+    return (number(measure.value), measure.interval or NOTHING) if measure else (NOTHING, NOTHING)

@@ -24,19 +24,8 @@ from flawmap.runs.training_log import LogFile
 class RunFiles:
     """The content of a run folder. Any part may be missing: then it is None or empty.
 
-    Attributes:
-        run: the folder.
-        evaluation: on test images.
-        images: the test images with their scores.
-        pixel_curves: of the evaluation.
-        calibration: of the model.
-        config: of the model.
-        environment: where and how the run was trained.
-        recipe: of the training.
-        recipe_text: the file of the recipe.
-        log: of the training, one record per step.
-        manifest: the images of the training.
-        samples: what training saw.
+    ``images`` are the test images with their scores, ``log`` has one record per training step, ``manifest`` lists the
+    images of the training, and ``samples`` are what it saw.
     """
 
     run: Path

@@ -47,9 +47,8 @@ class Calibration:
     @property
     def is_resolved(self) -> bool:
         """Whether so many images suffice for the rate; otherwise only ``smallest_resolvable_rate`` is guaranteed."""
-        return Threshold(
-            self.threshold, self.false_alarm_rate, self.n_held_out, self.smallest_resolvable_rate
-        ).is_resolved
+        rates = self.false_alarm_rate, self.n_held_out, self.smallest_resolvable_rate
+        return Threshold(self.threshold, *rates).is_resolved
 
 
 def read_calibration(path: Path) -> Calibration | None:

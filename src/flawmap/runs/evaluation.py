@@ -1,6 +1,5 @@
 """The folder of an evaluation: metrics.json, per_image.csv, pixel_curves.json, anomaly maps, truth and attention."""
 
-import csv
 import io
 import json
 import math
@@ -18,7 +17,7 @@ from flawmap.metrics.curve_points import PixelCurves
 from flawmap.metrics.score_drift import Drift
 from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
-from flawmap.runs.json_files import read_json, write_json
+from flawmap.runs.json_files import read_csv, read_json, write_csv, write_json
 
 METRICS = "metrics.json"
 PER_IMAGE = "per_image.csv"
@@ -26,7 +25,21 @@ PIXEL_CURVES = "pixel_curves.json"
 MAPS, TRUTH, ATTENTION = "maps", "truth", "attention"  # folders; a file has the same name in each
 MAX_16_BIT = 65535
 EVALUATE_AGAIN = "flawmap evaluate RUN DATA"
+_CURVES = ("roc", "precision_recall", "overlap")
 _CURVE_DIGITS = 6  # finer than any screen
+IMAGE_TITLES = {
+    "auroc": "image AUROC",
+    "ap": "image average precision",
+    "f1_max": "image F1-max",
+    "fpr_at_95_tpr": "false alarms when 95 % are found",
+}
+PIXEL_TITLES = {
+    "auroc": "pixel AUROC",
+    "ap": "pixel average precision",
+    "f1_max": "pixel F1-max",
+    "aupro_30": "AUPRO up to 30 % false pixels",
+    "aupro_05": "AUPRO up to 5 % false pixels",
+}
 _COLUMNS = ("key", "path", "kind", "is_anomalous", "score", "is_flagged", "map", "truth")
 
 
@@ -37,6 +50,11 @@ class Measure:
     value: float
     low: float | None
     high: float | None
+
+    @property
+    def interval(self) -> str | None:
+        """``0.900–0.960``; None where there are too few images."""
+        return None if self.low is None or self.high is None else f"{self.low:.3f}–{self.high:.3f}"
 
 
 Measures = Mapping[str, Measure | None]  # None: a measure that these images do not define
@@ -200,19 +218,16 @@ class ScoredImage:
 
 def write_per_image(folder: Path, images: Sequence[ScoredImage]) -> None:
     """Write per_image.csv: each image, its label, its scores, whether it was flagged, and its files in the folder."""
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
     names = list(images[0].scores) if images else []
-    table.writerow([*_COLUMNS, *names])
+    rows = []
     for image in images:
         files = [
-            file.relative_to(folder).as_posix() if file is not None else ""
-            for file in (image.map_file, image.truth_file)
+            "" if file is None else file.relative_to(folder).as_posix() for file in (image.map_file, image.truth_file)
         ]
         labels = [image.key, image.path, image.kind, int(image.is_anomalous)]
         decision = [repr(image.score), int(image.is_flagged)]
-        table.writerow([*labels, *decision, *files, *(repr(image.scores[name]) for name in names)])
-    atomic_write_text(folder / PER_IMAGE, buffer.getvalue())
+        rows.append([*labels, *decision, *files, *(repr(image.scores[name]) for name in names)])
+    write_csv(folder / PER_IMAGE, [*_COLUMNS, *names], rows)
 
 
 def read_per_image(folder: Path) -> tuple[ScoredImage, ...]:
@@ -221,20 +236,9 @@ def read_per_image(folder: Path) -> tuple[ScoredImage, ...]:
     Raises:
         UserError: it is damaged.
     """
-    path = folder / PER_IMAGE
-    if not path.is_file():
-        return ()
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return tuple(_scored_image(row, number, path) for number, row in enumerate(csv.DictReader(file), start=2))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path.name} is damaged: {error}", str(path), EVALUATE_AGAIN) from error
 
-
-def _scored_image(row: dict[str, str], number: int, path: Path) -> ScoredImage:
-    try:
-        map_file = _file_in(path.parent, row["map"])
-        scores = {name: float(value) for name, value in row.items() if name not in _COLUMNS}
+    def parse(row: dict[str, str]) -> ScoredImage:
+        map_file = _file_in(folder, row["map"])
         image = ScoredImage(
             key=row["key"],
             path=Path(row["path"]),
@@ -243,15 +247,15 @@ def _scored_image(row: dict[str, str], number: int, path: Path) -> ScoredImage:
             score=float(row["score"]),
             is_flagged=bool(int(row["is_flagged"])),
             map_file=map_file,
-            truth_file=_file_in(path.parent, row["truth"]),
-            attention_file=_file_in(path.parent, f"{ATTENTION}/{map_file.name}" if map_file else ""),
-            scores=scores,
+            truth_file=_file_in(folder, row["truth"]),
+            attention_file=_file_in(folder, f"{ATTENTION}/{map_file.name}" if map_file else ""),
+            scores={name: float(value) for name, value in row.items() if name not in _COLUMNS},
         )
         if not math.isfinite(image.score):
             raise ValueError(f"the score is {image.score}")
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"row {number} of {path.name} is damaged: {error!r}", str(path), EVALUATE_AGAIN) from error
-    return image
+        return image
+
+    return read_csv(folder / PER_IMAGE, parse, EVALUATE_AGAIN)
 
 
 def _file_in(folder: Path, name: str) -> Path | None:
@@ -327,6 +331,3 @@ def read_pixel_curves(folder: Path) -> PixelCurves | None:
         return PixelCurves(**curves, anomalous_share=content["anomalous_share"], n_images=content["n_images"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path.name} is damaged: {error!r}", str(path), EVALUATE_AGAIN) from error
-
-
-_CURVES = ("roc", "precision_recall", "overlap")

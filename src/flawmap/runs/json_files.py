@@ -1,6 +1,9 @@
-"""JSON files as dataclasses. Reading checks every type; a format that carries a version follows one rule."""
+"""JSON and CSV files as dataclasses. Reading checks every type; a format that carries a version follows one rule."""
 
+import csv
+import io
 import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +36,32 @@ def read_json(path: Path, kind: type[T], remedy: str) -> T:
 def write_json(path: Path, content: Any) -> None:
     """Write a dataclass; a crash leaves the old file or the new one."""
     atomic_write_text(path, json.dumps(asdict(content), indent=2))
+
+
+def read_csv(path: Path, parse: Callable[[dict[str, str]], T], remedy: str) -> tuple[T, ...]:
+    """Read each row of a CSV file with a header; nothing where there is no file.
+
+    Raises:
+        UserError: the file is damaged, or ``parse`` raises KeyError, TypeError or ValueError.
+    """
+    if not path.is_file():
+        return ()
+    rows: list[T] = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                rows.append(parse(row))
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"row {len(rows) + 2} of {path.name} is damaged: {error!r}", str(path), remedy) from error
+    return tuple(rows)
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file; a crash leaves the old file or the new one."""
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
+    table.writerows([head, *rows])
+    atomic_write_text(path, buffer.getvalue())
 
 
 def refuse_unreadable_format(version: int, oldest: int, newest: int, place: str, convert: str) -> None:

@@ -1,13 +1,10 @@
 """data_manifest.csv: the images that a run was made from."""
 
-import csv
-import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from flawmap.errors import UserError
-from flawmap.reproducibility import atomic_write_text
+from flawmap.runs.json_files import read_csv, write_csv
 
 ONLY_PRETRAINED = "pretrain_only"  # the split of images that stage 1 alone has seen
 
@@ -40,12 +37,8 @@ class ManifestRow:
 
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Write data_manifest.csv."""
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
-    table.writerow(["path", "sha256", "split", "width", "height", "pixels_sha256"])
-    for row in rows:
-        table.writerow([row.key, row.sha256, row.split, row.width_px, row.height_px, row.pixels_sha256])
-    atomic_write_text(path, buffer.getvalue())
+    head = ("path", "sha256", "split", "width", "height", "pixels_sha256")
+    write_csv(path, head, [astuple(row) for row in rows])
 
 
 def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
@@ -54,20 +47,9 @@ def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
     Raises:
         UserError: the file is damaged.
     """
-    if not path.is_file():
-        return ()
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return tuple(
-                ManifestRow(
-                    key=row["path"],
-                    sha256=row["sha256"],
-                    split=row["split"],
-                    width_px=int(row["width"]),
-                    height_px=int(row["height"]),
-                    pixels_sha256=row["pixels_sha256"],
-                )
-                for row in csv.DictReader(file)
-            )
-    except (UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path.name} is damaged: {error}", str(path), "train again") from error
+
+    def parse(row: dict[str, str]) -> ManifestRow:
+        size = int(row["width"]), int(row["height"])
+        return ManifestRow(row["path"], row["sha256"], row["split"], *size, row["pixels_sha256"])
+
+    return read_csv(path, parse, "train again")

@@ -2,6 +2,7 @@
 
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.calibration import Calibration
+from flawmap.runs.evaluation import IMAGE_TITLES, PIXEL_TITLES
 from flawmap.runs.model_config import DataRecord, ModelConfig, ProxyScores, TestRecord
 
 FRONT_MATTER = """---
@@ -12,15 +13,6 @@ license_name: see-the-licences-section
 tags: [anomaly-detection, anomaly-localization, visual-inspection, self-supervised-learning]
 ---
 """
-
-_METRICS = {
-    "auroc": "AUROC",
-    "ap": "AP",
-    "f1_max": "F1-max",
-    "fpr_at_95_tpr": "FPR at 95 % TPR",
-    "aupro_30": "AUPRO up to 30 % FPR",
-    "aupro_05": "AUPRO up to 5 % FPR",
-}
 
 
 def model_card(config: ModelConfig, recipe: Recipe, calibration: Calibration | None) -> str:
@@ -83,12 +75,11 @@ def _metrics(test: TestRecord | None) -> list[str]:
         "| metric | value | interval |",
         "|---|---|---|",
     ]
-    for level, measures in (("image", test.image), ("pixel", test.pixel or {})):
+    for titles, measures in ((IMAGE_TITLES, test.image), (PIXEL_TITLES, test.pixel or {})):
         for name, measure in measures.items():
             if measure is not None:
-                few = measure.low is None or measure.high is None
-                interval = "too few images" if few else f"{_number(measure.low)} to {_number(measure.high)}"
-                lines.append(f"| {level} {_METRICS.get(name, name)} | {_number(measure.value)} | {interval} |")
+                interval = measure.interval or "too few images"
+                lines.append(f"| {titles[name]} | {measure.value:.3f} | {interval} |")
     rates = {"realised false alarm rate": test.realised_false_alarm_rate, "missed rate": test.missed_rate}
     for name, rate in rates.items():
         if rate is not None:  # the threshold is named, because a later calibration may have set another

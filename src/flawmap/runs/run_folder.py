@@ -2,7 +2,6 @@
 
 import datetime
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +17,31 @@ MODEL, SAMPLES, EVALUATION = "model", "samples", "evaluation"
 MODEL_CONFIG = "config.json"  # written last: a model without it is not complete
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Paths inside one run folder."""
+    """Paths inside one run folder.
 
-    path: Path
+    Attributes:
+        path: the folder.
+        recipe: the resolved recipe, itself a valid ``--recipe``.
+        environment: command, seed, data, versions and machine.
+        manifest: every training image with its hash and its split: :mod:`flawmap.runs.manifest`.
+        log: one JSON object per training step: :mod:`flawmap.runs.training_log`.
+        samples: images of what training saw: :mod:`flawmap.runs.samples`.
+        model: what ``AnomalyDetector.from_pretrained`` reads: :mod:`flawmap.runs.model_folder`.
+        evaluation: what ``flawmap evaluate`` writes: :mod:`flawmap.runs.evaluation`.
+        report: what ``flawmap report`` writes.
+    """
 
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe, itself a valid ``--recipe``."""
-        return self.path / RECIPE
-
-    @property
-    def environment(self) -> Path:
-        """Command, seed, data, versions and machine."""
-        return self.path / "environment.json"
-
-    @property
-    def manifest(self) -> Path:
-        """Every training image with its hash and its split: :mod:`flawmap.runs.manifest`."""
-        return self.path / "data_manifest.csv"
-
-    @property
-    def log(self) -> Path:
-        """One JSON object per training step: :mod:`flawmap.runs.training_log`."""
-        return self.path / "log.jsonl"
-
-    @property
-    def samples(self) -> Path:
-        """Images of what training saw: :mod:`flawmap.runs.samples`."""
-        return self.path / SAMPLES
-
-    @property
-    def model(self) -> Path:
-        """What ``AnomalyDetector.from_pretrained`` reads: :mod:`flawmap.runs.model_folder`."""
-        return self.path / MODEL
-
-    @property
-    def evaluation(self) -> Path:
-        """What ``flawmap evaluate`` writes: :mod:`flawmap.runs.evaluation`."""
-        return self.path / EVALUATION
-
-    @property
-    def report(self) -> Path:
-        """What ``flawmap report`` writes."""
-        return self.path / "report.html"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / RECIPE
+        self.environment = path / "environment.json"
+        self.manifest = path / "data_manifest.csv"
+        self.log = path / "log.jsonl"
+        self.samples = path / SAMPLES
+        self.model = path / MODEL
+        self.evaluation = path / EVALUATION
+        self.report = path / "report.html"
 
     @property
     def is_started(self) -> bool:
