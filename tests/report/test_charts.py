@@ -82,7 +82,7 @@ def rate_curve(points: list[list[float]], x_limit: float = 1.0, guess: tuple[flo
 def test_a_rate_curve_is_laid_out_in_its_frame() -> None:
     chart = charts.rate_chart(rate_curve([[0, 0], [0.15, 0.5], [0.3, 1.0]], 0.3, (0.0, 0.3)))
     assert chart.path == "M0.0,240.0 L120.0,120.0 L240.0,0.0"
-    assert [(tick.at, tick.label) for tick in chart.x_ticks] == [(0, "0.0"), (80, "0.1"), (160, "0.2"), (240, "0.3")]
+    assert chart.x_axis.ticks(5) == [(0, "0.0"), (80, "0.1"), (160, "0.2"), (240, "0.3")]
     assert chart.chance == "M0,240 L240,168"
     chart = charts.rate_chart(rate_curve([[0.2, 0.9], [1, 0.2]], guess=(0.04, 0.04)))
     assert (chart.path, chart.chance) == ("M48.0,24.0 L240.0,192.0", "M0,230 L240,230")

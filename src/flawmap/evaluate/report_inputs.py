@@ -19,25 +19,19 @@ from flawmap.vit.encoder import Encoder
 MAX_FEATURES = 400  # test images in the t-SNE
 
 
-def keep_attention(run: RunFolder, detector: AnomalyDetector) -> int:
+def keep_attention(run: RunFolder, detector: AnomalyDetector) -> None:
     """Write the attention on the test images that the report shows.
 
     Originals that are gone are left out, and nothing is written for a detector without an encoder of ours.
-
-    Returns:
-        how many were written.
     """
     evaluation = read_evaluation(run.evaluation)
     if evaluation is None or evaluation.threshold is None:
-        return 0
+        return
     choices = most_instructive(read_per_image(run.evaluation), evaluation.threshold)
     with_maps = [choice.image for choice in choices if choice.image.map_file is not None]
-    n_written = 0
     for image, token in _class_tokens(detector, with_maps):
         assert image.map_file is not None
         write_attention(run.evaluation, image.map_file.name, token.attention)
-        n_written += 1
-    return n_written
 
 
 def features_of_run(

@@ -17,14 +17,6 @@ _MAX_POINTS = 240  # of a curve
 
 
 @dataclass(frozen=True)
-class Tick:
-    """A labelled place on an axis; ``at`` in SVG units."""
-
-    at: float
-    label: str
-
-
-@dataclass(frozen=True)
 class Bar:
     """One bar in SVG units, with the text of its tooltip."""
 
@@ -37,7 +29,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear map from scores [low, high] to SVG units [left, right]."""
+    """A linear map from values [low, high] to SVG units [left, right]."""
 
     low: float
     high: float
@@ -45,13 +37,13 @@ class Axis:
     right: float = 704.0
 
     def at(self, value: float) -> float:
-        """SVG x of a score, clipped to the axis."""
+        """The place of a value, clipped to the axis."""
         share = (value - self.low) / (self.high - self.low)
         return round(self.left + min(max(share, 0.0), 1.0) * (self.right - self.left), 2)
 
-    def ticks(self) -> tuple[Tick, ...]:
-        """At most nine round numbers."""
-        return tuple(Tick(self.at(value), label) for value, label in round_numbers(self.low, self.high, 8))
+    def ticks(self, steps: int) -> list[tuple[float, str]]:
+        """At most ``steps`` + 1 round numbers: where each is, and its label."""
+        return [(self.at(value), label) for value, label in round_numbers(self.low, self.high, steps)]
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ class Histogram:
     axis: Axis
     good: tuple[Bar, ...]
     anomalous: tuple[Bar, ...]
-    share_ticks: tuple[Tick, ...]
+    share_ticks: list[tuple[float, str]]
     middle: float
     bottom: float
     threshold_x: float
@@ -100,8 +92,8 @@ class RateChart:
     curve: RateCurve
     path: str
     size: float
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
+    x_axis: Axis
+    y_axis: Axis
     chance: str
 
 
@@ -123,10 +115,7 @@ def score_chart(files: RunFiles) -> dict[str, Any] | None:
         "good": sorted(good),
         "anomalous": sorted(anomalous),
         "threshold": threshold,
-        "low": chart.axis.low,
-        "high": chart.axis.high,
-        "left": chart.axis.left,
-        "right": chart.axis.right,
+        **vars(chart.axis),
     }
     return {
         "chart": chart,
@@ -163,9 +152,9 @@ def histogram(good: Sequence[float], anomalous: Sequence[float], threshold: floa
         return tuple(laid_out)
 
     marks = [(value, label) for value, label in round_numbers(0.0, 100 * peak, 2) if value > 0]
-    ticks = [Tick(round(middle - value / 100 * scale, 2), f"{label} %") for value, label in marks if good]
-    ticks += [Tick(round(middle + value / 100 * scale, 2), f"{label} %") for value, label in marks if anomalous]
-    return Histogram(axis, bars(0, "good"), bars(1, "anomalous"), tuple(ticks), middle, bottom, axis.at(threshold))
+    ticks = [(round(middle - value / 100 * scale, 2), f"{label} %") for value, label in marks if good]
+    ticks += [(round(middle + value / 100 * scale, 2), f"{label} %") for value, label in marks if anomalous]
+    return Histogram(axis, bars(0, "good"), bars(1, "anomalous"), ticks, middle, bottom, axis.at(threshold))
 
 
 def strip(title: str, scores: Sequence[float], axis: Axis) -> Strip:
@@ -202,11 +191,9 @@ def rate_chart(curve: RateCurve) -> RateChart:
     """Lay out a rate curve."""
     size, limit = 240.0, curve.x_limit
     path = _path(np.minimum(curve.points[:, 0] / limit, 1) * size, (1 - curve.points[:, 1]) * size)
-    x_ticks = tuple(Tick(round(value / limit * size, 2), label) for value, label in round_numbers(0.0, limit, 5))
-    y_ticks = tuple(Tick(round((1 - value) * size, 2), label) for value, label in round_numbers(0.0, 1.0, 5))
     first, last = curve.guess
     chance = f"M0,{(1 - first) * size:.0f} L{size:.0f},{(1 - last) * size:.0f}"
-    return RateChart(curve, path, size, x_ticks, y_ticks, chance)
+    return RateChart(curve, path, size, Axis(0.0, limit, 0.0, size), Axis(0.0, 1.0, size, 0.0), chance)
 
 
 def _path(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:

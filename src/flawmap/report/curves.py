@@ -97,7 +97,7 @@ def training_curves(
         quantities = stages.setdefault(str(record.get("stage", "training")), {})
         step = record.get("step", number)
         for name, value in record.items():
-            if name not in _COUNTERS and _is_number(value) and _is_number(step):
+            if name not in _COUNTERS and is_number(value) and is_number(step):
                 quantities.setdefault(name, []).append((float(step), float(value)))
     curves = {}
     for stage, quantities in stages.items():
@@ -124,7 +124,8 @@ def _is_noisy(values: NDArray[np.float64]) -> bool:
     return float(np.mean(np.diff(np.sign(np.diff(values))) != 0)) > 0.2
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a logged value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -53,17 +53,12 @@ def render(files: RunFiles) -> str:
         name=files.run.name,
         files=files,
         evaluation=files.evaluation,
-        scale=files.test_scale,
         cases=cases,
-        has_truth=files.has_truth,
         lacks_attention=any(choice.image.attention_file is None for choice, _ in cases),
         sample_titles=list(sample_columns(files.recipe).values()),
         samples_sentence=samples_sentence(files.recipe),
         samples=_samples(files),
-        sample_scale=files.sample_scale,
-        why_no_threshold=_why_no_threshold(files),
         why_no_pixels=estimates.why_no_pixels(files),
-        n_samples_left_out=max(0, len(files.samples) - _MAX_SAMPLES),
         number=tables.number,
         **_results(files),
         **_training(files),
@@ -104,15 +99,15 @@ def _training(files: RunFiles) -> dict[str, Any]:
     return {
         "identity": tables.identity(files),
         "simulated": tables.simulated(files.config),
-        "curves": {stage: [charts.curve_chart(curve) for curve in of_stage] for stage, of_stage in curves.items()},
-        "stage_titles": STAGE_TITLES,
+        "curves": {
+            STAGE_TITLES.get(stage, stage): [charts.curve_chart(curve) for curve in stage_curves]
+            for stage, stage_curves in curves.items()
+        },
         "no_curves": no_curves_sentence(files.recipe),
         "collapse": collapse_sentence(files.log, k),
-        "calibration_rows": tables.calibration_rows(files.calibration),
         "data_rows": tables.data_rows(files),
         "commands": [command for command in commands if command],
         "diff": recipe_diff(files),
-        "provenance": tables.provenance(files.config),
         "environment_rows": tables.flat(files.environment),
     }
 
@@ -151,14 +146,6 @@ def _cases(files: RunFiles) -> list[tuple[Choice, list[Thumbnail]]]:
             del texts["truth"]
         cases.append((choice, [Thumbnail(name, alt, tiles.get(name), why) for name, (alt, why) in texts.items()]))
     return cases
-
-
-def _why_no_threshold(files: RunFiles) -> str:
-    if not files.is_evaluated:
-        return "No test images have been scored yet."
-    if files.is_calibrated_since:
-        return "This needs a threshold, and the model has had one only since this evaluation. Evaluate again."
-    return "This needs a threshold, and none was calibrated."
 
 
 def _samples(files: RunFiles) -> list[list[Thumbnail]]:

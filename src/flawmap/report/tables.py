@@ -143,19 +143,6 @@ def scales(evaluation: Evaluation) -> Table:
     return Table(head, tuple(rows), frozenset({len(rows) - 1}))
 
 
-def calibration_rows(calibration: Calibration | None) -> list[tuple[str, str]]:
-    """The threshold and its promise; empty without a threshold."""
-    if calibration is None:
-        return []
-    return [
-        ("threshold", f"{calibration.threshold:.4g}"),
-        ("false-alarm rate asked for", _rate(calibration.false_alarm_rate)),
-        ("held-out good images", str(calibration.n_held_out)),
-        ("smallest rate they can guarantee", _rate(calibration.smallest_resolvable_rate)),
-        ("threshold of the map", f"{calibration.map_threshold:.4g}"),
-    ]
-
-
 def identity(files: RunFiles) -> str:
     """Seed, commit, device and software of the training in one line; "" when the run does not say."""
     known = files.environment
@@ -195,18 +182,6 @@ def flat(source: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         else:
             rows.append((prefix + name, NOTHING if value is None else str(value)))
     return rows
-
-
-def provenance(config: ModelConfig | None) -> list[tuple[str, str]]:
-    """Weights and data of the model, and their licences."""
-    if config is None:
-        return []
-    rows = [
-        ("architecture", config.architecture),
-        ("weights", config.weights_source),
-        ("licence of the weights", config.weights_licence),
-    ]
-    return rows + ([("licence of the data", config.record.data.licence)] if config.record.data else [])
 
 
 def _rate(rate: float) -> str:

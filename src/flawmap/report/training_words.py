@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flawmap.recipe.settings import Recipe
+from flawmap.report.curves import is_number
 from flawmap.runs.training_log import COLLAPSED_ENTROPY, WINDOW_STEPS
 
 COLUMN_TITLES = {
@@ -61,7 +62,7 @@ def collapse_sentence(log: Sequence[Mapping[str, Any]], k: int | None) -> str:
         "" when stage 1 did not run.
     """
     of_stage_1 = [record for record in log if record.get("stage") == "pretrain"]
-    recent = [record for record in of_stage_1 if _is_finite(record.get("target_entropy"))][-WINDOW_STEPS:]
+    recent = [record for record in of_stage_1 if is_number(record.get("target_entropy"))][-WINDOW_STEPS:]
     if not recent:
         return ""
     entropy = sum(record["target_entropy"] for record in recent) / len(recent)
@@ -82,7 +83,3 @@ def _pretrains(recipe: Recipe | None) -> bool:
 
 def _only_remembers(recipe: Recipe | None) -> bool:
     return recipe is not None and recipe.method == "memory"
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
