@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-_PACKAGES = ("flawmap", "numpy", "pillow", "torch", "torchvision", "timm", "lightning", "opencv-python-headless")
+import flawmap
+
+_PACKAGES = ("numpy", "pillow", "torch", "torchvision", "timm", "lightning", "opencv-python-headless")
 
 
 def stable_hash(value: object) -> str:
@@ -82,6 +84,7 @@ def environment(device: str = "cpu") -> dict[str, str | int | None]:
     """
     return {
         "python": platform.python_version(),
+        "flawmap": flawmap.__version__,
         **{name: _package_version(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "processor": _processor_name(),
@@ -96,11 +99,7 @@ def _package_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
-        if name != "flawmap":
-            return None
-        from flawmap import __version__  # runs from a source folder that is not installed
-
-        return __version__
+        return None
 
 
 def _processor_name() -> str:

@@ -104,13 +104,8 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
     if calibration is None:
         say("threshold", f"none, no images were held out; next: flawmap calibrate {run.path} GOOD_IMAGES")
     else:
-        text = f"{calibration.threshold:.4g} for {calibration.false_alarm_rate:.1%} false alarms"
-        if not calibration.is_resolved:
-            text += (
-                f"; {calibration.n_held_out} held-out images cannot resolve below "
-                f"{calibration.smallest_resolvable_rate:.1%}: add good images for a firmer threshold"
-            )
-        say("threshold", text)
+        for line in calibration.words:
+            say("threshold", line)
     detector.record_ = record_of_run(run)
     detector.save_pretrained(run.model)
 

@@ -226,8 +226,8 @@ def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_p
     again = cli("calibrate", run_copy / "model", camera, "--false-alarm-rate", "0.2")
     threshold, line = again.out.splitlines()
     assert threshold == (
-        f"threshold  {scores[7]:.4g} (was {scores[7]:.4g}) for 20.00% false alarms, from 9 images "
-        "(cannot resolve below 10.0%)"
+        f"threshold  {scores[7]:.4g} for 20.00% false alarms, from 9 images "
+        f"(cannot resolve below 10.0%); was {scores[7]:.4g}"
     )
     assert line == (
         "drift      These 9 images score like the 9 of the former calibration "

@@ -53,7 +53,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(trained):
     assert [label for label in expected if any(line.startswith(label) for line in labels)] == expected
     assert f'{NUM_TRAIN} good images, layout "MVTec AD' in trained.result.err
     assert "22 train, 2 held out for the threshold (seed 0)" in trained.result.err
-    assert "2 held-out images cannot resolve below 33.3%" in trained.result.err
+    assert "from 2 images (cannot resolve below 33.3%)" in trained.result.err
     assert "not a test result" in trained.result.err
 
 

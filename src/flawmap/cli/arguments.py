@@ -120,12 +120,9 @@ def recipe_of(arguments: Namespace) -> Recipe:
         key = override.partition("=")[0].strip()
         if is_used(key, recipe):
             continue
-        if recipe.method in settings_and_groups()[key].methods:
-            raise UserError(
-                f"{key} has no effect without pre-training", f"--set {override}", "--set pretrain.enabled=true"
-            )
-        users = " or ".join(settings_and_groups()[key].methods)
-        raise UserError(
-            f"{key} has no effect on method {recipe.method}, only on {users}", f"--set {override}", "leave it out"
-        )
+        methods = settings_and_groups()[key].methods
+        problem, remedy = "without pre-training", "--set pretrain.enabled=true"
+        if recipe.method not in methods:
+            problem, remedy = f"on method {recipe.method}, only on {' or '.join(methods)}", "leave it out"
+        raise UserError(f"{key} has no effect {problem}", f"--set {override}", remedy)
     return recipe

@@ -1,17 +1,12 @@
 """flawmap calibrate RUN GOOD_IMAGES."""
 
 import json
-import math
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flawmap.cli.arguments import add_data_arguments, add_device_argument
-
-if TYPE_CHECKING:
-    from flawmap.calibrate import Recalibration
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -49,24 +44,9 @@ def run(arguments: Namespace) -> int:
         drift = asdict(result.drift) if result.drift else None
         print(json.dumps(asdict(result.calibration) | {"drift": drift}))
     else:
-        print(summary(result))
+        first, *second = result.calibration.words
+        former = f"; was {result.former.threshold:.4g}" if result.former else ""
+        print(f"threshold  {first}{former}", *(f"           {line}" for line in second), sep="\n")
+        if result.drift:
+            print(f"drift      {result.drift.text}")
     return 0
-
-
-def summary(result: "Recalibration") -> str:
-    """The new threshold for people, beside the former one, and whether good images score as they did then."""
-    calibration = result.calibration
-    former = f" (was {result.former.threshold:.4g})" if result.former else ""
-    lines = [
-        f"threshold  {calibration.threshold:.4g}{former} for {calibration.false_alarm_rate:.2%} false alarms, from "
-        f"{calibration.n_held_out} images (cannot resolve below {calibration.smallest_resolvable_rate:.1%})"
-    ]
-    if not calibration.is_resolved:
-        needed = math.ceil(1 / calibration.false_alarm_rate - 1e-9) - 1  # the smallest n with 1 / (n + 1) <= rate
-        lines.append(
-            f"           only {calibration.smallest_resolvable_rate:.1%} can be guaranteed; "
-            f"{calibration.false_alarm_rate:.2%} needs {needed} good images"
-        )
-    if result.drift:
-        lines.append(f"drift      {result.drift.text}")
-    return "\n".join(lines)

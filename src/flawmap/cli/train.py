@@ -2,13 +2,10 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_recipe_arguments, recipe_of
-
-if TYPE_CHECKING:
-    from flawmap.detect.detector import AnomalyDetector
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -59,20 +56,14 @@ def run(arguments: Namespace) -> int:
         if not finished.is_finished:
             remark = f"next: flawmap train {arguments.data} --run {finished.path} --resume"
     if arguments.json:
-        print(json.dumps(_facts(finished.path, finished.is_finished, detector)))
+        proxy, calibration = detector.proxy_, detector.calibration_
+        facts = {
+            "run": str(finished.path),
+            "finished": finished.is_finished,
+            "threshold": calibration.threshold if calibration else None,
+            "held_out_simulated_defects": asdict(proxy) if proxy else None,
+        }
+        print(json.dumps(facts))
     else:
         print(f"run        {finished.path}      {remark}")
     return 0
-
-
-def _facts(path: Path, is_finished: bool, detector: "AnomalyDetector") -> dict[str, Any]:
-    """What ``--json`` prints."""
-    from dataclasses import asdict
-
-    proxy, calibration = detector.proxy_, detector.calibration_
-    return {
-        "run": str(path),
-        "finished": is_finished,
-        "threshold": calibration.threshold if calibration else None,
-        "held_out_simulated_defects": asdict(proxy) if proxy else None,
-    }

@@ -64,9 +64,9 @@ def export_run(
     Raises:
         UserError: as :func:`export_model`, or a file of that name exists, or there are no images to check with.
     """
-    for taken in {output, output.with_suffix(".bin") if to == "openvino" else output} if output else ():
-        if taken.exists():
-            raise UserError("this file already exists", str(taken), "choose another --output, or move the file away")
+    files = [output, output.with_suffix(".bin")] if output and to == "openvino" else [output]
+    if taken := [file for file in files if file and file.exists()]:
+        raise UserError("this file already exists", str(taken[0]), "choose another --output, or move the file away")
     folder = model_folder(run)
     detector = AnomalyDetector.from_pretrained(folder, "cpu")
     home = home_of(folder)

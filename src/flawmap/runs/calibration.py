@@ -50,6 +50,17 @@ class Calibration:
         rates = self.false_alarm_rate, self.n_held_out, self.smallest_resolvable_rate
         return Threshold(self.threshold, *rates).is_resolved
 
+    @property
+    def words(self) -> list[str]:
+        """The threshold and what it can promise, in a line; and a second one where that is less than was wanted."""
+        rate, smallest = f"{self.false_alarm_rate:.2%}", f"{self.smallest_resolvable_rate:.1%}"
+        promise = f"{self.threshold:.4g} for {rate} false alarms, from {self.n_held_out} images"
+        lines = [f"{promise} (cannot resolve below {smallest})"]
+        if not self.is_resolved:
+            needed = math.ceil(1 / self.false_alarm_rate - 1e-9) - 1  # the smallest n with 1 / (n + 1) <= rate
+            lines.append(f"only {smallest} can be guaranteed; {rate} needs {needed} good images")
+        return lines
+
 
 def read_calibration(path: Path) -> Calibration | None:
     """Read calibration.json; None where there is none.
