@@ -109,7 +109,7 @@ def _evaluation(
 ) -> Evaluation:
     name, calibration = detector.recipe.detect.image_score, detector.calibration_
     scores, labels = scores_and_labels(scored, name)
-    all_images = block_of_all(scored, name, pixels)
+    all_images, has_truth = block_of_all(scored, name, pixels), data.protocol.pixel_pool != "none"
     flagged = drift = None
     if calibration is not None:
         flagged = scores > calibration.threshold
@@ -137,7 +137,9 @@ def _evaluation(
         seconds_per_image=seconds_per_image,
         threads=torch.get_num_threads(),
         device=detector.device,
-        without_truth=_without_truth(data, scored),
+        without_truth=tuple(
+            s.sample.key for s in scored if has_truth and s.sample.is_anomalous and s.anomalous_share is None
+        ),
         skipped=data.skipped,
     )
 
@@ -147,13 +149,6 @@ def _scale_score(
 ) -> ScaleScore:
     image_auroc = auroc(np.array([s.logits[size_px] for s in scored]), labels)
     return ScaleScore(size_px, image_auroc, pixels.by_scale[size_px].auroc() if size_px in pixels.by_scale else None)
-
-
-def _without_truth(data: TestData, scored: Sequence[ScoredSample]) -> tuple[str, ...]:
-    """Keys of the anomalous images without ground truth, where the data set has ground truth."""
-    if data.protocol.pixel_pool == "none":
-        return ()
-    return tuple(s.sample.key for s in scored if s.sample.is_anomalous and s.anomalous_share is None)
 
 
 def _share(flags: Bool[np.ndarray, "n"]) -> float | None:

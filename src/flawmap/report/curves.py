@@ -59,13 +59,10 @@ class TrainingCurve:
 
 @dataclass(frozen=True)
 class RateCurve:
-    """A curve of two rates.
+    """A curve of two rates. The y axis ends at 1.
 
     Attributes:
-        title: what it shows.
         summary: the area under it, in words.
-        x_title: of the x axis.
-        y_title: of the y axis, which ends at 1.
         points: (k, 2), ascending in x.
         x_limit: where the x axis ends.
         guess: what random guessing gives at both ends of the x axis.

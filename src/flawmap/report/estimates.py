@@ -20,16 +20,9 @@ def why_no_pixels(files: RunFiles) -> str:
     return "no ground truth for pixels in this data"
 
 
-def auroc_interval(measures: Measures | None) -> str:
-    """The 95 % interval of the AUROC, or "" where there is none."""
-    auroc = (measures or {}).get("auroc")
-    return (auroc and auroc.interval) or ""
-
-
 def headline(files: RunFiles) -> Table:
     """Every measure with its interval and what it was counted on; empty without an evaluation."""
-    head = ("measure", "value", "95 % interval", "counted on")
-    evaluation = files.evaluation
+    head, evaluation = ("measure", "value", "95 % interval", "counted on"), files.evaluation
     if evaluation is None:
         return Table(head, ())
     of_images = f"{evaluation.n_good} good, {evaluation.n_anomalous} anomalous images"

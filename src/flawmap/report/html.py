@@ -68,11 +68,9 @@ def render(files: RunFiles) -> str:
 def _results(files: RunFiles) -> dict[str, Any]:
     """What the evaluation says."""
     evaluation = files.evaluation
-    levels = {"image": evaluation.image, "pixel": evaluation.pixel} if evaluation else {}
     return {
         "verdict": tables.verdict_of(files),
         "headline": estimates.without_empty_columns(estimates.headline(files)),
-        "intervals": {level: estimates.auroc_interval(measures) for level, measures in levels.items()},
         "headline_notes": estimates.headline_notes(evaluation),
         "published": compared_with_published(evaluation) if evaluation else None,
         "rates": [charts.rate_chart(curve) for curve in rate_curves(files).values()],

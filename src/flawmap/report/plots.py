@@ -73,17 +73,8 @@ def scores_figure(images: Sequence[ScoredImage], threshold: float | None) -> "Fi
     axes.axhline(0, color=_FAINT, linewidth=0.8)
     axes.axvline(threshold, color=_INK)
     axes.axvspan(threshold, axis.high, color=_BAD, alpha=0.07, linewidth=0)
-    is_left = threshold < (axis.low + axis.high) / 2
-    axes.annotate(
-        f"threshold {threshold:.4g}",
-        (threshold, 1),
-        (5 if is_left else -5, -4),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="left" if is_left else "right",
-        va="top",
-        color=_INK,
-    )
+    place = (threshold - axis.low) / (axis.high - axis.low)
+    axes.set_title(f"threshold {threshold:.4g}", x=place, loc="center", size=8.5)
     axes.set(xlim=(axis.low, axis.high), ylim=(ends[1], ends[0]), xlabel="score", ylabel="share of the class")
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g} %")
     axes.grid(axis="x", visible=False)

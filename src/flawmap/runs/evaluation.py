@@ -107,9 +107,7 @@ class Evaluation(Block):
     """metrics.json: one detector on one labelled data set. The inherited measures are those of all images.
 
     Attributes:
-        data: name of the data.
-        layout: how it was read.
-        root: where it lies.
+        layout: how the data was read.
         command: that repeats the evaluation.
         image_score: the score that decides.
         image_scores: AUROC of every image score by name.
@@ -126,7 +124,6 @@ class Evaluation(Block):
         missed_rate: share of the anomalous images that were not flagged; None as above.
         drift: scores of the good images against those of the calibration.
         seconds_per_image: of the detector, without reading files.
-        threads: of the processor.
         device: ``cpu``, ``cuda`` or ``mps``.
         without_truth: keys of anomalous images without ground truth, in a data set that has ground truth.
         skipped: files that were left out.

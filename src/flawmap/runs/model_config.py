@@ -18,12 +18,9 @@ KNOWN_LICENCES = {"elpv": "CC BY-NC-SA 4.0 (elpv-dataset)"}
 
 @dataclass(frozen=True)
 class ProxyScores:
-    """How well simulated defects on held-out good images are detected; this is not a test result.
+    """How well simulated defects on n held-out good images are detected; this is not a test result.
 
-    Attributes:
-        image_auroc: of image scores; None where undefined.
-        pixel_auroc: of pixels; None where undefined.
-        n: images, each with and without a defect.
+    Each image enters with and without a defect. An AUROC is None where it is undefined.
     """
 
     image_auroc: float | None

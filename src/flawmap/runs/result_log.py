@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,15 @@ class ResultLog:
     def __init__(self, folder: Path, model_id: str, threshold: float | None) -> None:
         self._path, self._model_id = folder / LINES, model_id
         self.done: dict[str, bool] = {}
-        kept = 0
-        for number, line in enumerate(self._whole_lines(), start=1):
-            self._take(line, number, threshold)
-            kept += len(line)
         if self._path.exists():
+            kept = 0
             with self._path.open("rb") as file:
-                file.seek(kept)
-                cut_off = file.read()
-            if cut_off and not (cut_off.startswith(LINE_START) or LINE_START.startswith(cut_off)):
-                raise UserError("this file is not from flawmap detect", str(self._path), OTHER_OUTPUT)
+                for number, line in enumerate(file, start=1):
+                    if line.endswith(b"\n"):
+                        self._take(line, number, threshold)
+                        kept += len(line)
+                    elif not (line.startswith(LINE_START) or LINE_START.startswith(line)):
+                        raise UserError("this file is not from flawmap detect", str(self._path), OTHER_OUTPUT)
             os.truncate(self._path, kept)
         elif (folder / RESULT).exists():
             raise UserError(f"the folder has a {RESULT} that is not from flawmap detect", str(folder), OTHER_OUTPUT)
@@ -70,11 +69,6 @@ class ResultLog:
             problem = f"the verdicts there used the threshold {_shown(line_threshold)}; now it is {_shown(threshold)}"
             raise UserError(problem, str(self._path), OTHER_OUTPUT)
 
-    def _whole_lines(self) -> Iterator[bytes]:
-        if self._path.exists():
-            with self._path.open("rb") as file:
-                yield from (line for line in file if line.endswith(b"\n"))
-
     def add(self, record: dict[str, Any]) -> str:
         """Write a record; returns its line."""
         line = json.dumps(record | {"model_id": self._model_id})
@@ -88,10 +82,10 @@ class ResultLog:
         self._file.close()
         target = self._path.with_name(RESULT)
         unfinished = self._path.with_name(f".{RESULT}.tmp")
-        with unfinished.open("w", encoding="ascii") as file:
+        with self._path.open(encoding="ascii") as lines, unfinished.open("w", encoding="ascii") as file:
             file.write(f'{{"model": {json.dumps(model)}, "images": [')
-            for number, line in enumerate(self._whole_lines()):
-                file.write((",\n" if number else "\n") + line.decode("ascii").rstrip("\n"))
+            for number, line in enumerate(lines):
+                file.write((",\n" if number else "\n") + line.rstrip("\n"))
             file.write(f'\n], "not_scored": {json.dumps(list(not_scored))}}}\n')
             file.flush()
             os.fsync(file.fileno())
