@@ -1,10 +1,12 @@
-"""What tests check about files and errors."""
+"""What tests check about files, errors and scores."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import ArrayLike, NDArray
 
 from flawmap.errors import UserError
 
@@ -47,3 +49,10 @@ def assert_explained(said, problem: tuple[str, ...], place: str, remedy: tuple[s
     assert last.startswith("remedy: ") and all(part in last for part in remedy), last
     if place:
         assert lines[1].startswith("  at: ") and place in lines[1], lines[1]
+
+
+def quantised_scores(scores: ArrayLike) -> NDArray[np.float32]:
+    """Scores rounded towards zero to 11 bits after the leading one, which leaves one number for each fine bin."""
+    values = np.ascontiguousarray(scores, np.float32)
+    bits = values.view(np.uint32) & np.uint32(0xFFFFF000)
+    return bits.view(np.float32).reshape(np.shape(scores)) + np.float32(0)  # -0.0 + 0.0 is +0.0

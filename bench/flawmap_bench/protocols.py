@@ -1,6 +1,6 @@
 """Published protocols of the paper's tables: what their layouts say, and the classes and number of seeds."""
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flawmap.data.layouts.mvtec import MvtecAd
@@ -8,9 +8,24 @@ from flawmap.data.layouts.nih import ChestXray14
 from flawmap.data.sample import Protocol
 from flawmap.errors import UserError
 
+
+@dataclass(frozen=True)
+class TableProtocol(Protocol):
+    """A protocol with what a table of published numbers adds to it.
+
+    Attributes:
+        classes: folders of a data set's classes, each with a model of its own, in the order of the columns; a table's
+            mean is their unweighted mean. Empty for a data set without classes.
+        n_seeds: how many trainings a published number is the mean of.
+    """
+
+    classes: tuple[str, ...] = ()
+    n_seeds: int = 1
+
+
 # MVTec AD in the column order of the paper's Table 1: five textures, then ten objects
-MVTEC_AD = replace(
-    MvtecAd.published,
+MVTEC_AD = TableProtocol(
+    **asdict(MvtecAd.published),
     classes=(
         "carpet",
         "grid",
@@ -33,10 +48,10 @@ TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 UNALIGNED = ("bottle", "hazelnut", "metal_nut", "screw")  # parts that lie at any angle
 MAX_ROTATION_DEG = 5
 
-NIH = replace(ChestXray14.published, n_seeds=5)
+NIH = TableProtocol(**asdict(ChestXray14.published), n_seeds=5)
 
 
-def class_locations(protocol: Protocol, root: str) -> dict[str, str]:
+def class_locations(protocol: TableProtocol, root: str) -> dict[str, str]:
     """Data locations of a protocol's classes in the order of its columns; all data under "" where it has no classes.
 
     Args:

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from assertions import mistake
-from flawmap.data.sample import Protocol
-from flawmap_bench.protocols import MVTEC_AD, NIH, class_locations
+from flawmap_bench.protocols import MVTEC_AD, NIH, TableProtocol, class_locations
 
-FRUIT = Protocol("Fruit", classes=("pear", "apple", "plum"))
+FRUIT = TableProtocol("Fruit", classes=("pear", "apple", "plum"))
 
 
 def test_the_paper_has_fifteen_classes_textures_first_and_five_seeds_of_x_rays():

@@ -10,9 +10,8 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
-from assertions import files_and_bytes
+from assertions import files_and_bytes, quantised_scores
 from flawmap import AnomalyDetector
-from flawmap.metrics.ranking import BinnedScores
 from images import NUM_TEST, pixels_of, striped, write_category, write_good, write_image
 
 
@@ -48,7 +47,7 @@ def test_metrics_are_scikit_learns_on_what_was_written(cli, run_copy, trained):
     pooled = [row for row in rows if row["kind"] in ("good", "hole")]  # stains have no masks
     maps = np.stack([detector.predict(row["path"]).anomaly_map for row in pooled])
     truth = np.stack([truth_of(folder, row) for row in pooled])
-    expected = roc_auc_score(truth.ravel(), BinnedScores.quantise(maps).ravel())
+    expected = roc_auc_score(truth.ravel(), quantised_scores(maps).ravel())
     assert metrics["pixel"]["auroc"]["value"] == pytest.approx(expected, abs=1e-9)
     assert sorted(metrics["by_kind"]) == ["hole", "stain"] and metrics["seconds_per_image"] > 0
     assert metrics["command"] == f"flawmap evaluate {run_copy} {trained.data} --json --device cpu"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from assertions import mistake
 from flawmap.data.open_data import (
     evenly_spaced,
-    has_test_data,
+    find_all_test_data,
     load_images,
     open_test_data,
     open_training_data,
@@ -38,7 +38,7 @@ def test_a_plain_folder(good_folder: Path):
     assert (data.name, data.root, data.layout) == ("parts", good_folder, "plain folder of good images")
     assert [image.key for image in data.images] == [f"{number:03d}.png" for number in range(24)]
     assert data.skipped == ()
-    assert not has_test_data(good_folder, DEFAULT)
+    assert find_all_test_data(good_folder, DEFAULT) is None
     assert load_images(str(good_folder)) == open_training_data(str(good_folder), DEFAULT)
 
 
@@ -49,7 +49,7 @@ def test_an_mvtec_folder(mvtec_folder: Path):
     assert (test.name, test.root, test.layout) == ("tile", mvtec_folder, training.layout)
     assert [sample.is_anomalous for sample in test.samples] == [False] * 6 + [True] * 6
     assert test.protocol.pixel_pool == "all"
-    assert has_test_data(mvtec_folder, DEFAULT)
+    assert find_all_test_data(mvtec_folder, DEFAULT) is not None
 
 
 def test_a_manifest_or_its_folder(tmp_path: Path, monkeypatch):
@@ -62,9 +62,9 @@ def test_a_manifest_or_its_folder(tmp_path: Path, monkeypatch):
         assert [image.key for image in training.images] == ["images/000.png"]
         assert [sample.key for sample in test.samples] == ["images/001.png"]
         assert (test.protocol.pixel_pool, test.protocol.name) == ("truth_only", "xray")
-        assert has_test_data(location, DEFAULT)
+        assert find_all_test_data(location, DEFAULT) is not None
     assert [image.key for image in open_training_data(other, DEFAULT).images] == ["images/002.png"]
-    assert not has_test_data(other, DEFAULT)  # it has only training rows
+    assert find_all_test_data(other, DEFAULT) is None  # it has only training rows
     monkeypatch.chdir(tmp_path / "xray")
     assert open_training_data(".", DEFAULT).name == "xray"
 
@@ -75,15 +75,15 @@ def test_named_folders_take_precedence_over_mvtec(mvtec_folder: Path):
     test = open_test_data(mvtec_folder, settings)
     assert test.layout == "folders named by the recipe"
     assert sum(sample.truth is not None for sample in test.samples) == 6
-    assert has_test_data(mvtec_folder, settings)
+    assert find_all_test_data(mvtec_folder, settings) is not None
 
 
 def test_an_empty_test_folder_is_not_test_data(mvtec_folder: Path):
     shutil.rmtree(mvtec_folder / "ground_truth")
     shutil.rmtree(mvtec_folder / "test")
-    assert not has_test_data(mvtec_folder, DEFAULT)
+    assert find_all_test_data(mvtec_folder, DEFAULT) is None
     (mvtec_folder / "test" / "good").mkdir(parents=True)
-    assert not has_test_data(mvtec_folder, DEFAULT)
+    assert find_all_test_data(mvtec_folder, DEFAULT) is None
     with mistake("there are no labelled test images", mvtec_folder, "add test/good and test/KIND folders"):
         open_test_data(mvtec_folder, DEFAULT)
 
@@ -147,7 +147,7 @@ def test_a_wrong_path_suggests_the_most_similar_one(tmp_path: Path, monkeypatch)
     (tmp_path / "parts").mkdir()
     monkeypatch.chdir(tmp_path)
     problem = f"no such folder: {tmp_path / 'part'}  (you are in {tmp_path}; {tmp_path / 'parts'} exists)"
-    for read in (open_training_data, open_test_data, has_test_data):
+    for read in (open_training_data, open_test_data, find_all_test_data):
         with mistake(problem, "", f"flawmap check {tmp_path / 'parts'}"):
             read(tmp_path / "part", DEFAULT)
     problem = f"no such file: nowhere/x.csv  (you are in {tmp_path})"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from assertions import quantised_scores
 from flawmap.data.open_data import load_images
 from flawmap.detect.held_out import (
     NUM_SAMPLES,
@@ -15,7 +16,6 @@ from flawmap.detect.held_out import (
     write_samples,
 )
 from flawmap.engine.compute import choose_compute
-from flawmap.metrics.ranking import BinnedScores
 from flawmap.runs.calibration import MapScale
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.samples import DROPPED_GRAY, read_samples
@@ -61,7 +61,7 @@ def test_proxy_scores_are_scikit_learns(images):
     pairs = [(d.normal, np.zeros_like(d.footprint)) for d in defects] + [(d.simulated, d.footprint) for d in defects]
     results = detector.predict([image for image, _ in pairs])
     labels = [bool(footprint.any()) for _, footprint in pairs]
-    values = BinnedScores.quantise(np.stack([result.anomaly_map for result in results]))
+    values = quantised_scores(np.stack([result.anomaly_map for result in results]))
     truth = np.stack([footprint for _, footprint in pairs])
     proxy = proxy_scores(detector.scorer_, defects, detector.sizes_px, "mean_logit")
     assert proxy.n == len(images)

@@ -12,13 +12,13 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 import flawmap.data.sample as data_types
+from assertions import quantised_scores
 from flawmap.data.images.truth import read_truth
 from flawmap.data.open_data import open_test_data
 from flawmap.data.sample import Boxes, LabelledImage, Protocol
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.evaluate.evaluate import evaluate
 from flawmap.metrics.evaluation_size import at_evaluation_size
-from flawmap.metrics.ranking import BinnedScores
 from flawmap.recipe.settings import DataSettings
 from flawmap.runs.evaluation import Evaluation, read_evaluation
 from images import NUM_TEST, SIDE_PX, pixels_of, striped, write_category, write_image
@@ -114,7 +114,7 @@ def test_thresholds_are_the_detectors_and_the_rates_follow(metrics, rows):
 
 def test_the_pixel_auroc_is_scikit_learns_on_the_binned_maps(metrics, data):
     maps, truth = maps_and_truth(data, {"good", "hole"})  # stains have no masks
-    binned = roc_auc_score(truth, BinnedScores.quantise(maps))
+    binned = roc_auc_score(truth, quantised_scores(maps))
     assert metrics.n_pixel_images == 2 * NUM_TEST
     assert metrics.pixel_auroc == pytest.approx(binned, abs=1e-9)
     assert metrics.pixel_auroc == pytest.approx(roc_auc_score(truth, maps), abs=1e-3)
@@ -175,7 +175,7 @@ def test_the_protocol_may_pool_boxed_images_alone(boxed):
     maps = np.concatenate([fitted_detector().predict(s.path).anomaly_map.ravel() for s in with_box])
     truth = np.concatenate([read_truth(s, SIDE_PX, SIDE_PX).ravel() for s in with_box])
     assert metrics.n_pixel_images == 2
-    assert metrics.pixel_auroc == pytest.approx(roc_auc_score(truth, BinnedScores.quantise(maps)), abs=1e-9)
+    assert metrics.pixel_auroc == pytest.approx(roc_auc_score(truth, quantised_scores(maps)), abs=1e-9)
 
 
 def test_groups_are_reported_apart(boxed):
@@ -187,7 +187,7 @@ def test_groups_are_reported_apart(boxed):
     assert (block.n_good, block.n_anomalous) == (1, 2)
     assert block.image_auroc == pytest.approx(roc_auc_score([s.is_anomalous for s in women], scores))
     boxed_woman = next(sample for sample in women if sample.truth is not None)
-    anomaly_map = BinnedScores.quantise(fitted_detector().predict(boxed_woman.path).anomaly_map)
+    anomaly_map = quantised_scores(fitted_detector().predict(boxed_woman.path).anomaly_map)
     truth = read_truth(boxed_woman, SIDE_PX, SIDE_PX)
     assert block.pixel_auroc == pytest.approx(roc_auc_score(truth.ravel(), anomaly_map.ravel()), abs=1e-9)
 
@@ -225,7 +225,7 @@ def test_the_image_measures_are_scikit_learns_each_inside_its_interval(metrics, 
 
 def test_the_pixel_measures_are_scikit_learns_on_the_binned_maps(metrics, data):
     maps, truth = maps_and_truth(data, {"good", "hole"})
-    binned = BinnedScores.quantise(maps)
+    binned = quantised_scores(maps)
     assert list(metrics.pixel) == ["auroc", "ap", "f1_max", "aupro_30", "aupro_05"]
     assert metrics.pixel["ap"].value == pytest.approx(average_precision_score(truth, binned), abs=1e-9)
     assert metrics.pixel["auroc"].value == metrics.pixel_auroc
@@ -284,7 +284,7 @@ def test_a_fixed_evaluation_size_compares_resized_maps_and_masks(data, metrics, 
         if sample.kind in ("good", "hole")
     ]
     maps, truth = (np.stack(parts).ravel() for parts in zip(*pairs, strict=True))
-    assert small.pixel_auroc == pytest.approx(roc_auc_score(truth, BinnedScores.quantise(maps)), abs=1e-9)
+    assert small.pixel_auroc == pytest.approx(roc_auc_score(truth, quantised_scores(maps)), abs=1e-9)
     assert small.pixel_auroc != metrics.pixel_auroc and small.image == metrics.image
     assert small.per_scale[0].pixel_auroc != metrics.per_scale[0].pixel_auroc
     first = next((tmp_path / "maps").iterdir())

@@ -5,9 +5,9 @@ import pytest
 from scipy.ndimage import label
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
+from assertions import quantised_scores
 from flawmap.metrics.curve_points import MAX_POINTS, overlap_points, precision_recall_points, roc_points
 from flawmap.metrics.pixel_pool import PixelPool, count_pixels
-from flawmap.metrics.ranking import BinnedScores
 
 
 def area(points: np.ndarray) -> float:
@@ -17,10 +17,10 @@ def area(points: np.ndarray) -> float:
 def two_maps() -> tuple[list[np.ndarray], list[np.ndarray]]:
     """A good and an anomalous map; the second has two regions that touch at no corner."""
     rng = np.random.default_rng(9)
-    maps = [BinnedScores.quantise(rng.random((20, 30))) for _ in range(2)]
+    maps = [quantised_scores(rng.random((20, 30))) for _ in range(2)]
     truth = np.zeros((20, 30), bool)
     truth[2:6, 3:9] = truth[12:14, 20:23] = True
-    maps[1] = BinnedScores.quantise(maps[1] + 0.4 * truth)
+    maps[1] = quantised_scores(maps[1] + 0.4 * truth)
     return maps, [np.zeros_like(truth), truth]
 
 

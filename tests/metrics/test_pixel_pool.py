@@ -8,9 +8,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
+from assertions import quantised_scores
 from flawmap.metrics.bootstrap import Estimate, resample_weights
 from flawmap.metrics.pixel_pool import PIXEL_METRICS, PixelPool, PixelPools, count_pixels
-from flawmap.metrics.ranking import BinnedScores
 
 Maps = list[tuple[np.ndarray, np.ndarray]]
 
@@ -91,7 +91,7 @@ def blobs(seed: int, n_images: int, size: int = 64, n_levels: int | None = None)
 @settings(max_examples=40)
 @given(few_maps())
 def test_values_equal_scikit_learn_and_brute_force_on_the_quantised_scores(maps: Maps):
-    quantised = [(BinnedScores.quantise(scores), truth) for scores, truth in maps]
+    quantised = [(quantised_scores(scores), truth) for scores, truth in maps]
     assert pool_of(maps).values() == pytest.approx(by_sklearn(quantised), abs=1e-9)
 
 
@@ -150,7 +150,7 @@ def test_intervals_are_those_of_resampled_images_when_there_are_few_scores():
     estimates = pool_of(maps).estimates(np.random.default_rng(4), n_resamples=60)
     is_anomalous = np.array([truth.any() for _, truth in maps])
     drawn = np.concatenate(list(resample_weights(is_anomalous, 60, np.random.default_rng(4), 10))).astype(int)
-    quantised = [(BinnedScores.quantise(scores), truth) for scores, truth in maps]
+    quantised = [(quantised_scores(scores), truth) for scores, truth in maps]
     resamples = [
         by_sklearn([one for one, count in zip(quantised, times, strict=True) for _ in range(count)]) for times in drawn
     ]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
 
+from assertions import quantised_scores
 from flawmap.metrics.ranking import BinnedScores, auroc
 
 patient = settings(deadline=None)  # the 16 MiB of a BinnedScores take their time on a busy machine
@@ -99,19 +100,19 @@ def test_labels_must_fit() -> None:
 @example((np.full(4, -3.7, dtype=np.float32), np.array([True, False, True, False])))
 def test_binned_auroc_equals_sklearn_on_the_quantised_scores(case: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = case
-    expected = reference(BinnedScores.quantise(scores), labels)
+    expected = reference(quantised_scores(scores), labels)
     assert binned(scores, labels).auroc() == pytest.approx(expected, abs=1e-9)
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
 def test_quantised_scores_keep_their_order_and_stay_within_a_bin_of_themselves(scores: np.ndarray) -> None:
     ordered = np.sort(scores)
-    quantised = BinnedScores.quantise(ordered)
+    quantised = quantised_scores(ordered)
     assert quantised.dtype == np.float32
     assert (np.diff(quantised.astype(np.float64)) >= 0).all()
     width = np.maximum(np.abs(ordered.astype(np.float64)) * 2.0**-11, 2.0**-137)
     assert (np.abs(quantised.astype(np.float64) - ordered) < width).all()
-    assert np.array_equal(BinnedScores.quantise(quantised), quantised)
+    assert np.array_equal(quantised_scores(quantised), quantised)
     assert not np.signbit(quantised[quantised == 0]).any()
 
 
@@ -130,7 +131,7 @@ def test_order_of_adding_does_not_matter(case: tuple[np.ndarray, np.ndarray], ra
 @given(scores_and_labels())
 def test_bins_hold_what_counting_one_by_one_gives(case: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = case
-    counts, quantised = binned(scores, labels).counts(), BinnedScores.quantise(scores)
+    counts, quantised = binned(scores, labels).counts(), quantised_scores(scores)
     distinct = np.unique(quantised)
     assert counts.bins.dtype == np.int32 and (np.diff(counts.bins) > 0).all()
     assert counts.normal.tolist() == [int(((quantised == value) & ~labels).sum()) for value in distinct]

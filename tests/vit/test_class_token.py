@@ -14,7 +14,7 @@ from tiny_detector import fitted_detector
 def test_feature_and_attention_are_timms_own() -> None:
     encoder = fitted_detector().scorer_.encoder
     image = striped(5, height=50, width=70)
-    side = encoder.native_size_px  # so that timm need not resize positions, which it does in another way
+    side = encoder.vit.patch_embed.img_size[0]  # so that timm need not resize positions, which it does in another way
     token = class_token(encoder, image, side)
     pixels = (resize_image(image, side, side) / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     with torch.no_grad():

@@ -80,7 +80,7 @@ def _by_kind(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: Pixe
         metrics[kind] = {
             "n": int((labels & (kinds == kind)).sum()),
             "image_auroc": auroc(scores[chosen], labels[chosen]),
-            "pixel_auroc": by_kind[kind].scores.auroc() if kind in by_kind else None,
+            "pixel_auroc": by_kind[kind].values().get("auroc") if kind in by_kind else None,
         }
     return metrics
 
@@ -97,7 +97,7 @@ def _by_group(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: Map
             "n_anomalous": int(labels[chosen].sum()),
             "n_pixel_images": pools[group].n_images if group in pools else 0,
             "image_auroc": auroc(scores[chosen], labels[chosen]),
-            "pixel_auroc": pools[group].scores.auroc() if group in pools else None,
+            "pixel_auroc": pools[group].values().get("auroc") if group in pools else None,
         }
         for group, chosen in sorted(members.items())
     }

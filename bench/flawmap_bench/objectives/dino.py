@@ -19,11 +19,12 @@ from flawmap.paper.self_distillation import (
     SelfDistillation,
     by_view,
     frozen_copy,
-    global_views,
+    local_views,
     spread_over_batch,
 )
 from flawmap.recipe.settings import PretrainSettings
 from flawmap.vit.encoder import Encoder
+from flawmap.vit.inputs import normalise
 
 # 65536 in the publication, for batches of 1024. A batch of 16 has too few samples to estimate a centre that long.
 OUTPUT_DIM = 4096
@@ -107,6 +108,21 @@ def teacher_temperature(
     """tau_t at update number ``step`` (0 = first): linear from ``first`` to ``last`` at ``warmup_steps``."""
     share = min(step / warmup_steps, 1.0) if warmup_steps > 0 else 1.0
     return first + (last - first) * share
+
+
+def global_views(batch: dict[str, Tensor]) -> Float[Tensor, "twice_b 3 g g"]:
+    """Both global crops, normalised: the teacher's view of all images, then the student's.
+
+    DINO and iBOT show both to teacher and student.
+    """
+    return normalise(torch.cat([batch["teacher"], batch["student_global"]]))
+
+
+def local_cls(student: Encoder, batch: dict[str, Tensor]) -> Float[Tensor, "rows d"]:
+    """The student's [CLS] tokens of the local views, which it sees whole: view by view; no rows without any."""
+    if not batch["student_locals"].shape[1]:
+        return torch.zeros(0, student.embed_dim, device=batch["student_locals"].device)
+    return student(local_views(batch)).cls
 
 
 class WeightNormalizedLinear(nn.Module):
@@ -227,7 +243,7 @@ class DinoModule(TeacherAndStudent):
         with torch.no_grad():
             logits = by_view(self.teacher_head(self.teacher_encoder(views).cls), batch)  # (2, b, k)
         targets = dino_targets(logits, self.center, self.teacher_temperature)
-        cls = torch.cat([self.student_encoder(views).cls, self.local_cls(batch)])
+        cls = torch.cat([self.student_encoder(views).cls, local_cls(self.student_encoder, batch)])
         student = by_view(self.student_head(cls), batch)  # (v, b, k)
         loss = cross_view_loss(targets, student, STUDENT_TEMPERATURE, shared_views=len(targets))
         self.center.copy_(updated_center(self.center, logits))

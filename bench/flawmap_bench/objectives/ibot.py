@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flawmap.paper.patch_masking import block_patch_mask
-from flawmap.paper.self_distillation import Objective, by_view, global_views, spread_over_batch
+from flawmap.paper.self_distillation import Objective, by_view, spread_over_batch
 from flawmap_bench.objectives.dino import (
     STUDENT_TEMPERATURE,
     DinoModule,
     cross_view_loss,
     dino_targets,
+    global_views,
+    local_cls,
     updated_center,
 )
 
@@ -130,7 +132,8 @@ class IbotModule(DinoModule):
         patch_targets = dino_targets(patch_logits[mask.flatten()], self.patch_center, temperature)  # (m, k)
         student = self.student_encoder(views, patch_tokens=True, mask=mask, mask_token=self.mask_token)
         assert student.patch_tokens is not None
-        cls = by_view(self.student_head(torch.cat([student.cls, self.local_cls(batch)])), batch)  # (v, b, k)
+        every_cls = torch.cat([student.cls, local_cls(self.student_encoder, batch)])  # (v b, d)
+        cls = by_view(self.student_head(every_cls), batch)  # (v, b, k)
         patches = self.student_head(student.patch_tokens[mask])  # (m, k)
         loss = ibot_loss(targets, cls, patch_targets, patches, mask.unflatten(0, targets.shape[:2]))
         self.center.copy_(updated_center(self.center, cls_logits))

@@ -17,7 +17,7 @@ from flawmap.paper.patch_masking import kept_patches, random_patch_mask
 from flawmap.paper.projection import BOTTLENECK_DIM, HIDDEN_DIM, mlp_layers
 from flawmap.paper.self_distillation import Objective, by_view, spread_over_batch
 from flawmap.vit.inputs import normalise
-from flawmap_bench.objectives.dino import TeacherAndStudent
+from flawmap_bench.objectives.dino import TeacherAndStudent, local_cls
 
 # 1024 in the publication. The entropy term wants the mean prediction of a batch to cover all prototypes, which the
 # 11 x 16 anchors of 16 images can for 64, but not for 1024.
@@ -182,5 +182,6 @@ class MsnModule(TeacherAndStudent):
         targets = msn_targets(embeddings, prototypes)  # (b, k)
         view = normalise(batch["student_global"])
         anchor = self.student_encoder(view, keep=self.kept_of_anchor(view)).cls
-        anchors = by_view(self.student_head(torch.cat([anchor, self.local_cls(batch)])), batch)  # (v, b, 256)
+        every_cls = torch.cat([anchor, local_cls(self.student_encoder, batch)])  # (v b, d)
+        anchors = by_view(self.student_head(every_cls), batch)  # (v, b, 256)
         return Objective(msn_loss(targets, anchors, prototypes), targets, spread_over_batch(scores))

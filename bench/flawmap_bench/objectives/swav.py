@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from flawmap.paper.clusters import sinkhorn
 from flawmap.paper.projection import ProjectionHead, Prototypes
-from flawmap.paper.self_distillation import Objective, SelfDistillation, by_view, global_views, spread_over_batch
+from flawmap.paper.self_distillation import Objective, SelfDistillation, by_view, spread_over_batch
 from flawmap.recipe.settings import PretrainSettings
 from flawmap.vit.encoder import Encoder
-from flawmap_bench.objectives.dino import cross_view_loss
+from flawmap_bench.objectives.dino import cross_view_loss, global_views, local_cls
 
 TEMPERATURE = 0.1
 NUM_TARGET_VIEWS = 2  # the global ones
@@ -70,8 +70,8 @@ class SwavModule(SelfDistillation):
 
     def loss_of(self, batch: dict[str, Tensor]) -> Objective:
         """Each view's cross-entropy with the assignments of the global views other than itself."""
-        settings = self.settings
-        cls = torch.cat([self.student_encoder(global_views(batch)).cls, self.local_cls(batch)])  # (v b, d)
+        settings, student = self.settings, self.student_encoder
+        cls = torch.cat([student(global_views(batch)).cls, local_cls(student, batch)])  # (v b, d)
         scores = by_view(self.prototypes(self.student_head(cls)), batch)  # (v, b, k)
         global_scores = scores[:NUM_TARGET_VIEWS]
         targets = swav_targets(global_scores, settings.sinkhorn_epsilon, settings.sinkhorn_iterations)

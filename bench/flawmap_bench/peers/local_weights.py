@@ -30,12 +30,13 @@ def write_local_weights(parent: Path, settings: ModelSettings) -> tuple[str, Wei
     folder.mkdir()
     state = {name: tensor.contiguous() for name, tensor in encoder.vit.state_dict().items()}
     save_file(state, folder / "model.safetensors")
+    size_px = encoder.vit.patch_embed.img_size[0]  # of the images that the model's own positions belong to
     config = {
         "architecture": architecture,
         "num_classes": 0,
-        "model_args": {"img_size": encoder.native_size_px},
+        "model_args": {"img_size": size_px},
         "pretrained_cfg": {
-            "input_size": [3, encoder.native_size_px, encoder.native_size_px],
+            "input_size": [3, size_px, size_px],
             "mean": list(IMAGENET_MEAN),
             "std": list(IMAGENET_STD),
             "num_classes": 0,

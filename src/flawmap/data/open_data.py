@@ -97,11 +97,6 @@ def find_all_test_data(location: str | Path, settings: DataSettings) -> TestData
     return _test_data(path, only, layout, settings, samples) if samples else None
 
 
-def has_test_data(location: str | Path, settings: DataSettings) -> bool:
-    """Whether a location has labelled test images."""
-    return find_all_test_data(location, settings) is not None
-
-
 def unread_files(data: TrainingData) -> str | None:
     """Files next to the good images that are not read, in words; None if there are none, or if a list names the images.
 

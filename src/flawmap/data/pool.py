@@ -72,11 +72,9 @@ def read_pool(recipe: Recipe, own: Sequence[FileFacts], skip_unreadable: bool = 
     further = tuple(facts.values())[num_own:]
     num_read = sum(len(category.facts) for category in checked)
     if not further:
-        raise UserError(
-            f"{SETTING} adds no image: all {num_read} there are the category's own",
-            str(location),
-            f"name other good images, or --set {SETTING}=null to pre-train on the category alone",
-        )
+        problem = f"{SETTING} adds no image: all {num_read} there are the category's own"
+        remedy = f"name other good images, or --set {SETTING}=null to pre-train on the category alone"
+        raise UserError(problem, str(location), remedy)
     refuse_unwritable_names(fact.key for fact in further)
     images = tuple(NormalImage(fact.key, fact.path, fact.sha256) for fact in further)
     return Pool(images, further, len(checked), num_read - len(further), tuple(skipped))

@@ -79,16 +79,11 @@ class Protocol:
             truth (MVTec AD, MTD). ``truth_only``: images with ground truth (NIH: the images with boxes). ``none``: no
             pixel metrics (ELPV). An anomalous image without ground truth never counts.
         group_by: keys of ``LabelledImage.groups`` that are also reported separately.
-        classes: folders of a data set's classes, each with a model of its own, in the order of the columns of
-            published tables; a table's mean is their unweighted mean. Empty for a data set without classes.
-        n_seeds: how many trainings a published number is the mean of.
     """
 
     name: str
     pixel_pool: Literal["all", "truth_only", "none"] = "all"
     group_by: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    n_seeds: int = 1
 
 
 @dataclass(frozen=True)

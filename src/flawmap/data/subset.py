@@ -28,9 +28,8 @@ def split_location(location: str | Path) -> tuple[str, dict[str, str]]:
     for pair in pairs.split(","):
         name, _, value = (part.strip() for part in pair.partition("="))
         if not name or not value:
-            raise UserError(
-                f"{pair!r} has no name or no value", text, "write :NAME=VALUE, for example nih:sex=M,view=PA"
-            )
+            remedy = "write :NAME=VALUE, for example nih:sex=M,view=PA"
+            raise UserError(f"{pair!r} has no name or no value", text, remedy)
         only[name] = value
     return place, only
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flawmap.data.images.files import read_image
 from flawmap.data.layouts.image_folders import list_images
-from flawmap.data.open_data import has_test_data, open_test_data, open_training_data
+from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data
 from flawmap.deploy.runtime import ExportedModel
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
@@ -124,7 +124,7 @@ def given_images(location: str, count: int) -> tuple[CheckImage, ...]:
     Raises:
         UserError: there are none.
     """
-    if has_test_data(location, DataSettings()):
+    if find_all_test_data(location, DataSettings()) is not None:
         samples = open_test_data(location, DataSettings(test_subset=max(1, count // 2))).samples
         return tuple(CheckImage(sample.path, sample.is_anomalous) for sample in samples)
     path = Path(location)

@@ -106,11 +106,6 @@ class PixelPool:
         """How many defect regions they have."""
         return sum(self._n_regions)
 
-    @property
-    def scores(self) -> BinnedScores:
-        """The pixels' scores in fine bins."""
-        return self._scores
-
     def curves(self) -> PixelCurves | None:
         """Points of the ROC, precision-recall and overlap curves, or None where a class is missing."""
         counts = self._scores.counts()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flawmap.metrics.curves import auroc_of_counts, value_or_none
-from flawmap.metrics.score_bins import BINS_PER_OCTAVE, ScoreCounts, as_finite_float32, as_flags, count_scores, quantise
+from flawmap.metrics.score_bins import BINS_PER_OCTAVE, ScoreCounts, as_finite_float32, as_flags, count_scores
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float | None:
@@ -46,8 +46,8 @@ def counts_per_score(
 class BinnedScores:
     """Counts of normal and anomalous scores in fixed bins, for the AUROC of more scores than fit into memory.
 
-    Bins are 2^-11 (0.05 %) of a score wide, see :mod:`flawmap.metrics.score_bins`. The AUROC is exactly that of the
-    scores after :meth:`quantise`: scores of one bin count as ties. Memory grows with the range of the scores. It is at
+    Bins are 2^-11 (0.05 %) of a score wide, see :mod:`flawmap.metrics.score_bins`. The AUROC is exact but for the bins:
+    scores of one bin count as ties. Memory grows with the range of the scores. It is at
     most 24 MiB, and less than 1 MiB while scores of one sign span ten octaves.
     """
 
@@ -83,11 +83,6 @@ class BinnedScores:
         """What has been added, the occupied bins only."""
         occupied = np.flatnonzero((self._rows[0] != 0) | (self._rows[1] != 0))
         return ScoreCounts((occupied + self._lowest).astype(np.int32), *self._rows[:, occupied])
-
-    @staticmethod
-    def quantise(scores: ArrayLike) -> NDArray[np.float32]:
-        """The representative of each score's bin: its number nearest to zero, float32 of the same shape."""
-        return quantise(as_finite_float32(scores))
 
     def auroc(self) -> float | None:
         """AUROC in [0, 1], or None where a class is missing."""

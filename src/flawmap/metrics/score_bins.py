@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 _DROPPED_BITS = 12  # of float32's 32; the sign, 8 exponent and 11 mantissa bits remain
 _N_MAGNITUDES = 1 << (31 - _DROPPED_BITS)  # bins per sign
-_KEPT_BITS = np.uint32((1 << 32) - (1 << _DROPPED_BITS))
 BINS_PER_OCTAVE = 1 << 11
 _BLOCK = 1 << 15  # scores at a time: their bins then stay in the processor's cache
 
@@ -81,12 +80,6 @@ def _in_ascending_order(codes: NDArray[np.intp], rows: NDArray[np.float64]) -> S
     bins = np.where(codes < _N_MAGNITUDES, codes, _N_MAGNITUDES - codes)[order].astype(np.int32)
     first = np.flatnonzero(np.diff(bins, prepend=bins[0] - 1))  # joins the bins of +0.0 and -0.0
     return ScoreCounts(bins[first], *np.add.reduceat(rows[:, order], first, axis=1))
-
-
-def quantise(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The representative of each score's bin: its number nearest to zero, of the same shape."""
-    bits = np.ascontiguousarray(values).view(np.uint32) & _KEPT_BITS
-    return bits.view(np.float32).reshape(values.shape) + np.float32(0)  # -0.0 + 0.0 is +0.0
 
 
 def as_finite_float32(scores: ArrayLike) -> NDArray[np.float32]:

@@ -97,12 +97,6 @@ class SelfDistillation(lightning.LightningModule):
         patience = max(self.learning_rate.warmup, min(100, self.total_steps // 2))
         return CollapseWatch(num_outputs, warmup_steps=patience, **options)
 
-    def local_cls(self, batch: dict[str, Tensor]) -> Float[Tensor, "rows d"]:
-        """The student's [CLS] tokens of the local views, which it sees whole: view by view; no rows without any."""
-        if not batch["student_locals"].shape[1]:
-            return torch.zeros(0, self.student_encoder.embed_dim, device=batch["student_locals"].device)
-        return self.student_encoder(local_views(batch)).cls
-
     # ---- a step
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
@@ -160,21 +154,13 @@ class SelfDistillation(lightning.LightningModule):
         return self
 
 
-def global_views(batch: dict[str, Tensor]) -> Float[Tensor, "twice_b 3 g g"]:
-    """Both global crops, normalised: the teacher's view of all images, then the student's.
-
-    DINO, SwAV and iBOT show both to teacher and student.
-    """
-    return normalise(torch.cat([batch["teacher"], batch["student_global"]]))
-
-
 def local_views(batch: dict[str, Tensor]) -> Float[Tensor, "many 3 l l"]:
     """The local crops of all images, normalised, view by view, as one large batch: they have the same size."""
     return normalise(batch["student_locals"].transpose(0, 1).flatten(0, 1))
 
 
 def by_view(rows: Float[Tensor, "rows d"], batch: dict[str, Tensor]) -> Float[Tensor, "v b d"]:
-    """Rows of :func:`global_views`, of :func:`local_views`, or of one after the other, by view and image."""
+    """Rows of views, one view of all images after the other as in :func:`local_views`, by view and image."""
     return rows.unflatten(0, (-1, len(batch["teacher"])))
 
 

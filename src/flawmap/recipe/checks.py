@@ -1,5 +1,6 @@
 """Which recipes are refused: unknown names, wrong types, numbers out of range, settings that contradict each other."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
@@ -107,71 +108,51 @@ def cross_check(recipe: Recipe) -> None:
     Raises:
         UserError: with the names of both settings.
     """
-    _check_data(recipe)
-    _check_training(recipe)
-    for stage in ("finetune", "residual"):
-        simulation = getattr(recipe, stage).simulation
-        for low, high in (("min_size", "max_size"), ("min_scale", "max_scale")):
-            smallest, largest = getattr(simulation, low), getattr(simulation, high)
-            if smallest > largest:
-                problem = f"{low} is {smallest:g}, above {high} {largest:g}"
-                raise UserError(problem, f"{stage}.simulation", "swap them")
-    if recipe.method != "paper":
-        _check_method_on_tokens(recipe)
+    for problem, place, remedy in (*_in_data(recipe), *_in_training(recipe), *_in_scoring(recipe)):
+        raise UserError(problem, place, remedy)
 
 
-def _check_data(recipe: Recipe) -> None:
+def _in_data(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    """Contradictions: problem, place and remedy of each."""
     pretrain_on, mask_pattern = recipe.data.pretrain_on, recipe.data.mask_pattern
     if pretrain_on is not None and not pretrain_on.strip():
         remedy = "name a data location, or give null to pre-train on the category alone"
-        raise UserError("data.pretrain_on is empty", "data.pretrain_on", remedy)
+        yield "data.pretrain_on is empty", "data.pretrain_on", remedy
     if "{stem}" not in mask_pattern:
-        raise UserError(
-            f"data.mask_pattern is {mask_pattern!r}, without {{stem}}",
-            "data.mask_pattern",
-            'put {stem} in place of the image\'s name, for example "{stem}_mask"',
-        )
+        remedy = 'put {stem} in place of the image\'s name, for example "{stem}_mask"'
+        yield f"data.mask_pattern is {mask_pattern!r}, without {{stem}}", "data.mask_pattern", remedy
 
 
-def _check_training(recipe: Recipe) -> None:
+def _in_training(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     for name, stage in (("pretrain", recipe.pretrain), ("finetune", recipe.finetune)):
         if (stage.epochs is None) == (stage.steps is None):
-            raise UserError(
-                f"{name}.epochs is {stage.epochs} and {name}.steps is {stage.steps}",
-                name,
-                f"give one of them, for example --set {name}.steps=null",
-            )
+            problem = f"{name}.epochs is {stage.epochs} and {name}.steps is {stage.steps}"
+            yield problem, name, f"give one of them, for example --set {name}.steps=null"
     if recipe.finetune.detection_weight == recipe.finetune.segmentation_weight == 0:
-        raise UserError(
-            "finetune.detection_weight and finetune.segmentation_weight are both 0",
-            "finetune",
-            "set at least one of them above 0, or nothing is learned",
-        )
-    devices = recipe.compute.devices
+        problem = "finetune.detection_weight and finetune.segmentation_weight are both 0"
+        yield problem, "finetune", "set at least one of them above 0, or nothing is learned"
     for name in ("pretrain", "finetune", "residual"):
-        batch_size = getattr(recipe, name).batch_size
+        batch_size, devices = getattr(recipe, name).batch_size, recipe.compute.devices
         if batch_size % devices:
-            raise UserError(
-                f"{name}.batch_size is {batch_size}, not a multiple of compute.devices {devices}",
-                name,
-                "the devices share every batch evenly: change one of the two",
-            )
+            problem = f"{name}.batch_size is {batch_size}, not a multiple of compute.devices {devices}"
+            yield problem, name, "the devices share every batch evenly: change one of the two"
+    for name, simulation in (("finetune", recipe.finetune.simulation), ("residual", recipe.residual.simulation)):
+        for low, high in (("min_size", "max_size"), ("min_scale", "max_scale")):
+            smallest, largest = getattr(simulation, low), getattr(simulation, high)
+            if smallest > largest:
+                yield f"{low} is {smallest:g}, above {high} {largest:g}", f"{name}.simulation", "swap them"
 
 
-def _check_method_on_tokens(recipe: Recipe) -> None:
+def _in_scoring(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     """Methods on tokens make no decision at each test size that could be put to a vote."""
+    if recipe.method == "paper":
+        return
     if recipe.detect.image_score not in ("mean_logit", "map_max"):
-        raise UserError(
-            f"method {recipe.method} has no votes, but detect.image_score is {recipe.detect.image_score}",
-            "detect.image_score",
-            "--set detect.image_score=mean_logit, or --set method=paper",
-        )
-    if list(recipe.memory.blocks) != sorted(set(recipe.memory.blocks)):
-        raise UserError(
-            f"memory.blocks is {list(recipe.memory.blocks)}",
-            "memory.blocks",
-            "list each block once, in ascending order",
-        )
+        problem = f"method {recipe.method} has no votes, but detect.image_score is {recipe.detect.image_score}"
+        yield problem, "detect.image_score", "--set detect.image_score=mean_logit, or --set method=paper"
+    blocks = list(recipe.memory.blocks)
+    if blocks != sorted(set(blocks)):
+        yield f"memory.blocks is {blocks}", "memory.blocks", "list each block once, in ascending order"
     for name in ("map_weights", "image_weights"):
         if not any(getattr(recipe.fusion, name)):
-            raise UserError(f"fusion.{name} are all 0", f"fusion.{name}", "set at least one of them above 0")
+            yield f"fusion.{name} are all 0", f"fusion.{name}", "set at least one of them above 0"

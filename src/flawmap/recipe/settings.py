@@ -231,11 +231,7 @@ class DetectSettings:
     """At which sizes images are scored, and which score decides."""
 
     sizes_px: tuple[int, ...] = setting(
-        (224, 320, 384, 416, 448, 512),
-        "T test sizes, rounded to multiples of the patch size",
-        28,
-        4096,
-        ("paper",),
+        (224, 320, 384, 416, 448, 512), "T test sizes, rounded to multiples of the patch size", 28, 4096, ("paper",)
     )
     image_score: Literal["vote_mean", "vote", "mean_logit", "map_max"] = setting(
         "mean_logit", "score compared with the threshold; only the paper's method has votes"

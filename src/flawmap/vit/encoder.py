@@ -51,11 +51,9 @@ class Encoder(nn.Module):
         super().__init__()
         last = vit.blocks[-1]
         if vit.pos_embed is None or vit.cls_token is None or not isinstance(last, Block):
-            raise UserError(
-                f"{type(vit).__name__} has no [CLS] token with absolute positions and plain blocks",
-                "model.architecture",
-                "choose a ViT such as vit_small_patch16_224.dino or vit_small_patch14_dinov2",
-            )
+            problem = f"{type(vit).__name__} has no [CLS] token with absolute positions and plain blocks"
+            remedy = "choose a ViT such as vit_small_patch16_224.dino or vit_small_patch14_dinov2"
+            raise UserError(problem, "model.architecture", remedy)
         self.vit = vit
         # patch positions by grid, resized in advance for an exported graph; empty in training
         self.stored_positions: dict[tuple[int, int], Tensor] = {}
@@ -74,11 +72,6 @@ class Encoder(nn.Module):
     def num_heads(self) -> int:
         """Heads of the last block, L."""
         return self._last_attention.num_heads
-
-    @property
-    def native_size_px(self) -> int:
-        """Side of the images that the model's own positions belong to."""
-        return self.vit.patch_embed.img_size[0]
 
     @property
     def _last_attention(self) -> Attention:

