@@ -53,7 +53,6 @@ class GalleryImage:
     """One good image with everything that training could do to it.
 
     Attributes:
-        key: of the image in its data.
         pixels: uint8 (s, s, 3), at the size of training.
         attention: float32 (r, c), of [CLS] on the patch grid.
         dropped: bool (r, c) by masking strategy; True = the student does not see the patch.
@@ -72,7 +71,6 @@ class GalleryPage:
     """What the page says in addition to its images.
 
     Attributes:
-        data: name of the data.
         drop_ratio: r, of every masking strategy.
         in_use: the masking strategy and the simulator of the recipe; None for a stage that it leaves out.
         facts: what the page was made from, as rows of name and text.

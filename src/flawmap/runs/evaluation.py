@@ -192,12 +192,9 @@ class ScoredImage:
         key: of the image in its data.
         path: of the image when it was scored.
         kind: of defect; "good" for a good image.
-        is_anomalous: the label.
         score: the image score that decides.
         is_flagged: whether it is above the threshold.
-        map_file: its anomaly map, 16 bit, if that exists.
-        truth_file: its ground truth, if that exists.
-        attention_file: its attention, if that exists.
+        map_file: its anomaly map, 16 bit, if it exists; ``truth_file`` and ``attention_file`` likewise.
         scores: every image score by name.
     """
 

@@ -17,8 +17,6 @@ class ManifestRow:
         key: its path relative to the data.
         sha256: of its bytes.
         split: ``train``, ``held_out`` or ``pretrain_only``.
-        width_px: of the image.
-        height_px: of the image.
         pixels_sha256: of what it decodes to.
     """
 
