@@ -3,7 +3,6 @@
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from flawmap.engine.compute import DeviceName
 from flawmap.errors import UserError
 from flawmap.evaluate.evaluate import evaluate
 from flawmap.evaluate.report_inputs import keep_attention
-from flawmap.recipe.files import load_recipe
-from flawmap.recipe.settings import DataSettings
+from flawmap.recipe.files import with_data_overrides
 from flawmap.report.html import write_report
 from flawmap.runs.evaluation import Evaluation
 from flawmap.runs.manifest import read_manifest
@@ -62,14 +60,14 @@ def evaluate_run(
             "for example 256; leave it out for the original resolution",
         )
     detector = AnomalyDetector.from_pretrained(path, device)
+    run = RunFolder(path)
     # held-out images have set the threshold, so they cannot be test images either
     rows = read_manifest(RunFolder(model_folder(path).parent).manifest)
     known = {sha256: row.key for row in rows for sha256 in row.hashes}
-    settings = _data_settings(detector.recipe.data, overrides)
+    settings = with_data_overrides(detector.recipe.data, overrides)
     data = check_test_data(open_test_data(location, settings), skip_unreadable, known)
     refuse_unwritable_names(name for sample in data.samples for name in (sample.key, str(sample.path.absolute())))
     score = partial(evaluate, detector, data, command=command, progress=progress, evaluation_size_px=size)
-    run = RunFolder(path)
     if output is not None:
         return _keep(score, free_path(output))
     if not run.model.is_dir():
@@ -92,17 +90,3 @@ def _keep(score: Callable[..., Evaluation], final: Path) -> Evaluation:
         raise
     put_in_place(unfinished, final)
     return evaluation
-
-
-def _data_settings(own: DataSettings, overrides: Sequence[str]) -> DataSettings:
-    """A run's data settings with ``--set data.NAME=VALUE`` on top of them."""
-    for override in overrides:
-        if not override.strip().startswith("data."):
-            raise UserError(
-                f"--set {override} does not concern how the data is read",
-                "flawmap evaluate",
-                "only data.NAME=VALUE changes without a new training",
-            )
-    checked = load_recipe(None, overrides).data
-    names = {override.partition("=")[0].strip().removeprefix("data.") for override in overrides}
-    return replace(own, **{name: getattr(checked, name) for name in names})

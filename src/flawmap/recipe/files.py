@@ -6,6 +6,7 @@ it is the other way round.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_origin
@@ -15,7 +16,7 @@ import yaml
 from flawmap.errors import UserError
 from flawmap.recipe.checks import SEE_ALL, Entry, checked_value, cross_check, refuse_unless_setting
 from flawmap.recipe.fields import resolved, settings_and_groups, used_values, with_values
-from flawmap.recipe.settings import Recipe
+from flawmap.recipe.settings import DataSettings, Recipe
 
 PRESETS = ("quick", "standard", "chest_xray", "demo", "paper", "paper_chest_xray", "paper_cpu", "paper_cpu_chest_xray")
 
@@ -222,3 +223,21 @@ def _unreadable(error: Exception, place: str) -> UserError:
     line = f" line {mark.line + 1}" if mark is not None and " line " not in place else ""
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return UserError(f"the recipe cannot be read: {problem}", f"{place}{line}", "fix the YAML")
+
+
+def with_data_overrides(own: DataSettings, overrides: Sequence[str]) -> DataSettings:
+    """A run's data settings with ``--set data.NAME=VALUE`` on top of them.
+
+    Raises:
+        UserError: an override of anything else; or as :func:`load_recipe`.
+    """
+    for override in overrides:
+        if not override.strip().startswith("data."):
+            raise UserError(
+                f"--set {override} does not concern how the data is read",
+                "--set",
+                "only data.NAME=VALUE changes without a new training",
+            )
+    checked = load_recipe(None, overrides).data
+    names = {override.partition("=")[0].strip().removeprefix("data.") for override in overrides}
+    return replace(own, **{name: getattr(checked, name) for name in names})

@@ -41,8 +41,9 @@ def write_report(run: Path) -> Path:
         UserError: the folder is not a run folder, or one of its files is damaged.
     """
     files = read_run(run)
+    text = render(files)
     path = RunFolder(files.run).report
-    atomic_write_text(path, render(files))
+    atomic_write_text(path, text)
     return path
 
 

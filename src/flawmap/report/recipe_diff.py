@@ -28,10 +28,11 @@ def recipe_diff(files: RunFiles) -> RecipeDiff | None:
     """
     if files.recipe is None:
         return None
+    named = _preset_of(files.environment)
     own = dict(values_of(files.recipe))
     presets = {name: dict(values_of(load_recipe(name))) for name in PRESETS}
     distance = {name: sum(own[key] != value for key, value in preset.items()) for name, preset in presets.items()}
-    name = _preset_of(files.environment) or min(PRESETS, key=lambda preset: distance[preset])
+    name = named or min(PRESETS, key=lambda preset: distance[preset])
     rows = [(key, _text(own[key]), _text(value)) for key, value in presets[name].items() if own[key] != value]
     return RecipeDiff(name, tuple(rows))
 

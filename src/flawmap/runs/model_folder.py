@@ -84,14 +84,14 @@ def read_model(path: Path) -> tuple[Path, ModelFiles]:
     """
     folder = model_folder(path)
     _refuse_incomplete(path, folder)
-    files = _read_all_but_weights(folder)
-    if files.calibration is None and files.config.calibrated:
+    config, calibration = read_config(folder / MODEL_CONFIG), read_calibration(folder / CALIBRATION)
+    if calibration is None and config.calibrated:
         raise UserError("the model has lost its threshold", str(folder / CALIBRATION), COPY_AGAIN)
     try:
-        record = _newest_record(folder, files.config)
+        record = _newest_record(folder, config)
     except UserError:  # a damaged evaluation beside the model is no reason not to detect
-        record = files.config.record
-    return folder, replace(files, config=replace(files.config, record=record))
+        record = config.record
+    return folder, ModelFiles(replace(config, record=record), load_recipe(folder / RECIPE), calibration)
 
 
 def replace_calibration(folder: Path, calibration: Calibration) -> None:
