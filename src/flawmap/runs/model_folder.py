@@ -100,20 +100,17 @@ def replace_calibration(folder: Path, calibration: Calibration) -> None:
     if former.exists():
         earlier = free_path(folder / f"{former.stem}-earlier{former.suffix}")
         atomic_write_bytes(earlier, former.read_bytes())
-    _write_all_but_weights(folder, replace(_read_all_but_weights(folder), calibration=calibration))
+    _write_all_but_weights(
+        folder, ModelFiles(read_config(folder / MODEL_CONFIG), load_recipe(folder / RECIPE), calibration)
+    )
 
 
 def refresh_card(path: Path) -> None:
     """Write into a model's card and config what its run folder knows by now: its data and its evaluation."""
     folder = model_folder(path)
-    files = _read_all_but_weights(folder)
-    config = replace(files.config, record=_newest_record(folder, files.config))
-    _write_all_but_weights(folder, replace(files, config=config))
-
-
-def _read_all_but_weights(folder: Path) -> ModelFiles:
     config, calibration = read_config(folder / MODEL_CONFIG), read_calibration(folder / CALIBRATION)
-    return ModelFiles(config, load_recipe(folder / RECIPE), calibration)
+    config = replace(config, record=_newest_record(folder, config))
+    _write_all_but_weights(folder, ModelFiles(config, load_recipe(folder / RECIPE), calibration))
 
 
 def _write_all_but_weights(folder: Path, files: ModelFiles) -> None:
