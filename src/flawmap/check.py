@@ -118,7 +118,9 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "detail", report.detail_lost
     if report.nearly_black:
         yield "dark", report.nearly_black
-    yield "identical", f"{report.identical_images} images repeat the content of another one and are left out"
+    if count := report.identical_images:
+        images = "1 image repeats" if count == 1 else f"{count} images repeat"
+        yield "identical", f"{images} the content of another one and {'is' if count == 1 else 'are'} left out"
     if report.pool:
         yield "pool", report.pool
     if report.unread:

@@ -47,7 +47,6 @@ def test_a_category_in_words(cli, trained):
     assert cli("check", trained.data).out.splitlines() == [
         'data       tile  24 good images, layout "MVTec AD (train/good, test/KIND)"',
         "sizes      48x48 (24)",
-        "identical  0 images repeat the content of another one and are left out",
         "test       6 good, 12 anomalous, hole 6, stain 6; 6 have a mask or boxes",
         "leak       none: 18 test files share no content with training",
     ]
@@ -77,7 +76,7 @@ def test_a_plain_folder_in_words(cli, mixed):
     lines = cli("check", mixed, "--skip-unreadable").out.splitlines()
     assert lines[1:3] == [
         "sizes      48x48 (20), 60x20 (1)",
-        "identical  1 images repeat the content of another one and are left out",
+        "identical  1 image repeats the content of another one and is left out",
     ]
     assert lines[3].startswith("left out   broken.png: ") and len(lines) == 4
 
