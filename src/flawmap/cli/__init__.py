@@ -29,18 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
-        return EXIT_DONE
-    if words[0] == "--version":
-        print(f"flawmap {__version__}")
-        return EXIT_DONE
     try:
         code = _run(words)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        kept = "; finished work is kept (resume with --resume)" if words[0] in RESUMABLE else ""
+        kept = "; finished work is kept (resume with --resume)" if words and words[0] in RESUMABLE else ""
         print(f"\ninterrupted{kept}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `flawmap ... | head`
@@ -56,6 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return EXIT_DONE
+    if words[0] == "--version":
+        print(f"flawmap {__version__}")
+        return EXIT_DONE
     from flawmap.cli.arguments import parse
 
     verb = words[0]

@@ -87,7 +87,11 @@ def add_recipe_arguments(parser: ArgumentParser) -> None:
 def add_set_argument(parser: ArgumentParser) -> None:
     """``--set``, of a recipe's settings."""
     parser.add_argument(
-        "--set", action="append", default=[], metavar="A.B=C", help="change one setting; may be repeated"
+        "--set",
+        action="append",
+        default=[],
+        metavar="A.B=C",
+        help="change one setting, such as memory.tokens=20000 (flawmap recipe standard lists them); repeatable",
     )
 
 
@@ -106,7 +110,7 @@ def add_device_argument(parser: ArgumentParser) -> None:
 
 def add_json_argument(parser: ArgumentParser) -> None:
     """``--json``."""
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout, and nothing else")
+    parser.add_argument("--json", action="store_true", help="print only the result, as JSON")
 
 
 def recipe_of(arguments: Namespace) -> Recipe:

@@ -12,13 +12,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     """DATA and its options."""
     parser.add_argument("data", help="folder of good images, MVTec AD folder, manifest.csv, or elpv")
     add_recipe_arguments(parser)
-    parser.add_argument("--run", help="run folder (default: runs/DATE_NAME_ID; a number is added to a name in use)")
-    parser.add_argument("--resume", action="store_true", help="resume --run DIR, or the latest run")
+    parser.add_argument(
+        "--run", help="run folder (default: runs/DATE_NAME_ID); if the name is taken, a number is added"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run given by --run, or the latest one")
     parser.add_argument(
         "--stage",
         choices=("all", "pretrain", "finetune"),
         default="all",
-        help="pretrain: stop after stage 1; finetune: only if stage 1 is done (default: all)",
+        help="for recipes with pretrain.enabled; pretrain: stop after stage 1, finetune: start after it (default: all)",
     )
     add_data_arguments(parser)
     add_device_argument(parser)

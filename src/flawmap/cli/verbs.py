@@ -1,16 +1,16 @@
 """The verbs and their one-line meanings; imports nothing, because ``flawmap --help`` needs no more than this."""
 
 VERBS = {
-    "demo": "train and evaluate on real solar-cell images, and write a report (CPU, minutes)",
+    "demo": "train and evaluate on real solar-cell images, and write a report (minutes on a CPU)",
     "check": "check the data before training: counts, sizes, unreadable files, duplicates, masks",
-    "train": "learn from good images, and set the threshold from those held out",
+    "train": "learn from good images, and set the threshold from a held-out tenth of them",
     "detect": "tell whether new images show a defect, and where",
     "evaluate": "score a trained run on labelled test images",
     "calibrate": "set a new threshold from good images, for example of another camera, without retraining",
-    "export": "write a run as one file for ONNX Runtime, OpenVINO or TorchScript, checked against it",
+    "export": "write a run as one file for ONNX Runtime, OpenVINO or TorchScript, and check the file against the run",
     "serve": "inspection page and HTTP interface on this machine",
-    "report": "write a run's report.html again",
-    "benchmark": "compare variants of the method, or other methods, on the same files; the paper's tables",
+    "report": "rewrite a run's report.html",
+    "benchmark": "compare variants or other methods on the same files, or reproduce the paper's tables (flawmap-bench)",
     "recipe": "list the presets, or print the settings of one as YAML",
 }
 
@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   flawmap check parts/
   flawmap train parts/
   flawmap detect new/*.png --model runs/2026-11-24_parts_a1f3
-  flawmap evaluate runs/2026-11-24_parts_a1f3 parts/ --json
+  flawmap evaluate runs/2026-11-24_parts_a1f3 labelled/
 """
 
 
@@ -28,7 +28,7 @@ def overview() -> str:
     lines = [f"  {name:<{width}}  {meaning}" for name, meaning in VERBS.items()]
     return "\n".join(
         [
-            "usage: flawmap VERB ... [--debug]   (flawmap VERB --help lists its options)",
+            "usage: flawmap VERB ...   (flawmap VERB --help lists its options; --debug shows tracebacks)",
             "",
             *lines,
             "",
