@@ -41,8 +41,8 @@ def write_report(run: Path) -> Path:
         UserError: the folder is not a run folder, or one of its files is damaged.
     """
     files = read_run(run)
-    text = render(files)
     path = RunFolder(files.run).report
+    text = render(files)
     atomic_write_text(path, text)
     return path
 
@@ -106,8 +106,8 @@ def _training(files: RunFiles) -> dict[str, Any]:
         "collapse": collapse_sentence(files.log, k),
         "data_rows": tables.data_rows(files),
         "commands": [command for command in commands if command],
-        "diff": recipe_diff(files),
         "environment_rows": tables.flat(files.environment),
+        "diff": recipe_diff(files),
     }
 
 
