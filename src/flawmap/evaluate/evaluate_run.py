@@ -74,8 +74,8 @@ def evaluate_run(
         return score()
     evaluation = _keep(score, run.evaluation)
     keep_attention(run, detector)
-    write_report(path)
     refresh_card(path)
+    write_report(path)
     return evaluation
 
 
