@@ -80,6 +80,8 @@ def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
     path = Path(arguments.model) if arguments.model else latest_run()
     if path is None:
         raise UserError("no model given and no run here", "--model", "flawmap train DATA, or --model RUN")
+    if not arguments.model:
+        print(f"model      {path} (the latest run)", file=sys.stderr)
     model = open_model(path, arguments.device)
     if model.facts.calibration is None:
         remedy = f"flawmap calibrate {path} GOOD_IMAGES"

@@ -54,7 +54,7 @@ def score_drift(calibration_scores: ArrayLike, scores_now: ArrayLike, sets_new_t
     statistic, p_value = float(test.statistic), float(test.pvalue)
     numbers = f"largest difference of the distributions {statistic:.2f}, p = {p_value:.2g}"
     if 2 / math.comb(before.size + now.size, now.size) >= SUSPICIOUS_P:  # even where all scores of one side are higher
-        text = f"{now.size} new images and {before.size} of the calibration are too few to notice a difference."
+        text = f"{now.size} new and {before.size} calibration images are too few to detect a difference."
     else:
         direction = 0 if p_value >= SUSPICIOUS_P else int(test.statistic_sign)  # 1: now the scores are higher
         text = _in_words(before.size, now.size, numbers, direction, sets_new_threshold)
