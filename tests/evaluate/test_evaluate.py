@@ -267,7 +267,7 @@ def test_held_out_scores_and_their_drift_are_told(metrics, rows):
     assert metrics.drift.statistic == pytest.approx(expected.statistic)
     assert metrics.drift.p_value == pytest.approx(expected.pvalue)
     assert (metrics.drift.n_calibration, metrics.drift.n_now) == (2, NUM_TEST)
-    assert metrics.drift.text.startswith(f"{NUM_TEST} new images and 2 of the calibration are too few")
+    assert metrics.drift.text.startswith(f"{NUM_TEST} new and 2 calibration images are too few")
 
 
 # ---- a fixed evaluation size
