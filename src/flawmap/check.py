@@ -8,7 +8,7 @@ from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_traini
 from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data, unread_files
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remarks import detail_lost, nearly_black
-from flawmap.data.sample import SkippedFile, TrainingData
+from flawmap.data.sample import FileRemark, SkippedFile, TrainingData
 from flawmap.recipe.settings import Recipe
 
 
@@ -46,6 +46,7 @@ class DataReport:
     Attributes:
         good_images: images to learn from, without those that repeat others (``identical_images``).
         skipped: files that cannot be decoded, test images and images for stage 1 among them.
+        file_remarks: on single files, test images and their masks among them.
         unread: files with unsupported extensions, in words.
         sizes: the number of images of each of the most frequent sizes, such as ``640x480``.
         detail_lost: a warning that small defects vanish at the size that the model sees.
@@ -59,6 +60,7 @@ class DataReport:
     good_images: int
     identical_images: int
     skipped: tuple[SkippedFile, ...]
+    file_remarks: tuple[FileRemark, ...]
     unread: str | None
     sizes: dict[str, int]
     distinct_sizes: int
@@ -98,6 +100,7 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         good_images=len(data.images),
         identical_images=sound.checked.num_duplicates,
         skipped=(*data.skipped, *pool.skipped, *(leak.skipped if leak else ())),
+        file_remarks=(*data.remarks, *(leak.remarks if leak else ())),
         unread=unread_files(data),
         sizes=dict(sizes.most_common(5)),
         distinct_sizes=len(sizes),
@@ -127,6 +130,8 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "left out", report.unread
     for file in report.skipped:
         yield "left out", f"{file.key}: {file.reason}"
+    for file in report.file_remarks:
+        yield "remark", f"{file.key}: {file.text}"
 
 
 def report_on_tests(sound: SoundData, location: str, recipe: Recipe) -> TestReport | None:

@@ -15,6 +15,7 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "good_images": NUM_TRAIN,
         "identical_images": 0,
         "skipped": [],
+        "file_remarks": [],
         "unread": None,
         "sizes": {"48x48": NUM_TRAIN},
         "distinct_sizes": 1,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flawmap.data.images.files import UnreadableImageError, decode_image, read_file
+from flawmap.data.images.files import UnreadableImageError, decode_with_remarks, read_file
 from flawmap.data.images.truth import read_truth
-from flawmap.data.sample import LabelledImage, NormalImage, SkippedFile, TestData, TrainingData
+from flawmap.data.sample import FileRemark, LabelledImage, NormalImage, SkippedFile, TestData, TrainingData
 from flawmap.errors import UserError
 
 MIN_IMAGES = 20  # fewer leave nothing worth holding out for the threshold
@@ -21,7 +21,10 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One readable image file: hashes of its bytes and pixels, its upright size, its largest value (0 to 255)."""
+    """One readable image file: hashes of its bytes and pixels, its upright size, its largest value (0 to 255).
+
+    ``remarks`` say how it was read, and what is odd about its mask or boxes.
+    """
 
     key: str
     path: Path
@@ -30,6 +33,7 @@ class FileFacts:
     width_px: int
     height_px: int
     brightest: int
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,14 @@ class CheckedData:
 
 @dataclass(frozen=True)
 class LeakCheck:
-    """No test image is in training: ``num_compared`` images were compared, the ``skipped`` ones were not."""
+    """No test image is in training: ``num_compared`` images were compared, the ``skipped`` ones were not.
+
+    ``remarks`` are on the compared images and their ground truth.
+    """
 
     num_compared: int
     skipped: tuple[SkippedFile, ...] = ()
+    remarks: tuple[FileRemark, ...] = ()
 
 
 def check_training_data(data: TrainingData, held_out_fraction: float, skip_unreadable: bool = False) -> CheckedData:
@@ -125,7 +133,7 @@ def check_leak(
     kept, facts = _check_samples(replace(tests, samples=others), skip_unreadable)
     trained = {fact.pixels_sha256: fact.key for fact in (*pool, *checked.facts)}
     _refuse_trained(facts, trained, data.root)
-    return LeakCheck(len(facts), kept.skipped)
+    return LeakCheck(len(facts), kept.skipped, kept.remarks)
 
 
 def refuse_unwritable_names(names: Iterable[str]) -> None:
@@ -147,7 +155,13 @@ def _without_duplicates(data: TrainingData, facts: Sequence[FileFacts], bad: Seq
     unique = tuple(fact for fact in facts if first[fact.pixels_sha256] is fact)
     images = tuple(NormalImage(fact.key, fact.path, fact.sha256) for fact in unique)
     duplicates = tuple(fact.key for fact in facts if first[fact.pixels_sha256] is not fact)
-    checked = replace(data, images=images, skipped=data.skipped + tuple(bad), unused=data.unused + duplicates)
+    checked = replace(
+        data,
+        images=images,
+        skipped=data.skipped + tuple(bad),
+        unused=data.unused + duplicates,
+        remarks=data.remarks + _remarks_of(facts),
+    )
     return CheckedData(checked, unique, len(duplicates))
 
 
@@ -187,7 +201,12 @@ def _check_samples(data: TestData, skip_unreadable: bool) -> tuple[TestData, lis
     facts, bad = _facts_of(data.samples, data.root, skip_unreadable)
     unreadable = {file.key for file in bad}
     kept = tuple(sample for sample in data.samples if sample.key not in unreadable)
-    return replace(data, samples=kept, skipped=data.skipped + tuple(bad)), facts
+    checked = replace(data, samples=kept, skipped=data.skipped + tuple(bad), remarks=data.remarks + _remarks_of(facts))
+    return checked, facts
+
+
+def _remarks_of(facts: Sequence[FileFacts]) -> tuple[FileRemark, ...]:
+    return tuple(FileRemark(fact.key, remark) for fact in facts for remark in fact.remarks)
 
 
 def _facts_of(
@@ -210,9 +229,10 @@ def _read(image: NormalImage | LabelledImage) -> FileFacts | SkippedFile:
     """An unreadable mask makes its image unreadable; a mask or box that does not fit its image is an error."""
     try:
         data = read_file(image.path)
-        pixels = decode_image(data, place=str(image.path))
+        decoded = decode_with_remarks(data, place=str(image.path))
     except UnreadableImageError as error:
         return SkippedFile(image.key, error.problem)
+    pixels = decoded.pixels
     height, width = pixels.shape[:2]
     if isinstance(image, LabelledImage) and image.truth is not None:
         try:
@@ -222,4 +242,5 @@ def _read(image: NormalImage | LabelledImage) -> FileFacts | SkippedFile:
     pixel_hash = hashlib.sha256(repr(pixels.shape).encode())
     pixel_hash.update(np.ascontiguousarray(pixels).data)  # no copy: an image may have 170 million pixels
     content = hashlib.sha256(data).hexdigest()
-    return FileFacts(image.key, image.path, content, pixel_hash.hexdigest(), width, height, int(pixels.max()))
+    brightest = int(pixels.max())
+    return FileFacts(image.key, image.path, content, pixel_hash.hexdigest(), width, height, brightest, decoded.remarks)

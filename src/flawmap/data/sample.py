@@ -70,6 +70,29 @@ class SkippedFile:
 
 
 @dataclass(frozen=True)
+class FileRemark:
+    """What a person should know of a file that was read: the ``key`` of the image, and the remark in words."""
+
+    key: str
+    text: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder that was passed over while images were looked for.
+
+    Attributes:
+        path: of the file or folder.
+        reason: why, in words.
+        kind: what it is in a count, such as ``.gif`` or ``thumbnails``.
+    """
+
+    path: Path
+    reason: str
+    kind: str
+
+
+@dataclass(frozen=True)
 class Protocol:
     """How a data set is scored by convention.
 
@@ -98,6 +121,8 @@ class TrainingData:
         skipped: files that could not be decoded.
         unused: keys of other good images: ``data.train_subset`` does not select them, or they repeat the pixels of
             an earlier image.
+        left_out: files and folders beside the images that are not read.
+        remarks: on files that were read.
     """
 
     name: str
@@ -106,6 +131,8 @@ class TrainingData:
     images: tuple[NormalImage, ...]
     skipped: tuple[SkippedFile, ...] = ()
     unused: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    remarks: tuple[FileRemark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +145,8 @@ class TestData:
     samples: tuple[LabelledImage, ...]
     protocol: Protocol
     skipped: tuple[SkippedFile, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    remarks: tuple[FileRemark, ...] = ()
 
 
 def content_hash(images: Sequence[NormalImage]) -> str:

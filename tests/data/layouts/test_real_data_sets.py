@@ -135,6 +135,8 @@ def test_a_training_image_has_no_field_for_a_label_or_a_mask():
         "images",
         "skipped",
         "unused",
+        "left_out",
+        "remarks",
     ]
     assert get_type_hints(TrainingData)["images"] == tuple[NormalImage, ...]
     with pytest.raises((AttributeError, TypeError)):

@@ -3,6 +3,7 @@
 import io
 import threading
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,14 @@ WARNING_FILTERS = threading.Lock()  # the filters belong to the whole process: o
 
 class UnreadableImageError(UserError):
     """A file that is not an image, or not one that can be decoded."""
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """The pixels of a file, uint8 RGB (height, width, 3), and what a person should know of how they were read."""
+
+    pixels: NDArray[np.uint8]
+    remarks: tuple[str, ...] = ()
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -65,9 +74,18 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -> 
     Raises:
         UnreadableImageError: as :func:`read_image`.
     """
+    return decode_with_remarks(data, max_pixels, place).pixels
+
+
+def decode_with_remarks(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -> DecodedImage:
+    """As :func:`decode_image`, with remarks such as that a file has several pages.
+
+    Raises:
+        UnreadableImageError: as :func:`read_image`.
+    """
     image = decode_upright(data, max_pixels, place)
     try:
-        return _upright_to_rgb(image)
+        return DecodedImage(_upright_to_rgb(image))
     except UserError as error:
         raise UnreadableImageError(error.problem, place, error.remedy) from error
 
