@@ -42,7 +42,7 @@ def made_up_evaluation(n_good: int, n_anomalous: int, **changes: Any) -> Evaluat
         "evaluation_size_px": None,
         "by_kind": {"scratch": block(n_good, 20, 0.95, 0.87), "stain": block(n_good, 20, 0.91, None)},
         "by_size": {"large": block(n_good, 3, 0.9, None), "small": block(n_good, 7, 0.8, 0.7)},
-        "by_group": {"camera=left": block(30, 20, 0.94, 0.85)},
+        "by_stratum": {"camera=left": block(30, 20, 0.94, 0.85)},
         "per_scale": tuple(ScaleScore(*scale) for scale in sizes),
         "training_size_px": 224,
         "calibration": None,

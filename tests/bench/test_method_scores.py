@@ -65,9 +65,9 @@ def test_a_chest_protocol_pools_boxed_images_alone_and_by_sex(tmp_path: Path):
     found = scored_metrics(data_types.TestData("x", tmp_path, "", samples, protocol), folder)
     assert found["n_pixel_images"] == 2
     assert found["pixel"]["auroc"]["value"] == pytest.approx(0.5, abs=1e-3)
-    assert found["by_group"]["sex=M"]["pixel_auroc"] == 1.0 and found["by_group"]["sex=F"]["pixel_auroc"] == 0.0
-    assert found["by_group"]["sex=M"]["image_auroc"] == 1.0 and found["by_group"]["sex=F"]["image_auroc"] == 0.0
-    assert found["by_group"]["sex=F"] | {"image_auroc": 0, "pixel_auroc": 0} == {
+    assert found["by_stratum"]["sex=M"]["pixel_auroc"] == 1.0 and found["by_stratum"]["sex=F"]["pixel_auroc"] == 0.0
+    assert found["by_stratum"]["sex=M"]["image_auroc"] == 1.0 and found["by_stratum"]["sex=F"]["image_auroc"] == 0.0
+    assert found["by_stratum"]["sex=F"] | {"image_auroc": 0, "pixel_auroc": 0} == {
         "n": 3,
         "n_anomalous": 2,
         "n_pixel_images": 1,

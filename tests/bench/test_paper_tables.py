@@ -161,7 +161,7 @@ def boards(monkeypatch: pytest.MonkeyPatch) -> list[PeersOrder]:
         def measured(seed: int) -> dict:
             value = base + seed / 100
             image, pixel = {"auroc": {"value": value}}, {"auroc": {"value": value - 0.2}}
-            return {"image": image, "pixel": pixel, "by_group": {}, "train_seconds": 5.0}
+            return {"image": image, "pixel": pixel, "by_stratum": {}, "train_seconds": 5.0}
 
         done = {name: of_class.seeds if name == "padim" else () for name in of_class.methods}
         rows = [{"method": name, "measured": {str(seed): measured(seed) for seed in done[name]}} for name in done]
@@ -254,11 +254,11 @@ def test_table_two_is_measured_by_sex(tmp_path: Path, capsys: pytest.CaptureFixt
     lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| Ours")]
     assert [line[0].partition(" (")[0] for line in lines] == ["| Ours, male", "| Ours, female"]
     (result,) = (tmp_path / "out" / "all" / "runs").rglob("ablation.json")
-    groups = json.loads(result.read_text())["by_group"]
+    strata = json.loads(result.read_text())["by_stratum"]
     for line, sex, published in zip(lines, "MF", ("70.9", "70.5"), strict=True):
-        pixel = groups[f"sex={sex}"]["pixel_auroc"]
+        pixel = strata[f"sex={sex}"]["pixel_auroc"]
         assert line[2] == f"{100 * pixel:.1f} (1 seed)" and line[4] == f"{published} |"
-    assert groups["sex=M"]["pixel_auroc"] != groups["sex=F"]["pixel_auroc"]
+    assert strata["sex=M"]["pixel_auroc"] != strata["sex=F"]["pixel_auroc"]
 
 
 # ---- the command

@@ -27,7 +27,7 @@ def result(image: float, pixel: float | None, seconds: float, **more: Any) -> di
         "peak_memory_mib": 1024.4,
         "parameters": 22_000_000,
         "note": "a <note>",
-        "by_group": {},
+        "by_stratum": {},
         "image_scores": {"x": 1.0},
     } | more
 
@@ -60,16 +60,16 @@ def test_measured_and_published_numbers_stand_apart(tmp_path: Path):
     assert header.split(",")[-3:] == ["published_image_percent", "published_pixel_percent", "published_source"]
 
 
-def test_groups_stand_side_by_side(tmp_path: Path):
-    groups = {
+def test_strata_stand_side_by_side(tmp_path: Path):
+    strata = {
         "sex=F": {"n": 9, "n_pixel_images": 4, "image_auroc": 0.6, "pixel_auroc": 0.75},
         "sex=M": {"n": 30, "n_pixel_images": 17, "image_auroc": 0.5, "pixel_auroc": 0.7},
         "view=AP": {"n": 39, "n_pixel_images": 0, "image_auroc": 0.55, "pixel_auroc": None},
     }
-    better = {group: {**values, "pixel_auroc": 0.8} for group, values in groups.items() if group != "view=AP"}
+    better = {stratum: {**values, "pixel_auroc": 0.8} for stratum, values in strata.items() if stratum != "view=AP"}
     rows = [
-        MethodRow("pii", "PII", {0: result(0.9, 0.8, 10.0, by_group=groups)}),
-        MethodRow("paper", "flawmap, paper", {0: result(0.9, 0.8, 10.0, by_group=groups | better)}),
+        MethodRow("pii", "PII", {0: result(0.9, 0.8, 10.0, by_stratum=strata)}),
+        MethodRow("paper", "flawmap, paper", {0: result(0.9, 0.8, 10.0, by_stratum=strata | better)}),
         MethodRow("riad", "RIAD", {}, ("seed 0: no number",)),
     ]
     path = write_peers_scoreboard(tmp_path, "nih", rows, {})
@@ -100,8 +100,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def point_at(svg: ElementTree.Element, title: str) -> tuple[float, float, str]:
     """Where the marker of a method is, and how it is drawn."""
-    (group,) = (element for element in svg.iter(f"{SVG}g") if element.get("id") == title)
-    marker = next(group.iter(f"{SVG}use"))
+    (drawn,) = (element for element in svg.iter(f"{SVG}g") if element.get("id") == title)
+    marker = next(drawn.iter(f"{SVG}use"))
     return float(marker.get("x", "")), float(marker.get("y", "")), marker.get("style", "")
 
 

@@ -156,7 +156,7 @@ def test_each_scale_is_also_measured_alone(metrics, data):
 
 @pytest.fixture
 def boxed(tmp_path: Path) -> data_types.TestData:
-    """Two good and three anomalous images of two groups; of the anomalous ones two have a box."""
+    """Two good and three anomalous images of two strata; of the anomalous ones two have a box."""
     box = Boxes(((4.0, 6.0, 10.0, 12.0),))
     samples = []
     for number, (anomalous, truth, sex) in enumerate(
@@ -165,7 +165,7 @@ def boxed(tmp_path: Path) -> data_types.TestData:
         path = write_image(tmp_path / f"{number}.png", striped(600 + number))
         kind = "nodule" if anomalous else "good"
         samples.append(LabelledImage(path.name, path, anomalous, kind, truth, {"sex": sex}))
-    protocol = Protocol("xray", pixel_pool="truth_only", group_by=("sex",))
+    protocol = Protocol("xray", pixel_pool="truth_only", strata=("sex",))
     return data_types.TestData("xray", tmp_path, "by hand", tuple(samples), protocol)
 
 
@@ -178,12 +178,12 @@ def test_the_protocol_may_pool_boxed_images_alone(boxed):
     assert metrics.pixel_auroc == pytest.approx(roc_auc_score(truth, quantised_scores(maps)), abs=1e-9)
 
 
-def test_groups_are_reported_apart(boxed):
+def test_strata_are_reported_apart(boxed):
     metrics = evaluate(fitted_detector(), boxed, None)
-    assert sorted(metrics.by_group) == ["sex=F", "sex=M"]
-    women = [sample for sample in boxed.samples if sample.groups["sex"] == "F"]
+    assert sorted(metrics.by_stratum) == ["sex=F", "sex=M"]
+    women = [sample for sample in boxed.samples if sample.strata["sex"] == "F"]
     scores = fitted_detector().score_samples([sample.path for sample in women])
-    block = metrics.by_group["sex=F"]
+    block = metrics.by_stratum["sex=F"]
     assert (block.n_good, block.n_anomalous) == (1, 2)
     assert block.image_auroc == pytest.approx(roc_auc_score([s.is_anomalous for s in women], scores))
     boxed_woman = next(sample for sample in women if sample.truth is not None)
@@ -248,7 +248,7 @@ def test_kinds_and_sizes_have_all_measures(metrics):
 
 def test_the_same_scores_have_the_same_intervals(boxed):
     first, again = (evaluate(fitted_detector(), boxed, None) for _ in range(2))
-    for name in ("image", "pixel", "by_kind", "by_size", "by_group"):
+    for name in ("image", "pixel", "by_kind", "by_size", "by_stratum"):
         assert getattr(first, name) == getattr(again, name)
 
 
@@ -256,7 +256,7 @@ def test_undefined_measures_are_null(boxed):
     good = tuple(sample for sample in boxed.samples if not sample.is_anomalous)
     metrics = evaluate(calibrated(), replace(boxed, samples=good, protocol=Protocol("x")), None)
     assert set(metrics.image.values()) == {None} and metrics.pixel is None
-    assert metrics.by_kind == metrics.by_size == metrics.by_group == {}
+    assert metrics.by_kind == metrics.by_size == metrics.by_stratum == {}
 
 
 def test_held_out_scores_and_their_drift_are_told(metrics, rows):
@@ -293,11 +293,11 @@ def test_a_fixed_evaluation_size_compares_resized_maps_and_masks(data, metrics, 
 
 def test_a_defect_that_is_lost_at_the_evaluation_size_leaves_its_image_out(boxed):
     dot = Boxes(((4.0, 6.0, 1.0, 1.0),))  # halving keeps odd rows and columns
-    samples = tuple(replace(s, truth=dot if s.groups["sex"] == "M" and s.truth else s.truth) for s in boxed.samples)
+    samples = tuple(replace(s, truth=dot if s.strata["sex"] == "M" and s.truth else s.truth) for s in boxed.samples)
     lost = replace(boxed, samples=samples)
     assert evaluate(fitted_detector(), lost).n_pixel_images == 2
     metrics = evaluate(fitted_detector(), lost, None, evaluation_size_px=24)
-    assert metrics.n_pixel_images == 1 and metrics.by_group["sex=M"].pixel is None
+    assert metrics.n_pixel_images == 1 and metrics.by_stratum["sex=M"].pixel is None
     # its size is still that at the original resolution
     assert {size: block.n_anomalous for size, block in metrics.by_size.items()} == {"large": 1, "small": 1}
 

@@ -124,18 +124,18 @@ def test_huge_scores_do_not_overflow():
     assert estimates["auroc"].value == 1
 
 
-def test_each_group_stands_against_all_normal_images():
+def test_each_subset_stands_against_all_normal_images():
     scores, labels = some_scores(40, 20)
     kinds = np.where(labels, np.where(np.arange(60) % 2 == 0, "crack", "dent"), "good").tolist()
-    groups = image_estimates_by(kinds, scores, labels, seed=3, n_resamples=50)
-    assert list(groups) == ["crack", "dent"]  # "good" is no defect kind
-    for kind, estimates in groups.items():
+    subsets = image_estimates_by(kinds, scores, labels, seed=3, n_resamples=50)
+    assert list(subsets) == ["crack", "dent"]  # "good" is no defect kind
+    for kind, estimates in subsets.items():
         chosen = ~labels | (np.array(kinds) == kind)
         assert estimates["auroc"].value == pytest.approx(roc_auc_score(labels[chosen], scores[chosen]), abs=1e-12)
         assert estimates["auroc"].low < estimates["auroc"].value < estimates["auroc"].high
 
 
-def test_a_group_does_not_depend_on_other_groups_and_none_is_no_group():
+def test_a_subset_does_not_depend_on_other_subsets_and_none_is_no_subset():
     scores, labels = some_scores(30, 20)
     sizes = np.where(np.arange(50) % 3 == 0, "small", "large").tolist()
     only_small = [size if size == "small" else None for size in sizes]
@@ -146,7 +146,7 @@ def test_a_group_does_not_depend_on_other_groups_and_none_is_no_group():
     assert image_estimates_by([None] * 50, scores, labels, seed=0) == {}
 
 
-def test_groups_must_be_as_many_as_the_images():
+def test_subsets_must_be_as_many_as_the_images():
     with pytest.raises(ValueError, match=r"1 .* 2"):
         image_estimates_by(["a"], [1.0, 2.0], [True, False], seed=0)
 

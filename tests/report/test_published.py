@@ -1,4 +1,4 @@
-"""Published numbers: within range, with a source, and compared with what was measured on the same group."""
+"""Published numbers: within range, with a source, and compared with what was measured on the same stratum."""
 
 from dataclasses import replace
 
@@ -20,13 +20,13 @@ def test_a_published_number_says_where_it_is_from_and_what_differs(published: Pu
 
 def test_the_papers_numbers_are_as_printed() -> None:
     assert [published.value for published in PUBLISHED["bottle"]] == [0.983, 0.982]
-    pixel = {number.group: number.value for number in PUBLISHED["nih"] if number.measure == "pixel_auroc"}
+    pixel = {number.stratum: number.value for number in PUBLISHED["nih"] if number.measure == "pixel_auroc"}
     assert pixel == {"sex=M": 0.709, "sex=F": 0.705}
 
 
-def test_a_group_stands_beside_its_own_number() -> None:
+def test_a_stratum_stands_beside_its_own_number() -> None:
     men = Block(3, 4, {"auroc": None}, {"auroc": Measure(0.61, None, None)})
-    evaluation = made_up_evaluation(10, 10, data="nih", by_group={"sex=M": men})
+    evaluation = made_up_evaluation(10, 10, data="nih", by_stratum={"sex=M": men})
     assert compared_with_published(evaluation).rows == (
         ("pixel AUROC, sex=M", "0.610", "0.709", "the paper (AAAI 2023)", "other lists of images"),
     )

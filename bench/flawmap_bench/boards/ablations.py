@@ -198,9 +198,9 @@ def train_and_evaluate(order: AblationOrder, work: Work) -> None:
         "image_auroc": evaluation.image_auroc,
         "pixel_auroc": evaluation.pixel_auroc,
         **{name: value for name, value in asdict(evaluation).items() if name in MEASURES},
-        "by_group": {
-            group: {"image_auroc": block.image_auroc, "pixel_auroc": block.pixel_auroc}
-            for group, block in evaluation.by_group.items()
+        "by_stratum": {
+            stratum: {"image_auroc": block.image_auroc, "pixel_auroc": block.pixel_auroc}
+            for stratum, block in evaluation.by_stratum.items()
         },
         "n_good": evaluation.n_good,
         "n_anomalous": evaluation.n_anomalous,

@@ -10,7 +10,7 @@ from flawmap.reproducibility import file_sha256, stable_hash
 
 
 def data_content(good: TrainingData, test: TestData) -> str:
-    """A hash that changes with the content, name or order of any image, and with any label, group or mask."""
+    """A hash that changes with the content, name or order of any image, and with any label, stratum or mask."""
     training = [(image.key, file_sha256(image.path)) for image in good.images]
     return stable_hash({"good": training, "test": [_content(sample) for sample in test.samples]})
 
@@ -29,5 +29,5 @@ def _content(sample: LabelledImage) -> dict[str, Any]:
         "kind": sample.kind,
         "is_anomalous": sample.is_anomalous,
         "truth": truth,
-        "groups": dict(sample.groups),
+        "strata": dict(sample.strata),
     }

@@ -27,10 +27,10 @@ def scored_metrics(data: TestData, folder: Path) -> dict[str, Any]:
             ``anomaly_map``.
 
     Returns:
-        JSON-ready: ``image`` and ``pixel`` estimates by measure, AUROC per kind and per group; pixel values are None
+        JSON-ready: ``image`` and ``pixel`` estimates by measure, AUROC per kind and per stratum; pixel values are None
         without maps, without masks, or where the protocol counts no pixels.
     """
-    scores, pools, groups = [], PixelPools(), dict[str, PixelPool]()
+    scores, pools, strata = [], PixelPools(), dict[str, PixelPool]()
     for number, sample in enumerate(data.samples):
         with np.load(folder / f"{number:05d}.npz") as content:
             scores.append(float(content["image_score"]))
@@ -42,8 +42,8 @@ def scored_metrics(data: TestData, folder: Path) -> dict[str, Any]:
             continue
         image = count_pixels(anomaly_map, truth)
         pools.add(image, sample.kind)
-        for group in groups_of(sample, data.protocol.group_by):
-            groups.setdefault(group, PixelPool()).add(image)
+        for stratum in strata_of(sample, data.protocol.strata):
+            strata.setdefault(stratum, PixelPool()).add(image)
     labels = np.array([sample.is_anomalous for sample in data.samples], bool)
     everything = pools.everything()
     image = image_estimates(np.array(scores), labels, numpy_generator(BOOTSTRAP_SEED, "bootstrap"))
@@ -56,7 +56,7 @@ def scored_metrics(data: TestData, folder: Path) -> dict[str, Any]:
         "image": _as_json(image),
         "pixel": _as_json(pixel),
         "by_kind": _by_kind(data, np.array(scores), labels, pools),
-        "by_group": _by_group(data, np.array(scores), labels, groups),
+        "by_stratum": _by_stratum(data, np.array(scores), labels, strata),
         "image_scores": {sample.key: score for sample, score in zip(data.samples, scores, strict=True)},
     }
 
@@ -66,9 +66,9 @@ def counts_pixels(sample: LabelledImage, pixel_pool: str) -> bool:
     return pixel_pool == "all" or (pixel_pool == "truth_only" and sample.is_anomalous)
 
 
-def groups_of(sample: LabelledImage, group_by: tuple[str, ...]) -> list[str]:
-    """``name=value`` of each group that an image belongs to."""
-    return [f"{name}={sample.groups[name]}" for name in group_by if sample.groups.get(name)]
+def strata_of(sample: LabelledImage, strata: tuple[str, ...]) -> list[str]:
+    """``name=value`` of each stratum that an image belongs to."""
+    return [f"{name}={sample.strata[name]}" for name in strata if sample.strata.get(name)]
 
 
 def _by_kind(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: PixelPools) -> dict[str, Any]:
@@ -85,21 +85,21 @@ def _by_kind(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: Pixe
     return metrics
 
 
-def _by_group(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: Mapping[str, PixelPool]) -> dict:
-    """Each group of the protocol on its own."""
+def _by_stratum(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: Mapping[str, PixelPool]) -> dict:
+    """Each stratum of the protocol on its own."""
     members: dict[str, list[int]] = {}
     for number, sample in enumerate(data.samples):
-        for group in groups_of(sample, data.protocol.group_by):
-            members.setdefault(group, []).append(number)
+        for stratum in strata_of(sample, data.protocol.strata):
+            members.setdefault(stratum, []).append(number)
     return {
-        group: {
+        stratum: {
             "n": len(chosen),
             "n_anomalous": int(labels[chosen].sum()),
-            "n_pixel_images": pools[group].n_images if group in pools else 0,
+            "n_pixel_images": pools[stratum].n_images if stratum in pools else 0,
             "image_auroc": auroc(scores[chosen], labels[chosen]),
-            "pixel_auroc": pools[group].values().get("auroc") if group in pools else None,
+            "pixel_auroc": pools[stratum].values().get("auroc") if stratum in pools else None,
         }
-        for group, chosen in sorted(members.items())
+        for stratum, chosen in sorted(members.items())
     }
 
 

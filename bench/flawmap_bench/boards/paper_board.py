@@ -110,13 +110,13 @@ def _rows_by_sex(results: Mapping[str, ClassResults]) -> tuple[VariantRow, ...]:
     for method, by_sex in TABLE_2.items():
         for sex, name in SEXES.items():
             measured = {
-                seed: (result["by_group"][f"sex={sex}"], result["train_seconds"])
+                seed: (result["by_stratum"][f"sex={sex}"], result["train_seconds"])
                 for class_results in results.values()
                 for seed, result in class_results.get(method, {}).items()
-                if f"sex={sex}" in result.get("by_group", {})
+                if f"sex={sex}" in result.get("by_stratum", {})
             }
             image, pixel = (
-                {seed: group[metric] for seed, (group, _) in measured.items() if group[metric] is not None}
+                {seed: stratum[metric] for seed, (stratum, _) in measured.items() if stratum[metric] is not None}
                 for metric in ("image_auroc", "pixel_auroc")
             )
             seconds = {seed: taken for seed, (_, taken) in measured.items()}

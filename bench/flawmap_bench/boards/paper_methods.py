@@ -94,5 +94,5 @@ def _board_values(result: Mapping[str, Any]) -> dict[str, Any]:
         "image_auroc": auroc["image"],
         "pixel_auroc": auroc["pixel"],
         "train_seconds": result["train_seconds"],
-        "by_group": result["by_group"],
+        "by_stratum": result["by_stratum"],
     }

@@ -74,9 +74,9 @@ class MethodRow:
         """Why there is no result at all; empty where there is one."""
         return "" if self.results else "; ".join(self.failures)
 
-    def published(self, data_name: str, group: str = "") -> Published | None:
+    def published(self, data_name: str, stratum: str = "") -> Published | None:
         """What is published for it, see :func:`flawmap_bench.boards.published.published_for`."""
-        return published_for(data_name, self.method, is_recipe(self.method), group)
+        return published_for(data_name, self.method, is_recipe(self.method), stratum)
 
 
 def write_peers_scoreboard(folder: Path, name: str, rows: Sequence[MethodRow], about: Mapping[str, str]) -> Path:
@@ -94,7 +94,7 @@ def write_peers_scoreboard(folder: Path, name: str, rows: Sequence[MethodRow], a
     board = Board(
         title=f"Scoreboard: {name}",
         about=about,
-        tables=[_main_table(rows, name), *(_group_table(rows, name, kind) for kind in _group_kinds(rows))],
+        tables=[_main_table(rows, name), *(_stratum_table(rows, name, kind) for kind in _stratum_kinds(rows))],
         notes=_notes(rows, name),
         chart=time_chart(_points(rows), f"Image AUROC against training time: {name}"),
     )
@@ -123,23 +123,23 @@ def _main_table(rows: Sequence[MethodRow], name: str) -> BoardTable:
     return BoardTable(name, COLUMNS, tuple(lines))
 
 
-def _group_table(rows: Sequence[MethodRow], name: str, kind: str) -> BoardTable:
-    """AUROC within each group of one kind (each sex, each view), side by side."""
+def _stratum_table(rows: Sequence[MethodRow], name: str, kind: str) -> BoardTable:
+    """AUROC within each stratum of one kind (each sex, each view), side by side."""
     columns, cells = ["method"], [[row.title for row in rows]]
     values: dict[int, list[float | None]] = {}  # by the index of the column
-    for group in (group for group in _groups(rows) if group.startswith(f"{kind}=")):
-        published = [row.published(name, group) for row in rows]
-        by_group = [[result.get("by_group", {}) for result in row.results.values()] for row in rows]
-        results = [[groups[group] for groups in row_groups if group in groups] for row_groups in by_group]
-        counts = next(group_results[0] for group_results in results if group_results)
+    for stratum in (stratum for stratum in _strata(rows) if stratum.startswith(f"{kind}=")):
+        published = [row.published(name, stratum) for row in rows]
+        by_stratum = [[result.get("by_stratum", {}) for result in row.results.values()] for row in rows]
+        results = [[strata[stratum] for strata in row_strata if stratum in strata] for row_strata in by_stratum]
+        counts = next(stratum_results[0] for stratum_results in results if stratum_results)
         for level, count in (("image", counts["n"]), ("pixel", counts["n_pixel_images"])):
-            summaries = [measured(_values(group_results, f"{level}_auroc")) for group_results in results]
+            summaries = [measured(_values(stratum_results, f"{level}_auroc")) for stratum_results in results]
             if any(summaries):
                 values[len(columns)] = [None if summary is None else summary.mean for summary in summaries]
-                columns.append(f"{group}: {level} AUROC of {count} images, measured")
+                columns.append(f"{stratum}: {level} AUROC of {count} images, measured")
                 cells.append([percent(summary).removesuffix(" (1 seed)") for summary in summaries])
             if any(getattr(number, level, None) is not None for number in published):
-                columns.append(f"{group}: {level} AUROC, {PUBLISHED_MARK}")
+                columns.append(f"{stratum}: {level} AUROC, {PUBLISHED_MARK}")
                 cells.append([_published(number, level) for number in published])
     best = _best(list(values.values()), values)
     lines = (
@@ -197,12 +197,14 @@ def _published(published: Published | None, level: str) -> str:
     return number_or_dash(getattr(published, level, None))
 
 
-def _groups(rows: Sequence[MethodRow]) -> list[str]:
-    return sorted({group for row in rows for result in row.results.values() for group in result.get("by_group", {})})
+def _strata(rows: Sequence[MethodRow]) -> list[str]:
+    return sorted(
+        {stratum for row in rows for result in row.results.values() for stratum in result.get("by_stratum", {})}
+    )
 
 
-def _group_kinds(rows: Sequence[MethodRow]) -> list[str]:
-    return sorted({group.partition("=")[0] for group in _groups(rows)})
+def _stratum_kinds(rows: Sequence[MethodRow]) -> list[str]:
+    return sorted({stratum.partition("=")[0] for stratum in _strata(rows)})
 
 
 def _notes(rows: Sequence[MethodRow], name: str) -> list[str]:
@@ -212,8 +214,8 @@ def _notes(rows: Sequence[MethodRow], name: str) -> list[str]:
         texts = list(dict.fromkeys(result["note"] for result in row.results.values() if result.get("note")))
         texts += [f"failed, {failure}" for failure in row.failures]
         notes += [f"{row.title}: {' | '.join(texts)}"] if texts else []
-        for group in ("", *_groups(rows)):
-            published = row.published(name, group)
+        for stratum in ("", *_strata(rows)):
+            published = row.published(name, stratum)
             if published is not None:
                 sources[f"Published, {row.title}: {published.source}"] = None
     return notes + list(sources)
@@ -231,9 +233,9 @@ def _points(rows: Sequence[MethodRow]) -> list[TimePoint]:
 
 def _as_json(row: MethodRow, name: str) -> dict[str, Any]:
     published = {
-        group or "all": {"image": number.image, "pixel": number.pixel, "source": number.source}
-        for group in ("", *_groups([row]))
-        if (number := row.published(name, group)) is not None
+        stratum or "all": {"image": number.image, "pixel": number.pixel, "source": number.source}
+        for stratum in ("", *_strata([row]))
+        if (number := row.published(name, stratum)) is not None
     }
     results = {str(seed): dict(result) for seed, result in row.results.items()}
     for result in results.values():

@@ -110,11 +110,11 @@ PUBLISHED: Mapping[str, Mapping[str, Published]] = {
 }
 
 
-def published_for(data_name: str, method: str, is_ours: bool, group: str = "") -> Published | None:
-    """What is published for a method on a data set or one of its groups; None where nothing is.
+def published_for(data_name: str, method: str, is_ours: bool, stratum: str = "") -> Published | None:
+    """What is published for a method on a data set or one of its strata; None where nothing is.
 
     The numbers of the paper's own method stand beside recipes whose name begins with ``paper``.
     """
-    by_method = PUBLISHED.get(f"{data_name.lower()} {group}".strip(), {})
+    by_method = PUBLISHED.get(f"{data_name.lower()} {stratum}".strip(), {})
     is_the_papers = is_ours and Path(method).stem.startswith("paper")
     return by_method.get("flawmap" if is_the_papers else method)

@@ -89,7 +89,8 @@ def _measures(evaluation: "Evaluation") -> list[str]:
     ]
     lines += [_block_line(kind, block.n_anomalous, block) for kind, block in evaluation.by_kind.items()]
     lines += [
-        _block_line(group, block.n_good + block.n_anomalous, block) for group, block in evaluation.by_group.items()
+        _block_line(stratum, block.n_good + block.n_anomalous, block)
+        for stratum, block in evaluation.by_stratum.items()
     ]
     lines += [_block_line(f"{size} defects", block.n_anomalous, block) for size, block in evaluation.by_size.items()]
     return lines

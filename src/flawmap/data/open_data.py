@@ -19,7 +19,7 @@ from flawmap.data.layouts.mvtec_2 import MvtecAd2
 from flawmap.data.layouts.nih import ChestXray14
 from flawmap.data.layouts.visa import Visa
 from flawmap.data.sample import LabelledImage, NormalImage, TestData, TrainingData
-from flawmap.data.subset import Groups, split_location
+from flawmap.data.subset import Strata, split_location
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -48,7 +48,7 @@ def open_training_data(location: str | Path, settings: DataSettings) -> Training
 
     Args:
         location: a folder in one of the :data:`LAYOUTS`, a CSV manifest, or ``elpv``; ``:NAME=VALUE`` at its end
-            restricts it to one group.
+            restricts it to one stratum.
         settings: names of sub-folders, and how many images to use.
 
     Raises:
@@ -59,10 +59,10 @@ def open_training_data(location: str | Path, settings: DataSettings) -> Training
     if not images:
         problem = f'no good image to train in the layout "{layout.name}"'
         remedy = "fill train/good, or give the list rows of good images to train"
-        raise _empty_group(path, only, layout) if only else UserError(problem, str(folder_of(path)), remedy)
+        raise _empty_stratum(path, only, layout) if only else UserError(problem, str(folder_of(path)), remedy)
     chosen = evenly_spaced(images, settings.train_subset)
     unused = {image.key for image in images} - {image.key for image in chosen}
-    name = _name_with_groups(layout.data_name(path), only)
+    name = _name_with_strata(layout.data_name(path), only)
     return TrainingData(name, folder_of(path), layout.name, chosen, unused=tuple(sorted(unused)))
 
 
@@ -78,7 +78,7 @@ def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
         remedy = "add test/good and test/KIND folders, give a manifest.csv rows of split test, or name folders inside: "
         remedy += "--set data.normal=GOOD --set data.anomalous=BAD"
         error = UserError("there are no labelled test images", str(folder_of(path)), remedy)
-        raise _empty_group(path, only, layout) if only else error
+        raise _empty_stratum(path, only, layout) if only else error
     chosen: set[str] = set()
     for label in (False, True):
         labelled = [sample for sample in samples if sample.is_anomalous is label]
@@ -124,7 +124,7 @@ def find_layout(path: Path, named_folder: str | None = None) -> Layout:
 
 
 def place_of(name: str) -> Path:
-    """The path of a location without its groups.
+    """The path of a location without its strata.
 
     Raises:
         UserError: it does not exist; names the most similar path.
@@ -151,30 +151,30 @@ def evenly_spaced(images: Sequence[ImageT], count: int | None) -> tuple[ImageT, 
     return tuple(ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count))
 
 
-def _locate(location: str | Path, named_folder: str | None) -> tuple[Path, Groups, Layout]:
+def _locate(location: str | Path, named_folder: str | None) -> tuple[Path, Strata, Layout]:
     name, only = split_location(location)
     path = place_of(name)
     layout = find_layout(path, named_folder)
-    if not only.keys() <= set(layout.groups):
-        raise _empty_group(path, only, layout)
+    if not only.keys() <= set(layout.strata):
+        raise _empty_stratum(path, only, layout)
     return path, only, layout
 
 
 def _test_data(
-    path: Path, only: Groups, layout: Layout, settings: DataSettings, samples: tuple[LabelledImage, ...]
+    path: Path, only: Strata, layout: Layout, settings: DataSettings, samples: tuple[LabelledImage, ...]
 ) -> TestData:
-    name = _name_with_groups(layout.data_name(path), only)
+    name = _name_with_strata(layout.data_name(path), only)
     return TestData(name, folder_of(path), layout.name, samples, layout.protocol(path, settings))
 
 
-def _name_with_groups(name: str, only: Groups) -> str:
-    """Values of groups are free text: characters that a path cannot hold become underscores."""
+def _name_with_strata(name: str, only: Strata) -> str:
+    """Values of strata are free text: characters that a path cannot hold become underscores."""
     return "-".join((name, *(re.sub(r"[^\w.-]", "_", value) for value in only.values())))
 
 
-def _empty_group(path: Path, only: Groups, layout: Layout) -> UserError:
+def _empty_stratum(path: Path, only: Strata, layout: Layout) -> UserError:
     wanted = ", ".join(f"{name}={value}" for name, value in only.items())
-    groups = (
-        f"its groups are {', '.join(layout.groups)}" if layout.groups else "this layout has no groups: leave them out"
+    remedy = (
+        f"its strata are {', '.join(layout.strata)}" if layout.strata else "this layout has no strata: leave them out"
     )
-    return UserError(f"no images with {wanted}", str(folder_of(path)), groups)
+    return UserError(f"no images with {wanted}", str(folder_of(path)), remedy)

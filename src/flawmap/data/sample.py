@@ -50,7 +50,7 @@ class LabelledImage:
         is_anomalous: its label.
         kind: kind of the defect, "good" for a normal image.
         truth: where the defect is; None for a normal image, or if nobody has marked it.
-        groups: properties known for every image, normal or not, such as sex and view.
+        strata: properties known for every image, normal or not, such as sex and view.
     """
 
     key: str
@@ -58,7 +58,7 @@ class LabelledImage:
     is_anomalous: bool
     kind: str
     truth: MaskFile | Boxes | None = None
-    groups: Mapping[str, str] = field(default_factory=dict)
+    strata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ class Protocol:
         pixel_pool: which images count for pixel metrics. ``all``: normal images and anomalous images with ground
             truth (MVTec AD, MTD). ``truth_only``: images with ground truth (NIH: the images with boxes). ``none``: no
             pixel metrics (ELPV). An anomalous image without ground truth never counts.
-        group_by: keys of ``LabelledImage.groups`` that are also reported separately.
+        strata: keys of ``LabelledImage.strata`` that are also reported separately.
     """
 
     name: str
     pixel_pool: Literal["all", "truth_only", "none"] = "all"
-    group_by: tuple[str, ...] = ()
+    strata: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

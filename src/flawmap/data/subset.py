@@ -1,6 +1,6 @@
-"""Part of a data set by its groups: ``nih:sex=M`` or ``elpv:cell=poly``, for training and test alike.
+"""Part of a data set by its strata: ``nih:sex=M`` or ``elpv:cell=poly``, for training and test alike.
 
-A group is a property known for every image, normal or not (sex, view, cell type), so it says nothing about defects.
+A stratum is a property known for every image, normal or not (sex, view, cell type), so it says nothing about defects.
 """
 
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from flawmap.errors import UserError
 
-Groups = Mapping[str, str]
+Strata = Mapping[str, str]
 
 
 def split_location(location: str | Path) -> tuple[str, dict[str, str]]:
-    """Split a data location into its path or name and the groups that it is restricted to.
+    """Split a data location into its path or name and the strata that it is restricted to.
 
     Args:
         location: with or without ``:NAME=VALUE,NAME=VALUE`` at its end; an existing path is never split.
@@ -34,6 +34,6 @@ def split_location(location: str | Path) -> tuple[str, dict[str, str]]:
     return place, only
 
 
-def is_chosen(groups: Groups, only: Groups) -> bool:
-    """Whether an image with these groups belongs to the part."""
-    return all(groups.get(name) == value for name, value in only.items())
+def is_chosen(strata: Strata, only: Strata) -> bool:
+    """Whether an image with these strata belongs to the part."""
+    return all(strata.get(name) == value for name, value in only.items())

@@ -19,9 +19,9 @@ from flawmap.evaluate.measures import (
     PooledPixels,
     ScoredSample,
     block_of_all,
-    blocks_by_group,
     blocks_by_kind,
     blocks_by_size,
+    blocks_by_stratum,
     scores_and_labels,
 )
 from flawmap.metrics.ranking import auroc
@@ -127,7 +127,7 @@ def _evaluation(
         evaluation_size_px=pixels.evaluation_size_px,
         by_kind=blocks_by_kind(scored, name, pixels),
         by_size=blocks_by_size(scored, name, pixels),
-        by_group=blocks_by_group(scored, name, pixels),
+        by_stratum=blocks_by_stratum(scored, name, pixels),
         per_scale=tuple(_scale_score(size, scored, labels, pixels) for size in detector.sizes_px),
         training_size_px=detector.recipe.training_size_px,
         calibration=calibration,

@@ -1,4 +1,4 @@
-"""Every measure of an evaluation with its interval: of all images, and of each defect kind, defect size and group."""
+"""Every measure of an evaluation with its interval: of all images, and of each defect kind, defect size and stratum."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class ScoredSample:
     """One test image with its scores.
 
     Attributes:
-        sample: image, label, kind and groups.
+        sample: image, label, kind and strata.
         scores: every image score by name.
         logits: of each test size alone, by its side in pixels.
         anomalous_share: anomalous pixels over all pixels of the image at its original resolution; None for a good
@@ -55,7 +55,7 @@ class PooledPixels:
         protocol: which images enter.
         evaluation_size_px: side of the square that maps and truth are resized to; None keeps the original resolution.
         pools: by defect kind and size.
-        by_group: ``sex=F`` and the like.
+        by_stratum: ``sex=F`` and the like.
         by_scale: by the size in pixels that the detector looked at.
         n_images: how many entered.
     """
@@ -63,7 +63,7 @@ class PooledPixels:
     protocol: Protocol
     evaluation_size_px: int | None = None
     pools: PixelPools = field(default_factory=PixelPools)
-    by_group: dict[str, PixelPool] = field(default_factory=lambda: defaultdict(PixelPool))
+    by_stratum: dict[str, PixelPool] = field(default_factory=lambda: defaultdict(PixelPool))
     by_scale: dict[int, BinnedScores] = field(default_factory=lambda: defaultdict(BinnedScores))
     n_images: int = 0
 
@@ -80,9 +80,9 @@ class PooledPixels:
         self.n_images += 1
         image = count_pixels(anomaly_map, resized_truth)
         self.pools.add(image, sample.kind, float(truth.mean()) if sample.is_anomalous else None)
-        for name in self.protocol.group_by:
-            if name in sample.groups:
-                self.by_group[f"{name}={sample.groups[name]}"].add(image)
+        for name in self.protocol.strata:
+            if name in sample.strata:
+                self.by_stratum[f"{name}={sample.strata[name]}"].add(image)
         for scale in analysis.scales:
             self.by_scale[scale.size_px].add(*self._resized(mean_map([scale], *truth.shape), truth))
 
@@ -119,15 +119,15 @@ def blocks_by_size(scored: Sequence[ScoredSample], score_name: str, pixels: Pool
     return _blocks_of_anomalous(sizes, *scores_and_labels(scored, score_name), pixels.pools.by_size())
 
 
-def blocks_by_group(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
-    """The images of each group (sex, view) on their own, good and anomalous."""
+def blocks_by_stratum(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
+    """The images of each stratum (sex, view) on their own, good and anomalous."""
     blocks = {}
-    for name in pixels.protocol.group_by:
-        for value in sorted({s.sample.groups.get(name, "") for s in scored} - {""}):
-            members, key = [s for s in scored if s.sample.groups.get(name) == value], f"{name}={value}"
+    for name in pixels.protocol.strata:
+        for value in sorted({s.sample.strata.get(name, "") for s in scored} - {""}):
+            members, key = [s for s in scored if s.sample.strata.get(name) == value], f"{name}={value}"
             scores, labels = scores_and_labels(members, score_name)
             estimates = image_estimates(scores, labels, numpy_generator(BOOTSTRAP_SEED, "bootstrap", key))
-            pool = pixels.by_group[key] if key in pixels.by_group else PixelPool()
+            pool = pixels.by_stratum[key] if key in pixels.by_stratum else PixelPool()
             blocks[key] = _block(labels, estimates, _pixel_estimates(pool, key))
     return blocks
 

@@ -90,11 +90,11 @@ def resample_weights(
         to that of the defective images over the defective ones.
     """
     per_chunk = max(1, _CHUNK // max(is_anomalous.size, n_scores, 1))
-    strata = list(zip((np.flatnonzero(is_anomalous), np.flatnonzero(~is_anomalous)), generator.spawn(2), strict=True))
+    classes = list(zip((np.flatnonzero(is_anomalous), np.flatnonzero(~is_anomalous)), generator.spawn(2), strict=True))
     for done in range(0, n_resamples, per_chunk):
         rows = min(per_chunk, n_resamples - done)
         weights = np.zeros((rows, is_anomalous.size))
-        for members, stream in strata:
+        for members, stream in classes:
             if members.size:
                 drawn = stream.integers(members.size, size=(rows, members.size))
                 drawn += members.size * np.arange(rows)[:, None]  # a range of numbers of its own for each row

@@ -56,31 +56,33 @@ def image_estimates(
 
 
 def image_estimates_by(
-    groups: Sequence[str | None], scores: ArrayLike, is_anomalous: ArrayLike, seed: int, n_resamples: int = N_RESAMPLES
+    subsets: Sequence[str | None], scores: ArrayLike, is_anomalous: ArrayLike, seed: int, n_resamples: int = N_RESAMPLES
 ) -> dict[str, dict[str, Estimate]]:
-    """The defective images of each group (defect kind, size) against all good images.
+    """The defective images of each subset (defect kind, size) against all good images.
 
     Args:
-        groups: of length n, the group of each image; None for an image of no group, and ignored for a good one.
+        subsets: of length n, the subset of each image; None for an image of none, and ignored for a good one.
         scores: (n,), finite.
         is_anomalous: (n,), bool.
-        seed: of the bootstrap; a group's interval does not depend on which other groups there are.
+        seed: of the bootstrap; a subset's interval does not depend on which other subsets there are.
         n_resamples: of the bootstrap.
 
     Returns:
-        the estimates of :func:`image_estimates` for each group, groups in alphabetical order.
+        the estimates of :func:`image_estimates` for each subset, subsets in alphabetical order.
 
     Raises:
-        ValueError: as :func:`image_estimates`, and where there are not as many groups as images.
+        ValueError: as :func:`image_estimates`, and where there are not as many entries in ``subsets`` as images.
     """
     values, flags = np.asarray(scores), np.asarray(is_anomalous, np.bool_)
-    if len(groups) != flags.size:
-        raise ValueError(f"{len(groups)} groups for {flags.size} images")
+    if len(subsets) != flags.size:
+        raise ValueError(f"{len(subsets)} subsets for {flags.size} images")
     members = {
-        group: ~flags | np.array([other == group for other in groups], np.bool_)
-        for group in sorted({group for group, flag in zip(groups, flags, strict=True) if flag and group is not None})
+        subset: ~flags | np.array([other == subset for other in subsets], np.bool_)
+        for subset in sorted(
+            {subset for subset, flag in zip(subsets, flags, strict=True) if flag and subset is not None}
+        )
     }
     return {
-        group: image_estimates(values[chosen], flags[chosen], numpy_generator(seed, "bootstrap", group), n_resamples)
-        for group, chosen in members.items()
+        subset: image_estimates(values[chosen], flags[chosen], numpy_generator(seed, "bootstrap", subset), n_resamples)
+        for subset, chosen in members.items()
     }

@@ -78,11 +78,11 @@ def sizes(evaluation: Evaluation | None) -> Table:
     return Table(("size of the defect", *_BLOCK_COLUMNS), tuple(rows))
 
 
-def groups(evaluation: Evaluation | None) -> Table:
-    """Each group of images (sex, view, ...) scored on its own."""
-    blocks: Mapping[str, Block] = evaluation.by_group if evaluation else {}
+def strata(evaluation: Evaluation | None) -> Table:
+    """The images of each stratum (sex, view, ...) scored on their own."""
+    blocks: Mapping[str, Block] = evaluation.by_stratum if evaluation else {}
     rows = [(name, str(block.n_good + block.n_anomalous), *_short(block)) for name, block in blocks.items()]
-    return Table(("group", *_BLOCK_COLUMNS), tuple(rows))
+    return Table(("stratum", *_BLOCK_COLUMNS), tuple(rows))
 
 
 def without_empty_columns(table: Table) -> Table:

@@ -83,7 +83,7 @@ def _results(files: RunFiles) -> dict[str, Any]:
         else {},
         "kinds": estimates.without_empty_columns(estimates.kinds(files)),
         "sizes": estimates.without_empty_columns(estimates.sizes(evaluation)),
-        "groups": estimates.without_empty_columns(estimates.groups(evaluation)),
+        "strata": estimates.without_empty_columns(estimates.strata(evaluation)),
         "scores": charts.score_chart(files),
         "strips": _strips(files),
         "skipped_rows": [(file.key, file.reason) for file in evaluation.skipped] if evaluation else [],

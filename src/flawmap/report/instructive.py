@@ -30,7 +30,7 @@ def most_instructive(images: Sequence[ScoredImage], threshold: float, count: int
     missed = [image for image in images if image.is_anomalous and not image.is_flagged]
     alarms = [image for image in images if image.is_flagged and not image.is_anomalous]
     right = [image for image in images if image.is_flagged == image.is_anomalous]
-    groups = [
+    by_outcome = [
         [Choice(image, "missed") for image in sorted(missed, key=lambda image: (image.score, image.key))],
         [Choice(image, "false alarm") for image in sorted(alarms, key=lambda image: (-image.score, image.key))],
         [
@@ -38,7 +38,7 @@ def most_instructive(images: Sequence[ScoredImage], threshold: float, count: int
             for image in sorted(right, key=lambda image: (abs(image.score - threshold), image.key))
         ],
     ]
-    places = [min(len(group), count // 3) for group in groups]
-    for i, group in enumerate(groups):
-        places[i] += min(len(group) - places[i], count - sum(places))
-    return tuple(choice for group, n in zip(groups, places, strict=True) for choice in group[:n])
+    places = [min(len(choices), count // 3) for choices in by_outcome]
+    for i, choices in enumerate(by_outcome):
+        places[i] += min(len(choices) - places[i], count - sum(places))
+    return tuple(choice for choices, n in zip(by_outcome, places, strict=True) for choice in choices[:n])

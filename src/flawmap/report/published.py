@@ -19,7 +19,7 @@ class Published:
         value: as printed there, in [0, 1].
         source: method and publication.
         differs: what makes it another experiment.
-        group: the group of images that it is for (``sex=M``); "" for all.
+        stratum: the stratum of images that it is for (``sex=M``); "" for all.
         layout: how the layout of such data begins, so that a folder with the same name is not taken for it.
     """
 
@@ -27,7 +27,7 @@ class Published:
     value: float
     source: str
     differs: str
-    group: str = ""
+    stratum: str = ""
     layout: str = ""
 
 
@@ -70,9 +70,9 @@ def compared_with_published(evaluation: Evaluation) -> Table:
     for published in PUBLISHED.get(evaluation.data.lower(), ()):
         if not evaluation.layout.startswith(published.layout):
             continue
-        block = evaluation.by_group.get(published.group) if published.group else evaluation
+        block = evaluation.by_stratum.get(published.stratum) if published.stratum else evaluation
         value = getattr(block, published.measure, None)
         if value is not None:
-            title = ", ".join(filter(None, (_TITLES[published.measure], published.group)))
+            title = ", ".join(filter(None, (_TITLES[published.measure], published.stratum)))
             rows.append((title, number(value), number(published.value), published.source, published.differs))
     return Table(("measure", "measured here", "published", "source", "what differs"), tuple(rows))

@@ -25,6 +25,7 @@ PIXEL_CURVES = "pixel_curves.json"
 MAPS, TRUTH, ATTENTION = "maps", "truth", "attention"  # folders; a file has the same name in each
 MAX_16_BIT = 65535
 EVALUATE_AGAIN = "flawmap evaluate RUN DATA"
+_RENAMED = {"by_group": "by_stratum"}  # evaluations that were written before groups were what must not be split
 _CURVES = ("roc", "precision_recall", "overlap")
 _CURVE_DIGITS = 6  # finer than any screen
 IMAGE_TITLES = {
@@ -116,7 +117,7 @@ class Evaluation(Block):
         evaluation_size_px: side of the square at which pixels were compared; None: each image's own resolution.
         by_kind: each kind of defect against all good images.
         by_size: each class of defect size against all good images; :mod:`flawmap.metrics.defect_size` has the classes.
-        by_group: the images of each group (``sex=F``, ...) on their own.
+        by_stratum: the images of each stratum (``sex=F``, ...) on their own.
         per_scale: each test size alone, ascending.
         training_size_px: side of the images that the detector learned from.
         calibration: the thresholds that were used; None without.
@@ -140,7 +141,7 @@ class Evaluation(Block):
     evaluation_size_px: int | None
     by_kind: Mapping[str, Block]
     by_size: Mapping[str, Block]
-    by_group: Mapping[str, Block]
+    by_stratum: Mapping[str, Block]
     per_scale: tuple[ScaleScore, ...]
     training_size_px: int
     calibration: Calibration | None
@@ -181,7 +182,7 @@ def read_evaluation(folder: Path) -> Evaluation | None:
         UserError: it is damaged.
     """
     path = folder / METRICS
-    return read_json(path, Evaluation, EVALUATE_AGAIN) if path.is_file() else None
+    return read_json(path, Evaluation, EVALUATE_AGAIN, _RENAMED) if path.is_file() else None
 
 
 @dataclass(frozen=True)

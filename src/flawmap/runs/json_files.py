@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,19 +16,23 @@ from flawmap.reproducibility import atomic_write_text
 T = TypeVar("T")
 
 
-def read_json(path: Path, kind: type[T], remedy: str) -> T:
+def read_json(path: Path, kind: type[T], remedy: str, renamed: Mapping[str, str] | None = None) -> T:
     """Read a JSON file into a dataclass, or into a type such as ``dict``.
 
     Args:
         path: of the file.
         kind: what it must hold. Further keys are ignored.
         remedy: what the user can do if it does not.
+        renamed: names that keys had in files of earlier versions, each with today's name.
 
     Raises:
         UserError: the file cannot be read, is not JSON, lacks a key, or has a value of another type.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        if not renamed:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.convert({renamed.get(key, key): value for key, value in content.items()}, kind)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise UserError(f"{path.name} is damaged: {error}", str(path), remedy) from error
 

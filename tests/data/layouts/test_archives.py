@@ -55,9 +55,9 @@ def test_mvtec_ad_2_trains_on_train_good_and_is_tested_on_the_public_set(can: Pa
     samples = by_key(can)
     assert set(samples) == {"test_public/good/003_regular.png", "test_public/bad/004_overexposed.png"}
     bad = samples["test_public/bad/004_overexposed.png"]
-    assert (bad.is_anomalous, bad.kind, bad.groups) == (True, "bad", {"light": "overexposed"})
+    assert (bad.is_anomalous, bad.kind, bad.strata) == (True, "bad", {"light": "overexposed"})
     assert np.array_equal(read_truth(bad, 12, 16), MASK > 0)
-    assert test.protocol == Protocol("can", group_by=("light",)) and MvtecAd2.published.name == "MVTec AD 2"
+    assert test.protocol == Protocol("can", strata=("light",)) and MvtecAd2.published.name == "MVTec AD 2"
 
 
 def test_one_light_of_mvtec_ad_2(can: Path):
@@ -209,7 +209,7 @@ def nih(tmp_path: Path) -> Path:
 def test_chest_x_rays_train_on_the_normal_images_of_the_official_list(nih: Path):
     training, test = open_training_data(nih, DEFAULT), open_test_data(nih, DEFAULT)
     assert keys(training.images) == [f"images_001/images/0000000{n}_000.png" for n in (1, 2)]
-    assert [(s.path.name[7], s.is_anomalous, s.kind, s.groups) for s in test.samples] == [
+    assert [(s.path.name[7], s.is_anomalous, s.kind, s.strata) for s in test.samples] == [
         ("4", False, "good", {"sex": "M", "view": "AP"}),
         ("5", True, "several findings", {"sex": "F", "view": "PA"}),
         ("6", True, "Nodule", {"sex": "M", "view": "PA"}),
@@ -233,7 +233,7 @@ def test_one_sex_and_one_view(nih: Path):
 def test_the_table_of_2017_calls_the_sex_gender(nih: Path):
     table = nih / "Data_Entry_2017_v2020.csv"
     table.write_text(table.read_text().replace("Patient Sex", "Patient Gender"))
-    assert {s.groups["sex"] for s in open_test_data(nih, DEFAULT).samples} == {"M", "F"}
+    assert {s.strata["sex"] for s in open_test_data(nih, DEFAULT).samples} == {"M", "F"}
 
 
 def write_lists(nih: Path) -> None:

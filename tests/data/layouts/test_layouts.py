@@ -22,7 +22,7 @@ MASK = np.eye(12, 16, dtype=np.uint8) * 255
 def summary(samples: tuple[LabelledImage, ...]) -> list[tuple[str, bool, str, str | None]]:
     rows = []
     for sample in samples:
-        assert sample.path.is_file() and sample.groups == {}
+        assert sample.path.is_file() and sample.strata == {}
         mask = sample.truth.path.name if isinstance(sample.truth, MaskFile) else sample.truth
         rows.append((sample.key, sample.is_anomalous, sample.kind, mask))
     return rows

@@ -86,7 +86,7 @@ def test_a_table_saved_on_windows_reads_the_same(encoding: str, end: str, write)
     path = write(*lines, encoding=encoding, end=end)
     assert read_training(path) == (NormalImage("images/ü d.png", path.parent / "images/ü d.png"),)
     (sample,) = read_test(path)
-    assert (sample.key, sample.is_anomalous, sample.groups) == ("images/a.png", True, {"sex": "M"})
+    assert (sample.key, sample.is_anomalous, sample.strata) == ("images/a.png", True, {"sex": "M"})
 
 
 def test_images_may_lie_outside_the_manifests_folder(write, tmp_path):

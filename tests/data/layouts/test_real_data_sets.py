@@ -52,8 +52,8 @@ def test_elpv_is_split_as_scikit_learn_splits_it():
     assert {s.key for s in samples if not s.is_anomalous} == set(test)
     assert {s.key for s in samples if s.is_anomalous} == {key for key, p, _ in lines if float(p) == 1}
     cells = {key: cell for key, _, cell in lines}
-    assert all(s.groups["cell"] == cells[s.key] for s in samples)
-    assert {s.groups["cell"] for s in samples} == {"mono", "poly"}
+    assert all(s.strata["cell"] == cells[s.key] for s in samples)
+    assert {s.strata["cell"] for s in samples} == {"mono", "poly"}
 
 
 @pytest.mark.parametrize(("cell", "n_normal", "n_defective"), [("mono", 588, 313), ("poly", 920, 402)])
@@ -61,7 +61,7 @@ def test_elpv_can_be_restricted_to_one_cell_type(cell: str, n_normal: int, n_def
     pytest.importorskip("elpv_dataset")
     training, test = open_training_data(f"elpv:cell={cell}", DEFAULT), open_test_data(f"elpv:cell={cell}", DEFAULT)
     assert training.name == test.name == f"elpv-{cell}"
-    assert {s.groups["cell"] for s in test.samples} == {cell}
+    assert {s.strata["cell"] for s in test.samples} == {cell}
     assert sum(s.is_anomalous for s in test.samples) == n_defective
     # the split of all cells, restricted: no cell changes its side
     whole = {image.key for image in open_training_data("elpv", DEFAULT).images}
@@ -105,8 +105,8 @@ def test_chest_x_rays(development_data):
     assert Counter(s.is_anomalous for s in test.samples) == {False: 90, True: 137}
     boxed = [s for s in test.samples if s.truth is not None]
     assert all(isinstance(s.truth, Boxes) and s.is_anomalous for s in boxed)
-    assert Counter(s.groups["sex"] for s in boxed) == {"M": 17, "F": 4}
-    assert {s.groups["view"] for s in test.samples} == {"PA", "AP"}
+    assert Counter(s.strata["sex"] for s in boxed) == {"M": 17, "F": 4}
+    assert {s.strata["view"] for s in test.samples} == {"PA", "AP"}
     assert test.protocol == sample.Protocol("nih", "truth_only", ("sex", "view"))
     for x_ray in boxed:
         truth = read_truth(x_ray, 512, 512)
@@ -119,7 +119,7 @@ def test_chest_x_rays_of_one_sex(development_data):
     men, women = (open_training_data(f"{root}:sex={sex}", DEFAULT) for sex in "MF")
     assert len(men.images) + len(women.images) == 316 and not set(men.images) & set(women.images)
     test = open_test_data(f"{root}:sex=F", DEFAULT)
-    assert (test.name, {s.groups["sex"] for s in test.samples}) == ("nih-F", {"F"})
+    assert (test.name, {s.strata["sex"] for s in test.samples}) == ("nih-F", {"F"})
     assert sum(s.truth is not None for s in test.samples) == 4
 
 

@@ -1,4 +1,4 @@
-"""Parts of a data set by group."""
+"""Parts of a data set by stratum."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ DEFAULT = DataSettings()
         ("elpv:cell=poly", "elpv", {"cell": "poly"}),
     ],
 )
-def test_a_location_is_split_from_its_groups(location: str, place: str, only: dict[str, str]):
+def test_a_location_is_split_from_its_strata(location: str, place: str, only: dict[str, str]):
     assert split_location(location) == (place, only)
 
 
@@ -51,7 +51,7 @@ def people(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_group_restricts_training_and_test(people: Path):
+def test_a_stratum_restricts_training_and_test(people: Path):
     training, test = open_training_data(f"{people}:sex=M", DEFAULT), open_test_data(f"{people}:sex=M", DEFAULT)
     assert [image.key for image in training.images] == ["0.png"]
     assert [sample.key for sample in test.samples] == ["2.png", "4.png"]
@@ -59,13 +59,13 @@ def test_a_group_restricts_training_and_test(people: Path):
 
 
 @pytest.mark.parametrize("wanted", ["sex=X", "age=9"])
-def test_a_group_without_images(people: Path, wanted: str):
+def test_a_stratum_without_images(people: Path, wanted: str):
     for read in (open_training_data, open_test_data):
-        with mistake(f"no images with {wanted}", people, "its groups are sex, view"):
+        with mistake(f"no images with {wanted}", people, "its strata are sex, view"):
             read(f"{people}:{wanted}", DEFAULT)
 
 
-def test_a_layout_without_groups(mvtec_folder: Path):
+def test_a_layout_without_strata(mvtec_folder: Path):
     for read in (open_training_data, open_test_data):
-        with mistake("no images with sex=M", mvtec_folder, "this layout has no groups"):
+        with mistake("no images with sex=M", mvtec_folder, "this layout has no strata"):
             read(f"{mvtec_folder}:sex=M", DEFAULT)

@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import ClassVar
 
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
-from flawmap.data.subset import Groups
+from flawmap.data.subset import Strata
 from flawmap.recipe.settings import DataSettings
 
 
 class Layout(ABC):
-    """One layout; :data:`flawmap.data.open_data.LAYOUTS` lists them all. ``only`` restricts images to some groups.
+    """One layout; :data:`flawmap.data.open_data.LAYOUTS` lists them all. ``only`` restricts images to some strata.
 
     Attributes:
         name: for people.
         published: how a published data set is scored by convention.
-        groups: what a location can be restricted by (``nih:sex=M``).
+        strata: what a location can be restricted by (``nih:sex=M``).
         reads_whole_folders: it takes every image of a folder, not those in a list.
         yields_to_named_folders: ``data.normal`` and ``data.anomalous`` name folders to be read instead.
     """
 
     name: ClassVar[str]
     published: ClassVar[Protocol]
-    groups: ClassVar[tuple[str, ...]] = ()
+    strata: ClassVar[tuple[str, ...]] = ()
     reads_whole_folders: ClassVar[bool] = False
     yields_to_named_folders: ClassVar[bool] = True
 
@@ -36,19 +36,19 @@ class Layout(ABC):
         return folder_of(path).resolve().name or "data"
 
     @abstractmethod
-    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """Good images to learn from. No file that belongs to the test is opened.
 
         Raises:
             UserError: a list or folder is missing or damaged.
         """
 
-    def has_test(self, path: Path, only: Groups) -> bool:
+    def has_test(self, path: Path, only: Strata) -> bool:
         """Whether the lists of the test are there; a download may lack them."""
         return True
 
     @abstractmethod
-    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
         """Labelled images, with masks or boxes if they have some; empty if there are none.
 
         Raises:

@@ -13,7 +13,7 @@ import numpy as np
 
 from flawmap.data.layouts.base import Layout
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
-from flawmap.data.subset import Groups, is_chosen
+from flawmap.data.subset import Strata, is_chosen
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -26,8 +26,8 @@ class Elpv(Layout):
     """The data of the installed package."""
 
     name = "ELPV, normal cells 75 / 25"
-    published = Protocol("ELPV", pixel_pool="none", group_by=("cell",))
-    groups = ("cell",)
+    published = Protocol("ELPV", pixel_pool="none", strata=("cell",))
+    strata = ("cell",)
     yields_to_named_folders = False
 
     def is_at(self, path: Path) -> bool:
@@ -36,14 +36,14 @@ class Elpv(Layout):
     def data_name(self, path: Path) -> str:
         return LOCATION
 
-    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """The 1,131 normal cells of the training split, or those of one cell type (mono, poly)."""
         normal = [(key, cell) for key, probability, cell in _rows(path) if probability == 0]
         train, _ = _split(len(normal))
         keys = [normal[i][0] for i in sorted(train) if is_chosen({"cell": normal[i][1]}, only)]
         return tuple(NormalImage(key, path / key) for key in keys)
 
-    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
         """The other 377 normal cells and the 715 with defect probability 1, or those of one cell type."""
         rows = _rows(path)
         normal = [row for row in rows if row[1] == 0]

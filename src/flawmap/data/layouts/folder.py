@@ -6,7 +6,7 @@ from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.image_folders import GOOD_NAMES, images_with_masks, key_of, list_images, visible
 from flawmap.data.layouts.mvtec import MvtecAd
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
-from flawmap.data.subset import Groups
+from flawmap.data.subset import Strata
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -21,7 +21,7 @@ class PlainFolder(MvtecAd):
     def is_at(self, path: Path) -> bool:
         return path.is_dir()
 
-    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """Images directly inside; if there are none, the error names what is there instead."""
         images = list_images(path)
         if not images:
@@ -38,7 +38,7 @@ class NamedFolders(Layout):
     def is_at(self, path: Path) -> bool:
         return path.is_dir()
 
-    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """Images in ``data.normal`` and below it."""
         _keep_apart(path, settings)
         images = _good_images(path, settings)
@@ -46,7 +46,7 @@ class NamedFolders(Layout):
             raise UserError(f"no images in {settings.normal}", str(path), "give it PNG, JPEG, BMP or TIFF files")
         return tuple(NormalImage(key_of(image, path), image) for image in images)
 
-    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
         """Images in ``data.normal``, which must not be those of the training, and in ``data.anomalous``.
 
         Sub-folders of ``data.anomalous`` are kinds of defects; masks lie in the same sub-folders of ``data.masks``.

@@ -3,7 +3,7 @@
 The columns ``image`` (path relative to the manifest; it may lead out of its folder), ``split`` (train, test) and
 ``label`` (0 normal, 1 anomalous) are required. ``mask`` (path) or ``boxes`` (JSON list of [finding, x, y, width,
 height] in pixels of the upright image) say where the defect is. ``kind`` names the defect; ``sex`` and ``view`` are
-groups that are reported separately. Other columns are ignored. Columns are separated by commas; the encoding is UTF-8.
+strata that are reported separately. Other columns are ignored. Columns are separated by commas; the encoding is UTF-8.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.tables import read_table
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
-from flawmap.data.subset import Groups, is_chosen
+from flawmap.data.subset import Strata, is_chosen
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -26,13 +26,13 @@ class CsvManifest(Layout):
     """A manifest, or a folder with a manifest.csv."""
 
     name = "CSV manifest"
-    groups = ("sex", "view")
+    strata = ("sex", "view")
     yields_to_named_folders = False
 
     def is_at(self, path: Path) -> bool:
         return path.suffix.lower() == ".csv" if path.is_file() else (path / FILE_NAME).is_file()
 
-    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """Rows of split ``train``, which must have label 0. Labels, masks and boxes of other rows are not kept."""
         manifest, images = _file(path), []
         for line, row in _rows(manifest):
@@ -42,15 +42,15 @@ class CsvManifest(Layout):
                 wrong = f"row {line} is in split train with label {row['label']!r}"
                 remedy = "set its split to test, or its label to 0"
                 raise UserError(f"{wrong}; training takes normal images only", str(manifest), remedy)
-            if is_chosen(_groups(row), only):
+            if is_chosen(_strata(row), only):
                 images.append(NormalImage(row["image"], manifest.parent / row["image"]))
         return tuple(images)
 
-    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
         """Rows of split ``test``. An anomalous image without a mask or boxes counts for image metrics only."""
         manifest = _file(path)
         samples = (_labelled(row, line, manifest) for line, row in _rows(manifest) if row["split"] == "test")
-        return tuple(sample for sample in samples if is_chosen(sample.groups, only))
+        return tuple(sample for sample in samples if is_chosen(sample.strata, only))
 
     def protocol(self, path: Path, settings: DataSettings) -> Protocol:
         """With boxes, pixels are pooled over the images that have some (chest X-rays); with masks, over all."""
@@ -58,7 +58,7 @@ class CsvManifest(Layout):
         columns, _ = _table(manifest)
         pool = "truth_only" if "boxes" in columns else "all" if "mask" in columns else "none"
         name = manifest.resolve().parent.name if manifest.name == FILE_NAME else manifest.stem
-        return Protocol(name, pool, tuple(group for group in self.groups if group in columns))
+        return Protocol(name, pool, tuple(stratum for stratum in self.strata if stratum in columns))
 
 
 def _file(path: Path) -> Path:
@@ -91,15 +91,15 @@ def _labelled(row: dict[str, str], line: int, manifest: Path) -> LabelledImage:
         raise UserError(f"row {line} has label {row['label']!r}", str(manifest), "0 is normal, 1 is anomalous")
     path, truth = manifest.parent / row["image"], _truth(row, line, manifest)
     if row["label"] == "1":
-        return LabelledImage(row["image"], path, True, row.get("kind") or "anomalous", truth, _groups(row))
+        return LabelledImage(row["image"], path, True, row.get("kind") or "anomalous", truth, _strata(row))
     if isinstance(truth, Boxes):
         remedy = "set its label to 1, or leave its boxes empty"
         raise UserError(f"row {line} has boxes and label 0", str(manifest), remedy)
-    return LabelledImage(row["image"], path, False, "good", None, _groups(row))
+    return LabelledImage(row["image"], path, False, "good", None, _strata(row))
 
 
-def _groups(row: dict[str, str]) -> dict[str, str]:
-    return {name: row[name] for name in CsvManifest.groups if row.get(name)}
+def _strata(row: dict[str, str]) -> dict[str, str]:
+    return {name: row[name] for name in CsvManifest.strata if row.get(name)}
 
 
 def _slashes(path: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.image_folders import key_of, list_images, visible
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
-from flawmap.data.subset import Groups
+from flawmap.data.subset import Strata
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -27,7 +27,7 @@ class MagneticTiles(Layout):
     def is_at(self, path: Path) -> bool:
         return (path / FREE / "Imgs").is_dir()
 
-    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """The images of MT_Free in the list."""
         listed = _training_names(path)
         images = {image.stem: image for image in _photographs(path, FREE)}
@@ -36,7 +36,7 @@ class MagneticTiles(Layout):
             raise UserError(problem, str(path / TRAINING_LIST), "copy the folder MT_Free again")
         return tuple(NormalImage(key_of(images[stem], path), images[stem]) for stem in sorted(listed))
 
-    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
         """All other images, defective ones with their masks."""
         listed, samples = _training_names(path), []
         for folder in [place for place in visible(path) if place.name.startswith("MT_") and (place / "Imgs").is_dir()]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.image_folders import GOOD_NAMES, images_with_masks, key_of, list_images, visible
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
-from flawmap.data.subset import Groups
+from flawmap.data.subset import Strata
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -21,13 +21,13 @@ class MvtecAd(Layout):
     def is_at(self, path: Path) -> bool:
         return (path / "train" / "good").is_dir() or ((path / "test").is_dir() and not list_images(path))
 
-    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """Images in train/good and below it."""
         good = path / "train" / "good"
         images = list_images(good, recursive=True) if good.is_dir() else []
         return tuple(NormalImage(key_of(image, path), image) for image in images)
 
-    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
         """Images in test/good and every test/KIND, with masks from ground_truth/KIND."""
         test, ground_truth = path / "test", path / "ground_truth"
         if not test.is_dir():

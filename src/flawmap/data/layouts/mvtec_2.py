@@ -1,7 +1,7 @@
 """The MVTec AD 2 layout: train/good, validation/good, test_public/{good,bad}, test_public/ground_truth/bad.
 
-Images are named NUMBER_LIGHT (regular, overexposed, shift_1, ...); the light is a group. The private test sets have no
-labels. ``validation/good`` is not read: it can set a threshold (``flawmap calibrate RUN .../validation/good``).
+Images are named NUMBER_LIGHT (regular, overexposed, shift_1, ...); the light is a stratum. The private test sets have
+no labels. ``validation/good`` is not read: it can set a threshold (``flawmap calibrate RUN .../validation/good``).
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.image_folders import images_with_masks, key_of, list_images
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
-from flawmap.data.subset import Groups, is_chosen
+from flawmap.data.subset import Strata, is_chosen
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -18,18 +18,18 @@ class MvtecAd2(Layout):
     """One category of MVTec AD 2, tested on its public test set; each light is also reported separately."""
 
     name = "MVTec AD 2 (train/good, test_public)"
-    published = Protocol("MVTec AD 2", group_by=("light",))
-    groups = ("light",)
+    published = Protocol("MVTec AD 2", strata=("light",))
+    strata = ("light",)
 
     def is_at(self, path: Path) -> bool:
         return (path / "train" / "good").is_dir() and (path / "test_public").is_dir()
 
-    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """Images in train/good."""
-        images = [image for image in list_images(path / "train" / "good") if is_chosen(_groups(image), only)]
+        images = [image for image in list_images(path / "train" / "good") if is_chosen(_strata(image), only)]
         return tuple(NormalImage(key_of(image, path), image) for image in images)
 
-    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
         """Images of the public test set."""
         test, samples = path / "test_public", []
         for kind in ("good", "bad"):
@@ -37,10 +37,10 @@ class MvtecAd2(Layout):
                 raise UserError(f"no folder {kind} in the public test set", str(test), "unpack the archive again")
             masks = test / "ground_truth" / "bad" if kind == "bad" else None
             for image, mask in images_with_masks(test / kind, masks, "{stem}_mask"):
-                samples.append(LabelledImage(key_of(image, path), image, kind == "bad", kind, mask, _groups(image)))
-        return tuple(sample for sample in samples if is_chosen(sample.groups, only))
+                samples.append(LabelledImage(key_of(image, path), image, kind == "bad", kind, mask, _strata(image)))
+        return tuple(sample for sample in samples if is_chosen(sample.strata, only))
 
 
-def _groups(image: Path) -> dict[str, str]:
+def _strata(image: Path) -> dict[str, str]:
     _, underscore, light = image.stem.partition("_")
     return {"light": light} if underscore else {}

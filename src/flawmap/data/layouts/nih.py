@@ -22,7 +22,7 @@ from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.image_folders import key_of, list_images, visible
 from flawmap.data.layouts.tables import read_table
 from flawmap.data.sample import Boxes, LabelledImage, NormalImage, Protocol
-from flawmap.data.subset import Groups, is_chosen
+from flawmap.data.subset import Strata, is_chosen
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -33,7 +33,7 @@ LISTS = {"curated": "_curated_list.txt", "adult_pa": "_list.txt"}
 LIST_FOLDERS = (".", "chest_xray_lists", "train_lists", "test_lists")
 REMEDY = "download it again from nihcc.app.box.com/v/ChestXray-NIHCC"
 
-Entries = dict[str, tuple[str, dict[str, str]]]  # file name: (findings, groups)
+Entries = dict[str, tuple[str, dict[str, str]]]  # file name: (findings, strata)
 
 
 class ChestXray14(Layout):
@@ -41,57 +41,57 @@ class ChestXray14(Layout):
 
     name = "NIH ChestX-ray14 (Data_Entry_2017, official split)"
     published = Protocol("NIH ChestX-ray14", "truth_only", ("sex", "view"))
-    groups = ("list", "sex", "view")
+    strata = ("list", "sex", "view")
 
     def is_at(self, path: Path) -> bool:
         return any(path.glob("Data_Entry_2017*.csv"))
 
-    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """Normal images in the training list."""
-        list_name, groups = _list_and_groups(only)
+        list_name, strata = _list_and_strata(only)
         entries = _entries(path)
         if list_name is None:
             listed = _lines(path / "train_val_list.txt")
             names = [name for name in listed if _entry(entries, name)[0] == NORMAL]
         else:
-            names = _unofficial(path, list_name, groups, "norm", "train")
+            names = _unofficial(path, list_name, strata, "norm", "train")
             if wrong := [name for name in names if _entry(entries, name)[0] != NORMAL]:
                 problem = f"{len(wrong)} images of the training list have findings, first: {wrong[0]}"
                 raise UserError(problem, "Data_Entry_2017", "training takes normal images only; copy the list again")
-        images = _listed_images(names, entries, groups, path)
+        images = _listed_images(names, entries, strata, path)
         return tuple(NormalImage(key_of(image, path), image) for image in images)
 
-    def has_test(self, path: Path, only: Groups) -> bool:
+    def has_test(self, path: Path, only: Strata) -> bool:
         """Whether the boxes were downloaded, and the test list unless another one is asked for."""
-        list_name, _ = _list_and_groups(only)
+        list_name, _ = _list_and_strata(only)
         has_list = list_name is not None or (path / "test_list.txt").is_file()
         return has_list and (path / "BBox_List_2017.csv").is_file()
 
-    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
         """Images in the test list with their findings, boxes, sex and view."""
-        list_name, groups = _list_and_groups(only)
+        list_name, strata = _list_and_strata(only)
         entries, boxes = _entries(path), _boxes(path)
         if list_name is None:
             names = _lines(path / "test_list.txt")
         else:
-            names = _unofficial(path, list_name, groups, "norm", "test")
-            names += _unofficial(path, list_name, groups, "anomaly", "test")
+            names = _unofficial(path, list_name, strata, "norm", "test")
+            names += _unofficial(path, list_name, strata, "anomaly", "test")
         samples = []
-        for image in _listed_images(names, entries, groups, path):
-            findings, image_groups = entries[image.name]
+        for image in _listed_images(names, entries, strata, path):
+            findings, image_strata = entries[image.name]
             is_anomalous = findings != NORMAL
             kind = "good" if not is_anomalous else "several findings" if "|" in findings else findings
             truth = Boxes(tuple(boxes[image.name]), BOX_SIDE_PX) if is_anomalous and image.name in boxes else None
-            samples.append(LabelledImage(key_of(image, path), image, is_anomalous, kind, truth, image_groups))
+            samples.append(LabelledImage(key_of(image, path), image, is_anomalous, kind, truth, image_strata))
         return tuple(samples)
 
 
-def _list_and_groups(only: Groups) -> tuple[str | None, Groups]:
+def _list_and_strata(only: Strata) -> tuple[str | None, Strata]:
     """The name of the list that is asked for, None for the official one, and the other restrictions."""
     name = only.get("list")
     if name is not None and name not in LISTS:
         raise UserError(f"there is no list {name!r} of chest X-rays", "list", f"one of {', '.join(LISTS)}")
-    return name, {group: value for group, value in only.items() if group != "list"}
+    return name, {stratum: value for stratum, value in only.items() if stratum != "list"}
 
 
 def _entries(path: Path) -> Entries:
@@ -131,11 +131,11 @@ def _lines(path: Path) -> list[str]:
         raise UserError("a list of chest X-rays cannot be read", str(path), REMEDY) from error
 
 
-def _unofficial(path: Path, list_name: str, groups: Groups, label: str, split: str) -> list[str]:
+def _unofficial(path: Path, list_name: str, strata: Strata, label: str, split: str) -> list[str]:
     """The names in PII's or NSA's list for the sex that is asked for, or for both."""
     names = []
     for sex, word in SEX_IN_LISTS.items():
-        if groups.get("sex", sex) != sex:
+        if strata.get("sex", sex) != sex:
             continue
         file = f"{label}_{word}AdultPA_{split}{LISTS[list_name]}"
         copies = [path / folder / file for folder in LIST_FOLDERS if (path / folder / file).is_file()]
@@ -145,9 +145,9 @@ def _unofficial(path: Path, list_name: str, groups: Groups, label: str, split: s
     return names
 
 
-def _listed_images(names: list[str], entries: Entries, groups: Groups, path: Path) -> list[Path]:
-    """Files of the listed images of these groups. The archives unpack into images_001/images, or into one folder."""
-    names = [name for name in names if is_chosen(_entry(entries, name)[1], groups)]
+def _listed_images(names: list[str], entries: Entries, strata: Strata, path: Path) -> list[Path]:
+    """Files of the listed images of these strata. The archives unpack into images_001/images, or into one folder."""
+    names = [name for name in names if is_chosen(_entry(entries, name)[1], strata)]
     folders = [folder for folder in visible(path) if folder.is_dir() and folder.name.startswith("images")]
     files = {image.name: image for folder in folders for image in list_images(folder, recursive=True)}
     if missing := [name for name in names if name not in files]:

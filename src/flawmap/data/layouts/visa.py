@@ -9,7 +9,7 @@ from pathlib import Path
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.tables import read_table
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
-from flawmap.data.subset import Groups
+from flawmap.data.subset import Strata
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -26,7 +26,7 @@ class Visa(Layout):
     def is_at(self, path: Path) -> bool:
         return (path / "Data" / "Images" / "Normal").is_dir()
 
-    def training(self, path: Path, settings: DataSettings, only: Groups) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """The images that the list puts into training; they must be labelled normal."""
         rows = _rows(path, "train")
         if wrong := [row["image"] for row in rows if row["label"] != "normal"]:
@@ -35,7 +35,7 @@ class Visa(Layout):
         keys = [_key(row["image"], path) for row in rows]
         return tuple(NormalImage(key, path / key) for key in keys)
 
-    def test(self, path: Path, settings: DataSettings, only: Groups) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
         """The images that the list puts into the test, anomalous ones with their masks."""
         samples = []
         for row in _rows(path, "test"):
