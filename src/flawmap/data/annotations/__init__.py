@@ -1,0 +1,1 @@
+"""Annotation files of other tools: what a file is, and how it becomes a manifest."""
