@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "machines"), str(TESTS / "deploy"), str(TESTS)]
+sys.path[:0] = [str(TESTS / "machines"), str(TESTS)]
 COUNTS = "counts.json"
 SAVE_EVERY_S = 5.0
 MAX_INPUT_BYTES = 20_000

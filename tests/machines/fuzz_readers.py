@@ -7,6 +7,7 @@ import asyncio
 import io
 import json
 import struct
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -122,6 +123,7 @@ def _written(name: str, data: bytes) -> Path:
 
 @cache
 def _server() -> tuple[asyncio.AbstractEventLoop, Callable]:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "deploy"))
     from brightness_model import BrightnessModel
 
     from flawmap.deploy.server import ServerSettings, create_app
