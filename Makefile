@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all lint format bench audit clean
 
 help:
 	@echo "make demo      train on real solar-cell images and write runs/demo/report.html (CPU, minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint      style, types, import order"
 	@echo "make format    bring the code into shape"
 	@echo "make bench     measure token dropping, loaders, simulators, metrics, runtimes"
+	@echo "make audit     ask for known vulnerabilities of the installed packages, where the network allows it"
 	@echo "make clean     remove caches and builds; .venv and runs stay"
 
 demo: $(VENV)/.installed-demo
@@ -42,6 +43,10 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m flawmap_bench.speed.simulator_speed
 	$(BIN)/python -m flawmap_bench.speed.metric_speed
 	$(BIN)/python -m flawmap_bench.speed.latency
+
+audit: $(VENV)/.installed-dev
+	@$(PIP_INSTALL) --quiet pip-audit
+	@$(BIN)/python -m flawmap_bench.audit
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
