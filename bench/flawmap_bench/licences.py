@@ -5,7 +5,7 @@ python -m flawmap_bench.licences > docs/licences.md
 
 import re
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageMetadata, PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -52,11 +52,15 @@ def licence_of(package: str) -> str:
         facts = distribution(package).metadata
     except PackageNotFoundError:
         return "not installed"
-    stated = facts.get("License-Expression") or ""
+    stated = _field(facts, "License-Expression")
     classifiers = [line.removeprefix(CLASSIFIER) for line in facts.get_all("Classifier") or [] if CLASSIFIER in line]
-    first_line = (facts.get("License") or "").strip().partition("\n")[0]
+    first_line = _field(facts, "License").strip().partition("\n")[0]
     text = stated or ", ".join(classifiers) or first_line or "not stated"
     return re.sub(r"\s+", " ", text).replace("|", "/")[:80]
+
+
+def _field(facts: PackageMetadata, name: str) -> str:
+    return facts[name] if name in facts else ""
 
 
 def table() -> str:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def _truths(place: Path) -> str:
 def _found(place: Path) -> str:
     """How many images ``flawmap detect`` would score, and what it says of the rest."""
     try:
-        found = find_images([str(place)])
+        found: Any = find_images([str(place)])
     except UserError as error:
         return f"detect: error: {error.problem}"
     except RecursionError:
