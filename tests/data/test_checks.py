@@ -113,7 +113,8 @@ def test_all_unreadable_training_files_are_listed(good_folder: Path):
     size = (good_folder / "001.png").stat().st_size
     problem = (
         f"3 files cannot be decoded: 001.png (the image cannot be decoded: truncated (file of {size:,} bytes)), "
-        "002.png (the file is empty (0 bytes)), 003.png (not an image (PNG, JPEG, BMP, TIFF, DICOM are read))"
+        "002.png (the file is empty (0 bytes)), 003.png (not an image "
+        "(PNG, JPEG, BMP, TIFF, WebP, PGM/PPM, DICOM are read))"
     )
     with mistake(problem, good_folder, SKIP_HINT):
         check(good_folder)

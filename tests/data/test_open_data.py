@@ -206,13 +206,13 @@ def test_a_folder_of_several_data_sets(tmp_path: Path):
 
 def test_unread_files_are_reported(good_folder: Path):
     assert unread_files(open_training_data(good_folder, DEFAULT)) is None
-    for name in ("notes.txt", ".DS_Store", "new.webp"):
+    for name in ("notes.txt", ".DS_Store", "new.avif"):
         (good_folder / name).write_bytes(b"x")
     shutil.copy(good_folder / "003.png", good_folder / "photo.jfif")
     data = open_training_data(good_folder, DEFAULT)
     assert "photo.jfif" in [image.path.name for image in data.images]
     unread = unread_files(data)
-    assert unread is not None and unread.startswith("2 files of another type, first: new.webp (.png, .jpg, ")
+    assert unread is not None and unread.startswith("2 files of another type, first: new.avif (.png, .jpg, ")
 
 
 def test_a_list_without_good_images_to_train(tmp_path: Path):

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flawmap.data.images.dicom import GrayValues, dicom_gray_values, is_dicom, read_dicom
+from flawmap.data.images.formats import HEAD_BYTES, READ_FORMATS, format_of, not_read
 from flawmap.errors import UserError
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content, whatever the file is called; DICOM has a reader of its own
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".dcm")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # Pillow's names of READ_FORMATS without DICOM
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"),
+    *(".pgm", ".ppm", ".pbm", ".pnm", ".dcm"),
+)
 MAX_PIXELS = 170_000_000  # 13,000 x 13,000; a larger file is more likely a decompression bomb than a photograph
 MAX_FILE_BYTES = 1_500_000_000  # MAX_PIXELS of 16-bit RGB, with some room
 SIXTEEN_TO_EIGHT_BIT = 257  # 65535 / 255: a fixed scale, never stretched per image, so that scores stay comparable
@@ -116,6 +120,10 @@ def decode_upright(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -
     """
     if not data:
         raise UnreadableImageError("the file is empty (0 bytes)", place, "remove it")
+    name = format_of(data[:HEAD_BYTES])
+    if name not in READ_FORMATS:
+        problem, remedy = not_read(name)
+        raise UnreadableImageError(problem, place, remedy)
     try:
         image = Image.fromarray(read_dicom(data, max_pixels)) if is_dicom(data) else _opened(data)
         width, height = image.size
@@ -127,8 +135,8 @@ def decode_upright(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -
     except UserError as error:
         raise UnreadableImageError(error.problem, place, error.remedy) from error
     except UnidentifiedImageError as error:
-        known = ", ".join((*FORMATS, "DICOM"))
-        raise UnreadableImageError(f"not an image ({known} are read)", place, "remove it") from error
+        problem = f"the {name} image cannot be decoded (file of {len(data):,} bytes)"
+        raise UnreadableImageError(problem, place, "copy it again, or save it as PNG") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError("the image is too large to be decoded safely", place, "cut it into tiles") from error
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
