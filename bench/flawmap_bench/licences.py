@@ -60,7 +60,7 @@ def licence_of(package: str) -> str:
 
 
 def _field(facts: PackageMetadata, name: str) -> str:
-    return facts[name] if name in facts else ""
+    return "".join((facts.get_all(name) or [])[:1])
 
 
 def table() -> str:
