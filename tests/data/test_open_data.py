@@ -219,6 +219,6 @@ def test_a_list_without_good_images_to_train(tmp_path: Path):
     write_noise(tmp_path, range(3))
     rows = "".join(f"{number:03d}.png,test,0\n" for number in range(3))
     (tmp_path / "manifest.csv").write_text(f"image,split,label\n{rows}")
-    with pytest.raises(UserError, match="no good image to train in the layout") as caught:
+    with pytest.raises(UserError, match="no row of the manifest has split train") as caught:
         open_training_data(tmp_path, DEFAULT)
-    assert "rows of good images to train" in caught.value.remedy
+    assert "the good images to learn from to train" in caught.value.remedy

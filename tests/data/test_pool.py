@@ -139,7 +139,7 @@ def test_a_damaged_manifest(root: Path, own: CheckedData):
     for location in (root / "carpet", root / "carpet" / "manifest.csv"):
         with pytest.raises(UserError, match=r"data\.pretrain_on: the manifest lacks the column 'image'") as caught:
             read_pool(pooling(location), own.facts)
-        assert "image, split and label are required" in caught.value.remedy
+        assert "let its first line be image,split,label" in caught.value.remedy
 
 
 def test_a_pool_without_new_images_is_an_error(root: Path, own: CheckedData):

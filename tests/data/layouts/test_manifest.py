@@ -1,18 +1,18 @@
 """The CSV manifest: the meaning of its rows, and errors in it."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from assertions import mistake
+from assertions import explained, mistake
 from flawmap.data.layouts.manifest import CsvManifest
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
-from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 from images import noise, write_image
 
-READ_HINT = "save it as CSV in UTF-8; the columns image, split and label are required, separated by commas"
+READ_HINT = "let its first line be image,split,label (and mask or boxes, kind); save it as CSV in UTF-8"
 DEFAULT, MANIFEST = DataSettings(), CsvManifest()
 NIH_COLUMNS = "image,patient,split,label,sex,view,age,findings,boxes"
 IMAGES = ("images/a.png", "images/b.png", "images/c.png", "images/ü d.png")
@@ -72,7 +72,9 @@ def test_rows_with_masks_and_kinds(write):
     assert [(s.kind, s.is_anomalous) for s in samples] == [("hole", True), ("good", False), ("hole", True)]
     assert [s.truth for s in samples] == [MaskFile(path.parent / "masks/c.png"), None, None]
     assert MANIFEST.protocol(path, DEFAULT) == Protocol("line 3", "all", ())
-    assert read_training(path) == ()
+    remedy = "set the split of the good images to learn from to train"
+    with mistake("no row of the manifest has split train", path, remedy):
+        read_training(path)
 
 
 def test_without_masks_or_boxes_there_are_no_pixel_metrics(write):
@@ -90,14 +92,17 @@ def test_a_table_saved_on_windows_reads_the_same(encoding: str, end: str, write)
 
 
 def test_images_may_lie_outside_the_manifests_folder(write, tmp_path):
-    write_image(tmp_path / "elsewhere" / "e.png", noise(9))
-    absolute = (tmp_path / "elsewhere" / "e.png").as_posix()
+    other = write_image(tmp_path / "elsewhere" / "e.png", noise(9))
+    absolute = write_image(tmp_path / "elsewhere" / "f.png", noise(10)).as_posix()
     path = write("image,split,label", "../elsewhere/e.png,train,0", f"{absolute},test,1", "./images//a.png,test,0")
     (image,) = read_training(path)
-    assert image.key == "../elsewhere/e.png" and image.path.samefile(absolute)
+    assert image.key == "../elsewhere/e.png" and image.path.samefile(other)
     outside, inside = read_test(path)
     assert outside.key == absolute and outside.path.samefile(absolute)
     assert inside.key == "images/a.png"
+    path = write("image,split,label", "../elsewhere/f.png,test,0", f"{absolute},test,1")
+    with mistake(f"row 3 names {absolute} again (first in row 2)", path, "remove one of the rows"):
+        read_test(path)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +123,24 @@ def test_boxes_are_read_with_and_without_a_name(text: str, boxes: tuple | None, 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[[1, 2, 3", "Expecting ',' delimiter: line 1 column 10 (char 9)"),
+        ("[[1, 2, 3", "not JSON: Expecting ',' delimiter: line 1 column 10 (char 9)"),
+        ("[('a', 1, 2, 3, 4)]", "not JSON: Expecting value: line 1 column 2 (char 1)"),
         ("[[1, 2, 3]]", "[1, 2, 3] is not a box"),
         ('[["a", "b", 1, 2, 3, 4]]', '["a", "b", 1, 2, 3, 4] is not a box'),
-        ('{"x": 1}', '"x" is not a box'),
+        ('{"x": 1}', '{"x": 1} is not a list'),
         ('[{"x": 1}]', '{"x": 1} is not a box'),
-        ("5", "'int' object is not iterable"),
-        ("null", "'NoneType' object is not iterable"),
+        ("5", "5 is not a list"),
+        ("null", "null is not a list"),
+        ("[1, 2, 3, 4]", "1 is not a box"),
+        ("[[3, 10, 10, 20, 20]]", "[3, 10, 10, 20, 20] has five numbers, but a box is a name and four"),
+        ("[[10, 10, 20, 20, 0.98]]", "[10, 10, 20, 20, 0.98] has five numbers, but a box is a name and four"),
+        ('[["3", 1, 2, 3, 4]]', '["3", 1, 2, 3, 4] has five numbers, but a box is a name and four'),
+        ("[[null, 1, 2, 3, 4]]", "[null, 1, 2, 3, 4] has five numbers, but a box is a name and four"),
+        ("[[true, 2, 3, 4]]", "[true, 2, 3, 4] holds true or false"),
+        (
+            "[[0.3, 0.3, 0.2, 0.2]]",
+            "[0.3, 0.3, 0.2, 0.2] is at most one pixel: shares of the image, and not pixels?",
+        ),
         ('[["a", "b", 2, 3, 4]]', "could not convert string to float: 'b'"),
         ("[[1, 2, 0, 4]]", "[1, 2, 0, 4] has no width, no height or no place"),
         ("[[1, 2, 3, -4]]", "[1, 2, 3, -4] has no width, no height or no place"),
@@ -136,7 +152,7 @@ def test_boxes_are_read_with_and_without_a_name(text: str, boxes: tuple | None, 
 def test_invalid_boxes(text: str, reason: str, write):
     quoted = text.replace('"', '""')
     path = write("image,split,label,boxes", "images/b.png,test,0,", f'images/a.png,test,1,"{quoted}"')
-    remedy = 'write [["finding", x, y, width, height], ...]'
+    remedy = 'write [["finding", x, y, width, height], ...] or [[x, y, width, height], ...]'
     with mistake(f"row 3: the boxes cannot be read ({reason})", path, remedy):
         read_test(path)
 
@@ -150,14 +166,31 @@ def refuse_row_3(row: str, problem: str, remedy: str, write) -> None:
         read_test(path)
 
 
-@pytest.mark.parametrize(("row", "split"), [("images/a.png,validation,0,,", "validation"), ("images/a.png", "")])
-def test_a_wrong_split(row: str, split: str, write):
-    refuse_row_3(row, f" has split {split!r}", "use train or test", write)
+@pytest.mark.parametrize("split", ["validation", "val", "dev", "tset", "0"])
+def test_a_wrong_split(split: str, write):
+    refuse_row_3(f"images/a.png,{split},0,,", f" has split {split!r}", "use train or test", write)
 
 
-@pytest.mark.parametrize("label", ["2", ""])
+@pytest.mark.parametrize("label", ["2", "-1", "scratch", "n/a"])
 def test_a_wrong_label(label: str, write):
-    refuse_row_3(f"images/a.png,test,{label},,", f" has label {label!r}", "0 is normal, 1 is anomalous", write)
+    remedy = "0 or good is normal, 1 or bad is anomalous"
+    refuse_row_3(f"images/a.png,test,{label},,", f" has label {label!r}", remedy, write)
+
+
+@pytest.mark.parametrize(
+    ("row", "missing"), [("images/a.png", "split"), ("images/a.png,test", "label"), (",train,0,,", "image")]
+)
+def test_a_row_that_lacks_a_value(row: str, missing: str, write):
+    refuse_row_3(row, f" has no {missing}", "fill it in, or remove the row", write)
+
+
+def test_words_for_splits_and_labels(write):
+    good = [f"images/a.png,{split},{label}" for split in ("Train", "TRAINING") for label in ("0.0", "False", "Good")]
+    for row in (*good, "images/a.png,train,NORMAL", "images/a.png,train,ok"):
+        assert [image.key for image in read_training(write("image,split,label", row))] == ["images/a.png"]
+    for label in ("1", "1.0", "TRUE", "bad", "Anomalous", "anomaly", "abnormal", "Defect", "defective", "NG", "nok"):
+        (sample,) = read_test(write("image,split,label", f"images/a.png,Testing,{label}"))
+        assert (sample.is_anomalous, sample.kind) == (True, "anomalous")
 
 
 @pytest.mark.parametrize("row", ["images/b.png,train,0,,", "images/../images/b.png,test,1,,"])
@@ -165,9 +198,50 @@ def test_an_image_that_is_named_twice(row: str, write):
     refuse_row_3(row, " names images/b.png again (first in row 2)", "remove one", write)
 
 
-@pytest.mark.parametrize(("image", "shown"), [("images/z.png", "images/z.png"), ("", "."), ("images", "images")])
-def test_an_image_that_is_not_there(image: str, shown: str, write):
-    refuse_row_3(f"{image},test,1,,", f": no such image: {shown}", "paths are relative to the manifest", write)
+@pytest.mark.parametrize("image", ["images/z.png", "images", "x" * 300, "https://example.org/a.png", "\0"])
+def test_an_image_that_is_not_there(image: str, write):
+    key = image.replace("//", "/")
+    if image == "\0":
+        path = write(HEADER, f"{image},test,1,,")
+        with mistake(
+            "the manifest holds zero bytes: is it UTF-16 without a byte order mark?", path, "save it in UTF-8"
+        ):
+            read_test(path)
+        return
+    refuse_row_3(f"{image},test,1,,", f": no such image: {key}", "paths are relative to the manifest", write)
+
+
+@pytest.mark.parametrize(
+    ("image", "remedy"),
+    [
+        ("C:\\data\\images\\a.png", "write images/a.png, and leave out C:/data/ in the other rows"),
+        ("/home/me/xray/images/a.png", "write images/a.png, and leave out /home/me/xray/ in the other rows"),
+        ("xray/images/a.png", "write images/a.png, and leave out xray/ in the other rows"),
+        ("images/A.PNG", "write images/a.png: upper and lower case differ"),
+        ("Images/a.png", "write images/a.png: upper and lower case differ"),
+    ],
+)
+def test_the_path_that_was_probably_meant(image: str, remedy: str, write):
+    refuse_row_3(f"{image},test,1,,", f": no such image: {image}".replace("\\", "/"), remedy, write)
+
+
+def test_an_accent_may_be_written_as_one_character_or_two(write):
+    decomposed = unicodedata.normalize("NFD", "images/ü d.png")
+    assert decomposed != "images/ü d.png"
+    (sample,) = read_test(write("image,split,label", f"{decomposed},test,1"))
+    assert sample.path.is_file()
+
+
+def test_two_spellings_of_a_file_where_case_does_not_count(write, tmp_path):
+    (tmp_path / "xray" / "images" / "B.PNG").hardlink_to(tmp_path / "xray" / "images" / "b.png")
+    refuse_row_3("images/B.PNG,test,0,,", " names images/B.PNG again (first in row 2)", "remove one", write)
+
+
+def test_names_that_differ_in_case_only_are_two_images(write, tmp_path):
+    write_image(tmp_path / "xray" / "images" / "A.PNG", noise(77))
+    if not (tmp_path / "xray" / "images" / "A.PNG").samefile(tmp_path / "xray" / "images" / "a.png"):
+        path = write("image,split,label", "images/a.png,test,0", "images/A.PNG,test,1")
+        assert [sample.key for sample in read_test(path)] == ["images/a.png", "images/A.PNG"]
 
 
 def test_a_mask_that_is_not_there(write):
@@ -177,10 +251,31 @@ def test_a_mask_that_is_not_there(write):
 
 def test_a_normal_image_with_boxes(write):
     row = 'images/a.png,test,0,,"[[1,2,3,4]]"'
-    refuse_row_3(row, " has boxes and label 0", "set its label to 1, or", write)
+    refuse_row_3(row, " has boxes and label 0", "set its label to 1 and its split to test, or", write)
+    path = write(HEADER, row.replace("test", "train"))
+    with mistake("row 2 has boxes and label 0", path, "leave its boxes empty"):
+        read_training(path)
+    assert len(read_test(write(HEADER, "images/a.png,test,0,,[ ]"))) == 1
 
 
-@pytest.mark.parametrize("label", ["1", "", "normal"])
+def test_a_mask_and_boxes_at_once(write):
+    row = 'images/a.png,test,1,masks/c.png,"[[1,2,3,4]]"'
+    refuse_row_3(row, " has a mask and boxes", "leave one of them empty", write)
+
+
+def test_a_defect_that_is_called_good(write):
+    path = write("image,split,label,kind", "images/a.png,test,1,Good")
+    with mistake("row 2 has label '1' and kind 'Good'", path, "set its label to 0, or its kind"):
+        read_test(path)
+
+
+def test_boxes_that_are_nested_beyond_reason(write):
+    path = write("image,split,label,boxes", f'images/a.png,test,1,"{"[" * 100_000}"')
+    with mistake("row 2: the boxes are nested too deeply", path, 'write [["finding"'):
+        read_test(path)
+
+
+@pytest.mark.parametrize("label", ["1", "bad"])
 def test_training_takes_only_rows_labelled_normal(label: str, write):
     path = write(HEADER, f"images/a.png,train,{label},,")
     problem = f"row 2 is in split train with label {label!r}; training takes normal images only"
@@ -192,24 +287,97 @@ def test_training_takes_only_rows_labelled_normal(label: str, write):
     ("header", "problem"),
     [
         ("image,label", "the manifest lacks the column 'split' (it has image, label)"),
-        ("image;split;label", "the manifest lacks the column 'image' (it has image;split;label)"),
-        ("", "the manifest lacks the column 'image' (it has none)"),
+        ("image,split,lable", "the manifest lacks the column 'label' (it has image, split, lable; is 'lable' meant?)"),
+        (
+            "Image Path;Split;Label",
+            "the manifest lacks the column 'image' (it has Image Path, split, label; is 'Image P",
+        ),
+        ("image:split:label", "the first line of the manifest does not name the columns: image:split:label"),
+        ("images/a.png,train,0", "the first line of the manifest does not name the columns: images/a.png,train,0"),
+        ("image,split,label,label", "the manifest has the column 'label' twice"),
+        ("image,split,Label,mask,LABEL", "the manifest has the column 'label' twice"),
+        ("", "the manifest is empty"),
+        ("# nothing but this", "the manifest is empty"),
+        ("image,split,label", "the manifest has no row below its header"),
     ],
 )
-def test_missing_columns(header: str, problem: str, write):
-    path = write(header) if header else write("")
+def test_a_header_that_cannot_be_read(header: str, problem: str, write):
+    path = write(header)
     for read in (read_training, read_test):
-        with mistake(problem, path, "image, split and label are required, separated by commas"):
-            read(path)
+        error = explained(lambda read=read: read(path))
+        assert error.problem.startswith(problem) and error.place == str(path) and error.remedy
+
+
+ROWS = ("image,split,label,boxes", "images/a.png,train,0,", 'images/c.png,test,1,"[[1, 2, 3, 4]]"')
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-with-mark"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("before", [(), ('# made by us, "today', ""), ("sep=,",)])
+def test_every_way_to_save_a_table_reads_the_same(separator: str, encoding: str, end: str, before: tuple, write):
+    lines = [line.replace(",", separator, 3) for line in ROWS]
+    mark = "\ufeff" if encoding.endswith("with-mark") else ""
+    path = write(mark + end.join([*before, *lines]), encoding=encoding.removesuffix("-with-mark"), end=end)
+    assert [image.key for image in read_training(path)] == ["images/a.png"]
+    (sample,) = read_test(path)
+    assert (sample.key, sample.truth) == ("images/c.png", Boxes(((1.0, 2.0, 3.0, 4.0),)))
+
+
+def test_the_number_of_a_row_is_that_of_its_first_line(write):
+    path = write(
+        "# a comment", "", "image,split,label,kind", 'images/a.png,test,1,"two\nlines"', "", "images/b.png,test,9"
+    )
+    with mistake("row 7 has label '9'", path, "0 or good is normal"):
+        read_test(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem", "remedy"),
+    [
+        (
+            ["images/a.png,test,0,x,y"],
+            "row 2 has 5 values for 3 columns, the last is 'y'",
+            "that hold a comma into double",
+        ),
+        (
+            ["images/a.png,test,0", '"images/b.png,test,0'],
+            "row 3 of the manifest cannot be read (unexpected end of",
+            '""',
+        ),
+        (['images/a.png,test,"0"x'], "row 2 of the manifest cannot be read (',' expected after '\"')", "close each"),
+        (
+            ['images/a.png,test,"' + "0" * 200_000],
+            "row 2 of the manifest cannot be read (field larger than",
+            "close each",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_read(rows: list[str], problem: str, remedy: str, write):
+    path = write("image,split,label", *rows)
+    error = explained(lambda: read_test(path))
+    assert error.problem.startswith(problem) and error.place == str(path) and remedy in error.remedy
+
+
+def test_empty_cells_at_the_end_of_a_row_are_nothing(write):
+    path = write("image,split,label", "images/a.png,train,0,,,", ",,,,,,,")
+    assert len(read_training(path)) == 1
 
 
 def test_a_file_that_is_not_utf_8_and_one_that_is_missing(write):
-    path = write("image,split,label", "images/ü d.png,train,0", encoding="latin-1")
-    with pytest.raises(UserError) as caught:
+    path = write("image,split,label", "images/a.png,train,0", "images/ü d.png,train,0", encoding="latin-1", end="\r\n")
+    with mistake("the manifest is not in UTF-8: line 3 holds the byte 0xfc", path, "save it in UTF-8"):
         read_training(path)
-    assert caught.value.problem.startswith("the manifest cannot be read: 'utf-8' codec can't decode byte 0xfc")
-    assert (caught.value.place, caught.value.remedy) == (str(path), READ_HINT)
     missing = path.with_name("none.csv")
     problem = f"the manifest cannot be read: [Errno 2] No such file or directory: '{missing}'"
     with mistake(problem, missing, READ_HINT):
         read_training(missing)
+
+
+def test_pixels_are_pooled_by_what_is_filled_in(write):
+    both = "image,split,label,mask,boxes"
+    pools = [
+        MANIFEST.protocol(write(both, f"images/a.png,test,1,{cells}"), DEFAULT).pixel_pool
+        for cells in (",", "masks/c.png,", ',"[[1, 2, 3, 4]]"')
+    ]
+    assert pools == ["none", "all", "truth_only"]

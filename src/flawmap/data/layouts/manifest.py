@@ -1,18 +1,21 @@
 """A CSV manifest: one row per image, with split, label, and masks or boxes.
 
 The columns ``image`` (path relative to the manifest; it may lead out of its folder), ``split`` (train, test) and
-``label`` (0 normal, 1 anomalous) are required. ``mask`` (path) or ``boxes`` (JSON list of [finding, x, y, width,
-height] in pixels of the upright image) say where the defect is. ``kind`` names the defect; ``sex`` and ``view`` are
-strata that are reported separately. Other columns are ignored. Columns are separated by commas; the encoding is UTF-8.
+``label`` (0 or good, 1 or bad; :data:`LABELS` has further words) are required. ``mask`` (path) or ``boxes`` (JSON list
+of [finding, x, y, width, height] in pixels of the upright image) say where the defect is. ``kind`` names the defect;
+``sex`` and ``view`` are strata that are reported separately. Other columns are not read. How columns are separated and
+encoded: :func:`flawmap.data.layouts.tables.read_table`.
 """
 
 import json
 import math
+import os
 import posixpath
-from pathlib import Path
+import unicodedata
+from pathlib import Path, PurePosixPath
 
 from flawmap.data.layouts.base import Layout
-from flawmap.data.layouts.tables import read_table
+from flawmap.data.layouts.tables import SHOWN, read_table
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
 from flawmap.errors import UserError
@@ -20,6 +23,16 @@ from flawmap.recipe.settings import DataSettings
 
 FILE_NAME = "manifest.csv"
 REQUIRED = ("image", "split", "label")
+OPTIONAL = ("kind", "mask", "boxes")
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+LABELS = {
+    **dict.fromkeys(("0", "0.0", "false", "good", "normal", "ok"), False),
+    **dict.fromkeys(("1", "1.0", "true", "bad", "anomalous", "anomaly", "abnormal", "defect", "defective"), True),
+    **dict.fromkeys(("ng", "nok", "not ok"), True),
+}
+BOX_FORM = (
+    'write [["finding", x, y, width, height], ...] or [[x, y, width, height], ...], in pixels and without a score'
+)
 
 
 class CsvManifest(Layout):
@@ -35,10 +48,12 @@ class CsvManifest(Layout):
     def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """Rows of split ``train``, which must have label 0. Labels, masks and boxes of other rows are not kept."""
         manifest, images = _file(path), []
-        for line, row in _rows(manifest):
-            if row["split"] != "train":
-                continue
-            if row["label"] != "0":
+        rows = [(line, row) for line, row in _rows(manifest) if row["split"] == "train"]
+        if not rows:
+            remedy = "set the split of the good images to learn from to train"
+            raise UserError("no row of the manifest has split train", str(manifest), remedy)
+        for line, row in rows:
+            if _is_anomalous(row, line, manifest):
                 wrong = f"row {line} is in split train with label {row['label']!r}"
                 remedy = "set its split to test, or its label to 0"
                 raise UserError(f"{wrong}; training takes normal images only", str(manifest), remedy)
@@ -55,8 +70,9 @@ class CsvManifest(Layout):
     def protocol(self, path: Path, settings: DataSettings) -> Protocol:
         """With boxes, pixels are pooled over the images that have some (chest X-rays); with masks, over all."""
         manifest = _file(path)
-        columns, _ = _table(manifest)
-        pool = "truth_only" if "boxes" in columns else "all" if "mask" in columns else "none"
+        columns, rows = _table(manifest)
+        filled = {name for _, row in rows for name in ("boxes", "mask") if row.get(name)}
+        pool = "truth_only" if "boxes" in filled else "all" if "mask" in filled else "none"
         name = manifest.resolve().parent.name if manifest.name == FILE_NAME else manifest.stem
         return Protocol(name, pool, tuple(stratum for stratum in self.strata if stratum in columns))
 
@@ -66,35 +82,61 @@ def _file(path: Path) -> Path:
 
 
 def _table(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    remedy = "save it as CSV in UTF-8; the columns image, split and label are required, separated by commas"
-    return read_table(manifest, "manifest", REQUIRED, remedy)
+    remedy = "let its first line be image,split,label (and mask or boxes, kind); save it as CSV in UTF-8"
+    return read_table(manifest, "manifest", REQUIRED, remedy, (*OPTIONAL, *CsvManifest.strata))
 
 
 def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
     """(line number, row), after checking that each image exists and is named once."""
     _, rows = _table(manifest)
-    first_line: dict[str, int] = {}
+    if not rows:
+        raise UserError("the manifest has no row below its header", str(manifest), "add one row for each image")
+    first_line: dict[str, tuple[int, Path]] = {}
     for line, row in rows:
-        if row["split"] not in ("train", "test"):
-            raise UserError(f"row {line} has split {row['split']!r}", str(manifest), "use train or test")
-        image = row["image"] = posixpath.normpath(_slashes(row["image"]))  # else one image could have two names
-        if image in first_line:
-            problem = f"row {line} names {image} again (first in row {first_line[image]})"
+        row["split"] = _split(row, line, manifest)
+        image = row["image"] = _listed_file(row["image"], "image", line, manifest)
+        path = Path(os.path.normpath(manifest.parent.absolute() / image))  # one file may be named in several ways
+        earlier, same_path = first_line.setdefault(str(path).casefold(), (line, path))
+        if earlier != line and (path == same_path or path.samefile(same_path)):  # some systems do not tell A from a
+            problem = f"row {line} names {image} again (first in row {earlier})"
             raise UserError(problem, str(manifest), "remove one of the rows")
-        first_line[image] = line
-        _require_file(manifest.parent / image, f"row {line}: no such image: {image}", manifest)
     return rows
 
 
+def _split(row: dict[str, str], line: int, manifest: Path) -> str:
+    if missing := next((name for name in ("image", "split") if not row[name]), None):
+        raise UserError(f"row {line} has no {missing}", str(manifest), "fill it in, or remove the row")
+    split = row["split"].casefold()
+    if split not in SPLITS:
+        remedy = "use train or test"
+        if split.startswith("val") or split == "dev":
+            remedy += ": flawmap needs no validation images, because it holds some of the good ones out itself"
+        raise UserError(f"row {line} has split {row['split']!r}", str(manifest), remedy)
+    return SPLITS[split]
+
+
+def _is_anomalous(row: dict[str, str], line: int, manifest: Path) -> bool:
+    """Raises: UserError: the label is missing or unknown, or contradicts the row's kind or boxes."""
+    label = row["label"].casefold()
+    if not label:
+        raise UserError(f"row {line} has no label", str(manifest), "fill it in, or remove the row")
+    if label not in LABELS:
+        remedy = "0 or good is normal, 1 or bad is anomalous; the name of a defect goes into a column kind"
+        raise UserError(f"row {line} has label {row['label']!r}", str(manifest), remedy)
+    if LABELS[label] and LABELS.get(row.get("kind", "").casefold()) is False:
+        problem = f"row {line} has label {row['label']!r} and kind {row['kind']!r}"
+        raise UserError(problem, str(manifest), "set its label to 0, or its kind to the name of the defect")
+    if not LABELS[label] and row.get("boxes", "").replace(" ", "") not in ("", "[]"):
+        remedy = "set its label to 1 and its split to test, or leave its boxes empty"
+        raise UserError(f"row {line} has boxes and label {row['label']}", str(manifest), remedy)
+    return LABELS[label]
+
+
 def _labelled(row: dict[str, str], line: int, manifest: Path) -> LabelledImage:
-    if row["label"] not in ("0", "1"):
-        raise UserError(f"row {line} has label {row['label']!r}", str(manifest), "0 is normal, 1 is anomalous")
-    path, truth = manifest.parent / row["image"], _truth(row, line, manifest)
-    if row["label"] == "1":
+    path, is_anomalous = manifest.parent / row["image"], _is_anomalous(row, line, manifest)
+    truth = _truth(row, line, manifest)
+    if is_anomalous:
         return LabelledImage(row["image"], path, True, row.get("kind") or "anomalous", truth, _strata(row))
-    if isinstance(truth, Boxes):
-        remedy = "set its label to 1, or leave its boxes empty"
-        raise UserError(f"row {line} has boxes and label 0", str(manifest), remedy)
     return LabelledImage(row["image"], path, False, "good", None, _strata(row))
 
 
@@ -102,35 +144,92 @@ def _strata(row: dict[str, str]) -> dict[str, str]:
     return {name: row[name] for name in CsvManifest.strata if row.get(name)}
 
 
-def _slashes(path: str) -> str:
-    """A path that may have been written on Windows."""
-    return path.replace("\\", "/")
+def _listed_file(listed: str, what: str, line: int, manifest: Path) -> str:
+    """The path of a file as a key: relative to the manifest, with forward slashes, each folder named once.
+
+    Raises:
+        UserError: there is no such file; with the path that was probably meant.
+    """
+    key = posixpath.normpath(listed.replace("\\", "/"))  # it may have been written on Windows
+    if os.path.isfile(manifest.parent / key):
+        return key
+    problem, remedy = f"row {line}: no such {what}: {key}", "paths are relative to the manifest"
+    parts = PurePosixPath(key).parts
+    inside = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    if other := _other_spelling(manifest.parent, key):
+        if unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", key):
+            return other  # e with an accent is one character on some systems and two on others
+        remedy = f"write {other}: upper and lower case differ"
+    elif found := next((path for path in inside if os.path.isfile(manifest.parent / path)), None):
+        remedy += f": write {found}, and leave out {key[: -len(found)]} in the other rows, too"
+    raise UserError(problem, str(manifest), remedy)
 
 
-def _require_file(path: Path, problem: str, manifest: Path) -> None:
-    if not path.is_file():
-        raise UserError(problem, str(manifest), "paths are relative to the manifest")
+def _other_spelling(folder: Path, key: str) -> str | None:
+    """The only file whose path is that of ``key`` but for upper and lower case, or the way accents are written."""
+    candidates = [""]
+    for part in PurePosixPath(key).parts:
+        wanted = unicodedata.normalize("NFC", part).casefold()
+        candidates = [
+            posixpath.join(place, name)
+            for place in candidates
+            for name in ([part] if part in ("..", "/") else _names_in(folder / place))
+            if unicodedata.normalize("NFC", name).casefold() == wanted
+        ]
+    files = [key for key in candidates if os.path.isfile(folder / key)]
+    return files[0] if len(files) == 1 else None
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _truth(row: dict[str, str], line: int, manifest: Path) -> MaskFile | Boxes | None:
+    if row.get("mask") and row.get("boxes"):
+        raise UserError(f"row {line} has a mask and boxes", str(manifest), "leave one of them empty")
     if row.get("mask"):
-        path = manifest.parent / _slashes(row["mask"])
-        _require_file(path, f"row {line}: no such mask: {row['mask']}", manifest)
-        return MaskFile(path)
+        return MaskFile(manifest.parent / _listed_file(row["mask"], "mask", line, manifest))
     if not row.get("boxes"):
         return None
     try:
-        boxes = tuple(_box(values) for values in json.loads(row["boxes"]))
+        values = json.loads(row["boxes"])
+        if not isinstance(values, list):
+            raise ValueError(f"{_shown(values)} is not a list")
+        boxes = tuple(_box(box) for box in values)
+    except RecursionError as error:
+        raise UserError(f"row {line}: the boxes are nested too deeply", str(manifest), BOX_FORM) from error
     except (ValueError, TypeError, OverflowError) as error:
-        remedy = 'write [["finding", x, y, width, height], ...]'
-        raise UserError(f"row {line}: the boxes cannot be read ({error})", str(manifest), remedy) from error
+        reason = f"not JSON: {error}" if isinstance(error, json.JSONDecodeError) else error
+        raise UserError(f"row {line}: the boxes cannot be read ({reason})", str(manifest), BOX_FORM) from error
     return Boxes(boxes) if boxes else None
 
 
 def _box(values: object) -> tuple[float, float, float, float]:
     if not isinstance(values, list) or len(values) not in (4, 5):
-        raise ValueError(f"{json.dumps(values)} is not a box")
+        raise ValueError(f"{_shown(values)} is not a box")
+    if any(isinstance(value, bool) for value in values):
+        raise ValueError(f"{_shown(values)} holds true or false")
+    if len(values) == 5 and _is_number(values[0]):  # the box could as well end with a score
+        raise ValueError(f"{_shown(values)} has five numbers, but a box is a name and four")
     x, y, width, height = (float(value) for value in values[-4:])
     if not (math.isfinite(x) and math.isfinite(y) and 0 < width < math.inf and 0 < height < math.inf):
-        raise ValueError(f"{json.dumps(values)} has no width, no height or no place")
+        raise ValueError(f"{_shown(values)} has no width, no height or no place")
+    if max(abs(x), abs(y), width, height) <= 1:
+        raise ValueError(f"{_shown(values)} is at most one pixel: shares of the image, and not pixels?")
     return x, y, width, height
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return value is None
+    return True
+
+
+def _shown(values: object) -> str:
+    text = json.dumps(values)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
