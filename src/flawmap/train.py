@@ -1,14 +1,17 @@
 """From a data location to a finished run folder; ``train``, ``demo`` and ``benchmark`` use it."""
 
+import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flawmap.check import read_sound_data, remarks, report_on
 from flawmap.data.checks import FileFacts
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.detect.fit import StageChoice
+from flawmap.detect.fit import StageChoice, refuse_stage
 from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
@@ -17,8 +20,19 @@ from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import environment
 from flawmap.runs.manifest import ONLY_PRETRAINED, ManifestRow, read_manifest, write_manifest
 from flawmap.runs.model_config import record_of_run
-from flawmap.runs.result_folders import exclusive
-from flawmap.runs.run_folder import RunFolder, create_run, latest_run, open_run
+from flawmap.runs.result_folders import exclusive, is_held
+from flawmap.runs.run_folder import (
+    FINISHED,
+    STARTED,
+    RunFolder,
+    create_run,
+    iso_time,
+    latest_run,
+    open_run,
+    set_latest,
+    unfinished_runs,
+)
+from flawmap.vit.weights import load_encoder
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,12 @@ class TrainingOrder:
 
 
 def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolder, AnomalyDetector]:
-    """Check the data, train, calibrate and save. Nothing is created before the data has passed its checks."""
+    """Check device, data and weights, train, calibrate and save.
+
+    No run folder is made before all of these are there, and none is left where training could not begin.
+    """
+    compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
+    refuse_stage(order.recipe, order.stages)
     sound = read_sound_data(order.location, order.recipe, order.skip_unreadable)
     checked, pool = sound.checked, sound.pool
     held_out_fraction = order.recipe.calibration.held_out_fraction
@@ -48,17 +67,34 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     for label, text in remarks(report_on(sound, order.recipe)):
         say(label, text)
     say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
-    compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
+    load_encoder(order.recipe.model, seed=order.recipe.seed)  # raises where weights are missing; fit loads its own
     run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
-    with exclusive(run.path):
-        write_manifest(run.manifest, rows)
-        began = {"command": order.command, "seed": order.recipe.seed, "data": _absolute(order.location)}
-        run.write_environment(environment(compute.device) | began)
-        say("run", str(run.path))
-        detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages, pool)
-        if order.stages != "pretrain":
-            finish(run, detector)
+    try:
+        with exclusive(run.path):
+            write_manifest(run.manifest, rows)
+            run.write_environment(environment(compute.device) | _beginning_of(run, order))
+            say("run", str(run.path))
+            detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages, pool)
+            if order.stages != "pretrain":
+                finish(run, detector)
+    except UserError:
+        if resumed is None and not run.has_results:  # such as --stage finetune without a finished stage 1
+            run.discard()
+        raise
     return run, detector
+
+
+def _beginning_of(run: RunFolder, order: TrainingOrder) -> dict[str, Any]:
+    """How and when a run was started; that of a resumed run stays."""
+    before: dict[str, Any] = {}
+    with suppress(UserError):  # a damaged record is no reason not to resume
+        before = run.read_environment()
+    return {
+        "command": before.get("command") or order.command,
+        STARTED: before.get(STARTED) or iso_time(),
+        "seed": order.recipe.seed,
+        "data": _absolute(order.location),
+    }
 
 
 def _row(fact: FileFacts, split: str) -> ManifestRow:
@@ -93,7 +129,7 @@ def refuse_other_data(run: RunFolder, rows: Sequence[ManifestRow]) -> None:
 
 
 def finish(run: RunFolder, detector: AnomalyDetector) -> None:
-    """Save the detector into its run and print what its threshold promises."""
+    """Save the detector into its run, which is then the latest, and print what its threshold promises."""
     proxy, calibration = detector.proxy_, detector.calibration_
     if proxy is not None and proxy.image_auroc is not None and proxy.pixel_auroc is not None:
         say(
@@ -102,21 +138,27 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
             f"on {proxy.n} images (not a test result)",
         )
     if calibration is None:
-        say("threshold", f"none, no images were held out; next: flawmap calibrate {run.path} GOOD_IMAGES")
+        remedy = f"flawmap calibrate {shlex.quote(str(run.path))} GOOD_IMAGES"
+        say("threshold", f"none, no images were held out; next: {remedy}")
     else:
         for line in calibration.words:
             say("threshold", line)
     detector.record_ = record_of_run(run)
+    run.write_environment(run.read_environment() | {FINISHED: iso_time()})
     detector.save_pretrained(run.model)
+    set_latest(run)
 
 
 def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:
-    """The run that ``--resume`` continues.
+    """The run that ``--resume`` continues: ``requested``, else the unfinished one in runs/ that was started last.
+
+    One in which another process works is passed over where there is another. Where no run is unfinished, the latest
+    finished one is returned, which needs nothing.
 
     Raises:
         UserError: there is none, or a recipe was given that is not the run's.
     """
-    path = requested or latest_run()
+    path = requested or _run_to_resume()
     if path is None:
         raise UserError("there is no run to resume", "runs/", "flawmap train DATA, or name it with --run DIR")
     run = open_run(path)
@@ -127,3 +169,8 @@ def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:
             "leave out --recipe and --set to resume, or train without --resume to start a new run",
         )
     return run
+
+
+def _run_to_resume() -> Path | None:
+    unfinished = [run.path for run in unfinished_runs()]
+    return next((path for path in unfinished if not is_held(path)), unfinished[0] if unfinished else latest_run())

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import timm
+import pytest
 import torch
 
 from assertions import assert_explained
 from flawmap.paper.finetune import FinetuneModule
+from flawmap.vit import weights
 from images import striped, write_good, write_image
 
 STAGE_2_ONLY = ("--set", "pretrain.enabled=false", "--device", "cpu")
@@ -15,18 +16,42 @@ STAGE_2_ONLY = ("--set", "pretrain.enabled=false", "--device", "cpu")
 
 def test_a_hub_that_does_not_answer_is_explained(cli, trained, monkeypatch):
     write_good(Path("parts"))
-    create = timm.create_model
-
-    def offline(name, pretrained=False, **options):
-        if pretrained:
-            raise OSError("We couldn't connect to 'https://huggingface.co'\nCheck your internet connection")
-        return create(name, pretrained=False, **options)
-
-    monkeypatch.setattr(timm, "create_model", offline)
-    weights = ("--set", "model.weights=hub:vit_small_patch8_224.dino", "--set", "model.architecture=null")
-    result = cli("train", "parts", "--recipe", trained.recipe, *weights)
-    problem = ("the weights vit_small_patch8_224.dino are not in the Hugging Face cache", "couldn't connect")
+    monkeypatch.setattr(weights, "cached_file", lambda *_: None)
+    monkeypatch.setattr(weights, "why_unreachable", lambda: "https://huggingface.co does not answer: no network")
+    of_hub = ("--set", "model.weights=hub:vit_small_patch8_224.dino", "--set", "model.architecture=null")
+    result = cli("train", "parts", "--recipe", trained.recipe, *of_hub)
+    problem = ("the weights vit_small_patch8_224.dino are not in the Hugging Face cache", "does not answer: no network")
     assert_explained(result, problem, "model.weights", ("connect once, or pass --set model.weights=PATH",))
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--set", "model.weights=nowhere.pth"), "nowhere.pth is neither the name of weights nor a file"),
+        (("--set", "model.weights=torn.pth"), "the weights cannot be read safely"),
+        (("--set", "model.weights=torn.safetensors"), "the weights cannot be read safely"),
+        (("--set", "model.architecture=vit_imaginary"), "timm knows no model 'vit_imaginary'"),
+        (("--set", "model.architecture=resnet18"), "resnet18 is not a vision transformer"),
+        (("--set", "model.weights=hub:vit_small_patch8_224.imaginary"), "timm has no pretrained weights named"),
+        (("--device", "cuda"), "--device cuda, but "),
+        (("--device", "mps"), "--device mps, but "),
+        (("--set", "pretrain.enabled=false", "--stage", "pretrain"), "stage 1 is switched off in this recipe"),
+        (("--stage", "finetune"), "stage 1 of this recipe is not finished"),
+    ],
+)
+def test_what_cannot_start_leaves_no_run_folder(cli, trained, monkeypatch, words, problem):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    write_good(Path("parts"))
+    for torn in ("torn.pth", "torn.safetensors"):
+        Path(torn).write_bytes(b"no weights")
+    for run in ((), ("--run", "elsewhere/mine")):
+        result = cli("train", "parts", "--recipe", trained.recipe, *run, *words)
+        assert result.code == 2 and f"error: {problem}" in result.err, result.err
+        assert "remedy: " in result.err
+        folders = [path for place in ("runs", "elsewhere") for path in Path(place).glob("*")]
+        assert [path for path in folders if not path.name.endswith(".lock")] == []
 
 
 def test_weights_that_want_other_statistics_are_refused(cli, trained):

@@ -14,6 +14,7 @@ import flawmap.detect.detector
 from assertions import assert_explained, files_and_bytes
 from flawmap.paper.finetune import FinetuneModule
 from flawmap.recipe.files import load_recipe
+from flawmap.runs.result_folders import exclusive
 from images import NUM_TRAIN, striped, write_category, write_good, write_image
 
 QUICKEST = ("--set", "pretrain.enabled=false", "--set", "finetune.steps=1")  # for what does not look at the weights
@@ -217,6 +218,41 @@ def test_other_images_are_no_resume(cli, trained, run_copy, tmp_path):
     first = ("1 image is not", "first: train/good/000.png")
     assert_explained(result, first, str(run_copy / "data_manifest.csv"), ("put the images back",))
     assert files_and_bytes(run_copy) == before
+
+
+def test_a_training_that_fails_is_neither_latest_nor_in_the_way_of_resume(cli, trained, interrupted, tmp_path):
+    parts = write_good(tmp_path / "parts")
+    words = ("train", parts, "--recipe", trained.recipe, "--set", "pretrain.enabled=false", "--device", "cpu")
+    interrupted["at"] = None
+    good = cli(*words, "--run", "runs/good", "--json")
+    assert good.code == 0, good.err
+    interrupted["at"] = 2
+    for name, seed in (("first", 1), ("second", 2)):
+        assert cli(*words, "--set", f"seed={seed}", "--run", f"runs/{name}").code == 130
+    assert cli(*words, "--set", "model.weights=nowhere.pth").code == 2
+    assert Path("runs/latest.txt").read_text() == "good\n"
+    detected = cli("detect", parts / "000.png")
+    assert detected.code == 0 and f"model      {Path('runs/good')} (the latest run)" in detected.err
+    interrupted["at"] = None
+    with exclusive(Path("runs/second")):  # as another process would
+        goes_on = cli("train", parts, "--resume", "--device", "cpu", "--json")
+    assert goes_on.code == 0 and goes_on.json["run"] == str(Path("runs/first")), goes_on.err
+    assert Path("runs/latest.txt").read_text() == "first\n"
+    goes_on = cli("train", parts, "--resume", "--device", "cpu", "--json")
+    assert goes_on.json["run"] == str(Path("runs/second"))
+    began = json.loads(Path("runs/second/environment.json").read_text())
+    assert began["command"].endswith("--set seed=2 --run runs/second") and "--resume" not in began["command"]
+    assert began["started"] < began["finished"]
+    again = cli("train", parts, "--resume", "--device", "cpu")
+    assert again.out == f"run        {Path('runs/second')}      was finished already\n"
+
+
+def test_resuming_what_another_process_trains_is_refused(cli, trained, interrupted, tmp_path):
+    words = ("train", trained.data, "--recipe", trained.recipe, "--set", "pretrain.enabled=false", "--device", "cpu")
+    assert cli(*words, "--run", "runs/only").code == 130
+    with exclusive(Path("runs/only")):
+        refused = cli("train", trained.data, "--resume")
+    assert_explained(refused, ("another process works in this folder",), "runs/only", ("wait",))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Run folders: never overwritten, found again, and what they record; progress and the log."""
 
 import csv
+import datetime
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,17 @@ from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import stable_hash
 from flawmap.runs.manifest import ManifestRow, read_manifest, write_manifest
-from flawmap.runs.run_folder import LATEST, RunFolder, create_run, latest_run, open_run
+from flawmap.runs.run_folder import (
+    FINISHED,
+    LATEST,
+    STARTED,
+    RunFolder,
+    create_run,
+    latest_run,
+    open_run,
+    set_latest,
+    unfinished_runs,
+)
 from flawmap.runs.training_log import LogFile
 
 pytestmark = pytest.mark.usefixtures("small_heads")
@@ -70,13 +82,83 @@ def test_a_run_that_cannot_be_created_says_why(tmp_path: Path):
         create_run(Path("/"), "tiles", Recipe())
 
 
-def test_latest_is_the_run_that_was_started_last(tmp_path: Path):
-    assert latest_run(tmp_path) is None
-    runs = [create_run(tmp_path / name, "tiles", Recipe()) for name in ("b", "a")]
-    assert latest_run(tmp_path) == runs[1].path
+def finish(run: RunFolder, at: str | None = None) -> RunFolder:
+    """Give a run what marks a complete model, and the time at which it was finished."""
+    run.model.mkdir()
+    (run.model / "model.safetensors").write_bytes(b"")
+    (run.model / "config.json").write_text("{}", encoding="utf-8")
+    if at is not None:
+        run.write_environment({FINISHED: at})
+    return run
+
+
+def started(path: Path, at: str | None) -> RunFolder:
+    """A run that training has begun and not finished."""
+    run = create_run(path, "tiles", Recipe())
+    write_manifest(run.manifest, [])
+    if at is not None:
+        run.write_environment({STARTED: at})
+    return run
+
+
+def test_latest_is_the_run_that_was_finished_last(tmp_path: Path):
+    assert latest_run(tmp_path) is None and latest_run(tmp_path / "nowhere") is None
+    b, a = (create_run(tmp_path / name, "tiles", Recipe()) for name in ("b", "a"))
+    assert latest_run(tmp_path) is None and not (tmp_path / LATEST).exists()  # a start changes nothing
+    set_latest(finish(a))
+    assert latest_run(tmp_path) == a.path
     assert (tmp_path / LATEST).read_text(encoding="utf-8") == "a\n"
-    runs[1].path.rename(tmp_path / "moved")
-    assert latest_run(tmp_path) is None
+    started(tmp_path / "c", None)
+    assert latest_run(tmp_path) == a.path
+    set_latest(finish(b))
+    assert latest_run(tmp_path) == b.path
+
+
+@pytest.mark.parametrize("pointer", ["gone\n", "unfinished\n", "", "\n", "..\n", "\xff", None])
+def test_without_a_model_where_the_pointer_leads_the_newest_finished_run_is_latest(tmp_path: Path, pointer: str | None):
+    started(tmp_path / "unfinished", "2026-09-01T00:00:00.000+00:00")
+    for name, at in (("b", "2026-03-01"), ("a", "2026-04-01"), ("c", "2026-02-01")):
+        finish(create_run(tmp_path / name, "tiles", Recipe()), f"{at}T00:00:00.000+00:00")
+    (tmp_path / "a file").write_text("", encoding="utf-8")
+    if pointer is not None:
+        (tmp_path / LATEST).write_bytes(pointer.encode("latin-1"))
+    assert latest_run(tmp_path) == tmp_path / "a"
+
+
+def test_a_run_without_recorded_times_counts_by_its_weights_and_its_recipe(tmp_path: Path):
+    """As flawmap 0.1.0 wrote them."""
+    for year, name in ((2001, "old"), (2003, "new"), (2002, "middle")):
+        done, begun = create_run(tmp_path / name, "x", Recipe()), started(tmp_path / f"{name}-begun", None)
+        for file in (finish(done).model / "model.safetensors", begun.recipe):
+            when = datetime.datetime(year, 5, 1, tzinfo=datetime.UTC).timestamp()
+            os.utime(file, (when, when))
+    assert latest_run(tmp_path) == tmp_path / "new"
+    assert [run.path.name for run in unfinished_runs(tmp_path)] == ["new-begun", "middle-begun", "old-begun"]
+    (tmp_path / "middle-begun" / "environment.json").write_text("{torn", encoding="utf-8")
+    assert len(unfinished_runs(tmp_path)) == 3
+
+
+def test_unfinished_runs_come_by_their_start_and_nothing_else_counts(tmp_path: Path):
+    assert unfinished_runs(tmp_path / "nowhere") == ()
+    for name, at in (("b", "2026-03-01"), ("a", "2026-04-01"), ("c", "2026-02-01")):
+        started(tmp_path / name, f"{at}T00:00:00.000+00:00")
+    finish(started(tmp_path / "done", "2026-08-01T00:00:00.000+00:00"))
+    create_run(tmp_path / "killed before it began", "tiles", Recipe())
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "model folder").mkdir()
+    (tmp_path / "model folder" / "recipe.yaml").write_text("", encoding="utf-8")
+    assert [run.path.name for run in unfinished_runs(tmp_path)] == ["a", "b", "c"]
+
+
+def test_a_discarded_run_leaves_no_folder_unless_someone_else_put_a_file_there(tmp_path: Path):
+    for name, other in (("empty", ()), ("shared", ("note.txt",))):
+        run = started(tmp_path / name, "2026-03-01T00:00:00.000+00:00")
+        for file in other:
+            (run.path / file).write_text("mine", encoding="utf-8")
+        assert not run.has_results
+        run.discard()
+        assert [path.name for path in run.path.glob("*")] == list(other)
+        assert run.path.exists() == bool(other)
 
 
 def test_opening_another_folder_names_the_latest(tmp_path: Path):
@@ -85,10 +167,10 @@ def test_opening_another_folder_names_the_latest(tmp_path: Path):
         open_run(tmp_path / "other")
     assert "not a run folder" in caught.value.problem and "recipe.yaml" in caught.value.problem
     assert caught.value.place == str(tmp_path / "other") and caught.value.remedy == "flawmap train DATA first"
-    run = create_run(tmp_path / "mine", "tiles", Recipe())
+    run = finish(create_run(tmp_path / "my run", "tiles", Recipe()))
     with pytest.raises(UserError) as caught:
         open_run(tmp_path / "other")
-    assert caught.value.remedy == f"flawmap train DATA first, or use {run.path}"
+    assert caught.value.remedy == f"flawmap train DATA first, or use '{run.path}'"
     assert open_run(run.path).path == run.path
 
 

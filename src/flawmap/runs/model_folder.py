@@ -15,9 +15,8 @@ from flawmap.runs.json_files import write_json
 from flawmap.runs.model_card import model_card
 from flawmap.runs.model_config import COPY_AGAIN, ModelConfig, ModelRecord, read_config, record_of_run
 from flawmap.runs.result_folders import free_path
-from flawmap.runs.run_folder import MODEL, MODEL_CONFIG, RECIPE, RunFolder
+from flawmap.runs.run_folder import MODEL, MODEL_CONFIG, RECIPE, WEIGHTS, RunFolder
 
-WEIGHTS = "model.safetensors"
 CARD = "README.md"
 CALIBRATION = "calibration.json"
 MODEL_FILES = (WEIGHTS, RECIPE, CARD, CALIBRATION, MODEL_CONFIG)

@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flawmap.errors import UserError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 RENAME_ATTEMPTS = 10  # another process may take a name between two looks
 
@@ -18,18 +22,33 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it.
     """
-    from filelock import FileLock, Timeout  # of the extra "train"; the rest of this module is of the base
-
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    lock = _lock_of(folder)
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except TimeoutError:
         problem = "another process works in this folder"
         raise UserError(problem, str(folder), "wait until it is done, or choose another folder") from None
     try:
         yield
     finally:
         lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a folder now, as of :func:`exclusive`."""
+    lock = _lock_of(folder)
+    try:
+        lock.acquire(timeout=0)
+    except TimeoutError:
+        return True
+    lock.release()
+    return False
+
+
+def _lock_of(folder: Path) -> "FileLock":
+    from filelock import FileLock  # of the extra "train"; the rest of this module is of the base
+
+    return FileLock(folder.parent / f".{folder.name}.lock")
 
 
 def new_folder(path: Path) -> Path:

@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_text, stable_hash
 from flawmap.runs.json_files import read_json
 
-LATEST = "latest.txt"  # beside the runs: the name of the one that was started last
+LATEST = "latest.txt"  # beside the runs: the name of the one whose training was finished last
 RECIPE = "recipe.yaml"  # of a run and of its model
 MODEL, SAMPLES, EVALUATION = "model", "samples", "evaluation"
+WEIGHTS = "model.safetensors"
 MODEL_CONFIG = "config.json"  # written last: a model without it is not complete
+STARTED, FINISHED = "started", "finished"  # in environment.json: when the training began, and when it had its result
 
 
 class RunFolder:
@@ -49,6 +53,11 @@ class RunFolder:
         return self.log.is_file() or self.manifest.is_file()
 
     @property
+    def has_results(self) -> bool:
+        """Whether training has left anything here that a resumed training would use."""
+        return self.is_finished or self.log.is_file() or self.checkpoint("").parent.is_dir()
+
+    @property
     def is_finished(self) -> bool:
         """Whether training reached its end."""
         return (self.model / MODEL_CONFIG).is_file()
@@ -77,6 +86,18 @@ class RunFolder:
         """
         return read_json(self.environment, dict, "train again") if self.environment.is_file() else {}
 
+    def discard(self) -> None:
+        """Remove a run in which nothing was learned, file by file: what is not of this run stays, and its folder."""
+        for file in (self.recipe, self.environment, self.manifest):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something else
+            self.path.rmdir()
+
+
+def iso_time(moment: datetime.datetime | None = None) -> str:
+    """A moment, or now, as ISO 8601 in UTC; such texts sort by time."""
+    return (moment or datetime.datetime.now(datetime.UTC)).isoformat(timespec="milliseconds")
+
 
 def create_run(requested: Path | None, data_name: str, recipe: Recipe, parent: Path = Path("runs")) -> RunFolder:
     """A new run folder: ``requested``, or ``runs/DATE_DATA_HASH``; a taken name gets a number.
@@ -102,7 +123,6 @@ def create_run(requested: Path | None, data_name: str, recipe: Recipe, parent: P
         raise UserError(f"the run folder cannot be created: {reason}", str(path), "--run DIR") from error
     run = RunFolder(path)
     atomic_write_text(run.recipe, to_yaml(recipe))
-    atomic_write_text(path.parent / LATEST, path.name + "\n")
     return run
 
 
@@ -115,16 +135,51 @@ def open_run(path: Path) -> RunFolder:
     run = RunFolder(path)
     if not run.recipe.is_file():
         latest = latest_run(path.parent)
-        hint = f"flawmap train DATA first, or use {latest}" if latest else "flawmap train DATA first"
+        hint = f"flawmap train DATA first, or use {shlex.quote(str(latest))}" if latest else "flawmap train DATA first"
         problem = f"this is not a run folder: it has no {RECIPE}" if path.is_dir() else f"no such folder: {path}"
         raise UserError(problem, str(path), hint)
     return run
 
 
+def set_latest(run: RunFolder) -> None:
+    """Make a finished run the one that commands take where none is named."""
+    atomic_write_text(run.path.parent / LATEST, run.path.name + "\n")
+
+
 def latest_run(parent: Path = Path("runs")) -> Path | None:
-    """The run that was started last in ``parent``, if its folder still exists."""
+    """The run in ``parent`` that has a model and was finished last: what latest.txt names.
+
+    Where that is gone or has no model, the newest of the other finished runs is taken. A run that was copied here
+    counts with the time at which it was trained. None where no run has a model.
+    """
     pointer = parent / LATEST
-    if not pointer.is_file():
-        return None
-    path = parent / pointer.read_text(encoding="utf-8").strip()
-    return path if path.is_dir() else None
+    with suppress(OSError, UnicodeDecodeError):
+        name = pointer.read_text(encoding="utf-8").strip()
+        if name and RunFolder(parent / name).is_finished:
+            return parent / name
+    finished = [run for run in _runs_in(parent) if run.is_finished]
+    newest = max(finished, key=lambda run: (_time_of(run, FINISHED, run.model / WEIGHTS), run.path.name), default=None)
+    return newest.path if newest else None
+
+
+def unfinished_runs(parent: Path = Path("runs")) -> tuple[RunFolder, ...]:
+    """The runs in ``parent`` that a training has begun and not finished; the one that was started last comes first."""
+    runs = [run for run in _runs_in(parent) if run.is_started and run.recipe.is_file() and not run.is_finished]
+    return tuple(sorted(runs, key=lambda run: _time_of(run, STARTED, run.recipe), reverse=True))
+
+
+def _time_of(run: RunFolder, event: str, sign: Path) -> str:
+    """When a run was started or finished, as environment.json says, which a copy keeps; else when ``sign`` was written.
+
+    flawmap 0.1.0 recorded no times; its ``sign``, the recipe or the weights, was written once.
+    """
+    with suppress(UserError):  # a damaged record is no reason not to find the run
+        if isinstance(recorded := run.read_environment().get(event), str):
+            return recorded
+    with suppress(OSError):
+        return iso_time(datetime.datetime.fromtimestamp(sign.stat().st_mtime, datetime.UTC))
+    return ""
+
+
+def _runs_in(parent: Path) -> list[RunFolder]:
+    return [RunFolder(path) for path in sorted(parent.iterdir()) if path.is_dir()] if parent.is_dir() else []

