@@ -35,8 +35,14 @@ def test_the_overview_names_every_verb(cli, words):
     assert all(f"\n  {verb} " in result.out for verb in VERBS)
 
 
-def test_version(cli):
-    assert cli("--version").out == f"flawmap {package.__version__}\n"
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_version(cli, word):
+    assert cli(word).out == f"flawmap {package.__version__}\n"
+
+
+def test_help_of_a_verb_can_be_asked_for_in_two_ways(cli):
+    assert cli("help", "train").out == cli("train", "--help").out
+    assert "did you mean flawmap train?" in cli("help", "trian").err
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -90,4 +90,12 @@ def test_more_devices_than_there_are_is_refused(machine, has: dict, device: str,
 def test_as_many_devices_as_there_are_is_accepted(machine):
     machine(cuda=3)
     assert choose_compute("cuda", devices=3).devices == 3
-    assert choose_compute("cpu", devices=3).devices == 3  # processes, as many as one likes
+
+
+def test_a_processor_is_one_device(machine):
+    machine()
+    with pytest.raises(UserError) as caught:
+        choose_compute("cpu", devices=3)
+    assert "its cores share the work already" in caught.value.problem
+    assert caught.value.remedy == "--set compute.devices=1"
+    assert choose_compute("cpu", devices=1).devices == 1

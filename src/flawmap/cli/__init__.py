@@ -1,18 +1,17 @@
 """The command line: one file per verb. Heavy imports happen inside the verbs, so that help is instant."""
 
-import io
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from types import ModuleType
 
 from flawmap import __version__
+from flawmap.cli.streams import discard_stdout, open_closed_streams, show_every_character
 from flawmap.cli.verbs import VERBS, overview
 from flawmap.errors import UserError
 
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 RESUMABLE = ("train", "demo", "detect")
+WORKING = (*RESUMABLE, "evaluate", "calibrate", "export", "benchmark")  # the others only print
 SERVER_PACKAGES = ("fastapi", "starlette", "uvicorn", "prometheus_client")
 
 
@@ -24,9 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 interrupted, with finished work kept.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show is no reason to stop
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    open_closed_streams()
+    show_every_character()
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
@@ -34,12 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        kept = "; finished work is kept (resume with --resume)" if words and words[0] in RESUMABLE else ""
-        print(f"\ninterrupted{kept}", file=sys.stderr)
+        print(f"\ninterrupted{_kept(words)}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `flawmap ... | head`
-        _discard_stdout()
-        return EXIT_DONE
+        discard_stdout()
+        if not words or words[0] not in WORKING:
+            return EXIT_DONE
+        print(f"interrupted: the reader of the output has gone{_kept(words)}", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except Exception as error:
         if debug:
             import traceback
@@ -49,11 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER_ERROR
 
 
+def _kept(words: list[str]) -> str:
+    return "; finished work is kept (resume with --resume)" if words and words[0] in RESUMABLE else ""
+
+
 def _run(words: list[str]) -> int:
+    if len(words) == 2 and words[0] == "help":
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return EXIT_DONE
-    if words[0] == "--version":
+    if words[0] in ("-V", "--version"):
         print(f"flawmap {__version__}")
         return EXIT_DONE
     from flawmap.cli.arguments import parse
@@ -90,12 +96,6 @@ def _module_of(verb: str) -> ModuleType:
     from importlib import import_module
 
     return import_module(f"flawmap.cli.{verb}")
-
-
-def _discard_stdout() -> None:
-    """Python flushes stdout once more on exit, which would fail with a message."""
-    with suppress(OSError, ValueError):  # stdout may not be a file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explained(error: Exception, words: list[str]) -> UserError:

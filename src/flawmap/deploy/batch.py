@@ -99,6 +99,7 @@ class Batch:
         Raises:
             UserError: a worker died. What was scored until then is kept.
         """
+        is_complete = False
         try:
             for job, outcome in self._outcomes(model_path, device, workers):
                 if isinstance(outcome, UserError):
@@ -106,9 +107,10 @@ class Batch:
                 else:
                     self._log.add(outcome)
                 yield outcome
+            is_complete = True
         finally:  # also when interrupted
             failures = [{"image": str(path), "problem": problem} for path, problem in self.not_scored.items()]
-            self._log.close(str(model_path), failures)
+            self._log.close(str(model_path), failures, is_complete)
 
     def _outcomes(self, model_path: Path, device: "DeviceName", workers: int) -> Iterator[tuple[Job, Outcome]]:
         if workers == 1 or len(self._jobs) < 2:

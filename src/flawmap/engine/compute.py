@@ -54,10 +54,12 @@ def choose_compute(
         )
     if chosen == "cuda":  # detection promises fp32, on which thresholds rest; cuDNN would convolve in TF32
         torch.backends.cudnn.allow_tf32 = False
-    visible = {"cuda": torch.cuda.device_count(), "mps": 1}.get(chosen, devices)
+    visible = torch.cuda.device_count() if chosen == "cuda" else 1
     if devices > visible:
+        found = f"{visible} {chosen} device{'s are' if visible != 1 else ' is'} visible"
         raise UserError(
-            f"{devices} devices are asked for, {visible} {chosen} device{'s are' if visible != 1 else ' is'} visible",
+            f"{devices} devices are asked for, "
+            + ("but a processor is one device, and its cores share the work already" if chosen == "cpu" else found),
             "compute.devices",
             f"--set compute.devices={visible}",
         )

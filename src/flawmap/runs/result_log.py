@@ -77,13 +77,19 @@ class ResultLog:
         self.done[record["image"]] = record["is_anomalous"]
         return line
 
-    def close(self, model: str, not_scored: Sequence[dict[str, Any]]) -> None:
-        """Write result.json from the lines, one at a time, so that memory does not grow with their number."""
+    def close(self, model: str, not_scored: Sequence[dict[str, Any]], is_complete: bool = True) -> None:
+        """Write result.json from the lines, one at a time, so that memory does not grow with their number.
+
+        Args:
+            model: path of the model.
+            not_scored: images without a result, with the reason.
+            is_complete: whether every image was tried; not after an interruption.
+        """
         self._file.close()
         target = self._path.with_name(RESULT)
         unfinished = self._path.with_name(f".{RESULT}.tmp")
         with self._path.open(encoding="ascii") as lines, unfinished.open("w", encoding="ascii") as file:
-            file.write(f'{{"model": {json.dumps(model)}, "images": [')
+            file.write(f'{{"model": {json.dumps(model)}, "complete": {json.dumps(is_complete)}, "images": [')
             for number, line in enumerate(lines):
                 file.write((",\n" if number else "\n") + line.rstrip("\n"))
             file.write(f'\n], "not_scored": {json.dumps(list(not_scored))}}}\n')
