@@ -40,6 +40,7 @@ class BrightnessModel:
     def __init__(self, facts: ModelFacts = FACTS, seconds: float = 0.0) -> None:
         self.facts, self.seconds = facts, seconds
         self.batches: list[int] = []
+        self.spoils: dict[str, float] = {}  # what "score" and "map" become for images that are 12 px wide
         self.may_go = threading.Event()
         self.may_go.set()
 
@@ -53,6 +54,9 @@ class BrightnessModel:
         if image.shape == (13, 13, 3):
             raise RuntimeError("thirteen, in /secret/place")
         scores, anomaly_map = {"mean_logit": float(image.mean())}, image[..., 0].astype(np.float32)
+        if self.spoils and image.shape[1] == 12:
+            scores["mean_logit"] = self.spoils.get("score", scores["mean_logit"])
+            anomaly_map[-1, -1] = self.spoils.get("map", anomaly_map[-1, -1])
         return judge(scores, "mean_logit", anomaly_map, self.facts.calibration)
 
     def attention(self, image: np.ndarray) -> np.ndarray | None:

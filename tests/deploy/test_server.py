@@ -143,6 +143,18 @@ def test_a_bug_is_answered_without_its_words(client, capfd):
     assert "thirteen" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("part", ["score", "map"])
+def test_a_score_or_a_map_that_is_not_finite_is_the_servers_failure_and_no_verdict(tmp_path, part, value):
+    model = BrightnessModel()
+    model.spoils = {part: value}  # of images that are 12 px wide
+    with serving(model, tmp_path / "reviews.csv", batch_size=4) as own, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(own.detect, [gray_png(7), gray_png(200, 12, 12), gray_png(8), gray_png(9)]))
+    assert [one.status for one in answers] == [200, 500, 200, 200]
+    assert answers[1].json["error"].startswith("the model gives no finite ")
+    assert [one.json["score"] for one in answers if one.status == 200] == [7.0, 8.0, 9.0]
+
+
 def test_unknown_places_and_methods_are_refused(client):
     assert client.get("/../../etc/passwd").status == 404
     assert client.get("/page/server.py").status == 404

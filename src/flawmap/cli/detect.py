@@ -41,6 +41,7 @@ def run(arguments: Namespace) -> int:
     """Detect; prints one line per image as it is scored, then a summary."""
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.deploy.batch import Batch, find_images
+    from flawmap.detect.detection import NotScoredError
 
     images, result_folders = find_images(arguments.images)
     for folder in result_folders:
@@ -51,6 +52,7 @@ def run(arguments: Namespace) -> int:
         print(f"resumed    {batch.n_resumed} of {len(images)} images have a result already", file=sys.stderr)
     progress = ProgressLine("detect") if batch.n_to_score > PROGRESS_FROM else None
     width = max(len(str(image)) for image in images)
+    remedy = ""
     started = time.monotonic()
     with closing(batch.run(path, arguments.device, arguments.workers)) as outcomes:
         for n_done, outcome in enumerate(outcomes, 1):
@@ -58,6 +60,8 @@ def run(arguments: Namespace) -> int:
                 if sys.stderr.isatty():
                     print("\r\033[K", end="", file=sys.stderr, flush=True)  # the progress line has no line feed
                 print(json.dumps(outcome) if arguments.json else as_line(outcome, width), flush=True)
+            elif isinstance(outcome, NotScoredError):
+                remedy = outcome.remedy
             if progress is not None:
                 progress(n_done, batch.n_to_score)
     seconds = (time.monotonic() - started) / max(1, batch.n_to_score - len(batch.not_scored))
@@ -67,6 +71,8 @@ def run(arguments: Namespace) -> int:
     print(summary, file=sys.stderr)
     for image, problem in batch.not_scored.items():
         print(f"not scored: {image}: {problem}", file=sys.stderr)
+    if remedy:  # of all these images, because the fault is the model's
+        print(f"remedy: {remedy}", file=sys.stderr)
     if batch.not_scored:
         return 2
     return 1 if arguments.fail_on_anomaly and batch.n_anomalous else 0

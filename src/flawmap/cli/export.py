@@ -65,7 +65,8 @@ def _as_lines(path: Path, parity: "Parity", form: str) -> list[str]:
     if parity.auroc:
         differences += f"; AUROC {parity.auroc[0]:.4f} before, {parity.auroc[1]:.4f} in the file"
     if not path.is_file():
-        return [differences, "not good   scores and AUROC may differ by at most 0.001; no file was written"]
+        reason = "scores and AUROC may differ by at most 0.001" if parity.is_finite else "a score is not finite"
+        return [differences, f"not good   {reason}; no file was written"]
     files = {path, path.with_suffix(".bin")}  # OpenVINO's weights
     megabytes = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
     return [f"exported   {path}  ({form}, {megabytes:.0f} MB)", differences]

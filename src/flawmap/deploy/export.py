@@ -99,7 +99,7 @@ def export_model(
         progress: called with (images done, images) during the check.
 
     Returns:
-        the measured differences. Where ``is_good`` is false for ``fp32``, no file was written.
+        the measured differences. No file was written where ``is_good`` is false for ``fp32``, or a score is not finite.
 
     Raises:
         UserError: the detector is not fitted, there are no images, this format has no such precision, or a package
@@ -123,7 +123,7 @@ def export_model(
         with _quiet():
             WRITERS[to](detector, facts, draft)
         parity = compare(detector, load(draft), images, progress)
-        if parity.is_good or precision != "fp32":
+        if parity.is_good or (parity.is_finite and precision != "fp32"):
             for file in sorted(draft.parent.iterdir()):  # .bin before .xml
                 shutil.move(file, path.parent / file.name)
     return parity

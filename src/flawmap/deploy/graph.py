@@ -53,6 +53,9 @@ def with_stored_positions(scorer: Scorer, sizes_px: Sequence[int]) -> Scorer:
 class DetectionGraph(nn.Module):
     """Squares and the original size in; score, verdict, map at the original size and all image scores out.
 
+    An image whose scores or map are not finite is called anomalous here, because the output is a bool: a program that
+    looks at nothing else must not pass a part that was not scored. flawmap's own runtime gives no verdict on it.
+
     Args:
         score_squares: a :class:`ScoreSquares`, possibly traced.
         facts: thresholds, and which image score decides.
@@ -69,8 +72,9 @@ class DetectionGraph(nn.Module):
         logits, *evidence = self.score_squares(*squares)  # (t, 1), t x (1, r, c)
         anomaly_map = average_maps(evidence, *_sides(size_px))[0]  # (height, width)
         scores = image_scores(logits[:, 0].unbind(), anomaly_map.max(), self.score_names)
-        score = scores[self.image_score]
-        return score, score > self.threshold, anomaly_map, torch.stack(list(scores.values()))
+        score, all_scores = scores[self.image_score], torch.stack(list(scores.values()))  # (), (k,)
+        is_finite = all_scores.isfinite().all() & anomaly_map.isfinite().all()
+        return score, (score > self.threshold) | ~is_finite, anomaly_map, all_scores
 
 
 def _sides(size_px: Tensor) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """Whether an exported file answers as the detector does, on real images: which images, and how far the two differ."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.data.images.files import read_image
 from flawmap.data.layouts.image_folders import list_images
 from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data
 from flawmap.deploy.runtime import ExportedModel
+from flawmap.detect.detection import Detection, NotScoredError
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
 from flawmap.metrics.ranking import auroc
@@ -57,13 +58,17 @@ class Parity:
     map_range: float = float("inf")
 
     @property
+    def is_finite(self) -> bool:
+        """Whether the file gave every image a finite score and map."""
+        return bool(np.isfinite([self.max_score_difference, self.max_logit_difference, self.max_map_difference]).all())
+
+    @property
     def is_good(self) -> bool:
         """Scores agree to 1e-3, AUROC to a tenth of a point, maps to 5 % of their range; NaN never agrees."""
         auroc_agrees = self.auroc is None or abs(self.auroc[0] - self.auroc[1]) <= MAX_AUROC_DIFFERENCE
         scores_agree = max(self.max_score_difference, self.max_logit_difference) <= MAX_SCORE_DIFFERENCE
-        is_number = not np.isnan([self.max_score_difference, self.max_logit_difference]).any()
         maps_agree = self.max_map_difference <= MAX_MAP_DIFFERENCE * self.map_range
-        return is_number and scores_agree and maps_agree and auroc_agrees
+        return self.is_finite and scores_agree and maps_agree and auroc_agrees
 
 
 def compare(
@@ -81,16 +86,11 @@ def compare(
         progress: called with (images done, images).
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: an image cannot be read, or the detector itself gives no finite score.
     """
     rows: list[tuple[float, float, float, float, bool]] = []
     for number, image in enumerate(images):
-        pixels = read_image(image.path)
-        ours, theirs = detector.predict(pixels), exported.predict(pixels)
-        logit_difference = abs(ours.scores["mean_logit"] - theirs.scores["mean_logit"])
-        map_difference = float(np.abs(ours.anomaly_map - theirs.anomaly_map).max())
-        verdict_changed = ours.is_anomalous != theirs.is_anomalous
-        rows.append((ours.score, theirs.score, logit_difference, map_difference, verdict_changed))
+        rows.append(_differences(detector.predict(image.path), exported, image.path))
         if progress is not None:
             progress(number + 1, len(images))
     native_scores, scores, logits, maps, verdicts = np.array(rows, np.float64).T  # (n,) each; NaN stays NaN in max
@@ -103,6 +103,17 @@ def compare(
         max_logit_difference=float(logits.max()),
         map_range=detector.map_scale.high - detector.map_scale.low,
     )
+
+
+def _differences(ours: Detection, exported: ExportedModel, image: Path) -> tuple[float, float, float, float, bool]:
+    """Both scores, and the differences of mean logit, map and verdict; NaN where the file gives no finite score."""
+    try:
+        theirs = exported.predict(image)
+    except NotScoredError:
+        return ours.score, math.nan, math.nan, math.nan, True
+    logit_difference = abs(ours.scores["mean_logit"] - theirs.scores["mean_logit"])
+    map_difference = float(np.abs(ours.anomaly_map - theirs.anomaly_map).max())
+    return ours.score, theirs.score, logit_difference, map_difference, ours.is_anomalous != theirs.is_anomalous
 
 
 def _aurocs(

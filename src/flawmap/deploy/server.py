@@ -38,6 +38,7 @@ from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.reviews import ReviewFile, make_review
 from flawmap.deploy.upload_limits import UploadLimits
 from flawmap.deploy.work_queue import Scored, WorkQueue
+from flawmap.detect.detection import NotScoredError
 from flawmap.errors import UserError
 from flawmap.report.colour import colour_table
 
@@ -250,6 +251,8 @@ async def _answered(
 ) -> DetectionAnswer:
     try:
         return await asyncio.wrap_future(work.submit(data, make, with_attention))
+    except NotScoredError as error:  # the image is readable: the fault is the model's
+        raise HTTPException(500, error.problem) from error
     except UserError as error:
         raise HTTPException(422, error.problem) from error
     except Exception as error:  # a bug or a fault of the machine: details go to the log only

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from flawmap.detect.detection import DAMAGED_MODEL, NotScoredError
 from flawmap.errors import UserError
 from flawmap.metrics.rates import threshold_for_false_alarm_rate
 from flawmap.runs.calibration import Calibration, MapScale
@@ -17,10 +20,13 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_r
 
     Raises:
         UserError: there are no images, or the rate is outside (0, 1).
+        NotScoredError: a score or a peak is not finite.
     """
     refuse_bad_rate(false_alarm_rate)
     if len(scores) == 0:
         raise UserError("no good images to calibrate with", "", "flawmap calibrate RUN GOOD_IMAGES")
+    if n_bad := len(scores) - int((np.isfinite(scores) & np.isfinite(map_peaks)).sum()):
+        raise NotScoredError(f"{n_bad} of {len(scores)} good images have no finite score", "", DAMAGED_MODEL)
     image = threshold_for_false_alarm_rate(scores, false_alarm_rate)
     pixel = threshold_for_false_alarm_rate(map_peaks, false_alarm_rate)
     return Calibration(

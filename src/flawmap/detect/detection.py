@@ -2,15 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flawmap.errors import UserError
 from flawmap.metrics.defect_regions import number_regions
 from flawmap.runs.calibration import Calibration
 
 MAX_REGIONS = 50  # per image; the strongest are kept
+DAMAGED_MODEL = "the model is damaged: copy it again, or train it again"
+
+
+class NotScoredError(UserError):
+    """The model gave an image a score or a map that is not finite, so there is no verdict on this image.
+
+    Pixels are finite, so the fault lies in the model or in the machine, not in the image.
+    """
+
+    def at(self, image: object) -> "NotScoredError":
+        """The same error with its place, for a caller that knows which image it was."""
+        return NotScoredError(self.problem, str(image), self.remedy)
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,11 @@ def judge(
         image_score: the name of the one that decides.
         anomaly_map: float32 (h, w).
         calibration: thresholds; without them nothing is called anomalous.
+
+    Raises:
+        NotScoredError: a score or a value of the map is not finite.
     """
+    refuse_not_finite(scores, anomaly_map)
     score = scores[image_score]
     return Detection(
         score=score,
@@ -80,6 +98,26 @@ def judge(
         regions=find_regions(anomaly_map, calibration.map_threshold) if calibration else (),
         scores=dict(scores),
     )
+
+
+def refuse_not_finite(scores: Mapping[str, float], anomaly_map: np.ndarray) -> None:
+    """Refuse what is no score: NaN is above no threshold, so that a damaged model would call every part good.
+
+    Args:
+        scores: all image scores, also those that do not decide: ``vote`` is finite even where the logits are not.
+        anomaly_map: float32 (h, w).
+
+    Raises:
+        NotScoredError: a score or a value of the map is NaN or infinite.
+    """
+    for name, score in scores.items():
+        if not isfinite(score):
+            raise NotScoredError(f"the model gives no finite score ({name} is {score})", "", DAMAGED_MODEL)
+    # the extremes show it without another array of the map's size: NaN is passed on by both
+    if not (isfinite(anomaly_map.min()) and isfinite(anomaly_map.max())):
+        n_bad = anomaly_map.size - int(np.isfinite(anomaly_map).sum())
+        share = f"{n_bad:,} of {anomaly_map.size:,} values are not"
+        raise NotScoredError(f"the model gives no finite anomaly map ({share})", "", DAMAGED_MODEL)
 
 
 def find_regions(anomaly_map: NDArray[np.float32], threshold: float) -> tuple[Region, ...]:

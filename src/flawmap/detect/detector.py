@@ -17,7 +17,7 @@ from flawmap.data.pool import Pool, read_pool_for
 from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
-from flawmap.detect.detection import Detection, judge
+from flawmap.detect.detection import Detection, NotScoredError, judge, refuse_not_finite
 from flawmap.detect.fit import StageChoice, fit_scorer
 from flawmap.detect.held_out import proxy_scores, simulate_on, spread_over, write_samples
 from flawmap.detect.model_facts import ModelFacts
@@ -149,7 +149,11 @@ class AnomalyDetector:
         return next(self._fitted.parameters()).device.type
 
     def analyse(self, image: ImageLike) -> Analysis:
-        """Score one image at every size: logits, maps and image scores."""
+        """Score one image at every size: logits, maps and image scores.
+
+        Raises:
+            NotScoredError: a score or the map is not finite, because the model is damaged.
+        """
         return next(self._analyses([image]))
 
     @overload
@@ -167,6 +171,7 @@ class AnomalyDetector:
 
         Raises:
             UserError: the detector is not fitted, or a file or array is not an image.
+            NotScoredError: an image got a score or a map that is not finite, because the model is damaged.
         """
         if isinstance(images, ImageLike):
             return self.verdict(self.analyse(images))
@@ -210,12 +215,20 @@ class AnomalyDetector:
         """Analyse images in order.
 
         On an accelerator, several images share each forward pass. On a processor they go one at a time: a batch gains
-        nothing there, and a score cannot depend on the other images, not even by rounding.
+        nothing there, and a score cannot depend on the other images, not even by rounding. Every caller gets finite
+        scores and maps, or a NotScoredError that names the image.
         """
         scorer, sizes_px, images = self._fitted, self.sizes_px, each_of(images)
         batch_size = 1 if self.device == "cpu" else ACCELERATOR_BATCH
         for start in range(0, len(images), batch_size):
-            yield from analyse(scorer, [as_rgb(image) for image in images[start : start + batch_size]], sizes_px)
+            batch = images[start : start + batch_size]
+            analyses = analyse(scorer, [as_rgb(image) for image in batch], sizes_px)
+            for number, (image, analysis) in enumerate(zip(batch, analyses, strict=True), start + 1):
+                try:
+                    refuse_not_finite(analysis.scores, analysis.anomaly_map)
+                except NotScoredError as error:
+                    raise error.at(place_of(image, number, len(images))) from None
+                yield analysis
 
     def facts(self, name: str, precision: str = "fp32") -> ModelFacts:
         """What identifies this model, for a server or an exported file.
@@ -304,6 +317,15 @@ def as_rgb(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     return to_rgb(image)
+
+
+def place_of(image: ImageLike, number: int, total: int) -> str:
+    """Which image this is, for errors: its path; of an array, its place among ``total``, counted from 1."""
+    if isinstance(image, NormalImage):
+        return str(image.path)
+    if isinstance(image, str | Path):
+        return str(image)
+    return f"image {number} of {total}" if total > 1 else ""
 
 
 def each_of(images: ImageLike | Sequence[ImageLike] | TrainingData) -> Sequence[ImageLike]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
+from flawmap.detect.detection import refuse_not_finite
 from flawmap.detect.scoring import analyse
 from flawmap.engine.compute import Compute
 from flawmap.engine.sampling import evenly_spread
@@ -77,6 +78,7 @@ def proxy_scores(
             (defect.simulated, defect.footprint),
         ):
             (analysis,) = analyse(scorer, [image], sizes_px)
+            refuse_not_finite(analysis.scores, analysis.anomaly_map)
             pixels.add(analysis.anomaly_map, footprint)
             scores.append(analysis.scores[image_score])
             labels.append(bool(footprint.any()))

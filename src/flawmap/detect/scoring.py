@@ -144,4 +144,7 @@ def image_scores(logits: Sequence[Any], map_max: Any, names: Sequence[str] = IMA
 
 def _sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)) without overflow; two very negative logits, as of clearly normal images, stay apart."""
-    return x.sigmoid() if isinstance(x, Tensor) else float(np.exp(-np.logaddexp(0.0, -x)))
+    if isinstance(x, Tensor):
+        return x.sigmoid()
+    with np.errstate(invalid="ignore"):  # NaN stays NaN without a warning; judge() refuses it
+        return float(np.exp(-np.logaddexp(0.0, -x)))

@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from flawmap.data.images.files import read_image
 from flawmap.data.images.truth import read_truth
 from flawmap.data.sample import TestData
+from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.evaluate.measures import (
     PooledPixels,
@@ -61,13 +62,17 @@ def evaluate(
 
     Raises:
         UserError: an image cannot be read, or a result cannot be written.
+        NotScoredError: an image gets no finite score, because the model is damaged.
     """
     pixels, scored, images, seconds = PooledPixels(data.protocol, evaluation_size_px), [], [], 0.0
     score_name, calibration = detector.recipe.detect.image_score, detector.calibration_
     for number, sample in enumerate(data.samples):
         pixel_values = read_image(sample.path)  # (h, w, 3)
         started = time.perf_counter()
-        analysis = detector.analyse(pixel_values)
+        try:
+            analysis = detector.analyse(pixel_values)
+        except NotScoredError as error:
+            raise error.at(sample.path) from None
         seconds += time.perf_counter() - started
         truth = read_truth(sample, *pixel_values.shape[:2]) if data.protocol.pixel_pool != "none" else None  # (h, w)
         pixels.add(sample, analysis, truth)

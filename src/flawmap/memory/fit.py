@@ -201,6 +201,9 @@ def encode_good_images(
         pixels: good images, resized to ``context.size_px``.
         recipe: says which blocks' tokens are needed, and how many candidates and reference images there are.
         context: device, image size and seed.
+
+    Raises:
+        UserError: a token is not finite; everything that is fitted to it would be NaN as well.
     """
     blocks = block_indices(encoder, recipe.memory.blocks)
     encoder = encoder.eval().to(context.compute.device)
@@ -220,6 +223,9 @@ def encode_good_images(
         attention.append(mean_cls_attention(output).reshape(-1, rows, columns).cpu())  # (b, r, c)
         tokens = encoder.tokens_in(output, blocks, recipe.memory.relative).half().cpu()  # (b, r c, l, d)
         for index, image_tokens, image_cls in zip(indices, tokens, output.cls.float().cpu(), strict=True):
+            if not (image_tokens.isfinite().all() and image_cls.isfinite().all()):
+                problem = f"the encoder gives values that are not finite (good image {index + 1} of {num_images})"
+                raise UserError(problem, "model.weights", "copy or download the weights again, or choose others")
             if (row := row_of.get(index)) is not None:
                 reference_tokens[row], reference_cls[row] = image_tokens, image_cls
             if not candidates_are_references:

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from flawmap.errors import UserError
 from flawmap.metrics.rates import Threshold
 from flawmap.runs.json_files import read_json
 
@@ -44,6 +43,13 @@ class Calibration:
     map_scale: MapScale
     held_out_scores: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        """Raises: ValueError: a number cannot be a threshold, a score or a colour scale; no reader lets it through."""
+        scale, rates = self.map_scale, (self.false_alarm_rate, self.smallest_resolvable_rate)
+        numbers = (self.threshold, self.map_threshold, scale.low, scale.high, *rates, *self.held_out_scores)
+        if not all(math.isfinite(number) for number in numbers) or scale.low >= scale.high:
+            raise ValueError("a threshold, a score or an end of the colour scale is not a usable number")
+
     @property
     def is_resolved(self) -> bool:
         """Whether so many images suffice for the rate; otherwise only ``smallest_resolvable_rate`` is guaranteed."""
@@ -66,14 +72,6 @@ def read_calibration(path: Path) -> Calibration | None:
     """Read calibration.json; None where there is none.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or a number in it is not usable.
     """
-    if not path.is_file():
-        return None
-    remedy = "flawmap calibrate RUN GOOD_IMAGES"
-    calibration = read_json(path, Calibration, remedy)
-    scale, numbers = calibration.map_scale, (calibration.threshold, calibration.map_threshold)
-    if not all(math.isfinite(number) for number in (*numbers, scale.low, scale.high)) or scale.low >= scale.high:
-        problem = f"{path.name} is damaged: a threshold or an end of the colour scale is not a usable number"
-        raise UserError(problem, str(path), remedy)
-    return calibration
+    return read_json(path, Calibration, "flawmap calibrate RUN GOOD_IMAGES") if path.is_file() else None

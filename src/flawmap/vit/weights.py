@@ -118,7 +118,7 @@ def fit_weights(vit: VisionTransformer, state: dict[str, Tensor], place: str) ->
         place: that an error names.
 
     Raises:
-        UserError: a tensor is missing, unknown or of another shape.
+        UserError: a tensor is missing, unknown, of another shape, or not finite.
     """
     expected = vit.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
@@ -129,6 +129,10 @@ def fit_weights(vit: VisionTransformer, state: dict[str, Tensor], place: str) ->
         parts += [f"{k} is {tuple(state[k].shape)}, not {tuple(expected[k].shape)}" for k in sorted(wrong)[:2]]
         remedy = "--set model.architecture=NAME with timm's name of the model that the weights belong to"
         raise UserError(f"these weights do not fit the architecture: {'; '.join(parts)}", place, remedy)
+    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        problem = f"{len(broken)} tensors of these weights hold NaN or infinity (first: {broken[0]})"
+        raise UserError(problem, place, "copy or download the file again, or choose other weights")
     vit.load_state_dict(state)
 
 
