@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
 from flawmap.data.images.files import read_image
 from flawmap.data.images.truth import read_truth
 from flawmap.data.sample import TestData
 from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.scoring import Analysis
 from flawmap.evaluate.measures import (
     PooledPixels,
     ScoredSample,
@@ -69,10 +70,7 @@ def evaluate(
     for number, sample in enumerate(data.samples):
         pixel_values = read_image(sample.path)  # (h, w, 3)
         started = time.perf_counter()
-        try:
-            analysis = detector.analyse(pixel_values)
-        except NotScoredError as error:
-            raise error.at(sample.path) from None
+        analysis = _analyse(detector, pixel_values, sample.path)
         seconds += time.perf_counter() - started
         truth = read_truth(sample, *pixel_values.shape[:2]) if data.protocol.pixel_pool != "none" else None  # (h, w)
         pixels.add(sample, analysis, truth)
@@ -102,6 +100,13 @@ def evaluate(
         write_pixel_curves(folder, pixels.pools.everything().curves())
         write_evaluation(folder, evaluation)
     return evaluation
+
+
+def _analyse(detector: AnomalyDetector, pixels: UInt8[np.ndarray, "h w 3"], path: Path) -> Analysis:
+    try:
+        return detector.analyse(pixels)
+    except NotScoredError as error:
+        raise error.at(path) from None
 
 
 def _evaluation(
