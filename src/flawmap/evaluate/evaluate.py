@@ -62,8 +62,7 @@ def evaluate(
         the content of metrics.json.
 
     Raises:
-        UserError: an image cannot be read, or a result cannot be written.
-        NotScoredError: an image gets no finite score, because the model is damaged.
+        UserError: an image cannot be read or gets no finite score, or a result cannot be written.
     """
     pixels, scored, images, seconds = PooledPixels(data.protocol, evaluation_size_px), [], [], 0.0
     score_name, calibration = detector.recipe.detect.image_score, detector.calibration_
