@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_training_data, refuse_unwritable_names
+from flawmap.data.groups import groups_in_words, refuse_unmatched
 from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data, unread_files
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remarks import detail_lost, nearly_black
@@ -52,7 +53,8 @@ class DataReport:
         detail_lost: a warning that small defects vanish at the size that the model sees.
         nearly_black: a warning that images are too dark.
         pool: the further images for stage 1, in words; None without any.
-        test_files_compared: test images that share no content with training.
+        groups: how many groups of images there are, in words; None where no image has one.
+        test_files_compared: test images that share neither content nor a group with training.
     """
 
     data: str
@@ -68,6 +70,7 @@ class DataReport:
     nearly_black: str | None
     pool: str | None
     pool_images: int
+    groups: str | None
     test_files_compared: int
 
 
@@ -80,10 +83,12 @@ def read_sound_data(location: str, recipe: Recipe, skip_unreadable: bool = False
         skip_unreadable: leave out files that cannot be decoded.
 
     Raises:
-        UserError: no such data, unreadable files, too few images, or a test image that is also in training.
+        UserError: no such data, unreadable files, too few images, a test image that is also in training or whose group
+            is, or a pattern of groups that matches no image.
     """
     data = open_training_data(location, recipe.data)
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])
+    refuse_unmatched(data.images, recipe.data.group_by, str(data.root))
     checked = check_training_data(data, recipe.calibration.held_out_fraction, skip_unreadable)
     pool = read_pool(recipe, checked.facts, skip_unreadable)
     tests = find_all_test_data(location, recipe.data)
@@ -108,6 +113,7 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         nearly_black=nearly_black(facts),
         pool=pool.words if pool.images else None,
         pool_images=len(pool.images),
+        groups=groups_in_words(data.images, data.grouped_by),
         test_files_compared=leak.num_compared if leak else 0,
     )
 
@@ -117,6 +123,8 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "data", f'{report.data}  {report.good_images} good images, layout "{report.layout}"'
     more = f", {report.distinct_sizes} different sizes in total" if report.distinct_sizes > len(report.sizes) else ""
     yield "sizes", ", ".join(f"{size} ({count})" for size, count in report.sizes.items()) + more
+    if report.groups:
+        yield "groups", report.groups
     if report.detail_lost:
         yield "detail", report.detail_lost
     if report.nearly_black:

@@ -60,7 +60,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     held_out_fraction = order.recipe.calibration.held_out_fraction
     train, held_out = split_normals(checked.data.images, held_out_fraction, order.recipe.seed)
     side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
-    rows = [_row(fact, side[fact.key]) for fact in checked.facts if fact.key in side]
+    group_of = {image.key: image.group or "" for image in checked.data.images}
+    rows = [_row(fact, side[fact.key], group_of[fact.key]) for fact in checked.facts if fact.key in side]
     rows += [_row(fact, ONLY_PRETRAINED) for fact in pool.facts]
     if resumed is not None:
         refuse_other_data(resumed, rows)
@@ -97,8 +98,8 @@ def _beginning_of(run: RunFolder, order: TrainingOrder) -> dict[str, Any]:
     }
 
 
-def _row(fact: FileFacts, split: str) -> ManifestRow:
-    return ManifestRow(fact.key, fact.sha256, split, fact.width_px, fact.height_px, fact.pixels_sha256)
+def _row(fact: FileFacts, split: str, group: str = "") -> ManifestRow:
+    return ManifestRow(fact.key, fact.sha256, split, fact.width_px, fact.height_px, fact.pixels_sha256, group)
 
 
 def _absolute(location: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from assertions import files_and_bytes
+from assertions import assert_explained, files_and_bytes
 from images import NUM_TEST, NUM_TRAIN, striped, write_good, write_image
 
 
@@ -23,6 +23,7 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "nearly_black": None,
         "pool": None,
         "pool_images": 0,
+        "groups": None,
         "test_files_compared": 3 * NUM_TEST,
         "test": {
             "good": NUM_TEST,
@@ -94,3 +95,16 @@ def test_check_holds_the_data_to_the_recipe_that_will_train(cli, tmp_path):
     parts = write_good(tmp_path / "parts", 4)
     assert cli("check", parts).code == 2
     assert cli("check", parts, "--set", "calibration.held_out_fraction=0").code == 0
+
+
+def test_groups_are_counted(cli, tmp_path):
+    for number in range(24):
+        write_image(tmp_path / "parts" / f"P{number // 3}_{number % 3}.png", striped(number))
+    said = cli("check", tmp_path / "parts", "--set", "data.group_by={group}_*")
+    assert said.code == 0 and "groups     8 groups ({group}_*), largest 3 images" in said.out.splitlines()
+    said = cli("check", tmp_path / "parts", "--set", "data.group_by={group}-*")
+    assert_explained(said, ("no image matches data.group_by={group}-*",), "parts", ("--set 'data.group_by={group}_*'",))
+    rows = [f"P{number // 3}_{number % 3}.png,train,0,{number // 8}" for number in range(24)]
+    (tmp_path / "parts" / "manifest.csv").write_text("\n".join(["image,split,label,lot", *rows]))
+    said = cli("check", tmp_path / "parts", "--json")
+    assert said.json["groups"].startswith("3 groups (lot), largest 8 images; too few to split by")

@@ -265,6 +265,24 @@ def test_without_a_leak_all_test_images_were_compared(mvtec_folder: Path, good_f
     assert find_leak(check(good_folder), good_folder, DEFAULT) is None
 
 
+def test_a_group_that_trains_cannot_be_tested(tmp_path: Path):
+    write_noise(tmp_path / "images", range(30))
+    rows = [f"images/{i:03d}.png,{'test' if i > 24 else 'train'},{int(i > 27)},P{i // 3}" for i in range(30)]
+    (tmp_path / "manifest.csv").write_text("\n".join(["image,split,label,patient", *rows]))
+    problem = "patient 'P8' is in training and in the test: images/024.png and images/025.png"
+    with mistake(problem, tmp_path, "test with other groups than those of training"):
+        find_leak(check(tmp_path), tmp_path)
+    apart = (tmp_path / "manifest.csv").read_text().replace("024.png,train", "024.png,test")
+    (tmp_path / "manifest.csv").write_text(apart)
+    checked, leak = check(tmp_path), find_leak(check(tmp_path), tmp_path)
+    assert leak is not None and leak.num_compared == 6
+    assert [image.group for image in checked.data.images] == [f"P{i // 3}" for i in range(24)]
+    tests, data = open_test_data(tmp_path, DEFAULT), "images/000.png"
+    assert check_test_data(tests, trained_groups={"P7": data}).samples == tests.samples
+    with mistake(f"patient 'P9' is in training and in the test: {data} and images/027.png", tmp_path, "other groups"):
+        check_test_data(tests, trained_groups={"P9": data})
+
+
 def test_masks_without_images_are_found_before_training(mvtec_folder: Path):
     (mvtec_folder / "test" / "scratch" / "002.png").unlink()
     problem = "1 of 6 masks match no image, first: 002_mask.png (images are named like 000.png)"

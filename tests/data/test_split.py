@@ -1,5 +1,7 @@
 """Which good images are held out."""
 
+from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flawmap.data.groups import MIN_GROUPS
 from flawmap.data.sample import NormalImage
 from flawmap.data.split import split_normals
 
@@ -70,3 +73,86 @@ def test_the_split_of_a_seed_never_changes():
     """Runs are compared across versions: the same images must stay held out."""
     keys = [image.key for image in split_normals(images(20, "train/good/"), 0.2, 0)[1]]
     assert keys == ["train/good/3.png", "train/good/4.png", "train/good/6.png", "train/good/18.png"]  # by sha256sum
+
+
+# ---- groups
+
+SIZES = st.lists(st.integers(1, 12), min_size=MIN_GROUPS, max_size=20)
+
+
+def grouped_images(sizes: Sequence[int], alone: int = 0) -> list[NormalImage]:
+    """So many images of each group, and some of none."""
+    groups = [f"g{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    in_groups = [NormalImage(f"{i}.png", Path(f"{i}.png"), group=group) for i, group in enumerate(groups)]
+    return [*in_groups, *images(alone, "alone/")]
+
+
+def identity(image: NormalImage) -> str:
+    return image.key if image.group is None else image.group
+
+
+@given(sizes=SIZES, alone=st.integers(0, 9), fraction=FRACTION, seed=st.integers(0, 99))
+def test_no_group_is_split_and_the_number_is_as_near_as_half_the_smallest_group(
+    sizes: list[int], alone: int, fraction: float, seed: int
+):
+    everything = grouped_images(sizes, alone)
+    train, held_out = split_normals(everything, fraction, seed)
+    assert sorted(train + held_out, key=everything.index) == everything
+    assert train and held_out and not {identity(i) for i in train} & {identity(i) for i in held_out}
+    left = Counter(identity(image) for image in train)
+    wanted = min(max(1, round(len(everything) * fraction)), len(everything) - 1)
+    assert (
+        abs(len(held_out) - wanted) <= min(left.values()) / 2
+        or len(left) == 1
+        or len(set(map(identity, held_out))) == 1
+    )
+
+
+@given(sizes=SIZES, alone=st.integers(0, 9), seed=st.integers(0, 99), order=st.randoms(use_true_random=False))
+def test_the_order_of_grouped_images_does_not_matter(sizes: list[int], alone: int, seed: int, order):
+    everything = grouped_images(sizes, alone)
+    shuffled = list(everything)
+    order.shuffle(shuffled)
+    assert set(split_normals(shuffled, 0.2, seed)[1]) == set(split_normals(everything, 0.2, seed)[1])
+
+
+@given(sizes=SIZES, joins=st.integers(-1, 19), fraction=st.floats(0.05, 0.5), seed=st.integers(0, 99))
+def test_one_more_image_moves_few_others(sizes: list[int], joins: int, fraction: float, seed: int):
+    """To an existing group, a new one, or to none."""
+    new = NormalImage("new.png", Path("new.png"), group=None if joins < 0 else f"g{joins}")
+    before = set(split_normals(grouped_images(sizes), fraction, seed)[1])
+    after = set(split_normals([*grouped_images(sizes), new], fraction, seed)[1])
+    assert len((before ^ after) - {new}) <= 3 * (max(sizes) + 1)
+
+
+@given(size=st.integers(1, 9), number=st.integers(MIN_GROUPS, 20), seed=st.integers(0, 99))
+def test_groups_of_one_size_are_split_like_single_images(size: int, number: int, seed: int):
+    _, held_out = split_normals(grouped_images([size] * number), 0.2, seed)
+    assert len(held_out) == size * max(
+        1, round(0.2 * size * number) // size + (round(0.2 * size * number) % size > size / 2)
+    )
+
+
+def test_a_group_larger_than_what_is_wanted_trains():
+    _, held_out = split_normals(grouped_images([500, 40, 5, 5, 5]), 0.02, 0)  # 11 of 555
+    assert {image.group for image in held_out} <= {"g2", "g3", "g4"} and len(held_out) == 10
+    for seed in range(20):
+        held_out = split_normals(grouped_images([50] * 6), 0.1, seed)[1]  # 30 are wanted, and 50 are nearer than none
+        assert len(held_out) == 50 and len({image.group for image in held_out}) == 1
+
+
+def test_fewer_than_five_groups_are_split_image_by_image():
+    few = grouped_images([10] * (MIN_GROUPS - 1))
+    _, held_out = split_normals(few, 0.1, 0)
+    assert [i.key for i in held_out] == [i.key for i in split_normals(images(40), 0.1, 0)[1]] and len(held_out) == 4
+    _, held_out = split_normals(grouped_images([8] * MIN_GROUPS), 0.1, 0)
+    assert len(held_out) == 8 and len({image.group for image in held_out}) == 1
+
+
+def test_a_group_is_not_taken_for_an_image_of_the_same_name():
+    everything = [NormalImage("a.png", Path(), group="b.png"), NormalImage("b.png", Path()), *images(10)]
+    sides = [split_normals(everything, 0.5, seed)[1] for seed in range(30)]
+    assert {frozenset(i.key for i in side) & {"a.png", "b.png"} for side in sides} >= {
+        frozenset({"a.png"}),
+        frozenset({"b.png"}),
+    }

@@ -129,6 +129,8 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
     values["finetune.detection_weight"] = values["finetune.detection_weight"] or 1.0
     if "{stem}" not in values["data.mask_pattern"]:
         values["data.mask_pattern"] += "{stem}"
+    if values["data.group_by"] is not None:
+        values["data.group_by"] = "{group}_" + values["data.group_by"].replace("{group}", "")
     values["data.pretrain_on"] = (values["data.pretrain_on"] or "").strip() or None
     for name in ("fusion.map_weights", "fusion.image_weights"):
         values[name] = values[name] if any(values[name]) else (0.0, 1.0)

@@ -211,7 +211,7 @@ def test_environment_is_json(tmp_path: Path):
 def test_the_data_manifest_has_every_image_with_hash_and_side(tmp_path: Path):
     run = create_run(tmp_path / "r", "tiles", Recipe())
     splits = ("train", "held_out")
-    images = [ManifestRow(f"good/ä, {i}.png", f"{i:064x}", splits[i], 30 + i, 20 + i, "p") for i in range(2)]
+    images = [ManifestRow(f"good/ä, {i}.png", f"{i:064x}", splits[i], 30 + i, 20 + i, "p", f"P{i}") for i in range(2)]
     write_manifest(run.manifest, images)
     assert read_manifest(run.manifest) == tuple(images)
     assert read_manifest(tmp_path / "missing.csv") == ()
@@ -225,6 +225,7 @@ def test_the_data_manifest_has_every_image_with_hash_and_side(tmp_path: Path):
             "width": "30",
             "height": "20",
             "pixels_sha256": "p",
+            "group": "P0",
         },
         {
             "path": "good/ä, 1.png",
@@ -233,8 +234,15 @@ def test_the_data_manifest_has_every_image_with_hash_and_side(tmp_path: Path):
             "width": "31",
             "height": "21",
             "pixels_sha256": "p",
+            "group": "P1",
         },
     ]
+
+
+def test_a_data_manifest_of_an_earlier_version_names_no_groups(tmp_path: Path):
+    path = tmp_path / "data_manifest.csv"
+    path.write_text('"path","sha256","split","width","height","pixels_sha256"\n"a.png","0f","train","3","2","1e"\n')
+    assert read_manifest(path) == (ManifestRow("a.png", "0f", "train", 3, 2, "1e", ""),)
 
 
 # ---- log

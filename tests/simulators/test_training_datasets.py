@@ -170,7 +170,12 @@ def test_channels_first_is_a_copy_in_the_encoders_order():
 
 
 def test_training_types_have_no_place_for_labels_or_masks():
-    assert typing.get_type_hints(NormalImage) == {"key": str, "path": Path, "sha256": str | None}
+    assert typing.get_type_hints(NormalImage) == {
+        "key": str,
+        "path": Path,
+        "sha256": str | None,
+        "group": str | None,  # a patient or a part: what it is, not how good it is
+    }
     assert typing.get_type_hints(TrainingData)["images"] == tuple[NormalImage, ...]
     names = {field.name for field in fields(TrainingData)}
     assert not [name for name in names if any(word in name for word in ("label", "mask", "truth", "anomal", "kind"))]

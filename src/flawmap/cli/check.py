@@ -37,10 +37,11 @@ def run(arguments: Namespace) -> int:
     facts = asdict(report) | {"test": asdict(test) if test else None}
     lines = [f"{label:<10} {text}" for label, text in remarks(report)]
     if test is not None:
+        group = " and no group" if report.groups else ""
         kinds = "".join(f", {kind} {number}" for kind, number in test.kinds.items())
         lines += [
             f"test       {test.good} good, {test.anomalous} anomalous{kinds}; {test.with_truth} have a mask or boxes",
-            f"leak       none: {report.test_files_compared} test files share no content with training",
+            f"leak       none: {report.test_files_compared} test files share no content{group} with training",
         ]
     if arguments.gallery:
         from flawmap.gallery import write_gallery_page

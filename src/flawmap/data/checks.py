@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flawmap.data.groups import groups_of, refuse_shared_groups
 from flawmap.data.images.files import UnreadableImageError, decode_with_remarks, read_file
 from flawmap.data.images.truth import read_truth
 from flawmap.data.sample import FileRemark, LabelledImage, NormalImage, SkippedFile, TestData, TrainingData
@@ -85,7 +86,10 @@ def check_good_images(data: TrainingData, skip_unreadable: bool = False) -> Chec
 
 
 def check_test_data(
-    data: TestData, skip_unreadable: bool = False, trained: Mapping[str, str] | None = None
+    data: TestData,
+    skip_unreadable: bool = False,
+    trained: Mapping[str, str] | None = None,
+    trained_groups: Mapping[str, str] | None = None,
 ) -> TestData:
     """Decode every test image and its mask before any is scored.
 
@@ -93,22 +97,24 @@ def check_test_data(
         data: what is to be scored.
         skip_unreadable: leave out images that cannot be decoded, or whose mask cannot, and list them in ``skipped``.
         trained: names of the images that the detector was trained on, by the hash of their bytes or pixels.
+        trained_groups: the name of one such image for each of their groups.
 
     Raises:
         UserError: files that cannot be decoded, unless ``skip_unreadable``; no image can be; a mask whose size is not
-            its image's; a box outside its image; a test image that was trained on.
+            its image's; a box outside its image; a test image that was trained on, or whose group was.
     """
     checked, facts = _check_samples(data, skip_unreadable)
     if not facts:
         raise UserError("no test image can be read", str(data.root), "copy the images again")
     _refuse_trained(facts, trained or {}, data.root)
+    refuse_shared_groups(checked.samples, trained_groups or {}, data.grouped_by, str(data.root))
     return checked
 
 
 def check_leak(
     checked: CheckedData, tests: TestData | None, skip_unreadable: bool = False, pool: Sequence[FileFacts] = ()
 ) -> LeakCheck | None:
-    """Compare the pixels of the test images with those of the training images; labels are not used.
+    """Compare the test images with the training images, their pixels and their groups; labels are not used.
 
     A good image that the layout offers for both training and test (a folder that the recipe names) does not count:
     the check before an evaluation refuses it.
@@ -123,7 +129,7 @@ def check_leak(
         None if there are no test images.
 
     Raises:
-        UserError: a test image has the pixels of a training image; or as :func:`check_test_data`.
+        UserError: a test image has the pixels or the group of a training image; or as :func:`check_test_data`.
     """
     if tests is None:
         return None
@@ -133,6 +139,7 @@ def check_leak(
     kept, facts = _check_samples(replace(tests, samples=others), skip_unreadable)
     trained = {fact.pixels_sha256: fact.key for fact in (*pool, *checked.facts)}
     _refuse_trained(facts, trained, data.root)
+    refuse_shared_groups(kept.samples, groups_of(data.images), tests.grouped_by, str(data.root))
     return LeakCheck(len(facts), kept.skipped, kept.remarks)
 
 
@@ -153,7 +160,8 @@ def refuse_unwritable_names(names: Iterable[str]) -> None:
 def _without_duplicates(data: TrainingData, facts: Sequence[FileFacts], bad: Sequence[SkippedFile]) -> CheckedData:
     first = {fact.pixels_sha256: fact for fact in reversed(facts)}
     unique = tuple(fact for fact in facts if first[fact.pixels_sha256] is fact)
-    images = tuple(NormalImage(fact.key, fact.path, fact.sha256) for fact in unique)
+    group_of = {image.key: image.group for image in data.images}
+    images = tuple(NormalImage(fact.key, fact.path, fact.sha256, group_of[fact.key]) for fact in unique)
     duplicates = tuple(fact.key for fact in facts if first[fact.pixels_sha256] is not fact)
     checked = replace(
         data,

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
+from flawmap.data.groups import IMAGE, grouped
 from flawmap.data.images.files import IMAGE_SUFFIXES
 from flawmap.data.layouts.base import Layout, folder_of
 from flawmap.data.layouts.elpv import LOCATION as ELPV
@@ -49,21 +50,22 @@ def open_training_data(location: str | Path, settings: DataSettings) -> Training
     Args:
         location: a folder in one of the :data:`LAYOUTS`, a CSV manifest, or ``elpv``; ``:NAME=VALUE`` at its end
             restricts it to one stratum.
-        settings: names of sub-folders, and how many images to use.
+        settings: names of sub-folders, how many images to use, and what must not be split.
 
     Raises:
         UserError: the location does not exist, its layout is not known, or there are no such images.
     """
     path, only, layout = _locate(location, settings.normal)
-    images = layout.training(path, settings, only)
+    images = grouped(layout.training(path, settings, only), settings.group_by)
     if not images:
         problem = f'no good image to train in the layout "{layout.name}"'
         remedy = "fill train/good, or give the list rows of good images to train"
         raise _empty_stratum(path, only, layout) if only else UserError(problem, str(folder_of(path)), remedy)
     chosen = evenly_spaced(images, settings.train_subset)
-    unused = {image.key for image in images} - {image.key for image in chosen}
+    unused = tuple(sorted({image.key for image in images} - {image.key for image in chosen}))
     name = _name_with_strata(layout.data_name(path), only)
-    return TrainingData(name, folder_of(path), layout.name, chosen, unused=tuple(sorted(unused)))
+    grouped_by = _grouped_by(path, layout, settings)
+    return TrainingData(name, folder_of(path), layout.name, chosen, unused=unused, grouped_by=grouped_by)
 
 
 def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
@@ -164,7 +166,15 @@ def _test_data(
     path: Path, only: Strata, layout: Layout, settings: DataSettings, samples: tuple[LabelledImage, ...]
 ) -> TestData:
     name = _name_with_strata(layout.data_name(path), only)
-    return TestData(name, folder_of(path), layout.name, samples, layout.protocol(path, settings))
+    samples, grouped_by = grouped(samples, settings.group_by), _grouped_by(path, layout, settings)
+    protocol = layout.protocol(path, settings)
+    return TestData(name, folder_of(path), layout.name, samples, protocol, grouped_by=grouped_by)
+
+
+def _grouped_by(path: Path, layout: Layout, settings: DataSettings) -> str | None:
+    if settings.group_by is None:
+        return layout.grouped_by(path)
+    return None if settings.group_by == IMAGE else settings.group_by
 
 
 def _name_with_strata(name: str, only: Strata) -> str:

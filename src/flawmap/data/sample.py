@@ -14,14 +14,19 @@ from flawmap.reproducibility import file_sha256, stable_hash
 
 @dataclass(frozen=True)
 class NormalImage:
-    """One good image: its path relative to the data root (``key``, with forward slashes) and its file.
+    """One good image, without any label.
 
-    ``sha256`` is of the file's bytes, 64 hex digits; None until the file has been checked.
+    Attributes:
+        key: its path relative to the data root, with forward slashes.
+        path: its file.
+        sha256: of the file's bytes, 64 hex digits; None until the file has been checked.
+        group: its patient, part, board or lot, whose images are never split; None if it belongs to none.
     """
 
     key: str
     path: Path
     sha256: str | None = field(default=None, compare=False)
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Boxes:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One test image; ``key`` and ``path`` as in :class:`NormalImage`.
+    """One test image; ``key``, ``path`` and ``group`` as in :class:`NormalImage`.
 
     Attributes:
         is_anomalous: its label.
@@ -59,6 +64,7 @@ class LabelledImage:
     kind: str
     truth: MaskFile | Boxes | None = None
     strata: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class TrainingData:
         skipped: files that could not be decoded.
         unused: keys of other good images: ``data.train_subset`` does not select them, or they repeat the pixels of
             an earlier image.
+        grouped_by: what the images' groups are, such as ``patient``; None without groups.
         left_out: files and folders beside the images that are not read.
         remarks: on files that were read.
     """
@@ -131,6 +138,7 @@ class TrainingData:
     images: tuple[NormalImage, ...]
     skipped: tuple[SkippedFile, ...] = ()
     unused: tuple[str, ...] = ()
+    grouped_by: str | None = None
     left_out: tuple[LeftOut, ...] = ()
     remarks: tuple[FileRemark, ...] = ()
 
@@ -145,6 +153,7 @@ class TestData:
     samples: tuple[LabelledImage, ...]
     protocol: Protocol
     skipped: tuple[SkippedFile, ...] = ()
+    grouped_by: str | None = None
     left_out: tuple[LeftOut, ...] = ()
     remarks: tuple[FileRemark, ...] = ()
 

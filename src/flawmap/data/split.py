@@ -1,29 +1,56 @@
 """Which good images train, and which are held out for the threshold."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
+from flawmap.data.groups import Identity, are_too_few, identities
 from flawmap.data.sample import NormalImage
 
 
 def split_normals(
     images: Sequence[NormalImage], held_out_fraction: float, seed: int
 ) -> tuple[tuple[NormalImage, ...], tuple[NormalImage, ...]]:
-    """Split into (train, held out) by a hash of the seed and each image's key.
+    """Split into (train, held out) by a hash of the seed and each group; an image without one is its own group.
 
-    The order of the images does not matter, and adding an image moves at most one other to the other side. For any
-    fraction above 0, at least one image is held out and at least one is left to train.
+    No group is split, and the number of held-out images is as near to the wanted one as half of the smallest group that
+    is left to train. Fewer than :data:`flawmap.data.groups.MIN_GROUPS` groups are split image by image. For any
+    fraction above 0, at least one group is held out and at least one is left to train.
+
+    The order of the images does not matter. Adding an image moves others to the other side only where the wanted number
+    is reached: at most three times as many as the largest group has, and at most one where no image has a group.
     """
     if held_out_fraction <= 0:
         return tuple(images), ()
-    ranked = sorted(images, key=lambda image: _rank(image.key, seed))
-    num_held_out = min(max(1, round(len(images) * held_out_fraction)), max(0, len(images) - 1))
-    held_out = {image.key for image in ranked[:num_held_out]}
-    return (
-        tuple(image for image in images if image.key not in held_out),
-        tuple(image for image in images if image.key in held_out),
-    )
+    groups = tuple(("image", image.key) for image in images) if are_too_few(images) else identities(images)
+    wanted = min(max(1, round(len(images) * held_out_fraction)), max(0, len(images) - 1))
+    held_out = _held_out_groups(Counter(groups), wanted, seed)
+    sides: tuple[list[NormalImage], list[NormalImage]] = [], []
+    for image, group in zip(images, groups, strict=True):
+        sides[group in held_out].append(image)
+    return tuple(sides[0]), tuple(sides[1])
 
 
-def _rank(key: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}/{key}".encode("utf-8", "surrogateescape")).digest()  # a name need not be UTF-8
+def _held_out_groups(sizes: Mapping[Identity, int], wanted: int, seed: int) -> set[Identity]:
+    """Groups that have about ``wanted`` images in all: in the order of their hashes those that fit.
+
+    One more follows if it brings the number nearer to the wanted one, or if none fits.
+    """
+    ranked = sorted(sizes, key=lambda group: _rank(group, seed))
+    held_out, missing = set[Identity](), wanted
+    for group in ranked:
+        if sizes[group] <= missing:
+            held_out.add(group)
+            missing -= sizes[group]
+    others = [group for group in ranked if group not in held_out]
+    if len(others) > 1:
+        smallest = min(others, key=sizes.__getitem__)
+        if not held_out or abs(missing - sizes[smallest]) < missing:
+            held_out.add(smallest)
+    return held_out
+
+
+def _rank(group: Identity, seed: int) -> bytes:
+    kind, name = group
+    text = f"{seed}/{name}" if kind == "image" else f"{seed}/{kind}/{name}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()  # a name need not be UTF-8

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 import flawmap
+from flawmap.data.groups import grouped
 from flawmap.data.images.files import read_image, to_rgb
 from flawmap.data.pool import Pool, read_pool_for
 from flawmap.data.sample import NormalImage, TrainingData
@@ -96,8 +97,9 @@ class AnomalyDetector:
         validate(self.recipe)
         self.scorer_ = self.calibration_ = self.proxy_ = None
         self.record_ = ModelRecord()  # of an earlier model
-        normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         recipe = self.recipe
+        normals = only_normal(images.images if isinstance(images, TrainingData) else images)
+        normals = grouped(normals, recipe.data.group_by)
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
         pool = read_pool_for(normals, recipe) if pool is None else pool
         compute = choose_compute(device, recipe.compute.precision, recipe.compute.devices)

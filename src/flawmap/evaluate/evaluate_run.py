@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from flawmap.data.checks import check_test_data, refuse_unwritable_names
+from flawmap.data.groups import refuse_unmatched
 from flawmap.data.open_data import open_test_data
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.compute import DeviceName
@@ -64,8 +65,11 @@ def evaluate_run(
     # held-out images have set the threshold, so they cannot be test images either
     rows = read_manifest(RunFolder(model_folder(path).parent).manifest)
     known = {sha256: row.key for row in rows for sha256 in row.hashes}
+    known_groups = {row.group: row.key for row in rows if row.group}
     settings = with_data_overrides(detector.recipe.data, overrides)
-    data = check_test_data(open_test_data(location, settings), skip_unreadable, known)
+    opened = open_test_data(location, settings)
+    refuse_unmatched(opened.samples, settings.group_by, str(opened.root))
+    data = check_test_data(opened, skip_unreadable, known, known_groups)
     refuse_unwritable_names(name for sample in data.samples for name in (sample.key, str(sample.path.absolute())))
     score = partial(evaluate, detector, data, command=command, progress=progress, evaluation_size_px=size)
     if output is not None:

@@ -1,5 +1,6 @@
 """Which recipes are refused: unknown names, wrong types, numbers out of range, settings that contradict each other."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -118,9 +119,23 @@ def _in_data(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     if pretrain_on is not None and not pretrain_on.strip():
         remedy = "name a data location, or give null to pre-train on the category alone"
         yield "data.pretrain_on is empty", "data.pretrain_on", remedy
+    if (problem := _wrong_pattern(recipe.data.group_by)) is not None:
+        remedy = "write folder, image, or a file name with {group} for the group and * for any text: '{group}_*'"
+        yield f"data.group_by is {recipe.data.group_by!r}, {problem}", "data.group_by", remedy
     if "{stem}" not in mask_pattern:
         remedy = 'put {stem} in place of the image\'s name, for example "{stem}_mask"'
         yield f"data.mask_pattern is {mask_pattern!r}, without {{stem}}", "data.mask_pattern", remedy
+
+
+def _wrong_pattern(group_by: str | None) -> str | None:
+    """What is wrong with a pattern of groups; None where nothing is."""
+    if group_by in (None, "folder", "image"):
+        return None
+    if group_by.count("{group}") != 1:
+        return "and has to hold {group} once"
+    if re.search(r"\*[*?]*\{group\}|\{group\}[*?]*\*", group_by):
+        return "which does not say where the group ends: put a sign between {group} and *"
+    return None
 
 
 def _in_training(recipe: Recipe) -> Iterator[tuple[str, str, str]]:

@@ -58,6 +58,9 @@ class DataSettings:
     anomalous: str | None = setting(None, "folder of defective images, for evaluation")
     masks: str | None = setting(None, "folder of masks for the defective images")
     mask_pattern: str = setting("{stem}_mask", "name of the mask that belongs to STEM.EXT, without its extension")
+    group_by: str | None = setting(
+        None, "what must not be split: folder, image or a pattern like {group}_*; null: as the data says"
+    )
     pretrain_on: str | None = setting(None, "location of more good images for stage 1, or a folder of several")
 
 

@@ -18,6 +18,7 @@ class ManifestRow:
         sha256: of its bytes.
         split: ``train``, ``held_out`` or ``pretrain_only``.
         pixels_sha256: of what it decodes to.
+        group: its patient, part, board or lot; "" if it has none, and in runs of earlier versions.
     """
 
     key: str
@@ -26,6 +27,7 @@ class ManifestRow:
     width_px: int
     height_px: int
     pixels_sha256: str
+    group: str = ""
 
     @property
     def hashes(self) -> tuple[str, str]:
@@ -35,7 +37,7 @@ class ManifestRow:
 
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Write data_manifest.csv."""
-    head = ("path", "sha256", "split", "width", "height", "pixels_sha256")
+    head = ("path", "sha256", "split", "width", "height", "pixels_sha256", "group")
     write_csv(path, head, [astuple(row) for row in rows])
 
 
@@ -48,6 +50,8 @@ def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
 
     def parse(row: dict[str, str]) -> ManifestRow:
         size = int(row["width"]), int(row["height"])
-        return ManifestRow(row["path"], row["sha256"], row["split"], *size, row["pixels_sha256"])
+        return ManifestRow(
+            row["path"], row["sha256"], row["split"], *size, row["pixels_sha256"], row.get("group") or ""
+        )
 
     return read_csv(path, parse, "train again")

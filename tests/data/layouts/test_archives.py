@@ -217,6 +217,16 @@ def test_chest_x_rays_train_on_the_normal_images_of_the_official_list(nih: Path)
     assert test.protocol == Protocol("nih", "truth_only", ("sex", "view"))
 
 
+def test_the_x_rays_of_a_patient_are_a_group(nih: Path):
+    training, test = open_training_data(nih, DEFAULT), open_test_data(nih, DEFAULT)
+    assert ([image.group for image in training.images], training.grouped_by) == (["1", "2"], "patient")
+    assert ([sample.group for sample in test.samples], test.grouped_by) == (["4", "5", "6"], "patient")
+    table = nih / "Data_Entry_2017_v2020.csv"
+    table.write_text(table.read_text().replace("Patient ID", "Number"))
+    without = open_training_data(nih, DEFAULT)
+    assert ([image.group for image in without.images], without.grouped_by) == ([None, None], None)
+
+
 def test_boxes_are_scaled_to_the_images_that_are_there(nih: Path):
     boxed = next(s for s in open_test_data(nih, DEFAULT).samples if s.truth)
     assert boxed.truth == Boxes(((256.0, 512.0, 128.0, 256.0), (0.0, 0.0, 64.0, 64.0)), 1024)

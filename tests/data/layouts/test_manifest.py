@@ -8,6 +8,7 @@ import pytest
 
 from assertions import explained, mistake
 from flawmap.data.layouts.manifest import CsvManifest
+from flawmap.data.open_data import open_test_data, open_training_data
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.recipe.settings import DataSettings
 from images import noise, write_image
@@ -50,14 +51,17 @@ def test_rows_as_in_nih(write):
         "images/ü d.png,0004,test,1,,AP,,Pneumonia,",
     )
     root = path.parent
-    assert read_training(path) == (NormalImage("images/a.png", root / "images/a.png"),)
+    assert read_training(path) == (NormalImage("images/a.png", root / "images/a.png", group="0001"),)
     truth = Boxes(((1.0, 2.5, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)))
     assert read_test(path) == (
-        LabelledImage("images/b.png", root / "images/b.png", False, "good", None, {"sex": "M", "view": "AP"}),
-        LabelledImage("images/c.png", root / "images/c.png", True, "anomalous", truth, {"sex": "F", "view": "PA"}),
-        LabelledImage("images/ü d.png", root / "images/ü d.png", True, "anomalous", None, {"view": "AP"}),
+        LabelledImage("images/b.png", root / "images/b.png", False, "good", None, {"sex": "M", "view": "AP"}, "0002"),
+        LabelledImage(
+            "images/c.png", root / "images/c.png", True, "anomalous", truth, {"sex": "F", "view": "PA"}, "0003"
+        ),
+        LabelledImage("images/ü d.png", root / "images/ü d.png", True, "anomalous", None, {"view": "AP"}, "0004"),
     )
     assert MANIFEST.protocol(path, DEFAULT) == Protocol("xray", "truth_only", ("sex", "view"))
+    assert MANIFEST.grouped_by(path) == "patient"
 
 
 def test_rows_with_masks_and_kinds(write):
@@ -381,3 +385,48 @@ def test_pixels_are_pooled_by_what_is_filled_in(write):
         for cells in (",", "masks/c.png,", ',"[[1, 2, 3, 4]]"')
     ]
     assert pools == ["none", "all", "truth_only"]
+
+
+# ---- groups
+
+
+@pytest.mark.parametrize("column", ["group", "patient", "part", "board", "lot"])
+def test_a_column_names_the_groups(column: str, write):
+    path = write(
+        f"image,split,label,{column}",
+        "images/a.png,train,0, 7 ",
+        "images/b.png,train,0,",  # an empty cell: a group of its own
+        "images\\c.png,test,1,Stück 4",
+        "images/ü d.png,test,0,e\u0301",  # two signs; the other image of the group may have been written with one
+        end="\r\n",
+    )
+    assert MANIFEST.grouped_by(path) == column
+    assert [image.group for image in read_training(path)] == ["7", None]
+    assert [image.group for image in read_test(path)] == ["Stück 4", "é"]
+    assert open_training_data(path, DEFAULT).grouped_by == open_test_data(path, DEFAULT).grouped_by == column
+
+
+def test_a_manifest_without_such_a_column_has_no_groups(write):
+    path = write("image,split,label,sex,lot number", "images/a.png,train,0,F,7", "images/c.png,test,1,M,8")
+    assert MANIFEST.grouped_by(path) is None
+    assert {image.group for image in (*read_training(path), *read_test(path))} == {None}
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"), [("patient,lot", "patient and lot"), ("board,group,part", "group and part and board")]
+)
+def test_two_columns_of_groups_are_one_too_many(columns: str, named: str, write):
+    path = write(f"image,split,label,{columns}", "images/a.png,train,0,7")
+    with mistake(f"the columns {named} each say which images belong together", path, "keep one of them"):
+        read_training(path)
+    with mistake(f"the columns {named} each say which images belong together", path, "keep one of them"):
+        read_test(path)
+
+
+def test_a_setting_comes_before_the_column(write):
+    path = write("image,split,label,lot", "images/a.png,train,0,7", "images/c.png,test,1,8")
+    by_folder, alone = DataSettings(group_by="folder"), DataSettings(group_by="image")
+    assert [image.group for image in open_training_data(path, by_folder).images] == ["images"]
+    assert [image.group for image in open_test_data(path, by_folder).samples] == ["images"]
+    assert [image.group for image in open_training_data(path, alone).images] == [None]
+    assert (open_training_data(path, by_folder).grouped_by, open_test_data(path, alone).grouped_by) == ("folder", None)

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_type_hints
 
@@ -17,7 +18,8 @@ from flawmap.data.images.files import read_image
 from flawmap.data.images.truth import read_truth
 from flawmap.data.layouts import elpv
 from flawmap.data.open_data import LAYOUTS, NAMED_FOLDERS, find_all_test_data, open_test_data, open_training_data
-from flawmap.data.sample import Boxes, MaskFile, NormalImage, TrainingData
+from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, TrainingData
+from flawmap.data.split import split_normals
 from flawmap.recipe.settings import DataSettings
 from images import noise, write_image
 
@@ -114,6 +116,26 @@ def test_chest_x_rays(development_data):
         assert read_image(x_ray.path).shape == (512, 512, 3)
 
 
+def test_no_patient_is_on_two_sides(development_data):
+    root = development_data("nih")
+    training, test = open_training_data(root, DEFAULT), open_test_data(root, DEFAULT)
+    per_patient = Counter(image.group for image in training.images)
+    assert (len(per_patient), sum(number > 1 for number in per_patient.values()), max(per_patient.values())) == (
+        216,
+        49,
+        12,
+    )
+    assert training.grouped_by == test.grouped_by == "patient"
+    assert not per_patient.keys() & patients_of(test.samples)
+    for seed in range(5):
+        train, held_out = split_normals(training.images, 0.1, seed)
+        assert len(held_out) == 32 and not patients_of(train) & patients_of(held_out)
+
+
+def patients_of(images: Sequence[NormalImage] | Sequence[LabelledImage]) -> set[str | None]:
+    return {image.group for image in images}
+
+
 def test_chest_x_rays_of_one_sex(development_data):
     root = development_data("nih")
     men, women = (open_training_data(f"{root}:sex={sex}", DEFAULT) for sex in "MF")
@@ -127,7 +149,7 @@ def test_chest_x_rays_of_one_sex(development_data):
 
 
 def test_a_training_image_has_no_field_for_a_label_or_a_mask():
-    assert [field.name for field in dataclasses.fields(NormalImage)] == ["key", "path", "sha256"]
+    assert [field.name for field in dataclasses.fields(NormalImage)] == ["key", "path", "sha256", "group"]
     assert [field.name for field in dataclasses.fields(TrainingData)] == [
         "name",
         "root",
@@ -135,6 +157,7 @@ def test_a_training_image_has_no_field_for_a_label_or_a_mask():
         "images",
         "skipped",
         "unused",
+        "grouped_by",
         "left_out",
         "remarks",
     ]

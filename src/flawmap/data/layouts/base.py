@@ -55,6 +55,10 @@ class Layout(ABC):
             UserError: a list or folder is missing or damaged, or masks match no image.
         """
 
+    def grouped_by(self, path: Path) -> str | None:
+        """What the groups of its images are, such as ``patient``; None if its images have none."""
+        return None
+
     def protocol(self, path: Path, settings: DataSettings) -> Protocol:
         """How the test images are scored: as published, under the name of the data."""
         return replace(self.published, name=self.data_name(path))

@@ -3,8 +3,9 @@
 The columns ``image`` (path relative to the manifest; it may lead out of its folder), ``split`` (train, test) and
 ``label`` (0 or good, 1 or bad; :data:`LABELS` has further words) are required. ``mask`` (path) or ``boxes`` (JSON list
 of [finding, x, y, width, height] in pixels of the upright image) say where the defect is. ``kind`` names the defect;
-``sex`` and ``view`` are strata that are reported separately. Other columns are not read. How columns are separated and
-encoded: :func:`flawmap.data.layouts.tables.read_table`.
+``sex`` and ``view`` are strata that are reported separately; ``group`` (or ``patient``, ``part``, ``board``, ``lot``)
+names images that must not be split. Other columns are not read. How columns are separated and encoded:
+:func:`flawmap.data.layouts.tables.read_table`.
 """
 
 import json
@@ -12,8 +13,10 @@ import math
 import os
 import posixpath
 import unicodedata
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from flawmap.data.groups import GROUP_COLUMNS, group_column, group_name
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.tables import SHOWN, read_table
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
@@ -47,7 +50,7 @@ class CsvManifest(Layout):
 
     def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
         """Rows of split ``train``, which must have label 0. Labels, masks and boxes of other rows are not kept."""
-        manifest, images = _file(path), []
+        manifest, images, column = _file(path), [], self.grouped_by(path)
         rows = [(line, row) for line, row in _rows(manifest) if row["split"] == "train"]
         if not rows:
             remedy = "set the split of the good images to learn from to train"
@@ -58,14 +61,23 @@ class CsvManifest(Layout):
                 remedy = "set its split to test, or its label to 0"
                 raise UserError(f"{wrong}; training takes normal images only", str(manifest), remedy)
             if is_chosen(_strata(row), only):
-                images.append(NormalImage(row["image"], manifest.parent / row["image"]))
+                group = group_name(row.get(column or ""))
+                images.append(NormalImage(row["image"], manifest.parent / row["image"], group=group))
         return tuple(images)
 
     def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
         """Rows of split ``test``. An anomalous image without a mask or boxes counts for image metrics only."""
-        manifest = _file(path)
-        samples = (_labelled(row, line, manifest) for line, row in _rows(manifest) if row["split"] == "test")
-        return tuple(sample for sample in samples if is_chosen(sample.strata, only))
+        manifest, samples, column = _file(path), [], self.grouped_by(path)
+        for line, row in _rows(manifest):
+            if row["split"] == "test" and is_chosen(_strata(row), only):
+                sample = _labelled(row, line, manifest)
+                samples.append(replace(sample, group=group_name(row.get(column or ""))))
+        return tuple(samples)
+
+    def grouped_by(self, path: Path) -> str | None:
+        """The column that names groups."""
+        columns, _ = _table(_file(path))
+        return group_column(columns, str(_file(path)))
 
     def protocol(self, path: Path, settings: DataSettings) -> Protocol:
         """With boxes, pixels are pooled over the images that have some (chest X-rays); with masks, over all."""
@@ -83,7 +95,7 @@ def _file(path: Path) -> Path:
 
 def _table(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     remedy = "let its first line be image,split,label (and mask or boxes, kind); save it as CSV in UTF-8"
-    return read_table(manifest, "manifest", REQUIRED, remedy, (*OPTIONAL, *CsvManifest.strata))
+    return read_table(manifest, "manifest", REQUIRED, remedy, (*OPTIONAL, *GROUP_COLUMNS, *CsvManifest.strata))
 
 
 def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:

@@ -16,8 +16,10 @@ union is the ground truth.
 
 import csv
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
+from flawmap.data.groups import group_name
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.image_folders import key_of, list_images, visible
 from flawmap.data.layouts.tables import read_table
@@ -33,7 +35,19 @@ LISTS = {"curated": "_curated_list.txt", "adult_pa": "_list.txt"}
 LIST_FOLDERS = (".", "chest_xray_lists", "train_lists", "test_lists")
 REMEDY = "download it again from nihcc.app.box.com/v/ChestXray-NIHCC"
 
-Entries = dict[str, tuple[str, dict[str, str]]]  # file name: (findings, strata)
+PATIENT = "Patient ID"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table of images."""
+
+    findings: str
+    strata: dict[str, str]
+    patient: str | None
+
+
+Entries = dict[str, Entry]  # by file name
 
 
 class ChestXray14(Layout):
@@ -52,14 +66,14 @@ class ChestXray14(Layout):
         entries = _entries(path)
         if list_name is None:
             listed = _lines(path / "train_val_list.txt")
-            names = [name for name in listed if _entry(entries, name)[0] == NORMAL]
+            names = [name for name in listed if _entry(entries, name).findings == NORMAL]
         else:
             names = _unofficial(path, list_name, strata, "norm", "train")
-            if wrong := [name for name in names if _entry(entries, name)[0] != NORMAL]:
+            if wrong := [name for name in names if _entry(entries, name).findings != NORMAL]:
                 problem = f"{len(wrong)} images of the training list have findings, first: {wrong[0]}"
                 raise UserError(problem, "Data_Entry_2017", "training takes normal images only; copy the list again")
         images = _listed_images(names, entries, strata, path)
-        return tuple(NormalImage(key_of(image, path), image) for image in images)
+        return tuple(NormalImage(key_of(image, path), image, group=entries[image.name].patient) for image in images)
 
     def has_test(self, path: Path, only: Strata) -> bool:
         """Whether the boxes were downloaded, and the test list unless another one is asked for."""
@@ -78,12 +92,19 @@ class ChestXray14(Layout):
             names += _unofficial(path, list_name, strata, "anomaly", "test")
         samples = []
         for image in _listed_images(names, entries, strata, path):
-            findings, image_strata = entries[image.name]
+            entry = entries[image.name]
+            findings = entry.findings
             is_anomalous = findings != NORMAL
             kind = "good" if not is_anomalous else "several findings" if "|" in findings else findings
             truth = Boxes(tuple(boxes[image.name]), BOX_SIDE_PX) if is_anomalous and image.name in boxes else None
-            samples.append(LabelledImage(key_of(image, path), image, is_anomalous, kind, truth, image_strata))
+            facts = is_anomalous, kind, truth, entry.strata, entry.patient
+            samples.append(LabelledImage(key_of(image, path), image, *facts))
         return tuple(samples)
+
+    def grouped_by(self, path: Path) -> str | None:
+        """Patients, of whom many have several images."""
+        columns, _ = _table(path)
+        return "patient" if PATIENT in columns else None
 
 
 def _list_and_strata(only: Strata) -> tuple[str | None, Strata]:
@@ -96,16 +117,24 @@ def _list_and_strata(only: Strata) -> tuple[str | None, Strata]:
 
 def _entries(path: Path) -> Entries:
     """The table of images; the edition of 2017 has other columns than that of 2020."""
-    table = min(path.glob("Data_Entry_2017*.csv"))
-    columns, rows = read_table(table, "table of images", ("Image Index", "Finding Labels", "View Position"), REMEDY)
+    columns, rows = _table(path)
     sex = "Patient Sex" if "Patient Sex" in columns else "Patient Gender"
     return {
-        row["Image Index"]: (row["Finding Labels"], {"sex": row.get(sex, ""), "view": row["View Position"]})
+        row["Image Index"]: Entry(
+            row["Finding Labels"],
+            {"sex": row.get(sex, ""), "view": row["View Position"]},
+            group_name(row.get(PATIENT)),
+        )
         for _, row in rows
     }
 
 
-def _entry(entries: Entries, name: str) -> tuple[str, dict[str, str]]:
+def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    table = min(path.glob("Data_Entry_2017*.csv"))
+    return read_table(table, "table of images", ("Image Index", "Finding Labels", "View Position"), REMEDY)
+
+
+def _entry(entries: Entries, name: str) -> Entry:
     if name not in entries:
         raise UserError(f"the list names {name}, which is not in the table of images", "Data_Entry_2017", REMEDY)
     return entries[name]
@@ -147,7 +176,7 @@ def _unofficial(path: Path, list_name: str, strata: Strata, label: str, split: s
 
 def _listed_images(names: list[str], entries: Entries, strata: Strata, path: Path) -> list[Path]:
     """Files of the listed images of these strata. The archives unpack into images_001/images, or into one folder."""
-    names = [name for name in names if is_chosen(_entry(entries, name)[1], strata)]
+    names = [name for name in names if is_chosen(_entry(entries, name).strata, strata)]
     folders = [folder for folder in visible(path) if folder.is_dir() and folder.name.startswith("images")]
     files = {image.name: image for folder in folders for image in list_images(folder, recursive=True)}
     if missing := [name for name in names if name not in files]:
