@@ -8,6 +8,7 @@ from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_traini
 from flawmap.data.groups import groups_in_words, refuse_unmatched
 from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data, unread_files
 from flawmap.data.pool import Pool, read_pool
+from flawmap.data.remark_lines import remark_lines
 from flawmap.data.remarks import detail_lost, nearly_black
 from flawmap.data.sample import FileRemark, SkippedFile, TrainingData
 from flawmap.recipe.settings import Recipe
@@ -138,8 +139,8 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "left out", report.unread
     for file in report.skipped:
         yield "left out", f"{file.key}: {file.reason}"
-    for file in report.file_remarks:
-        yield "remark", f"{file.key}: {file.text}"
+    for line in remark_lines(report.file_remarks):
+        yield "remark", line
 
 
 def report_on_tests(sound: SoundData, location: str, recipe: Recipe) -> TestReport | None:

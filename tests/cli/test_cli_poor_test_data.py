@@ -1,5 +1,6 @@
 """flawmap evaluate, calibrate and report say what poor data leaves out of their numbers."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -31,6 +32,20 @@ def test_images_without_a_mask_are_counted_and_the_first_is_named(cli, trained, 
     result = cli("evaluate", trained.run / "model", parts)
     assert "no mask" not in result.out  # nobody meant to give any
     assert line(result.out, "pixel") == "pixel      no AUROC: no image has ground truth for its pixels"
+
+
+def test_remarks_on_masks_are_in_the_check_the_summary_the_metrics_and_the_report(cli, run_copy, parts: Path):
+    for number in range(4):
+        write_image(parts / "ground_truth" / "hole" / f"00{number}_mask.png", np.full((48, 48), 255, np.uint8))
+    keys = [f"ground_truth/hole/00{number}_mask.png" for number in range(4)]
+    text = "every pixel is anomalous; in a mask, black is background"
+    wanted = f"remark     {keys[0]}: {text} (likewise {keys[1]}, {keys[2]} and 1 more)"
+    assert line(cli("check", parts).out, "remark") == wanted
+    in_full = [{"key": key, "text": text} for key in keys]
+    assert cli("check", parts, "--json").json["file_remarks"] == in_full
+    assert line(cli("evaluate", run_copy, parts).out, "remark") == wanted
+    assert json.loads((run_copy / "evaluation" / "metrics.json").read_text())["remarks"] == in_full
+    assert wanted.removeprefix("remark     ") in (run_copy / "report.html").read_text()
 
 
 def test_good_images_alone_measure_false_alarms_and_say_what_is_missing(cli, trained, parts: Path):

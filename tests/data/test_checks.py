@@ -22,7 +22,7 @@ from flawmap.data.checks import (
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.truth import read_truth
 from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data
-from flawmap.data.sample import SkippedFile
+from flawmap.data.sample import FileRemark, SkippedFile
 from flawmap.recipe.settings import DataSettings
 from images import noise, truncate, write_image, write_noise
 from opened_files import OPENED
@@ -187,6 +187,51 @@ def test_a_test_set_without_a_readable_image_is_refused(mvtec_folder: Path):
         path.write_bytes(b"")
     with mistake("no test image can be read", mvtec_folder, "copy the images again"):
         check_tests(mvtec_folder, skip=True)
+
+
+# ---- remarks
+
+
+def test_a_remark_on_a_mask_names_the_mask_in_the_check_and_before_an_evaluation(mvtec_folder: Path):
+    write_image(mvtec_folder / "ground_truth" / "scratch" / "003_mask.png", np.full((48, 48), 255, np.uint8))
+    remark = FileRemark("ground_truth/scratch/003_mask.png", "every pixel is anomalous; in a mask, black is background")
+    assert check_tests(mvtec_folder).remarks == (remark,)
+    leak = find_leak(check(mvtec_folder), mvtec_folder, DEFAULT)
+    assert leak is not None and leak.remarks == (remark,)
+
+
+def test_a_mask_without_exif_beside_a_turned_image_is_remarked(mvtec_folder: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write_image(mvtec_folder / "test" / "scratch" / "003.png", noise(3, 48, 48), exif=exif)
+    (remark,) = check_tests(mvtec_folder).remarks
+    assert remark.key == "ground_truth/scratch/003_mask.png"
+    assert remark.text.startswith("the image has EXIF orientation 6 and the mask has none")
+
+
+def manifest_of_boxes(folder: Path, boxes: list[str]) -> Path:
+    """Anomalous images of 48 x 48 px in a manifest, each with the boxes of a row."""
+    rows = []
+    for number, text in enumerate(boxes):
+        write_image(folder / f"{number}.png", noise(number, 48, 48))
+        rows.append(f'{number}.png,test,1,"{text}"')
+    (folder / "manifest.csv").write_text("\n".join(["image,split,label,boxes", *rows]), encoding="utf-8")
+    return folder
+
+
+def test_boxes_that_look_like_corners_in_all_images_are_remarked_in_all(tmp_path: Path):
+    data = manifest_of_boxes(tmp_path, ["[[30, 20, 40, 44]]", "[[3, 4, 10, 12]]", "[[1, 1, 4, 4], [5, 5, 46, 46]]"])
+    remarks = check_tests(data).remarks
+    of_all = [remark for remark in remarks if "those of 2 of 3 images leave their image" in remark.text]
+    assert [remark.key for remark in of_all] == ["0.png", "1.png", "2.png"] and len({r.text for r in of_all}) == 1
+    assert [remark.key for remark in remarks if remark not in of_all] == ["0.png", "2.png"]
+
+
+def test_boxes_that_cannot_be_corners_in_one_image_are_remarked_where_they_leave(tmp_path: Path):
+    data = manifest_of_boxes(tmp_path, ["[[30, 20, 40, 44]]", "[[30, 30, 10, 12]]"])
+    assert [remark.key for remark in check_tests(data).remarks] == ["0.png"]
+    sound = manifest_of_boxes(tmp_path / "sound", ["[[10, 10, 20, 20]]", "[[30, 30, 10, 12]]"])
+    assert check_tests(sound).remarks == ()
 
 
 # ---- how many

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flawmap.data.sample import SkippedFile
+from flawmap.data.sample import FileRemark, SkippedFile
 from flawmap.errors import UserError
 from flawmap.report import html as report
 from flawmap.runs.calibration import MapScale
@@ -203,6 +203,13 @@ def test_files_that_were_left_out_are_listed(made_up, change) -> None:
     page = page_of(made_up.run)
     assert "test/good/<b>.png" in page.text
     assert "truncated at byte 40" in page.text
+
+
+def test_remarks_on_the_test_files_stand_by_the_numbers(made_up, change) -> None:
+    assert "Remarks on the test files" not in page_of(made_up.run).words
+    change(remarks=(FileRemark("truth/<a>.png", "empty"), FileRemark("truth/b.png", "empty")))
+    page = page_of(made_up.run)
+    assert "truth/<a>.png: empty (likewise truth/b.png)" in page.by_id["metrics"]
 
 
 def test_images_that_are_gone_are_said_to_be_gone(made_up) -> None:

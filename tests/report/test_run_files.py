@@ -1,5 +1,6 @@
 """Reading a run folder: what is there, what is missing, what is broken."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,15 @@ def test_maps_outside_of_the_evaluation_are_not_read(made_up) -> None:
     table.write_text(text)
     files = read_run(made_up.run)
     assert [image.map_file is None for image in files.images[:3]] == [True, True, False]
+
+
+def test_an_evaluation_from_before_there_were_remarks_has_none(made_up) -> None:
+    path = made_up.run / "evaluation" / "metrics.json"
+    content = json.loads(path.read_text())
+    assert content.pop("remarks") == []
+    path.write_text(json.dumps(content))
+    evaluation = read_run(made_up.run).evaluation
+    assert evaluation is not None and evaluation.remarks == ()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flawmap.cli.arguments import add_data_arguments, add_device_argument
+from flawmap.data.remark_lines import remark_lines
 
 if TYPE_CHECKING:
     from flawmap.runs.evaluation import Block, Evaluation, Measure
@@ -69,14 +70,14 @@ def summary(evaluation: "Evaluation") -> str:
 
 
 def _left_out(evaluation: "Evaluation") -> list[str]:
-    """What is not in the numbers, or not in all of them."""
+    """What is not in the numbers, or not in all of them, and remarks on the files behind them."""
     lines = []
     if skipped := evaluation.skipped:
         lines.append(f"left out   {len(skipped)} unreadable, first: {skipped[0].key} ({skipped[0].reason})")
     if without := evaluation.without_truth:
         counts = f"{len(without)} of {evaluation.n_anomalous} anomalous images have no mask, first: {without[0]}"
         lines.append(f"no mask    {counts}; they count for image measures only")
-    return lines
+    return lines + [f"remark     {line}" for line in remark_lines(evaluation.remarks)]
 
 
 def _measures(evaluation: "Evaluation") -> list[str]:

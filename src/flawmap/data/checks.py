@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from flawmap.data.groups import groups_of, refuse_shared_groups
+from flawmap.data.images.boxes import fit_as_corners, leave_image
 from flawmap.data.images.files import UnreadableImageError, decode_with_remarks, read_file
-from flawmap.data.images.truth import read_truth
-from flawmap.data.sample import FileRemark, LabelledImage, NormalImage, SkippedFile, TestData, TrainingData
+from flawmap.data.images.orientation import exif_orientation
+from flawmap.data.images.truth import truth_of
+from flawmap.data.sample import Boxes, FileRemark, LabelledImage, NormalImage, SkippedFile, TestData, TrainingData
 from flawmap.errors import UserError
 
 MIN_IMAGES = 20  # fewer leave nothing worth holding out for the threshold
@@ -24,7 +26,7 @@ THREADS = 2
 class FileFacts:
     """One readable image file: hashes of its bytes and pixels, its upright size, its largest value (0 to 255).
 
-    ``remarks`` say how it was read, and what is odd about its mask or boxes.
+    ``remarks`` say how it was read, and what is odd about its mask or boxes; those on a mask have its name as key.
     """
 
     key: str
@@ -34,7 +36,7 @@ class FileFacts:
     width_px: int
     height_px: int
     brightest: int
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[FileRemark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -209,12 +211,33 @@ def _check_samples(data: TestData, skip_unreadable: bool) -> tuple[TestData, lis
     facts, bad = _facts_of(data.samples, data.root, skip_unreadable)
     unreadable = {file.key for file in bad}
     kept = tuple(sample for sample in data.samples if sample.key not in unreadable)
-    checked = replace(data, samples=kept, skipped=data.skipped + tuple(bad), remarks=data.remarks + _remarks_of(facts))
-    return checked, facts
+    remarks = (*data.remarks, *_remarks_of(facts), *_remarks_on_corners(kept, facts))
+    return replace(data, samples=kept, skipped=data.skipped + tuple(bad), remarks=remarks), facts
 
 
 def _remarks_of(facts: Sequence[FileFacts]) -> tuple[FileRemark, ...]:
-    return tuple(FileRemark(fact.key, remark) for fact in facts for remark in fact.remarks)
+    return tuple(remark for fact in facts for remark in fact.remarks)
+
+
+def _remarks_on_corners(samples: Sequence[LabelledImage], facts: Sequence[FileFacts]) -> tuple[FileRemark, ...]:
+    """The same remark on all images with boxes, if the boxes of all look like corners (x1, y1, x2, y2).
+
+    A single image does not tell: read as x, y, width and height, the corners of a small box near the upper left of the
+    image lie inside it, too.
+    """
+    with_boxes = [
+        (sample.key, sample.truth, fact.height_px, fact.width_px)
+        for sample, fact in zip(samples, facts, strict=True)
+        if isinstance(sample.truth, Boxes)
+    ]
+    num_leaving = sum(leave_image(*boxes_and_size) for _, *boxes_and_size in with_boxes)
+    if not num_leaving or not all(fit_as_corners(*boxes_and_size) for _, *boxes_and_size in with_boxes):
+        return ()
+    text = (
+        f"boxes are read as x, y, width and height, and those of {num_leaving} of {len(with_boxes)} images leave their "
+        "image; read as corners x1, y1, x2, y2, all would lie inside: if they are corners, write width and height"
+    )
+    return tuple(FileRemark(key, text) for key, *_ in with_boxes)
 
 
 def _facts_of(
@@ -222,7 +245,7 @@ def _facts_of(
 ) -> tuple[list[FileFacts], list[SkippedFile]]:
     """Facts of the readable images and reasons for the others, in order."""
     with ThreadPoolExecutor(max_workers=THREADS) as threads:
-        results = list(threads.map(_read, images))
+        results = list(threads.map(lambda image: _read(image, root), images))
     facts = [result for result in results if isinstance(result, FileFacts)]
     bad = [result for result in results if isinstance(result, SkippedFile)]
     if bad and not skip_unreadable:
@@ -233,22 +256,29 @@ def _facts_of(
     return facts, bad
 
 
-def _read(image: NormalImage | LabelledImage) -> FileFacts | SkippedFile:
+def _read(image: NormalImage | LabelledImage, root: Path) -> FileFacts | SkippedFile:
     """An unreadable mask makes its image unreadable; a mask or box that does not fit its image is an error."""
     try:
         data = read_file(image.path)
         decoded = decode_with_remarks(data, place=str(image.path))
     except UnreadableImageError as error:
         return SkippedFile(image.key, error.problem)
-    pixels = decoded.pixels
+    pixels, remarks = decoded.pixels, [FileRemark(image.key, remark) for remark in decoded.remarks]
     height, width = pixels.shape[:2]
     if isinstance(image, LabelledImage) and image.truth is not None:
         try:
-            read_truth(image, height, width)
+            truth = truth_of(image, height, width, exif_orientation(data))
         except UnreadableImageError as error:
             return SkippedFile(image.key, f"its mask {Path(error.place).name}: {error.problem}")
+        key = image.key if truth.path is None else _key_of(truth.path, root)
+        remarks += [FileRemark(key, remark) for remark in truth.remarks]
     pixel_hash = hashlib.sha256(repr(pixels.shape).encode())
     pixel_hash.update(np.ascontiguousarray(pixels).data)  # no copy: an image may have 170 million pixels
     content = hashlib.sha256(data).hexdigest()
     brightest = int(pixels.max())
-    return FileFacts(image.key, image.path, content, pixel_hash.hexdigest(), width, height, brightest, decoded.remarks)
+    return FileFacts(image.key, image.path, content, pixel_hash.hexdigest(), width, height, brightest, tuple(remarks))
+
+
+def _key_of(path: Path, root: Path) -> str:
+    """The name of a file for people: relative to the data, where it lies there."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -31,7 +31,7 @@ class NormalImage:
 
 @dataclass(frozen=True)
 class MaskFile:
-    """Ground truth in an image file: every non-zero pixel is anomalous."""
+    """Ground truth in an image file; :mod:`flawmap.data.images.mask` says which of its pixels are anomalous."""
 
     path: Path
 
@@ -77,7 +77,10 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class FileRemark:
-    """What a person should know of a file that was read: the ``key`` of the image, and the remark in words."""
+    """What a person should know of a file that was read: its name and the remark in words.
+
+    ``key`` is that of an image, or likewise that of a mask.
+    """
 
     key: str
     text: str

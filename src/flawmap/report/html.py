@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from flawmap.data.remark_lines import remark_lines
 from flawmap.report import charts, estimates, tables
 from flawmap.report.curves import STAGE_TITLES, rate_curves, training_curves
 from flawmap.report.instructive import Choice, most_instructive
@@ -87,6 +88,7 @@ def _results(files: RunFiles) -> dict[str, Any]:
         "scores": charts.score_chart(files),
         "strips": _strips(files),
         "skipped_rows": [(file.key, file.reason) for file in evaluation.skipped] if evaluation else [],
+        "file_remarks": remark_lines(evaluation.remarks) if evaluation else [],
     }
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flawmap.data.images.files import read_image
+from flawmap.data.images.mask import read_mask
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
 from flawmap.report.overlay import draw_contour, overlay
@@ -122,9 +123,15 @@ def read_map(
 
 
 def read_truth(path: Path, height: int, width: int) -> NDArray[np.bool_]:
-    """Read a mask at another size, True where any part of a pixel was, so that no small defect vanishes."""
-    with open_run_image(path) as file:
-        mask = (np.asarray(file.convert("L")) > 0).astype(np.float32)  # float: a small share must not round to 0
+    """Read a mask at another size, True where any part of a pixel was, so that no small defect vanishes.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        mask = read_mask(path).astype(np.float32)  # float: a small share must not round to 0
+    except UserError as error:
+        raise _damaged(path) from error
     resized = Image.fromarray(mask).resize((width, height), Image.Resampling.BOX)
     return np.asarray(resized) > 0
 
@@ -158,6 +165,10 @@ def open_run_image(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as file:
             yield file
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for files that are not images
-        is_of_training = path.parent.name == SAMPLES
-        remedy = "remove it; the report works without it" if is_of_training else "run `flawmap evaluate` again"
-        raise UserError(f"an image of the run cannot be read: {path.name}", str(path), remedy) from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> UserError:
+    is_of_training = path.parent.name == SAMPLES
+    remedy = "remove it; the report works without it" if is_of_training else "run `flawmap evaluate` again"
+    return UserError(f"an image of the run cannot be read: {path.name}", str(path), remedy)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from flawmap.data.sample import SkippedFile
+from flawmap.data.sample import FileRemark, SkippedFile
 from flawmap.errors import UserError
 from flawmap.metrics.curve_points import PixelCurves
 from flawmap.metrics.score_drift import Drift
@@ -128,6 +128,7 @@ class Evaluation(Block):
         device: ``cpu``, ``cuda`` or ``mps``.
         without_truth: keys of anomalous images without ground truth, in a data set that has ground truth.
         skipped: files that were left out.
+        remarks: on test images, masks and boxes that were read; empty in files that were written before there were any.
     """
 
     data: str
@@ -153,6 +154,7 @@ class Evaluation(Block):
     device: str
     without_truth: tuple[str, ...]
     skipped: tuple[SkippedFile, ...]
+    remarks: tuple[FileRemark, ...] = ()
 
     @property
     def single_scale(self) -> ScaleScore:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from assertions import mistake
 from flawmap.data.images.files import MAX_PIXELS, read_image, to_rgb
-from flawmap.data.images.truth import read_mask
+from flawmap.data.images.mask import read_mask
 from flawmap.errors import UserError
 from images import noise, truncate, write_image
 

@@ -1,70 +1,100 @@
-"""How a file becomes a mask: ground truth of a test image, at the resolution of the image."""
+"""Ground truth of a test image at the resolution of the image: from its mask or its boxes."""
 
-import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.data.images.files import decode_upright, read_file
+from flawmap.data.images.boxes import pixels_in_boxes, remarks_on_boxes
+from flawmap.data.images.files import read_file
+from flawmap.data.images.mask import decode_mask
+from flawmap.data.images.orientation import UPRIGHT, exif_orientation, swaps_sides, turned_upright
 from flawmap.data.sample import Boxes, LabelledImage
 from flawmap.errors import UserError
 
 
-def read_truth(sample: LabelledImage, height: int, width: int) -> NDArray[np.bool_] | None:
-    """Anomalous pixels, bool (height, width), True = anomalous.
+@dataclass(frozen=True)
+class Truth:
+    """Where the defect of a test image is.
 
-    Returns:
-        all False for a normal image. None for an anomalous one without a mask or boxes, or with an empty mask: the
-        place of its defect is unknown, so it counts for image metrics only.
+    Attributes:
+        pixels: bool (h, w), True = anomalous; all False for a normal image. None for an anomalous one without a mask
+            or boxes, or with an empty mask: the place of its defect is unknown, so it counts for image metrics only.
+        remarks: on the mask or the boxes, in words.
+        path: of the mask; None where there is none.
+    """
+
+    pixels: NDArray[np.bool_] | None
+    remarks: tuple[str, ...] = ()
+    path: Path | None = None
+
+
+def read_truth(sample: LabelledImage, height: int, width: int) -> NDArray[np.bool_] | None:
+    """The pixels of :func:`truth_of`; opens the image's file for its EXIF orientation.
+
+    Raises:
+        UnreadableImageError: the image or its mask cannot be read.
+        UserError: as :func:`truth_of`.
+    """
+    has_place = sample.is_anomalous and sample.truth is not None
+    orientation = exif_orientation(read_file(sample.path)) if has_place else UPRIGHT
+    return truth_of(sample, height, width, orientation).pixels
+
+
+def truth_of(sample: LabelledImage, height: int, width: int, orientation: int = UPRIGHT) -> Truth:
+    """The ground truth of an image, and what is odd about it.
+
+    Args:
+        sample: the image, its label, and its mask or boxes.
+        height: of the upright image; ``width`` likewise.
+        width: see there.
+        orientation: EXIF orientation of the image's file, 1 to 8.
 
     Raises:
         UnreadableImageError: the mask cannot be read.
         UserError: the mask has another size than the image, or no box lies inside the image.
     """
     if not sample.is_anomalous:
-        return np.zeros((height, width), bool)
+        return Truth(np.zeros((height, width), bool))
     if sample.truth is None:
-        return None
+        return Truth(None)
     if isinstance(sample.truth, Boxes):
-        mask = boxes_to_mask(sample.truth, height, width)
-        if not mask.any():
-            remedy = "boxes are x, y, width and height in pixels of the image as it is displayed"
-            raise UserError(f"no box covers a pixel of the image ({width} x {height} px)", sample.key, remedy)
-        return mask
-    mask = read_mask(sample.truth.path)
-    if mask.shape != (height, width):
-        problem = f"the mask is {mask.shape[1]} x {mask.shape[0]} px, its image {width} x {height} px"
-        raise UserError(problem, str(sample.truth.path), "save the mask at the size of its image")
-    return mask if mask.any() else None
+        mask = pixels_in_boxes(sample.truth, height, width, sample.key)
+        return Truth(mask, remarks_on_boxes(sample.truth, height, width, orientation))
+    return _truth_of_mask(sample.truth.path, height, width, orientation)
 
 
-def read_mask(path: str | Path) -> NDArray[np.bool_]:
-    """Read a mask as bool (height, width): every non-zero pixel or palette index is anomalous.
+def _truth_of_mask(path: Path, height: int, width: int, orientation: int) -> Truth:
+    """A mask at the size of its image: as it is, or turned as the image where only that fits."""
+    mask = decode_mask(read_file(path), place=str(path))
+    pixels, remarks = mask.pixels, mask.remarks
+    if mask.orientation == UPRIGHT != orientation:
+        is_raw = swaps_sides(orientation) and pixels.shape == (width, height) and width != height
+        if is_raw:
+            pixels = turned_upright(pixels, orientation)
+            remarks += (
+                f"the image has EXIF orientation {orientation} and the mask has none; the mask has the size of the "
+                "stored image, so it is turned as the image is",
+            )
+        elif pixels.shape == (height, width) and (height == width or not swaps_sides(orientation)):
+            remarks += (
+                f"the image has EXIF orientation {orientation} and the mask has none, and the mask is taken to be "
+                "drawn on the upright image; if a tool that ignores EXIF drew it, give it EXIF orientation "
+                f"{orientation}, too",
+            )
+    elif mask.orientation != orientation:
+        own = f"orientation {orientation}" if orientation != UPRIGHT else "no orientation"
+        remarks += (f"the mask has EXIF orientation {mask.orientation} and its image {own}; each is turned by its own",)
+    if pixels.shape != (height, width):
+        raise _wrong_size(path, pixels.shape, (height, width), orientation, mask.orientation)
+    return Truth(pixels if pixels.any() else None, remarks, path)
 
-    In a JPEG file, pixels above half are: compression scatters small values around each edge.
 
-    Raises:
-        UnreadableImageError: as :func:`flawmap.data.images.files.read_image`.
-    """
-    image = decode_upright(read_file(path), place=str(path))
-    highest_normal = 127 if image.format in ("JPEG", "MPO") else 0
-    if image.mode in ("CMYK", "YCbCr", "LAB"):  # black is not zero in these
-        image = image.convert("RGB")
-    values = np.asarray(image)
-    if values.ndim == 3:
-        has_alpha = image.mode in ("LA", "PA", "RGBA", "La", "RGBa")
-        values = (values[..., :-1] if has_alpha else values).max(axis=2)
-    return values > highest_normal
-
-
-def boxes_to_mask(boxes: Boxes, height: int, width: int) -> NDArray[np.bool_]:
-    """The union of the boxes, bool (height, width); edges are rounded down, parts outside the image are cut off."""
-    down, across = (height / boxes.original_px, width / boxes.original_px) if boxes.original_px else (1, 1)
-    mask = np.zeros((height, width), bool)
-    for x, y, box_width, box_height in boxes.xywh_px:
-        left, top, right, bottom = x * across, y * down, x * across + box_width * across, y * down + box_height * down
-        rows = slice(max(0, math.floor(top)), max(0, math.floor(bottom)))
-        columns = slice(max(0, math.floor(left)), max(0, math.floor(right)))
-        mask[rows, columns] = True
-    return mask
+def _wrong_size(
+    path: Path, size: tuple[int, ...], expected: tuple[int, int], image_orientation: int, mask_orientation: int
+) -> UserError:
+    turned = "" if image_orientation == UPRIGHT else f", upright by its EXIF orientation {image_orientation}"
+    own = "" if mask_orientation == UPRIGHT else f", upright by its EXIF orientation {mask_orientation}"
+    problem = f"the mask is {size[1]} x {size[0]} px{own}, its image {expected[1]} x {expected[0]} px{turned}"
+    return UserError(problem, str(path), "save the mask at the size of its image")
