@@ -35,7 +35,7 @@ def test_all_pixels_of_normal_and_masked_images_are_pooled(tmp_path: Path):
     file = MaskFile(write_image(tmp_path / "mask.png", mask.astype(np.uint8) * 255))
     samples = (
         LabelledImage("a", Path("a"), False, "good"),
-        LabelledImage("b", Path("b"), True, "hole", file),
+        LabelledImage("b", write_image(tmp_path / "b.png", mask.astype(np.uint8)), True, "hole", file),
         LabelledImage("c", Path("c"), True, "stain"),  # without a mask: image measures only
     )
     maps = [generator.normal(size=(8, 10)).astype(np.float32) for _ in samples]

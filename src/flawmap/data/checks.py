@@ -226,18 +226,18 @@ def _remarks_on_corners(samples: Sequence[LabelledImage], facts: Sequence[FileFa
     image lie inside it, too.
     """
     with_boxes = [
-        (sample.key, sample.truth, fact.height_px, fact.width_px)
+        (sample.key, sample.truth, (fact.height_px, fact.width_px))
         for sample, fact in zip(samples, facts, strict=True)
         if isinstance(sample.truth, Boxes)
     ]
-    num_leaving = sum(leave_image(*boxes_and_size) for _, *boxes_and_size in with_boxes)
-    if not num_leaving or not all(fit_as_corners(*boxes_and_size) for _, *boxes_and_size in with_boxes):
+    num_leaving = sum(leave_image(boxes, *size) for _, boxes, size in with_boxes)
+    if not num_leaving or not all(fit_as_corners(boxes, *size) for _, boxes, size in with_boxes):
         return ()
     text = (
         f"boxes are read as x, y, width and height, and those of {num_leaving} of {len(with_boxes)} images leave their "
         "image; read as corners x1, y1, x2, y2, all would lie inside: if they are corners, write width and height"
     )
-    return tuple(FileRemark(key, text) for key, *_ in with_boxes)
+    return tuple(FileRemark(key, text) for key, _, _ in with_boxes)
 
 
 def _facts_of(

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
-from flawmap.data.images.files import decode_image, read_file
-from flawmap.data.images.orientation import exif_orientation
-from flawmap.data.images.truth import truth_of
+from flawmap.data.images.files import read_image
+from flawmap.data.images.truth import read_truth
 from flawmap.data.sample import TestData
 from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
@@ -68,14 +67,11 @@ def evaluate(
     pixels, scored, images, seconds = PooledPixels(data.protocol, evaluation_size_px), [], [], 0.0
     score_name, calibration = detector.recipe.detect.image_score, detector.calibration_
     for number, sample in enumerate(data.samples):
-        file = read_file(sample.path)
-        pixel_values = decode_image(file, place=str(sample.path))  # (h, w, 3)
+        pixel_values = read_image(sample.path)  # (h, w, 3)
         started = time.perf_counter()
         analysis = _analyse(detector, pixel_values, sample.path)
         seconds += time.perf_counter() - started
-        truth = None
-        if data.protocol.pixel_pool != "none":
-            truth = truth_of(sample, *pixel_values.shape[:2], exif_orientation(file)).pixels  # (h, w)
+        truth = read_truth(sample, *pixel_values.shape[:2]) if data.protocol.pixel_pool != "none" else None  # (h, w)
         pixels.add(sample, analysis, truth)
         logits = {scale.size_px: scale.logit for scale in analysis.scales}
         share = float(truth.mean()) if sample.is_anomalous and truth is not None else None

@@ -97,6 +97,9 @@ EXACT: dict[str, Callable[[], DecodedMask]] = {
     "instances of 16 bits": lambda: decoded(Image.fromarray((two_classes().astype(np.uint16) * 43) ** 2)),
     "JPEG": lambda: decoded(Image.fromarray(WHITE), "JPEG", quality=40),
     "JPEG in a TIFF file": lambda: decoded(Image.fromarray(WHITE), "TIFF", compression="jpeg"),
+    "WebP": lambda: decoded(Image.fromarray(WHITE), "WEBP", quality=60),
+    "WebP without loss, classes": lambda: decoded(Image.fromarray(two_classes()), "WEBP", lossless=True),
+    "PGM": lambda: decoded(Image.fromarray(WHITE), "PPM"),
     "dark JPEG": lambda: decoded(Image.fromarray(WHITE // 3), "JPEG", quality=75),
 }
 

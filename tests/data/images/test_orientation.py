@@ -18,7 +18,7 @@ def stored(pixels: np.ndarray, kind: str, orientation: int | None) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_mask_of_the_stored_image_is_turned_as_the_image_is(kind: str, orientation: int):
     raw = np.zeros((16, 24), bool)
@@ -38,3 +38,8 @@ def test_an_image_without_a_valid_orientation_is_upright(orientation: int | None
 @pytest.mark.parametrize("data", [b"", b"text", b"\xff\xd8\xff\xe1\x00\x08Exif\x00"])
 def test_what_is_no_image_is_upright(data: bytes):
     assert exif_orientation(data) == 1
+
+
+def test_the_pixels_of_a_png_file_without_exif_are_not_decoded():
+    data = stored(np.zeros((4, 6), np.uint8), "PNG", None)
+    assert exif_orientation(data) == exif_orientation(data[:40]) == 1

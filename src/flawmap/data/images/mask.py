@@ -13,6 +13,7 @@ decided, and what cannot is remarked:
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ MAX_COLOURS = 64  # more are no labels: a background is not looked for among the
 SMALL_LABEL = 32  # values below it are labels in any case; data sets for segmentation have no more classes
 ONE_COLOUR = 16  # of 255: visible pixels that differ by less have one colour, even after compression
 EXTREME = 8  # the lowest and the highest eighth of the values; a mask has most of its pixels there, a picture has not
-Levels = NDArray[np.generic]  # (h, w): how far each pixel is from black
+Levels = NDArray[Any]  # (h, w): how far each pixel is from black
 
 
 @dataclass(frozen=True)

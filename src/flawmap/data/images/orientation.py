@@ -10,6 +10,7 @@ from PIL import ExifTags, Image
 from flawmap.data.images.files import FORMATS, WARNING_FILTERS
 
 UPRIGHT = 1
+_PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # the places of EXIF in a PNG file
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -25,8 +26,10 @@ def exif_orientation(data: bytes) -> int:
     """The EXIF orientation of an image file, 1 to 8; 1 (upright) where it has none, or none that is valid.
 
     Args:
-        data: the whole file, or its beginning with all metadata.
+        data: the whole file.
     """
+    if data.startswith(b"\x89PNG") and not any(name in data for name in _PNG_EXIF):
+        return UPRIGHT  # Pillow would decode all pixels, because EXIF may follow them
     try:
         with WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
