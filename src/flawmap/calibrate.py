@@ -86,8 +86,10 @@ def calibrate_run(
         detector.save_pretrained(output)
     else:
         replace_calibration(folder, calibration)
-    former_scores = np.array(former.held_out_scores if former else ())
-    drift = score_drift(former_scores, np.array(calibration.held_out_scores), sets_new_threshold=True)
+    drift = None
+    if former is not None:
+        before, now = np.array(former.held_out_scores), np.array(calibration.held_out_scores)
+        drift = score_drift(before, former.threshold, former.false_alarm_rate, now, former="former")
     return Recalibration(calibration, former, drift, n_duplicates)
 
 

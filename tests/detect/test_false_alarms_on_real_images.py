@@ -95,8 +95,10 @@ def test_a_camera_out_of_focus_is_a_drift_and_the_same_camera_is_not(
 ):
     development_data("mtd")
     fitted, before, now = features_of["mtd"][:150], features_of["mtd"][150:250], features_of["mtd"][250:320]
-    unchanged = score_drift(distances(fitted, before), distances(fitted, now))
+    scores = distances(fitted, before)
+    threshold = calibrate(scores.tolist(), scores.tolist(), 0.05).threshold
+    unchanged = score_drift(scores, threshold, 0.05, distances(fitted, now))
     blurred = features(paths["mtd"][250:320], OUT_OF_FOCUS_PX)
-    out_of_focus = score_drift(distances(fitted, before), distances(fitted, blurred))
-    assert unchanged is not None and unchanged.p_value > 0.01 and "nothing speaks against" in unchanged.text
+    out_of_focus = score_drift(scores, threshold, 0.05, distances(fitted, blurred))
+    assert unchanged is not None and unchanged.p_value > 0.01 and unchanged.scores == "alike"
     assert out_of_focus is not None and out_of_focus.p_value < 1e-4 and "flawmap calibrate" in out_of_focus.text

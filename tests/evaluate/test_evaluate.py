@@ -267,7 +267,10 @@ def test_held_out_scores_and_their_drift_are_told(metrics, rows):
     assert metrics.drift.statistic == pytest.approx(expected.statistic)
     assert metrics.drift.p_value == pytest.approx(expected.pvalue)
     assert (metrics.drift.n_calibration, metrics.drift.n_now) == (2, NUM_TEST)
-    assert metrics.drift.text.startswith(f"{NUM_TEST} new and 2 calibration images are too few")
+    assert f"{NUM_TEST} and 2 images are too few to compare their scores" in metrics.drift.text
+    n_alarms = sum(score > calibration.threshold for score in good)
+    assert (metrics.drift.n_alarms, metrics.drift.wanted_rate) == (n_alarms, calibration.false_alarm_rate)
+    assert metrics.realised_false_alarm_rate == pytest.approx(n_alarms / NUM_TEST)
 
 
 # ---- a fixed evaluation size

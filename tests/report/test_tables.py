@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from flawmap.metrics.score_drift import Drift
 from flawmap.report import tables
 from flawmap.report.html import write_report
 from flawmap.report.run_files import read_run
@@ -23,11 +24,17 @@ def test_verdict_says_when_the_promise_is_finer_than_the_held_out_images(made_up
     assert "less than 2.44 %" in tables.verdict_of(read_run(made_up.run)).remarks[0]
 
 
-def test_verdict_says_when_false_alarms_contradict_the_promise(made_up) -> None:
-    files = read_run(made_up.run)
-    images = [replace(image, is_flagged=True) if i < 12 else image for i, image in enumerate(files.images)]
-    remarks = tables.verdict_of(replace(files, images=tuple(images))).remarks
-    assert "(20.0 % against 5 %)" in remarks[1]
+def test_verdict_repeats_the_evaluations_words_where_something_has_changed(made_up, change, recalibrate) -> None:
+    for finding in ({"alarms": "more"}, {"alarms": "fewer"}, {"scores": "higher"}, {"scores": "lower"}):
+        change(drift=Drift(40, 60, 0.5, 0.001, "Said once.", 12, 0.05, 0.1, 0.3, **finding))
+        remarks = tables.verdict_of(read_run(made_up.run)).remarks
+        assert remarks[1:] == ("Said once.",)
+    for finding in ({"alarms": "as wanted"}, {"alarms": "too few images"}, {"scores": "too few images"}):
+        change(drift=Drift(40, 60, 0.5, 0.2, "Said once.", 1, 0.05, 0.0, 0.3, **finding))
+        assert len(tables.verdict_of(read_run(made_up.run)).remarks) == 1
+    change(drift=Drift(40, 60, 0.5, 0.001, "Said once.", 12, 0.05, 0.1, 0.3, "more"))
+    recalibrate(threshold=0.7)  # which the evaluation's drift says nothing of
+    assert not [remark for remark in tables.verdict_of(read_run(made_up.run)).remarks if "Said once." in remark]
 
 
 def test_verdict_says_when_the_threshold_is_another_now(made_up, recalibrate) -> None:

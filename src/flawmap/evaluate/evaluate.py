@@ -122,7 +122,8 @@ def _evaluation(
     flagged = drift = None
     if calibration is not None:
         flagged = scores > calibration.threshold
-        drift = score_drift(np.array(calibration.held_out_scores), scores[~labels])
+        wanted = calibration.false_alarm_rate
+        drift = score_drift(np.array(calibration.held_out_scores), calibration.threshold, wanted, scores[~labels])
     return Evaluation(
         **vars(all_images),
         data=data.name,

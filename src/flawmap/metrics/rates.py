@@ -64,6 +64,28 @@ def threshold_for_false_alarm_rate(held_out_scores: ArrayLike, rate: float) -> T
     return Threshold(float(value), float(rate), n, 1.0 / (n + 1))
 
 
+def images_for_rate(rate: float) -> int:
+    """The smallest number of good images whose threshold can guarantee a false-alarm rate, in (0, 1)."""
+    return math.ceil(1 / rate - _TOLERANCE) - 1  # the smallest n with 1 / (n + 1) <= rate
+
+
+def rate_interval(count: int, n: int) -> tuple[float, float]:
+    """The exact 95 % interval of a rate (Clopper and Pearson, 1934), from ``count`` events in n independent trials.
+
+    Either end is where so many events, or as extreme a number, would be seen with a probability of 2.5 %. Without an
+    event the upper end is 1 - 0.025^(1 / n).
+
+    Args:
+        count: 0 to n.
+        n: at least 1.
+    """
+    from scipy.stats import beta  # of the extra "train", which an exported model does without
+
+    low = float(beta.ppf(0.025, count, n - count + 1)) if count > 0 else 0.0
+    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
+    return low, high
+
+
 def probability_of_alarms(n_alarms: int, n_good: int, n_held_out: int, rate: float) -> float:
     """How often chance alone raises so many false alarms or more although the threshold's guarantee holds.
 

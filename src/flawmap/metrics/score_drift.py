@@ -1,25 +1,39 @@
-"""Whether good images still score like those that the threshold was set with."""
+"""Whether good images still raise the false alarms that the threshold was set for, and score as those that set it."""
 
 import math
+import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from flawmap.metrics.rates import images_for_rate, probability_of_alarms, rate_interval
+
 SUSPICIOUS_P = 0.01  # one comparison of unchanged data in a hundred is called a drift
+SURPRISING_P = 0.025  # what chance does less often on this side needs another explanation
+LARGE_DIFFERENCE = 0.5  # of two cumulative distributions; images that cannot show it are too few to compare
+_CRITICAL = math.sqrt(-math.log(SUSPICIOUS_P / 2) / 2)  # of Kolmogorov's distribution
+
+AlarmFinding = Literal["more", "fewer", "as wanted", "too few images"]
+ScoreFinding = Literal["higher", "lower", "alike", "too few images"]
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Scores of good images now, compared with those of the calibration.
+    """Good images now, compared with those of the calibration.
 
     Attributes:
         n_calibration: the number of scores that the threshold was set with.
         n_now: the number of scores now.
         statistic: Kolmogorov and Smirnov's D, the largest difference of the two cumulative distributions, in [0, 1].
         p_value: how often unchanged data would differ as much or more.
-        text: the same as a plain sentence.
+        text: all of it in plain sentences.
+        n_alarms: images now above the threshold; None, as what follows, in a record of flawmap 0.1.0.
+        wanted_rate: the false-alarm rate that the threshold was set for, in (0, 1).
+        rate_low, rate_high: ends of the 95 % interval of the rate now.
+        alarms: the rate now against the wanted one.
+        scores: the scores now against those of the calibration.
     """
 
     n_calibration: int
@@ -27,15 +41,36 @@ class Drift:
     statistic: float
     p_value: float
     text: str
+    n_alarms: int | None = None
+    wanted_rate: float | None = None
+    rate_low: float | None = None
+    rate_high: float | None = None
+    alarms: AlarmFinding | None = None
+    scores: ScoreFinding | None = None
+
+    @property
+    def is_remarkable(self) -> bool:
+        """Whether something has changed, or the rate is not the wanted one."""
+        return self.alarms in ("more", "fewer") or self.scores in ("higher", "lower")
 
 
-def score_drift(calibration_scores: ArrayLike, scores_now: ArrayLike, sets_new_threshold: bool = False) -> Drift | None:
-    """The two-sample Kolmogorov-Smirnov test with its exact p-value.
+def score_drift(
+    calibration_scores: ArrayLike, threshold: float, wanted_rate: float, scores_now: ArrayLike, former: str = ""
+) -> Drift | None:
+    """Compare the rate of false alarms with the wanted one, and the scores with those of the calibration.
+
+    The rate now has an exact interval (Clopper and Pearson). Where the wanted rate is outside, the question is why:
+    so many false alarms may be what a threshold from so few images does (a beta-binomial distribution,
+    :func:`flawmap.metrics.rates.probability_of_alarms`); if not, the images differ. The scores as a whole are compared
+    by the two-sample Kolmogorov-Smirnov test with its exact p-value, which also finds a change far from the threshold.
 
     Args:
-        calibration_scores: of held-out good images, any shape, finite.
+        calibration_scores: of the good images that set the threshold, any shape, finite.
+        threshold: that they set; a score above it is a false alarm.
+        wanted_rate: that it was set for, in (0, 1).
         scores_now: of other good images, such as those of the test set, any shape, finite.
-        sets_new_threshold: the images of ``scores_now`` replace those of the calibration; only the text differs.
+        former: how the threshold is called where ``scores_now`` set another one (``former``, ``default``); then the
+            text says what would have happened without it, and gives no advice.
 
     Returns:
         the comparison, or None where one of the two is empty.
@@ -50,26 +85,109 @@ def score_drift(calibration_scores: ArrayLike, scores_now: ArrayLike, sets_new_t
         raise ValueError("scores must be finite, but some are NaN or infinite")
     from scipy.stats import ks_2samp  # of the extra "train", which an exported model does without
 
-    test: Any = ks_2samp(before, now)  # exact for up to 10,000 scores; scipy has no types
-    statistic, p_value = float(test.statistic), float(test.pvalue)
-    numbers = f"largest difference of the distributions {statistic:.2f}, p = {p_value:.2g}"
-    if 2 / math.comb(before.size + now.size, now.size) >= SUSPICIOUS_P:  # even where all scores of one side are higher
-        text = f"{now.size} new and {before.size} calibration images are too few to detect a difference."
-    else:
-        direction = 0 if p_value >= SUSPICIOUS_P else int(test.statistic_sign)  # 1: now the scores are higher
-        text = _in_words(before.size, now.size, numbers, direction, sets_new_threshold)
-    return Drift(int(before.size), int(now.size), statistic, p_value, text)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of a p-value that rounds to above 1
+        test: Any = ks_2samp(before, now)  # exact for up to 10,000 scores; scipy has no types
+    n_alarms = int((now > threshold).sum())
+    low, high = rate_interval(n_alarms, now.size)
+    alarms = _alarm_finding(low, high, now.size, wanted_rate)
+    scores = _score_finding(before.size, now.size, float(test.pvalue), int(test.statistic_sign))
+    is_explained = _is_explained(alarms, n_alarms, now.size, before.size, wanted_rate)
+    sentences = [
+        _alarm_sentence(alarms, n_alarms, now.size, wanted_rate, (low, high), former),
+        *_reason(alarms, is_explained, before.size),
+        _score_sentence(scores, before.size, now.size, float(test.pvalue), former),
+        *([] if former else _advice(alarms, scores, is_explained, before.size, wanted_rate)),
+    ]
+    return Drift(
+        n_calibration=int(before.size),
+        n_now=int(now.size),
+        statistic=float(test.statistic),
+        p_value=float(test.pvalue),
+        text=" ".join(sentences),
+        n_alarms=n_alarms,
+        wanted_rate=wanted_rate,
+        rate_low=low,
+        rate_high=high,
+        alarms=alarms,
+        scores=scores,
+    )
 
 
-def _in_words(n_before: int, n_now: int, numbers: str, direction: int, sets_new_threshold: bool) -> str:
-    """The comparison in words; a direction of 0 means that chance explains the difference."""
-    level, change = {1: ("higher than", "more"), 0: ("like", ""), -1: ("lower than", "fewer")}[direction]
-    if sets_new_threshold:
-        comparison = f"These {n_now} images score {level} the {n_before} of the former calibration ({numbers})"
-        consequence = f": with the former threshold they would have raised {change} false alarms than promised"
-        return f"{comparison}{consequence if direction else ''}."
-    comparison = f"The {n_now} good test images score {level} the {n_before} of the calibration ({numbers})"
-    if not direction:
-        return f"{comparison}: there is no reason to recalibrate."
-    remedy = "recalibrate with good images from here (flawmap calibrate)"
-    return f"{comparison}: expect {change} false alarms than promised, and {remedy}."
+def _alarm_finding(low: float, high: float, n: int, wanted: float) -> AlarmFinding:
+    if low > wanted:
+        return "more"
+    if high < wanted:
+        return "fewer"
+    # not even without a false alarm could so many images exclude twice the wanted rate
+    return "too few images" if rate_interval(0, n)[1] >= 2 * wanted else "as wanted"
+
+
+def _score_finding(n_before: int, n_now: int, p_value: float, sign: int) -> ScoreFinding:
+    """``sign`` is 1 where the scores now are higher: the earlier distribution function lies above theirs."""
+    if p_value < SUSPICIOUS_P:
+        return "higher" if sign > 0 else "lower"
+    smallest_visible = _CRITICAL * math.sqrt((n_before + n_now) / (n_before * n_now))
+    return "too few images" if smallest_visible > LARGE_DIFFERENCE else "alike"
+
+
+def _is_explained(finding: AlarmFinding, n_alarms: int, n_now: int, n_before: int, wanted: float) -> bool:
+    """Whether a threshold from so few images alone explains a rate that is not the wanted one."""
+    at_least = probability_of_alarms(n_alarms, n_now, n_before, wanted)
+    if finding == "more":
+        return at_least >= SURPRISING_P
+    more_than = probability_of_alarms(n_alarms + 1, n_now, n_before, wanted) if n_alarms < n_now else 0.0
+    return 1 - more_than >= SURPRISING_P
+
+
+def _alarm_sentence(
+    finding: AlarmFinding, n_alarms: int, n: int, wanted: float, interval: tuple[float, float], former: str
+) -> str:
+    images = f"{'these ' if former else ''}{n} {'' if former else 'good test '}image{'' if n == 1 else 's'}"
+    count = "No false alarm" if n_alarms == 0 else "1 false alarm" if n_alarms == 1 else f"{n_alarms} false alarms"
+    start = f"{count} on {images}" + (f" with the {former} threshold" if former else "")
+    low, high = (percent(end) for end in interval)
+    between = f"a rate up to {high}" if n_alarms == 0 else f"a rate from {low} to {high}"
+    return {
+        "more": f"{start}: more than the wanted {percent(wanted)} ({between}).",
+        "fewer": f"{start}: fewer than the wanted {percent(wanted)} ({between}).",
+        "as wanted": f"{start}: that fits the wanted {percent(wanted)} ({between}).",
+        "too few images": f"{start}: too few images to tell whether the rate is the wanted {percent(wanted)}, because "
+        f"{between} fits as well.",
+    }[finding]
+
+
+def _reason(finding: AlarmFinding, is_explained: bool, n_before: int) -> list[str]:
+    if finding not in ("more", "fewer"):
+        return []
+    threshold = f"A threshold from {n_before} image{'' if n_before == 1 else 's'}"
+    if is_explained:
+        return [f"{threshold} can be that far off."]
+    return [
+        f"{threshold} is not that far off by chance: these images differ from those, for example in lighting, camera "
+        "or position."
+    ]
+
+
+def _score_sentence(finding: ScoreFinding, n_before: int, n_now: int, p_value: float, former: str) -> str:
+    if finding == "too few images":
+        return f"{n_now} and {n_before} images are too few to compare their scores (p = {p_value:.2g})."
+    relation = {"higher": "are higher than", "lower": "are lower than", "alike": "show no difference from"}[finding]
+    calibration = f"{former} calibration" if former else "calibration"
+    return f"Their scores {relation} those of the {n_before} images of the {calibration} (p = {p_value:.2g})."
+
+
+def _advice(alarms: AlarmFinding, scores: ScoreFinding, is_explained: bool, n_before: int, wanted: float) -> list[str]:
+    if alarms == "more" and is_explained:
+        needed = images_for_rate(wanted)
+        how_many = f", at least {needed}" if n_before < needed else ""
+        return [f"Calibrate with more good images{how_many} (flawmap calibrate)."]
+    if alarms == "more" or scores == "higher":
+        return ["Calibrate with good images from here (flawmap calibrate)."]
+    if alarms == "fewer" or scores == "lower":
+        return ["A threshold from good images from here may find more defects (flawmap calibrate)."]
+    return []
+
+
+def percent(rate: float) -> str:
+    """A rate with at most three digits: ``1 %``, ``18.9 %``, ``0.0422 %``."""
+    return f"{100 * rate:.3g} %"

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flawmap.metrics.rates import probability_of_alarms
 from flawmap.report.run_files import RunFiles
 from flawmap.runs.calibration import Calibration
 from flawmap.runs.evaluation import Evaluation
 from flawmap.runs.model_config import ModelConfig
 
 NOTHING = "–"
-_SURPRISING = 0.025  # what chance alone would do less often needs another explanation
 
 IMAGE_SCORE_TITLES = {
     "vote": "votes of the sizes",
@@ -75,7 +73,7 @@ def verdict_of(files: RunFiles) -> Verdict:
         sentence = f"It {finds}; the test data has no good images, so false alarms are unknown."
     else:
         sentence = f"It {alarms}; the test data has no defects, so what it would find is unknown."
-    return Verdict(sentence, (*_promise(files.calibration), *_surprise(files, n_alarms, len(good))))
+    return Verdict(sentence, (*_promise(files.calibration), *_drift(files)))
 
 
 def _promise(calibration: Calibration | None) -> tuple[str, ...]:
@@ -91,22 +89,14 @@ def _promise(calibration: Calibration | None) -> tuple[str, ...]:
     return (text + ".",)
 
 
-def _surprise(files: RunFiles, n_alarms: int, n_good: int) -> tuple[str, ...]:
-    """A remark when observed false alarms contradict the promise, or were counted with another threshold."""
-    calibration = files.calibration
-    if calibration is None:
+def _drift(files: RunFiles) -> tuple[str, ...]:
+    """That the evaluation used another threshold, or what it says of a rate that is not the wanted one."""
+    if files.calibration is None or files.evaluation is None:
         return ()
-    if calibration.threshold != files.threshold:
+    if files.calibration.threshold != files.threshold:
         return (f"Calibrated again since the evaluation: the counts are for the threshold {files.threshold:.4g}.",)
-    rate, n_held_out = calibration.false_alarm_rate, calibration.n_held_out
-    if not n_good or probability_of_alarms(n_alarms, n_good, n_held_out, rate) >= _SURPRISING:
-        return ()
-    promised = max(rate, calibration.smallest_resolvable_rate)
-    return (
-        f"More false alarms than promised ({100 * n_alarms / n_good:.1f} % against {_rate(promised)}), and more than "
-        f"chance explains with {plural(n_held_out, 'held-out image')}: the good test images differ from those, for "
-        "example in lighting, camera or position.",
-    )
+    drift = files.evaluation.drift
+    return (drift.text,) if drift is not None and drift.is_remarkable else ()
 
 
 def simulated(config: ModelConfig | None) -> Table:

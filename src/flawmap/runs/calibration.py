@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from flawmap.metrics.rates import Threshold
+from flawmap.metrics.rates import Threshold, images_for_rate
 from flawmap.runs.json_files import read_json
 
 
@@ -63,7 +63,7 @@ class Calibration:
         promise = f"{self.threshold:.4g} for {rate} false alarms, from {self.n_held_out} images"
         lines = [f"{promise} (cannot resolve below {smallest})"]
         if not self.is_resolved:
-            needed = math.ceil(1 / self.false_alarm_rate - 1e-9) - 1  # the smallest n with 1 / (n + 1) <= rate
+            needed = images_for_rate(self.false_alarm_rate)
             lines.append(f"only {smallest} can be guaranteed; {rate} needs {needed} good images")
         return lines
 
