@@ -84,7 +84,7 @@ def wait_for(page: Page, condition: str) -> None:
 def show(page: Page, name: str) -> None:
     """Choose an image in the table and wait for its views."""
     page.evaluate(f"[...document.querySelectorAll('#table button')].find((b) => b.title === '{name}').click()")
-    wait_for(page, f"document.querySelector('#name').innerText === '{name}' && panes.layers?.overlay")
+    wait_for(page, f"document.querySelector('#name').innerText === '{name}' && panes.layers?.overlay && state.painted")
 
 
 def names(page: Page) -> list[str]:
@@ -127,7 +127,9 @@ def pixel(page: Page, view: str, x: int, y: int) -> list[int]:
 
 def test_views_show_original_map_and_overlay_on_the_models_scale(page):
     page.keyboard.press("j")
-    wait_for(page, "document.querySelector('#name').innerText === 'spotted.png' && panes.layers?.overlay")
+    wait_for(
+        page, "document.querySelector('#name').innerText === 'spotted.png' && panes.layers?.overlay && state.painted"
+    )
     assert pixel(page, "original", 70, 20) == [250, 250, 250, 255]
     hot, calm = round(250 / 300 * 255), round(75 / 300 * 255)
     assert pixel(page, "map", 70, 20)[:3] == colour_table()[hot].tolist()
@@ -176,6 +178,84 @@ def test_a_verdict_with_a_note_reaches_the_file(page, own_reviews, parts):
     assert read_reviews(own_reviews)[0].truth == "defect"
     assert "1 reviewed" in page.inner_text("#counts")
     assert page.get_attribute("#disagree", "aria-pressed") == "true"
+
+
+def slow_answers(page: Page) -> None:
+    """Answers with maps wait until the test lets them go: ``window.release()``."""
+    page.evaluate(
+        "() => { const real = window.score; const gate = new Promise((go) => { window.release = go; });"
+        " window.score = async (...all) => { if (all[1].withMaps) await gate; return real(...all); }; }"
+    )
+
+
+def test_no_verdict_is_saved_of_a_picture_that_nobody_saw(page, own_reviews):
+    before = own_reviews.read_text()
+    page.evaluate("for (const row of state.rows) row.details = null")
+    slow_answers(page)
+    page.keyboard.press("j")
+    page.keyboard.press("a")
+    page.keyboard.press("d")
+    assert page.inner_text("#saved") == "Look first: the image is not shown yet."
+    assert page.is_disabled("#agree") and page.is_disabled("#disagree")
+    assert own_reviews.read_text() == before
+    page.evaluate("release()")
+    wait_for(page, "state.painted === state.selected")
+    assert page.is_enabled("#agree")
+    page.keyboard.press("k")
+    wait_for(page, "state.painted === state.selected")
+
+
+def test_a_click_anywhere_in_a_row_selects_it(page):
+    for column in (2, 3, 4):
+        rows = page.locator("#table tr")
+        rows.nth(2).locator(f"td:nth-child({column})").click()
+        wait_for(page, "document.querySelector('#name').innerText === 'part 90.png' && state.painted")
+        rows.nth(1).locator(f"td:nth-child({column})").click()
+        wait_for(page, "document.querySelector('#name').innerText === 'spotted.png' && state.painted")
+
+
+def test_a_filter_lists_some_and_the_keys_walk_through_those(page):
+    page.select_option("#filter", "open")
+    assert page.evaluate("[...document.querySelectorAll('#table tr:not([hidden])')].length") == 3
+    assert "3 listed" in page.inner_text("#counts")
+    page.fill("#search", "part 4")
+    assert page.evaluate("[...document.querySelectorAll('#table tr:not([hidden]) button')].map((b) => b.title)") == [
+        "part 40.png"
+    ]
+    page.fill("#search", "")
+    page.select_option("#filter", "all")
+    assert "listed" not in page.inner_text("#counts")
+
+
+def test_a_reload_loses_nothing(page, own_reviews):
+    listed, reviews = names(page), own_reviews.read_text()
+    page.reload()
+    wait_for(page, "state.rows.length === 4 && state.painted")
+    assert names(page) == listed and "1 reviewed" in page.inner_text("#counts")
+    show(page, "spotted.png")
+    assert page.get_attribute("#disagree", "aria-pressed") == "true"
+    assert page.input_value("#note") == "glare on the edge"
+    assert pixel(page, "original", 70, 20) == [250, 250, 250, 255]
+    assert page.evaluate("document.querySelectorAll('#table img[src^=data]').length") == 4
+    assert own_reviews.read_text() == reviews
+
+
+def test_a_folder_is_read_and_the_systems_own_files_are_not(page, tmp_path):
+    folder = tmp_path / "monday"
+    (folder / "@eaDir").mkdir(parents=True)
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "part 77.png").write_bytes(png(np.full((6, 8, 3), 77, np.uint8)))
+    (folder / "@eaDir" / "thumb.png").write_bytes(png(np.full((6, 8, 3), 99, np.uint8)))
+    (folder / "Thumbs.db").write_bytes(b"x")
+    drop_files(page, "#drop", folder)
+    wait_for(page, "state.rows.some((row) => row.name === 'monday/deep/er/part 77.png')")
+    wait_for(page, "!state.waiting.length && !state.active")
+    assert page.evaluate("state.rows.length") == 5 and page.inner_text("#problems") == ""
+    with page.expect_download() as download:
+        page.click("#save-table")
+    assert "monday/deep/er/part 77.png,77.0,100.0,False,0" in Path(download.value.path()).read_text("utf-8-sig")
+    page.evaluate("state.rows.find((row) => row.name.includes('77')).line.remove()")  # as other tests count
+    page.evaluate("state.rows.splice(state.rows.findIndex((row) => row.name.includes('77')), 1)")
 
 
 def test_a_key_that_is_held_is_one_review(page, own_reviews):
@@ -255,3 +335,18 @@ def test_the_page_asks_for_a_token_where_the_server_wants_one(browser, tmp_path)
         page.press("#token", "Enter")
         wait_for(page, "document.querySelector('#model').innerText.includes('bright')")
         assert page.is_hidden("#token-form")
+
+
+def test_clear_empties_the_page_and_the_server(browser, tmp_path, parts):
+    with serving(BrightnessModel(), tmp_path / "reviews.csv") as server, new_page(browser) as page:
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        wait_for(page, "document.querySelector('#model').innerText.includes('bright')")
+        page.set_input_files("#files", parts)
+        wait_for(page, "state.rows.length === 4 && !state.active")
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.click("#clear")
+        wait_for(page, "state.rows.length === 0 && counts.innerText === 'No images yet.'")
+        assert server.get("/v1/session").json == {"images": []}
+        page.reload()
+        wait_for(page, "document.querySelector('#model').innerText.includes('bright')")
+        assert page.inner_text("#counts") == "No images yet."

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import io
 import json
 import threading
@@ -228,16 +229,21 @@ def test_what_was_accepted_is_answered_before_the_server_ends(tmp_path):
 # ---- reviews
 
 
+def sha256_of(gray: int) -> str:
+    return hashlib.sha256(gray_png(gray)).hexdigest()
+
+
 def order(**changes):
-    values = {"image": "a.png", "sha256": "0" * 64, "model_id": FACTS.model_id, "score": 160.0, "map_peak": 170.0}
+    values = {"image": "a.png", "sha256": sha256_of(160), "model_id": FACTS.model_id}
     return json.dumps(values | {"threshold": 100.0, "review": "disagree"} | changes).encode()
 
 
 def test_a_review_goes_to_the_file_with_what_it_says_of_the_part(client, reviews):
+    client.detect(gray_png(160))
     answer = client.ask("POST", "/v1/reviews", order(note="=1+1\nglare"), content_type="application/json")
     assert answer.status == 200 and answer.json == {"shown": "anomaly", "truth": "good"}
     (found,) = read_reviews(reviews)
-    assert (found.image, found.score, found.map_peak, found.truth) == ("a.png", 160.0, 170.0, "good")
+    assert (found.image, found.score, found.map_peak, found.truth) == ("a.png", 160.0, 160.0, "good")
     assert found.note == "'=1+1 glare"  # no formula for a spreadsheet, no second line
     client.ask("POST", "/v1/reviews", order(review="agree"), content_type="application/json")
     (found,) = read_reviews(reviews)
@@ -250,7 +256,8 @@ def test_a_review_goes_to_the_file_with_what_it_says_of_the_part(client, reviews
         (order(sha256="x"), 422),
         (order(review="maybe"), 422),
         (order(note="n" * 501), 422),
-        (order(score=None), 422),
+        (order(score=1e9), 422),  # the score is the server's, whatever a client says
+        (order(sha256="0" * 64), 409),  # never scored here
         (order(surplus=1), 422),
         (b"{", 422),
         (order(model_id="another"), 409),
@@ -258,6 +265,7 @@ def test_a_review_goes_to_the_file_with_what_it_says_of_the_part(client, reviews
     ],
 )
 def test_a_malformed_review_is_refused(client, reviews, body, status):
+    client.detect(gray_png(160))
     before = reviews.read_bytes() if reviews.exists() else b""
     answer = client.ask("POST", "/v1/reviews", body, content_type="application/json")
     assert answer.status == status and answer.json["error"]
@@ -266,7 +274,8 @@ def test_a_malformed_review_is_refused(client, reviews, body, status):
 
 def test_reviews_of_several_people_do_not_tear_each_other(client, reviews):
     def say(number: int) -> None:
-        body = order(sha256=f"{number:064x}", image=f"{number}.png")
+        client.detect(gray_png(number))
+        body = order(sha256=sha256_of(number), image=f"{number}.png")
         assert client.ask("POST", "/v1/reviews", body, content_type="application/json").status == 200
 
     threads = [threading.Thread(target=say, args=(number,)) for number in range(100, 120)]

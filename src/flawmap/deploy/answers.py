@@ -14,6 +14,7 @@ from flawmap.detect.detection import Region
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.runs.calibration import MapScale
 
+THUMBNAIL_PX = 96  # twice what the page shows, for sharp lines on dense screens
 ROWS_AT_ONCE = 64  # of a deep image in float64
 
 
@@ -52,6 +53,7 @@ class DetectionAnswer(BaseModel):
         description="base64 gray PNG on the patch grid; null where not asked for or not available"
     )
     picture: PictureAnswer | None = Field(description="the image itself; null where not asked for")
+    thumbnail: str | None = Field(description="base64 JPEG of at most 96 px; null where the image is not kept")
 
 
 class ModelAnswer(BaseModel):
@@ -78,15 +80,13 @@ class ModelAnswer(BaseModel):
 
 
 class ReviewOrder(BaseModel):
-    """One person's review of one verdict."""
+    """One person's review of one verdict. The score is the one that this server gave the image."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     image: str = Field(max_length=255, description="the file's name")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the file's bytes")
     model_id: str = Field(max_length=100)
-    score: float = Field(allow_inf_nan=False)
-    map_peak: float = Field(allow_inf_nan=False)
     threshold: float = Field(allow_inf_nan=False, description="the threshold that was shown")
     review: str = Field(pattern="^(agree|disagree)$")
     note: str = Field(default="", max_length=500)
@@ -99,6 +99,22 @@ class ReviewAnswer(BaseModel):
     truth: str
 
 
+class SessionImage(BaseModel):
+    """An image of the page."""
+
+    name: str = Field(description="of the file")
+    answer: DetectionAnswer = Field(description="without map, attention and picture")
+    has_file: bool = Field(description="whether the file is still kept")
+    review: str = Field(description="agree, disagree, or empty")
+    note: str
+
+
+class SessionAnswer(BaseModel):
+    """What the page shows."""
+
+    images: list[SessionImage]
+
+
 class Problem(BaseModel):
     """Why a request was refused or failed."""
 
@@ -106,7 +122,12 @@ class Problem(BaseModel):
 
 
 def detection_answer(
-    scored: Scored, sha256: str, facts: ModelFacts, with_map: bool, picture: PictureAnswer | None
+    scored: Scored,
+    sha256: str,
+    facts: ModelFacts,
+    with_map: bool = False,
+    picture: PictureAnswer | None = None,
+    thumbnail: str | None = None,
 ) -> DetectionAnswer:
     """The answer to an upload."""
     detection = scored.detection
@@ -114,14 +135,24 @@ def detection_answer(
         **detection.to_json(),
         model_id=facts.model_id,
         sha256=sha256,
-        width_px=scored.width,
-        height_px=scored.height,
+        width_px=scored.pixels.shape[1],
+        height_px=scored.pixels.shape[0],
         map_peak=float(detection.anomaly_map.max()),
         seconds=scored.seconds,
         map_png=map_png(detection.anomaly_map, facts.map_scale) if with_map else None,
         attention_png=None if scored.attention is None else attention_png(scored.attention),
         picture=picture,
+        thumbnail=thumbnail,
     )
+
+
+def thumbnail_of(pixels: NDArray[np.uint8]) -> str:
+    """A small picture for the page's table: JPEG in base64."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def picture_answer(data: bytes, max_pixels: int) -> PictureAnswer:

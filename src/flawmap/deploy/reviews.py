@@ -47,7 +47,10 @@ class Review:
 
 ENCODING = "utf-8-sig"  # reads files with and without the byte order mark that spreadsheets write
 COLUMNS = tuple(field.name for field in fields(Review))
-_SHEET_FORMULA = re.compile(r"^[=+\-@\t\r]")  # a spreadsheet would evaluate such a cell
+# A spreadsheet would evaluate a cell that begins so, also in full-width signs, and a cell ends at a semicolon, a tab or
+# a bar where the sheet is set to these separators.
+_FORMULA = re.compile(r"(^|[;|])(\s*)(?=[=+\-@＝＋－＠﹦﹢﹣﹫])")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def make_review(
@@ -65,7 +68,7 @@ def make_review(
     is_good = was_anomalous == (review == "disagree")
     return Review(
         time_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        image=_plain_cell(image),
+        image=plain_cell(image),
         sha256=sha256,
         model_id=model_id,
         score=score,
@@ -74,13 +77,13 @@ def make_review(
         shown="anomaly" if was_anomalous else "ok",
         review=review,
         truth="good" if is_good else "defect",
-        note=_plain_cell(note),
+        note=plain_cell(note),
     )
 
 
-def _plain_cell(text: str) -> str:
-    one_line = " ".join(text.splitlines())
-    return f"'{one_line}" if _SHEET_FORMULA.match(one_line) else one_line
+def plain_cell(text: str) -> str:
+    """Text in one line that no spreadsheet takes for a formula: an apostrophe is put before what would begin one."""
+    return _FORMULA.sub(r"\1\2'", _CONTROL.sub(" ", text))
 
 
 class ReviewFile:

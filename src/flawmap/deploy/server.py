@@ -5,6 +5,7 @@ import errno
 import hashlib
 import hmac
 import socket
+import sqlite3
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
@@ -27,15 +28,16 @@ from flawmap.deploy.answers import (
     DetectionAnswer,
     ModelAnswer,
     Problem,
-    ReviewAnswer,
-    ReviewOrder,
     detection_answer,
     model_answer,
     picture_answer,
+    thumbnail_of,
 )
 from flawmap.deploy.inspection_page import add_page
 from flawmap.deploy.opened_model import OpenedModel
-from flawmap.deploy.reviews import ReviewFile, make_review
+from flawmap.deploy.review_routes import add_reviews, add_session
+from flawmap.deploy.reviews import ReviewFile
+from flawmap.deploy.session import GivenScore, Session
 from flawmap.deploy.upload_limits import UploadLimits
 from flawmap.deploy.work_queue import Scored, WorkQueue
 from flawmap.detect.detection import NotScoredError
@@ -43,9 +45,11 @@ from flawmap.errors import UserError
 from flawmap.report.colour import colour_table
 
 UPLOAD_PATH = "/v1/detect"
+MAX_NAME_LENGTH = 255  # characters of a file's name that the session keeps
 RAW_TYPES = ("application/octet-stream", "image/png", "image/jpeg", "image/bmp", "image/x-ms-bmp", "image/tiff")
 FAILED = "the server failed; its log says why"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SESSION_SUFFIX = ".session.sqlite"
 TOKEN_VARIABLE = "FLAWMAP_TOKEN"
 BUCKETS_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # of the time per image
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -70,7 +74,7 @@ class ServerSettings:
     """Address, files and limits.
 
     Attributes:
-        reviews: the file that people's reviews are appended to.
+        reviews: the file that people's reviews are appended to; the page's session lies beside it.
         host: the name or address to listen on; only requests to it or to localhost are answered.
         token: clients must send it as ``Authorization: Bearer TOKEN``; none is needed when empty.
         max_bytes: of one upload.
@@ -88,6 +92,14 @@ class ServerSettings:
     queue_size: int = 16
     batch_size: int = 4
     read_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image file that a client sent, and the name that a form gave it."""
+
+    data: bytes
+    name: str
 
 
 class ServerMetrics:
@@ -174,6 +186,7 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
         model: used by one thread of the application only.
         settings: files and limits.
     """
+    session = Session(settings.reviews.with_suffix(SESSION_SUFFIX))
     work = WorkQueue(model, settings.batch_size, settings.max_pixels)
     metrics = ServerMetrics(work)
 
@@ -181,6 +194,7 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(work.close)  # answers waiting requests first
+        session.close()
 
     app = FastAPI(
         title="flawmap",
@@ -190,7 +204,7 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    _add_interface(app, model, settings, work, metrics)
+    _add_interface(app, model, settings, work, metrics, session)
     _add_health(app, metrics, settings.token)
     add_page(app, ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table().tolist()])
     _add_refusals(app)
@@ -208,9 +222,16 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
 
 
 def _add_interface(
-    app: FastAPI, model: OpenedModel, settings: ServerSettings, work: WorkQueue, metrics: ServerMetrics
+    app: FastAPI,
+    model: OpenedModel,
+    settings: ServerSettings,
+    work: WorkQueue,
+    metrics: ServerMetrics,
+    session: Session,
 ) -> None:
-    guarded, reviews = [Depends(_token_check(settings.token))], ReviewFile(settings.reviews)
+    guarded = [Depends(_token_check(settings.token))]
+    add_session(app, session, guarded)
+    add_reviews(app, session, ReviewFile(settings.reviews), lambda: model.facts, guarded)
 
     @app.post(
         UPLOAD_PATH,
@@ -219,31 +240,33 @@ def _add_interface(
         openapi_extra={"requestBody": {"required": True, "content": UPLOAD_CONTENT}},
     )
     async def detect(
-        request: Request, with_map: bool = False, with_attention: bool = False, with_picture: bool = False
+        request: Request,
+        with_map: bool = False,
+        with_attention: bool = False,
+        with_picture: bool = False,
+        in_session: bool = False,
     ) -> DetectionAnswer:
-        """Score one image: the body is the image file itself, or a form with one file."""
-        data = await _image_bytes(request)
+        """Score one image: the body is the image file itself, or a form with one file.
+
+        The page asks to keep the file in its session, so that it can show it again after a reload.
+        """
+        upload = await _uploaded(request)
 
         def answer_of(scored: Scored) -> DetectionAnswer:
             metrics.count_image(scored)
-            picture = picture_answer(data, settings.max_pixels) if with_picture else None
-            return detection_answer(scored, hashlib.sha256(data).hexdigest(), model.facts, with_map, picture)
+            picture = picture_answer(upload.data, settings.max_pixels) if with_picture else None
+            thumbnail = thumbnail_of(scored.pixels) if in_session else None
+            sha256 = hashlib.sha256(upload.data).hexdigest()
+            answer = detection_answer(scored, sha256, model.facts, with_map, picture, thumbnail)
+            _keep(session, answer, upload if in_session else None)
+            return answer
 
-        return await _answered(work, data, answer_of, with_attention)
+        return await _answered(work, upload.data, answer_of, with_attention)
 
     @app.get("/v1/model", dependencies=guarded)
     async def which_model() -> ModelAnswer:
         """Name, origin, thresholds and limits."""
         return model_answer(model.facts, settings.max_bytes, settings.max_pixels)
-
-    @app.post("/v1/reviews", dependencies=guarded, responses={409: {"model": Problem}})
-    async def review(order: ReviewOrder) -> ReviewAnswer:
-        """Append a person's review of a verdict to reviews.csv, which ``flawmap calibrate`` reads."""
-        if order.model_id != model.facts.model_id:
-            raise HTTPException(409, "this score is from another model; score the image again")
-        written = make_review(**order.model_dump())
-        await asyncio.to_thread(reviews.append, written)
-        return ReviewAnswer(shown=written.shown, truth=written.truth)
 
 
 async def _answered(
@@ -260,10 +283,21 @@ async def _answered(
         raise HTTPException(500, FAILED) from error
 
 
-async def _image_bytes(request: Request) -> bytes:
+def _keep(session: Session, answer: DetectionAnswer, upload: Upload | None) -> None:
+    """Note the score, and the upload if it is the page's. A full disk costs the session, not the answer."""
+    try:
+        session.remember(answer.sha256, answer.model_id, GivenScore(answer.score, answer.map_peak))
+        if upload is not None:
+            without_pictures = answer.model_copy(update={"map_png": None, "attention_png": None, "picture": None})
+            session.show(answer.sha256, upload.name, without_pictures.model_dump_json(), upload.data)
+    except sqlite3.Error as error:
+        print(f"note       the session cannot be written: {error}", file=sys.stderr)
+
+
+async def _uploaded(request: Request) -> Upload:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type in RAW_TYPES:
-        return await request.body()
+        return Upload(await request.body(), "")
     if content_type != "multipart/form-data":
         raise HTTPException(415, f"send {', '.join(RAW_TYPES[:4])}, or a form with one file")
     async with request.form(max_files=1, max_fields=8) as form:
@@ -272,7 +306,7 @@ async def _image_bytes(request: Request) -> bytes:
             raise HTTPException(422, "the form has no file")
         if files[0].content_type and files[0].content_type.lower() not in RAW_TYPES:
             raise HTTPException(415, f"the form's file has none of the types {', '.join(RAW_TYPES)}")
-        return await files[0].read()
+        return Upload(await files[0].read(), (files[0].filename or "")[:MAX_NAME_LENGTH])
 
 
 def _token_check(token: str) -> Any:

@@ -110,7 +110,14 @@ class Session:
     def show(self, sha256: str, name: str, answer: str, file: bytes) -> None:
         """Add an image to the page, or replace its answer; its review stays."""
         with self._changes() as base:
-            row = {"sha256": sha256, "name": name, "answer": answer, "file": file, "bytes": len(file), "at": time.time()}
+            row = {
+                "sha256": sha256,
+                "name": name,
+                "answer": answer,
+                "file": file,
+                "bytes": len(file),
+                "at": time.time(),
+            }
             base.execute(
                 "INSERT INTO shown VALUES (:sha256, :name, :answer, :file, :bytes, '', '', :at) "
                 "ON CONFLICT DO UPDATE SET name = :name, answer = :answer, file = :file, bytes = :bytes",

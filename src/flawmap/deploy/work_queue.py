@@ -21,14 +21,13 @@ class Scored:
 
     Attributes:
         detection: the verdict.
-        height, width: of the upright image, in pixels.
+        pixels: of the upright image, uint8 (height, width, 3).
         seconds: the time of its batch, divided by the size of the batch.
         attention: (r, c) on the patch grid where it was asked for and the model provides it.
     """
 
     detection: Detection
-    height: int
-    width: int
+    pixels: NDArray[np.uint8]
     seconds: float
     attention: NDArray[np.float32] | None
 
@@ -121,8 +120,7 @@ class WorkQueue:
         for (job, pixels), detection in zip(batch, detections, strict=True):
             try:
                 attention = self._model.attention(pixels) if job.with_attention else None
-                height, width = pixels.shape[:2]
-                answer = job.make(Scored(detection, height, width, seconds, attention))
+                answer = job.make(Scored(detection, pixels, seconds, attention))
             except Exception as error:
                 job.answer.set_exception(error)
             else:

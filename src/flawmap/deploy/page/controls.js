@@ -16,7 +16,7 @@ const KEYS = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input[type=text], input[type=password]")) {
+  if (event.target.matches("input[type=text], input[type=password], input[type=search], select")) {
     if (event.key === "Escape" || (event.key === "Enter" && event.target.id === "note")) event.target.blur();
     return;
   }
@@ -38,7 +38,13 @@ for (const tab of document.querySelectorAll("[role=tab]")) {
     setView(next);
   });
 }
-byId("files").addEventListener("change", (event) => { add(event.target.files); event.target.value = ""; });
+for (const id of ["files", "folder"]) {
+  byId(id).addEventListener("change", (event) => { add(chosenFiles(event.target.files)); event.target.value = ""; });
+}
+byId("filter").addEventListener("change", showFilter);
+byId("search").addEventListener("input", showFilter);
+byId("clear").addEventListener("click", clearSession);
+byId("save-table").addEventListener("click", saveTable);
 byId("threshold").addEventListener("input", (event) => setThreshold(Number(event.target.value)));
 byId("calibrated").addEventListener("click", () => { setThreshold(state.model.threshold); showThreshold(); });
 byId("opacity").addEventListener("input", (event) => {
@@ -59,6 +65,6 @@ byId("token-form").addEventListener("submit", (event) => {
 const drop = byId("drop");
 for (const kind of ["dragenter", "dragover"]) window.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
 for (const kind of ["dragleave", "drop"]) window.addEventListener(kind, () => drop.classList.remove("over"));
-window.addEventListener("drop", (event) => { event.preventDefault(); add(event.dataTransfer.files); });
+window.addEventListener("drop", (event) => { event.preventDefault(); droppedFiles(event.dataTransfer).then(add, (error) => problem("drop", error.message)); });
 
 loadModel();

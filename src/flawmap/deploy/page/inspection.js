@@ -1,10 +1,9 @@
 // The inspection page: files go in, a table lists them by score, one image is shown, verdicts go to reviews.csv.
 "use strict";
 
-const UPLOADS_AT_ONCE = 2; // the server scores one image after the other
 const KEPT_DETAILS = 12; // images whose maps stay in memory
 const byId = (id) => document.getElementById(id);
-const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, colours: [], token: "", seconds: [], detailed: [] };
+const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, painted: null, colours: [], token: "", seconds: [], detailed: [] };
 const panes = new ImagePanes(byId("panes"), (zoom) => { byId("zoom-value").textContent = zoom === 1 ? "fit" : `${zoom.toFixed(1)} ×`; });
 const windowLevel = new WindowLevel(byId("window-level"), (canvas) => panes.setSource(canvas));
 
@@ -27,6 +26,7 @@ async function loadModel() {
   state.threshold = threshold;
   showScale();
   showThreshold();
+  if (!state.rows.length) await loadSession().catch((error) => problem("session", error.message));
 }
 
 function showScale() {
@@ -38,43 +38,6 @@ function showScale() {
   byId("scale-low").textContent = `${number(low)} normal`;
   byId("scale-middle").textContent = number((low + high) / 2);
   byId("scale-high").textContent = `${number(high)} anomalous`;
-}
-
-// ---- images in
-
-function add(files) {
-  for (const file of files) {
-    if (state.model && file.size > state.model.max_bytes) {
-      problem(file.name, `larger than ${state.model.max_bytes.toLocaleString("en")} bytes`);
-      continue;
-    }
-    state.waiting.push(file);
-  }
-  while (state.active < UPLOADS_AT_ONCE && state.waiting.length) work();
-  showCounts();
-}
-
-async function work() {
-  state.active += 1;
-  while (state.waiting.length) {
-    const file = state.waiting.shift();
-    try {
-      const answer = await score(file, false);
-      insert({ file, answer, review: "", note: "", details: null });
-      state.seconds.push(answer.seconds);
-    } catch (error) {
-      problem(file.name, error.message);
-    }
-    showCounts();
-  }
-  state.active -= 1;
-  showCounts();
-}
-
-function problem(name, text) {
-  const line = document.createElement("li");
-  line.textContent = `${name}: ${text}`;
-  byId("problems").append(line);
 }
 
 // ---- the threshold
@@ -104,12 +67,14 @@ function setThreshold(value) {
 // ---- one image
 
 async function select(row) {
+  if (state.selected === row && state.painted === row) return;
   state.selected = row;
+  state.painted = null; // until its picture is on the screen, no review is of it
   for (const other of state.rows) other.line.setAttribute("aria-current", String(other === row));
   row.line.scrollIntoView({ block: "nearest" });
   byId("nothing").hidden = true;
   byId("shown").hidden = false;
-  byId("name").textContent = row.file.name;
+  byId("name").textContent = row.name;
   byId("note").value = row.note;
   byId("saved").textContent = "";
   showVerdict(row);
@@ -128,10 +93,18 @@ async function select(row) {
   const { source, map, attention, deep } = row.details;
   windowLevel.show(deep);
   panes.show(deep ? deep.canvas : source, map, attention, state.colours);
+  await painted();
+  if (state.selected !== row) return;
+  state.painted = row;
+  showVerdict(row);
 }
 
+// After the next frame: what was drawn before is then on the screen. A hidden tab has no frames, and nobody looks at it.
+const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+
 async function detailsOf(row) {
-  const answer = await score(row.file, true);
+  row.file ??= await keptFile(row.answer.sha256, row.name);
+  const answer = await score(row.file, { name: row.name, withMaps: true });
   const map = await bitmapOf(answer.map_png);
   const attention = answer.attention_png ? await bitmapOf(answer.attention_png) : null;
   const { picture } = answer;
@@ -150,7 +123,7 @@ function showVerdict(row) {
   byId("verdict").replaceChildren(badge(row), ` score ${number(value)} · ${width} × ${height} px`);
   const verdict = state.threshold === null ? "" : isAnomalous(row) ? "“anomaly”" : "“ok”";
   byId("question").textContent = verdict ? `Is ${verdict} right?` : "Without a threshold there is no verdict.";
-  byId("agree").disabled = byId("disagree").disabled = !verdict;
+  byId("agree").disabled = byId("disagree").disabled = !verdict || state.painted !== row;
 }
 
 function showReview(row) {
@@ -177,9 +150,13 @@ function showRegions(row) {
 async function review(word) {
   const row = state.selected;
   if (!row || state.threshold === null) return;
+  if (state.painted !== row) {
+    byId("saved").textContent = "Look first: the image is not shown yet.";
+    return;
+  }
   const note = byId("note").value;
-  const { score: value, map_peak, model_id } = row.answer;
-  const verdict = { image: row.file.name.slice(0, 255), sha256: row.answer.sha256, model_id, score: value, map_peak, threshold: state.threshold, review: word, note };
+  const { sha256, model_id } = row.answer;
+  const verdict = { image: row.name.slice(-255), sha256, model_id, threshold: state.threshold, review: word, note };
   try {
     const written = await answerOf(await ask("/v1/reviews", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(verdict) }));
     Object.assign(row, { review: word, note });
@@ -195,7 +172,7 @@ async function review(word) {
 }
 
 function step(by) {
-  const at = state.rows.indexOf(state.selected);
-  const next = state.rows[Math.min(state.rows.length - 1, Math.max(0, at + by))];
+  const listed = state.rows.filter((row) => isListed(row) || row === state.selected);
+  const next = listed[Math.min(listed.length - 1, Math.max(0, listed.indexOf(state.selected) + by))];
   if (next && next !== state.selected) select(next);
 }

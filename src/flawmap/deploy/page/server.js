@@ -19,20 +19,23 @@ async function answerOf(reply) {
   return content;
 }
 
+// inSession: the server keeps the image for a page that is loaded again
 // withMaps: also ask for the map, the attention, and the image itself where the browser cannot show all of it
-async function score(file, withMaps) {
+async function score(file, { name, inSession = false, withMaps = false }) {
   const form = new FormData();
-  form.append("image", new Blob([file], { type: "application/octet-stream" }), file.name);
-  const query = withMaps ? `?with_map=true&with_attention=true&with_picture=${!(await browserShowsAll(file))}` : "";
+  form.append("image", new Blob([file], { type: "application/octet-stream" }), name.slice(-255));
+  const views = withMaps ? `&with_map=true&with_attention=true&with_picture=${!(await browserShowsAll(file))}` : "";
+  const query = `?in_session=${inSession}${views}`;
   return answerOf(await ask(`/v1/detect${query}`, { method: "POST", body: form }));
 }
 
-// Browsers show neither TIFF nor DICOM, and only 8 bits of a 16-bit PNG.
+// Of PNG with 8 bits and of JPEG without EXIF rotation, a browser shows the pixels that the model sees; of all others the
+// server sends them: TIFF, DICOM, 16 bits, transparency and the like are read by one reader only.
 async function browserShowsAll(file) {
-  const head = new Uint8Array(await file.slice(0, 132).arrayBuffer());
-  const text = (from, to) => String.fromCharCode(...head.subarray(from, to));
-  const isDeepPng = text(1, 4) === "PNG" && head[24] === 16;
-  return !isDeepPng && !["II", "MM"].includes(text(0, 2)) && text(128, 132) !== "DICM";
+  const head = new Uint8Array(await file.slice(0, 32).arrayBuffer());
+  const isPng = String.fromCharCode(...head.subarray(1, 4)) === "PNG";
+  const [bits, colours] = [head[24], head[25]];
+  return (isPng && bits === 8 && (colours === 0 || colours === 2)) || (head[0] === 0xff && head[1] === 0xd8);
 }
 
 async function bitmapOf(base64) {
