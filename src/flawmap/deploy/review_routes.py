@@ -90,11 +90,11 @@ def _session_image(image: ShownImage) -> SessionImage:
 def session_csv(images: tuple[ShownImage, ...]) -> str:
     """One row per image; names and notes cannot be taken for formulas. It begins with a byte order mark, for Excel."""
     text = io.StringIO()
-    rows = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\r\n")
-    rows.writeheader()
+    rows = csv.writer(text, lineterminator="\r\n")
+    rows.writerow(CSV_COLUMNS)
     for image in images:
         answer = json.loads(image.answer)
-        row = {name: answer[name] for name in ("score", "threshold", "is_anomalous", "sha256", "model_id")}
-        row |= {"image": plain_cell(image.name), "note": plain_cell(image.note), "review": image.review}
-        rows.writerow(row | {"regions": len(answer["regions"])})
+        cells = [plain_cell(image.name), answer["score"], answer["threshold"], answer["is_anomalous"]]
+        cells += [len(answer["regions"]), image.review, plain_cell(image.note), answer["sha256"], answer["model_id"]]
+        rows.writerow(cells)
     return "\ufeff" + text.getvalue()
