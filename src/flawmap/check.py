@@ -3,14 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_training_data, refuse_unwritable_names
 from flawmap.data.groups import groups_in_words, refuse_unmatched
-from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data, unread_files
+from flawmap.data.left_out import lines as left_out_lines
+from flawmap.data.left_out import refuse_left_out
+from flawmap.data.open_data import Location, find_all_test_data, open_training_data, test_subset
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remark_lines import remark_lines
 from flawmap.data.remarks import detail_lost, nearly_black
-from flawmap.data.sample import FileRemark, SkippedFile, TrainingData
+from flawmap.data.sample import FileRemark, LeftOut, SkippedFile, TrainingData
 from flawmap.recipe.settings import Recipe
 
 
@@ -29,6 +32,11 @@ class SoundData:
     checked: CheckedData
     pool: Pool
     leak: LeakCheck | None
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Files and folders that are not read."""
+        return self.opened.left_out + (self.leak.left_out if self.leak else ())
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class DataReport:
         good_images: images to learn from, without those that repeat others (``identical_images``).
         skipped: files that cannot be decoded, test images and images for stage 1 among them.
         file_remarks: on single files, test images and their masks among them.
-        unread: files with unsupported extensions, in words.
+        left_out: files and folders that are not read, beside the images for training and for a test.
         sizes: the number of images of each of the most frequent sizes, such as ``640x480``.
         detail_lost: a warning that small defects vanish at the size that the model sees.
         nearly_black: a warning that images are too dark.
@@ -59,12 +67,13 @@ class DataReport:
     """
 
     data: str
+    root: Path
     layout: str
     good_images: int
     identical_images: int
     skipped: tuple[SkippedFile, ...]
     file_remarks: tuple[FileRemark, ...]
-    unread: str | None
+    left_out: tuple[LeftOut, ...]
     sizes: dict[str, int]
     distinct_sizes: int
     detail_lost: str | None
@@ -75,24 +84,29 @@ class DataReport:
     test_files_compared: int
 
 
-def read_sound_data(location: str, recipe: Recipe, skip_unreadable: bool = False) -> SoundData:
+def read_sound_data(
+    location: Location, recipe: Recipe, skip_unreadable: bool = False, strict: bool = False
+) -> SoundData:
     """Open a location and decode all its images.
 
     Args:
-        location: a folder of good images, a data set's folder, a ``manifest.csv``, or ``elpv``.
+        location: a folder of good images, a data set's folder, a ``manifest.csv``, or ``elpv``; or several of these.
         recipe: how the data is read, what share is held out, and which further images stage 1 uses.
         skip_unreadable: leave out files that cannot be decoded.
+        strict: refuse data with anything beside it that is not read.
 
     Raises:
         UserError: no such data, unreadable files, too few images, a test image that is also in training or whose group
             is, or a pattern of groups that matches no image.
     """
     data = open_training_data(location, recipe.data)
+    tests = find_all_test_data(location, recipe.data)
+    if strict:
+        refuse_left_out(data.left_out + (tests.left_out if tests else ()), str(data.root))
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     refuse_unmatched(data.images, recipe.data.group_by, str(data.root))
     checked = check_training_data(data, recipe.calibration.held_out_fraction, skip_unreadable)
     pool = read_pool(recipe, checked.facts, skip_unreadable)
-    tests = find_all_test_data(location, recipe.data)
     return SoundData(data, checked, pool, check_leak(checked, tests, skip_unreadable, pool.facts))
 
 
@@ -102,12 +116,13 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
     sizes = Counter(f"{fact.width_px}x{fact.height_px}" for fact in facts)
     return DataReport(
         data=data.name,
+        root=data.root,
         layout=data.layout,
         good_images=len(data.images),
         identical_images=sound.checked.num_duplicates,
         skipped=(*data.skipped, *pool.skipped, *(leak.skipped if leak else ())),
         file_remarks=(*data.remarks, *(leak.remarks if leak else ())),
-        unread=unread_files(data),
+        left_out=sound.left_out,
         sizes=dict(sizes.most_common(5)),
         distinct_sizes=len(sizes),
         detail_lost=detail_lost(facts, recipe.seen_px),
@@ -135,20 +150,22 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "identical", f"{images} the content of another one and {'is' if count == 1 else 'are'} left out"
     if report.pool:
         yield "pool", report.pool
-    if report.unread:
-        yield "left out", report.unread
+    for line in left_out_lines(report.left_out, report.root):
+        yield "left out", line
     for file in report.skipped:
         yield "left out", f"{file.key}: {file.reason}"
     for line in remark_lines(report.file_remarks):
         yield "remark", line
 
 
-def report_on_tests(sound: SoundData, location: str, recipe: Recipe) -> TestReport | None:
+def report_on_tests(sound: SoundData, location: Location, recipe: Recipe) -> TestReport | None:
     """Count labelled images, without training images, which a folder may offer as good test images, too."""
-    if sound.leak is None:
+    tests = find_all_test_data(location, recipe.data) if sound.leak else None
+    if sound.leak is None or tests is None:
         return None
     left_out = {image.key for image in sound.opened.images} | {file.key for file in sound.leak.skipped}
-    samples = [sample for sample in open_test_data(location, recipe.data).samples if sample.key not in left_out]
+    chosen = test_subset(tests, recipe.data.test_subset).samples
+    samples = [sample for sample in chosen if sample.key not in left_out]
     anomalous = [sample for sample in samples if sample.is_anomalous]
     return TestReport(
         good=len(samples) - len(anomalous),

@@ -1,15 +1,19 @@
 """From a data location to a finished run folder; ``train``, ``demo`` and ``benchmark`` use it."""
 
-import shlex
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flawmap.advice import command
 from flawmap.check import read_sound_data, remarks, report_on
 from flawmap.data.checks import FileFacts
+from flawmap.data.left_out import counted
+from flawmap.data.open_data import Location, locations_of
 from flawmap.data.split import split_normals
+from flawmap.data.subset import split_location
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.fit import StageChoice, refuse_stage
 from flawmap.engine.compute import DeviceName, choose_compute
@@ -39,13 +43,14 @@ from flawmap.vit.weights import load_encoder
 class TrainingOrder:
     """A training: the data, the recipe, the run folder, and the command line for the record."""
 
-    location: str
+    location: Location
     recipe: Recipe
     run_path: Path | None
     device: DeviceName = "auto"
     stages: StageChoice = "all"
     skip_unreadable: bool = False
     command: str = ""
+    strict: bool = False
 
 
 def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolder, AnomalyDetector]:
@@ -55,7 +60,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
     """
     compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
     refuse_stage(order.recipe, order.stages)
-    sound = read_sound_data(order.location, order.recipe, order.skip_unreadable)
+    sound = read_sound_data(order.location, order.recipe, order.skip_unreadable, order.strict)
     checked, pool = sound.checked, sound.pool
     held_out_fraction = order.recipe.calibration.held_out_fraction
     train, held_out = split_normals(checked.data.images, held_out_fraction, order.recipe.seed)
@@ -67,6 +72,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
         refuse_other_data(resumed, rows)
     for label, text in remarks(report_on(sound, order.recipe)):
         say(label, text)
+    if sound.left_out:
+        say("total", f"{len(checked.data.images)} good images, {counted(sound.left_out)}")
     say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
     load_encoder(order.recipe.model, seed=order.recipe.seed)  # raises where weights are missing; fit loads its own
     run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
@@ -94,7 +101,7 @@ def _beginning_of(run: RunFolder, order: TrainingOrder) -> dict[str, Any]:
         "command": before.get("command") or order.command,
         STARTED: before.get(STARTED) or iso_time(),
         "seed": order.recipe.seed,
-        "data": _absolute(order.location),
+        "data": record_of(order.location),
     }
 
 
@@ -102,10 +109,14 @@ def _row(fact: FileFacts, split: str, group: str = "") -> ManifestRow:
     return ManifestRow(fact.key, fact.sha256, split, fact.width_px, fact.height_px, fact.pixels_sha256, group)
 
 
-def _absolute(location: str) -> str:
-    """The data location for readers in another folder; a name such as elpv stays as it is."""
-    path = Path(location)
-    return str(path.resolve()) if path.exists() else location
+def record_of(location: Location) -> str | list[str]:
+    """The data location, or the list of several, for readers in another folder; a name such as elpv stays as it is."""
+    found = []
+    for one in locations_of(location):
+        name, only = split_location(one)
+        restricted = "".join(f"{',' if number else ':'}{key}={only[key]}" for number, key in enumerate(only))
+        found.append((os.path.abspath(name) if Path(name).exists() else name) + restricted)
+    return found[0] if len(found) == 1 else found
 
 
 def refuse_other_data(run: RunFolder, rows: Sequence[ManifestRow]) -> None:
@@ -139,7 +150,7 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
             f"on {proxy.n} images (not a test result)",
         )
     if calibration is None:
-        remedy = f"flawmap calibrate {shlex.quote(str(run.path))} GOOD_IMAGES"
+        remedy = command("flawmap", "calibrate", run.path, "GOOD_IMAGES")
         say("threshold", f"none, no images were held out; next: {remedy}")
     else:
         for line in calibration.words:

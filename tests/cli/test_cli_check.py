@@ -11,12 +11,13 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
     assert result.code == 0 and result.err == ""
     assert result.json == {
         "data": "tile",
+        "root": str(trained.data),
         "layout": "MVTec AD (train/good, test/KIND)",
         "good_images": NUM_TRAIN,
         "identical_images": 0,
         "skipped": [],
         "file_remarks": [],
-        "unread": None,
+        "left_out": [],
         "sizes": {"48x48": NUM_TRAIN},
         "distinct_sizes": 1,
         "detail_lost": None,

@@ -9,6 +9,7 @@ import pytest
 import flawmap.deploy.batch as batch
 from assertions import files_and_bytes
 from flawmap import AnomalyDetector
+from flawmap.data.walk import Listing
 from images import pixels_of, striped, write_good, write_image
 
 
@@ -49,12 +50,12 @@ def test_each_image_has_a_line_and_the_summary_is_a_note(cli, calm_run, parts):
     said = cli("detect", parts, "--model", calm_run)
     lines = said.out.splitlines()
     assert [line.split()[:2] for line in lines] == [[str(parts / f"{n:03d}.png"), "ok"] for n in range(3)]
-    assert said.err.startswith("3 images, 0 anomalous, ") and said.err.endswith(" s per image -> detections/\n")
+    assert said.err.startswith("3 scored, 0 anomalous, ") and said.err.endswith(" s per image -> detections/\n")
 
 
 def test_an_anomaly_names_its_strongest_region(cli, alarmed_run, parts):
     said = cli("detect", parts / "000.png", "--model", alarmed_run)
-    assert said.code == 0 and said.err.startswith("1 image, 1 anomalous, ")
+    assert said.code == 0 and said.err.startswith("1 scored, 1 anomalous, ")
     assert "   ANOMALY  " in said.out and said.out.endswith("   1 region, 2304 px at (24, 24)\n")  # all of 48 x 48
 
 
@@ -101,8 +102,8 @@ def test_a_bad_image_is_listed_at_the_end_and_costs_no_result(cli, trained, part
     said = cli("detect", parts, "--model", trained.run)
     assert said.code == 2
     assert [Path(line.split()[0]).name for line in said.out.splitlines()] == ["000.png", "002.png"]
-    summary, *failed = said.err.splitlines()
-    assert summary.startswith("2 images, ")
+    *failed, summary = said.err.splitlines()
+    assert summary.startswith("2 scored, 2 not scored, ")
     assert [
         line.startswith(f"not scored: {parts / name}: ")
         for line, name in zip(failed, ("001.png", "002a.png"), strict=True)
@@ -145,7 +146,7 @@ def test_ctrl_c_keeps_what_was_scored_and_resume_does_the_rest(cli, trained, par
         lines.write('{"image": "torn')  # as after a power cut
     said = cli("detect", parts, "--model", trained.run, "--resume", "--json")
     assert said.code == 0 and [Path(one["image"]).name for one in lines_of(said)] == ["002.png"]
-    assert said.err.startswith("resumed    2 of 3 images have a result already\n3 images, ")
+    assert said.err.startswith("resumed    2 of 3 images have a result already\n3 scored, ")
     assert [Path(one["image"]).name for one in written()["images"]] == ["000.png", "001.png", "002.png"]
     assert len(stop_at_the_third) == 4  # three, and the third again
     after = files_and_bytes(Path("detections"))
@@ -201,7 +202,8 @@ def test_a_torn_line_of_ours_is_taken_away(cli, trained, parts):
 def test_pictures_beside_somebody_elses_result_json_are_judged(cli, trained, parts):
     (Path(parts) / "result.json").write_text("{}")
     said = cli("detect", parts, "--model", trained.run, "--json")
-    assert said.code == 0 and len(said.out.splitlines()) == 3 and "left out" not in said.err
+    assert said.code == 0 and len(said.out.splitlines()) == 3
+    assert "\n3 scored, 1 left out (1 .json), " in said.err
 
 
 def test_resume_without_earlier_results_begins(cli, trained, parts):
@@ -237,13 +239,13 @@ def test_files_folders_and_patterns_are_found_once_each_in_the_order_given(cli, 
     write_image(parts / ".hidden.png", striped(1))
     (parts / "notes.txt").write_text("no picture")
     given = [str(parts / "002.png"), str(parts), str(parts / "00*.png"), str(parts / "**" / "*.JPG")]
-    names = [path.name for path in batch.find_images(given)[0]]
+    names = [path.name for path in batch.find_images(given).images]
     assert names == ["002.png", "000.png", "001.png", "x.JPG"]
 
 
 def test_a_name_with_brackets_is_a_name_before_it_is_a_pattern(parts):
     path = write_image(parts / "[1].png", striped(1))
-    assert batch.find_images([str(path)]) == ([path], [])
+    assert batch.find_images([str(path)]) == Listing((path,))
 
 
 def test_results_of_an_earlier_detection_are_passed_over_with_a_note(cli, trained, parts, monkeypatch):

@@ -216,6 +216,7 @@ def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_p
     assert said.code == 0 and said.json["threshold"] == scores[7]  # two of ten, a new one included, may be above
     calibration = said.json
     drift = calibration.pop("drift")
+    assert calibration.pop("left_out") == []
     assert calibration == json.loads((run_copy / "model" / "calibration.json").read_text())
     before = json.loads(former)["held_out_scores"]
     assert (drift["n_calibration"], drift["n_now"]) == (len(before), 9)

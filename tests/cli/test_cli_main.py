@@ -205,7 +205,7 @@ def test_a_process_separates_results_from_notes_and_exits_with_the_code(trained,
     done = process("detect", trained.data / "test" / "hole", "--model", trained.run, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len([json.loads(line) for line in done.stdout.splitlines()]) == 6
-    assert done.stderr.decode().startswith("6 images, ")
+    assert done.stderr.decode().startswith("6 scored, ")
     wrong = process("check", "nowhere", cwd=tmp_path)
     assert wrong.returncode == 2 and wrong.stdout == b"" and b"Traceback" not in wrong.stderr
 

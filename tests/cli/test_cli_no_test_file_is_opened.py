@@ -105,7 +105,7 @@ def test_other_test_images_and_labels_give_the_same_detector(cli, data: Path, tr
 
 
 def test_the_leak_check_hands_nothing_on_but_a_count():
-    assert [field.name for field in fields(LeakCheck)] == ["num_compared", "skipped"]
+    assert [field.name for field in fields(LeakCheck)] == ["num_compared", "skipped", "remarks", "left_out"]
 
 
 def test_a_labelled_image_is_no_training_image(tmp_path: Path):

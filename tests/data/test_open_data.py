@@ -15,7 +15,6 @@ from flawmap.data.open_data import (
     load_images,
     open_test_data,
     open_training_data,
-    unread_files,
 )
 from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
@@ -163,56 +162,27 @@ def test_a_single_image_is_not_a_data_location(good_folder: Path):
 
 def test_a_folder_without_images(tmp_path: Path):
     write_image(tmp_path / "a" / ".hidden.png", noise(0))
-    (tmp_path / "notes.txt").touch()
-    with mistake("no images here (folders a)", tmp_path, "give a folder with PNG, JPEG, BMP or TIFF files"):
+    (tmp_path / "notes.txt").write_text("nothing")
+    give = "give a folder with PNG, JPEG, BMP or TIFF files"
+    with mistake("no images here (folders a; 2 left out (1 hidden file, 1 .txt))", tmp_path, give):
         open_training_data(tmp_path, DEFAULT)
-    with mistake("no images here (no folders)", tmp_path / "a", "give a folder with PNG, JPEG, BMP or TIFF files"):
+    with mistake("no images here (no folders; 1 left out (1 hidden file))", tmp_path / "a", give):
         open_training_data(tmp_path / "a", DEFAULT)
-    with mistake("no images in a", tmp_path, "give it PNG, JPEG, BMP or TIFF files"):
+    with mistake("no images in a", tmp_path, give):
         open_training_data(tmp_path, DataSettings(normal="a"))
-
-
-@pytest.mark.parametrize(
-    ("names", "remedy"),
-    [
-        (
-            ("NG", "OK", "masks"),
-            "flawmap train {root}/OK, or --set data.normal=OK --set data.anomalous=NG --set data.masks=masks",
-        ),
-        (("defect", "good"), "flawmap train {root}/good, or --set data.normal=good --set data.anomalous=defect"),
-        (("Normal",), "flawmap train {root}/Normal, or --set data.normal=Normal"),
-        (("a", "b"), "flawmap train {root}/GOOD, or --set data.normal=GOOD with GOOD one of a, b"),
-    ],
-)
-def test_no_remedy_takes_an_unknown_folder_for_good_images(names: tuple[str, ...], remedy: str, tmp_path):
-    root = tmp_path / "parts"
-    for name in names:
-        write_image(root / name / "1.png", noise(0))
-    problem = (
-        f"parts/ has folders {', '.join(names)}; expected train/good (MVTec AD), a manifest.csv, or images directly "
-        "inside"
-    )
-    with mistake(problem, root, remedy.format(root=root)):
-        open_training_data(root, DEFAULT)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "good.zip").write_bytes(b"PK\3\4")
+    unpack = "unpack good.zip, and give the folder that it makes"
+    with mistake("no images here (no folders; 1 left out (1 zip archive))", tmp_path / "b", unpack):
+        open_training_data(tmp_path / "b", DEFAULT)
 
 
 def test_a_folder_of_several_data_sets(tmp_path: Path):
     for name in ("bottle", "cable"):
         write_image(tmp_path / "mvtec" / name / "train" / "good" / "1.png", noise(0))
-    remedy = f"flawmap train {tmp_path / 'mvtec' / 'bottle'}: each of them gets a model of its own"
+    remedy = f"each of them gets a model of its own: flawmap train {tmp_path / 'mvtec' / 'bottle'}"
     with mistake("mvtec/ holds 2 data sets: bottle, cable", tmp_path / "mvtec", remedy):
         open_training_data(tmp_path / "mvtec", DEFAULT)
-
-
-def test_unread_files_are_reported(good_folder: Path):
-    assert unread_files(open_training_data(good_folder, DEFAULT)) is None
-    for name in ("notes.txt", ".DS_Store", "new.avif"):
-        (good_folder / name).write_bytes(b"x")
-    shutil.copy(good_folder / "003.png", good_folder / "photo.jfif")
-    data = open_training_data(good_folder, DEFAULT)
-    assert "photo.jfif" in [image.path.name for image in data.images]
-    unread = unread_files(data)
-    assert unread is not None and unread.startswith("2 files of another type, first: new.avif (.png, .jpg, ")
 
 
 def test_a_list_without_good_images_to_train(tmp_path: Path):

@@ -66,10 +66,10 @@ def _read_manifest(data: bytes) -> None:
         if not path.with_name(name).exists():
             path.with_name(name).write_bytes(encoded("PNG"))
     with suppress(UserError):
-        for image in CsvManifest().training(path, DataSettings(), {}):
+        for image in CsvManifest().training(path, DataSettings(), {}).images:
             assert image.path.is_file()
     with suppress(UserError):
-        for sample in CsvManifest().test(path, DataSettings(), {}):
+        for sample in CsvManifest().test(path, DataSettings(), {}).images:
             assert sample.path.is_file() and sample.kind
 
 

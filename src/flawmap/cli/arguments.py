@@ -95,10 +95,27 @@ def add_set_argument(parser: ArgumentParser) -> None:
     )
 
 
+def add_data_argument(parser: ArgumentParser) -> None:
+    """DATA: good images, in one place or in several."""
+    parser.add_argument(
+        "data",
+        nargs="+",
+        help="folder of good images, MVTec AD folder, manifest.csv, or elpv; several count as one data set",
+    )
+
+
 def add_data_arguments(parser: ArgumentParser) -> None:
-    """``--skip-unreadable`` and ``--json``."""
+    """``--skip-unreadable``, ``--strict`` and ``--json``."""
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
+    add_strict_argument(parser)
     add_json_argument(parser)
+
+
+def add_strict_argument(parser: ArgumentParser) -> None:
+    """``--strict``."""
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 2 if anything in a folder is left out, before anything is done"
+    )
 
 
 def add_device_argument(parser: ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 
-from flawmap.cli.arguments import add_data_arguments, add_recipe_arguments, count, recipe_of
+from flawmap.cli.arguments import add_data_argument, add_data_arguments, add_recipe_arguments, count, recipe_of
 from flawmap.errors import UserError
 from flawmap.runs.result_folders import free_path
 
@@ -14,7 +14,7 @@ GALLERY_IMAGES = 6
 
 def add_arguments(parser: ArgumentParser) -> None:
     """DATA and its options."""
-    parser.add_argument("data", help="folder of good images, MVTec AD folder, manifest.csv, or elpv")
+    add_data_argument(parser)
     add_recipe_arguments(parser)
     add_data_arguments(parser)
     parser.add_argument(
@@ -29,12 +29,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Check the data and print what was found. Exits with 2 at the first thing that train would refuse."""
     from flawmap.check import read_sound_data, remarks, report_on, report_on_tests
+    from flawmap.data.left_out import as_records, counted
 
     recipe = recipe_of(arguments)
     output = _gallery_output(arguments)
-    sound = read_sound_data(arguments.data, recipe, arguments.skip_unreadable)
+    sound = read_sound_data(arguments.data, recipe, arguments.skip_unreadable, arguments.strict)
     report, test = report_on(sound, recipe), report_on_tests(sound, arguments.data, recipe)
     facts = asdict(report) | {"test": asdict(test) if test else None}
+    facts |= {"root": str(report.root), "left_out": as_records(report.left_out)}
     lines = [f"{label:<10} {text}" for label, text in remarks(report)]
     if test is not None:
         group = " and no group" if report.groups else ""
@@ -52,6 +54,8 @@ def run(arguments: Namespace) -> int:
         write_gallery_page(sound.checked.data, recipe, arguments.images or GALLERY_IMAGES, path, source)
         facts["gallery"] = str(path)
         lines.append(f"gallery    {path}")
+    if report.left_out:
+        lines.append(f"total      {report.good_images} good images, {counted(report.left_out)}")
     print(json.dumps(facts) if arguments.json else "\n".join(lines))
     return 0
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flawmap.cli.arguments import add_device_argument, count
+from flawmap.cli.arguments import add_device_argument, add_strict_argument, count
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=count, default=1, help="processes, each with the model and its share of cores (default: 1)"
     )
+    add_strict_argument(parser)
     parser.add_argument("--fail-on-anomaly", action="store_true", help="exit with 1 if any image is anomalous")
     add_device_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per image, as it is scored")
@@ -40,14 +41,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Detect; prints one line per image as it is scored, then a summary."""
     from flawmap.cli.progress_line import ProgressLine
+    from flawmap.data.left_out import counted, refuse_left_out
+    from flawmap.data.left_out import lines as left_out_lines
     from flawmap.deploy.batch import Batch, find_images
     from flawmap.detect.detection import NotScoredError
 
-    images, result_folders = find_images(arguments.images)
-    for folder in result_folders:
-        print(f"left out   {folder}/: results of an earlier detection", file=sys.stderr)
+    found = find_images(arguments.images)
+    if arguments.strict:
+        refuse_left_out(found.left_out, " ".join(arguments.images))
+    for line in left_out_lines(found.left_out):
+        print(f"left out   {line}", file=sys.stderr)
+    images = found.images
     path, model = _load(arguments)
-    batch = Batch(model, images, Path(arguments.output), arguments.resume)
+    batch = Batch(model, found, Path(arguments.output), arguments.resume)
     if batch.n_resumed:
         print(f"resumed    {batch.n_resumed} of {len(images)} images have a result already", file=sys.stderr)
     progress = ProgressLine("detect") if batch.n_to_score > PROGRESS_FROM else None
@@ -65,14 +71,15 @@ def run(arguments: Namespace) -> int:
             if progress is not None:
                 progress(n_done, batch.n_to_score)
     seconds = (time.monotonic() - started) / max(1, batch.n_to_score - len(batch.not_scored))
-    n_scored = len(images) - len(batch.not_scored)
-    images_word = "1 image" if n_scored == 1 else f"{n_scored} images"
-    summary = f"{images_word}, {batch.n_anomalous} anomalous, {seconds:.2f} s per image -> {batch.folder}/"
-    print(summary, file=sys.stderr)
     for image, problem in batch.not_scored.items():
         print(f"not scored: {image}: {problem}", file=sys.stderr)
     if remedy:  # of all these images, because the fault is the model's
         print(f"remedy: {remedy}", file=sys.stderr)
+    counts = [f"{len(images) - len(batch.not_scored)} scored"]
+    counts += [f"{len(batch.not_scored)} not scored"] if batch.not_scored else []
+    counts += [counted(found.left_out)] if found.left_out else []
+    counts += [f"{batch.n_anomalous} anomalous", f"{seconds:.2f} s per image -> {batch.folder}/"]
+    print(", ".join(counts), file=sys.stderr)
     if batch.not_scored:
         return 2
     return 1 if arguments.fail_on_anomaly and batch.n_anomalous else 0

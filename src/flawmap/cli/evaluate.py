@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flawmap.cli.arguments import add_data_arguments, add_device_argument
+from flawmap.data.left_out import counted, from_records
+from flawmap.data.left_out import lines as left_out_lines
 from flawmap.data.remark_lines import remark_lines
 
 if TYPE_CHECKING:
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """RUN, DATA and options."""
     parser.add_argument("run", help="a run folder of flawmap train, or a model folder")
-    parser.add_argument("data", help="labelled data: MVTec AD folder, manifest.csv, or elpv")
+    parser.add_argument(
+        "data",
+        nargs="+",
+        help="labelled data: MVTec AD folder, manifest.csv, or elpv; several count as one data set",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="data.B=C", help="change how the data is read")
     parser.add_argument("--output", help="folder for metrics and maps (default: RUN/evaluation)")
     parser.add_argument(
@@ -44,6 +50,7 @@ def run(arguments: Namespace) -> int:
         command=arguments.command,
         evaluation_size_px=arguments.evaluation_size,
         progress=ProgressLine("evaluate"),
+        strict=arguments.strict,
     )
     print(json.dumps(asdict(evaluation)) if arguments.json else summary(evaluation))
     return 0
@@ -66,12 +73,16 @@ def summary(evaluation: "Evaluation") -> str:
     if evaluation.drift is not None:
         lines.append(f"drift      {evaluation.drift.text}")
     lines.append(f"time       {evaluation.seconds_per_image:.3f} s per image")
+    if evaluation.left_out:
+        n_scored = evaluation.n_good + evaluation.n_anomalous
+        lines.append(f"total      {n_scored} scored, {counted(from_records(evaluation.left_out))}")
     return "\n".join(lines)
 
 
 def _left_out(evaluation: "Evaluation") -> list[str]:
     """What is not in the numbers, or not in all of them, and remarks on the files behind them."""
-    lines = []
+    passed_over = left_out_lines(from_records(evaluation.left_out), Path(evaluation.root))
+    lines = [f"left out   {line}" for line in passed_over]
     if skipped := evaluation.skipped:
         lines.append(f"left out   {len(skipped)} unreadable, first: {skipped[0].key} ({skipped[0].reason})")
     if without := evaluation.without_truth:

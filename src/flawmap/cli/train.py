@@ -1,17 +1,23 @@
 """flawmap train DATA."""
 
 import json
-import shlex
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 
-from flawmap.cli.arguments import add_data_arguments, add_device_argument, add_recipe_arguments, recipe_of
+from flawmap.advice import command
+from flawmap.cli.arguments import (
+    add_data_argument,
+    add_data_arguments,
+    add_device_argument,
+    add_recipe_arguments,
+    recipe_of,
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """DATA and its options."""
-    parser.add_argument("data", help="folder of good images, MVTec AD folder, manifest.csv, or elpv")
+    add_data_argument(parser)
     add_recipe_arguments(parser)
     parser.add_argument(
         "--run", help="run folder (default: runs/DATE_NAME_ID); if the name is taken, a number is added"
@@ -55,12 +61,13 @@ def run(arguments: Namespace) -> int:
             arguments.stage,
             arguments.skip_unreadable,
             arguments.command,
+            arguments.strict,
         )
         finished, detector = train_run(order, resumed)
-        folder = shlex.quote(str(finished.path))
-        remark = f"next: flawmap detect NEW_IMAGES --model {folder}"
+        next_words = ["detect", "NEW_IMAGES", "--model", finished.path]
         if not finished.is_finished:
-            remark = f"next: flawmap train {shlex.quote(arguments.data)} --run {folder} --resume"
+            next_words = ["train", *arguments.data, "--run", finished.path, "--resume"]
+        remark = f"next: {command('flawmap', *next_words)}"
     if arguments.json:
         proxy, calibration = detector.proxy_, detector.calibration_
         facts = {

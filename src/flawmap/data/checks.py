@@ -14,7 +14,17 @@ from flawmap.data.images.boxes import fit_as_corners, leave_image
 from flawmap.data.images.files import UnreadableImageError, decode_with_remarks, read_file
 from flawmap.data.images.orientation import exif_orientation
 from flawmap.data.images.truth import truth_of
-from flawmap.data.sample import Boxes, FileRemark, LabelledImage, NormalImage, SkippedFile, TestData, TrainingData
+from flawmap.data.left_out import counted
+from flawmap.data.sample import (
+    Boxes,
+    FileRemark,
+    LabelledImage,
+    LeftOut,
+    NormalImage,
+    SkippedFile,
+    TestData,
+    TrainingData,
+)
 from flawmap.errors import UserError
 
 MIN_IMAGES = 20  # fewer leave nothing worth holding out for the threshold
@@ -56,12 +66,13 @@ class CheckedData:
 class LeakCheck:
     """No test image is in training: ``num_compared`` images were compared, the ``skipped`` ones were not.
 
-    ``remarks`` are on the compared images and their ground truth.
+    ``remarks`` are on the compared images and their ground truth; ``left_out`` lies beside them.
     """
 
     num_compared: int
     skipped: tuple[SkippedFile, ...] = ()
     remarks: tuple[FileRemark, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def check_training_data(data: TrainingData, held_out_fraction: float, skip_unreadable: bool = False) -> CheckedData:
@@ -71,7 +82,7 @@ def check_training_data(data: TrainingData, held_out_fraction: float, skip_unrea
         UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or too few images.
     """
     facts, bad = _facts_of(data.images, data.root, skip_unreadable)
-    _check_count(facts, held_out_fraction, data.root)
+    _check_count(facts, held_out_fraction, data)
     return _without_duplicates(data, facts, bad)
 
 
@@ -142,7 +153,7 @@ def check_leak(
     trained = {fact.pixels_sha256: fact.key for fact in (*pool, *checked.facts)}
     _refuse_trained(facts, trained, data.root)
     refuse_shared_groups(kept.samples, groups_of(data.images), tests.grouped_by, str(data.root))
-    return LeakCheck(len(facts), kept.skipped, kept.remarks)
+    return LeakCheck(len(facts), kept.skipped, kept.remarks, kept.left_out)
 
 
 def refuse_unwritable_names(names: Iterable[str]) -> None:
@@ -175,7 +186,7 @@ def _without_duplicates(data: TrainingData, facts: Sequence[FileFacts], bad: Seq
     return CheckedData(checked, unique, len(duplicates))
 
 
-def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, root: Path) -> None:
+def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, data: TrainingData) -> None:
     needed = MIN_IMAGES if held_out_fraction > 0 else MIN_IMAGES_WITHOUT_THRESHOLD
     copies = Counter(fact.pixels_sha256 for fact in facts)
     if len(copies) >= needed:
@@ -187,7 +198,9 @@ def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, root: Pat
     if held_out_fraction > 0 and len(copies) >= MIN_IMAGES_WITHOUT_THRESHOLD:
         remedy += ", or --set calibration.held_out_fraction=0 and calibrate later"
     purpose = "to hold some out for the threshold" if held_out_fraction > 0 else "to train"
-    raise UserError(f"{len(facts)} good {noun}{identical}; at least {needed} are needed {purpose}", str(root), remedy)
+    beside = f"; {counted(data.left_out)}" if data.left_out else ""
+    problem = f"{len(facts)} good {noun}{identical}; at least {needed} are needed {purpose}{beside}"
+    raise UserError(problem, str(data.root), remedy)
 
 
 def _refuse_trained(tests: Sequence[FileFacts], trained: Mapping[str, str], root: Path) -> None:

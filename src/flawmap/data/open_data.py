@@ -1,26 +1,28 @@
 """Opens a data location: finds its layout, and returns good images for training or labelled images for a test."""
 
+import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
+from flawmap.advice import command
 from flawmap.data.groups import IMAGE, grouped
-from flawmap.data.images.files import IMAGE_SUFFIXES
 from flawmap.data.layouts.base import Layout, folder_of
 from flawmap.data.layouts.elpv import LOCATION as ELPV
 from flawmap.data.layouts.elpv import Elpv, elpv_path
 from flawmap.data.layouts.folder import NamedFolders, PlainFolder
-from flawmap.data.layouts.image_folders import unsupported_files, visible
 from flawmap.data.layouts.manifest import CsvManifest
 from flawmap.data.layouts.mtd import MagneticTiles
 from flawmap.data.layouts.mvtec import MvtecAd
 from flawmap.data.layouts.mvtec_2 import MvtecAd2
 from flawmap.data.layouts.nih import ChestXray14
 from flawmap.data.layouts.visa import Visa
-from flawmap.data.sample import LabelledImage, NormalImage, TestData, TrainingData
+from flawmap.data.sample import LabelledImage, NormalImage, Protocol, TestData, TrainingData
 from flawmap.data.subset import Strata, split_location
+from flawmap.data.walk import entries_of
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -37,79 +39,95 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 NAMED_FOLDERS = NamedFolders()
 ImageT = TypeVar("ImageT", NormalImage, LabelledImage)
+Location = str | Path | Sequence[str | Path]  # of data: one, or several that count as one data set
 
 
-def load_images(location: str | Path) -> TrainingData:
+@dataclass(frozen=True)
+class Place:
+    """Where data lies, and how it is read; keys of its images begin with ``prefix``."""
+
+    name: str
+    prefix: str
+    path: Path
+    only: Strata
+    layout: Layout
+
+
+def load_images(location: Location) -> TrainingData:
     """Good images for ``AnomalyDetector.fit`` and ``calibrate``: a folder, or anything else that training reads."""
     return open_training_data(location, DataSettings())
 
 
-def open_training_data(location: str | Path, settings: DataSettings) -> TrainingData:
+def open_training_data(location: Location, settings: DataSettings) -> TrainingData:
     """The good images of a data location that are for training.
 
     Args:
         location: a folder in one of the :data:`LAYOUTS`, a CSV manifest, or ``elpv``; ``:NAME=VALUE`` at its end
-            restricts it to one stratum.
+            restricts it to one stratum. Of several locations, keys begin with the name of theirs.
         settings: names of sub-folders, how many images to use, and what must not be split.
 
     Raises:
-        UserError: the location does not exist, its layout is not known, or there are no such images.
+        UserError: a location does not exist, its layout is not known, or there are no such images.
     """
-    path, only, layout = _locate(location, settings.normal)
-    images = grouped(layout.training(path, settings, only), settings.group_by)
-    if not images:
-        problem = f'no good image to train in the layout "{layout.name}"'
-        remedy = "fill train/good, or give the list rows of good images to train"
-        raise _empty_stratum(path, only, layout) if only else UserError(problem, str(folder_of(path)), remedy)
+    places, images, left_out = _locate(location, settings.normal), [], ()
+    for place in places:
+        found = place.layout.training(place.path, settings, place.only)
+        if not found.images:
+            problem = f'no good image to train in the layout "{place.layout.name}"'
+            remedy = "fill train/good, or give the list rows of good images to train"
+            error = UserError(problem, str(folder_of(place.path)), remedy)
+            raise _empty_stratum(place.path, place.only, place.layout) if place.only else error
+        images += [replace(image, key=place.prefix + image.key) for image in found.images]
+        left_out += found.left_out
+    images = grouped(images, settings.group_by)
     chosen = evenly_spaced(images, settings.train_subset)
     unused = tuple(sorted({image.key for image in images} - {image.key for image in chosen}))
-    name = _name_with_strata(layout.data_name(path), only)
-    grouped_by = _grouped_by(path, layout, settings)
-    return TrainingData(name, folder_of(path), layout.name, chosen, unused=unused, grouped_by=grouped_by)
+    name, root, layout = _described(places)
+    grouped_by = _grouped_by(places, settings)
+    return TrainingData(name, root, layout, chosen, unused=unused, grouped_by=grouped_by, left_out=left_out)
 
 
-def open_test_data(location: str | Path, settings: DataSettings) -> TestData:
+def open_test_data(location: Location, settings: DataSettings) -> TestData:
     """The labelled images of a data location, for an evaluation.
 
     Raises:
-        UserError: as :func:`open_training_data`; or there are no labelled images.
+        UserError: as :func:`open_training_data`; one of the locations has no labelled images, or several count pixels
+            in different ways.
     """
-    path, only, layout = _locate(location, settings.anomalous)
-    samples = layout.test(path, settings, only)
-    if not samples:
-        remedy = "add test/good and test/KIND folders, give a manifest.csv rows of split test, or name folders inside: "
-        remedy += "--set data.normal=GOOD --set data.anomalous=BAD"
-        error = UserError("there are no labelled test images", str(folder_of(path)), remedy)
-        raise _empty_stratum(path, only, layout) if only else error
-    chosen: set[str] = set()
-    for label in (False, True):
-        labelled = [sample for sample in samples if sample.is_anomalous is label]
-        chosen |= {sample.key for sample in evenly_spaced(labelled, settings.test_subset)}
-    return _test_data(path, only, layout, settings, tuple(sample for sample in samples if sample.key in chosen))
+    places = _locate(location, settings.anomalous)
+    data, counts = _read_tests(places, settings)
+    for place, count in zip(places, counts, strict=True):
+        if not count:
+            remedy = "add test/good and test/KIND folders, give a manifest.csv rows of split test, or name folders "
+            remedy += "inside: --set data.normal=GOOD --set data.anomalous=BAD"
+            error = UserError("there are no labelled test images", str(folder_of(place.path)), remedy)
+            raise _empty_stratum(place.path, place.only, place.layout) if place.only else error
+    return test_subset(data, settings.test_subset)
 
 
-def find_all_test_data(location: str | Path, settings: DataSettings) -> TestData | None:
+def find_all_test_data(location: Location, settings: DataSettings) -> TestData | None:
     """All labelled images, whatever ``data.test_subset`` is, for the leak check; None if the location has none.
 
     Raises:
-        UserError: as :func:`open_test_data`.
+        UserError: as :func:`open_test_data`, but a location may have no labelled images.
     """
-    path, only, layout = _locate(location, settings.anomalous)
-    samples = layout.test(path, settings, only) if layout.has_test(path, only) else ()
-    return _test_data(path, only, layout, settings, samples) if samples else None
+    places = [place for place in _locate(location, settings.anomalous) if place.layout.has_test(place.path, place.only)]
+    data, counts = _read_tests(places, settings) if places else (None, [])
+    return data if any(counts) else None
 
 
-def unread_files(data: TrainingData) -> str | None:
-    """Files next to the good images that are not read, in words; None if there are none, or if a list names the images.
+def test_subset(data: TestData, count: int | None) -> TestData:
+    """At most ``count`` good and as many anomalous images of the data, evenly spaced; all for None."""
+    chosen: set[str] = set()
+    for label in (False, True):
+        labelled = [sample for sample in data.samples if sample.is_anomalous is label]
+        chosen |= {sample.key for sample in evenly_spaced(labelled, count)}
+    return replace(data, samples=tuple(sample for sample in data.samples if sample.key in chosen))
 
-    They are not an error, but a user may have meant them.
-    """
-    layouts = [layout for layout in (*LAYOUTS, NAMED_FOLDERS) if layout.name == data.layout]
-    files = unsupported_files(image.path for image in data.images)
-    if not files or not any(layout.reads_whole_folders for layout in layouts):
-        return None
-    noun = "file" if len(files) == 1 else "files"
-    return f"{len(files)} {noun} of another type, first: {files[0].name} ({', '.join(IMAGE_SUFFIXES)} are read)"
+
+def locations_of(location: Location) -> tuple[str | Path, ...]:
+    """One location or several, as several."""
+    return (location,) if isinstance(location, str | Path) else tuple(location)
 
 
 def find_layout(path: Path, named_folder: str | None = None) -> Layout:
@@ -136,11 +154,12 @@ def place_of(name: str) -> Path:
     path = Path(name)
     if path.exists():
         return path
-    siblings = [other.name for other in visible(path.parent)] if path.parent.is_dir() else []
+    siblings = [entry.name for entry in entries_of(path.parent)] if path.parent.is_dir() else []
     similar = get_close_matches(path.name, siblings, n=1, cutoff=0.6)
     hint, remedy = "", "give a folder of good images, a manifest.csv, or elpv"
     if similar:
-        hint, remedy = f"; {path.parent / similar[0]} exists", f"flawmap check {path.parent / similar[0]}"
+        near = path.parent / similar[0]
+        hint, remedy = f"; {near} exists", command("flawmap", "check", near)
     kind = "file" if path.suffix == ".csv" else "folder"
     raise UserError(f"no such {kind}: {path}  (you are in {Path.cwd()}{hint})", "", remedy)
 
@@ -153,28 +172,64 @@ def evenly_spaced(images: Sequence[ImageT], count: int | None) -> tuple[ImageT, 
     return tuple(ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count))
 
 
-def _locate(location: str | Path, named_folder: str | None) -> tuple[Path, Strata, Layout]:
-    name, only = split_location(location)
-    path = place_of(name)
-    layout = find_layout(path, named_folder)
-    if not only.keys() <= set(layout.strata):
-        raise _empty_stratum(path, only, layout)
-    return path, only, layout
+def _locate(location: Location, named_folder: str | None) -> list[Place]:
+    """Where the data is; of several locations, each with a prefix of its own."""
+    places: list[Place] = []
+    locations = locations_of(location)
+    for one in locations:
+        name, only = split_location(one)
+        path = place_of(name)
+        layout = find_layout(path, named_folder)
+        if not only.keys() <= set(layout.strata):
+            raise _empty_stratum(path, only, layout)
+        name = _name_with_strata(layout.data_name(path), only)
+        taken, prefix, number = {place.prefix for place in places}, f"{name}/", 2
+        while prefix in taken:
+            prefix, number = f"{name}-{number}/", number + 1
+        places.append(Place(name, prefix if len(locations) > 1 else "", path, only, layout))
+    return places
 
 
-def _test_data(
-    path: Path, only: Strata, layout: Layout, settings: DataSettings, samples: tuple[LabelledImage, ...]
-) -> TestData:
-    name = _name_with_strata(layout.data_name(path), only)
-    samples, grouped_by = grouped(samples, settings.group_by), _grouped_by(path, layout, settings)
-    protocol = layout.protocol(path, settings)
-    return TestData(name, folder_of(path), layout.name, samples, protocol, grouped_by=grouped_by)
+def _read_tests(places: Sequence[Place], settings: DataSettings) -> tuple[TestData, list[int]]:
+    """All labelled images, and how many there are at each place."""
+    samples, left_out, protocols, counts = [], (), [], []
+    for place in places:
+        found = place.layout.test(place.path, settings, place.only)
+        samples += [replace(sample, key=place.prefix + sample.key) for sample in found.images]
+        left_out += found.left_out
+        counts.append(len(found.images))
+        if found.images:
+            protocols.append(place.layout.protocol(place.path, settings))
+    name, root, layout = _described(places)
+    if len({protocol.pixel_pool for protocol in protocols}) > 1:
+        problem = "these data sets count pixels differently: some have masks or boxes, others have none"
+        raise UserError(problem, str(root), "evaluate them one by one, each with an --output of its own")
+    protocol = protocols[0] if protocols else Protocol(name, "none")
+    if len(places) > 1:
+        strata = dict.fromkeys(stratum for protocol in protocols for stratum in protocol.strata)
+        protocol = Protocol(name, protocol.pixel_pool, tuple(strata))
+    images, grouped_by = grouped(samples, settings.group_by), _grouped_by(places, settings)
+    return TestData(name, root, layout, images, protocol, grouped_by=grouped_by, left_out=left_out), counts
 
 
-def _grouped_by(path: Path, layout: Layout, settings: DataSettings) -> str | None:
-    if settings.group_by is None:
-        return layout.grouped_by(path)
-    return None if settings.group_by == IMAGE else settings.group_by
+def _grouped_by(places: Sequence[Place], settings: DataSettings) -> str | None:
+    if settings.group_by is not None:
+        return None if settings.group_by == IMAGE else settings.group_by
+    names = dict.fromkeys(place.layout.grouped_by(place.path) for place in places)
+    return " or ".join(name for name in names if name) or None
+
+
+def _described(places: Sequence[Place]) -> tuple[str, Path, str]:
+    """Name, root and layout of the data of all places."""
+    first, roots = places[0], [folder_of(place.path) for place in places]
+    if len(places) == 1:
+        return first.name, roots[0], first.layout.name
+    layouts = dict.fromkeys(place.layout.name for place in places)
+    try:
+        root = Path(os.path.commonpath([os.path.abspath(root) for root in roots]))
+    except ValueError:  # on several drives
+        root = roots[0]
+    return f"{first.name}-and-{len(places) - 1}-more", root, "; ".join(layouts)
 
 
 def _name_with_strata(name: str, only: Strata) -> str:

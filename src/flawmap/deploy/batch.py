@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from flawmap.data.images.files import read_image
-from flawmap.data.layouts.image_folders import list_images
+from flawmap.data.layouts.image_folders import images_in
+from flawmap.data.left_out import as_records, counted
+from flawmap.data.sample import LeftOut
+from flawmap.data.walk import Listing
 from flawmap.deploy.opened_model import OpenedModel, open_model
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
 from flawmap.report.overlay import overlay
 from flawmap.runs.result_folders import new_folder
-from flawmap.runs.result_log import ResultLog, holds_results
+from flawmap.runs.result_log import ResultLog
 
 if TYPE_CHECKING:
     from flawmap.engine.compute import DeviceName
@@ -46,7 +49,7 @@ class Batch:
 
     Args:
         model: opened, for this process.
-        images: to score.
+        found: the images to score, and what was passed over beside them.
         folder: for the results; a taken name gets a number, unless ``resume``.
         resume: continue in ``folder``: images with a result are not scored again.
 
@@ -59,14 +62,14 @@ class Batch:
         UserError: with ``resume``, the folder holds results of another model or threshold.
     """
 
-    def __init__(self, model: OpenedModel, images: Sequence[Path], folder: Path, resume: bool = False) -> None:
-        self._model, self._images = model, images
+    def __init__(self, model: OpenedModel, found: Listing[Path], folder: Path, resume: bool = False) -> None:
+        self._model, self._images, self._left_out = model, found.images, found.left_out
         self.folder = folder if resume else new_folder(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         calibration = model.facts.calibration
         self._log = ResultLog(self.folder, model.facts.model_id, calibration.threshold if calibration else None)
         self._jobs = self._plan()
-        self.n_resumed = len(images) - len(self._jobs)
+        self.n_resumed = len(self._images) - len(self._jobs)
         self.not_scored: dict[Path, str] = {}
 
     def _plan(self) -> list[Job]:
@@ -110,7 +113,7 @@ class Batch:
             is_complete = True
         finally:  # also when interrupted
             failures = [{"image": str(path), "problem": problem} for path, problem in self.not_scored.items()]
-            self._log.close(str(model_path), failures, is_complete)
+            self._log.close(str(model_path), failures, as_records(self._left_out), is_complete)
 
     def _outcomes(self, model_path: Path, device: "DeviceName", workers: int) -> Iterator[tuple[Job, Outcome]]:
         if workers == 1 or len(self._jobs) < 2:
@@ -154,31 +157,29 @@ def _score(job: Job) -> Outcome:
     return detect_one(_model, job)
 
 
-def find_images(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
-    """Files, the images in folders, and the matches of patterns; each file once, in the order given.
+def find_images(patterns: Sequence[str]) -> Listing[Path]:
+    """Files, the images in folders and below them, and the matches of patterns; each file once, in the order given.
 
-    Hidden files in folders are left out, and so are the results of an earlier detection.
-
-    Returns:
-        the images, and the folders of earlier results.
+    A file that is named is an image, whatever it is; in a folder, what is none is passed over with a reason.
 
     Raises:
         UserError: nothing was found for one of the patterns.
     """
     images: dict[Path, None] = {}
-    result_folders: list[Path] = []
+    left_out: tuple[LeftOut, ...] = ()
     for pattern in patterns:
-        path = Path(pattern)
+        path, found = Path(pattern), Listing[Path]()
         if path.is_dir():
-            matches = list_images(path, recursive=True)
-            earlier = sorted(folder for folder in {match.parent for match in matches} if holds_results(folder))
-            matches = [match for match in matches if match.parent not in earlier]
-            result_folders += earlier
+            found = images_in(path)
         elif path.is_file():
-            matches = [path]
+            found = Listing((path,))
         else:
-            matches = [match for match in map(Path, sorted(glob.glob(pattern, recursive=True))) if match.is_file()]
-        if not matches:
-            raise UserError("no images there", pattern, f"give files, folders or patterns (you are in {Path.cwd()})")
-        images.update(dict.fromkeys(matches))
-    return list(images), result_folders
+            matches = map(Path, sorted(glob.glob(pattern, recursive=True)))
+            found = Listing(tuple(match for match in matches if match.is_file()))
+        if not found.images:
+            beside = f" ({counted(found.left_out)})" if found.left_out else ""
+            remedy = f"give files, folders or patterns (you are in {Path.cwd()})"
+            raise UserError(f"no images there{beside}", pattern, remedy)
+        images.update(dict.fromkeys(found.images))
+        left_out += found.left_out
+    return Listing(tuple(images), left_out)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.data.layouts.image_folders import list_images
+from flawmap.data.layouts.image_folders import images_in
 from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data
 from flawmap.deploy.runtime import ExportedModel
 from flawmap.detect.detection import Detection, NotScoredError
@@ -139,7 +139,7 @@ def given_images(location: str, count: int) -> tuple[CheckImage, ...]:
         samples = open_test_data(location, DataSettings(test_subset=max(1, count // 2))).samples
         return tuple(CheckImage(sample.path, sample.is_anomalous) for sample in samples)
     path = Path(location)
-    images = list_images(path, recursive=True) if path.is_dir() else []
+    images = images_in(path).images if path.is_dir() else ()
     if images:
         return tuple(CheckImage(path) for path in images[:: -(-len(images) // count)])
     normals = open_training_data(location, DataSettings(train_subset=count)).images

@@ -13,6 +13,7 @@ from jaxtyping import Bool, UInt8
 
 from flawmap.data.images.files import read_image
 from flawmap.data.images.truth import read_truth
+from flawmap.data.left_out import as_records
 from flawmap.data.sample import TestData
 from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
@@ -152,6 +153,7 @@ def _evaluation(
         ),
         skipped=data.skipped,
         remarks=data.remarks,
+        left_out=tuple(as_records(data.left_out)),
     )
 
 

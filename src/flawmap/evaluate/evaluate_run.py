@@ -8,7 +8,8 @@ from pathlib import Path
 
 from flawmap.data.checks import check_test_data, refuse_unwritable_names
 from flawmap.data.groups import refuse_unmatched
-from flawmap.data.open_data import open_test_data
+from flawmap.data.left_out import refuse_left_out
+from flawmap.data.open_data import Location, open_test_data
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.compute import DeviceName
 from flawmap.errors import UserError
@@ -27,7 +28,7 @@ MIN_EVALUATION_SIZE_PX, MAX_EVALUATION_SIZE_PX = 16, 4096
 
 def evaluate_run(
     path: Path,
-    location: str,
+    location: Location,
     overrides: Sequence[str] = (),
     output: Path | None = None,
     skip_unreadable: bool = False,
@@ -35,6 +36,7 @@ def evaluate_run(
     command: str = "",
     evaluation_size_px: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    strict: bool = False,
 ) -> Evaluation:
     """Evaluate a run and write its report; an earlier evaluation is kept under another name.
 
@@ -49,6 +51,7 @@ def evaluate_run(
         command: that repeats this, for the record.
         evaluation_size_px: see :func:`flawmap.evaluate.evaluate.evaluate`.
         progress: called after each image with (done, total).
+        strict: refuse data with anything beside it that is not read.
 
     Raises:
         UserError: no model, unusable data, test images that training has seen, or results that cannot be written.
@@ -68,6 +71,8 @@ def evaluate_run(
     known_groups = {row.group: row.key for row in rows if row.group}
     settings = with_data_overrides(detector.recipe.data, overrides)
     opened = open_test_data(location, settings)
+    if strict:
+        refuse_left_out(opened.left_out, str(opened.root))
     refuse_unmatched(opened.samples, settings.group_by, str(opened.root))
     data = check_test_data(opened, skip_unreadable, known, known_groups)
     refuse_unwritable_names(name for sample in data.samples for name in (sample.key, str(sample.path.absolute())))

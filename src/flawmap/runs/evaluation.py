@@ -127,8 +127,9 @@ class Evaluation(Block):
         seconds_per_image: of the detector, without reading files.
         device: ``cpu``, ``cuda`` or ``mps``.
         without_truth: keys of anomalous images without ground truth, in a data set that has ground truth.
-        skipped: files that were left out.
+        skipped: images that could not be decoded.
         remarks: on test images, masks and boxes that were read; empty in files that were written before there were any.
+        left_out: files and folders beside the images that were passed over: ``path``, ``reason`` and ``kind`` of each.
     """
 
     data: str
@@ -155,6 +156,7 @@ class Evaluation(Block):
     without_truth: tuple[str, ...]
     skipped: tuple[SkippedFile, ...]
     remarks: tuple[FileRemark, ...] = ()
+    left_out: tuple[Mapping[str, str], ...] = ()
 
     @property
     def single_scale(self) -> ScaleScore:

@@ -13,15 +13,6 @@ LINE_START = b'{"image": '  # of each of our lines
 OTHER_OUTPUT = "choose another --output"
 
 
-def holds_results(folder: Path) -> bool:
-    """Whether a folder is the output of ``flawmap detect``, so that its overlays are not images to be scored."""
-    try:
-        with (folder / LINES).open("rb") as file:
-            return file.read(len(LINE_START)) in (b"", LINE_START)
-    except OSError:
-        return False
-
-
 class ResultLog:
     """results.jsonl in a folder: one JSON object per scored image, written at once and completely.
 
@@ -77,12 +68,19 @@ class ResultLog:
         self.done[record["image"]] = record["is_anomalous"]
         return line
 
-    def close(self, model: str, not_scored: Sequence[dict[str, Any]], is_complete: bool = True) -> None:
+    def close(
+        self,
+        model: str,
+        not_scored: Sequence[dict[str, Any]],
+        left_out: Sequence[dict[str, str]] = (),
+        is_complete: bool = True,
+    ) -> None:
         """Write result.json from the lines, one at a time, so that memory does not grow with their number.
 
         Args:
             model: path of the model.
             not_scored: images without a result, with the reason.
+            left_out: files beside the images that were passed over.
             is_complete: whether every image was tried; not after an interruption.
         """
         self._file.close()
@@ -92,7 +90,8 @@ class ResultLog:
             file.write(f'{{"model": {json.dumps(model)}, "complete": {json.dumps(is_complete)}, "images": [')
             for number, line in enumerate(lines):
                 file.write((",\n" if number else "\n") + line.rstrip("\n"))
-            file.write(f'\n], "not_scored": {json.dumps(list(not_scored))}}}\n')
+            file.write(f'\n], "not_scored": {json.dumps(list(not_scored))}, ')
+            file.write(f'"left_out": {json.dumps(list(left_out))}}}\n')
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, target)

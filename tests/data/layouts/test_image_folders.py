@@ -1,6 +1,5 @@
-"""Which files of a folder are images, and which mask belongs to which image."""
+"""Which mask belongs to which image."""
 
-import os
 import unicodedata
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assertions import mistake
-from flawmap.data.layouts.image_folders import folders_below, images_with_masks, key_of, list_images, pair_masks
+from flawmap.data.layouts.image_folders import images_with_masks, key_of, pair_masks
 from flawmap.data.sample import MaskFile
 from flawmap.errors import UserError
 from images import noise, write_image
@@ -23,54 +22,6 @@ def touch(folder: Path, *names: str) -> list[Path]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     return [folder / name for name in names]
-
-
-# ---- images of a folder
-
-
-def test_images_are_recognised_by_extension_in_any_case_and_sorted(tmp_path):
-    touch(tmp_path, "b.PNG", "a.jpg", "c.JPEG", "é.Bmp", "d.tif", "e.TIFF", "notes.txt", "f.gif", ".g.png", "Thumbs.db")
-    assert [path.name for path in list_images(tmp_path)] == ["a.jpg", "b.PNG", "c.JPEG", "d.tif", "e.TIFF", "é.Bmp"]
-
-
-def test_sub_folders_count_only_if_asked_for(tmp_path):
-    touch(tmp_path, "a.png", "day 2/b.png", "day 2/camera/c.png", "day 1/d.png", "folder.png/e.png", ".cache/f.png")
-    assert [key_of(path, tmp_path) for path in list_images(tmp_path)] == ["a.png"]
-    expected = ["a.png", "day 1/d.png", "day 2/b.png", "day 2/camera/c.png", "folder.png/e.png"]
-    assert [key_of(path, tmp_path) for path in list_images(tmp_path, recursive=True)] == expected
-
-
-def test_links_are_followed_but_not_in_cycles(tmp_path):
-    touch(tmp_path, "elsewhere/a.png", "data/real/b.png")
-    os.symlink(tmp_path / "elsewhere", tmp_path / "data" / "linked", target_is_directory=True)
-    os.symlink(tmp_path / "data", tmp_path / "data" / "real" / "up", target_is_directory=True)
-    os.symlink(tmp_path / "elsewhere" / "a.png", tmp_path / "data" / "one.png")
-    keys = [key_of(path, tmp_path / "data") for path in list_images(tmp_path / "data", recursive=True)]
-    assert keys == ["linked/a.png", "one.png", "real/b.png"]
-    assert [key_of(folder, tmp_path) for folder in folders_below(tmp_path / "data")] == [
-        "data",
-        "data/linked",
-        "data/real",
-    ]
-
-
-def test_broken_links_are_listed(tmp_path):
-    os.symlink(tmp_path / "unplugged" / "a.png", tmp_path / "a.png")
-    os.symlink(tmp_path / "b.png", tmp_path / "b.png")
-    assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.png"]
-
-
-def test_a_folder_without_read_permission(tmp_path, monkeypatch):
-    def refuse(self: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    problem = "the folder cannot be read: Permission denied"
-    with mistake(problem, tmp_path, "check its name and your permissions"):
-        list_images(tmp_path)
-
-
-# ---- masks
 
 
 def paired(images: list[Path], mask_folder: Path, pattern: str = PATTERN) -> dict[str, str]:
@@ -161,13 +112,13 @@ def test_masks_lie_in_the_same_sub_folders_as_their_images(tmp_path):
     touch(tmp_path, "bad/1.png", "bad/hole/1.png", "bad/hole/deep/2.png", "masks/hole/1_mask.png")
     mask = MaskFile(tmp_path / "masks" / "hole" / "1_mask.png")
     found = images_with_masks(tmp_path / "bad", tmp_path / "masks", PATTERN)
-    assert [(key_of(path, tmp_path), truth) for path, truth in found] == [
+    assert [(key_of(path, tmp_path), truth) for path, truth in found.images] == [
         ("bad/1.png", None),
         ("bad/hole/1.png", mask),
         ("bad/hole/deep/2.png", None),
     ]
     without = images_with_masks(tmp_path / "bad", None, PATTERN)
-    assert without == [(path, None) for path, _ in found]
+    assert without.images == tuple((path, None) for path, _ in found.images)
 
 
 def test_a_folder_of_masks_without_a_folder_of_images(tmp_path):

@@ -9,8 +9,9 @@ import pytest
 from assertions import mistake
 from flawmap.data.layouts.folder import NamedFolders
 from flawmap.data.layouts.mvtec import MvtecAd
-from flawmap.data.open_data import find_layout, open_test_data, open_training_data
+from flawmap.data.open_data import find_layout, open_test_data
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
+from flawmap.data.walk import Listing
 from flawmap.recipe.settings import DataSettings
 from images import noise, write_image, write_noise
 
@@ -19,9 +20,9 @@ MVTEC, FOLDERS = MvtecAd(), NamedFolders()
 MASK = np.eye(12, 16, dtype=np.uint8) * 255
 
 
-def summary(samples: tuple[LabelledImage, ...]) -> list[tuple[str, bool, str, str | None]]:
+def summary(found: Listing[LabelledImage]) -> list[tuple[str, bool, str, str | None]]:
     rows = []
-    for sample in samples:
+    for sample in found.images:
         assert sample.path.is_file() and sample.strata == {}
         mask = sample.truth.path.name if isinstance(sample.truth, MaskFile) else sample.truth
         rows.append((sample.key, sample.is_anomalous, sample.kind, mask))
@@ -45,7 +46,7 @@ def tile(tmp_path: Path) -> Path:
 def test_mvtec_training_images_are_those_of_train_good(tile: Path):
     assert isinstance(find_layout(tile), MvtecAd)
     expected = [f"train/good/{seed:03d}.png" for seed in range(3)]
-    assert MVTEC.training(tile, DEFAULT, {}) == tuple(NormalImage(key, tile / key) for key in expected)
+    assert MVTEC.training(tile, DEFAULT, {}) == Listing(tuple(NormalImage(key, tile / key) for key in expected))
 
 
 def test_mvtec_test_images_have_kinds_and_masks(tile: Path):
@@ -64,14 +65,14 @@ def test_mvtec_folders_may_be_nested_and_hidden_ones_are_ignored(tile: Path):
     write_image(tile / "ground_truth" / "crack" / "deep" / "6_mask.png", MASK)
     write_image(tile / "ground_truth" / ".ipynb_checkpoints" / "7_mask.png", MASK)
     write_image(tile / "test" / ".trash" / "8.png", noise(8))
-    assert [image.key for image in MVTEC.training(tile, DEFAULT, {})][-1] == "train/good/camera 2/5.png"
+    assert [image.key for image in MVTEC.training(tile, DEFAULT, {}).images][-1] == "train/good/camera 2/5.png"
     rows = summary(MVTEC.test(tile, DEFAULT, {}))
     assert ("test/crack/deep/6.png", True, "crack", "6_mask.png") in rows and len(rows) == 6
 
 
 def test_mvtec_masks_of_good_images_are_not_needed(tile: Path):
     write_image(tile / "ground_truth" / "good" / "unrelated.png", MASK)
-    samples = MVTEC.test(tile, DEFAULT, {})
+    samples = MVTEC.test(tile, DEFAULT, {}).images
     assert [sample.truth for sample in samples if not sample.is_anomalous] == [None, None]
 
 
@@ -122,13 +123,8 @@ def parts(tmp_path: Path) -> Path:
 NAMED = DataSettings(normal="OK", anomalous="NG", masks="masks")
 
 
-def test_a_plain_folder_gives_the_images_directly_inside(parts: Path):
-    write_image(parts / "direct.jpg", noise(1))
-    assert open_training_data(parts, DEFAULT).images == (NormalImage("direct.jpg", parts / "direct.jpg"),)
-
-
 def test_named_folders_give_training_images(parts: Path):
-    keys = [image.key for image in FOLDERS.training(parts, NAMED, {})]
+    keys = [image.key for image in FOLDERS.training(parts, NAMED, {}).images]
     assert keys == ["OK/000.png", "OK/001.png", "OK/002.png", "OK/monday/003.png"]
 
 
@@ -148,7 +144,7 @@ def test_named_folders_give_test_images_with_kinds_and_masks(parts: Path):
 
 def test_a_named_folder_may_be_outside_the_data_folder(parts: Path):
     settings = DataSettings(normal="../parts/OK", anomalous="NG")
-    assert FOLDERS.training(parts, settings, {})[0].key == "../parts/OK/000.png"
+    assert FOLDERS.training(parts, settings, {}).images[0].key == "../parts/OK/000.png"
 
 
 def test_an_absolute_named_folder_is_refused(parts: Path, tmp_path):

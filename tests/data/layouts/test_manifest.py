@@ -20,11 +20,11 @@ IMAGES = ("images/a.png", "images/b.png", "images/c.png", "images/ü d.png")
 
 
 def read_training(path: Path) -> tuple[NormalImage, ...]:
-    return MANIFEST.training(path, DEFAULT, {})
+    return MANIFEST.training(path, DEFAULT, {}).images
 
 
 def read_test(path: Path) -> tuple[LabelledImage, ...]:
-    return MANIFEST.test(path, DEFAULT, {})
+    return MANIFEST.test(path, DEFAULT, {}).images
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from flawmap.data.layouts import elpv
 from flawmap.data.open_data import LAYOUTS, NAMED_FOLDERS, find_all_test_data, open_test_data, open_training_data
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, TrainingData
 from flawmap.data.split import split_normals
+from flawmap.data.walk import Listing
 from flawmap.recipe.settings import DataSettings
 from images import noise, write_image
 
@@ -165,7 +166,7 @@ def test_a_training_image_has_no_field_for_a_label_or_a_mask():
     with pytest.raises((AttributeError, TypeError)):
         NormalImage("a", Path("a")).is_anomalous = True
     for layout in (*LAYOUTS, NAMED_FOLDERS):
-        assert get_type_hints(layout.training)["return"] == tuple[NormalImage, ...]
+        assert get_type_hints(layout.training)["return"] == Listing[NormalImage]
     assert get_type_hints(open_data.open_training_data)["return"] is TrainingData
 
 

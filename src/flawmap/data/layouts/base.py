@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
 from flawmap.data.subset import Strata
+from flawmap.data.walk import Listing
 from flawmap.recipe.settings import DataSettings
 
 
@@ -17,14 +18,12 @@ class Layout(ABC):
         name: for people.
         published: how a published data set is scored by convention.
         strata: what a location can be restricted by (``nih:sex=M``).
-        reads_whole_folders: it takes every image of a folder, not those in a list.
         yields_to_named_folders: ``data.normal`` and ``data.anomalous`` name folders to be read instead.
     """
 
     name: ClassVar[str]
     published: ClassVar[Protocol]
     strata: ClassVar[tuple[str, ...]] = ()
-    reads_whole_folders: ClassVar[bool] = False
     yields_to_named_folders: ClassVar[bool] = True
 
     @abstractmethod
@@ -36,8 +35,8 @@ class Layout(ABC):
         return folder_of(path).resolve().name or "data"
 
     @abstractmethod
-    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
-        """Good images to learn from. No file that belongs to the test is opened.
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> Listing[NormalImage]:
+        """Good images to learn from, and what lies beside them. No file that belongs to the test is opened.
 
         Raises:
             UserError: a list or folder is missing or damaged.
@@ -48,8 +47,8 @@ class Layout(ABC):
         return True
 
     @abstractmethod
-    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
-        """Labelled images, with masks or boxes if they have some; empty if there are none.
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
+        """Labelled images, with masks or boxes if they have some, and what lies beside them; empty without a test.
 
         Raises:
             UserError: a list or folder is missing or damaged, or masks match no image.

@@ -14,6 +14,7 @@ import numpy as np
 from flawmap.data.layouts.base import Layout
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
+from flawmap.data.walk import Listing
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -36,24 +37,25 @@ class Elpv(Layout):
     def data_name(self, path: Path) -> str:
         return LOCATION
 
-    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> Listing[NormalImage]:
         """The 1,131 normal cells of the training split, or those of one cell type (mono, poly)."""
         normal = [(key, cell) for key, probability, cell in _rows(path) if probability == 0]
         train, _ = _split(len(normal))
         keys = [normal[i][0] for i in sorted(train) if is_chosen({"cell": normal[i][1]}, only)]
-        return tuple(NormalImage(key, path / key) for key in keys)
+        return Listing(tuple(NormalImage(key, path / key) for key in keys))
 
-    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """The other 377 normal cells and the 715 with defect probability 1, or those of one cell type."""
         rows = _rows(path)
         normal = [row for row in rows if row[1] == 0]
         _, test = _split(len(normal))
         labelled = [(*normal[i], False) for i in sorted(test)] + [(*row, True) for row in rows if row[1] == 1]
-        return tuple(
+        samples = (
             LabelledImage(key, path / key, is_anomalous, "defective" if is_anomalous else "good", None, {"cell": cell})
             for key, _, cell, is_anomalous in labelled
             if is_chosen({"cell": cell}, only)
         )
+        return Listing(tuple(samples))
 
     def protocol(self, path: Path, settings: DataSettings) -> Protocol:
         return self.published

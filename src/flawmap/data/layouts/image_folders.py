@@ -1,64 +1,61 @@
 """Image files in folders, and the masks that belong to them by name."""
 
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from flawmap.data.images.files import IMAGE_SUFFIXES
-from flawmap.data.sample import MaskFile
+from flawmap.data.layouts.folder_names import meaning_of
+from flawmap.data.sample import LeftOut, MaskFile, NormalImage
+from flawmap.data.walk import Listing, visible_folders, walk, without_companions
 from flawmap.errors import UserError
 
-GOOD_NAMES = ("good", "normal", "ok", "io", "pass")  # common names of a folder of good images, in lower case
 
-
-def list_images(folder: Path, recursive: bool = False) -> list[Path]:
-    """Image files in ``folder``, sorted by name, without hidden files and folders.
-
-    Broken links are listed too, so that they are reported as unreadable instead of being lost.
+def images_in(folder: Path, recursive: bool = True) -> Listing[Path]:
+    """Images in ``folder`` and below it, sorted, without masks beside them; and what is passed over.
 
     Raises:
         UserError: the folder cannot be read.
     """
-    places = folders_below(folder) if recursive else [folder]
-    return sorted(
-        path
-        for place in places
-        for path in visible(place)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
-    )
+    return without_companions(walk(folder, recursive))
 
 
-def unsupported_files(images: Iterable[Path]) -> list[Path]:
-    """Visible files in the folders of these images whose extension is not that of an image."""
-    folders = sorted({image.parent for image in images})
-    files = (path for folder in folders for path in visible(folder))
-    return [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES and path.is_file()]
-
-
-def folders_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
-    """``folder`` and all visible folders below it, in order. Links are followed, except back to a folder ``above``.
-
-    Raises:
-        UserError: a folder cannot be read.
-    """
-    real = folder.resolve()
-    if real in above:
-        return []
-    inside = [path for path in visible(folder) if path.is_dir()]
-    return [folder, *(below for child in inside for below in folders_below(child, above | {real}))]
-
-
-def visible(folder: Path) -> list[Path]:
-    """Everything in a folder whose name does not begin with a dot, sorted.
+def good_images_in(folder: Path) -> Listing[Path]:
+    """As :func:`images_in`, without sub-folders that are named after defects or masks, which are left out.
 
     Raises:
         UserError: the folder cannot be read.
     """
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        remedy = "check its name and your permissions"
-        raise UserError(f"the folder cannot be read: {error.strerror}", str(folder), remedy) from error
+    return without_companions(walk(folder, passes_over=_why_not_good))
+
+
+def _why_not_good(folder: Path) -> LeftOut | bool:
+    if meaning_of(folder.name) not in ("bad", "masks"):
+        return False
+    return LeftOut(folder, "by its name the folder does not hold good images", "folder")
+
+
+def normal_images(listing: Listing[Path], root: Path) -> Listing[NormalImage]:
+    """The images as such to learn from, with keys relative to ``root``."""
+    return Listing(tuple(NormalImage(key_of(path, root), path) for path in listing.images), listing.left_out)
+
+
+def unread_in(folder: Path, read: Iterable[Path]) -> tuple[LeftOut, ...]:
+    """What lies directly in ``folder`` and is read by nobody: everything but the sub-folders ``read``."""
+    listing = walk(folder, recursive=False)
+    direct = tuple(LeftOut(path, "no image is expected here", "image") for path in listing.images)
+    folders = [path for path in visible_folders(folder) if path not in set(read)]
+    unread = tuple(LeftOut(path, "no folder that this layout reads", "folder") for path in folders)
+    return direct + unread + listing.left_out
+
+
+def sub_folder(folder: Path, name: str) -> Path:
+    """The sub-folder of this name, in any case; ``folder / name`` where there is none."""
+    exact = folder / name
+    if exact.is_dir() or not folder.is_dir():
+        return exact
+    alike = [path for path in visible_folders(folder) if path.name.casefold() == name.casefold()]
+    return alike[0] if alike else exact
 
 
 def key_of(path: Path, root: Path) -> str:
@@ -66,26 +63,31 @@ def key_of(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def images_with_masks(folder: Path, mask_folder: Path | None, pattern: str) -> list[tuple[Path, MaskFile | None]]:
+def images_with_masks(folder: Path, mask_folder: Path | None, pattern: str) -> Listing[tuple[Path, MaskFile | None]]:
     """Images in ``folder`` and below it, each with its mask from the same place in ``mask_folder``, if it has one.
 
     Raises:
         UserError: as :func:`pair_masks`; or a folder of masks has no folder of images.
     """
-    pairs: list[tuple[Path, MaskFile | None]] = []
-    for place in folders_below(folder):
-        images = list_images(place)
-        masks = pair_masks(images, mask_folder / place.relative_to(folder), pattern) if mask_folder else {}
-        pairs += [(image, masks.get(image)) for image in images]
-    if mask_folder is None or not mask_folder.is_dir():
-        return pairs
-    for place in folders_below(mask_folder):
-        expected = folder / place.relative_to(mask_folder)
-        if not expected.is_dir() and (masks_here := list_images(place)):
-            problem = f"masks without images, first: {masks_here[0].name}"
-            remedy = f"put masks into the same sub-folders as their images; there is no folder {expected}"
-            raise UserError(problem, str(place), remedy)
-    return pairs
+    listing = images_in(folder)
+    by_place: defaultdict[Path, list[Path]] = defaultdict(list)
+    for image in listing.images:
+        by_place[image.parent].append(image)
+    masks: dict[Path, MaskFile] = {}
+    left_out = listing.left_out
+    if mask_folder is not None and mask_folder.is_dir():
+        found = walk(mask_folder)
+        left_out += found.left_out
+        for mask in found.images:
+            place = folder / mask.parent.relative_to(mask_folder)
+            if not place.is_dir():
+                problem = f"masks without images, first: {mask.name}"
+                remedy = f"put masks into the same sub-folders as their images; there is no folder {place}"
+                raise UserError(problem, str(mask.parent), remedy)
+            by_place.setdefault(place, [])
+        for place, images in by_place.items():
+            masks |= pair_masks(images, mask_folder / place.relative_to(folder), pattern)
+    return Listing(tuple((image, masks.get(image)) for image in listing.images), left_out)
 
 
 def pair_masks(images: list[Path], mask_folder: Path, pattern: str) -> dict[Path, MaskFile]:
@@ -104,7 +106,7 @@ def pair_masks(images: list[Path], mask_folder: Path, pattern: str) -> dict[Path
     """
     if not mask_folder.is_dir():
         return {}
-    masks = list_images(mask_folder)
+    masks = walk(mask_folder, recursive=False).images
     owners: dict[Path, Path] = {}
     for names in (pattern, "{stem}"):
         unpaired: dict[str, list[Path]] = {}

@@ -21,6 +21,7 @@ from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.tables import SHOWN, read_table
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
+from flawmap.data.walk import Listing
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -48,7 +49,7 @@ class CsvManifest(Layout):
     def is_at(self, path: Path) -> bool:
         return path.suffix.lower() == ".csv" if path.is_file() else (path / FILE_NAME).is_file()
 
-    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> Listing[NormalImage]:
         """Rows of split ``train``, which must have label 0. Labels, masks and boxes of other rows are not kept."""
         manifest, images, column = _file(path), [], self.grouped_by(path)
         rows = [(line, row) for line, row in _rows(manifest) if row["split"] == "train"]
@@ -63,16 +64,16 @@ class CsvManifest(Layout):
             if is_chosen(_strata(row), only):
                 group = group_name(row.get(column or ""))
                 images.append(NormalImage(row["image"], manifest.parent / row["image"], group=group))
-        return tuple(images)
+        return Listing(tuple(images))
 
-    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """Rows of split ``test``. An anomalous image without a mask or boxes counts for image metrics only."""
         manifest, samples, column = _file(path), [], self.grouped_by(path)
         for line, row in _rows(manifest):
             if row["split"] == "test" and is_chosen(_strata(row), only):
                 sample = _labelled(row, line, manifest)
                 samples.append(replace(sample, group=group_name(row.get(column or ""))))
-        return tuple(samples)
+        return Listing(tuple(samples))
 
     def grouped_by(self, path: Path) -> str | None:
         """The column that names groups."""

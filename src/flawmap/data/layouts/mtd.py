@@ -8,9 +8,10 @@ The split is DifferNet's (github.com/marco-rudolph/differnet): 761 of the 952 im
 from pathlib import Path
 
 from flawmap.data.layouts.base import Layout
-from flawmap.data.layouts.image_folders import key_of, list_images, visible
+from flawmap.data.layouts.image_folders import key_of
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.data.subset import Strata
+from flawmap.data.walk import Listing, visible_folders, walk
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -27,31 +28,37 @@ class MagneticTiles(Layout):
     def is_at(self, path: Path) -> bool:
         return (path / FREE / "Imgs").is_dir()
 
-    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> Listing[NormalImage]:
         """The images of MT_Free in the list."""
         listed = _training_names(path)
-        images = {image.stem: image for image in _photographs(path, FREE)}
+        images = {image.stem: image for image in _photographs(path / FREE).images}
         if missing := sorted(listed - images.keys()):
             problem = f"{len(missing)} listed images are not in {FREE}, first: {missing[0]}"
             raise UserError(problem, str(path / TRAINING_LIST), "copy the folder MT_Free again")
-        return tuple(NormalImage(key_of(images[stem], path), images[stem]) for stem in sorted(listed))
+        return Listing(tuple(NormalImage(key_of(images[stem], path), images[stem]) for stem in sorted(listed)))
 
-    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """All other images, defective ones with their masks."""
-        listed, samples = _training_names(path), []
-        for folder in [place for place in visible(path) if place.name.startswith("MT_") and (place / "Imgs").is_dir()]:
+        listed, samples, left_out = _training_names(path), [], ()
+        for folder in visible_folders(path):
+            if not folder.name.startswith("MT_") or not (folder / "Imgs").is_dir():
+                continue
             is_anomalous = folder.name != FREE
             kind = folder.name.removeprefix("MT_").lower() if is_anomalous else "good"
-            for image in _photographs(path, folder.name):
+            photographs = _photographs(folder)
+            left_out += photographs.left_out
+            for image in photographs.images:
                 mask = image.with_suffix(".png")
                 truth = MaskFile(mask) if is_anomalous and mask.is_file() else None
                 if is_anomalous or image.stem not in listed:
                     samples.append(LabelledImage(key_of(image, path), image, is_anomalous, kind, truth))
-        return tuple(samples)
+        return Listing(tuple(samples), left_out)
 
 
-def _photographs(path: Path, folder: str) -> list[Path]:
-    return [image for image in list_images(path / folder / "Imgs") if image.suffix.lower() == ".jpg"]
+def _photographs(folder: Path) -> Listing[Path]:
+    """The images of a kind; their masks lie among them."""
+    listing = walk(folder / "Imgs", recursive=False)
+    return Listing(tuple(image for image in listing.images if image.suffix.lower() == ".jpg"), listing.left_out)
 
 
 def _training_names(path: Path) -> set[str]:

@@ -1,14 +1,25 @@
-"""The MVTec AD layout: train/good, test/KIND, ground_truth/KIND/STEM_mask."""
+"""The MVTec AD layout: train/good, test/KIND, ground_truth/KIND/STEM_mask; the names may be in any case."""
 
 from dataclasses import replace
 from pathlib import Path
 
 from flawmap.data.layouts.base import Layout
-from flawmap.data.layouts.image_folders import GOOD_NAMES, images_with_masks, key_of, list_images, visible
+from flawmap.data.layouts.folder_names import meaning_of
+from flawmap.data.layouts.image_folders import (
+    good_images_in,
+    images_with_masks,
+    key_of,
+    normal_images,
+    sub_folder,
+    unread_in,
+)
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
 from flawmap.data.subset import Strata
+from flawmap.data.walk import Listing, visible_folders, walk
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
+
+GOOD = "good"
 
 
 class MvtecAd(Layout):
@@ -16,43 +27,60 @@ class MvtecAd(Layout):
 
     name = "MVTec AD (train/good, test/KIND)"
     published = Protocol("MVTec AD")
-    reads_whole_folders = True
 
     def is_at(self, path: Path) -> bool:
-        return (path / "train" / "good").is_dir() or ((path / "test").is_dir() and not list_images(path))
+        if good_folder(path).is_dir():
+            return True
+        return sub_folder(path, "test").is_dir() and not walk(path, recursive=False).images
 
-    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> Listing[NormalImage]:
         """Images in train/good and below it."""
-        good = path / "train" / "good"
-        images = list_images(good, recursive=True) if good.is_dir() else []
-        return tuple(NormalImage(key_of(image, path), image) for image in images)
+        train, good = sub_folder(path, "train"), good_folder(path)
+        unread = unread_in(path, read=(train, sub_folder(path, "test"), sub_folder(path, "ground_truth")))
+        if not good.is_dir():
+            return Listing((), unread)
+        found = good_images_in(good)
+        return normal_images(Listing(found.images, unread + unread_in(train, read=[good]) + found.left_out), path)
 
-    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """Images in test/good and every test/KIND, with masks from ground_truth/KIND."""
-        test, ground_truth = path / "test", path / "ground_truth"
+        test, ground_truth = sub_folder(path, "test"), sub_folder(path, "ground_truth")
         if not test.is_dir():
-            return ()
-        kinds = [folder.name for folder in visible(test) if folder.is_dir()]
-        for folder in visible(ground_truth) if ground_truth.is_dir() else []:
-            if folder.is_dir() and folder.name not in kinds and list_images(folder, recursive=True):
-                problem = f"masks of kind {folder.name!r} have no images"
-                raise UserError(problem, str(folder), f"add test/{folder.name}")
+            return Listing()
+        kinds = visible_folders(test)
+        left_out = unread_in(test, read=kinds)
+        if ground_truth.is_dir():
+            _refuse_masks_without_images(ground_truth, {folder.name.casefold() for folder in kinds})
+            left_out += unread_in(ground_truth, read=visible_folders(ground_truth))
         samples = []
-        for kind in kinds:
-            name = "good" if kind.casefold() == "good" else kind
-            if name != "good" and name.casefold() in GOOD_NAMES:
-                problem = f"images of test/{kind} would count as defects"
+        for folder in kinds:
+            name = GOOD if folder.name.casefold() == GOOD else folder.name
+            if name != GOOD and meaning_of(name) == "good":
+                problem = f"images of {folder.parent.name}/{folder.name} would count as defects"
                 remedy = "rename it to good if its images are good, or else after the defect"
-                raise UserError(problem, str(test / kind), remedy)
-            is_anomalous = name != "good"
-            masks = ground_truth / kind if is_anomalous else None
+                raise UserError(problem, str(folder), remedy)
+            is_anomalous = name != GOOD
+            masks = sub_folder(ground_truth, folder.name) if is_anomalous else None
+            found = images_with_masks(folder, masks, settings.mask_pattern)
+            left_out += found.left_out
             samples += [
-                LabelledImage(key_of(image, path), image, is_anomalous, name, mask)
-                for image, mask in images_with_masks(test / kind, masks, settings.mask_pattern)
+                LabelledImage(key_of(image, path), image, is_anomalous, name, mask) for image, mask in found.images
             ]
-        return tuple(samples)
+        return Listing(tuple(samples), left_out)
 
     def protocol(self, path: Path, settings: DataSettings) -> Protocol:
         """As published; without a folder ground_truth there are no pixel metrics."""
         protocol = super().protocol(path, settings)
-        return protocol if (path / "ground_truth").is_dir() else replace(protocol, pixel_pool="none")
+        return protocol if sub_folder(path, "ground_truth").is_dir() else replace(protocol, pixel_pool="none")
+
+
+def good_folder(path: Path) -> Path:
+    """``path/train/good`` in the case that it has."""
+    return sub_folder(sub_folder(path, "train"), GOOD)
+
+
+def _refuse_masks_without_images(ground_truth: Path, kinds: set[str]) -> None:
+    for folder in visible_folders(ground_truth):
+        if folder.name.casefold() not in kinds and walk(folder).images:
+            problem = f"masks of kind {folder.name!r} have no images"
+            raise UserError(problem, str(folder), f"add test/{folder.name}")

@@ -7,9 +7,10 @@ no labels. ``validation/good`` is not read: it can set a threshold (``flawmap ca
 from pathlib import Path
 
 from flawmap.data.layouts.base import Layout
-from flawmap.data.layouts.image_folders import images_with_masks, key_of, list_images
+from flawmap.data.layouts.image_folders import good_images_in, images_with_masks, key_of, normal_images
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
+from flawmap.data.walk import Listing
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -24,21 +25,24 @@ class MvtecAd2(Layout):
     def is_at(self, path: Path) -> bool:
         return (path / "train" / "good").is_dir() and (path / "test_public").is_dir()
 
-    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> Listing[NormalImage]:
         """Images in train/good."""
-        images = [image for image in list_images(path / "train" / "good") if is_chosen(_strata(image), only)]
-        return tuple(NormalImage(key_of(image, path), image) for image in images)
+        found = good_images_in(path / "train" / "good")
+        chosen = tuple(image for image in found.images if is_chosen(_strata(image), only))
+        return normal_images(Listing(chosen, found.left_out), path)
 
-    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """Images of the public test set."""
-        test, samples = path / "test_public", []
+        test, samples, left_out = path / "test_public", [], ()
         for kind in ("good", "bad"):
             if not (test / kind).is_dir():
                 raise UserError(f"no folder {kind} in the public test set", str(test), "unpack the archive again")
             masks = test / "ground_truth" / "bad" if kind == "bad" else None
-            for image, mask in images_with_masks(test / kind, masks, "{stem}_mask"):
+            found = images_with_masks(test / kind, masks, "{stem}_mask")
+            left_out += found.left_out
+            for image, mask in found.images:
                 samples.append(LabelledImage(key_of(image, path), image, kind == "bad", kind, mask, _strata(image)))
-        return tuple(sample for sample in samples if is_chosen(sample.strata, only))
+        return Listing(tuple(sample for sample in samples if is_chosen(sample.strata, only)), left_out)
 
 
 def _strata(image: Path) -> dict[str, str]:

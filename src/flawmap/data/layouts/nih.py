@@ -21,10 +21,11 @@ from pathlib import Path
 
 from flawmap.data.groups import group_name
 from flawmap.data.layouts.base import Layout
-from flawmap.data.layouts.image_folders import key_of, list_images, visible
+from flawmap.data.layouts.image_folders import key_of
 from flawmap.data.layouts.tables import read_table
 from flawmap.data.sample import Boxes, LabelledImage, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
+from flawmap.data.walk import Listing, visible_folders, walk
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -60,7 +61,7 @@ class ChestXray14(Layout):
     def is_at(self, path: Path) -> bool:
         return any(path.glob("Data_Entry_2017*.csv"))
 
-    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> Listing[NormalImage]:
         """Normal images in the training list."""
         list_name, strata = _list_and_strata(only)
         entries = _entries(path)
@@ -73,7 +74,8 @@ class ChestXray14(Layout):
                 problem = f"{len(wrong)} images of the training list have findings, first: {wrong[0]}"
                 raise UserError(problem, "Data_Entry_2017", "training takes normal images only; copy the list again")
         images = _listed_images(names, entries, strata, path)
-        return tuple(NormalImage(key_of(image, path), image, group=entries[image.name].patient) for image in images)
+        normal = (NormalImage(key_of(image, path), image, group=entries[image.name].patient) for image in images)
+        return Listing(tuple(normal))
 
     def has_test(self, path: Path, only: Strata) -> bool:
         """Whether the boxes were downloaded, and the test list unless another one is asked for."""
@@ -81,7 +83,7 @@ class ChestXray14(Layout):
         has_list = list_name is not None or (path / "test_list.txt").is_file()
         return has_list and (path / "BBox_List_2017.csv").is_file()
 
-    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """Images in the test list with their findings, boxes, sex and view."""
         list_name, strata = _list_and_strata(only)
         entries, boxes = _entries(path), _boxes(path)
@@ -99,7 +101,7 @@ class ChestXray14(Layout):
             truth = Boxes(tuple(boxes[image.name]), BOX_SIDE_PX) if is_anomalous and image.name in boxes else None
             facts = is_anomalous, kind, truth, entry.strata, entry.patient
             samples.append(LabelledImage(key_of(image, path), image, *facts))
-        return tuple(samples)
+        return Listing(tuple(samples))
 
     def grouped_by(self, path: Path) -> str | None:
         """Patients, of whom many have several images."""
@@ -177,8 +179,8 @@ def _unofficial(path: Path, list_name: str, strata: Strata, label: str, split: s
 def _listed_images(names: list[str], entries: Entries, strata: Strata, path: Path) -> list[Path]:
     """Files of the listed images of these strata. The archives unpack into images_001/images, or into one folder."""
     names = [name for name in names if is_chosen(_entry(entries, name).strata, strata)]
-    folders = [folder for folder in visible(path) if folder.is_dir() and folder.name.startswith("images")]
-    files = {image.name: image for folder in folders for image in list_images(folder, recursive=True)}
+    folders = [folder for folder in visible_folders(path) if folder.name.startswith("images")]
+    files = {image.name: image for folder in folders for image in walk(folder).images}
     if missing := [name for name in names if name not in files]:
         problem = f"{len(missing)} of {len(names)} listed images are missing, first: {missing[0]}"
         remedy = "unpack all twelve archives of images, or list the images that you have in a manifest.csv"

@@ -10,6 +10,7 @@ from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.tables import read_table
 from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.data.subset import Strata
+from flawmap.data.walk import Listing
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -26,23 +27,23 @@ class Visa(Layout):
     def is_at(self, path: Path) -> bool:
         return (path / "Data" / "Images" / "Normal").is_dir()
 
-    def training(self, path: Path, settings: DataSettings, only: Strata) -> tuple[NormalImage, ...]:
+    def training(self, path: Path, settings: DataSettings, only: Strata) -> Listing[NormalImage]:
         """The images that the list puts into training; they must be labelled normal."""
         rows = _rows(path, "train")
         if wrong := [row["image"] for row in rows if row["label"] != "normal"]:
             problem = f"{wrong[0]} is in split train but not normal"
             raise UserError(problem, str(_split_file(path)), "unpack the archive again")
         keys = [_key(row["image"], path) for row in rows]
-        return tuple(NormalImage(key, path / key) for key in keys)
+        return Listing(tuple(NormalImage(key, path / key) for key in keys))
 
-    def test(self, path: Path, settings: DataSettings, only: Strata) -> tuple[LabelledImage, ...]:
+    def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """The images that the list puts into the test, anomalous ones with their masks."""
         samples = []
         for row in _rows(path, "test"):
             key, is_anomalous = _key(row["image"], path), row["label"] != "normal"
             mask = MaskFile(path / _key(row["mask"], path)) if is_anomalous and row["mask"] else None
             samples.append(LabelledImage(key, path / key, is_anomalous, "anomaly" if is_anomalous else "good", mask))
-        return tuple(samples)
+        return Listing(tuple(samples))
 
 
 def _split_file(path: Path) -> Path:
