@@ -74,7 +74,7 @@ class ModelAnswer(BaseModel):
     false_alarm_rate: float | None = Field(description="the rate that the threshold was chosen for")
     n_held_out: int | None = Field(description="number of good images that the threshold rests on")
     map_threshold: float | None
-    map_scale: tuple[float, float] = Field(description="map values at the ends of the colour scale")
+    map_scale: list[float] = Field(min_length=2, max_length=2, description="map values at the ends of the colour scale")
     max_bytes: int = Field(description="of an upload")
     max_pixels: int = Field(description="of an image")
 
@@ -176,7 +176,7 @@ def model_answer(facts: ModelFacts, max_bytes: int, max_pixels: int) -> ModelAns
         false_alarm_rate=calibration.false_alarm_rate if calibration else None,
         n_held_out=calibration.n_held_out if calibration else None,
         map_threshold=calibration.map_threshold if calibration else None,
-        map_scale=(scale.low, scale.high),
+        map_scale=[scale.low, scale.high],
         max_bytes=max_bytes,
         max_pixels=max_pixels,
     )

@@ -64,7 +64,11 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 UPLOAD_CONTENT = {
     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     "multipart/form-data": {
-        "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}
+        "schema": {
+            "type": "object",
+            "properties": {"image": {"type": "string", "format": "binary"}},
+            "required": ["image"],
+        }
     },
 }
 
