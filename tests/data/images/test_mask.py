@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from assertions import mistake
 from flawmap.data.images.mask import DecodedMask, decode_mask, read_mask
-from images import noise, texture, write_image
+from images import noise, write_image
 
 HEIGHT, WIDTH = 64, 96
 DEFECT = np.zeros((HEIGHT, WIDTH), bool)
@@ -83,6 +83,9 @@ EXACT: dict[str, Callable[[], DecodedMask]] = {
     "a colour that is transparent": lambda: decoded(coloured((9, 9, 200), (255, 255, 255)), transparency=(255,) * 3),
     "a palette entry that is transparent": lambda: decoded(
         palette(DEFECT, (255, 255, 255), (255, 0, 0)), transparency=0
+    ),
+    "palette entries of one colour, all but one transparent": lambda: decoded(
+        palette(two_classes() == 0, (0, 0, 0), (0, 0, 0)), transparency=1
     ),
     "palette": lambda: decoded(palette(DEFECT, (0, 0, 0), (128, 0, 0))),
     "palette, background is 1": lambda: decoded(palette(DEFECT + 1, (0, 0, 0), (0, 0, 0), (255, 0, 0))),
@@ -164,7 +167,7 @@ def test_edges_that_were_resized_are_cut_at_half():
     assert not_black > 1.9 * share
     assert mask.remarks == (
         f"{len(np.unique(values))} different values: those of at least half the largest (127.5 of 255) count as "
-        f"anomalous, {share:.3g} % of the pixels; {not_black:.3g} % of the pixels are not black",
+        f"anomalous, {share:.3g} % of the pixels; {not_black:.3g} % of the pixels are above 0",
     )
 
 
@@ -207,13 +210,16 @@ def test_a_soft_brush_is_cut_at_half():
 
 
 BACKGROUNDS: dict[str, tuple[Callable[[], Image.Image], str]] = {
-    "blue": (lambda: coloured((255, 0, 0), (0, 0, 128)), "most frequent colour (0, 0, 128)"),
-    "white": (lambda: coloured((255, 0, 0), (255, 255, 255)), "most frequent colour (255, 255, 255)"),
-    "dark": (lambda: Image.fromarray(np.where(DEFECT, 255, 30).astype(np.uint8)), "darkest value 30"),
-    "gray": (lambda: Image.fromarray(np.where(DEFECT, 255, 127).astype(np.uint8)), "most frequent value 127"),
-    "video": (lambda: Image.fromarray(np.where(DEFECT, 235, 16).astype(np.uint8)), "darkest value 16"),
-    "label 1": (lambda: Image.fromarray(two_classes() + 1), "most frequent value 1"),
-    "palette": (lambda: palette(DEFECT, (255, 255, 255), (255, 0, 0)), "most frequent colour (255, 255, 255)"),
+    "blue": (lambda: coloured((255, 0, 0), (0, 0, 128)), "colour (0, 0, 128)"),
+    "white": (lambda: coloured((255, 0, 0), (255, 255, 255)), "colour (255, 255, 255)"),
+    "gray": (lambda: Image.fromarray(np.where(DEFECT, 255, 127).astype(np.uint8)), "value 127"),
+    "label 1": (lambda: Image.fromarray(two_classes() + 1), "value 1"),
+    "label of 16 bits": (lambda: Image.fromarray(np.where(DEFECT, 20_000, 9000).astype(np.uint16)), "value 9000"),
+    "palette": (lambda: palette(DEFECT, (255, 255, 255), (255, 0, 0)), "colour (255, 255, 255)"),
+    "palette of classes": (
+        lambda: palette(two_classes(), (90, 90, 90), (255, 0, 0), (0, 255, 0)),
+        "colour (90, 90, 90)",
+    ),
 }
 
 
@@ -222,17 +228,38 @@ def test_a_background_that_is_not_black_is_found_and_said(form: str):
     image, background = BACKGROUNDS[form]
     mask = decoded(image())
     assert np.array_equal(mask.pixels, DEFECT)
-    said = f"no pixel is black: the {background} is taken for the background, 9.77 % of the pixels are anomalous"
-    assert mask.remarks == (said,)
+    assert mask.remarks == (f"no pixel is black: the most frequent {background} is taken for the background",)
 
 
-def test_a_dark_background_is_found_though_the_defect_is_larger():
-    mask = decoded(Image.fromarray(np.where(DEFECT, 20, 255).astype(np.uint8)))
-    assert np.array_equal(mask.pixels, ~DEFECT)
-    assert [remark.split(":")[0].split(";")[0] for remark in mask.remarks] == [
-        "no pixel is black",
-        "90.2 % of the pixels are anomalous",
-    ]
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("background", [(0, 0, 128), (255, 255, 255), (110, 110, 100)])
+def test_soft_edges_on_a_coloured_background(kind: str, background: tuple[int, int, int]):
+    mask = decoded(coloured((255, 10, 0), background).filter(ImageFilter.BoxBlur(1)), kind)
+    assert (mask.pixels != DEFECT).mean() < 0.003
+    assert mask.remarks[0].startswith("no pixel is black: the most frequent colour (")
+
+
+@pytest.mark.parametrize("values", [(16, 235), (30, 255), (1, 9), (2000, 65535)])
+def test_a_background_that_is_nearly_black(values: tuple[int, int]):
+    mask = decoded(Image.fromarray(np.where(DEFECT, values[1], values[0]).astype(np.uint16)))
+    assert np.array_equal(mask.pixels, DEFECT)
+    (remark,) = mask.remarks
+    assert remark.startswith("2 different values: ") and "count as anomalous, 9.77 % of the pixels; 100 %" in remark
+    larger = decoded(Image.fromarray(np.where(DEFECT, values[0], values[1]).astype(np.uint16)))
+    assert np.array_equal(larger.pixels, ~DEFECT) and len(larger.remarks) == 2
+
+
+def test_the_alpha_channel_of_a_picture_that_was_cut_out():
+    cut_out = np.dstack([noise(0, HEIGHT, WIDTH, 40, 200), WHITE])
+    mask = decoded(Image.fromarray(cut_out))
+    assert np.array_equal(mask.pixels, DEFECT)
+    assert mask.remarks == ("the visible pixels show a picture; its alpha channel is taken for the mask",)
+
+
+def test_negative_values_are_said():
+    mask = decoded(Image.fromarray(-DEFECT.astype(np.int32)), "TIFF")
+    assert np.array_equal(mask.pixels, DEFECT)
+    assert mask.remarks == ("negative values, down to -1, count as anomalous, too",)
 
 
 # ---- forms that cannot be decided
@@ -246,19 +273,34 @@ def test_an_inverted_mask_is_as_it_is_and_said(value: int):
     assert mask.remarks == (said,)
 
 
-@pytest.mark.parametrize("value", [1, 255])
-def test_a_mask_of_one_value(value: int):
-    full = decoded(Image.fromarray(np.full_like(WHITE, value)))
+@pytest.mark.parametrize("value", [1, 127, 255])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_mask_of_one_value(value: int, kind: str):
+    full = decoded(Image.fromarray(np.full_like(WHITE, value)), kind)
     assert full.pixels.all() and full.remarks == ("every pixel is anomalous; in a mask, black is background",)
-    empty = decoded(Image.fromarray(BLACK))
+    empty = decoded(Image.fromarray(BLACK), kind)
     assert not empty.pixels.any()
     assert empty.remarks == ("the mask of a defect is empty: the place of the defect is unknown",)
 
 
-def test_255_beside_classes_may_be_a_border():
+def test_a_palette_image_of_one_entry_is_read_by_its_colour():
+    assert not decoded(palette(np.ones_like(WHITE), (255, 255, 255), (0, 0, 0))).pixels.any()
+    assert decoded(palette(np.zeros_like(WHITE), (255, 255, 255), (0, 0, 0))).pixels.all()
+
+
+def test_a_full_mask_with_noise():
+    nearly_white = 255 - noise(0, HEIGHT, WIDTH, 0, 4)[..., 0]
+    mask = decoded(Image.fromarray(nearly_white), "JPEG")
+    assert mask.pixels.all() and mask.remarks == ("every pixel is anomalous; in a mask, black is background",)
+
+
+@pytest.mark.parametrize("of_a_palette", [False, True])
+def test_255_beside_classes_may_be_a_border(of_a_palette: bool):
     labels = two_classes()
     labels[:4] = 255
-    mask = decoded(Image.fromarray(labels))
+    colours = [(number, 255 - number, 90) for number in range(256)]
+    colours[0] = (0, 0, 0)
+    mask = decoded(palette(labels, *colours) if of_a_palette else Image.fromarray(labels))
     assert np.array_equal(mask.pixels, labels > 0)
     assert mask.remarks == (
         "255 (6.25 % of the pixels) beside labels up to 2 (9.77 % of the pixels) counts as anomalous, too; if it marks "
@@ -267,14 +309,16 @@ def test_255_beside_classes_may_be_a_border():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-@pytest.mark.parametrize("bright", [False, True])
-def test_a_picture_is_no_mask(kind: str, bright: bool):
-    picture = texture(0, HEIGHT, WIDTH) // 2 + (100 if bright else 0)
-    overlay = np.where(DEFECT[..., None], (255, 0, 0), picture).astype(np.uint8)
+@pytest.mark.parametrize("darkest", [20, 60])
+def test_a_picture_is_no_mask(kind: str, darkest: int):
+    gradient = np.linspace(darkest, darkest + 140, WIDTH)[None, :, None] + noise(0, HEIGHT, WIDTH, 0, 20)
+    overlay = np.where(DEFECT[..., None], (255, 0, 0), gradient).astype(np.uint8)
     mask = decoded(Image.fromarray(overlay), kind)
     assert not mask.pixels.any()
-    (remark,) = mask.remarks
-    assert remark.startswith("this is no mask: ") and "the place of the defect is unknown" in remark
+    assert mask.remarks == (
+        "this is no mask: most values are neither near black nor near the brightest one, as in a picture; the place of "
+        "the defect is unknown",
+    )
 
 
 def test_compression_swallows_a_mask_of_ones():
@@ -282,6 +326,13 @@ def test_compression_swallows_a_mask_of_ones():
     mask = decoded(Image.fromarray(DEFECT.astype(np.uint8)), "JPEG", quality=40)
     assert mask.pixels.all() or not mask.pixels.any()
     assert mask.remarks
+
+
+def test_a_jpeg_of_small_values_is_found_and_said():
+    mask = decoded(Image.fromarray(WHITE // 12), "JPEG", quality=95)
+    assert np.array_equal(mask.pixels, DEFECT)
+    (remark,) = mask.remarks
+    assert remark.startswith("the largest value is 2") and remark.endswith("with 255 for anomalous pixels")
 
 
 def test_a_dim_colour_in_a_jpeg_is_found_roughly_and_said():

@@ -3,11 +3,11 @@
 Black is background, and every other pixel is anomalous. Masks come in many forms, though; what can be decided is
 decided, and what cannot is remarked:
 
-- The shape is in the alpha channel if all visible pixels have one colour.
-- Palettes are read by colour; in a palette of one colour the indices count.
-- Without a black pixel the darkest or most frequent colour is the background.
-- Values between black and the brightest are labels if they form areas. Otherwise they come from resizing, compression
-  or soft brushes, and half of the brightest value divides background from defect.
+- The shape is in the alpha channel if all visible pixels have one colour, or show a picture.
+- Palettes are read by colour; where all entries in use have one colour the indices count.
+- Without a black pixel the most frequent colour is the background.
+- Values between the background and the highest value are labels if they form areas. Otherwise they come from resizing,
+  compression or soft brushes, and half of the highest value divides background from defect.
 - A picture is no mask.
 """
 
@@ -25,8 +25,8 @@ from flawmap.data.images.orientation import exif_orientation
 MAX_COLOURS = 64  # more are no labels: a background is not looked for among them
 SMALL_LABEL = 32  # values below it are labels in any case; data sets for segmentation have no more classes
 ONE_COLOUR = 16  # of 255: visible pixels that differ by less have one colour, even after compression
-EXTREME = 8  # the lowest and the highest eighth of the values; a mask has most of its pixels there, a picture has not
-Levels = NDArray[Any]  # (h, w): how far each pixel is from black
+EXTREME = 8  # in the lowest and the highest eighth of the values a mask has most of its pixels, and a picture has not
+Shades = NDArray[Any]  # (h, w) or (h, w, 3)
 
 
 @dataclass(frozen=True)
@@ -64,74 +64,80 @@ def decode_mask(data: bytes, place: str = "") -> DecodedMask:
         UnreadableImageError: as :func:`flawmap.data.images.files.read_image`; or a value is not finite.
     """
     image = decode_upright(data, place=place)
-    levels, colours = _levels(image)
-    if levels.dtype.kind == "f" and not np.isfinite(levels).all():
+    shades, remarks = _shades(image)
+    if shades.dtype.kind == "f" and not np.isfinite(shades).all():
         problem = "the mask holds values that are not finite (NaN or infinity)"
         raise UnreadableImageError(problem, place, "replace these pixels by 0")
-    pixels, remarks = _anomalous(levels, colours, _is_lossy(image, data))
-    return DecodedMask(pixels, exif_orientation(data), (*remarks, *_remarks_on_area(pixels, has_remark=bool(remarks))))
+    pixels, more = _anomalous(shades, _is_lossy(image, data))
+    remarks += (*more, *_remarks_on_void(image, pixels), *_remarks_on_area(pixels, has_remark=bool(more)))
+    return DecodedMask(pixels, exif_orientation(data), remarks)
 
 
-def _anomalous(levels: Levels, colours: Levels, is_lossy: bool) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+def _anomalous(shades: Shades, is_lossy: bool) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """The anomalous pixels, and remarks on how they were found.
 
     Args:
-        levels: 0 = black.
-        colours: a number for each colour.
+        shades: gray (h, w) or colours (h, w, 3); 0 = black.
         is_lossy: the file's compression changes values.
     """
-    brightest, is_black = levels.max(), levels == 0
-    if brightest == 0:
-        return ~is_black, ()
-    if is_lossy:
-        return _by_half(levels, is_lossy)
-    if not is_black.any():
-        return _without_black(levels, colours)
-    if (is_black | (levels == brightest)).all():
-        return ~is_black, ()
-    if _are_labels(levels):
-        return ~is_black, _remark_on_void(levels)
-    return _by_half(levels, is_lossy)
+    levels, remarks = shades if shades.ndim == 2 else shades.max(axis=2), ()
+    if not levels.any():
+        return np.zeros(levels.shape, bool), ()
+    if not (levels <= levels.max() / EXTREME).any():
+        levels, remarks = _distance_from_background(shades, levels, is_lossy)
+    is_background, highest = levels == 0, levels.max()
+    if highest == 0:
+        return np.ones(levels.shape, bool), remarks
+    has_two_values = (is_background | (levels == highest)).all()
+    if not is_lossy and is_background.any() and (has_two_values or _are_labels(levels)):
+        return ~is_background, remarks
+    pixels, more = _by_half(levels, is_lossy)
+    return pixels, (*remarks, *more)
 
 
-def _levels(image: Image.Image) -> tuple[Levels, Levels]:
-    """How far each pixel is from black, (h, w), and a number for its colour, (h, w); the same array for gray."""
-    if image.mode in ("P", "PA") and (indices := _labels_of_one_colour(image)) is not None:
-        return indices, indices
+def _shades(image: Image.Image) -> tuple[Shades, tuple[str, ...]]:
+    """Gray values (h, w) or colours (h, w, 3) in which black is background, and remarks."""
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (
         image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info
     ):
-        premultiplied = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)
-        rgba = np.asarray((image.convert(premultiplied) if premultiplied else image).convert("RGBA"))
-        rgb, alpha = rgba[..., :3], rgba[..., 3]
-        if alpha.min() == alpha.max():
-            return _levels_of_colours(rgb)
-        visible = rgb[alpha >= alpha.max() / 2]
-        if (visible.max(axis=0).astype(int) - visible.min(axis=0) < ONE_COLOUR).all():
-            return alpha, alpha
-        return _levels_of_colours((rgb.astype(np.uint16) * alpha[..., None] // 255).astype(np.uint8))  # over black
-    if image.mode in ("P", "RGB", "CMYK", "YCbCr", "LAB", "HSV"):  # black is not zero in some of these
-        return _levels_of_colours(np.asarray(image.convert("RGB")))
+        return _shades_of_alpha(image)
+    if image.mode == "P" and (indices := _labels_of_one_colour(image)) is not None:
+        return indices, ()
+    if image.mode in ("P", "RGB", "CMYK", "YCbCr", "LAB"):  # black is not zero in some of these
+        return _gray_if_gray(np.asarray(image.convert("RGB"))), ()
     values = np.asarray(image)
-    values = np.abs(values) if values.dtype.kind in "if" else values
-    return values, values
+    if values.dtype.kind not in "if" or not (values < 0).any():
+        return values, ()
+    return np.abs(values), (f"negative values, down to {values.min():.6g}, count as anomalous, too",)
 
 
-def _labels_of_one_colour(image: Image.Image) -> Levels | None:
-    """The indices of an image whose palette gives one colour to all of them, so that only the labels tell."""
-    indices = np.asarray(image.getchannel(0))
+def _shades_of_alpha(image: Image.Image) -> tuple[Shades, tuple[str, ...]]:
+    """The alpha channel if the shape is in it, or else the colours over black."""
+    premultiplied = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)
+    rgba = np.asarray((image.convert(premultiplied) if premultiplied else image).convert("RGBA"))
+    rgb, alpha = rgba[..., :3], rgba[..., 3]
+    if alpha.min() == alpha.max():
+        return _gray_if_gray(rgb), ()
+    visible = rgb[alpha >= alpha.max() / 2].astype(int)  # (n, 3)
+    if (visible.max(axis=0) - visible.min(axis=0) < ONE_COLOUR).all():
+        return alpha, ()
+    if _are_of_a_picture(visible.max(axis=1)):
+        return alpha, ("the visible pixels show a picture; its alpha channel is taken for the mask",)
+    return _gray_if_gray((rgb.astype(np.uint16) * alpha[..., None] // 255).astype(np.uint8)), ()
+
+
+def _labels_of_one_colour(image: Image.Image) -> Shades | None:
+    """The indices of an image whose palette gives one colour to several of them, so that only the labels tell."""
+    indices = np.asarray(image)
     palette = np.asarray(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     used = np.unique(indices)
     known = palette[used[used < len(palette)]]
-    return indices if len(np.unique(known, axis=0)) <= 1 else None
+    return indices if len(used) > 1 and len(np.unique(known, axis=0)) <= 1 else None
 
 
-def _levels_of_colours(rgb: NDArray[np.uint8]) -> tuple[Levels, Levels]:
-    levels = rgb.max(axis=2)
-    if (levels == rgb.min(axis=2)).all():
-        return levels, levels
-    wide = rgb.astype(np.uint32)
-    return levels, (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+def _gray_if_gray(rgb: NDArray[np.uint8]) -> Shades:
+    """One channel of colours whose three channels are equal."""
+    return rgb[..., 0] if (rgb.max(axis=2) == rgb.min(axis=2)).all() else rgb
 
 
 def _is_lossy(image: Image.Image, data: bytes) -> bool:
@@ -143,51 +149,63 @@ def _is_lossy(image: Image.Image, data: bytes) -> bool:
     )
 
 
-def _without_black(levels: Levels, colours: Levels) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """One colour is the background: a dark one beside bright ones, or else the most frequent one."""
-    found, counts = np.unique(colours, return_counts=True)
-    if len(found) == 1:
-        return np.ones(levels.shape, bool), ()
-    if len(found) > MAX_COLOURS:
-        return _by_half(levels, is_lossy=False)
-    darkest, brightest = levels.min(), levels.max()
-    dark = levels == darkest
-    if darkest <= brightest / 4 and (levels[~dark] >= brightest / 2).all():
-        background, word = colours[dark][0], "darkest"
-    else:
-        background, word = found[counts.argmax()], "most frequent"
-    pixels = colours != background
-    named = f"value {background}" if colours is levels else f"colour {_rgb(int(background))}"
-    remark = f"no pixel is black: the {word} {named} is taken for the background, {_percent(pixels)} are anomalous"
-    return pixels, (remark,)
+def _distance_from_background(shades: Shades, levels: Shades, is_lossy: bool) -> tuple[Shades, tuple[str, ...]]:
+    """How far each pixel is from the most frequent colour, (h, w), in a mask without black; and a remark.
+
+    0 everywhere if there is one colour only. Among many colours one that is not half of the mask is no background: then
+    the levels, how far pixels are from black, are returned as they are.
+    """
+    numbers = _one_number(shades)
+    colours, counts = np.unique(numbers, return_counts=True)
+    background = shades[numbers == colours[counts.argmax()]][0]
+    distance = np.abs(shades.astype(np.int16 if shades.dtype == np.uint8 else np.float64) - background)
+    distance = distance if shades.ndim == 2 else distance.max(axis=2)
+    if distance.max() < ONE_COLOUR if is_lossy else not distance.any():
+        return np.zeros(levels.shape), ()
+    if len(colours) > MAX_COLOURS and (distance <= distance.max() / EXTREME).mean() < 0.5:
+        return levels, ()
+    named = f"value {background:.6g}" if shades.ndim == 2 else f"colour ({', '.join(map(str, background))})"
+    return distance, (f"no pixel is black: the most frequent {named} is taken for the background",)
 
 
-def _by_half(levels: Levels, is_lossy: bool) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Half of the brightest value divides background from defect.
+def _one_number(shades: Shades) -> NDArray[Any]:
+    """A number for each colour, (h, w)."""
+    if shades.ndim == 2:
+        return shades
+    wide = shades.astype(np.uint32)
+    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+
+
+def _by_half(levels: Shades, is_lossy: bool) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Half of the highest level divides background from defect.
 
     It is remarked unless compression explains the values between, and another border would change little.
     """
-    brightest = levels.max()
-    is_extreme = (levels <= brightest / EXTREME) | (levels >= brightest * (1 - 1 / EXTREME))
-    if is_extreme.mean() < 0.5:
-        problem = f"{_percent(~is_extreme)} are neither near black nor near the brightest value, as in a picture"
-        return np.zeros(levels.shape, bool), (f"this is no mask: {problem}; the place of the defect is unknown",)
-    pixels = levels >= brightest / 2
-    if is_lossy and brightest < SMALL_LABEL:
-        remark = f"the largest value is {brightest} of 255, and lossy compression changes values by as much"
+    highest = levels.max()
+    if _are_of_a_picture(levels):
+        remark = "this is no mask: most values are neither near black nor near the brightest one, as in a picture"
+        return np.zeros(levels.shape, bool), (f"{remark}; the place of the defect is unknown",)
+    pixels = levels >= highest / 2
+    if is_lossy and highest < SMALL_LABEL:
+        remark = f"the largest value is {highest:.4g} of 255, and lossy compression changes values by as much"
         return pixels, (f"{remark}: save the mask as PNG, with 255 for anomalous pixels",)
-    wider, narrower = levels >= brightest / 4, levels >= brightest * 0.75
+    wider, narrower = levels >= highest / 4, levels >= highest * 0.75
     if is_lossy and wider.sum() - narrower.sum() <= 0.1 * pixels.sum():
         return pixels, ()
-    of = f"{brightest / 2:.4g} of {brightest:.4g}"
     remark = (
-        f"{len(np.unique(levels))} different values: those of at least half the largest ({of}) count as anomalous, "
-        f"{_percent(pixels)}; {_percent(levels > 0)} are not black"
+        f"{len(np.unique(levels))} different values: those of at least half the largest ({highest / 2:.4g} of "
+        f"{highest:.4g}) count as anomalous, {_percent(pixels)}; {_percent(levels > 0)} are above 0"
     )
     return pixels, (remark,)
 
 
-def _are_labels(levels: Levels) -> bool:
+def _are_of_a_picture(levels: Shades) -> bool:
+    """Whether most values are neither near black nor near the brightest one."""
+    is_dark, is_bright = levels <= levels.max() / EXTREME, levels >= levels.max() * (1 - 1 / EXTREME)
+    return bool((is_dark | is_bright).mean() < 0.5)
+
+
+def _are_labels(levels: Shades) -> bool:
     """Whether the values between black and the brightest are labels of areas, not of edges or noise.
 
     A pixel of a soft edge or of noise lies between a darker and a brighter neighbour. A label has areas whose pixels
@@ -204,21 +222,24 @@ def _are_labels(levels: Levels) -> bool:
     return bool(is_between.mean() <= 0.1 and (flat >= 0.1 * counts).mean() >= 0.9)
 
 
-def _of_neighbours(extreme: np.ufunc, levels: Levels) -> Levels:
+def _of_neighbours(extreme: np.ufunc, levels: Shades) -> Shades:
     """The least or largest value among a pixel and its eight neighbours, (h, w)."""
     padded = np.pad(levels, 1, mode="edge")
     rows = extreme(extreme(padded[:-2], padded[1:-1]), padded[2:])
     return extreme(extreme(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
 
 
-def _remark_on_void(levels: Levels) -> tuple[str, ...]:
+def _remarks_on_void(image: Image.Image, pixels: NDArray[np.bool_]) -> tuple[str, ...]:
     """A remark on 255 beside small labels, which some data sets give to pixels that do not count."""
-    others = levels[(levels > 0) & (levels < 255)]
-    if levels.max() != 255 or others.max() >= SMALL_LABEL:
+    labels = np.asarray(image)
+    if image.mode not in ("L", "P") or labels.max() < 255 or not np.array_equal(labels > 0, pixels):
+        return ()
+    classes = (labels > 0) & (labels < 255)
+    if not classes.any() or (largest := labels[classes].max()) >= SMALL_LABEL:
         return ()
     remark = (
-        f"255 ({_percent(levels == 255)}) beside labels up to {others.max()} ({_percent((levels > 0) & (levels < 255))}"
-        ") counts as anomalous, too; if it marks a border to be ignored, as in Pascal VOC, set it to 0"
+        f"255 ({_percent(labels == 255)}) beside labels up to {largest} ({_percent(classes)}) counts as anomalous, "
+        "too; if it marks a border to be ignored, as in Pascal VOC, set it to 0"
     )
     return (remark,)
 
@@ -235,7 +256,3 @@ def _remarks_on_area(pixels: NDArray[np.bool_], has_remark: bool) -> tuple[str, 
 
 def _percent(pixels: NDArray[np.bool_]) -> str:
     return f"{100 * pixels.mean():.3g} % of the pixels"
-
-
-def _rgb(colour: int) -> tuple[int, int, int]:
-    return colour >> 16, colour >> 8 & 255, colour & 255
