@@ -39,7 +39,7 @@ def test_remarks_on_masks_are_in_the_check_the_summary_the_metrics_and_the_repor
         write_image(parts / "ground_truth" / "hole" / f"00{number}_mask.png", np.full((48, 48), 255, np.uint8))
     keys = [f"ground_truth/hole/00{number}_mask.png" for number in range(4)]
     text = "every pixel is anomalous; in a mask, black is background"
-    wanted = f"remark     {keys[0]}: {text} (likewise {keys[1]}, {keys[2]} and 1 more)"
+    wanted = f"remark     {keys[0]}: {text} (likewise 001_mask.png, 002_mask.png and 1 more)"
     assert line(cli("check", parts).out, "remark") == wanted
     in_full = [{"key": key, "text": text} for key in keys]
     assert cli("check", parts, "--json").json["file_remarks"] == in_full

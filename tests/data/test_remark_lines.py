@@ -24,3 +24,9 @@ def test_remarks_that_differ_in_numbers_alone_are_one_line():
 def test_five_hundred_files_are_one_line_with_their_count():
     (line,) = remark_lines(inverted(number, f"{number / 10}") for number in range(500))
     assert line == "0.png: 0.0 % of the pixels are anomalous (likewise 1.png, 2.png and 497 more)"
+
+
+def test_a_folder_is_named_once():
+    names = ["masks/a.png", "masks/b.png", "other/c.png"]
+    (line,) = remark_lines(FileRemark(name, "empty") for name in names)
+    assert line == "masks/a.png: empty (likewise b.png, other/c.png)"

@@ -23,7 +23,8 @@ def remark_lines(remarks: Iterable[FileRemark]) -> list[str]:
 
 def _line(group: list[FileRemark]) -> str:
     first, *others = group
-    named = [other.key for other in others[: SHOWN - 1]]
+    folder = first.key[: first.key.rfind("/") + 1]  # named once
+    named = [other.key.removeprefix(folder) for other in others[: SHOWN - 1]]
     more = f" and {len(others) - len(named)} more" if len(others) > len(named) else ""
     likewise = f" (likewise {', '.join(named)}{more})" if others else ""
     return f"{first.key}: {first.text}{likewise}"
