@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from flawmap.data.images.files import read_image, to_rgb
+from flawmap.data.images.files import read_image
 from flawmap.data.images.resize import resize_image
+from flawmap.data.images.rgb import to_rgb
 from flawmap.detect.detection import Detection, judge
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, read_facts
 from flawmap.errors import UserError
@@ -39,7 +40,7 @@ class ExportedModel:
         """The verdict on one image.
 
         Args:
-            image: a path, a PIL image, or an array as ``flawmap.data.images.files.to_rgb`` takes it.
+            image: a path, a PIL image, or an array as ``flawmap.data.images.rgb.to_rgb`` takes it.
 
         Raises:
             UserError: a file or array is not an image.

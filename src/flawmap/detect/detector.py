@@ -13,7 +13,8 @@ from PIL import Image
 
 import flawmap
 from flawmap.data.groups import grouped
-from flawmap.data.images.files import read_image, to_rgb
+from flawmap.data.images.files import read_image
+from flawmap.data.images.rgb import to_rgb
 from flawmap.data.pool import Pool, read_pool_for
 from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flawmap.data.images.files import FORMATS, read_image, to_rgb
+from flawmap.data.images.files import read_image
+from flawmap.data.images.rgb import to_rgb
+from flawmap.data.images.stored import FORMATS
 from images import noise, write_image
 
 HEIGHT, WIDTH = 12, 16

@@ -14,8 +14,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from assertions import mistake
-from flawmap.data.images.files import MAX_PIXELS, read_image, to_rgb
+from flawmap.data.images.files import MAX_PIXELS, read_image
 from flawmap.data.images.mask import read_mask
+from flawmap.data.images.rgb import to_rgb
 from flawmap.errors import UserError
 from images import noise, truncate, write_image
 
@@ -38,14 +39,14 @@ def test_16_bit_values_are_divided_by_257_and_rounded(deep: np.ndarray):
 
 @pytest.mark.parametrize("extension", ["png", "tiff"])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_16_bit_colours_keep_their_upper_byte(extension: str, channels: int, tmp_path):
+def test_16_bit_colours_are_rounded_as_gray_is(extension: str, channels: int, tmp_path):
     cv2 = pytest.importorskip("cv2")
     deep = np.random.default_rng(0).integers(0, 65536, (4, 5, channels), dtype=np.uint16)
-    deep[0, 0], deep[0, 1], deep[0, 2], deep[..., 3:] = 0, 257, 65535, 65535
+    deep[0, 0], deep[0, 1], deep[0, 2], deep[0, 3], deep[..., 3:] = 0, 257, 65535, 129, 65535
     assert cv2.imwrite(str(tmp_path / f"deep.{extension}"), deep)
     pixels = read_image(tmp_path / f"deep.{extension}")
-    assert np.array_equal(pixels, deep[..., 2::-1] >> 8)  # OpenCV writes blue first
-    assert pixels[0, :3, 0].tolist() == [0, 1, 255]
+    assert np.array_equal(pixels, np.rint(deep[..., 2::-1] / 257))  # OpenCV writes blue first
+    assert pixels[0, :4, 0].tolist() == [0, 1, 255, 1]  # the upper byte of 129 is 0
 
 
 def test_floats_between_0_and_1_span_the_range(tmp_path):
@@ -116,6 +117,8 @@ def test_an_empty_file(tmp_path):
 def test_a_truncated_file(extension: str, tmp_path):
     path = truncate(write_image(tmp_path / f"image.{extension}", noise(0, 40, 40)))
     problem = f"the image cannot be decoded: truncated (file of {path.stat().st_size:,} bytes)"
+    if extension == "jpg":
+        problem = "the image cannot be decoded: truncated or damaged, rows are missing"
     for read in (read_image, read_mask):
         with mistake(problem, path, "copy it again, or remove it"):
             read(path)
@@ -174,7 +177,8 @@ def test_values_out_of_range_are_an_error_with_the_file_name(tmp_path):
     with mistake("a float image has values from 0 to 300, expected 0 to 1", path, "scale it to [0, 1]"):
         read_image(path)
     path = write_image(tmp_path / "int.tiff", np.array([[0, 70000]], np.int32))
-    with mistake("values of type int32 beyond 16 bits", path, "save the image with 8 or 16 bits"):
+    problem = "which values are black and white is not known: 1 channel of 32-bit signed integers from 0 to 70,000"
+    with mistake(problem, path, "with 8 or 16 bits per channel"):
         read_image(path)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from flawmap.data.images.files import FORMATS, WARNING_FILTERS
+from flawmap.data.images.stored import FORMATS, WARNING_FILTERS
 
 UPRIGHT = 1
 _PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # the places of EXIF in a PNG file
