@@ -82,7 +82,7 @@ def _deep_colours(data: bytes, image: Image.Image, colour_type: int, max_pixels:
 def _unpacked(data: bytes, layout: str, max_pixels: int) -> NDArray[np.uint8]:
     """The pixels as Pillow unpacks them in a layout of bytes of its own; ";16B" is the upper byte, ";16L" the lower."""
     image = open_with_pillow(data, max_pixels)
-    image.tile = [(*tile[:3], layout) for tile in image.tile]
+    image.tile = [(*tile[:3], layout) for tile in image.tile]  # pyright: ignore[reportAttributeAccessIssue]
     return np.asarray(image)
 
 

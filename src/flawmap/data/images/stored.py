@@ -5,7 +5,7 @@ import threading
 import warnings
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from flawmap.errors import UserError
 
@@ -31,7 +31,7 @@ class StoredImage:
     not_gray: UserError | None = None
 
 
-def open_with_pillow(file: bytes | io.BytesIO, max_pixels: int) -> Image.Image:
+def open_with_pillow(file: bytes | io.BytesIO, max_pixels: int) -> ImageFile.ImageFile:
     """The image with only its header read. Pillow's warning about many pixels is off: a limit is checked instead.
 
     Raises:

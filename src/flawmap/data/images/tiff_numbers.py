@@ -30,16 +30,16 @@ def num_channels(page: Page) -> int:
     return page.number(tags.CHANNELS, 1)
 
 
-def bits_per_channel(page: Page) -> int | None:
-    """None if channels differ."""
+def bits_per_channel(page: Page) -> int:
+    """0 if channels differ."""
     bits = set(page.numbers(tags.BITS, (1,)))
-    return bits.pop() if len(bits) == 1 else None
+    return bits.pop() if len(bits) == 1 else 0
 
 
 def in_words(page: Page) -> str:
     """The number type and the channels."""
     bits, count = bits_per_channel(page), num_channels(page)
-    width = "" if bits is None else f"{bits}-bit "
+    width = f"{bits}-bit " if bits else ""
     return f"{count} {'channel' if count == 1 else 'channels'} of {width}{NAMES[_letter(page)]}"
 
 
@@ -97,7 +97,7 @@ def _unpack_12_bits(data: NDArray[np.uint8]) -> NDArray[np.uint16]:
     padded = np.pad(data, [(0, 0), (0, 0), (0, -data.shape[-1] % 3)]).astype(np.uint16)
     first, second, third = (padded[..., start::3] for start in range(3))
     pairs = np.stack([first << 4 | second >> 4, (second & 15) << 8 | third], axis=-1)
-    return pairs.reshape(*data.shape[:-1], -1)
+    return pairs.reshape(*data.shape[:-1], -1).astype(np.uint16)
 
 
 # ---- bytes
@@ -134,7 +134,7 @@ def _layout(page: Page, num_channels: int) -> _Layout:
         raise OSError("tiles without pixels")
     height = height if are_tiles else min(height, page.height)
     across = math.ceil(page.width / width)
-    row_bytes = math.ceil(width * num_channels * (bits_per_channel(page) or 0) / 8)
+    row_bytes = math.ceil(width * num_channels * bits_per_channel(page) / 8)
     return _Layout(are_tiles, across, width, height, row_bytes, across * math.ceil(page.height / height))
 
 
