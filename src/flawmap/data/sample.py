@@ -54,7 +54,7 @@ class LabelledImage:
     Attributes:
         is_anomalous: its label.
         kind: kind of the defect, "good" for a normal image.
-        truth: where the defect is; None for a normal image, or if nobody has marked it.
+        truth: where the defect is; None if nobody has marked it. A mask of a normal image must be empty.
         strata: properties known for every image, normal or not, such as sex and view.
     """
 

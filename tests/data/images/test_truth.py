@@ -49,10 +49,17 @@ def test_an_empty_mask_is_no_truth_and_said(tmp_path):
     assert truth.remarks == ("the mask of a defect is empty: the place of the defect is unknown",)
 
 
-def test_a_normal_image_is_normal_everywhere():
-    normal = LabelledImage("x", Path("x"), False, "good", MaskFile(Path("is/not/read.png")))
-    pixels = read_truth(normal, 2, 3)
-    assert pixels is not None and pixels.shape == (2, 3) and not pixels.any()
+def test_a_normal_image_is_normal_everywhere(tmp_path):
+    mask = write_image(tmp_path / "mask.png", np.zeros((2, 3), np.uint8))
+    for truth in (None, MaskFile(mask)):
+        pixels = read_truth(LabelledImage("x", Path("x"), False, "good", truth), 2, 3)
+        assert pixels is not None and pixels.shape == (2, 3) and not pixels.any()
+
+
+def test_a_normal_image_whose_mask_marks_a_defect(tmp_path):
+    mask = write_image(tmp_path / "mask.png", np.array([[0, 255, 255], [0, 0, 0]], np.uint8))
+    with mistake("x is labelled good, and its mask marks 2 pixels", mask, "correct the label, or remove the mask"):
+        read_truth(LabelledImage("x", Path("x"), False, "good", MaskFile(mask)), 2, 3)
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (4, 6), (1, 3)])

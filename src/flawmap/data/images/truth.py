@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from flawmap.data.images.boxes import pixels_in_boxes, remarks_on_boxes
 from flawmap.data.images.files import read_file
-from flawmap.data.images.mask import decode_mask
+from flawmap.data.images.mask import decode_mask, read_mask
 from flawmap.data.images.orientation import UPRIGHT, exif_orientation, swaps_sides, turned_upright
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile
 from flawmap.errors import UserError
@@ -53,9 +53,13 @@ def truth_of(sample: LabelledImage, height: int, width: int, orientation: int = 
 
     Raises:
         UnreadableImageError: the mask cannot be read.
-        UserError: the mask has another size than the image, or no box lies inside the image.
+        UserError: the mask has another size than the image, or marks something on a good one; or no box lies inside the
+            image.
     """
     if not sample.is_anomalous:
+        if isinstance(sample.truth, MaskFile) and (marked := int(read_mask(sample.truth.path).sum())):
+            problem = f"{sample.key} is labelled good, and its mask marks {marked} pixels"
+            raise UserError(problem, str(sample.truth.path), "correct the label, or remove the mask")
         return Truth(np.zeros((height, width), bool))
     if sample.truth is None:
         return Truth(None)

@@ -146,11 +146,10 @@ def _is_anomalous(row: dict[str, str], line: int, manifest: Path) -> bool:
 
 
 def _labelled(row: dict[str, str], line: int, manifest: Path) -> LabelledImage:
+    """The image of a row. The mask of a good one is kept, too: whether it is empty is checked when it is read."""
     path, is_anomalous = manifest.parent / row["image"], _is_anomalous(row, line, manifest)
-    truth = _truth(row, line, manifest)
-    if is_anomalous:
-        return LabelledImage(row["image"], path, True, row.get("kind") or "anomalous", truth, _strata(row))
-    return LabelledImage(row["image"], path, False, "good", None, _strata(row))
+    kind = (row.get("kind") or "anomalous") if is_anomalous else "good"
+    return LabelledImage(row["image"], path, is_anomalous, kind, _truth(row, line, manifest), _strata(row))
 
 
 def _strata(row: dict[str, str]) -> dict[str, str]:
@@ -230,8 +229,6 @@ def _box(values: object) -> tuple[float, float, float, float]:
     x, y, width, height = (float(value) for value in values[-4:])
     if not (math.isfinite(x) and math.isfinite(y) and 0 < width < math.inf and 0 < height < math.inf):
         raise ValueError(f"{_shown(values)} has no width, no height or no place")
-    if max(abs(x), abs(y), width, height) <= 1:
-        raise ValueError(f"{_shown(values)} is at most one pixel: shares of the image, and not pixels?")
     return x, y, width, height
 
 

@@ -1,0 +1,50 @@
+"""flawmap manifest DATA."""
+
+import json
+import shlex
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+from flawmap.cli.arguments import add_json_argument
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """DATA and its options."""
+    parser.add_argument("data", help="folder with images and annotations (COCO, YOLO, Pascal VOC, labelme), or a file")
+    parser.add_argument("--output", required=True, help="the manifest, such as manifest.csv; nothing is overwritten")
+    parser.add_argument(
+        "--unannotated",
+        choices=("good",),
+        help="good: images without annotations are good ones (default: they are left out)",
+    )
+    parser.add_argument("--masks", help="new folder for masks, which keep outlines (default: boxes in the manifest)")
+    add_json_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Write the manifest, and print what is in it."""
+    from flawmap.data.annotations.to_manifest import write_manifest_of
+    from flawmap.data.checks import MIN_IMAGES
+
+    output, masks = Path(arguments.output), Path(arguments.masks) if arguments.masks else None
+    report = write_manifest_of(Path(arguments.data), output, arguments.unannotated == "good", masks)
+    if arguments.json:
+        print(json.dumps({"manifest": str(output)} | asdict(report)))
+        return 0
+    files = "1 file" if report.num_files == 1 else f"{report.num_files} files"
+    lines = [("found", f"{report.format} in {files}")]
+    if report.kinds:
+        lines.append(("defects", ", ".join(f"{kind} {count}" for kind, count in report.kinds.items())))
+    if report.left_out:
+        images = "1 image" if report.left_out == 1 else f"{report.left_out} images"
+        lines.append(("left out", f"{images} without annotations; if they are good: --unannotated good"))
+    lines += [("remark", remark) for remark in report.remarks]
+    counts = f"{report.good_train} good to train; {report.good_test} good and {report.anomalous} anomalous to test"
+    lines.append(("manifest", f"{output}  {counts}"))
+    if report.good_train >= MIN_IMAGES:
+        lines.append(("next", f"flawmap check {shlex.quote(str(output))}"))
+    else:
+        lines.append(("remark", f"training needs at least {MIN_IMAGES} good images"))
+    print("\n".join(f"{label:<10} {text}" for label, text in lines))
+    return 0
