@@ -170,7 +170,8 @@ def _stored(data: bytes, max_pixels: int, place: str) -> StoredImage:
 
 
 def _read_dicom(data: bytes, max_pixels: int) -> StoredImage:
-    return StoredImage(Image.fromarray(read_dicom(data, max_pixels)))
+    dicom = read_dicom(data, max_pixels)
+    return StoredImage(Image.fromarray(dicom.pixels), dicom.remarks)
 
 
 def _read_with_pillow(data: bytes, max_pixels: int) -> StoredImage:
