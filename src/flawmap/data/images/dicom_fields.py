@@ -55,6 +55,24 @@ class PixelFields:
         return lowest, lowest + (1 << self.bits_stored) - 1
 
 
+class _Filled:
+    """Fields of a file, and words for those that are filled in because it lacks them."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+        self.words: list[str] = []
+
+    def taken_as(self, keyword: str, value: Any) -> Any:
+        """A value for a field that is missing."""
+        self.words.append(f"{keyword} as {value}")
+        return value
+
+    def integer_or(self, keyword: str, value: int) -> int:
+        """The file's number, or else this one."""
+        found = integer(self.dataset, keyword)
+        return self.taken_as(keyword, value) if found is None else found
+
+
 def pixel_fields(dataset: Any) -> tuple[PixelFields, tuple[str, ...]]:
     """The fields, and a remark if some are missing that everyone would fill in the same way.
 
@@ -64,62 +82,49 @@ def pixel_fields(dataset: Any) -> tuple[PixelFields, tuple[str, ...]]:
     Raises:
         UserError: fields are missing that cannot be filled in, or their values are not read.
     """
-    taken: list[str] = []
-
-    def taken_as(keyword: str, value: Any) -> Any:
-        taken.append(f"{keyword} as {value}")
-        return value
-
+    filled = _Filled(dataset)
     keyword = next(keyword for keyword in PIXELS if dataset.get(keyword))
     rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
     if not rows or not columns or rows < 0 or columns < 0:
         raise UserError("the DICOM file does not give its size (Rows, Columns)", "", EXPORT_AGAIN)
     photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
-    samples = integer(dataset, "SamplesPerPixel")
-    if samples is None:
-        samples = taken_as("SamplesPerPixel", 3 if photometric in COLOURS else 1)
+    samples = filled.integer_or("SamplesPerPixel", 3 if photometric in COLOURS else 1)
     if not photometric:
-        photometric = taken_as("PhotometricInterpretation", "RGB" if samples == 3 else "MONOCHROME2")
+        photometric = filled.taken_as("PhotometricInterpretation", "RGB" if samples == 3 else "MONOCHROME2")
     if samples not in (1, 3) or photometric not in (*GRAY, PALETTE, *COLOURS):
         raise UserError(f"DICOM pixels of {samples} samples as {photometric} are not read", "", "save it as RGB")
     frames = max(integer(dataset, "NumberOfFrames") or 1, 1)
-    stored, high_bit = integer(dataset, "BitsStored"), integer(dataset, "HighBit")
-    allocated = integer(dataset, "BitsAllocated")
-    if keyword != "PixelData":
+    is_float = keyword != "PixelData"
+    if is_float:
         allocated = stored = 32 if keyword == "FloatPixelData" else 64
+        high_bit = stored - 1
+    else:
+        allocated, stored, high_bit = _bits(filled, rows * columns * samples * frames)
+    is_signed = not is_float and filled.integer_or("PixelRepresentation", 0) == 1 and stored > 1
+    planar = int(samples == 3 and filled.integer_or("PlanarConfiguration", 0) == 1)
+    fields = PixelFields(
+        keyword, rows, columns, samples, photometric, allocated, stored, high_bit, is_signed, planar, frames
+    )
+    return fields, (f"the file lacks fields; taken: {', '.join(filled.words)}",) if filled.words else ()
+
+
+def _bits(filled: _Filled, num_samples: int) -> tuple[int, int, int]:
+    """Bits allocated, bits stored, and the highest bit of integers."""
+    allocated = integer(filled.dataset, "BitsAllocated")
     if allocated is None:
-        data = dataset.get(keyword)
-        bits = 16 if data[:4] == ITEM else 8 * len(data) // (rows * columns * samples * frames)
-        allocated = taken_as("BitsAllocated", bits // 8 * 8 or 1)
+        data = filled.dataset.get("PixelData")
+        bits = 16 if data[:4] == ITEM else 8 * len(data) // num_samples
+        allocated = filled.taken_as("BitsAllocated", bits // 8 * 8 or 1)
     if allocated not in (1, 8, 16, 32, 64):
         problem = f"DICOM pixels in containers of {allocated} bits (BitsAllocated) are not read"
         raise UserError(problem, "", "save it with 8 or 16 bits allocated")
+    stored, high_bit = integer(filled.dataset, "BitsStored"), integer(filled.dataset, "HighBit")
     if stored is None or not 1 <= stored <= allocated:
         likely = high_bit + 1 if high_bit is not None and 0 <= high_bit < allocated else allocated
-        stored = taken_as("BitsStored", likely)
+        stored = filled.taken_as("BitsStored", likely)
     if high_bit is None or not stored - 1 <= high_bit < allocated:
         high_bit = stored - 1
-    representation = integer(dataset, "PixelRepresentation")
-    if representation is None and keyword == "PixelData":
-        representation = taken_as("PixelRepresentation", 0)
-    planar = integer(dataset, "PlanarConfiguration")
-    if planar is None and samples == 3:
-        planar = taken_as("PlanarConfiguration", 0)
-    remarks = (f"the file lacks fields; taken: {', '.join(taken)}",) if taken else ()
-    fields = PixelFields(
-        keyword=keyword,
-        rows=rows,
-        columns=columns,
-        samples=samples,
-        photometric=photometric,
-        bits_allocated=allocated,
-        bits_stored=stored,
-        high_bit=high_bit,
-        is_signed=representation == 1 and stored > 1,
-        planar=int(planar == 1),
-        frames=frames,
-    )
-    return fields, remarks
+    return allocated, stored, high_bit
 
 
 def numbers(dataset: Any, keyword: str) -> tuple[float, ...]:

@@ -71,7 +71,7 @@ def read_frame(dataset: Any, fields: PixelFields) -> Frame:
 
 def _decoded(dataset: Any, fields: PixelFields, remarks: list[str]) -> tuple[NDArray, int]:
     """The samples in their containers, and the number of bits that a decoder gives. Colours are converted to RGB."""
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.processing import convert_color_space
 
     data = dataset[fields.keyword].value
