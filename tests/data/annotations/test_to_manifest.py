@@ -38,7 +38,7 @@ def converted(root: Path, good: bool = True, masks: Path | None = None) -> tuple
 
 
 def labelled_images(root: Path) -> dict[str, LabelledImage]:
-    samples = CsvManifest().test(root.parent / "manifest.csv", DataSettings(), {})
+    samples = CsvManifest().test(root.parent / "manifest.csv", DataSettings(), {}).images
     return {sample.path.name: sample for sample in samples}
 
 
@@ -71,8 +71,8 @@ def test_images_without_annotations_are_good_only_if_the_user_says_so(root):
     assert len(good) == 29 and set(good.values()) == {"train", "test"}
     assert all(row["kind"] == row["boxes"] == "" for row in rows if row["label"] == "0")
     manifest = root.parent / "manifest.csv"
-    assert len(CsvManifest().training(manifest, DataSettings(), {})) == 23
-    assert len(CsvManifest().test(manifest, DataSettings(), {})) == 7
+    assert len(CsvManifest().training(manifest, DataSettings(), {}).images) == 23
+    assert len(CsvManifest().test(manifest, DataSettings(), {}).images) == 7
 
 
 def test_which_good_images_are_for_the_test_does_not_depend_on_the_defects(root):
@@ -352,7 +352,7 @@ def test_names_that_a_manifest_cannot_hold(name, tmp_path):
     write_images(tmp_path, ["a .png", "b\nb.png"])
     write_text(tmp_path / "x.json", labelme("a .png", rectangle((1, 1), (4, 4))))
     write_manifest_of(tmp_path, tmp_path / "manifest.csv", True)
-    assert len(CsvManifest().test(tmp_path / "manifest.csv", DataSettings(), {})) == 1
+    assert len(CsvManifest().test(tmp_path / "manifest.csv", DataSettings(), {}).images) == 1
     odd = tmp_path / name
     odd.write_bytes((tmp_path / "a .png").read_bytes())
     if odd.suffix == ".png":  # otherwise it is not taken for an image

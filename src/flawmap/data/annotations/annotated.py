@@ -9,6 +9,7 @@ from typing import ClassVar
 from flawmap.data.annotations.image_names import ImageNames
 from flawmap.data.annotations.recognise import Recognised
 from flawmap.data.annotations.shapes import Shape
+from flawmap.data.layouts.manifest import LABELS
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class Mark:
     kind: str
     shape: Shape | None
     place: str
+
+    @property
+    def is_defect(self) -> bool:
+        """Whether the class is not called good: a mark may as well be around a good part."""
+        return LABELS.get(self.kind.strip().casefold()) is not False
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,11 @@ class AnnotatedImage:
     size_px: tuple[int, int] | None = None
     are_shares: bool = False
     split: str | None = None
+
+    @property
+    def has_defect(self) -> bool:
+        """Whether a defect is marked on it."""
+        return any(mark.is_defect for mark in self.marks)
 
 
 class AnnotationFormat(ABC):

@@ -2,13 +2,13 @@
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flawmap.data.annotations.annotated import AnnotatedImage, AnnotationFormat
-from flawmap.data.annotations.find import FORMATS, annotation_files
+from flawmap.data.annotations.find import FORMATS, AnnotationFiles, annotation_files
 from flawmap.data.annotations.image_names import ImageNames
 from flawmap.data.annotations.recognise import recognised
-from flawmap.data.annotations.to_manifest import is_good
 from flawmap.errors import UserError
 
 IMAGE_FOLDERS = ("images", "jpegimages")  # in lower case; annotations lie in folders beside these
@@ -26,24 +26,22 @@ def refuse_marked(folder: Path, images: Iterable[Path]) -> None:
         UserError: an annotation file marks a defect on one of the images, or is damaged.
     """
     wanted = {path.absolute(): path for path in images}
-    for root in _roots(folder):
-        files = annotation_files(root)
+    for files in _annotations_of(folder):
         names = ImageNames(files.images, are_complete=False)
         for format_, paths in files.by_format.items():
-            annotated = _read(format_, paths, names)
-            marked = [image for image in annotated if not all(map(is_good, image.marks))]
-            defects = [(image, wanted[image.path.absolute()]) for image in marked if image.path.absolute() in wanted]
+            annotated = (image for image in _read(format_, paths, names) if image.has_defect)
+            defects = [image for image in annotated if image.path.absolute() in wanted]
             if defects:
-                image, path = defects[0]
-                those = (
-                    f"1 of {len(wanted)} good images"
-                    if len(defects) == 1
-                    else (f"{len(defects)} of {len(wanted)} good images")
+                problem = (
+                    f"{format_.takes[0].name} mark a defect on {len(defects)} of {len(wanted)} good images, first: "
                 )
-                problem = f"{format_.takes[0].name} mark a defect on {those}, first: {path}"
-                command = shlex.join(["flawmap", "manifest", str(root), "--output", "manifest.csv"])
-                remedy = f"{command}, then use manifest.csv; or move {image.file.name} away if it is about other images"
-                raise UserError(problem, str(image.file), remedy)
+                problem += str(wanted[defects[0].path.absolute()])
+                file = defects[0].file
+                command = shlex.join(["flawmap", "manifest", str(files.root), "--output", "manifest.csv"])
+                remedy = (
+                    f"{command}, and use manifest.csv instead; or move {file.name} away if it is about other images"
+                )
+                raise UserError(problem, str(file), remedy)
 
 
 def _read(format_: AnnotationFormat, paths: Sequence[Path], names: ImageNames) -> list[AnnotatedImage]:
@@ -54,15 +52,33 @@ def _read(format_: AnnotationFormat, paths: Sequence[Path], names: ImageNames) -
         raise UserError(error.problem, error.place, remedy) from error
 
 
-def _roots(folder: Path) -> Iterator[Path]:
-    """The folder, and those above it that hold annotations of it: beside its name, or beside its folder ``images``."""
-    yield folder
+def _annotations_of(folder: Path) -> Iterator[AnnotationFiles]:
+    """What is in the folder; and what is above it, if annotations are beside it or beside its folder ``images``."""
+    yield annotation_files(folder)
     place = folder.absolute()
     above, further = place.parent, place.parent.parent
-    if any(_has_annotations(path) for path in above.iterdir() if path != place):
-        yield above
-    elif above.name.lower() in IMAGE_FOLDERS and any(_is_annotation_folder(path) for path in further.iterdir()):
-        yield further
+    if any(_has_annotations(path) for path in _entries(above) if path != place):
+        yield _beside(annotation_files(above))
+    elif above.name.lower() in IMAGE_FOLDERS and any(map(_is_annotation_folder, _entries(further))):
+        yield _beside(annotation_files(further))
+
+
+def _beside(files: AnnotationFiles) -> AnnotationFiles:
+    """Without annotation files in other folders, which are those of other data."""
+    by_format: dict[AnnotationFormat, list[Path]] = {}
+    for format_, paths in files.by_format.items():
+        for path in paths:
+            first, *inside = path.relative_to(files.root).parts
+            if not inside or first.lower() in ANNOTATION_FOLDERS:
+                by_format.setdefault(format_, []).append(path)
+    return replace(files, by_format=by_format)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # a folder above need not be readable
+        return []
 
 
 def _is_annotation_folder(path: Path) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from flawmap.data.annotations.annotated import AnnotatedImage, AnnotationFormat, Mark
+from flawmap.data.annotations.annotated import AnnotatedImage, AnnotationFormat
 from flawmap.data.annotations.find import FORMATS, AnnotationFiles, annotation_files
 from flawmap.data.annotations.image_names import ImageNames
 from flawmap.data.annotations.placed import Placed, placed
@@ -28,7 +28,6 @@ from flawmap.data.annotations.shapes import Box
 from flawmap.data.annotations.split_names import split_named
 from flawmap.data.checks import MIN_IMAGES, refuse_unwritable_names
 from flawmap.data.images.boxes import ROUNDING_PX
-from flawmap.data.layouts.manifest import LABELS
 from flawmap.data.sample import NormalImage
 from flawmap.data.split import split_normals
 from flawmap.errors import UserError
@@ -91,7 +90,7 @@ def write_manifest_of(
     annotated = format_.read(files.by_format[format_], ImageNames(files.images))
     _refuse_twice(annotated)
     marked = {image.path: image for image in annotated if image.marks}
-    defects = {path: image for path, image in marked.items() if not all(map(is_good, image.marks))}
+    defects = {path: image for path, image in marked.items() if image.has_defect}
     unmarked = [path for path in files.images if path not in marked]
     good = sorted({*marked, *(unmarked if unannotated_are_good else ())} - set(defects))
     if not defects and not good:
@@ -115,13 +114,8 @@ def write_manifest_of(
     )
 
 
-def is_good(mark: Mark) -> bool:
-    """Whether a mark is around a good part: its class is called so."""
-    return LABELS.get(mark.kind.strip().casefold()) is False
-
-
 def _without_good_marks(image: AnnotatedImage) -> AnnotatedImage:
-    return replace(image, marks=tuple(mark for mark in image.marks if not is_good(mark)))
+    return replace(image, marks=tuple(mark for mark in image.marks if mark.is_defect))
 
 
 # ---- reading
@@ -297,7 +291,7 @@ def _remarks(
     rows: Sequence[_Row], annotated: Sequence[AnnotatedImage], files: AnnotationFiles, has_masks: bool
 ) -> Iterator[str]:
     all_placed = [(row.image, row.placed) for row in rows if row.placed is not None]
-    if kinds := sorted({mark.kind for image in annotated for mark in image.marks if is_good(mark)}):
+    if kinds := sorted({mark.kind for image in annotated for mark in image.marks if not mark.is_defect}):
         yield f"the classes {', '.join(kinds)} mark good parts, not defects"
     outlined = [marks for _, marks in all_placed if any(not isinstance(mark.shape, Box) for mark in marks.marks)]
     if outlined and not has_masks:

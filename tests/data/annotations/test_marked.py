@@ -1,0 +1,76 @@
+"""Good images that an annotation file marks a defect on."""
+
+from pathlib import Path
+
+import pytest
+
+from annotation_files import coco, labelme, rectangle, voc, write_images, write_text
+from assertions import explained
+from flawmap.data.annotations.marked import refuse_marked
+
+NAMES = [f"{number}.png" for number in range(4)]
+BOX, LABEL = {"bbox": [2, 3, 4, 5]}, "0 0.5 0.5 0.25 0.5\n"
+MARKED = rectangle((1, 1), (4, 4))
+
+
+def refuse(folder: Path) -> None:
+    refuse_marked(folder, sorted(folder.rglob("*.png")))
+
+
+@pytest.mark.parametrize(
+    ("images", "file", "content", "name"),
+    [
+        (".", "annotations.json", coco(NAMES, BOX), "COCO annotations"),
+        ("images", "annotations.json", coco(NAMES, BOX), "COCO annotations"),
+        ("images", "annotations/all.json", coco(NAMES, BOX), "COCO annotations"),
+        ("train", "train/_annotations.coco.json", coco(NAMES, BOX), "COCO annotations"),
+        ("images/train", "labels/train/0.txt", LABEL, "YOLO labels"),
+        ("train/images", "train/labels/0.txt", LABEL, "YOLO labels"),
+        (".", "0.txt", LABEL, "YOLO labels"),
+        ("JPEGImages", "Annotations/0.xml", voc("0.png", ("hole", (1, 1, 3, 3))), "Pascal VOC annotations"),
+        (".", "0.json", labelme("0.png", MARKED), "labelme annotations"),
+        ("parts", "parts/json/0.json", labelme("..\\\\0.png", MARKED), "labelme annotations"),
+    ],
+)
+def test_a_marked_image_is_refused_wherever_its_annotations_lie(images, file, content, name, tmp_path):
+    root = tmp_path / "my set"
+    folder = root / images
+    write_images(folder, NAMES)
+    path = write_text(root / file, content)
+    error = explained(lambda: refuse(folder))
+    assert error.problem == f"{name} mark a defect on 1 of 4 good images, first: {folder / '0.png'}"
+    assert error.place == str(path)
+    assert error.remedy.startswith("flawmap manifest '") and f"move {path.name} away" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("annotations.json", coco(NAMES)),
+        ("annotations.json", coco(NAMES, BOX | {"category_id": 3})),
+        ("annotations.json", coco(["other/0.png", "other.png"], BOX, BOX | {"image_id": 2})),
+        ("0.json", labelme("0.png")),
+        ("../elsewhere/annotations.json", coco(NAMES, BOX)),
+        ("../notes.json", {"images": 3}),
+    ],
+)
+def test_files_that_mark_no_defect_on_these_images(file, content, tmp_path):
+    write_images(tmp_path / "set" / "good", NAMES)
+    write_images(tmp_path / "set" / "good" / "other", NAMES[:1])
+    write_text(tmp_path / "set" / "good" / file, content)
+    refuse_marked(tmp_path / "set" / "good", [tmp_path / "set" / "good" / name for name in NAMES])
+
+
+def test_a_file_that_cannot_be_read_may_mark_anything(tmp_path):
+    write_images(tmp_path, NAMES)
+    path = write_text(tmp_path / "annotations.json", coco(NAMES, BOX | {"image_id": 9}))
+    error = explained(lambda: refuse(tmp_path))
+    assert error.problem == "there is no image with the id 9" and error.place.startswith(str(path))
+    assert error.remedy.endswith("or move the file away if it is not about these images")
+
+
+def test_files_of_other_data_above_are_not_opened(tmp_path):
+    write_images(tmp_path / "set" / "good", NAMES)
+    write_text(tmp_path / "set" / "annotations" / "a.json", coco(["x.png"], BOX))
+    write_text(tmp_path / "set" / "other" / "damaged.json", coco(NAMES, BOX | {"image_id": 9}))
+    refuse(tmp_path / "set" / "good")
