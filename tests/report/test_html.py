@@ -199,10 +199,11 @@ def test_samples_keep_the_colours_of_the_model_as_it_is_calibrated_now(made_up, 
 
 
 def test_files_that_were_left_out_are_listed(made_up, change) -> None:
-    change(skipped=(SkippedFile("test/good/<b>.png", "truncated at byte 40"),))
+    unread = {"path": "tiles/ground_truth/1.gif", "reason": "GIF is not read", "kind": ".gif"}
+    change(skipped=(SkippedFile("test/good/<b>.png", "truncated at byte 40"),), left_out=(unread,))
     page = page_of(made_up.run)
-    assert "test/good/<b>.png" in page.text
-    assert "truncated at byte 40" in page.text
+    assert "test/good/<b>.png: truncated at byte 40" in page.text
+    assert "ground_truth/1.gif: GIF is not read" in page.text
 
 
 def test_remarks_on_the_test_files_stand_by_the_numbers(made_up, change) -> None:

@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from flawmap.data.left_out import from_records
+from flawmap.data.left_out import lines as left_out_lines
 from flawmap.data.remark_lines import remark_lines
 from flawmap.report import charts, estimates, tables
 from flawmap.report.curves import STAGE_TITLES, rate_curves, training_curves
@@ -21,6 +23,7 @@ from flawmap.report.training_words import (
     samples_sentence,
 )
 from flawmap.reproducibility import atomic_write_text
+from flawmap.runs.evaluation import Evaluation
 from flawmap.runs.run_folder import RunFolder
 
 _MAX_SAMPLES = 6
@@ -87,9 +90,15 @@ def _results(files: RunFiles) -> dict[str, Any]:
         "strata": estimates.without_empty_columns(estimates.strata(evaluation)),
         "scores": charts.score_chart(files),
         "strips": _strips(files),
-        "skipped_rows": [(file.key, file.reason) for file in evaluation.skipped] if evaluation else [],
+        "left_out_lines": _left_out_lines(evaluation) if evaluation else [],
         "file_remarks": remark_lines(evaluation.remarks) if evaluation else [],
     }
+
+
+def _left_out_lines(evaluation: Evaluation) -> list[str]:
+    """Test files that could not be decoded, and what lay beside the images and was passed over."""
+    passed_over = left_out_lines(from_records(evaluation.left_out), Path(evaluation.root))
+    return [*(f"{file.key}: {file.reason}" for file in evaluation.skipped), *passed_over]
 
 
 def _training(files: RunFiles) -> dict[str, Any]:

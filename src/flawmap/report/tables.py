@@ -157,7 +157,7 @@ def data_rows(files: RunFiles) -> list[tuple[str, str]]:
         without = sum(image.is_anomalous and image.truth_file is None for image in files.images)
         if without and without < evaluation.n_anomalous:
             rows.append(("anomalous without ground truth", f"{plural(without, 'image')}, in no pixel measure"))
-        rows.append(("test files left out", str(len(evaluation.skipped))))
+        rows.append(("test files left out", str(len(evaluation.skipped) + len(evaluation.left_out))))
     return rows
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from assertions import mistake
 from flawmap.data.layouts.folder import NamedFolders
 from flawmap.data.layouts.mvtec import MvtecAd
 from flawmap.data.open_data import find_layout, open_test_data
-from flawmap.data.sample import LabelledImage, MaskFile, NormalImage, Protocol
+from flawmap.data.sample import LabelledImage, LeftOut, MaskFile, NormalImage, Protocol
 from flawmap.data.walk import Listing
 from flawmap.recipe.settings import DataSettings
 from images import noise, write_image, write_noise
@@ -70,10 +71,35 @@ def test_mvtec_folders_may_be_nested_and_hidden_ones_are_ignored(tile: Path):
     assert ("test/crack/deep/6.png", True, "crack", "6_mask.png") in rows and len(rows) == 6
 
 
-def test_mvtec_masks_of_good_images_are_not_needed(tile: Path):
+def test_mvtec_masks_of_good_images_are_not_needed_and_named(tile: Path):
     write_image(tile / "ground_truth" / "good" / "unrelated.png", MASK)
-    samples = MVTEC.test(tile, DEFAULT, {}).images
-    assert [sample.truth for sample in samples if not sample.is_anomalous] == [None, None]
+    found = MVTEC.test(tile, DEFAULT, {})
+    assert [sample.truth for sample in found.images if not sample.is_anomalous] == [None, None]
+    unread = LeftOut(tile / "ground_truth" / "good", "masks of good images are not read", "folder")
+    assert found.left_out == (unread,)
+
+
+def test_mvtec_masks_that_nothing_reads_are_named(tile: Path):
+    masks = tile / "ground_truth"
+    write_image(masks / "020_mask.png", MASK)
+    write_image(masks / "crack" / "020_mask.gif", Image.fromarray(MASK))
+    (masks / "readme.txt").write_text("white is anomalous", encoding="utf-8")
+    found = MVTEC.test(tile, DEFAULT, {}).left_out
+    flat = LeftOut(
+        masks / "020_mask.png", "a mask outside of the folders of kinds; move it to ground_truth/KIND", "mask"
+    )
+    assert flat in found
+    assert [(item.path, item.kind) for item in found if item != flat] == [
+        (masks / "readme.txt", ".txt"),
+        (masks / "crack" / "020_mask.gif", ".gif"),
+    ]
+
+
+def test_a_mask_that_was_moved_as_advised_is_read(tile: Path):
+    write_image(tile / "ground_truth" / "020_mask.png", MASK)
+    (tile / "ground_truth" / "020_mask.png").rename(tile / "ground_truth" / "crack" / "020_mask.png")
+    found = MVTEC.test(tile, DEFAULT, {})
+    assert ("test/crack/020.png", True, "crack", "020_mask.png") in summary(found) and found.left_out == ()
 
 
 def test_the_pattern_of_mvtec_masks_is_a_setting(tile: Path):

@@ -13,7 +13,7 @@ from flawmap.data.layouts.image_folders import (
     sub_folder,
     unread_in,
 )
-from flawmap.data.sample import LabelledImage, NormalImage, Protocol
+from flawmap.data.sample import LabelledImage, LeftOut, NormalImage, Protocol
 from flawmap.data.subset import Strata
 from flawmap.data.walk import Listing, visible_folders, walk
 from flawmap.errors import UserError
@@ -51,7 +51,7 @@ class MvtecAd(Layout):
         left_out = unread_in(test, read=kinds)
         if ground_truth.is_dir():
             _refuse_masks_without_images(ground_truth, {folder.name.casefold() for folder in kinds})
-            left_out += unread_in(ground_truth, read=visible_folders(ground_truth))
+            left_out += _unread_masks(ground_truth)
         samples = []
         for folder in kinds:
             name = GOOD if folder.name.casefold() == GOOD else folder.name
@@ -84,3 +84,13 @@ def _refuse_masks_without_images(ground_truth: Path, kinds: set[str]) -> None:
         if folder.name.casefold() not in kinds and walk(folder).images:
             problem = f"masks of kind {folder.name!r} have no images"
             raise UserError(problem, str(folder), f"add test/{folder.name}")
+
+
+def _unread_masks(ground_truth: Path) -> tuple[LeftOut, ...]:
+    """Masks of no kind of defect, and everything else in the folder that is no folder of masks."""
+    found, good = walk(ground_truth, recursive=False), sub_folder(ground_truth, GOOD)
+    reason = f"a mask outside of the folders of kinds; move it to {ground_truth.name}/KIND"
+    masks = tuple(LeftOut(path, reason, "mask") for path in found.images)
+    if good.is_dir() and walk(good).images:
+        masks += (LeftOut(good, "masks of good images are not read", "folder"),)
+    return masks + found.left_out
