@@ -12,7 +12,6 @@ import numpy as np
 from flawmap.data.groups import groups_of, refuse_shared_groups
 from flawmap.data.images.boxes import fit_as_corners, leave_image
 from flawmap.data.images.files import UnreadableImageError, decode_with_remarks, read_file
-from flawmap.data.images.orientation import exif_orientation
 from flawmap.data.images.truth import truth_of
 from flawmap.data.left_out import counted
 from flawmap.data.sample import (
@@ -280,7 +279,7 @@ def _read(image: NormalImage | LabelledImage, root: Path) -> FileFacts | Skipped
     height, width = pixels.shape[:2]
     if isinstance(image, LabelledImage) and image.truth is not None:
         try:
-            truth = truth_of(image, height, width, exif_orientation(data))
+            truth = truth_of(image, height, width, decoded.orientation)
         except UnreadableImageError as error:
             return SkippedFile(image.key, f"its mask {Path(error.place).name}: {error.problem}")
         key = image.key if truth.path is None else _key_of(truth.path, root)

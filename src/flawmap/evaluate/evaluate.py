@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
-from flawmap.data.images.files import read_image
-from flawmap.data.images.truth import read_truth
+from flawmap.data.images.files import DecodedImage, decode_with_remarks, read_file
+from flawmap.data.images.truth import truth_of
 from flawmap.data.left_out import as_records
-from flawmap.data.sample import TestData
+from flawmap.data.sample import LabelledImage, TestData
 from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.scoring import Analysis
@@ -68,11 +68,11 @@ def evaluate(
     pixels, scored, images, seconds = PooledPixels(data.protocol, evaluation_size_px), [], [], 0.0
     score_name, calibration = detector.recipe.detect.image_score, detector.calibration_
     for number, sample in enumerate(data.samples):
-        pixel_values = read_image(sample.path)  # (h, w, 3)
+        decoded = decode_with_remarks(read_file(sample.path), place=str(sample.path))
         started = time.perf_counter()
-        analysis = _analyse(detector, pixel_values, sample.path)
+        analysis = _analyse(detector, decoded.pixels, sample.path)
         seconds += time.perf_counter() - started
-        truth = read_truth(sample, *pixel_values.shape[:2]) if data.protocol.pixel_pool != "none" else None  # (h, w)
+        truth = _truth(sample, decoded) if data.protocol.pixel_pool != "none" else None  # (h, w)
         pixels.add(sample, analysis, truth)
         logits = {scale.size_px: scale.logit for scale in analysis.scales}
         share = float(truth.mean()) if sample.is_anomalous and truth is not None else None
@@ -107,6 +107,11 @@ def _analyse(detector: AnomalyDetector, pixels: UInt8[np.ndarray, "h w 3"], path
         return detector.analyse(pixels)
     except NotScoredError as error:
         raise error.at(path) from None
+
+
+def _truth(sample: LabelledImage, image: DecodedImage) -> Bool[np.ndarray, "h w"] | None:
+    height, width = image.pixels.shape[:2]
+    return truth_of(sample, height, width, image.orientation).pixels
 
 
 def _evaluation(

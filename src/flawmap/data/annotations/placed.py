@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from flawmap.data.annotations.annotated import AnnotatedImage, Mark
 from flawmap.data.annotations.shapes import Box, BoxPx, Polygons, Shape
-from flawmap.data.images.files import decode_upright, read_file
-from flawmap.data.images.orientation import UPRIGHT, exif_orientation, swaps_sides
+from flawmap.data.images.files import decode_stored, read_file
+from flawmap.data.images.orientation import UPRIGHT, swaps_sides
 from flawmap.errors import UserError
 
 FARTHEST_PX = 1_000_000  # beyond it, coordinates are damaged, and squares of them might overflow
@@ -80,9 +80,8 @@ def placed(annotated: AnnotatedImage) -> Placed:
 
 def _size(annotated: AnnotatedImage) -> tuple[int, int, bool]:
     """Width and height of the upright image, and whether it may have been annotated in another orientation."""
-    data = read_file(annotated.path)
-    width, height = decode_upright(data, place=str(annotated.path)).size
-    orientation, wanted = exif_orientation(data), annotated.size_px
+    stored, wanted = decode_stored(read_file(annotated.path), place=str(annotated.path)), annotated.size_px
+    (width, height), orientation = stored.image.size, stored.orientation
     if wanted not in (None, (width, height)):
         problem = f"the annotations are for {wanted[0]} x {wanted[1]} px, and the image has {width} x {height}"
         remedy = "annotate this image, or put back the one that was annotated"

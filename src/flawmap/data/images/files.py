@@ -5,7 +5,7 @@ This is the only place that decides it. :func:`read_image`, :func:`decode_image`
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from flawmap.data.images.dicom import GrayValues, dicom_gray_values, is_dicom, read_dicom
 from flawmap.data.images.formats import HEAD_BYTES, format_of, not_read
 from flawmap.data.images.jpeg import read_jpeg
+from flawmap.data.images.orientation import UPRIGHT, exif_orientation
 from flawmap.data.images.png import read_png
 from flawmap.data.images.rgb import upright_to_rgb
 from flawmap.data.images.stored import SIXTEEN_BIT_MODES, StoredImage, open_with_pillow, remarks_on_frames
@@ -37,12 +38,14 @@ class UnreadableImageError(UserError):
 class DecodedImage:
     """The pixels of a file, uint8 RGB (height, width, 3), and what a person should know of how they were read.
 
-    ``largest_of_16_bits`` is the largest value of an image of 16 bits, on the scale in which 65535 is white.
+    ``largest_of_16_bits`` is the largest value of an image of 16 bits, on the scale in which 65535 is white, and
+    ``orientation`` the EXIF orientation of the file, 1 to 8, by which the pixels were turned.
     """
 
     pixels: NDArray[np.uint8]
     remarks: tuple[str, ...] = ()
     largest_of_16_bits: int | None = None
+    orientation: int = UPRIGHT
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -102,7 +105,7 @@ def decode_with_remarks(data: bytes, max_pixels: int = MAX_PIXELS, place: str = 
         raise UnreadableImageError(error.problem, place, error.remedy) from error
     is_deep_gray = stored.image.mode in SIXTEEN_BIT_MODES
     largest = int(np.asarray(stored.image).max()) if is_deep_gray else stored.largest_of_16_bits
-    return DecodedImage(pixels, (*stored.remarks, *remarks), largest)
+    return DecodedImage(pixels, (*stored.remarks, *remarks), largest, stored.orientation)
 
 
 def decode_gray_values(data: bytes, max_pixels: int = MAX_PIXELS) -> GrayValues | None:
@@ -131,19 +134,23 @@ def decode_upright(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -
     Raises:
         UnreadableImageError: as :func:`read_image`, but not for values that are not gray levels.
     """
-    return _stored(data, max_pixels, place).image
+    return decode_stored(data, max_pixels, place).image
 
 
 def _shown(data: bytes, max_pixels: int, place: str) -> StoredImage:
-    """As :func:`_stored`, for an image that is to be shown or scored."""
-    stored = _stored(data, max_pixels, place)
+    """As :func:`decode_stored`, for an image that is to be shown or scored."""
+    stored = decode_stored(data, max_pixels, place)
     if stored.not_gray:
         raise UnreadableImageError(stored.not_gray.problem, place, stored.not_gray.remedy)
     return stored
 
 
-def _stored(data: bytes, max_pixels: int, place: str) -> StoredImage:
-    """What a file stores, upright."""
+def decode_stored(data: bytes, max_pixels: int = MAX_PIXELS, place: str = "") -> StoredImage:
+    """As :func:`decode_upright`, with remarks and the EXIF orientation by which the image was turned.
+
+    Raises:
+        UnreadableImageError: as :func:`decode_upright`.
+    """
     if not data:
         raise UnreadableImageError("the file is empty (0 bytes)", place, "copy it again, or remove it")
     name = format_of(data[:HEAD_BYTES])
@@ -153,6 +160,7 @@ def _stored(data: bytes, max_pixels: int, place: str) -> StoredImage:
     try:
         stored = READERS[name](data, max_pixels)
         stored.image.load()
+        stored = replace(stored, orientation=exif_orientation(stored.image))
         ImageOps.exif_transpose(stored.image, in_place=True)
         return stored
     except UserError as error:

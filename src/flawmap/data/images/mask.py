@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from flawmap.data.images.files import UnreadableImageError, decode_upright, read_file
-from flawmap.data.images.orientation import exif_orientation
+from flawmap.data.images.files import UnreadableImageError, decode_stored, read_file
 
 MAX_COLOURS = 64  # more are no labels: a background is not looked for among them
 SMALL_LABEL = 32  # values below it are labels in any case; data sets for segmentation have no more classes
@@ -63,14 +62,15 @@ def decode_mask(data: bytes, place: str = "") -> DecodedMask:
     Raises:
         UnreadableImageError: as :func:`flawmap.data.images.files.read_image`; or a value is not finite.
     """
-    image = decode_upright(data, place=place)
+    stored = decode_stored(data, place=place)
+    image, found = stored.image, stored.remarks
     shades, remarks = _shades(image)
     if shades.dtype.kind == "f" and not np.isfinite(shades).all():
         problem = "the mask holds values that are not finite (NaN or infinity)"
         raise UnreadableImageError(problem, place, "replace these pixels by 0")
     pixels, more = _anomalous(shades, _is_lossy(image, data))
-    remarks += (*more, *_remarks_on_void(image, pixels), *_remarks_on_area(pixels, has_remark=bool(more)))
-    return DecodedMask(pixels, exif_orientation(data), remarks)
+    found += (*remarks, *more, *_remarks_on_void(image, pixels), *_remarks_on_area(pixels, has_remark=bool(more)))
+    return DecodedMask(pixels, stored.orientation, found)
 
 
 def _anomalous(shades: Shades, is_lossy: bool) -> tuple[NDArray[np.bool_], tuple[str, ...]]:

@@ -1,16 +1,10 @@
 """EXIF orientation: how a stored image has to be turned to be upright, and which tools forget to."""
 
-import io
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from flawmap.data.images.stored import FORMATS, WARNING_FILTERS
-
 UPRIGHT = 1
-_PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # the places of EXIF in a PNG file
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -22,20 +16,9 @@ _TURNS = {
 }
 
 
-def exif_orientation(data: bytes) -> int:
-    """The EXIF orientation of an image file, 1 to 8; 1 (upright) where it has none, or none that is valid.
-
-    Args:
-        data: the whole file.
-    """
-    if data.startswith(b"\x89PNG") and not any(name in data for name in _PNG_EXIF):
-        return UPRIGHT  # Pillow would decode all pixels, because EXIF may follow them
-    try:
-        with WARNING_FILTERS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            orientation = Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # a file that Pillow does not read, such as DICOM, or one with damaged metadata
-        return UPRIGHT
+def exif_orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a decoded image, 1 to 8; 1 (upright) where it has none, or none that is valid."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
     return orientation if orientation in _TURNS else UPRIGHT
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile
 
+from flawmap.data.images.orientation import UPRIGHT
 from flawmap.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # Pillow's names of READ_FORMATS without DICOM
@@ -23,12 +24,14 @@ class StoredImage:
         remarks: what a person should know, such as that the file has several pages.
         largest_of_16_bits: the largest value, on the scale in which 65535 is white; None for 8 bits or floats.
         not_gray: why the values can be labels of a mask, but not gray levels, if so.
+        orientation: EXIF orientation of the file, 1 to 8; the image is upright already.
     """
 
     image: Image.Image
     remarks: tuple[str, ...] = ()
     largest_of_16_bits: int | None = None
     not_gray: UserError | None = None
+    orientation: int = UPRIGHT
 
 
 def open_with_pillow(file: bytes | io.BytesIO, max_pixels: int) -> ImageFile.ImageFile:

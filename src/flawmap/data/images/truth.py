@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.data.images.boxes import pixels_in_boxes, remarks_on_boxes
-from flawmap.data.images.files import read_file
+from flawmap.data.images.files import decode_stored, read_file
 from flawmap.data.images.mask import decode_mask, read_mask
-from flawmap.data.images.orientation import UPRIGHT, exif_orientation, swaps_sides, turned_upright
+from flawmap.data.images.orientation import UPRIGHT, swaps_sides, turned_upright
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile
 from flawmap.errors import UserError
 
@@ -31,14 +31,14 @@ class Truth:
 
 
 def read_truth(sample: LabelledImage, height: int, width: int) -> NDArray[np.bool_] | None:
-    """The pixels of :func:`truth_of`; with a mask, the image's file is opened for its EXIF orientation.
+    """The pixels of :func:`truth_of`; with a mask, the image is decoded for its EXIF orientation.
 
     Raises:
         UnreadableImageError: the image or its mask cannot be read.
         UserError: as :func:`truth_of`.
     """
     has_mask = sample.is_anomalous and isinstance(sample.truth, MaskFile)
-    orientation = exif_orientation(read_file(sample.path)) if has_mask else UPRIGHT
+    orientation = decode_stored(read_file(sample.path), place=str(sample.path)).orientation if has_mask else UPRIGHT
     return truth_of(sample, height, width, orientation).pixels
 
 
