@@ -1,7 +1,9 @@
 """What ``flawmap calibrate`` does: set the threshold of a run from good images that it has not seen."""
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,27 @@ from flawmap.data.sample import LeftOut
 from flawmap.deploy.reviews import Review, is_review_file, read_reviews
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.pretrained import load_pretrained
 from flawmap.engine.compute import DeviceName
 from flawmap.errors import UserError
 from flawmap.metrics.score_drift import Drift, score_drift
-from flawmap.runs.calibration import Calibration
+from flawmap.runs.calibration import Calibration, calibration_bytes, calibration_from
+from flawmap.runs.cameras import calibration_file, read_calibrations, refuse_bad_name
 from flawmap.runs.manifest import read_manifest
-from flawmap.runs.model_folder import model_folder, refuse_taken, replace_calibration
+from flawmap.runs.model_folder import model_folder, read_model, refuse_taken, replace_calibration
+from flawmap.runs.result_folders import exclusive
 from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.versions import (
+    CALIBRATE,
+    UNDO,
+    Change,
+    Version,
+    folder_of,
+    former_content,
+    read_history,
+    versions_folder,
+    write_version,
+)
 
 
 @dataclass(frozen=True)
@@ -27,16 +43,38 @@ class Recalibration:
     """A new calibration beside the former one.
 
     Attributes:
-        calibration: the new one.
-        former: None where there was none.
-        drift: the new images' scores against those of the former calibration; None without one.
+        calibration: the new one; None where the first one was taken back.
+        former: of the same camera; None where there was none.
+        drift: the new images' scores against those of the former calibration, or of the default one for a new camera;
+            None without one.
+        version: of the change; None where the model was written to another folder.
+        undone: the version that was taken back.
+        n_duplicates: images that were left out because their pixels equal another one's.
+        left_out: what lies beside the images.
+    """
+
+    calibration: Calibration | None
+    former: Calibration | None
+    drift: Drift | None = None
+    version: Version | None = None
+    undone: Version | None = None
+    n_duplicates: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True)
+class GoodScores:
+    """What good images score.
+
+    Attributes:
+        calibration: from these scores.
+        images: name and SHA-256 of each.
         n_duplicates: images that were left out because their pixels equal another one's.
         left_out: what lies beside the images.
     """
 
     calibration: Calibration
-    former: Calibration | None
-    drift: Drift | None
+    images: tuple[tuple[str, str], ...]
     n_duplicates: int = 0
     left_out: tuple[LeftOut, ...] = ()
 
@@ -49,8 +87,10 @@ def calibrate_run(
     skip_unreadable: bool = False,
     device: DeviceName = "auto",
     strict: bool = False,
+    camera: str | None = None,
+    command: str = "",
 ) -> Recalibration:
-    """Calibrate; the former calibration is kept beside the new one.
+    """Set the threshold of a run, or of one camera of it; the former one is kept as a version.
 
     Args:
         path: of a run folder or a model folder.
@@ -60,44 +100,133 @@ def calibrate_run(
         skip_unreadable: leave out files that cannot be decoded.
         device: where to compute.
         strict: refuse folders with anything in them that is not read.
+        camera: whose threshold is set; None stands for the default one.
+        command: that repeats this, for the record.
 
     Raises:
-        UserError: no model, unusable images or reviews, images that training has seen, a rate outside (0, 1), or a
-            taken output folder.
+        UserError: no model, unusable images or reviews, images that training has seen, a rate outside (0, 1), a bad
+            name of a camera, a taken output folder, or another process changes the same model.
     """
     if false_alarm_rate is not None:
         refuse_bad_rate(false_alarm_rate)
     if output is not None:
         refuse_taken(output)
+    read_model(path, with_thresholds=False)  # raises where there is none, before the folder is held
     folder = model_folder(path)
-    run = RunFolder(folder.parent)
-    detector = AnomalyDetector.from_pretrained(folder, device)
-    former, n_duplicates, left_out = detector.calibration_, 0, ()
-    if false_alarm_rate is None:
-        false_alarm_rate = former.false_alarm_rate if former else detector.recipe.calibration.false_alarm_rate
+    with exclusive(versions_folder(folder).parent) if output is None else nullcontext():
+        # a damaged threshold is no reason not to set another one
+        saved = load_pretrained(folder, with_thresholds=output is not None)
+        known = saved.calibrations if output is not None else read_calibrations(folder, skip_damaged=True)
+        if camera is not None:
+            refuse_bad_name(camera, known.cameras)
+        detector = AnomalyDetector.from_saved(replace(saved, calibrations=known), device)
+        detector.camera_ = camera
+        former, default = detector.calibration_, known.default
+        before = former or default
+        rate = false_alarm_rate or (before or detector.recipe.calibration).false_alarm_rate
+        scores = _good_scores(detector, RunFolder(folder.parent), images, rate, skip_unreadable, strict)
+        new = scores.calibration
+        drift = _drift(before, new, "former" if former else "default")
+        version = None
+        if output is not None:
+            detector.calibration_ = new
+            detector.save_pretrained(output)
+        else:
+            change = Change(
+                kind=CALIBRATE,
+                command=command,
+                camera=camera,
+                threshold=new.threshold,
+                former_threshold=former.threshold if former else None,
+                false_alarm_rate=new.false_alarm_rate,
+                locations=tuple(_absolute(location) for location in locations_of(images)),
+                n_images=len(scores.images),
+                drift=drift.text if drift else None,
+            )
+            version = put_in_force(folder, change, calibration_bytes(new), scores.images)
+    return Recalibration(new, former, drift, version, None, scores.n_duplicates, scores.left_out)
+
+
+def undo_calibration(path: Path, camera: str | None = None, command: str = "") -> Recalibration:
+    """Take back the last calibration of a run, or of one camera of it, that has not been taken back yet.
+
+    The threshold is again what it was before; taking back is a version, too. Called again, it goes one further back.
+
+    Args:
+        path: of a run folder or a model folder.
+        camera: whose threshold is meant; None stands for the default one.
+        command: that repeats this, for the record.
+
+    Raises:
+        UserError: no model, nothing to take back, the former threshold is damaged, or another process changes the same
+            model.
+    """
+    read_model(path, with_thresholds=False)  # raises where there is none, before the folder is held
+    folder, file = model_folder(path), calibration_file(camera)
+    with exclusive(versions_folder(folder).parent):
+        known, in_force = read_calibrations(folder, skip_damaged=True), read_history(folder).in_force(camera)
+        if not in_force:
+            whose = "the default threshold" if camera is None else f"the threshold of camera {camera!r}"
+            remedy = f"flawmap calibrate {shlex.quote(str(path))} --versions"
+            raise UserError(f"no change of {whose} is recorded that could be taken back", str(path), remedy)
+        undone = in_force[-1]
+        content = former_content(folder, undone, file)
+        restored = None if content is None else calibration_from(content, str(folder_of(folder, undone)))
+        former = known.of(camera)
+        change = Change(
+            kind=UNDO,
+            command=command,
+            camera=camera,
+            threshold=restored.threshold if restored else None,
+            former_threshold=former.threshold if former else None,
+            false_alarm_rate=restored.false_alarm_rate if restored else None,
+            undoes=undone.number,
+        )
+        version = put_in_force(folder, change, content, ())
+    return Recalibration(restored, former, version=version, undone=undone)
+
+
+def put_in_force(folder: Path, change: Change, content: bytes | None, images: Sequence[tuple[str, str]]) -> Version:
+    """Record a change of a threshold, then make it."""
+    version = write_version(folder, change, {calibration_file(change.camera): content}, images)
+    replace_calibration(folder, change.camera, content)
+    return version
+
+
+def _drift(before: Calibration | None, new: Calibration, name: str) -> Drift | None:
+    if before is None:
+        return None
+    scores = np.array(before.held_out_scores), np.array(new.held_out_scores)
+    return score_drift(scores[0], before.threshold, before.false_alarm_rate, scores[1], former=name)
+
+
+def _good_scores(
+    detector: AnomalyDetector,
+    run: RunFolder,
+    images: Location,
+    false_alarm_rate: float,
+    skip_unreadable: bool,
+    strict: bool,
+) -> GoodScores:
+    """Score good images, or take the scores that people have reviewed; the detector is calibrated with them."""
     trained_on = {sha256 for row in read_manifest(run.manifest) if row.split != "held_out" for sha256 in row.hashes}
     if (reviews_at := _reviews_among(locations_of(images))) is not None:
         reviews = _good_reviews(reviews_at, detector.facts("").model_id)
         _refuse_seen([review.image for review in reviews if review.sha256 in trained_on], run)
         scores, peaks = [review.score for review in reviews], [review.map_peak for review in reviews]
-        detector.calibration_ = calibrate(scores, peaks, false_alarm_rate)
-    else:
-        checked = _checked(images, skip_unreadable, strict)
-        left_out = checked.data.left_out
-        _refuse_seen([fact.path for fact in checked.facts if trained_on & {fact.sha256, fact.pixels_sha256}], run)
-        n_duplicates = checked.num_duplicates
-        detector.calibrate(checked.data, false_alarm_rate)
-    calibration = detector.calibration_
-    assert calibration is not None
-    if output is not None:
-        detector.save_pretrained(output)
-    else:
-        replace_calibration(folder, calibration)
-    drift = None
-    if former is not None:
-        before, now = np.array(former.held_out_scores), np.array(calibration.held_out_scores)
-        drift = score_drift(before, former.threshold, former.false_alarm_rate, now, former="former")
-    return Recalibration(calibration, former, drift, n_duplicates, left_out)
+        used = tuple((review.image, review.sha256) for review in reviews)
+        return GoodScores(calibrate(scores, peaks, false_alarm_rate), used)
+    checked = _checked(images, skip_unreadable, strict)
+    _refuse_seen([fact.path for fact in checked.facts if trained_on & {fact.sha256, fact.pixels_sha256}], run)
+    detector.calibrate(checked.data, false_alarm_rate)
+    assert detector.calibration_ is not None
+    used = tuple((fact.key, fact.sha256) for fact in checked.facts)
+    return GoodScores(detector.calibration_, used, checked.num_duplicates, checked.data.left_out)
+
+
+def _absolute(location: str | Path) -> str:
+    """A location for readers in another folder; a name such as elpv stays as it is."""
+    return str(Path(location).resolve()) if Path(location).exists() else str(location)
 
 
 def _reviews_among(locations: Sequence[str | Path]) -> Path | None:

@@ -1,4 +1,4 @@
-"""flawmap evaluate, calibrate and report on a real run."""
+"""flawmap evaluate and report on a real run."""
 
 import csv
 import json
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from assertions import files_and_bytes, quantised_scores
@@ -203,69 +202,6 @@ def test_images_that_the_run_has_seen_are_no_test_images(cli, trained, tmp_path,
     sets = ("--set", "data.normal=OK", "--set", "data.anomalous=NG")
     said = cli("evaluate", trained.run, data, *sets)
     assert said.code == 2 and "OK/seen.png is also in training as train/good/007.png" in said.err
-
-
-# ---- calibrate
-
-
-def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_path):
-    camera = write_good(tmp_path / "camera2", 9, first_seed=900)
-    former = (run_copy / "model" / "calibration.json").read_bytes()
-    said = cli("calibrate", run_copy, camera, "--false-alarm-rate", "0.2", "--json")
-    scores = np.sort(AnomalyDetector.from_pretrained(run_copy, "cpu").score_samples(sorted(camera.iterdir())))
-    assert said.code == 0 and said.json["threshold"] == scores[7]  # two of ten, a new one included, may be above
-    calibration = said.json
-    drift = calibration.pop("drift")
-    assert calibration.pop("left_out") == []
-    assert calibration == json.loads((run_copy / "model" / "calibration.json").read_text())
-    before = json.loads(former)["held_out_scores"]
-    assert (drift["n_calibration"], drift["n_now"]) == (len(before), 9)
-    assert drift["p_value"] == pytest.approx(ks_2samp(before, scores, method="exact").pvalue, abs=1e-9)
-    assert (run_copy / "model" / "calibration-earlier.json").read_bytes() == former
-    assert "for 20.00% false alarms, from 9 held-out good images" in (run_copy / "model" / "README.md").read_text()
-    again = cli("calibrate", run_copy / "model", camera, "--false-alarm-rate", "0.2")
-    threshold, line = again.out.splitlines()
-    assert threshold == (
-        f"threshold  {scores[7]:.4g} for 20.00% false alarms, from 9 images "
-        f"(cannot resolve below 10.0%); was {scores[7]:.4g}"
-    )
-    assert line == (
-        "drift      1 false alarm on these 9 images with the former threshold: that fits the wanted 20 % "
-        "(a rate from 0.281 % to 48.2 %). 9 and 9 images are too few to compare their scores (p = 1)."
-    )
-    assert (run_copy / "model" / "calibration-earlier-2.json").is_file()
-
-
-def test_a_rate_that_so_few_images_cannot_promise_is_said(cli, run_copy, tmp_path):
-    camera = write_good(tmp_path / "camera2", 9, first_seed=900)
-    said = cli("calibrate", run_copy, camera, "--false-alarm-rate", "0.01")
-    first, second, _ = said.out.splitlines()
-    assert "for 1.00% false alarms, from 9 images (cannot resolve below 10.0%)" in first
-    assert second.strip() == "only 10.0% can be guaranteed; 1.00% needs 99 good images"
-
-
-def test_a_recalibrated_model_can_go_to_a_folder_of_its_own(cli, trained, tmp_path):
-    camera = write_good(tmp_path / "camera2", 3, first_seed=900)
-    before = files_and_bytes(trained.run)
-    assert cli("calibrate", trained.run, camera, "--output", "camera2-model").code == 0
-    assert AnomalyDetector.from_pretrained("camera2-model", "cpu").calibration_.n_held_out == 3
-    assert files_and_bytes(trained.run) == before
-    taken = cli("calibrate", trained.run, camera, "--output", "camera2-model")
-    assert taken.code == 2 and "this folder already holds a model\n  at: camera2-model\nremedy: " in taken.err
-
-
-def test_images_that_were_trained_on_set_no_threshold(cli, trained, forbidden):
-    said = cli("calibrate", trained.run, trained.data)
-    assert said.code == 2
-    assert f"22 of these images were trained on, first: {trained.data / 'train' / 'good'}" in said.err
-    assert f"at: {trained.run / 'data_manifest.csv'}" in said.err and "remedy: give good images that" in said.err
-
-
-@pytest.mark.parametrize("rate", ["0", "1", "-1", "2e3"])
-def test_an_impossible_rate_is_refused(cli, trained, tmp_path, rate, forbidden):
-    camera = write_good(tmp_path / "camera2", 2, first_seed=900)
-    said = cli("calibrate", trained.run, camera, f"--false-alarm-rate={rate}")
-    assert said.code == 2 and f"the false-alarm rate is {float(rate):g}, must be between 0 and 1" in said.err
 
 
 # ---- report

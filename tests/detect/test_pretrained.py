@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from flawmap import AnomalyDetector, UserError
 from flawmap.detect.pretrained import load_pretrained
 from flawmap.runs import model_folder
+from flawmap.runs.calibration import calibration_bytes
 from flawmap.runs.model_folder import replace_calibration
 from images import striped
 from tiny_detector import fitted_detector
@@ -78,7 +79,7 @@ def test_a_folder_holds_its_five_files_and_the_card_says_what_matters(saved):
 
 def test_a_run_folder_works_as_its_model(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "run" / "model")
-    assert load_pretrained(tmp_path / "run").calibration == fitted_detector().calibration_
+    assert load_pretrained(tmp_path / "run").calibrations.default == fitted_detector().calibration_
 
 
 def test_an_uncalibrated_detector_comes_back_uncalibrated(tmp_path):
@@ -94,12 +95,12 @@ def test_an_uncalibrated_detector_comes_back_uncalibrated(tmp_path):
 
 def test_another_calibration_replaces_the_first_in_file_and_card(model):
     other = replace(fitted_detector().calibration_, threshold=12.5, false_alarm_rate=0.25, n_held_out=77)
-    replace_calibration(model, other)
+    replace_calibration(model, None, calibration_bytes(other))
     assert AnomalyDetector.from_pretrained(model, "cpu").calibration_ == other
     assert "threshold: 12.5 for 25.00% false alarms, from 77 held-out" in (model / "README.md").read_text()
     (model / "calibration.json").unlink()
-    replace_calibration(model, other)  # also where there was none
-    assert load_pretrained(model).calibration == other
+    replace_calibration(model, None, calibration_bytes(other))  # also where there was none
+    assert load_pretrained(model).calibrations.default == other
 
 
 # ---- nothing is overwritten, and nothing half-written counts
@@ -139,12 +140,12 @@ def test_a_save_that_was_cut_off_does_not_count_and_can_be_repeated(tmp_path, mo
             patch.setattr(model_folder, name, crashing(getattr(model_folder, name)))
         with pytest.raises(KeyboardInterrupt):
             fitted_detector().save_pretrained(tmp_path / "model")
-    order = ["model.safetensors", "recipe.yaml", "README.md", "calibration.json", "config.json"]
+    order = ["model.safetensors", "recipe.yaml", "calibration.json", "README.md", "config.json"]
     assert written == order[:crash_at]
     with pytest.raises(UserError):
         AnomalyDetector.from_pretrained(tmp_path / "model", "cpu")
     fitted_detector().save_pretrained(tmp_path / "model")
-    assert load_pretrained(tmp_path / "model").calibration == fitted_detector().calibration_
+    assert load_pretrained(tmp_path / "model").calibrations.default == fitted_detector().calibration_
 
 
 # ---- damage

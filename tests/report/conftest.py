@@ -11,7 +11,8 @@ from PIL import Image
 
 from flawmap.metrics.curve_points import PixelCurves
 from flawmap.recipe.files import load_recipe
-from flawmap.runs.calibration import Calibration, MapScale, read_calibration
+from flawmap.runs.calibration import Calibration, MapScale, calibration_bytes, read_calibration
+from flawmap.runs.cameras import Calibrations
 from flawmap.runs.evaluation import (
     ScoredImage,
     read_evaluation,
@@ -150,7 +151,7 @@ def write_model_of(run: Path, held_out: np.ndarray) -> None:
         calibrated=True,
         record=ModelRecord(DataRecord("00", 360, 40, 0, "CC BY-NC-SA 4.0")),
     )
-    write_model(run / "model", b"", ModelFiles(config, load_recipe("paper"), calibration_of(held_out)))
+    write_model(run / "model", b"", ModelFiles(config, load_recipe("paper"), Calibrations(calibration_of(held_out))))
 
 
 @pytest.fixture
@@ -211,6 +212,6 @@ def recalibrate(trained_run: Path) -> Callable[..., None]:
     def write(**changes: Any) -> None:
         calibration = read_calibration(trained_run / "model" / "calibration.json")
         assert calibration is not None
-        replace_calibration(trained_run / "model", replace(calibration, **changes))
+        replace_calibration(trained_run / "model", None, calibration_bytes(replace(calibration, **changes)))
 
     return write

@@ -1,5 +1,6 @@
 """Models on the hub, with a folder in the hub's place: what is sent, what is fetched, and what the card says."""
 
+import copy
 import hashlib
 import shutil
 from dataclasses import replace
@@ -27,6 +28,11 @@ def hub(tmp_path, monkeypatch) -> Path:
     """A folder that huggingface_hub's client reads and writes in place of the network."""
     root = tmp_path / "hub"
 
+    def copy(source, target, patterns):
+        for file in [file for pattern in patterns for file in source.glob(pattern)]:
+            (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target / file.relative_to(source))
+
     class FolderApi:
         def create_repo(self, repository, private, exist_ok):
             assert exist_ok
@@ -34,17 +40,14 @@ def hub(tmp_path, monkeypatch) -> Path:
             (root / repository / ".private").write_text(str(private))
 
         def upload_folder(self, repo_id, folder_path, allow_patterns):
-            for name in allow_patterns:
-                shutil.copy(Path(folder_path) / name, root / repo_id / name)
+            copy(Path(folder_path), root / repo_id, allow_patterns)
             return f"https://hub.example/{repo_id}/commit/1"
 
     def snapshot_download(repository, revision, allow_patterns):
         if not (root / repository).is_dir():
             raise OSError("404: no such repository\nand more")
         place = tmp_path / "cache" / f"{repository.replace('/', '--')}-{revision}"
-        place.mkdir(parents=True)
-        for name in allow_patterns:
-            shutil.copy(root / repository / name, place / name)
+        copy(root / repository, place, allow_patterns)
         return str(place)
 
     monkeypatch.setattr(huggingface_hub, "HfApi", FolderApi)
@@ -60,6 +63,15 @@ def test_what_was_pushed_comes_back_the_same(hub):
     theirs = AnomalyDetector.from_pretrained("hub:ana/tiles@v1", "cpu")
     assert theirs.predict(striped(5)).score == ours.predict(striped(5)).score
     assert theirs.calibration_ == ours.calibration_
+
+
+def test_the_thresholds_of_cameras_travel_with_the_model(hub):
+    ours = copy.copy(fitted_detector())
+    own = replace(ours.calibration_, threshold=12.5)
+    ours.calibrations_ = ours.calibrations_.replaced("left", own)
+    ours.push_to_hub("ana/tiles")
+    theirs = AnomalyDetector.from_pretrained("hub:ana/tiles", "cpu", camera="left")
+    assert theirs.calibration_ == own and theirs.calibrations_ == ours.calibrations_
 
 
 @pytest.mark.parametrize("name", ["hub:tiles", "hub:", "hub:a/b/c", "hub:../../etc"])

@@ -1,20 +1,26 @@
-"""flawmap calibrate RUN GOOD_IMAGES."""
+"""flawmap calibrate RUN GOOD_IMAGES, --undo and --versions."""
 
 import json
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flawmap.cli.arguments import add_data_arguments, add_device_argument
+from flawmap.errors import UserError
+
+if TYPE_CHECKING:
+    from flawmap.calibrate import Recalibration
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """RUN, GOOD_IMAGES and the wanted rate."""
+    """RUN, GOOD_IMAGES, the camera and the wanted rate; or what is to be done instead."""
     parser.add_argument("run", help="a run folder of flawmap train, or a model folder")
     parser.add_argument(
         "images",
-        nargs="+",
+        nargs="*",
         help="folders of good images that training has not seen, or the reviews.csv of flawmap serve",
     )
     parser.add_argument(
@@ -22,41 +28,106 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=float,
         help="wanted share of good images called anomalous (default: as before, or the recipe's)",
     )
+    parser.add_argument(
+        "--camera", metavar="NAME", help="set the threshold of this camera (default: the one without a camera)"
+    )
     parser.add_argument("--output", help="write the recalibrated model to this folder instead")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--undo", action="store_true", help="take back the last change of the threshold; again: the one before"
+    )
+    instead.add_argument("--versions", action="store_true", help="list all changes of the thresholds")
     add_data_arguments(parser)
     add_device_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
-    """Calibrate; prints the new threshold."""
-    from flawmap.calibrate import calibrate_run
-    from flawmap.data.left_out import as_records, counted
+    """Calibrate, take back or list; prints the new threshold."""
+    from flawmap.calibrate import calibrate_run, undo_calibration
     from flawmap.data.left_out import lines as left_out_lines
 
-    result = calibrate_run(
-        Path(arguments.run),
-        arguments.images,
-        arguments.false_alarm_rate,
-        Path(arguments.output) if arguments.output else None,
-        arguments.skip_unreadable,
-        arguments.device,
-        arguments.strict,
-    )
+    run_path = Path(arguments.run)
+    _refuse_contradictions(arguments)
+    if arguments.versions:
+        return _list(run_path, arguments.json)
+    if arguments.undo:
+        result = undo_calibration(run_path, arguments.camera, arguments.command)
+    else:
+        result = calibrate_run(
+            run_path,
+            arguments.images,
+            arguments.false_alarm_rate,
+            Path(arguments.output) if arguments.output else None,
+            arguments.skip_unreadable,
+            arguments.device,
+            arguments.strict,
+            arguments.camera,
+            arguments.command,
+        )
     if result.n_duplicates:
         duplicates = f"{result.n_duplicates} images with the same pixels as another one"
         print(f"left out   {duplicates}: each content counts once", file=sys.stderr)
     for line in left_out_lines(result.left_out):
         print(f"left out   {line}", file=sys.stderr)
-    if arguments.json:
-        drift = asdict(result.drift) if result.drift else None
-        print(json.dumps(asdict(result.calibration) | {"drift": drift, "left_out": as_records(result.left_out)}))
-    else:
-        first, *second = result.calibration.words
-        former = f"; was {result.former.threshold:.4g}" if result.former else ""
-        print(f"threshold  {first}{former}", *(f"           {line}" for line in second), sep="\n")
-        if result.drift:
-            print(f"drift      {result.drift.text}")
-        if result.left_out:
-            n_images = len(result.calibration.held_out_scores)
-            print(f"total      {n_images} good images, {counted(result.left_out)}")
+    print(json.dumps(_as_json(result, arguments.camera)) if arguments.json else "\n".join(_as_lines(result, arguments)))
     return 0
+
+
+def _refuse_contradictions(arguments: Namespace) -> None:
+    place = "flawmap calibrate"
+    if arguments.undo or arguments.versions:
+        option = "--undo" if arguments.undo else "--versions"
+        given = {"GOOD_IMAGES": arguments.images or None, "--output": arguments.output}
+        given["--false-alarm-rate"] = arguments.false_alarm_rate
+        if also := [name for name, value in given.items() if value is not None]:
+            raise UserError(f"{option} goes without {' and '.join(also)}", place, "leave one of them out")
+    elif not arguments.images:
+        raise UserError("no good images are given", place, "flawmap calibrate RUN GOOD_IMAGES, or --undo")
+
+
+def _list(run: Path, as_json: bool) -> int:
+    from flawmap.runs.model_folder import model_folder, read_model
+    from flawmap.runs.versions import describe, read_history
+
+    read_model(run, with_thresholds=False)  # raises where there is none
+    history = read_history(model_folder(run))
+    if as_json:
+        print(json.dumps(asdict(history) | {"without_effect": sorted(history.without_effect)}))
+    else:
+        print("\n".join(describe(history)) or "no change of a threshold is recorded since the training")
+    return 0
+
+
+def _as_json(result: "Recalibration", camera: str | None) -> dict[str, object]:
+    from flawmap.data.left_out import as_records
+
+    calibration: dict[str, object] = asdict(result.calibration) if result.calibration else {"threshold": None}
+    return calibration | {
+        "drift": asdict(result.drift) if result.drift else None,
+        "camera": camera,
+        "version": result.version.number if result.version else None,
+        "undone": result.undone.number if result.undone else None,
+        "left_out": as_records(result.left_out),
+    }
+
+
+def _as_lines(result: "Recalibration", arguments: Namespace) -> list[str]:
+    from flawmap.data.left_out import counted
+
+    first, *second = result.calibration.words if result.calibration else ["none, as before the first calibration"]
+    former = f"; was {result.former.threshold:.4g}" if result.former else ""
+    camera = f"camera {arguments.camera}: " if arguments.camera else ""
+    lines = [f"threshold  {camera}{first}{former}", *(f"           {line}" for line in second)]
+    if result.drift:
+        lines.append(f"drift      {result.drift.text}")
+    if result.undone:
+        lines.append(
+            f"undone     version {result.undone.number} of {result.undone.at[:10]}: {result.undone.change.command}"
+        )
+    elif result.version:
+        whose = f" --camera {arguments.camera}" if arguments.camera else ""
+        back = f"flawmap calibrate {shlex.quote(arguments.run)} --undo{whose}"
+        lines.append(f"version    {result.version.number}; to take it back: {back}")
+    if result.left_out and result.calibration:
+        lines.append(f"total      {result.calibration.n_held_out} good images, {counted(result.left_out)}")
+    return lines

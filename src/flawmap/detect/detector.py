@@ -31,9 +31,10 @@ from flawmap.errors import UserError
 from flawmap.recipe.checks import validate
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
+from flawmap.runs.cameras import Calibrations, command_for_camera, refuse_unknown_camera
 from flawmap.runs.hub import upload
 from flawmap.runs.model_config import ModelRecord, ProxyScores
-from flawmap.runs.model_folder import MODEL_FILES
+from flawmap.runs.model_folder import SHARED_FILES
 from flawmap.runs.run_folder import RunFolder, create_run
 from flawmap.scorer import Scorer
 from flawmap.vit.class_token import class_token
@@ -53,7 +54,9 @@ class AnomalyDetector:
 
     Attributes (after ``fit`` or ``from_pretrained``):
         scorer_: the trained networks.
-        calibration_: thresholds, or None before calibration.
+        calibrations_: all thresholds: the default ones, and those of cameras.
+        camera_: whose thresholds are used; None stands for the default.
+        calibration_: the thresholds in use, or None before calibration.
         origin_: where the initial weights came from.
         proxy_: AUROC on simulated defects in held-out images, after ``fit``; not a test result.
     """
@@ -61,7 +64,8 @@ class AnomalyDetector:
     def __init__(self, recipe: Recipe | None = None) -> None:
         self.recipe = recipe if recipe is not None else Recipe()
         self.scorer_: Scorer | None = None
-        self.calibration_: Calibration | None = None
+        self.calibrations_ = Calibrations()
+        self.camera_: str | None = None
         self.origin_: WeightsOrigin | None = None
         self.proxy_: ProxyScores | None = None
         self.stage_keys_: dict[str, str] = {}
@@ -96,7 +100,8 @@ class AnomalyDetector:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
         validate(self.recipe)
-        self.scorer_ = self.calibration_ = self.proxy_ = None
+        self.scorer_ = self.camera_ = self.proxy_ = None
+        self.calibrations_ = Calibrations()
         self.record_ = ModelRecord()  # of an earlier model
         recipe = self.recipe
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
@@ -124,6 +129,15 @@ class AnomalyDetector:
             self.proxy_ = proxy_scores(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
             write_samples(run, self.scorer_, defects, self.sizes_px, recipe.pretrain.masking.drop_ratio, self.map_scale)
         return self
+
+    @property
+    def calibration_(self) -> Calibration | None:
+        """The thresholds in use: those of ``camera_``."""
+        return self.calibrations_.of(self.camera_)
+
+    @calibration_.setter
+    def calibration_(self, calibration: Calibration | None) -> None:
+        self.calibrations_ = self.calibrations_.replaced(self.camera_, calibration)
 
     @property
     def sizes_px(self) -> tuple[int, ...]:
@@ -257,28 +271,30 @@ class AnomalyDetector:
             precision=precision,
             calibration=self.calibration_,
             flawmap=flawmap.__version__,
+            camera=self.camera_,
+            cameras=self.calibrations_.cameras,
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights (safetensors), recipe, calibration (JSON) and a model card into a new or empty folder."""
         scorer, origin = self._fitted, self.origin_
         assert origin is not None
-        saved = Saved(scorer, self.recipe, self.calibration_, origin, self.stage_keys_, self.proxy_, self.record_)
+        saved = Saved(scorer, self.recipe, self.calibrations_, origin, self.stage_keys_, self.proxy_, self.record_)
         write_pretrained(Path(folder), saved)
 
     def push_to_hub(self, repository: str, private: bool = True) -> str:
         """Upload the model folder to ``OWNER/NAME`` on the Hugging Face hub; returns the address of the commit.
 
-        Only the five files of :meth:`save_pretrained` are sent, never an image. A new repository is private unless
+        Only the files of :meth:`save_pretrained` are sent, never an image. A new repository is private unless
         ``private=False``.
         """
         with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
             self.save_pretrained(Path(folder) / "model")
-            return upload(Path(folder) / "model", repository, private, MODEL_FILES)
+            return upload(Path(folder) / "model", repository, private, SHARED_FILES)
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: DeviceName = "auto", threads: int | None = None
+        cls, folder: str | Path, device: DeviceName = "auto", threads: int | None = None, camera: str | None = None
     ) -> "AnomalyDetector":
         """Load what :meth:`save_pretrained` or ``flawmap train`` wrote. Executes no code from the folder.
 
@@ -286,13 +302,26 @@ class AnomalyDetector:
             folder: a model or run folder, or ``hub:OWNER/NAME`` for a model on the Hugging Face hub.
             device: ``auto`` takes CUDA, then MPS, then the processor.
             threads: of the processor, for this whole process; None leaves their number as it is.
+            camera: whose thresholds to use, as set by ``flawmap calibrate --camera``; None takes the default ones.
+
+        Raises:
+            UserError: there is no model, it is damaged, or the camera has no thresholds.
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        saved = load_pretrained(folder)
+        detector = cls.from_saved(load_pretrained(folder), device)
+        if camera is not None:
+            known, remedy = detector.calibrations_.cameras, command_for_camera(folder, camera)
+            refuse_unknown_camera(camera, known, str(folder), remedy)
+        detector.camera_ = camera
+        return detector
+
+    @classmethod
+    def from_saved(cls, saved: Saved, device: DeviceName = "auto") -> "AnomalyDetector":
+        """From what :func:`flawmap.detect.pretrained.load_pretrained` has read."""
         detector = cls(saved.recipe)
         detector.scorer_ = saved.scorer.to(choose_compute(device, "fp32").device).eval()
-        detector.calibration_, detector.origin_ = saved.calibration, saved.origin
+        detector.calibrations_, detector.origin_ = saved.calibrations, saved.origin
         detector.stage_keys_, detector.proxy_, detector.record_ = saved.stage_keys, saved.proxy, saved.record
         return detector
 

@@ -1,12 +1,14 @@
 """What identifies a model and how to use it, wherever it runs; every exported file carries this. Needs numpy alone."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import msgspec
 
 from flawmap.errors import UserError
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
+from flawmap.runs.cameras import command_for_camera, refuse_unknown_camera
 from flawmap.runs.json_files import refuse_unreadable_format
 
 OLDEST_FORMAT, FORMAT = 1, 1  # of an exported file's facts: the oldest that is read, and the one that is written
@@ -28,8 +30,10 @@ class ModelFacts:
         image_score: the one of ``score_names`` that is compared with the threshold.
         score_names: the image scores of this model, in the order of the graph's output ``scores``.
         precision: of the weights: ``fp32``, ``fp16`` or ``int8``.
-        calibration: thresholds, or None.
+        calibration: the thresholds in use, or None.
         flawmap: the version that wrote the model.
+        camera: whose thresholds are in use; None stands for the default ones, as in an exported file.
+        cameras: the thresholds of each camera that has its own.
     """
 
     name: str
@@ -43,6 +47,8 @@ class ModelFacts:
     precision: str
     calibration: Calibration | None
     flawmap: str
+    camera: str | None = None
+    cameras: Mapping[str, Calibration] = field(default_factory=dict)
 
     @property
     def model_id(self) -> str:
@@ -53,6 +59,18 @@ class ModelFacts:
     def map_scale(self) -> MapScale:
         """Ends of the colour scale of all anomaly maps."""
         return self.calibration.map_scale if self.calibration else UNCALIBRATED_MAP_SCALE
+
+    def for_camera(self, camera: str | None, place: str) -> "ModelFacts":
+        """The same with the thresholds of a camera in use; None leaves the default ones.
+
+        Raises:
+            UserError: the camera has none.
+        """
+        if camera is None:
+            return self
+        remedy = f"{command_for_camera('RUN', camera)}, then {EXPORT_AGAIN}"
+        refuse_unknown_camera(camera, self.cameras, place, remedy)
+        return replace(self, camera=camera, calibration=self.cameras[camera])
 
     def to_text(self) -> str:
         """As JSON, for the metadata of a file."""

@@ -12,11 +12,11 @@ from flawmap.errors import UserError
 from flawmap.memory.scorer import TokenScorer, build_scorer
 from flawmap.paper.heads import PaperHead
 from flawmap.recipe.settings import Recipe
-from flawmap.runs.calibration import Calibration
+from flawmap.runs.cameras import Calibrations
 from flawmap.runs.hub import download, is_hub_id
 from flawmap.runs.model_config import COPY_AGAIN, FORMAT, ModelConfig, ModelRecord, ProxyScores
-from flawmap.runs.model_folder import MODEL_FILES, WEIGHTS, ModelFiles, read_model, write_model
-from flawmap.runs.run_folder import MODEL_CONFIG
+from flawmap.runs.model_folder import SHARED_FILES, ModelFiles, read_model, write_model
+from flawmap.runs.run_folder import MODEL_CONFIG, WEIGHTS
 from flawmap.scorer import Scorer
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.weights import WeightsOrigin, build_vit
@@ -29,7 +29,7 @@ class Saved:
     Attributes:
         scorer: in evaluation mode.
         recipe: of the training.
-        calibration: thresholds, or None.
+        calibrations: thresholds, of all cameras.
         origin: of the initial weights.
         stage_keys: hashes of what determined each stage's result.
         proxy: scores on simulated defects, or None.
@@ -38,7 +38,7 @@ class Saved:
 
     scorer: Scorer
     recipe: Recipe
-    calibration: Calibration | None
+    calibrations: Calibrations
     origin: WeightsOrigin
     stage_keys: dict[str, str]
     proxy: ProxyScores | None
@@ -63,10 +63,10 @@ def write_pretrained(folder: Path, saved: Saved) -> None:
         memory_tokens=scorer.memory.tokens.shape[1] if on_tokens else None,
         reference_images=len(scorer.expectation.appearances) if on_tokens else None,
         held_out_simulated_defects=saved.proxy,
-        calibrated=saved.calibration is not None,
+        calibrated=saved.calibrations.default is not None,
         record=saved.record,
     )
-    write_model(folder, weights_of(scorer), ModelFiles(config, saved.recipe, saved.calibration))
+    write_model(folder, weights_of(scorer), ModelFiles(config, saved.recipe, saved.calibrations))
 
 
 def weights_of(scorer: Scorer) -> bytes:
@@ -74,14 +74,18 @@ def weights_of(scorer: Scorer) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in scorer.state_dict().items()})
 
 
-def load_pretrained(path: str | Path) -> Saved:
+def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
     """Read a model folder, or a run folder that has one, or a model of the hub (``hub:OWNER/NAME``).
+
+    Args:
+        path: of the folder, or the name on the hub.
+        with_thresholds: False leaves them unread, for the command that replaces damaged ones.
 
     Raises:
         UserError: there is no model, or it is incomplete, damaged or of a format that cannot be opened.
     """
-    path = download(str(path), MODEL_FILES) if is_hub_id(path) else Path(path)
-    folder, files = read_model(path)
+    path = download(str(path), SHARED_FILES) if is_hub_id(path) else Path(path)
+    folder, files = read_model(path, with_thresholds)
     config = files.config
     origin = WeightsOrigin(config.weights_source, config.architecture, config.weights_licence)
     try:
@@ -96,7 +100,7 @@ def load_pretrained(path: str | Path) -> Saved:
     return Saved(
         scorer=scorer.eval(),
         recipe=files.recipe,
-        calibration=files.calibration,
+        calibrations=files.calibrations,
         origin=origin,
         stage_keys=config.stage_keys,
         proxy=config.held_out_simulated_defects,

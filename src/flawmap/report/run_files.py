@@ -11,10 +11,10 @@ from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.report.colour import ColourScale
 from flawmap.runs.calibration import Calibration, read_calibration
+from flawmap.runs.cameras import CALIBRATION
 from flawmap.runs.evaluation import Evaluation, ScoredImage, read_evaluation, read_per_image, read_pixel_curves
 from flawmap.runs.manifest import ManifestRow, read_manifest
 from flawmap.runs.model_config import ModelConfig, read_config
-from flawmap.runs.model_folder import CALIBRATION
 from flawmap.runs.run_folder import MODEL_CONFIG, RunFolder
 from flawmap.runs.samples import SampleRow, read_samples
 from flawmap.runs.training_log import LogFile

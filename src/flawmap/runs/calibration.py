@@ -1,9 +1,13 @@
-"""calibration.json of a model folder: its thresholds and the scores that they rest on."""
+"""A calibration, and its file: thresholds, and the scores that they rest on."""
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
+from flawmap.errors import UserError
 from flawmap.metrics.rates import Threshold, images_for_rate
 from flawmap.runs.json_files import read_json
 
@@ -68,10 +72,27 @@ class Calibration:
         return lines
 
 
-def read_calibration(path: Path) -> Calibration | None:
-    """Read calibration.json; None where there is none.
+def read_calibration(path: Path, remedy: str = "flawmap calibrate RUN GOOD_IMAGES") -> Calibration | None:
+    """Read calibration.json, or the file of a camera; None where there is none.
 
     Raises:
-        UserError: it is damaged, or a number in it is not usable.
+        UserError: it is damaged, or a number in it is not usable; with the command that writes another one.
     """
-    return read_json(path, Calibration, "flawmap calibrate RUN GOOD_IMAGES") if path.is_file() else None
+    return read_json(path, Calibration, remedy) if path.is_file() else None
+
+
+def calibration_from(content: bytes, place: str) -> Calibration:
+    """The content of such a file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return msgspec.json.decode(content, type=Calibration)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise UserError(f"this threshold is damaged: {error}", place, "flawmap calibrate RUN GOOD_IMAGES") from error
+
+
+def calibration_bytes(calibration: Calibration) -> bytes:
+    """What :func:`read_calibration` reads."""
+    return json.dumps(asdict(calibration), indent=2).encode("utf-8")

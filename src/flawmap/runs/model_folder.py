@@ -10,16 +10,16 @@ from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
-from flawmap.runs.calibration import Calibration, read_calibration
+from flawmap.runs.calibration import calibration_bytes
+from flawmap.runs.cameras import CALIBRATION, CAMERAS, Calibrations, calibration_file, read_calibrations
 from flawmap.runs.json_files import write_json
 from flawmap.runs.model_card import model_card
 from flawmap.runs.model_config import COPY_AGAIN, ModelConfig, ModelRecord, read_config, record_of_run
-from flawmap.runs.result_folders import free_path
 from flawmap.runs.run_folder import MODEL, MODEL_CONFIG, RECIPE, WEIGHTS, RunFolder
 
 CARD = "README.md"
-CALIBRATION = "calibration.json"
 MODEL_FILES = (WEIGHTS, RECIPE, CARD, CALIBRATION, MODEL_CONFIG)
+SHARED_FILES = (*MODEL_FILES, f"{CAMERAS}/*.json")  # patterns of what goes to the hub and comes from it
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ModelFiles:
 
     config: ModelConfig
     recipe: Recipe
-    calibration: Calibration | None
+    calibrations: Calibrations
 
 
 def model_folder(path: Path) -> Path:
@@ -56,24 +56,31 @@ def write_model(folder: Path, weights: bytes, files: ModelFiles) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write_bytes(folder / WEIGHTS, weights)
     atomic_write_text(folder / RECIPE, to_yaml(files.recipe))
-    (folder / CALIBRATION).unlink(missing_ok=True)  # of an interrupted write
-    _write_all_but_weights(folder, files)
+    for file in (folder / CALIBRATION, *(folder / CAMERAS).glob("*.json")):
+        file.unlink(missing_ok=True)  # of an interrupted write
+    if files.calibrations.cameras:
+        (folder / CAMERAS).mkdir(exist_ok=True)
+    for camera in (None, *files.calibrations.cameras):
+        if (calibration := files.calibrations.of(camera)) is not None:
+            atomic_write_bytes(folder / calibration_file(camera), calibration_bytes(calibration))
+    _describe(folder, files, files.calibrations.default is not None)
 
 
 def refuse_taken(folder: Path) -> None:
     """Raises: UserError: a model cannot be written to this folder, because something is there."""
-    taken = [name for name in MODEL_FILES if (folder / name).exists()]
+    taken = [name for name in (*MODEL_FILES, CAMERAS) if (folder / name).exists()]
     if MODEL_CONFIG in taken:
         raise UserError("this folder already holds a model", str(folder), "choose another folder")
     if taken and WEIGHTS not in taken:  # with them, it is a model that an interrupted write left
         raise UserError(f"this folder already holds {taken[0]}", str(folder), "choose a new or an empty folder")
 
 
-def read_model(path: Path) -> tuple[Path, ModelFiles]:
+def read_model(path: Path, with_thresholds: bool = True) -> tuple[Path, ModelFiles]:
     """Read all but the weights.
 
     Args:
         path: a model folder, or a run folder that has one.
+        with_thresholds: False leaves them unread, for the command that replaces damaged ones.
 
     Returns:
         the model folder, and what it holds. Its record is that of the run around it, as far as there is one.
@@ -83,40 +90,54 @@ def read_model(path: Path) -> tuple[Path, ModelFiles]:
     """
     folder = model_folder(path)
     _refuse_incomplete(path, folder)
-    config, calibration = read_config(folder / MODEL_CONFIG), read_calibration(folder / CALIBRATION)
-    if calibration is None and config.calibrated:
+    config = read_config(folder / MODEL_CONFIG)
+    calibrations = read_calibrations(folder) if with_thresholds else Calibrations()
+    if with_thresholds and calibrations.default is None and config.calibrated:
         raise UserError("the model has lost its threshold", str(folder / CALIBRATION), COPY_AGAIN)
     try:
         record = _newest_record(folder, config)
     except UserError:  # a damaged evaluation beside the model is no reason not to detect
         record = config.record
-    return folder, ModelFiles(replace(config, record=record), load_recipe(folder / RECIPE), calibration)
+    return folder, ModelFiles(replace(config, record=record), load_recipe(folder / RECIPE), calibrations)
 
 
-def replace_calibration(folder: Path, calibration: Calibration) -> None:
-    """Give a model another calibration and update its card; the former calibration is kept under another name."""
-    former = folder / CALIBRATION
-    if former.exists():
-        earlier = free_path(folder / f"{former.stem}-earlier{former.suffix}")
-        atomic_write_bytes(earlier, former.read_bytes())
-    _write_all_but_weights(
-        folder, ModelFiles(read_config(folder / MODEL_CONFIG), load_recipe(folder / RECIPE), calibration)
-    )
+def replace_calibration(folder: Path, camera: str | None, content: bytes | None) -> None:
+    """Give a model other thresholds for one camera, or none; then card and config follow.
+
+    A crash leaves the former thresholds in force or the new ones. The caller keeps the former ones:
+    :mod:`flawmap.runs.versions`.
+
+    Args:
+        folder: of the model.
+        camera: None stands for the default.
+        content: of the calibration's file; None removes it.
+    """
+    file = folder / calibration_file(camera)
+    config, recipe = read_config(folder / MODEL_CONFIG), load_recipe(folder / RECIPE)
+    is_calibrated = config.calibrated if camera is not None else content is not None
+    if content is not None:
+        file.parent.mkdir(exist_ok=True)
+        atomic_write_bytes(file, content)
+    calibrations = read_calibrations(folder, skip_damaged=True)
+    if content is None:
+        calibrations = calibrations.replaced(camera, None)
+    _describe(folder, ModelFiles(config, recipe, calibrations), is_calibrated)
+    if content is None:
+        file.unlink(missing_ok=True)  # last: a config that promises thresholds must not outlive them
 
 
 def refresh_card(path: Path) -> None:
     """Write into a model's card and config what its run folder knows by now: its data and its evaluation."""
     folder = model_folder(path)
-    config, calibration = read_config(folder / MODEL_CONFIG), read_calibration(folder / CALIBRATION)
+    config, calibrations = read_config(folder / MODEL_CONFIG), read_calibrations(folder)
     config = replace(config, record=_newest_record(folder, config))
-    _write_all_but_weights(folder, ModelFiles(config, load_recipe(folder / RECIPE), calibration))
+    _describe(folder, ModelFiles(config, load_recipe(folder / RECIPE), calibrations), config.calibrated)
 
 
-def _write_all_but_weights(folder: Path, files: ModelFiles) -> None:
-    config = replace(files.config, calibrated=files.calibration is not None)
-    atomic_write_text(folder / CARD, model_card(config, files.recipe, files.calibration))
-    if files.calibration is not None:
-        write_json(folder / CALIBRATION, files.calibration)
+def _describe(folder: Path, files: ModelFiles, is_calibrated: bool) -> None:
+    """Write the card, and config.json last."""
+    config = replace(files.config, calibrated=is_calibrated)
+    atomic_write_text(folder / CARD, model_card(config, files.recipe, files.calibrations))
     write_json(folder / MODEL_CONFIG, config)
 
 
