@@ -36,6 +36,7 @@ class FileFacts:
     """One readable image file: hashes of its bytes and pixels, its upright size, its largest value (0 to 255).
 
     ``remarks`` say how it was read, and what is odd about its mask or boxes; those on a mask have its name as key.
+    ``largest_of_16_bits`` is the largest value of an image of 16 bits, on the scale in which 65535 is white.
     """
 
     key: str
@@ -46,6 +47,7 @@ class FileFacts:
     height_px: int
     brightest: int
     remarks: tuple[FileRemark, ...] = ()
+    largest_of_16_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -259,36 +261,61 @@ def _facts_of(
     with ThreadPoolExecutor(max_workers=THREADS) as threads:
         results = list(threads.map(lambda image: _read(image, root), images))
     facts = [result for result in results if isinstance(result, FileFacts)]
-    bad = [result for result in results if isinstance(result, SkippedFile)]
+    unreadable = [result for result in results if isinstance(result, _Unreadable)]
+    bad = [result.file for result in unreadable]
     if bad and not skip_unreadable:
         shown = ", ".join(f"{file.key} ({file.reason})" for file in bad[:5])
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         problem = f"{len(bad)} {'file' if len(bad) == 1 else 'files'} cannot be decoded: {shown}{more}"
-        raise UserError(problem, str(root), "remove them, or --skip-unreadable")
+        raise UserError(problem, str(root), _remedy(unreadable))
     return facts, bad
 
 
-def _read(image: NormalImage | LabelledImage, root: Path) -> FileFacts | SkippedFile:
+@dataclass(frozen=True)
+class _Unreadable:
+    """A file that cannot be decoded, and what helps."""
+
+    file: SkippedFile
+    remedy: str
+
+
+def _remedy(unreadable: Sequence[_Unreadable]) -> str:
+    """What helps with the kinds of files that are not read; damaged ones can only be left out."""
+    remedies = dict.fromkeys(result.remedy for result in unreadable if "remove it" not in result.remedy)
+    return "; ".join((*list(remedies)[:3], "remove them, or --skip-unreadable"))
+
+
+def _read(image: NormalImage | LabelledImage, root: Path) -> FileFacts | _Unreadable:
     """An unreadable mask makes its image unreadable; a mask or box that does not fit its image is an error."""
     try:
         data = read_file(image.path)
         decoded = decode_with_remarks(data, place=str(image.path))
     except UnreadableImageError as error:
-        return SkippedFile(image.key, error.problem)
+        return _Unreadable(SkippedFile(image.key, error.problem), error.remedy)
     pixels, remarks = decoded.pixels, [FileRemark(image.key, remark) for remark in decoded.remarks]
     height, width = pixels.shape[:2]
     if isinstance(image, LabelledImage) and image.truth is not None:
         try:
             truth = truth_of(image, height, width, decoded.orientation)
         except UnreadableImageError as error:
-            return SkippedFile(image.key, f"its mask {Path(error.place).name}: {error.problem}")
+            reason = f"its mask {Path(error.place).name}: {error.problem}"
+            return _Unreadable(SkippedFile(image.key, reason), error.remedy)
         key = image.key if truth.path is None else _key_of(truth.path, root)
         remarks += [FileRemark(key, remark) for remark in truth.remarks]
     pixel_hash = hashlib.sha256(repr(pixels.shape).encode())
     pixel_hash.update(np.ascontiguousarray(pixels).data)  # no copy: an image may have 170 million pixels
     content = hashlib.sha256(data).hexdigest()
-    brightest = int(pixels.max())
-    return FileFacts(image.key, image.path, content, pixel_hash.hexdigest(), width, height, brightest, tuple(remarks))
+    return FileFacts(
+        image.key,
+        image.path,
+        content,
+        pixel_hash.hexdigest(),
+        width,
+        height,
+        brightest=int(pixels.max()),
+        remarks=tuple(remarks),
+        largest_of_16_bits=decoded.largest_of_16_bits,
+    )
 
 
 def _key_of(path: Path, root: Path) -> str:

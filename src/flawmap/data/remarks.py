@@ -1,11 +1,11 @@
 """Remarks on good images that can be trained on but will give poor results; made before training starts."""
 
-import math
 from collections.abc import Sequence
 
 from flawmap.data.checks import FileFacts
 
 DARK = 64  # of 255: the brightest value of 14-bit data in 16-bit files; two of the eight bits are unused
+CAMERA_BITS = (8, 10, 12, 14)
 MUCH_LARGER = 4.0  # an image side relative to what the model sees: details begin to vanish
 
 
@@ -37,8 +37,14 @@ def nearly_black(facts: Sequence[FileFacts]) -> str | None:
         return None
     if brightest == 0:
         return "most images are black"
-    bits = int(math.log2(256 / (brightest - 0.5)))  # -0.5: values were rounded
+    dark = f"most images have no pixel brighter than {brightest} of 255, so little is visible"
+    values = [fact.largest_of_16_bits for fact in facts]
+    largest = max((value for value in values if value is not None), default=0)
+    bits = next((bits for bits in CAMERA_BITS if largest < 2**bits), None)
+    if None in values or bits is None:  # no factor makes these images brighter without cutting off values
+        return f"{dark}: save them from the camera with a longer exposure or more light"
     return (
-        f"most images have no pixel brighter than {brightest} of 255, so little is visible: if a camera wrote its "
-        f"{16 - bits} bits into 16-bit files, multiply all values by {2**bits}, in training and test images alike"
+        f"{dark}: if a camera wrote its {bits} bits into 16-bit files (the largest value of all is {largest:,}), "
+        f"multiply every value by {2 ** (16 - bits)}, but to no more than 65535, in all images alike: those for "
+        "training, for tests and for later"
     )
