@@ -46,7 +46,10 @@ from flawmap.report.colour import colour_table
 
 UPLOAD_PATH = "/v1/detect"
 MAX_NAME_LENGTH = 255  # characters of a file's name that the session keeps
-RAW_TYPES = ("application/octet-stream", "image/png", "image/jpeg", "image/bmp", "image/x-ms-bmp", "image/tiff")
+RAW_TYPES = (
+    *("application/octet-stream", "image/png", "image/jpeg", "image/bmp", "image/x-ms-bmp", "image/tiff", "image/webp"),
+    *("image/x-portable-graymap", "image/x-portable-pixmap", "image/x-portable-anymap", "application/dicom"),
+)
 FAILED = "the server failed; its log says why"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SESSION_SUFFIX = ".session.sqlite"
