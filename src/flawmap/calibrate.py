@@ -115,36 +115,44 @@ def calibrate_run(
     folder = model_folder(path)
     with exclusive(versions_folder(folder).parent) if output is None else nullcontext():
         # a damaged threshold is no reason not to set another one
-        saved = load_pretrained(folder, with_thresholds=output is not None)
-        known = saved.calibrations if output is not None else read_calibrations(folder, skip_damaged=True)
-        if camera is not None:
-            refuse_bad_name(camera, known.cameras)
-        detector = AnomalyDetector.from_saved(replace(saved, calibrations=known), device)
-        detector.camera_ = camera
-        former, default = detector.calibration_, known.default
+        detector = _opened(folder, device, camera, skip_damaged=output is None)
+        former, default = detector.calibration_, detector.calibrations_.default
         before = former or default
         rate = false_alarm_rate or (before or detector.recipe.calibration).false_alarm_rate
         scores = _good_scores(detector, RunFolder(folder.parent), images, rate, skip_unreadable, strict)
-        new = scores.calibration
-        drift = _drift(before, new, "former" if former else "default")
-        version = None
+        drift, version = _drift(before, scores.calibration, "former" if former else "default"), None
         if output is not None:
-            detector.calibration_ = new
+            detector.calibration_ = scores.calibration
             detector.save_pretrained(output)
         else:
-            change = Change(
-                kind=CALIBRATE,
-                command=command,
-                camera=camera,
-                threshold=new.threshold,
-                former_threshold=former.threshold if former else None,
-                false_alarm_rate=new.false_alarm_rate,
-                locations=tuple(_absolute(location) for location in locations_of(images)),
-                n_images=len(scores.images),
-                drift=drift.text if drift else None,
-            )
-            version = put_in_force(folder, change, calibration_bytes(new), scores.images)
-    return Recalibration(new, former, drift, version, None, scores.n_duplicates, scores.left_out)
+            change = _change(CALIBRATE, command, camera, scores.calibration, former)
+            locations = tuple(_absolute(location) for location in locations_of(images))
+            of_images = {"locations": locations, "n_images": len(scores.images), "drift": drift.text if drift else None}
+            change = replace(change, **of_images)
+            version = put_in_force(folder, change, calibration_bytes(scores.calibration), scores.images)
+    return Recalibration(scores.calibration, former, drift, version, None, scores.n_duplicates, scores.left_out)
+
+
+def _opened(folder: Path, device: DeviceName, camera: str | None, skip_damaged: bool) -> AnomalyDetector:
+    """A detector that uses the thresholds of a camera, which may have none yet."""
+    saved = load_pretrained(folder, with_thresholds=not skip_damaged)
+    known = read_calibrations(folder, skip_damaged) if skip_damaged else saved.calibrations
+    if camera is not None:
+        refuse_bad_name(camera, known.cameras)
+    detector = AnomalyDetector.from_saved(replace(saved, calibrations=known), device)
+    detector.camera_ = camera
+    return detector
+
+
+def _change(kind: str, command: str, camera: str | None, now: Calibration | None, former: Calibration | None) -> Change:
+    return Change(
+        kind=kind,
+        command=command,
+        camera=camera,
+        threshold=now.threshold if now else None,
+        former_threshold=former.threshold if former else None,
+        false_alarm_rate=now.false_alarm_rate if now else None,
+    )
 
 
 def undo_calibration(path: Path, camera: str | None = None, command: str = "") -> Recalibration:
@@ -173,15 +181,7 @@ def undo_calibration(path: Path, camera: str | None = None, command: str = "") -
         content = former_content(folder, undone, file)
         restored = None if content is None else calibration_from(content, str(folder_of(folder, undone)))
         former = known.of(camera)
-        change = Change(
-            kind=UNDO,
-            command=command,
-            camera=camera,
-            threshold=restored.threshold if restored else None,
-            former_threshold=former.threshold if former else None,
-            false_alarm_rate=restored.false_alarm_rate if restored else None,
-            undoes=undone.number,
-        )
+        change = replace(_change(UNDO, command, camera, restored, former), undoes=undone.number)
         version = put_in_force(folder, change, content, ())
     return Recalibration(restored, former, version=version, undone=undone)
 
