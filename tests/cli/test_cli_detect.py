@@ -1,15 +1,18 @@
 """flawmap detect: verdicts on stdout, overlays and result.json beside them, and nothing lost to one bad image."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import flawmap.deploy.batch as batch
 from assertions import files_and_bytes
 from flawmap import AnomalyDetector
 from flawmap.data.walk import Listing
+from flawmap.report.verdict_picture import NARROWEST_PX
 from images import pixels_of, striped, write_good, write_image
 
 
@@ -41,7 +44,8 @@ def test_scores_are_the_detectors_and_everything_is_in_result_json(cli, trained,
     for one, path, result in zip(lines_of(said), sorted(parts.iterdir()), results, strict=True):
         assert one["image"] == str(path)
         assert {name: one[name] for name in result.to_json()} == result.to_json()
-        assert pixels_of(one["overlay"]).shape == (48, 48, 3)
+        height, width, _ = pixels_of(one["overlay"]).shape
+        assert height > 48 and width == NARROWEST_PX
     assert written()["model"] == str(trained.run) and written()["not_scored"] == []
     assert files_and_bytes(parts) == before
 
@@ -59,11 +63,28 @@ def test_an_anomaly_names_its_strongest_region(cli, alarmed_run, parts):
     assert "   ANOMALY  " in said.out and said.out.endswith("   1 region, 2304 px at (24, 24)\n")  # all of 48 x 48
 
 
-def test_overlays_of_calm_images_are_the_images(cli, calm_run, parts):
+def test_pictures_of_calm_images_show_the_images(cli, calm_run, parts):
     cli("detect", parts, "--model", calm_run)
+    left = (NARROWEST_PX - 48) // 2
     for number in range(3):
-        shown = pixels_of(f"detections/{number:04d}_{number:03d}.png")
-        assert np.array_equal(shown, pixels_of(parts / f"{number:03d}.png"))
+        shown = pixels_of(f"detections/ok_{number:04d}_{number:03d}.png")
+        assert np.array_equal(shown[:48, left : left + 48], pixels_of(parts / f"{number:03d}.png"))
+
+
+def test_pictures_sort_by_verdict(cli, alarmed_run, parts):
+    said = cli("detect", parts, "--model", alarmed_run, "--json")
+    assert [Path(one["overlay"]).name for one in lines_of(said)] == [f"anomaly_{n:04d}_{n:03d}.png" for n in range(3)]
+
+
+@pytest.mark.parametrize("kind", ["npy", "tiff"])
+def test_raw_maps_are_those_of_python_at_the_size_of_the_image(cli, trained, parts, kind):
+    said = cli("detect", parts, "--model", trained.run, "--json", "--maps", kind)
+    results = AnomalyDetector.from_pretrained(trained.run, "cpu").predict(sorted(parts.iterdir()))
+    for one, result in zip(lines_of(said), results, strict=True):
+        with Image.open(one["map"]) if kind == "tiff" else nullcontext() as opened:
+            found = np.load(one["map"]) if opened is None else np.asarray(opened)
+        assert found.dtype == np.float32 and np.array_equal(found, result.anomaly_map)
+    assert "map" not in lines_of(cli("detect", parts, "--model", trained.run, "--json"))[0]
 
 
 def test_fail_on_anomaly_turns_verdicts_into_exit_codes(cli, alarmed_run, parts):
@@ -299,7 +320,8 @@ def test_images_of_extreme_shapes_are_scored(cli, alarmed_run, tmp_path, shape):
     said = cli("detect", path, "--model", alarmed_run, "--json")
     (one,) = lines_of(said)
     assert one["regions"][0]["box_xyxy_px"] == [0, 0, shape[1], shape[0]]
-    assert pixels_of(one["overlay"]).shape == (*shape, 3)
+    height, width, _ = pixels_of(one["overlay"]).shape
+    assert height > shape[0] and width == max(shape[1], NARROWEST_PX)
 
 
 def test_a_name_that_is_not_utf_8_is_scored_and_printed_escaped(cli, trained, parts):

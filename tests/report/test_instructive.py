@@ -16,7 +16,7 @@ def image(key: str, is_anomalous: bool, score: float) -> ScoredImage:
     return ScoredImage(key, Path(key), "x" if is_anomalous else "good", is_anomalous, score, score > THRESHOLD)
 
 
-def test_worst_errors_come_first_then_closest_calls() -> None:
+def test_each_group_is_in_its_order() -> None:
     images = [
         image("miss-near", True, 0.45),
         image("miss-far", True, 0.05),
@@ -24,13 +24,21 @@ def test_worst_errors_come_first_then_closest_calls() -> None:
         image("alarm-far", False, 0.95),
         image("found-near", True, 0.52),
         image("passed-near", False, 0.49),
+        image("passed-far", False, 0.01),
         image("found-far", True, 0.99),
+        image("found-farther", True, 1.0),
     ]
-    chosen = most_instructive(images, THRESHOLD, count=6)
-    assert [choice.image.key for choice in chosen] == [
-        *("miss-far", "miss-near", "alarm-far", "alarm-near", "passed-near", "found-near"),
+    chosen = most_instructive(images, THRESHOLD, count=8)
+    assert [(choice.reason, choice.image.key) for choice in chosen] == [
+        ("missed", "miss-far"),
+        ("missed", "miss-near"),
+        ("false alarm", "alarm-far"),
+        ("false alarm", "alarm-near"),
+        ("found", "found-farther"),
+        ("found", "found-far"),
+        ("close call", "passed-near"),
+        ("close call", "found-near"),
     ]
-    assert [choice.reason for choice in chosen] == ["missed"] * 2 + ["false alarm"] * 2 + ["close call"] * 2
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), max_size=40), st.integers(0, 15))
@@ -41,11 +49,18 @@ def test_places_are_all_used_and_never_twice(cases: list[tuple[bool, float]], co
     assert max(Counter(choice.image.key for choice in chosen).values(), default=1) == 1
     for choice in chosen:
         is_wrong = choice.image.is_anomalous != choice.image.is_flagged
-        assert is_wrong == (choice.reason != "close call")
+        assert is_wrong == (choice.reason in ("missed", "false alarm"))
+        assert choice.reason != "found" or choice.image.is_anomalous
 
 
-def test_each_reason_has_a_third_of_the_places_when_all_have_plenty() -> None:
+def test_each_reason_has_a_quarter_of_the_places_when_all_have_plenty() -> None:
     images = [image(f"m{i}", True, 0.1) for i in range(9)] + [image(f"a{i}", False, 0.9) for i in range(9)]
-    images += [image(f"c{i}", True, 0.8) for i in range(9)]
-    reasons = Counter(choice.reason for choice in most_instructive(images, THRESHOLD, 12))
-    assert set(reasons.values()) == {4}
+    images += [image(f"h{i}", True, 0.8) for i in range(9)] + [image(f"c{i}", False, 0.4) for i in range(9)]
+    reasons = Counter(choice.reason for choice in most_instructive(images, THRESHOLD, 20))
+    assert reasons == {"missed": 5, "false alarm": 5, "found": 5, "close call": 5}
+
+
+def test_a_perfect_run_shows_hits_as_well_as_close_calls() -> None:
+    images = [image(f"h{i}", True, 0.6 + i / 100) for i in range(30)] + [image(f"p{i}", False, 0.2) for i in range(30)]
+    reasons = Counter(choice.reason for choice in most_instructive(images, THRESHOLD, 20))
+    assert reasons == {"found": 5, "close call": 15}

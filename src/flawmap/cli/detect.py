@@ -24,13 +24,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         default="detections",
-        help="folder for results and overlays; a taken name gets a number (default: detections)",
+        help="folder for results and pictures; a taken name gets a number (default: detections)",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue in --output: images with a result are not scored again"
     )
     parser.add_argument(
         "--workers", type=count, default=1, help="processes, each with the model and its share of cores (default: 1)"
+    )
+    parser.add_argument(
+        "--maps",
+        choices=("npy", "tiff"),
+        help="also write each anomaly map as float32 numbers, at the size of its image, to OUTPUT/maps",
     )
     add_strict_argument(parser)
     parser.add_argument("--fail-on-anomaly", action="store_true", help="exit with 1 if any image is anomalous")
@@ -53,7 +58,7 @@ def run(arguments: Namespace) -> int:
         print(f"left out   {line}", file=sys.stderr)
     images = found.images
     path, model = _load(arguments)
-    batch = Batch(model, found, Path(arguments.output), arguments.resume)
+    batch = Batch(model, found, Path(arguments.output), arguments.resume, arguments.maps)
     if batch.n_resumed:
         print(f"resumed    {batch.n_resumed} of {len(images)} images have a result already", file=sys.stderr)
     progress = ProgressLine("detect") if batch.n_to_score > PROGRESS_FROM else None

@@ -12,8 +12,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from flawmap.data.images.files import read_image
@@ -24,34 +26,44 @@ from flawmap.data.walk import Listing
 from flawmap.deploy.opened_model import OpenedModel, open_model
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
-from flawmap.report.overlay import overlay
+from flawmap.report.verdict_picture import verdict_of, verdict_picture
 from flawmap.runs.result_folders import new_folder
 from flawmap.runs.result_log import ResultLog
 
 if TYPE_CHECKING:
     from flawmap.engine.compute import DeviceName
 
-MAX_STEM_LENGTH = 48  # characters of an overlay's name that come from the image; no file system finds that too long
+MAX_STEM_LENGTH = 48  # characters of a picture's name that come from the image; no file system finds that too long
+MAPS = "maps"  # the folder of raw maps
+VERDICT_NAMES = {"ANOMALY": "anomaly", "ok": "ok", "no threshold": "scored"}  # in names of pictures
+MapFormat = Literal["npy", "tiff"]
 
 Outcome = dict[str, Any] | UserError  # the record of an image, or why it has none
 
 
 @dataclass(frozen=True)
 class Job:
-    """An image, and where its overlay goes."""
+    """An image, where its picture and its map go, and their names without the verdict, such as ``0003_part``."""
 
     image: Path
-    overlay: Path
+    folder: Path
+    name: str
+    maps: MapFormat | None
+
+    def picture(self, verdict: str) -> Path:
+        """The picture's file: the verdict comes first, so that a folder sorted by name is sorted by verdict."""
+        return self.folder / f"{verdict}_{self.name}.png"
 
 
 class Batch:
-    """Images that are scored into one folder: results.jsonl, result.json and an overlay of the map per image.
+    """Images that are scored into one folder: results.jsonl, result.json and a picture of each image.
 
     Args:
         model: opened, for this process.
         found: the images to score, and what was passed over beside them.
         folder: for the results; a taken name gets a number, unless ``resume``.
         resume: continue in ``folder``: images with a result are not scored again.
+        maps: also write the raw maps into ``folder``/maps, in this format.
 
     Attributes:
         folder: where the results are.
@@ -62,10 +74,18 @@ class Batch:
         UserError: with ``resume``, the folder holds results of another model or threshold.
     """
 
-    def __init__(self, model: OpenedModel, found: Listing[Path], folder: Path, resume: bool = False) -> None:
+    def __init__(
+        self,
+        model: OpenedModel,
+        found: Listing[Path],
+        folder: Path,
+        resume: bool = False,
+        maps: MapFormat | None = None,
+    ) -> None:
+        self._maps: MapFormat | None = maps
         self._model, self._images, self._left_out = model, found.images, found.left_out
         self.folder = folder if resume else new_folder(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / MAPS if maps else self.folder).mkdir(parents=True, exist_ok=True)
         calibration = model.facts.calibration
         self._log = ResultLog(self.folder, model.facts.model_id, calibration.threshold if calibration else None)
         self._jobs = self._plan()
@@ -73,11 +93,11 @@ class Batch:
         self.not_scored: dict[Path, str] = {}
 
     def _plan(self) -> list[Job]:
-        numbers = [path.name.partition("_")[0] for path in self.folder.glob("*_*.png")]
+        numbers = [number for path in self.folder.glob("*_*_*.png") for number in path.name.split("_")[1:2]]
         first = 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
         remaining = [path for path in self._images if str(path) not in self._log.done]
         return [
-            Job(path, self.folder / f"{first + number:04d}_{path.stem[:MAX_STEM_LENGTH]}.png")
+            Job(path, self.folder, f"{first + number:04d}_{path.stem[:MAX_STEM_LENGTH]}", self._maps)
             for number, path in enumerate(remaining)
         ]
 
@@ -130,7 +150,7 @@ class Batch:
 
 
 def detect_one(model: OpenedModel, job: Job) -> Outcome:
-    """Score one image and write its overlay."""
+    """Score one image, and write its picture and its map."""
     try:
         pixels = read_image(job.image)
         (detection,) = model.predict_many([pixels])
@@ -138,9 +158,22 @@ def detect_one(model: OpenedModel, job: Job) -> Outcome:
         return error
     scale = model.facts.map_scale
     colours = ColourScale(scale.low, (scale.low + scale.high) / 2, scale.high)
-    Image.fromarray(overlay(pixels, detection.anomaly_map, colours)).save(job.overlay)
-    record = {"image": str(job.image), **detection.to_json(), "overlay": str(job.overlay)}
+    picture = job.picture(VERDICT_NAMES[verdict_of(detection)])
+    Image.fromarray(verdict_picture(pixels, detection, colours)).save(picture)
+    record = {"image": str(job.image), **detection.to_json(), "overlay": str(picture)}
+    if job.maps is not None:
+        record["map"] = str(_write_map(job, detection.anomaly_map, job.maps))
     return record | {"model_id": model.facts.model_id}
+
+
+def _write_map(job: Job, anomaly_map: NDArray[np.float32], maps: MapFormat) -> Path:
+    """The raw map, float32 (height, width) of the image, in the model's own units."""
+    path = job.folder / MAPS / f"{job.name}.{maps}"
+    if maps == "npy":
+        np.save(path, anomaly_map)
+    else:
+        Image.fromarray(anomaly_map).save(path, "TIFF", compression="tiff_deflate")
+    return path
 
 
 _model: OpenedModel | None = None  # of a worker process
