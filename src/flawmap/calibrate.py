@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from flawmap.data.checks import CheckedData, check_good_images
+from flawmap.data.groups import refuse_shared_groups
 from flawmap.data.left_out import refuse_left_out
-from flawmap.data.open_data import Location, load_images, locations_of
+from flawmap.data.open_data import Location, locations_of, open_training_data
 from flawmap.data.sample import LeftOut
 from flawmap.deploy.reviews import Review, is_review_file, read_reviews
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
@@ -19,6 +20,7 @@ from flawmap.detect.pretrained import load_pretrained
 from flawmap.engine.compute import DeviceName
 from flawmap.errors import UserError
 from flawmap.metrics.score_drift import Drift, score_drift
+from flawmap.recipe.settings import DataSettings
 from flawmap.runs.calibration import Calibration, calibration_bytes, calibration_from
 from flawmap.runs.cameras import calibration_file, read_calibrations, refuse_bad_name
 from flawmap.runs.manifest import read_manifest
@@ -104,8 +106,8 @@ def calibrate_run(
         command: that repeats this, for the record.
 
     Raises:
-        UserError: no model, unusable images or reviews, images that training has seen, a rate outside (0, 1), a bad
-            name of a camera, a taken output folder, or another process changes the same model.
+        UserError: no model, unusable images or reviews, images that training has seen or whose group it has, a rate
+            outside (0, 1), a bad name of a camera, a taken output folder, or another process changes the same model.
     """
     if false_alarm_rate is not None:
         refuse_bad_rate(false_alarm_rate)
@@ -197,7 +199,8 @@ def _drift(before: Calibration | None, new: Calibration, name: str) -> Drift | N
     if before is None:
         return None
     scores = np.array(before.held_out_scores), np.array(new.held_out_scores)
-    return score_drift(scores[0], before.threshold, before.false_alarm_rate, scores[1], former=name)
+    n_groups = before.n_groups, new.n_groups
+    return score_drift(scores[0], before.threshold, before.false_alarm_rate, scores[1], name, n_groups)
 
 
 def _good_scores(
@@ -209,15 +212,18 @@ def _good_scores(
     strict: bool,
 ) -> GoodScores:
     """Score good images, or take the scores that people have reviewed; the detector is calibrated with them."""
-    trained_on = {sha256 for row in read_manifest(run.manifest) if row.split != "held_out" for sha256 in row.hashes}
+    trained_rows = [row for row in read_manifest(run.manifest) if row.split != "held_out"]
+    trained_on = {sha256 for row in trained_rows for sha256 in row.hashes}
     if (reviews_at := _reviews_among(locations_of(images))) is not None:
         reviews = _good_reviews(reviews_at, detector.facts("").model_id)
         _refuse_seen([review.image for review in reviews if review.sha256 in trained_on], run)
         scores, peaks = [review.score for review in reviews], [review.map_peak for review in reviews]
         used = tuple((review.image, review.sha256) for review in reviews)
         return GoodScores(calibrate(scores, peaks, false_alarm_rate), used)
-    checked = _checked(images, skip_unreadable, strict)
+    checked = _checked(images, detector.recipe.data.group_by, skip_unreadable, strict)
     _refuse_seen([fact.path for fact in checked.facts if trained_on & {fact.sha256, fact.pixels_sha256}], run)
+    data, groups = checked.data, {row.group: row.key for row in trained_rows if row.group}
+    refuse_shared_groups(data.images, groups, data.grouped_by, str(data.root), "the calibration")
     detector.calibrate(checked.data, false_alarm_rate)
     assert detector.calibration_ is not None
     used = tuple((fact.key, fact.sha256) for fact in checked.facts)
@@ -242,8 +248,8 @@ def _reviews_among(locations: Sequence[str | Path]) -> Path | None:
     return files[0] if files else None
 
 
-def _checked(images: Location, skip_unreadable: bool, strict: bool) -> CheckedData:
-    data = load_images(images)
+def _checked(images: Location, group_by: str | None, skip_unreadable: bool, strict: bool) -> CheckedData:
+    data = open_training_data(images, DataSettings(group_by=group_by))
     if strict:
         refuse_left_out(data.left_out, str(data.root))
     return check_good_images(data, skip_unreadable)

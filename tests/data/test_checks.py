@@ -315,7 +315,7 @@ def test_a_group_that_trains_cannot_be_tested(tmp_path: Path):
     rows = [f"images/{i:03d}.png,{'test' if i > 24 else 'train'},{int(i > 27)},P{i // 3}" for i in range(30)]
     (tmp_path / "manifest.csv").write_text("\n".join(["image,split,label,patient", *rows]))
     problem = "patient 'P8' is in training and in the test: images/024.png and images/025.png"
-    with mistake(problem, tmp_path, "test with other groups than those of training"):
+    with mistake(problem, tmp_path, "take other groups than those of training"):
         find_leak(check(tmp_path), tmp_path)
     apart = (tmp_path / "manifest.csv").read_text().replace("024.png,train", "024.png,test")
     (tmp_path / "manifest.csv").write_text(apart)

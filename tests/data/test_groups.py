@@ -159,5 +159,5 @@ def test_a_group_in_training_and_in_the_test_is_named_with_both_files():
     with mistake(problem, "xray", "other groups"):
         refuse_shared_groups(tests("P3", "P2", None), trained, "patient", "xray")
     problem = "group 'P1' is in training and in the test: train/a.png and test/0.png, and so is 1 more"
-    with mistake(problem, "xray", "leave its images out"):
+    with mistake(problem, "xray", "leave the images of a group out"):
         refuse_shared_groups(tests("P1", "P2"), trained, "{group}_*", "xray")

@@ -99,3 +99,33 @@ def test_a_damaged_file_is_named(tmp_path, damage):
         read_calibration(path)
     assert "damaged" in caught.value.problem and caught.value.place == str(path)
     assert caught.value.remedy == "flawmap calibrate RUN GOOD_IMAGES"
+
+
+# ---- groups
+
+
+def test_a_calibration_of_groups_by_hand():
+    scores, peaks, groups = [1.0, 5.0, 2.0, 3.0, 4.0], [0.1, 0.5, 0.2, 0.3, 0.4], ["a", "a", "b", None, None]
+    calibration = calibrate(scores, peaks, 0.4, groups)
+    # a new group makes five, of which two may lie above: the new one, and half of "a" with half of another one
+    assert (calibration.threshold, calibration.map_threshold) == (4.0, 0.4)
+    assert (calibration.n_held_out, calibration.n_groups, calibration.n_independent) == (5, 4, 4)
+    assert calibration.smallest_resolvable_rate == pytest.approx(0.2) and calibration.is_resolved
+    assert calibration.words == ["4 for 40.00% false alarms, from 5 images of 4 groups (cannot resolve below 20.0%)"]
+
+
+def test_a_rate_that_groups_cannot_resolve_says_how_many_are_needed():
+    calibration = calibrate([1.0] * 12, [1.0] * 12, 0.01, ["a", "b", "c"] * 4)
+    assert calibration.words[0].endswith("from 12 images of 3 groups (cannot resolve below 25.0%)")
+    assert calibration.words[1] == "only 25.0% can be guaranteed; 1.00% needs 99 groups of good images"
+    assert calibrate([1.0, 2.0], [1.0, 2.0], 0.4, ["a", "a"]).of_groups == " of 1 group"
+
+
+def test_images_without_groups_are_calibrated_as_ever(tmp_path):
+    alone = calibrate([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 0.3)
+    assert calibrate([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 0.3, [None] * 3) == alone
+    assert (alone.n_groups, alone.n_independent, alone.of_groups) == (None, 3, "")
+    record = asdict(alone)
+    del record["n_groups"]  # a calibration of an earlier version
+    (tmp_path / "calibration.json").write_text(json.dumps(record))
+    assert read_calibration(tmp_path / "calibration.json") == alone

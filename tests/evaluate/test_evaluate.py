@@ -192,6 +192,13 @@ def test_strata_are_reported_apart(boxed):
     assert block.pixel_auroc == pytest.approx(roc_auc_score(truth.ravel(), anomaly_map.ravel()), abs=1e-9)
 
 
+def test_groups_are_counted_and_images_of_none_are_each_their_own(boxed):
+    assert evaluate(fitted_detector(), boxed, None).n_groups is None
+    samples = tuple(replace(s, group="P1" if number < 3 else None) for number, s in enumerate(boxed.samples))
+    metrics = evaluate(fitted_detector(), replace(boxed, samples=samples, grouped_by="patient"), None)
+    assert (metrics.n_groups, metrics.grouped_by) == (3, "patient")
+
+
 def test_without_a_pixel_pool_there_is_no_pixel_metric(boxed):
     metrics = evaluate(fitted_detector(), replace(boxed, protocol=Protocol("x", pixel_pool="none")), None)
     assert metrics.pixel_auroc is None and metrics.n_pixel_images == 0

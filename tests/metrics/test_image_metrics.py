@@ -156,3 +156,53 @@ def test_an_interval_moves_with_its_shift_and_stays_between_0_and_1():
     assert percentile_interval(values) == pytest.approx((0.025, 0.975))
     assert percentile_interval(values, 0.01) == pytest.approx((0.035, 0.985))
     assert percentile_interval(values, -0.5) == (0, pytest.approx(0.475))
+
+
+# ---- groups
+
+
+def test_groups_of_one_image_change_nothing():
+    scores, labels = some_scores(30, 20)
+    alone = image_estimates(scores, labels, rng(), n_resamples=100)
+    assert image_estimates(scores, labels, rng(), 100, [f"g{i}" for i in range(50)]) == alone
+    assert image_estimates(scores, labels, rng(), 100, [None] * 50) == alone
+    half = [None if i % 2 else f"g{i}" for i in range(50)]
+    assert image_estimates_by(["x"] * 50, scores, labels, 3, 100, half) == image_estimates_by(
+        ["x"] * 50, scores, labels, 3, 100
+    )
+
+
+def test_images_that_were_copied_have_the_interval_of_the_originals_if_the_copies_are_one_group():
+    scores, labels = some_scores(30, 20)
+    alone = image_estimates(scores, labels, rng(), n_resamples=200)
+    groups = [f"g{i}" for i in range(50)] * 4
+    copied = image_estimates(np.tile(scores, 4), np.tile(labels, 4), rng(), 200, groups)
+    taken_for_more = image_estimates(np.tile(scores, 4), np.tile(labels, 4), rng(), 200)
+    for name, estimate in alone.items():
+        found = copied[name]
+        assert (found.value, found.low, found.high) == pytest.approx((estimate.value, estimate.low, estimate.high))
+    widths = [taken_for_more["auroc"].high - taken_for_more["auroc"].low, alone["auroc"].high - alone["auroc"].low]
+    assert widths[0] == pytest.approx(widths[1] / 2, rel=0.25)  # four times the images: half the width
+
+
+def test_a_group_is_drawn_as_a_whole_within_each_class():
+    labels = np.array([False] * 12 + [True] * 12)
+    groups = ["a", "a", "b", "c", None, "d", "e", "e", "e", None, "f", "g"] * 2  # good and defective images of each
+    weights = np.concatenate(list(resample_weights(labels, 400, rng(), groups=groups)))
+    for of_class in (weights[:, :12], weights[:, 12:]):
+        assert (of_class[:, 0] == of_class[:, 1]).all()
+        assert (of_class[:, [6]] == of_class[:, 6:9]).all()
+        assert (of_class[:, [0, 2, 3, 4, 5, 6, 9, 10, 11]].sum(1) == 9).all()  # as many groups as there are
+        assert of_class.mean(0) == pytest.approx(1, abs=5 / math.sqrt(400))
+    assert not (weights[:, 0] == weights[:, 12]).all()  # the classes are drawn apart
+    again = np.concatenate(list(resample_weights(labels, 400, rng(), n_scores=2**15, groups=groups)))
+    assert np.array_equal(weights, again)
+
+
+def test_an_interval_needs_five_groups_of_each_class():
+    scores, labels = some_scores(20, 20)
+    groups = np.where(labels, np.arange(40) % 4, np.arange(40)).astype(str).tolist()
+    few = image_estimates(scores, labels, rng(), 50, groups)["auroc"]
+    assert few == Estimate(image_estimates(scores, labels, rng(), 50)["auroc"].value, None, None)
+    with pytest.raises(ValueError, match="3 groups for 40 images"):
+        image_estimates(scores, labels, rng(), 50, groups[:3])

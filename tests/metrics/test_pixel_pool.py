@@ -161,6 +161,20 @@ def test_intervals_are_those_of_resampled_images_when_there_are_few_scores():
         assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-9), name
 
 
+def test_copies_of_an_image_have_its_interval_if_they_are_one_group():
+    maps = blobs(1, 14, size=20, n_levels=200)
+    alone, in_groups, copied = pool_of(maps), PixelPool(), PixelPool()
+    for number, (anomaly_map, truth) in enumerate(maps):
+        in_groups.add(count_pixels(anomaly_map, truth), f"g{number}")
+    for number, (anomaly_map, truth) in enumerate(maps * 3):
+        copied.add(count_pixels(anomaly_map, truth), f"g{number % len(maps)}")
+    expected = alone.estimates(np.random.default_rng(4), n_resamples=60)
+    assert in_groups.estimates(np.random.default_rng(4), n_resamples=60) == expected
+    for name, found in copied.estimates(np.random.default_rng(4), n_resamples=60).items():
+        assert (found.low, found.high) == pytest.approx((expected[name].low, expected[name].high), abs=1e-3)
+        assert found.value == pytest.approx(expected[name].value, abs=1e-9)
+
+
 def test_sketches_of_large_maps_change_the_intervals_by_less_than_their_stated_error(monkeypatch):
     maps = blobs(2, 24, size=192)
     sketched = pool_of(maps).estimates(np.random.default_rng(0), n_resamples=200)

@@ -113,3 +113,83 @@ def test_scores_of_the_caller_are_left_alone() -> None:
     scores = np.array([3.0, 1.0, 2.0])
     threshold_for_false_alarm_rate(scores, 0.5)
     assert scores.tolist() == [3.0, 1.0, 2.0]
+
+
+# ---- groups
+
+SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=12)
+GRID = st.floats(0.01, 0.99)
+
+
+def grouped_scores(sizes: list[int], seed: int) -> tuple[np.ndarray, list[str | None]]:
+    """Rounded scores, many of them tied, that are alike within a group."""
+    rng = np.random.default_rng(seed)
+    groups = [f"g{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    return np.round(np.repeat(rng.normal(size=len(sizes)), sizes) + rng.normal(0, 0.3, len(groups)), 1), groups
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), GRID)
+def test_groups_of_one_image_give_the_threshold_of_images(scores: list[float], rate: float) -> None:
+    alone = threshold_for_false_alarm_rate(scores, rate)
+    assert threshold_for_false_alarm_rate(scores, rate, [f"g{i}" for i in range(len(scores))]) == alone
+    assert threshold_for_false_alarm_rate(scores, rate, [None] * len(scores)) == alone
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.integers(2, 5), GRID)
+def test_copies_of_a_group_tell_nothing_new(scores: list[float], copies: int, rate: float) -> None:
+    groups = [f"g{i}" for i in range(len(scores))]
+    alone = threshold_for_false_alarm_rate(scores, rate)
+    assert threshold_for_false_alarm_rate(scores * copies, rate, groups * copies) == alone
+
+
+@given(SIZES, st.integers(0, 99), GRID)
+def test_leaving_each_group_out_in_turn_keeps_the_rate(sizes: list[int], seed: int, rate: float) -> None:
+    """The rank argument with groups: the share of a group that the threshold of the others lets through, on average."""
+    scores, groups = grouped_scores(sizes, seed)
+    names = np.array(groups)
+    shares = []
+    for name in set(groups) if len(sizes) > 1 else ():
+        others = threshold_for_false_alarm_rate(scores[names != name], rate, list(names[names != name]))
+        shares.append((scores[names == name] > others.value).mean())
+    assert sum(shares) <= max(rate, 1 / len(sizes)) * len(sizes) + 1e-6
+
+
+@given(SIZES, st.integers(0, 99), GRID)
+def test_the_threshold_is_the_smallest_that_keeps_the_rate_for_a_new_group(
+    sizes: list[int], seed: int, rate: float
+) -> None:
+    scores, groups = grouped_scores(sizes, seed)
+    threshold, n = threshold_for_false_alarm_rate(scores, rate, groups), len(sizes)
+    assert (threshold.n, threshold.smallest_resolvable_rate) == (n, 1 / (n + 1))
+    shares = {  # of all groups and a new one that lies above everything: sum of 1 / size over images above a score
+        score: (1 + sum(1 / sizes[int(g[1:])] for s, g in zip(scores, groups, strict=True) if s > score)) / (n + 1)
+        for score in scores
+    }
+    enough = [score for score, share in shares.items() if share <= rate + 1e-10]
+    assert threshold.value == (min(enough) if enough else np.nextafter(scores.max(), np.inf))
+    order = np.random.default_rng(seed).permutation(len(groups))
+    assert threshold_for_false_alarm_rate(scores[order], rate, [groups[i] for i in order]) == threshold
+
+
+def test_a_threshold_from_few_groups_promises_little() -> None:
+    scores, groups = grouped_scores([10] * 4, 0)
+    threshold = threshold_for_false_alarm_rate(scores, 0.1, groups)  # 40 images would do, 4 groups do not
+    assert threshold_for_false_alarm_rate(scores, 0.1).is_resolved and not threshold.is_resolved
+    assert (threshold.n, threshold.smallest_resolvable_rate) == (4, 0.2) and threshold.value > scores.max()
+    with pytest.raises(ValueError, match="3 groups for 40 images"):
+        threshold_for_false_alarm_rate(scores, 0.1, groups[:3])
+
+
+def test_many_images_of_few_parts_do_not_resolve_a_fine_rate_and_only_groups_say_so() -> None:
+    """Parts differ (deviation 1), images of a part hardly do (0.1): 100 images of ten parts are ten scores."""
+    rng, alarms, trials, rate = np.random.default_rng(2), [0, 0], 1000, 0.03
+    groups = [f"g{i}" for i in range(10) for _ in range(10)]
+    for _ in range(trials):
+        scores = np.repeat(rng.normal(size=11), 10) + rng.normal(0, 0.1, 110)
+        thresholds = [threshold_for_false_alarm_rate(scores[:100], rate, given) for given in (groups, None)]
+        assert [threshold.is_resolved for threshold in thresholds] == [False, True]  # 100 images claim to do
+        alarms = [n + bool(scores[100] > t.value) for n, t in zip(alarms, thresholds, strict=True)]
+    by_group, by_image = alarms
+    promised = 1 / 11
+    assert by_group <= trials * promised + 4 * math.sqrt(trials * promised * (1 - promised))
+    assert by_image > 2 * rate * trials

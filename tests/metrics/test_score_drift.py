@@ -210,3 +210,40 @@ def test_without_scores_on_a_side_there_is_nothing_to_compare():
 def test_scores_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="finite"):
         score_drift(np.array([0.0, math.nan]), 0.0, 0.01, np.ones(3))
+
+
+# ---- groups
+
+
+def test_images_that_were_copied_tell_no_more_than_their_groups():
+    """Ten copies of each image: the distributions are the same, and so is what can be told."""
+    generator = np.random.default_rng(5)
+    before, now = generator.normal(size=60), generator.normal(0.4, 1, size=50)
+    alone = score_drift(before, 1.5, 0.05, now)
+    copied = score_drift(np.tile(before, 10), 1.5, 0.05, np.tile(now, 10), n_groups=(60, 50))
+    taken_for_more = score_drift(np.tile(before, 10), 1.5, 0.05, np.tile(now, 10))
+    assert (copied.alarms, copied.scores, copied.statistic) == (
+        alone.alarms,
+        alone.scores,
+        pytest.approx(alone.statistic),
+    )
+    assert (copied.rate_low, copied.rate_high) == (alone.rate_low, alone.rate_high)
+    assert copied.p_value == pytest.approx(alone.p_value, rel=0.4) and taken_for_more.p_value < 1e-3 < alone.p_value
+    assert (copied.n_now, copied.n_alarms) == (500, 10 * alone.n_alarms)
+    assert f"{10 * alone.n_alarms} false alarms on 500 good test images (50 groups): " in copied.text
+    assert "those of the 600 images (60 groups) of the calibration" in copied.text
+
+
+@given(SCORES, SCORES)
+def test_groups_of_one_image_are_compared_like_images(before: list[float], now: list[float]):
+    one_each = score_drift(before, 1.0, 0.1, now, n_groups=(len(before), len(now)))
+    alone = compared(np.array(before), np.array(now), 1.0, 0.1)
+    assert (one_each.p_value, one_each.alarms, one_each.scores) == (alone.p_value, alone.alarms, alone.scores)
+
+
+def test_few_groups_are_too_few_however_many_images_they_have():
+    drift = score_drift(np.arange(200.0), 198.5, 0.05, np.arange(200.0), n_groups=(4, None))
+    assert "200 and 4 groups of images are too few to compare" in drift.text and drift.scores == "too few images"
+    many = score_drift(np.arange(200.0), 9.5, 0.05, np.arange(200.0), n_groups=(4, 3))
+    assert "(200 and 4" not in many.text and "Calibrate with more good images, of at least 19 groups" in many.text
+    assert "A threshold from 200 images (4 groups) can be that far off." in many.text

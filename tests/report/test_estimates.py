@@ -25,6 +25,12 @@ def test_headline_holds_every_measure_with_its_interval(made_up, change) -> None
     assert "bootstrap over images" in notes and "at 256 px" in notes and "perfect ranking" not in notes
 
 
+def test_intervals_over_groups_are_called_so(made_up, change) -> None:
+    change(n_groups=12, grouped_by="patient")
+    notes = " ".join(estimates.headline_notes(read_run(made_up.run).evaluation))
+    assert "bootstrap over the 12 groups (patient) of the test images" in notes and "over images" not in notes
+
+
 def test_a_perfect_ranking_is_explained(made_up, change) -> None:
     change(image={"auroc": Measure(1.0, 1.0, 1.0)})
     assert "perfect ranking" in " ".join(estimates.headline_notes(read_run(made_up.run).evaluation))

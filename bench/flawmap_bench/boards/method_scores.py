@@ -41,12 +41,13 @@ def scored_metrics(data: TestData, folder: Path) -> dict[str, Any]:
         if truth is None:
             continue
         image = count_pixels(anomaly_map, truth)
-        pools.add(image, sample.kind)
+        pools.add(image, sample.kind, group=sample.group)
         for stratum in strata_of(sample, data.protocol.strata):
-            strata.setdefault(stratum, PixelPool()).add(image)
+            strata.setdefault(stratum, PixelPool()).add(image, sample.group)
     labels = np.array([sample.is_anomalous for sample in data.samples], bool)
     everything = pools.everything()
-    image = image_estimates(np.array(scores), labels, numpy_generator(BOOTSTRAP_SEED, "bootstrap"))
+    generator = numpy_generator(BOOTSTRAP_SEED, "bootstrap")
+    image = image_estimates(np.array(scores), labels, generator, groups=[sample.group for sample in data.samples])
     pixel = everything.estimates(numpy_generator(BOOTSTRAP_SEED, "bootstrap")) if everything.n_images else {}
     return {
         "data": data.name,

@@ -57,9 +57,9 @@ def run(arguments: Namespace) -> int:
 
 
 def summary(evaluation: "Evaluation") -> str:
-    """The metrics for people; brackets hold 95 % bootstrap intervals over images."""
+    """The metrics for people; brackets hold 95 % bootstrap intervals over images, or over their groups."""
     counts = f"{evaluation.n_good} good, {evaluation.n_anomalous} anomalous"
-    lines = [f"data       {evaluation.data}: {counts}", *_left_out(evaluation)]
+    lines = [f"data       {evaluation.data}: {counts}", *_groups(evaluation), *_left_out(evaluation)]
     if evaluation.n_good and evaluation.n_anomalous:
         lines += [*_measures(evaluation), *_comparisons(evaluation)]
     else:
@@ -77,6 +77,14 @@ def summary(evaluation: "Evaluation") -> str:
         n_scored = evaluation.n_good + evaluation.n_anomalous
         lines.append(f"total      {n_scored} scored, {counted(from_records(evaluation.left_out))}")
     return "\n".join(lines)
+
+
+def _groups(evaluation: "Evaluation") -> list[str]:
+    """What the intervals are over, if not over images."""
+    if evaluation.n_groups is None:
+        return []
+    by = f" ({evaluation.grouped_by})" if evaluation.grouped_by else ""
+    return [f"groups     {evaluation.n_groups} groups{by}: the intervals are over groups, not over images"]
 
 
 def _left_out(evaluation: "Evaluation") -> list[str]:

@@ -80,6 +80,11 @@ def are_too_few(images: Sequence[Image]) -> bool:
     return any(image.group is not None for image in images) and len(set(identities(images))) < MIN_GROUPS
 
 
+def by_image_if_few(images: Sequence[NormalImage]) -> tuple[NormalImage, ...]:
+    """The images, without their groups where those are too few to split by."""
+    return grouped(images, IMAGE if are_too_few(images) else None)
+
+
 def groups_in_words(images: Sequence[Image], grouped_by: str | None) -> str | None:
     """How many groups there are, and how large; None where no image has one.
 
@@ -102,25 +107,26 @@ def groups_in_words(images: Sequence[Image], grouped_by: str | None) -> str | No
 
 
 def refuse_shared_groups(
-    tests: Sequence[LabelledImage], trained: Mapping[str, str], grouped_by: str | None, place: str
+    images: Sequence[Image], trained: Mapping[str, str], grouped_by: str | None, place: str, use: str = "the test"
 ) -> None:
-    """Refuse test images of a group that training has seen.
+    """Refuse images of a group that training has seen.
 
     Args:
-        tests: labelled images.
+        images: that something is to be measured on.
         trained: for each group of training the key of one of its images.
         grouped_by: what the groups are, such as ``patient``.
         place: for the error.
+        use: what is measured.
 
     Raises:
         UserError: with the group and an image of it on either side.
     """
-    shared = {group: key for group, key in groups_of(tests).items() if group in trained}
+    shared = {group: key for group, key in groups_of(images).items() if group in trained}
     for group, key in shared.items():
         kind = grouped_by if grouped_by in GROUP_COLUMNS else "group"
         more = f", and so {'is' if len(shared) == 2 else 'are'} {len(shared) - 1} more" if len(shared) > 1 else ""
-        problem = f"{kind} {group!r} is in training and in the test: {trained[group]} and {key}{more}"
-        remedy = "test with other groups than those of training: leave its images out on one of the two sides"
+        problem = f"{kind} {group!r} is in training and in {use}: {trained[group]} and {key}{more}"
+        remedy = "take other groups than those of training: leave the images of a group out on one of the two sides"
         raise UserError(problem, place, remedy)
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from flawmap.data.groups import Identity, are_too_few, identities
+from flawmap.data.groups import Identity, by_image_if_few, identities
 from flawmap.data.sample import NormalImage
 
 
@@ -22,7 +22,7 @@ def split_normals(
     """
     if held_out_fraction <= 0:
         return tuple(images), ()
-    groups = tuple(("image", image.key) for image in images) if are_too_few(images) else identities(images)
+    groups = identities(by_image_if_few(images))
     wanted = min(max(1, round(len(images) * held_out_fraction)), max(0, len(images) - 1))
     held_out = _held_out_groups(Counter(groups), wanted, seed)
     sides: tuple[list[NormalImage], list[NormalImage]] = [], []

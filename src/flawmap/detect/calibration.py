@@ -6,17 +6,21 @@ import numpy as np
 
 from flawmap.detect.detection import DAMAGED_MODEL, NotScoredError
 from flawmap.errors import UserError
+from flawmap.metrics.group_numbers import Groups
 from flawmap.metrics.rates import threshold_for_false_alarm_rate
 from flawmap.runs.calibration import Calibration, MapScale
 
 
-def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_rate: float) -> Calibration:
+def calibrate(
+    scores: Sequence[float], map_peaks: Sequence[float], false_alarm_rate: float, groups: Groups | None = None
+) -> Calibration:
     """Thresholds from good images.
 
     Args:
         scores: one image score per image.
         map_peaks: the highest value of each image's anomaly map.
         false_alarm_rate: accepted share of good images above the threshold, in (0, 1).
+        groups: of each image; None where each image is on its own.
 
     Raises:
         UserError: there are no images, or the rate is outside (0, 1).
@@ -27,8 +31,8 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_r
         raise UserError("no good images to calibrate with", "", "flawmap calibrate RUN GOOD_IMAGES")
     if n_bad := len(scores) - int((np.isfinite(scores) & np.isfinite(map_peaks)).sum()):
         raise NotScoredError(f"{n_bad} of {len(scores)} good images have no finite score", "", DAMAGED_MODEL)
-    image = threshold_for_false_alarm_rate(scores, false_alarm_rate)
-    pixel = threshold_for_false_alarm_rate(map_peaks, false_alarm_rate)
+    image = threshold_for_false_alarm_rate(scores, false_alarm_rate, groups)
+    pixel = threshold_for_false_alarm_rate(map_peaks, false_alarm_rate, groups)
     return Calibration(
         threshold=image.value,
         false_alarm_rate=false_alarm_rate,
@@ -37,6 +41,7 @@ def calibrate(scores: Sequence[float], map_peaks: Sequence[float], false_alarm_r
         map_threshold=pixel.value,
         map_scale=map_scale_around(pixel.value),
         held_out_scores=tuple(sorted(float(score) for score in scores)),
+        n_groups=image.n if image.n < len(scores) else None,
     )
 
 

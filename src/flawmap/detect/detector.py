@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 import flawmap
-from flawmap.data.groups import grouped
+from flawmap.data.groups import by_image_if_few, grouped
 from flawmap.data.images.files import read_image
 from flawmap.data.images.rgb import to_rgb
 from flawmap.data.pool import Pool, read_pool_for
@@ -105,7 +105,7 @@ class AnomalyDetector:
         self.record_ = ModelRecord()  # of an earlier model
         recipe = self.recipe
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
-        normals = grouped(normals, recipe.data.group_by)
+        normals = by_image_if_few(grouped(normals, recipe.data.group_by))
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
         pool = read_pool_for(normals, recipe) if pool is None else pool
         compute = choose_compute(device, recipe.compute.precision, recipe.compute.devices)
@@ -123,7 +123,9 @@ class AnomalyDetector:
             else:
                 scores, peaks = fitted.held_out.image_scores, fitted.held_out.map_peaks
                 deciding = peaks if recipe.detect.image_score == "map_max" else scores
-                self.calibration_ = calibrate(deciding, peaks, recipe.calibration.false_alarm_rate)
+                self.calibration_ = calibrate(
+                    deciding, peaks, recipe.calibration.false_alarm_rate, _groups_of(held_out)
+                )
                 pixels = fitted.held_out.squares
             defects = simulate_on(pixels, fitted.guide, recipe, size_px, compute)
             self.proxy_ = proxy_scores(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
@@ -209,7 +211,8 @@ class AnomalyDetector:
         """Set the thresholds from good images that training has not seen; nothing is trained again.
 
         Args:
-            images: good images, for example from a new camera.
+            images: good images, for example from a new camera. Those of one group, as :func:`flawmap.load_images`
+                knows them, count as one.
             false_alarm_rate: accepted share of good images that are called anomalous, in (0, 1).
 
         Returns:
@@ -221,7 +224,7 @@ class AnomalyDetector:
         for analysis in self._analyses(images):
             scores.append(analysis.scores[name])
             peaks.append(float(analysis.anomaly_map.max()))
-        self.calibration_ = calibrate(scores, peaks, false_alarm_rate)
+        self.calibration_ = calibrate(scores, peaks, false_alarm_rate, _groups_of(each_of(images)))
         return self
 
     def attention(self, image: ImageLike) -> Float[np.ndarray, "r c"]:
@@ -365,3 +368,7 @@ def each_of(images: ImageLike | Sequence[ImageLike] | TrainingData) -> Sequence[
     if isinstance(images, TrainingData):
         return images.images
     return [images] if isinstance(images, ImageLike) else images
+
+
+def _groups_of(images: Sequence[ImageLike]) -> list[str | None]:
+    return [image.group if isinstance(image, NormalImage) else None for image in images]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
+from flawmap.data.groups import groups_of, identities
 from flawmap.data.images.files import DecodedImage, decode_with_remarks, read_file
 from flawmap.data.images.truth import truth_of
 from flawmap.data.left_out import as_records
@@ -129,7 +130,11 @@ def _evaluation(
     if calibration is not None:
         flagged = scores > calibration.threshold
         wanted = calibration.false_alarm_rate
-        drift = score_drift(np.array(calibration.held_out_scores), calibration.threshold, wanted, scores[~labels])
+        before, n_groups = (
+            np.array(calibration.held_out_scores),
+            (calibration.n_groups, _n_groups(data, only_good=True)),
+        )
+        drift = score_drift(before, calibration.threshold, wanted, scores[~labels], n_groups=n_groups)
     return Evaluation(
         **vars(all_images),
         data=data.name,
@@ -159,6 +164,8 @@ def _evaluation(
         skipped=data.skipped,
         remarks=data.remarks,
         left_out=tuple(as_records(data.left_out)),
+        grouped_by=data.grouped_by,
+        n_groups=_n_groups(data),
     )
 
 
@@ -167,6 +174,12 @@ def _scale_score(
 ) -> ScaleScore:
     image_auroc = auroc(np.array([s.logits[size_px] for s in scored]), labels)
     return ScaleScore(size_px, image_auroc, pixels.by_scale[size_px].auroc() if size_px in pixels.by_scale else None)
+
+
+def _n_groups(data: TestData, only_good: bool = False) -> int | None:
+    """How many groups the images are of; None where each is on its own."""
+    samples = [sample for sample in data.samples if not (only_good and sample.is_anomalous)]
+    return len(set(identities(samples))) if groups_of(samples) else None
 
 
 def _share(flags: Bool[np.ndarray, "n"]) -> float | None:

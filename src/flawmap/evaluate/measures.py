@@ -79,10 +79,10 @@ class PooledPixels:
             return
         self.n_images += 1
         image = count_pixels(anomaly_map, resized_truth)
-        self.pools.add(image, sample.kind, float(truth.mean()) if sample.is_anomalous else None)
+        self.pools.add(image, sample.kind, float(truth.mean()) if sample.is_anomalous else None, sample.group)
         for name in self.protocol.strata:
             if name in sample.strata:
-                self.by_stratum[f"{name}={sample.strata[name]}"].add(image)
+                self.by_stratum[f"{name}={sample.strata[name]}"].add(image, sample.group)
         for scale in analysis.scales:
             self.by_scale[scale.size_px].add(*self._resized(mean_map([scale], *truth.shape), truth))
 
@@ -103,20 +103,20 @@ def scores_and_labels(
 def block_of_all(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> Block:
     """The measures of all images together."""
     scores, labels = scores_and_labels(scored, score_name)
-    estimates = image_estimates(scores, labels, numpy_generator(BOOTSTRAP_SEED, "bootstrap"))
+    estimates = image_estimates(scores, labels, numpy_generator(BOOTSTRAP_SEED, "bootstrap"), groups=_groups(scored))
     return _block(labels, estimates, _pixel_estimates(pixels.pools.everything(), "all"))
 
 
 def blocks_by_kind(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
     """Each defect kind against all good images."""
     kinds = [s.sample.kind for s in scored]
-    return _blocks_of_anomalous(kinds, *scores_and_labels(scored, score_name), pixels.pools.by_kind())
+    return _blocks_of_anomalous(kinds, scored, score_name, pixels.pools.by_kind())
 
 
 def blocks_by_size(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
     """Each class of defect size against all good images."""
     sizes = [None if s.anomalous_share is None else size_class(s.anomalous_share) for s in scored]
-    return _blocks_of_anomalous(sizes, *scores_and_labels(scored, score_name), pixels.pools.by_size())
+    return _blocks_of_anomalous(sizes, scored, score_name, pixels.pools.by_size())
 
 
 def blocks_by_stratum(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
@@ -126,23 +126,26 @@ def blocks_by_stratum(scored: Sequence[ScoredSample], score_name: str, pixels: P
         for value in sorted({s.sample.strata.get(name, "") for s in scored} - {""}):
             members, key = [s for s in scored if s.sample.strata.get(name) == value], f"{name}={value}"
             scores, labels = scores_and_labels(members, score_name)
-            estimates = image_estimates(scores, labels, numpy_generator(BOOTSTRAP_SEED, "bootstrap", key))
+            generator = numpy_generator(BOOTSTRAP_SEED, "bootstrap", key)
+            estimates = image_estimates(scores, labels, generator, groups=_groups(members))
             pool = pixels.by_stratum[key] if key in pixels.by_stratum else PixelPool()
             blocks[key] = _block(labels, estimates, _pixel_estimates(pool, key))
     return blocks
 
 
 def _blocks_of_anomalous(
-    classes: Sequence[str | None],
-    scores: Float[np.ndarray, "n"],
-    labels: Bool[np.ndarray, "n"],
-    pools: Mapping[str, PixelPool],
+    classes: Sequence[str | None], scored: Sequence[ScoredSample], score_name: str, pools: Mapping[str, PixelPool]
 ) -> dict[str, Block]:
+    scores, labels = scores_and_labels(scored, score_name)
     blocks = {}
-    for name, estimates in image_estimates_by(classes, scores, labels, BOOTSTRAP_SEED).items():
+    for name, estimates in image_estimates_by(classes, scores, labels, BOOTSTRAP_SEED, groups=_groups(scored)).items():
         chosen = ~labels | np.array([other == name for other in classes], bool)
         blocks[name] = _block(labels[chosen], estimates, _pixel_estimates(pools.get(name, PixelPool()), name))
     return blocks
+
+
+def _groups(scored: Sequence[ScoredSample]) -> list[str | None]:
+    return [s.sample.group for s in scored]
 
 
 def _pixel_estimates(pool: PixelPool, name: str) -> dict[str, Estimate]:

@@ -2,8 +2,9 @@
 
 Images are drawn with replacement, good and defective ones separately, so that each resample has as many of both as the
 test set (Efron and Tibshirani, "An Introduction to the Bootstrap", chapters 13 and 8). The pixels of one image depend
-on each other and stay together. The interval is that of the percentiles. It does not cover another camera, another lot
-or another training run.
+on each other and stay together, and so do the images of one group: groups are drawn instead of images where there are
+some (Davison and Hinkley, "Bootstrap Methods and their Application", section 3.8). The interval is that of the
+percentiles. It does not cover another camera, another lot or another training run.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flawmap.metrics.group_numbers import Groups, group_numbers
+
 N_RESAMPLES = 1000
 LEVEL = 0.95
-# With fewer images of a class, an interval would hold the truth far less often than it claims: three times in four
-# with three images, and never with a single one that happens to lie above all good ones.
+# With fewer images (or groups) of a class, an interval would hold the truth far less often than it claims: three times
+# in four with three images, and never with a single one that happens to lie above all good ones.
 MIN_IMAGES = 5
 _CHUNK = 1 << 20  # numbers per array: 8 MiB
 
@@ -45,6 +48,7 @@ def bootstrap_estimates(
     generator: np.random.Generator,
     n_resamples: int,
     n_scores: int = 0,
+    groups: Groups | None = None,
 ) -> dict[str, Estimate]:
     """Intervals for the values of several measures.
 
@@ -58,15 +62,19 @@ def bootstrap_estimates(
         generator: decides what is drawn.
         n_resamples: how often images are drawn.
         n_scores: how many numbers per resample ``measure`` makes, if more than n.
+        groups: of each image; None where each image is on its own.
 
     Returns:
-        an estimate for each value; without an interval where a class that occurs has fewer than ``MIN_IMAGES``.
+        an estimate for each value; without an interval where a class that occurs has fewer than ``MIN_IMAGES`` images,
+        or groups where there are some.
     """
-    n_anomalous = int(is_anomalous.sum())
-    if any(0 < n < MIN_IMAGES for n in (n_anomalous, is_anomalous.size - n_anomalous)):
+    numbers = group_numbers(groups, is_anomalous.size)
+    if any(0 < np.unique(numbers[is_anomalous == label]).size < MIN_IMAGES for label in (False, True)):
         return {name: Estimate(value, None, None) for name, value in values.items()}
     once_each = measure(np.ones((1, is_anomalous.size)))
-    resampled = [measure(weights) for weights in resample_weights(is_anomalous, n_resamples, generator, n_scores)]
+    resampled = [
+        measure(weights) for weights in resample_weights(is_anomalous, n_resamples, generator, n_scores, groups)
+    ]
     estimates = {}
     for name, value in values.items():
         draws = np.concatenate([chunk[name] for chunk in resampled])
@@ -75,7 +83,11 @@ def bootstrap_estimates(
 
 
 def resample_weights(
-    is_anomalous: NDArray[np.bool_], n_resamples: int, generator: np.random.Generator, n_scores: int = 0
+    is_anomalous: NDArray[np.bool_],
+    n_resamples: int,
+    generator: np.random.Generator,
+    n_scores: int = 0,
+    groups: Groups | None = None,
 ) -> Iterator[NDArray[np.float64]]:
     """How often each image was drawn, in chunks of resamples that keep memory bounded.
 
@@ -84,11 +96,13 @@ def resample_weights(
         n_resamples: how many in all chunks together.
         generator: decides what is drawn; each class has a stream of its own, so that the chunks change no draw.
         n_scores: how many numbers per resample the caller will make from it, if more than n.
+        groups: of each image, which are drawn instead of images; None where each image is on its own.
 
     Yields:
-        (resamples of the chunk, n), whole numbers. Each row sums to the number of good images over the good ones, and
-        to that of the defective images over the defective ones.
+        (resamples of the chunk, n), whole numbers, equal within a class of a group. In each row and class, as many
+        groups are drawn as there are.
     """
+    numbers = group_numbers(groups, is_anomalous.size)
     per_chunk = max(1, _CHUNK // max(is_anomalous.size, n_scores, 1))
     classes = list(zip((np.flatnonzero(is_anomalous), np.flatnonzero(~is_anomalous)), generator.spawn(2), strict=True))
     for done in range(0, n_resamples, per_chunk):
@@ -96,10 +110,12 @@ def resample_weights(
         weights = np.zeros((rows, is_anomalous.size))
         for members, stream in classes:
             if members.size:
-                drawn = stream.integers(members.size, size=(rows, members.size))
-                drawn += members.size * np.arange(rows)[:, None]  # a range of numbers of its own for each row
-                counts = np.bincount(drawn.ravel(), minlength=rows * members.size)
-                weights[:, members] = counts.reshape(rows, members.size)
+                drawable, group_of = np.unique(numbers[members], return_inverse=True)
+                n = drawable.size
+                drawn = stream.integers(n, size=(rows, n))
+                drawn += n * np.arange(rows)[:, None]  # a range of numbers of its own for each row
+                counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+                weights[:, members] = counts[:, group_of]
         yield weights
 
 

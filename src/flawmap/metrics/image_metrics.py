@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flawmap.metrics import curves
 from flawmap.metrics.bootstrap import N_RESAMPLES, NOTHING, Estimate, bootstrap_estimates
+from flawmap.metrics.group_numbers import Groups
 from flawmap.metrics.ranking import counts_per_score
 from flawmap.reproducibility import numpy_generator
 
@@ -20,7 +21,11 @@ IMAGE_METRICS: Mapping[str, Callable[..., NDArray[np.float64]]] = {
 
 
 def image_estimates(
-    scores: ArrayLike, is_anomalous: ArrayLike, generator: np.random.Generator, n_resamples: int = N_RESAMPLES
+    scores: ArrayLike,
+    is_anomalous: ArrayLike,
+    generator: np.random.Generator,
+    n_resamples: int = N_RESAMPLES,
+    groups: Groups | None = None,
 ) -> dict[str, Estimate]:
     """AUROC, average precision, F1-max and the false-positive rate at 95 % recall, each with a bootstrap interval.
 
@@ -29,10 +34,11 @@ def image_estimates(
         is_anomalous: (n,), bool.
         generator: of the bootstrap, e.g. ``numpy_generator(seed, "bootstrap")``.
         n_resamples: of the bootstrap; 1,000 take a tenth of a second for 500 images.
+        groups: of each image; None where each image is on its own.
 
     Returns:
         an estimate for each name of ``IMAGE_METRICS``; all None where one of the classes is missing, and without
-        an interval where one has fewer than ``MIN_IMAGES``.
+        an interval where one has fewer than ``MIN_IMAGES`` images, or groups where there are some.
 
     Raises:
         ValueError: as :func:`flawmap.metrics.ranking.auroc`.
@@ -52,11 +58,16 @@ def image_estimates(
         )
         return {name: metric(drawn_normal, drawn_anomalous) for name, metric in IMAGE_METRICS.items()}
 
-    return bootstrap_estimates(measured, measure, flags, generator, n_resamples)
+    return bootstrap_estimates(measured, measure, flags, generator, n_resamples, groups=groups)
 
 
 def image_estimates_by(
-    subsets: Sequence[str | None], scores: ArrayLike, is_anomalous: ArrayLike, seed: int, n_resamples: int = N_RESAMPLES
+    subsets: Sequence[str | None],
+    scores: ArrayLike,
+    is_anomalous: ArrayLike,
+    seed: int,
+    n_resamples: int = N_RESAMPLES,
+    groups: Groups | None = None,
 ) -> dict[str, dict[str, Estimate]]:
     """The defective images of each subset (defect kind, size) against all good images.
 
@@ -66,6 +77,7 @@ def image_estimates_by(
         is_anomalous: (n,), bool.
         seed: of the bootstrap; a subset's interval does not depend on which other subsets there are.
         n_resamples: of the bootstrap.
+        groups: of each image; None where each image is on its own.
 
     Returns:
         the estimates of :func:`image_estimates` for each subset, subsets in alphabetical order.
@@ -83,6 +95,12 @@ def image_estimates_by(
         )
     }
     return {
-        subset: image_estimates(values[chosen], flags[chosen], numpy_generator(seed, "bootstrap", subset), n_resamples)
+        subset: image_estimates(
+            values[chosen],
+            flags[chosen],
+            numpy_generator(seed, "bootstrap", subset),
+            n_resamples,
+            None if groups is None else [group for group, is_in in zip(groups, chosen, strict=True) if is_in],
+        )
         for subset, chosen in members.items()
     }

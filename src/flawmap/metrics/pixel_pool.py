@@ -83,18 +83,21 @@ class PixelPool:
         self._scores = BinnedScores()
         self._sketches: list[ScoreCounts] = []
         self._n_regions: list[int] = []
+        self._groups: list[str | None] = []
 
-    def add(self, image: PixelImage) -> None:
-        """Add an image."""
+    def add(self, image: PixelImage, group: str | None = None) -> None:
+        """Add an image, and the group that it belongs to if there is one."""
         self._scores.add_counts(image.counts)
         self._sketches.append(image.sketch)
         self._n_regions.append(image.n_regions)
+        self._groups.append(group)
 
     def merge(self, other: "PixelPool") -> None:
         """Add all images of another pool."""
         self._scores.add_counts(other._scores.counts())
         self._sketches.extend(other._sketches)
         self._n_regions.extend(other._n_regions)
+        self._groups.extend(other._groups)
 
     @property
     def n_images(self) -> int:
@@ -134,7 +137,7 @@ class PixelPool:
 
         Returns:
             an estimate for each name of ``PIXEL_METRICS``; all None where no pixel is normal or none is anomalous, and
-            without an interval where there are fewer than ``MIN_IMAGES`` images with or without defects.
+            without an interval where there are fewer than ``MIN_IMAGES`` images (or groups) with or without defects.
         """
         values = self.values()
         if not values:
@@ -142,7 +145,7 @@ class PixelPool:
         counts = self._scores.counts()
         edges = counts.bins[_group_starts(counts)]
         measure, has_defect = partial(self._measure_weighted, edges), np.array(self._n_regions) > 0
-        return bootstrap_estimates(values, measure, has_defect, generator, n_resamples, edges.size)
+        return bootstrap_estimates(values, measure, has_defect, generator, n_resamples, edges.size, self._groups)
 
     def _measure_weighted(
         self, edges: NDArray[np.int32], weights: NDArray[np.float64]
@@ -176,20 +179,21 @@ class PixelPools:
         self._by_kind: dict[str, PixelPool] = defaultdict(PixelPool)
         self._by_size: dict[str, PixelPool] = defaultdict(PixelPool)
 
-    def add(self, image: PixelImage, kind: str, anomalous_share: float | None = None) -> None:
+    def add(self, image: PixelImage, kind: str, anomalous_share: float | None = None, group: str | None = None) -> None:
         """Add an image.
 
         Args:
             image: counted.
             kind: its defect kind; ignored where no pixel is anomalous.
             anomalous_share: of the image at its original resolution, where it was counted at another; in (0, 1].
+            group: that it belongs to, if there is one.
         """
         if image.n_regions == 0:
-            self._normal.add(image)
+            self._normal.add(image, group)
         else:
-            self._by_kind[kind].add(image)
+            self._by_kind[kind].add(image, group)
             share = image.anomalous_share if anomalous_share is None else anomalous_share
-            self._by_size[size_class(share)].add(image)
+            self._by_size[size_class(share)].add(image, group)
 
     def everything(self) -> PixelPool:
         """All images."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from flawmap.metrics.group_numbers import Groups, group_numbers
+
 _TOLERANCE = 1e-9  # 100 * 0.29, which is 28.999999999999996 in floating point, counts as 29
 
 
@@ -16,8 +18,8 @@ class Threshold:
     Attributes:
         value: ``is_anomalous`` means ``score > value``.
         rate: the false-alarm rate that was asked for, in (0, 1).
-        n: the number of held-out good images whose scores it comes from.
-        smallest_resolvable_rate: 1 / (n + 1); n scores cannot guarantee a smaller rate.
+        n: the number of groups of held-out good images whose scores it comes from; an image without a group is one.
+        smallest_resolvable_rate: 1 / (n + 1); n groups cannot guarantee a smaller rate.
     """
 
     value: float
@@ -27,11 +29,11 @@ class Threshold:
 
     @property
     def is_resolved(self) -> bool:
-        """Whether n scores suffice for ``rate``; otherwise only ``smallest_resolvable_rate`` is guaranteed."""
+        """Whether n groups suffice for ``rate``; otherwise only ``smallest_resolvable_rate`` is guaranteed."""
         return (self.n + 1) * self.rate + _TOLERANCE >= 1
 
 
-def threshold_for_false_alarm_rate(held_out_scores: ArrayLike, rate: float) -> Threshold:
+def threshold_for_false_alarm_rate(held_out_scores: ArrayLike, rate: float, groups: Groups | None = None) -> Threshold:
     """The smallest threshold whose expected false-alarm rate on a new good image is at most ``rate``.
 
     Derivation (split conformal prediction; Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World"). Let
@@ -41,26 +43,40 @@ def threshold_for_false_alarm_rate(held_out_scores: ArrayLike, rate: float) -> T
     k = n + 1 - floor((n + 1) rate). A rate below 1 / (n + 1) would need an (n + 1)-th score. In its place, the number
     just above the largest score is returned, which guarantees 1 / (n + 1) (``is_resolved`` is False).
 
+    Images of one group (a patient, a board) are not exchangeable with those of another: what is exchangeable are the
+    groups. A group of m images then has one score in all, of which each image is 1 / m (hierarchical conformal
+    prediction; Lee, Barber and Willett, "Distribution-free inference with hierarchical data"). With n groups, the
+    threshold is the smallest score above which no more than (n + 1) rate - 1 groups lie. The guarantee is for an image
+    of a new group. With one image per group this is the threshold above.
+
     The guarantee is a mean over held-out sets. For a given held-out set without ties, the rate of a long run follows a
     Beta(n + 1 - k, k) distribution: with few held-out images it can be far from its mean.
 
     Args:
         held_out_scores: scores of good images that training has not seen, any shape, finite, at least one.
         rate: in (0, 1).
+        groups: of each score, in the order of the flattened scores; None where each image is on its own.
 
     Raises:
-        ValueError: there is no score, one is not finite, or the rate is outside (0, 1).
+        ValueError: there is no score, one is not finite, the rate is outside (0, 1), or there are not as many groups
+            as scores.
     """
-    scores = np.sort(np.asarray(held_out_scores, dtype=np.float64), axis=None)
+    scores = np.asarray(held_out_scores, dtype=np.float64).ravel()
     if scores.size == 0:
         raise ValueError("a threshold needs at least one held-out score, but there is none")
     if not np.isfinite(scores).all():
         raise ValueError("held-out scores must be finite, but some are NaN or infinite")
     if not 0.0 < rate < 1.0:
         raise ValueError(f"rate is {rate}, must be between 0 and 1 (both excluded)")
-    n = int(scores.size)
-    n_allowed_above = min(math.floor((n + 1) * rate + _TOLERANCE), n)
-    value = scores[n - n_allowed_above] if n_allowed_above > 0 else np.nextafter(scores[-1], np.inf)
+    numbers = group_numbers(groups, scores.size)
+    sizes = np.bincount(numbers)
+    n = int(sizes.size)
+    order = np.argsort(scores, kind="stable")
+    scores, shares = scores[order], 1 / sizes[numbers[order]]
+    n_above = np.append(shares[::-1].cumsum()[::-1], 0.0)  # groups that lie at a place in the order or behind it
+    n_above = n_above[np.searchsorted(scores, scores, side="right")]  # above each score, without those equal to it
+    suffices = n_above + 1 <= (n + 1) * rate + _TOLERANCE
+    value = scores[suffices.argmax()] if suffices.any() else np.nextafter(scores[-1], np.inf)
     return Threshold(float(value), float(rate), n, 1.0 / (n + 1))
 
 

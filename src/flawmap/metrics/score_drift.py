@@ -2,11 +2,11 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from flawmap.metrics.rates import images_for_rate, probability_of_alarms, rate_interval
 
@@ -54,8 +54,31 @@ class Drift:
         return self.alarms in ("more", "fewer") or self.scores in ("higher", "lower")
 
 
+@dataclass(frozen=True)
+class _Images:
+    """So many images, of so many groups; None: each image is on its own."""
+
+    n: int
+    n_groups: int | None
+
+    @property
+    def n_independent(self) -> int:
+        return self.n if self.n_groups is None else self.n_groups
+
+    @property
+    def words(self) -> str:
+        """``12 images``, or ``12 images (5 groups)``."""
+        groups = "" if self.n_groups is None else f" ({self.n_groups} group{'' if self.n_groups == 1 else 's'})"
+        return f"{self.n} image{'' if self.n == 1 else 's'}{groups}"
+
+
 def score_drift(
-    calibration_scores: ArrayLike, threshold: float, wanted_rate: float, scores_now: ArrayLike, former: str = ""
+    calibration_scores: ArrayLike,
+    threshold: float,
+    wanted_rate: float,
+    scores_now: ArrayLike,
+    former: str = "",
+    n_groups: tuple[int | None, int | None] = (None, None),
 ) -> Drift | None:
     """Compare the rate of false alarms with the wanted one, and the scores with those of the calibration.
 
@@ -63,6 +86,8 @@ def score_drift(
     so many false alarms may be what a threshold from so few images does (a beta-binomial distribution,
     :func:`flawmap.metrics.rates.probability_of_alarms`); if not, the images differ. The scores as a whole are compared
     by the two-sample Kolmogorov-Smirnov test with its exact p-value, which also finds a change far from the threshold.
+    Where images are of groups (of one patient, of one board), each group counts as one image: no more is independent
+    for certain.
 
     Args:
         calibration_scores: of the good images that set the threshold, any shape, finite.
@@ -71,6 +96,7 @@ def score_drift(
         scores_now: of other good images, such as those of the test set, any shape, finite.
         former: how the threshold is called where ``scores_now`` set another one (``former``, ``default``); then the
             text says what would have happened without it, and gives no advice.
+        n_groups: that the images of the calibration and those now are of; None where each image is on its own.
 
     Returns:
         the comparison, or None where one of the two is empty.
@@ -83,34 +109,45 @@ def score_drift(
         return None
     if not (np.isfinite(before).all() and np.isfinite(now).all()):
         raise ValueError("scores must be finite, but some are NaN or infinite")
-    from scipy.stats import ks_2samp  # of the extra "train", which an exported model does without
+    images = _Images(before.size, n_groups[0]), _Images(now.size, n_groups[1])
+    n_before, n_now = (side.n_independent for side in images)
+    statistic, sign, p_value = _compared(before, now, n_before, n_now)
+    n_alarms = int((now > threshold).sum())
+    independent_alarms = round(n_alarms * n_now / now.size)
+    low, high = rate_interval(independent_alarms, n_now)
+    alarms = _alarm_finding(low, high, n_now, wanted_rate)
+    scores = _score_finding(n_before, n_now, p_value, sign)
+    numbers = n_alarms, wanted_rate, low, high
+    drift = Drift(before.size, now.size, statistic, p_value, "", *numbers, alarms, scores)
+    is_explained = _is_explained(alarms, independent_alarms, n_now, n_before, wanted_rate)
+    return replace(drift, text=_in_words(drift, *images, is_explained, former))
+
+
+def _compared(
+    before: NDArray[np.float64], now: NDArray[np.float64], n_before: int, n_now: int
+) -> tuple[float, int, float]:
+    """Statistic, sign and p-value of Kolmogorov and Smirnov for as many independent scores."""
+    from scipy.stats import ks_2samp, kstwo  # of the extra "train", which an exported model does without
 
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of a p-value that rounds to above 1
         test: Any = ks_2samp(before, now)  # exact for up to 10,000 scores; scipy has no types
-    n_alarms = int((now > threshold).sum())
-    low, high = rate_interval(n_alarms, now.size)
-    alarms = _alarm_finding(low, high, now.size, wanted_rate)
-    scores = _score_finding(before.size, now.size, float(test.pvalue), int(test.statistic_sign))
-    is_explained = _is_explained(alarms, n_alarms, now.size, before.size, wanted_rate)
+    statistic, p_value = float(test.statistic), float(test.pvalue)
+    if (n_before, n_now) != (before.size, now.size):  # of one sample, as scipy computes the p-value of large ones
+        p_value = float(kstwo.sf(statistic, max(1, round(n_before * n_now / (n_before + n_now)))))
+    return statistic, int(test.statistic_sign), p_value
+
+
+def _in_words(drift: Drift, before: _Images, now: _Images, is_explained: bool, former: str) -> str:
+    alarms, scores, n_alarms, wanted = drift.alarms, drift.scores, drift.n_alarms, drift.wanted_rate
+    low, high = drift.rate_low, drift.rate_high
+    assert alarms and scores and n_alarms is not None and wanted is not None and low is not None and high is not None
     sentences = [
-        _alarm_sentence(alarms, n_alarms, now.size, wanted_rate, (low, high), former),
-        *_reason(alarms, is_explained, before.size),
-        _score_sentence(scores, before.size, now.size, float(test.pvalue), former),
-        *([] if former else _advice(alarms, scores, is_explained, before.size, wanted_rate)),
+        _alarm_sentence(alarms, n_alarms, now, wanted, (low, high), former),
+        *_reason(alarms, is_explained, before),
+        _score_sentence(scores, before, now, drift.p_value, former),
+        *([] if former else _advice(alarms, scores, is_explained, before, wanted)),
     ]
-    return Drift(
-        n_calibration=int(before.size),
-        n_now=int(now.size),
-        statistic=float(test.statistic),
-        p_value=float(test.pvalue),
-        text=" ".join(sentences),
-        n_alarms=n_alarms,
-        wanted_rate=wanted_rate,
-        rate_low=low,
-        rate_high=high,
-        alarms=alarms,
-        scores=scores,
-    )
+    return " ".join(sentences)
 
 
 def _alarm_finding(low: float, high: float, n: int, wanted: float) -> AlarmFinding:
@@ -140,9 +177,9 @@ def _is_explained(finding: AlarmFinding, n_alarms: int, n_now: int, n_before: in
 
 
 def _alarm_sentence(
-    finding: AlarmFinding, n_alarms: int, n: int, wanted: float, interval: tuple[float, float], former: str
+    finding: AlarmFinding, n_alarms: int, now: _Images, wanted: float, interval: tuple[float, float], former: str
 ) -> str:
-    images = f"{'these ' if former else ''}{n} {'' if former else 'good test '}image{'' if n == 1 else 's'}"
+    images = f"these {now.words}" if former else now.words.replace("image", "good test image", 1)
     count = "No false alarm" if n_alarms == 0 else "1 false alarm" if n_alarms == 1 else f"{n_alarms} false alarms"
     start = f"{count} on {images}" + (f" with the {former} threshold" if former else "")
     low, high = (percent(end) for end in interval)
@@ -156,10 +193,10 @@ def _alarm_sentence(
     }[finding]
 
 
-def _reason(finding: AlarmFinding, is_explained: bool, n_before: int) -> list[str]:
+def _reason(finding: AlarmFinding, is_explained: bool, before: _Images) -> list[str]:
     if finding not in ("more", "fewer"):
         return []
-    threshold = f"A threshold from {n_before} image{'' if n_before == 1 else 's'}"
+    threshold = f"A threshold from {before.words}"
     if is_explained:
         return [f"{threshold} can be that far off."]
     return [
@@ -168,18 +205,23 @@ def _reason(finding: AlarmFinding, is_explained: bool, n_before: int) -> list[st
     ]
 
 
-def _score_sentence(finding: ScoreFinding, n_before: int, n_now: int, p_value: float, former: str) -> str:
+def _score_sentence(finding: ScoreFinding, before: _Images, now: _Images, p_value: float, former: str) -> str:
     if finding == "too few images":
-        return f"{n_now} and {n_before} images are too few to compare their scores (p = {p_value:.2g})."
+        what = "images" if (before.n_groups, now.n_groups) == (None, None) else "groups of images"
+        both = f"{now.n_independent} and {before.n_independent} {what}"
+        return f"{both} are too few to compare their scores (p = {p_value:.2g})."
     relation = {"higher": "are higher than", "lower": "are lower than", "alike": "show no difference from"}[finding]
     calibration = f"{former} calibration" if former else "calibration"
-    return f"Their scores {relation} those of the {n_before} images of the {calibration} (p = {p_value:.2g})."
+    return f"Their scores {relation} those of the {before.words} of the {calibration} (p = {p_value:.2g})."
 
 
-def _advice(alarms: AlarmFinding, scores: ScoreFinding, is_explained: bool, n_before: int, wanted: float) -> list[str]:
+def _advice(
+    alarms: AlarmFinding, scores: ScoreFinding, is_explained: bool, before: _Images, wanted: float
+) -> list[str]:
     if alarms == "more" and is_explained:
         needed = images_for_rate(wanted)
-        how_many = f", at least {needed}" if n_before < needed else ""
+        how_many = f", at least {needed}" if before.n_groups is None else f", of at least {needed} groups"
+        how_many = how_many if before.n_independent < needed else ""
         return [f"Calibrate with more good images{how_many} (flawmap calibrate)."]
     if alarms == "more" or scores == "higher":
         return ["Calibrate with good images from here (flawmap calibrate)."]

@@ -81,7 +81,7 @@ def _promise(calibration: Calibration | None) -> tuple[str, ...]:
         return ()
     text = (
         f"Threshold {calibration.threshold:.4g}, for {_rate(calibration.false_alarm_rate)} false alarms, from "
-        f"{plural(calibration.n_held_out, 'held-out good image')}"
+        f"{plural(calibration.n_held_out, 'held-out good image')}{calibration.of_groups}"
     )
     if not calibration.is_resolved:
         finest = _rate(calibration.smallest_resolvable_rate)
@@ -147,7 +147,7 @@ def identity(files: RunFiles) -> str:
 def data_rows(files: RunFiles) -> list[tuple[str, str]]:
     """How many images went where, how large they are, and what was left out."""
     splits = Counter(row.split for row in files.manifest)
-    rows = [(split.replace("_", " "), plural(n, "image")) for split, n in splits.items()]
+    rows = [(split.replace("_", " "), plural(n, "image") + _of_groups(files, split)) for split, n in splits.items()]
     if files.manifest:
         by_area = sorted(files.manifest, key=lambda row: row.width_px * row.height_px)
         smallest, largest = (f"{row.width_px} × {row.height_px} px" for row in (by_area[0], by_area[-1]))
@@ -159,6 +159,14 @@ def data_rows(files: RunFiles) -> list[tuple[str, str]]:
             rows.append(("anomalous without ground truth", f"{plural(without, 'image')}, in no pixel measure"))
         rows.append(("test files left out", str(len(evaluation.skipped) + len(evaluation.left_out))))
     return rows
+
+
+def _of_groups(files: RunFiles, split: str) -> str:
+    """How many groups the images of a split are of, to follow their number; "" where none has a group."""
+    rows = [row for row in files.manifest if row.split == split]
+    if not any(row.group for row in rows):
+        return ""
+    return f" of {plural(len({('group', row.group) if row.group else ('image', row.key) for row in rows}), 'group')}"
 
 
 def flat(source: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

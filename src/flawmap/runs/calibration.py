@@ -32,11 +32,12 @@ class Calibration:
         threshold: of the image score; an image above it is called anomalous.
         false_alarm_rate: the rate that the threshold was chosen for, in (0, 1).
         n_held_out: number of good images that it rests on.
-        smallest_resolvable_rate: the smallest rate that so many images can guarantee.
+        smallest_resolvable_rate: the smallest rate that so many images (or groups of them) can guarantee.
         map_threshold: of map values; a pixel above it belongs to a region. At most ``false_alarm_rate`` of good images
             are expected to have any such pixel.
         map_scale: ends of the colour scale.
         held_out_scores: image scores of the held-out good images, ascending.
+        n_groups: how many patients, parts, boards or lots the images are of; None where each image is on its own.
     """
 
     threshold: float
@@ -46,6 +47,7 @@ class Calibration:
     map_threshold: float
     map_scale: MapScale
     held_out_scores: tuple[float, ...]
+    n_groups: int | None = None
 
     def __post_init__(self) -> None:
         """Raises: ValueError: a number cannot be a threshold, a score or a colour scale; no reader lets it through."""
@@ -57,18 +59,29 @@ class Calibration:
     @property
     def is_resolved(self) -> bool:
         """Whether so many images suffice for the rate; otherwise only ``smallest_resolvable_rate`` is guaranteed."""
-        rates = self.false_alarm_rate, self.n_held_out, self.smallest_resolvable_rate
+        rates = self.false_alarm_rate, self.n_independent, self.smallest_resolvable_rate
         return Threshold(self.threshold, *rates).is_resolved
+
+    @property
+    def n_independent(self) -> int:
+        """How many groups of images there are, or images where each is on its own."""
+        return self.n_held_out if self.n_groups is None else self.n_groups
+
+    @property
+    def of_groups(self) -> str:
+        """What follows the number of images, such as `` of 5 groups``; nothing where each image is on its own."""
+        return "" if self.n_groups is None else f" of {self.n_groups} group{'' if self.n_groups == 1 else 's'}"
 
     @property
     def words(self) -> list[str]:
         """The threshold and what it can promise, in a line; and a second one where that is less than was wanted."""
         rate, smallest = f"{self.false_alarm_rate:.2%}", f"{self.smallest_resolvable_rate:.1%}"
-        promise = f"{self.threshold:.4g} for {rate} false alarms, from {self.n_held_out} images"
+        promise = f"{self.threshold:.4g} for {rate} false alarms, from {self.n_held_out} images{self.of_groups}"
         lines = [f"{promise} (cannot resolve below {smallest})"]
         if not self.is_resolved:
             needed = images_for_rate(self.false_alarm_rate)
-            lines.append(f"only {smallest} can be guaranteed; {rate} needs {needed} good images")
+            what = "good images" if self.n_groups is None else "groups of good images"
+            lines.append(f"only {smallest} can be guaranteed; {rate} needs {needed} {what}")
         return lines
 
 

@@ -46,7 +46,10 @@ _COLUMNS = ("key", "path", "kind", "is_anomalous", "score", "is_flagged", "map",
 
 @dataclass(frozen=True)
 class Measure:
-    """A value in [0, 1] with its 95 % bootstrap interval over images; without ends where there are too few images."""
+    """A value in [0, 1] with its 95 % bootstrap interval over images, or over groups of them where there are some.
+
+    It has no ends where there are too few images or groups.
+    """
 
     value: float
     low: float | None
@@ -130,6 +133,8 @@ class Evaluation(Block):
         skipped: images that could not be decoded.
         remarks: on test images, masks and boxes that were read; empty in files that were written before there were any.
         left_out: files and folders beside the images that were passed over: ``path``, ``reason`` and ``kind`` of each.
+        grouped_by: what the images' groups are, such as ``patient``.
+        n_groups: how many groups the images are of; None where each image is on its own.
     """
 
     data: str
@@ -157,6 +162,8 @@ class Evaluation(Block):
     skipped: tuple[SkippedFile, ...]
     remarks: tuple[FileRemark, ...] = ()
     left_out: tuple[Mapping[str, str], ...] = ()
+    grouped_by: str | None = None
+    n_groups: int | None = None
 
     @property
     def single_scale(self) -> ScaleScore:

@@ -1,0 +1,97 @@
+"""Groups from the command line: no patient, part, board or lot is on two sides, and the numbers go by group."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from assertions import assert_explained
+from flawmap.runs.manifest import read_manifest, write_manifest
+from images import striped, write_good, write_image
+
+QUICKEST = ("--set", "pretrain.enabled=false", "--set", "finetune.steps=1")  # nothing here looks at the weights
+
+
+def write_manifest_of(folder: Path, rows: list[str]) -> Path:
+    (folder / "manifest.csv").write_text("\n".join(["image,split,label,Board", *rows]), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def grouped_run(run_copy: Path) -> Path:
+    """A run whose manifest says that its first training image is of board B1 and its held-out ones are of B2."""
+    rows = list(read_manifest(run_copy / "data_manifest.csv"))
+    with (run_copy / "data_manifest.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["group"] for row in csv.DictReader(file)] == [""] * len(rows)
+    first = next(row for row in rows if row.split == "train")
+    groups = {first.key: "B1"} | {row.key: "B2" for row in rows if row.split == "held_out"}
+    write_manifest(run_copy / "data_manifest.csv", (replace(row, group=groups.get(row.key, "")) for row in rows))
+    return run_copy
+
+
+def test_training_holds_whole_groups_out_and_says_so(cli, trained, tmp_path):
+    """24 images of 12 boards, written on Windows: a tenth of them are the images of one board."""
+    rows = []
+    for number in range(24):
+        write_image(tmp_path / "parts" / f"{number}.png", striped(number))
+        rows.append(f".\\{number}.png,train,0,Platine {number // 2}")
+    said = cli(
+        "train", write_manifest_of(tmp_path / "parts", rows), "--recipe", trained.recipe, "--run", "r", *QUICKEST
+    )
+    assert said.code == 0, said.err
+    assert "12 groups (board), largest 2 images" in said.err
+    assert "22 train, 2 held out for the threshold (seed 0)" in said.err
+    assert "from 2 images of 1 group (cannot resolve below 50.0%)" in said.err
+    manifest = read_manifest(Path("r/data_manifest.csv"))
+    assert [row.group for row in manifest] == [f"Platine {number // 2}" for number in sorted(range(24), key=str)]
+    sides = [{row.group for row in manifest if row.split == split} for split in ("train", "held_out")]
+    assert (len(sides[0]), len(sides[1])) == (11, 1) and not sides[0] & sides[1]
+    assert json.loads(Path("r/model/calibration.json").read_text())["n_groups"] == 1
+    assert cli("report", "r").code == 0
+    report = Path("r/report.html").read_text(encoding="utf-8")
+    assert "22 images of 11 groups" in report and "2 held-out good images of 1 group" in report
+    seen = cli("evaluate", "r", tmp_path / "parts")
+    assert_explained(seen, ("no labelled test images",), "parts", ("manifest.csv",))
+
+
+def test_intervals_are_over_groups(cli, run_copy, trained):
+    said = cli("evaluate", run_copy, trained.data, "--set", "data.group_by={group}.png")
+    assert said.code == 0 and "groups     6 groups ({group}.png): the intervals are over groups" in said.out
+    metrics = json.loads((run_copy / "evaluation" / "metrics.json").read_text())
+    assert (metrics["grouped_by"], metrics["n_groups"]) == ("{group}.png", 6)
+    assert metrics["image"]["auroc"]["low"] is not None
+    assert "bootstrap over the 6 groups ({group}.png)" in (run_copy / "report.html").read_text(encoding="utf-8")
+    few = cli("evaluate", run_copy, trained.data, "--json", "--output", "few", "--set", "data.group_by=folder")
+    assert few.json["n_groups"] == 3 and few.json["image"]["auroc"]["low"] is None  # test/good is one group
+
+
+@pytest.mark.parametrize("board", ["B1", " B1 "])
+def test_a_group_that_trained_sets_no_threshold(cli, grouped_run, tmp_path, board):
+    write_good(tmp_path / "camera2", 9, first_seed=900)
+    camera = write_manifest_of(tmp_path / "camera2", [f"00{i}.png,train,0,{'B2' if i else board}" for i in range(9)])
+    said = cli("calibrate", grouped_run, camera)
+    problem = "board 'B1' is in training and in the calibration: train/good/000.png and 000.png"
+    assert_explained(said, (problem,), str(camera), ("take other groups than those of training",))
+    apart = write_manifest_of(
+        tmp_path / "camera2", [f"00{i}.png,train,0,{'B2' if i < 4 else f'B{i}'}" for i in range(9)]
+    )
+    said = cli("calibrate", grouped_run, apart)  # B2 was held out: it has set the threshold, as it does again
+    assert said.code == 0 and "from 9 images of 6 groups (cannot resolve below 14.3%)" in said.out
+    assert "1.00% needs 99 groups of good images" in said.out
+
+
+def test_a_group_that_trained_or_was_held_out_is_not_tested(cli, grouped_run, tmp_path):
+    write_good(tmp_path / "test", 4, first_seed=900)
+    for board, key in (("B1", "train/good/000.png"), ("B2", "train/good/")):
+        data = write_manifest_of(tmp_path / "test", ["000.png,test,0,B7", f"001.png,test,1,{board}", "002.png,test,1,"])
+        said = cli("evaluate", grouped_run, data)
+        assert_explained(said, (f"board '{board}' is in training and in the test: {key}",), str(data), ("groups",))
+    other = write_manifest_of(tmp_path / "test", ["000.png,test,0,B7", "001.png,test,1,B8", "002.png,test,1,"])
+    assert "groups     3 groups (board)" in cli("evaluate", grouped_run, other, "--output", "mine").out
+
+
+def test_a_pattern_that_matches_no_test_image_is_refused(cli, run_copy, trained):
+    said = cli("evaluate", run_copy, trained.data, "--set", "data.group_by={group}_*")
+    assert_explained(said, ("no image matches data.group_by={group}_*",), "tile", ("--set 'data.group_by=",))
