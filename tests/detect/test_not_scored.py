@@ -64,6 +64,14 @@ def test_a_map_that_is_not_finite_all_over_is_no_verdict():
         assert "48 of 48 values" in error.problem
 
 
+def test_no_verdict_can_be_made_around_the_check():
+    sound = judge({"mean_logit": 0.5}, "mean_logit", FLAT, CALIBRATION)
+    for bad in NOT_FINITE:
+        refused(lambda bad=bad: replace(sound, score=bad))
+        refused(lambda bad=bad: replace(sound, scores={"mean_logit": 0.5, "vote": bad}))
+        refused(lambda bad=bad: replace(sound, anomaly_map=np.full_like(FLAT, bad)))
+
+
 @given(st.floats(-1e30, 1e30), st.floats(-(2.0**99), 2.0**99, width=32))
 def test_every_finite_score_is_a_verdict_by_the_threshold(score, value):
     found = judge({"mean_logit": score}, "mean_logit", np.full((2, 3), value, np.float32), CALIBRATION)

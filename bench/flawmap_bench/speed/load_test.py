@@ -191,9 +191,10 @@ def wait_until_ready(port: int, server: subprocess.Popen[bytes], log: Path) -> N
             if connection.getresponse().status == 200:
                 return
         except OSError:
-            time.sleep(0.2)
+            pass  # it does not listen yet
         finally:
             connection.close()
+        time.sleep(0.2)
     raise RuntimeError(f"the server did not become ready\n{log.read_text(encoding='utf-8')}")
 
 

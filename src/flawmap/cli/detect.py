@@ -93,6 +93,7 @@ def run(arguments: Namespace) -> int:
 def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
     """The model and its path; prints a note when it has no threshold."""
     from flawmap.deploy.opened_model import open_model
+    from flawmap.detect.model_facts import NO_CHECKSUM
     from flawmap.runs.run_folder import latest_run
 
     path = Path(arguments.model) if arguments.model else latest_run()
@@ -101,6 +102,8 @@ def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
     if not arguments.model:
         print(f"model      {path} (the latest run)", file=sys.stderr)
     model = open_model(path, arguments.device)
+    if model.facts.self_test is None:
+        print(f"note       {NO_CHECKSUM}", file=sys.stderr)
     if model.facts.calibration is None:
         remedy = f"flawmap calibrate {path} GOOD_IMAGES"
         if arguments.fail_on_anomaly:

@@ -29,6 +29,7 @@ def run(arguments: Namespace) -> int:
     """Serve until interrupted; requests in progress are then finished."""
     from flawmap.deploy.opened_model import open_model
     from flawmap.deploy.server import TOKEN_VARIABLE, ServerSettings, refuse_address, serve
+    from flawmap.detect.model_facts import NO_CHECKSUM
 
     host, port = arguments.host, arguments.port
     if not 0 < port < 65536:
@@ -43,6 +44,8 @@ def run(arguments: Namespace) -> int:
     )
     refuse_address(host, port, settings.token)
     model = open_model(arguments.model, arguments.device)
+    if model.facts.self_test is None:
+        print(f"note       {NO_CHECKSUM}", file=sys.stderr)
     if model.facts.calibration is None:
         note = "no threshold yet, so nothing is called anomalous: flawmap calibrate sets one"
         print(f"note       {note}", file=sys.stderr)

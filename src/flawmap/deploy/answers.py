@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from flawmap.data.images.files import decode_gray_values, decode_image
+from flawmap.deploy.model_health import Readiness
 from flawmap.deploy.work_queue import Scored
 from flawmap.detect.detection import Region
 from flawmap.detect.model_facts import ModelFacts
@@ -115,6 +117,25 @@ class SessionAnswer(BaseModel):
     images: list[SessionImage]
 
 
+class SelfTestAnswer(BaseModel):
+    """What the model must give for the self-test image, and what it gave here."""
+
+    expected: float = Field(description="the image score mean_logit that the model carries")
+    got: float | None = Field(description="null before the test, or where the image got no finite score")
+    tolerance: float = Field(description="by how much the two may differ")
+    expected_map_peak: float = Field(description="the highest value of the map")
+    got_map_peak: float | None
+    map_tolerance: float
+
+
+class ReadinessAnswer(BaseModel):
+    """Whether the server's verdicts can be trusted."""
+
+    status: Literal["ready", "not ready"]
+    reason: str = Field(description="why not; or that the model carries no self-test")
+    self_test: SelfTestAnswer | None = Field(description="null for a model of an earlier flawmap")
+
+
 class Problem(BaseModel):
     """Why a request was refused or failed."""
 
@@ -180,6 +201,22 @@ def model_answer(facts: ModelFacts, max_bytes: int, max_pixels: int) -> ModelAns
         max_bytes=max_bytes,
         max_pixels=max_pixels,
     )
+
+
+def readiness_answer(readiness: Readiness) -> ReadinessAnswer:
+    """The state of the model."""
+    expected, self_test = readiness.expected, None
+    if expected is not None:
+        self_test = SelfTestAnswer(
+            expected=expected.score,
+            got=readiness.score,
+            tolerance=expected.tolerance,
+            expected_map_peak=expected.map_peak,
+            got_map_peak=readiness.map_peak,
+            map_tolerance=expected.map_tolerance,
+        )
+    status = "ready" if readiness.is_ready else "not ready"
+    return ReadinessAnswer(status=status, reason=readiness.reason, self_test=self_test)
 
 
 def map_png(anomaly_map: NDArray[np.float32], scale: MapScale) -> str:

@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -13,14 +14,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from flawmap.deploy.file_digest import UNKNOWN, files_sha256
 from flawmap.deploy.graph import DetectionGraph, ScoreSquares
 from flawmap.deploy.parity import CheckImage, Parity, compare, given_images, images_of_run
-from flawmap.deploy.runtime import EXTENSIONS, load
+from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load
+from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
 from flawmap.errors import UserError
+from flawmap.runs.calibration import MapScale
 from flawmap.runs.model_folder import home_of, model_folder
 from flawmap.runs.result_folders import free_path
+from flawmap.runs.self_test import SCORE, SelfTest, self_test_image
 
 Format = Literal["onnx", "openvino", "torchscript"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -34,6 +39,7 @@ PACKAGES: dict[Format, tuple[str, ...]] = {
     "openvino": ("onnx", "onnxscript", "openvino"),
     "torchscript": (),
 }
+Write = Callable[[ModelFacts], None]  # writes a graph as a file with these facts
 OPSET = 18
 EXAMPLE_SIZE_PX = (37, 53)  # of an original image; it stays free in the graph
 
@@ -105,28 +111,60 @@ def export_model(
         UserError: the detector is not fitted, there are no images, this format has no such precision, or a package
             is missing.
     """
-    path, extension = Path(path), EXTENSIONS[to]
+    path = Path(path)
+    _refuse_impossible(path, to, precision)
+    if not images:
+        raise UserError("there are no images to check the export with", "", "give a few with --images FOLDER")
+    native = detector.self_test()  # a damaged detector is refused before the work begins
+    facts = replace(detector.facts(name or path.stem, precision), self_test=None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        with _quiet():
+            write = GRAPHS[to](detector, facts, draft)
+            write(facts)
+        exported = load(draft)
+        parity = compare(detector, exported, images, progress)
+        if parity.is_good or (parity.is_finite and precision != "fp32"):
+            tested = replace(facts, self_test=_self_test(exported, native, parity, detector.map_scale))
+            del exported  # a runtime may have mapped the file that is written now
+            with _quiet():
+                _write_with_digest(write, tested, draft)
+            for file in sorted(file for file in draft.parent.iterdir() if file.is_file()):  # .bin before .xml
+                shutil.move(file, path.parent / file.name)
+    return parity
+
+
+def _refuse_impossible(path: Path, to: Format, precision: Precision) -> None:
+    extension = EXTENSIONS[to]
     if precision not in PRECISIONS[to]:
         raise UserError(f"{to} is not written in {precision}", "--precision", f"choose {' or '.join(PRECISIONS[to])}")
     if path.suffix != extension:
         remedy = f"name it {path.stem}{extension}"
         raise UserError(f"an export to {to} has the extension {extension}", str(path), remedy)
-    if not images:
-        raise UserError("there are no images to check the export with", "", "give a few with --images FOLDER")
     if missing := [package for package in PACKAGES[to] if find_spec(package) is None]:
         problem = f"an export to {to} needs {' and '.join(missing)}, which is not installed"
         raise UserError(problem, "", 'pip install "flawmap[export]"')
-    facts = detector.facts(name or path.stem, precision)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        with _quiet():
-            WRITERS[to](detector, facts, draft)
-        parity = compare(detector, load(draft), images, progress)
-        if parity.is_good or (parity.is_finite and precision != "fp32"):
-            for file in sorted(draft.parent.iterdir()):  # .bin before .xml
-                shutil.move(file, path.parent / file.name)
-    return parity
+
+
+def _self_test(exported: ExportedModel, native: SelfTest, parity: Parity, map_scale: MapScale) -> SelfTest:
+    """What the file gives for the self-test image; it may differ elsewhere as much as it differs from the detector."""
+    try:
+        found = exported.predict(self_test_image())
+    except NotScoredError as error:
+        raise error.at("self-test image") from None
+    score, map_peak = found.scores[SCORE], float(found.anomaly_map.max())
+    score_differs_by = max(parity.max_logit_difference, abs(score - native.score))
+    map_differs_by = max(parity.max_map_difference, abs(map_peak - native.map_peak))
+    return SelfTest.of(score, map_peak, map_scale, score_differs_by, map_differs_by)
+
+
+def _write_with_digest(write: Write, facts: ModelFacts, path: Path) -> None:
+    """Write the file with the SHA-256 of what it is without it, and open it once as every later reader does."""
+    beside = files_sha256(path)  # of OpenVINO's .bin, which does not depend on the facts
+    write(replace(facts, files_sha256={**beside, path.suffix: UNKNOWN}))
+    write(replace(facts, files_sha256=files_sha256(path)))
+    load(path)
 
 
 def _module_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[ScoreSquares, list[Tensor]]:
@@ -135,7 +173,7 @@ def _module_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[S
     return module, [torch.zeros(1, size, size, 3, dtype=torch.uint8) for size in facts.sizes_px]
 
 
-def _write_onnx(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> None:
+def _onnx_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Write:
     module, squares = _module_and_example(detector, facts)
     with torch.no_grad():
         program = torch.onnx.export(
@@ -148,51 +186,72 @@ def _write_onnx(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Non
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props[METADATA_KEY] = facts.to_text()
-    program.save(path)
-    if facts.precision == "int8":
-        _quantize(path, facts)
+
+    def write(facts: ModelFacts) -> None:
+        program.model.metadata_props[METADATA_KEY] = facts.to_text()
+        program.save(path)
+
+    return _quantized(write, facts, path) if facts.precision == "int8" else write
 
 
-def _quantize(path: Path, facts: ModelFacts) -> None:
+def _quantized(write_exact: Write, facts: ModelFacts, path: Path) -> Write:
     """Linear layers to 8-bit weights, one scale per output channel; activations are scaled at run time."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    exact = path.with_name(f"{path.stem}.fp32.onnx")
+    write_exact(facts)
+    exact, quantized = _beside(path, "exact.onnx"), _beside(path, "quantized.onnx")
     path.rename(exact)
-    quantize_dynamic(exact, path, ["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8)
-    exact.unlink()
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, {METADATA_KEY: facts.to_text()})
-    onnx.save(model, path)
+    quantize_dynamic(exact, quantized, ["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8)
+    model = onnx.load(quantized)
+
+    def write(facts: ModelFacts) -> None:
+        onnx.helper.set_model_props(model, {METADATA_KEY: facts.to_text()})
+        onnx.save(model, path)
+
+    return write
 
 
-def _write_openvino(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> None:
+def _openvino_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Write:
     import openvino
 
-    onnx_path = path.with_name("intermediate.onnx")
-    _write_onnx(detector, facts, onnx_path)
+    onnx_path = _beside(path, "intermediate.onnx")  # stays until all is written: the weights may be read late
+    _onnx_graph(detector, facts, onnx_path)(facts)
     model = openvino.convert_model(onnx_path)
-    model.set_rt_info(facts.to_text(), [METADATA_KEY])
-    openvino.save_model(model, path, compress_to_fp16=facts.precision == "fp16")
-    onnx_path.unlink()
+
+    def write(facts: ModelFacts) -> None:
+        model.set_rt_info(facts.to_text(), [METADATA_KEY])
+        openvino.save_model(model, path, compress_to_fp16=facts.precision == "fp16")
+
+    return write
 
 
-def _write_torchscript(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> None:
+def _beside(path: Path, name: str) -> Path:
+    """A file that is not part of the export, in a folder that is not kept."""
+    folder = path.parent / "not-kept"
+    folder.mkdir(exist_ok=True)
+    return folder / name
+
+
+def _torchscript_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Write:
     module, squares = _module_and_example(detector, facts)
     with torch.no_grad():
         # torch.export first: it turns the encoder's grids into constants, which the older trace cannot
         flat = torch.export.export(module, tuple(squares)).module()
         graph = DetectionGraph(flat, facts)
         traced = torch.jit.trace(graph, (squares, torch.tensor(EXAMPLE_SIZE_PX)), check_trace=False)
-    torch.jit.save(traced, path, _extra_files={METADATA_KEY: facts.to_text()})
+
+    def write(facts: ModelFacts) -> None:
+        torch.jit.save(traced, path, _extra_files={METADATA_KEY: facts.to_text()})
+
+    return write
 
 
-WRITERS: dict[Format, Callable[[AnomalyDetector, ModelFacts, Path], None]] = {
-    "onnx": _write_onnx,
-    "openvino": _write_openvino,
-    "torchscript": _write_torchscript,
+# a detector, its facts and a path -> the graph, ready to be written there with any facts: only their text may change
+GRAPHS: dict[Format, Callable[[AnomalyDetector, ModelFacts, Path], Write]] = {
+    "onnx": _onnx_graph,
+    "openvino": _openvino_graph,
+    "torchscript": _torchscript_graph,
 }
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from flawmap.data.images.files import read_image
 from flawmap.data.images.resize import resize_image
 from flawmap.data.images.rgb import to_rgb
+from flawmap.deploy.file_digest import COPY_OR_EXPORT_AGAIN, refuse_changed_file
 from flawmap.detect.detection import Detection, judge
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, read_facts
 from flawmap.errors import UserError
@@ -44,6 +45,7 @@ class ExportedModel:
 
         Raises:
             UserError: a file or array is not an image.
+            NotScoredError: a score or the map is not finite, because the model is damaged.
         """
         pixels = read_image(image) if isinstance(image, str | Path) else to_rgb(image)
         squares = [np.array(resize_image(pixels, size, size))[None] for size in self.facts.sizes_px]
@@ -68,7 +70,8 @@ def load(path: str | Path, threads: int | None = None) -> ExportedModel:
         threads: of the runtime, for one image; all cores when None.
 
     Raises:
-        UserError: the file does not exist, is damaged or was not written by flawmap, or its runtime is not installed.
+        UserError: the file does not exist, is damaged, has changed since its export or was not written by flawmap, or
+            its runtime is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -79,14 +82,18 @@ def load(path: str | Path, threads: int | None = None) -> ExportedModel:
         raise UserError(problem, str(path), "flawmap export RUN --to onnx")
     try:
         text, run_graph = LOADERS[path.suffix](path, threads or os.cpu_count() or 1)
+        facts = read_facts(text, str(path))
+        refuse_changed_file(path, facts)
+    except UserError:
+        raise
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         remedy = INSTALL.get(package, f"pip install {package}")
         raise UserError(f"running a {path.suffix} file needs {package}", str(path), remedy) from error
-    except Exception as error:  # each runtime raises its own errors for a damaged file
+    except Exception as error:  # each runtime, and the reader of zip files, raises its own errors for a damaged file
         problem = f"the file cannot be loaded: it is damaged, or not a {path.suffix} file ({_reason(error)})"
-        raise UserError(problem, str(path), "copy it again, or export it again: flawmap export RUN") from error
-    return ExportedModel(read_facts(text, str(path)), run_graph)
+        raise UserError(problem, str(path), COPY_OR_EXPORT_AGAIN) from error
+    return ExportedModel(facts, run_graph)
 
 
 def _reason(error: Exception) -> str:

@@ -28,12 +28,15 @@ from flawmap.deploy.answers import (
     DetectionAnswer,
     ModelAnswer,
     Problem,
+    ReadinessAnswer,
     detection_answer,
     model_answer,
     picture_answer,
+    readiness_answer,
     thumbnail_of,
 )
 from flawmap.deploy.inspection_page import add_page
+from flawmap.deploy.model_health import FailedModelError
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.review_routes import add_reviews, add_session
 from flawmap.deploy.reviews import ReviewFile
@@ -61,6 +64,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": "the body is too large"},
     415: {"model": Problem, "description": "neither an image nor a form with one"},
     422: {"model": Problem, "description": "not a readable image, or one with too many pixels"},
+    500: {"model": Problem, "description": "the server or its model failed; there is no verdict on the image"},
     503: {"model": Problem, "description": "too busy; Retry-After says when to try again"},
 }
 
@@ -123,8 +127,11 @@ class ServerMetrics:
         self._seconds = Histogram(
             "flawmap_image_seconds", "Seconds of the model per image", registry=registry, buckets=BUCKETS_SECONDS
         )
+        self._not_scored = Counter("flawmap_not_scored", "Readable images without a finite score", registry=registry)
         waiting = Gauge("flawmap_waiting_images", "Images in the queue", registry=registry)
         waiting.set_function(lambda: float(work.waiting))
+        ready = Gauge("flawmap_ready", "1 where /readyz answers 200, else 0", registry=registry)
+        ready.set_function(lambda: float(work.health.readiness.is_ready))
 
     def count_answer(self, status: int) -> None:
         """Count an answer by its status; a failure outside the application is in the log only."""
@@ -134,6 +141,10 @@ class ServerMetrics:
         """Count a scored image."""
         self._images.labels("anomaly" if scored.detection.is_anomalous else "ok").inc()
         self._seconds.observe(scored.seconds)
+
+    def count_not_scored(self) -> None:
+        """Count a readable image that got no finite score."""
+        self._not_scored.inc()
 
     def as_text(self) -> bytes:
         """All counters."""
@@ -212,7 +223,7 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
         lifespan=lifespan,
     )
     _add_interface(app, model, settings, work, metrics, session)
-    _add_health(app, metrics, settings.token)
+    _add_health(app, work, metrics, settings.token)
     add_page(app, ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table().tolist()])
     _add_refusals(app)
     names = [settings.host, "localhost", "127.0.0.1", "[::1]"]
@@ -268,7 +279,11 @@ def _add_interface(
             _keep(session, answer, upload if in_session else None)
             return answer
 
-        return await _answered(work, upload.data, answer_of, with_attention)
+        try:
+            return await _answered(work, upload.data, answer_of, with_attention)
+        except NotScoredError as error:  # the image is readable: the fault is the model's
+            metrics.count_not_scored()
+            raise HTTPException(500, error.problem) from error
 
     @app.get("/v1/model", dependencies=guarded)
     async def which_model() -> ModelAnswer:
@@ -281,8 +296,10 @@ async def _answered(
 ) -> DetectionAnswer:
     try:
         return await asyncio.wrap_future(work.submit(data, make, with_attention))
-    except NotScoredError as error:  # the image is readable: the fault is the model's
-        raise HTTPException(500, error.problem) from error
+    except NotScoredError:
+        raise
+    except FailedModelError as error:
+        raise HTTPException(500, str(error)) from error
     except UserError as error:
         raise HTTPException(422, error.problem) from error
     except Exception as error:  # a bug or a fault of the machine: details go to the log only
@@ -327,16 +344,20 @@ def _token_check(token: str) -> Any:
     return check
 
 
-def _add_health(app: FastAPI, metrics: ServerMetrics, token: str) -> None:
+def _add_health(app: FastAPI, work: WorkQueue, metrics: ServerMetrics, token: str) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """The process is alive."""
+        """The process is alive; whether its verdicts can be trusted, /readyz says."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
-    async def readyz() -> dict[str, str]:
-        """Images are accepted: the model was loaded before the server began to listen."""
-        return {"status": "ready"}
+    @app.get("/readyz", responses={503: {"model": ReadinessAnswer, "description": "verdicts cannot be trusted"}})
+    async def readyz(response: Response) -> ReadinessAnswer:
+        """Whether verdicts can be trusted: the self-test image got the score that the model carries, and no image got
+        a score that is not finite.
+        """
+        readiness = work.health.readiness
+        response.status_code = 200 if readiness.is_ready else 503
+        return readiness_answer(readiness)
 
     @app.get("/metrics", response_class=Response, dependencies=[Depends(_token_check(token))])
     async def numbers() -> Response:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.data.images.files import decode_image
+from flawmap.deploy.model_health import ModelHealth
 from flawmap.deploy.opened_model import OpenedModel
-from flawmap.detect.detection import Detection
+from flawmap.detect.detection import Detection, NotScoredError
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ T = TypeVar("T")
 
 
 class WorkQueue:
-    """Uploads in, answers out, in the order of arrival.
+    """Uploads in, answers out, in the order of arrival; before the first, the model takes its self-test.
 
     The queue holds the bytes of the uploads, whose number the server limits. At most ``batch_size`` images are decoded
     at a time, and their pixels are at most ``max_pixels`` together, not counting one image that did not fit and is
@@ -55,12 +56,17 @@ class WorkQueue:
         model: used by one thread only.
         batch_size: the most images that are handed to the model together.
         max_pixels: of one image.
+
+    Attributes:
+        health: of the model; after a failed self-test no upload is scored.
     """
 
     def __init__(self, model: OpenedModel, batch_size: int, max_pixels: int) -> None:
         self._model, self._batch_size, self._max_pixels = model, batch_size, max_pixels
         self._jobs: deque[_Job] = deque()
         self._thread = ThreadPoolExecutor(1, "flawmap-model")
+        self.health = ModelHealth(model.facts.self_test)
+        self._thread.submit(self.health.run_self_test, model)
 
     @property
     def waiting(self) -> int:
@@ -69,6 +75,8 @@ class WorkQueue:
 
     def submit(self, data: bytes, make: Callable[[Scored], T], with_attention: bool = False) -> "Future[T]":
         """Queue an upload; the future gets its answer, or the UserError that explains what is wrong with the image.
+
+        Where the fault is the model's, it gets a NotScoredError or a FailedModelError.
 
         Args:
             data: an image file.
@@ -108,9 +116,12 @@ class WorkQueue:
     def _score(self, batch: list[tuple[_Job, NDArray[np.uint8]]]) -> None:
         started = time.perf_counter()
         try:
+            self.health.refuse_failed()
             detections = self._model.predict_many([pixels for _, pixels in batch])
         except Exception as error:
             if len(batch) == 1:
+                if isinstance(error, NotScoredError):
+                    self.health.note_not_scored(error)
                 batch[0][0].answer.set_exception(error)
             else:  # one failing image must not cost the others their answers
                 for job_and_pixels in batch:

@@ -44,7 +44,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Detection:
-    """The verdict on one image.
+    """The verdict on one image; one without finite scores and a finite map cannot be made.
 
     Attributes:
         score: higher = more anomalous; comparable between images of one detector.
@@ -62,6 +62,10 @@ class Detection:
     anomaly_map: np.ndarray = field(repr=False)
     regions: tuple[Region, ...]
     scores: dict[str, float]
+
+    def __post_init__(self) -> None:
+        """Raises: NotScoredError: a score or a value of the map is not finite."""
+        refuse_not_finite({**self.scores, "score": self.score}, self.anomaly_map)
 
     def to_json(self) -> dict[str, Any]:
         """Everything except the map, as JSON-ready values."""
@@ -88,7 +92,6 @@ def judge(
     Raises:
         NotScoredError: a score or a value of the map is not finite.
     """
-    refuse_not_finite(scores, anomaly_map)
     score = scores[image_score]
     return Detection(
         score=score,

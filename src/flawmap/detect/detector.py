@@ -36,6 +36,7 @@ from flawmap.runs.hub import upload
 from flawmap.runs.model_config import ModelRecord, ProxyScores
 from flawmap.runs.model_folder import SHARED_FILES
 from flawmap.runs.run_folder import RunFolder, create_run
+from flawmap.runs.self_test import SCORE, SelfTest, self_test_image
 from flawmap.scorer import Scorer
 from flawmap.vit.class_token import class_token
 from flawmap.vit.positions import round_to_patches
@@ -68,6 +69,7 @@ class AnomalyDetector:
         self.camera_: str | None = None
         self.origin_: WeightsOrigin | None = None
         self.proxy_: ProxyScores | None = None
+        self.self_test_: SelfTest | None = None  # as it was saved
         self.stage_keys_: dict[str, str] = {}
         self.record_ = ModelRecord()  # data and evaluation, for the model card
 
@@ -100,7 +102,7 @@ class AnomalyDetector:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
         validate(self.recipe)
-        self.scorer_ = self.camera_ = self.proxy_ = None
+        self.scorer_ = self.camera_ = self.proxy_ = self.self_test_ = None
         self.calibrations_ = Calibrations()
         self.record_ = ModelRecord()  # of an earlier model
         recipe = self.recipe
@@ -276,13 +278,39 @@ class AnomalyDetector:
             flawmap=flawmap.__version__,
             camera=self.camera_,
             cameras=self.calibrations_.cameras,
+            self_test=self.self_test_,
         )
 
+    def self_test(self) -> SelfTest:
+        """What this detector gives for the self-test image, here and now.
+
+        Raises:
+            NotScoredError: that is not finite, so that the detector is not worth saving.
+        """
+        try:
+            analysis = self.analyse(self_test_image())
+        except NotScoredError as error:
+            raise error.at("self-test image") from None
+        return SelfTest.of(analysis.scores[SCORE], float(analysis.anomaly_map.max()), self.map_scale)
+
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights (safetensors), recipe, calibration (JSON) and a model card into a new or empty folder."""
+        """Write weights (safetensors), recipe, calibration (JSON) and a model card into a new or empty folder.
+
+        Raises:
+            UserError: the folder is taken, or the detector gives scores that are not finite.
+        """
         scorer, origin = self._fitted, self.origin_
         assert origin is not None
-        saved = Saved(scorer, self.recipe, self.calibrations_, origin, self.stage_keys_, self.proxy_, self.record_)
+        saved = Saved(
+            scorer,
+            self.recipe,
+            self.calibrations_,
+            origin,
+            self.stage_keys_,
+            self.proxy_,
+            self.self_test(),
+            self.record_,
+        )
         write_pretrained(Path(folder), saved)
 
     def push_to_hub(self, repository: str, private: bool = True) -> str:
@@ -326,6 +354,7 @@ class AnomalyDetector:
         detector.scorer_ = saved.scorer.to(choose_compute(device, "fp32").device).eval()
         detector.calibrations_, detector.origin_ = saved.calibrations, saved.origin
         detector.stage_keys_, detector.proxy_, detector.record_ = saved.stage_keys, saved.proxy, saved.record
+        detector.self_test_ = saved.self_test
         return detector
 
 

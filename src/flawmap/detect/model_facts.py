@@ -10,9 +10,14 @@ from flawmap.errors import UserError
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
 from flawmap.runs.cameras import command_for_camera, refuse_unknown_camera
 from flawmap.runs.json_files import refuse_unreadable_format
+from flawmap.runs.self_test import SelfTest
 
 OLDEST_FORMAT, FORMAT = 1, 1  # of an exported file's facts: the oldest that is read, and the one that is written
 EXPORT_AGAIN = "export it again: flawmap export RUN"
+NO_CHECKSUM = (
+    "this model is from an earlier flawmap and carries no checksum, so damage to it may go unnoticed; "
+    "training or exporting again adds one"
+)
 METADATA_KEY = "flawmap"  # under which an exported file carries its facts
 
 
@@ -34,6 +39,9 @@ class ModelFacts:
         flawmap: the version that wrote the model.
         camera: whose thresholds are in use; None stands for the default ones, as in an exported file.
         cameras: the thresholds of each camera that has its own.
+        self_test: what the model must give for the self-test image; None from an earlier flawmap.
+        files_sha256: of an exported file and of those beside it, by their endings, see
+            :mod:`flawmap.deploy.file_digest`; None of a folder, and from an earlier flawmap.
     """
 
     name: str
@@ -49,6 +57,8 @@ class ModelFacts:
     flawmap: str
     camera: str | None = None
     cameras: Mapping[str, Calibration] = field(default_factory=dict)
+    self_test: SelfTest | None = None
+    files_sha256: dict[str, str] | None = None
 
     @property
     def model_id(self) -> str:

@@ -1,5 +1,6 @@
 """A trained detector to and from a model folder: which scorer its recipe names, and the scorer's tensors."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from flawmap.recipe.settings import Recipe
 from flawmap.runs.cameras import Calibrations
 from flawmap.runs.hub import download, is_hub_id
 from flawmap.runs.model_config import COPY_AGAIN, FORMAT, ModelConfig, ModelRecord, ProxyScores
-from flawmap.runs.model_folder import SHARED_FILES, ModelFiles, read_model, write_model
+from flawmap.runs.model_folder import SHARED_FILES, ModelFiles, read_model, refuse_changed_weights, write_model
 from flawmap.runs.run_folder import MODEL_CONFIG, WEIGHTS
+from flawmap.runs.self_test import SelfTest
 from flawmap.scorer import Scorer
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.weights import WeightsOrigin, build_vit
@@ -33,6 +35,7 @@ class Saved:
         origin: of the initial weights.
         stage_keys: hashes of what determined each stage's result.
         proxy: scores on simulated defects, or None.
+        self_test: what the scorer gives for the self-test image; None in a folder of an earlier flawmap.
         record: what the run knows of the model.
     """
 
@@ -42,6 +45,7 @@ class Saved:
     origin: WeightsOrigin
     stage_keys: dict[str, str]
     proxy: ProxyScores | None
+    self_test: SelfTest | None
     record: ModelRecord
 
 
@@ -51,7 +55,7 @@ def write_pretrained(folder: Path, saved: Saved) -> None:
     Raises:
         UserError: the folder already holds a model or other files of these names.
     """
-    scorer, origin = saved.scorer, saved.origin
+    scorer, origin, weights = saved.scorer, saved.origin, weights_of(saved.scorer)
     on_tokens = isinstance(scorer, TokenScorer)
     config = ModelConfig(
         format=FORMAT,
@@ -64,9 +68,11 @@ def write_pretrained(folder: Path, saved: Saved) -> None:
         reference_images=len(scorer.expectation.appearances) if on_tokens else None,
         held_out_simulated_defects=saved.proxy,
         calibrated=saved.calibrations.default is not None,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        self_test=saved.self_test,
         record=saved.record,
     )
-    write_model(folder, weights_of(scorer), ModelFiles(config, saved.recipe, saved.calibrations))
+    write_model(folder, weights, ModelFiles(config, saved.recipe, saved.calibrations))
 
 
 def weights_of(scorer: Scorer) -> bytes:
@@ -82,7 +88,8 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
         with_thresholds: False leaves them unread, for the command that replaces damaged ones.
 
     Raises:
-        UserError: there is no model, or it is incomplete, damaged or of a format that cannot be opened.
+        UserError: there is no model, or it is incomplete, damaged, of a format that cannot be opened, or has other
+            weights than were saved.
     """
     path = download(str(path), SHARED_FILES) if is_hub_id(path) else Path(path)
     folder, files = read_model(path, with_thresholds)
@@ -97,6 +104,7 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
     else:
         scorer = build_scorer(encoder, files.recipe, config.memory_tokens, config.reference_images or 0)
     scorer.load_state_dict(_tensors_for(scorer, folder / WEIGHTS, origin.architecture))
+    refuse_changed_weights(folder, config)  # afterwards: that a file is cut off says more than that it has changed
     return Saved(
         scorer=scorer.eval(),
         recipe=files.recipe,
@@ -104,6 +112,7 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
         origin=origin,
         stage_keys=config.stage_keys,
         proxy=config.held_out_simulated_defects,
+        self_test=config.self_test,
         record=config.record,
     )
 

@@ -9,6 +9,7 @@ from flawmap.runs.evaluation import Measures, read_evaluation
 from flawmap.runs.json_files import read_json, refuse_unreadable_format
 from flawmap.runs.manifest import ONLY_PRETRAINED, read_manifest
 from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.self_test import SelfTest
 
 FORMAT = 1
 OLDEST_FORMAT = 1  # that is still opened
@@ -84,6 +85,8 @@ class ModelConfig:
         reference_images: that a new image is compared with; None for the paper's method.
         held_out_simulated_defects: None where no images were held out.
         calibrated: whether the folder holds thresholds.
+        weights_sha256: of model.safetensors, which opening compares; None in a folder of an earlier flawmap.
+        self_test: what the model must give for the self-test image; None in a folder of an earlier flawmap.
         record: of the model's run.
     """
 
@@ -97,6 +100,8 @@ class ModelConfig:
     reference_images: int | None
     held_out_simulated_defects: ProxyScores | None
     calibrated: bool
+    weights_sha256: str | None = None
+    self_test: SelfTest | None = None
     record: ModelRecord = field(default_factory=ModelRecord)
 
 

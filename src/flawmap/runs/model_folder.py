@@ -9,7 +9,7 @@ from pathlib import Path
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.recipe.settings import Recipe
-from flawmap.reproducibility import atomic_write_bytes, atomic_write_text
+from flawmap.reproducibility import atomic_write_bytes, atomic_write_text, file_sha256
 from flawmap.runs.calibration import calibration_bytes
 from flawmap.runs.cameras import CALIBRATION, CAMERAS, Calibrations, calibration_file, read_calibrations
 from flawmap.runs.json_files import write_json
@@ -99,6 +99,19 @@ def read_model(path: Path, with_thresholds: bool = True) -> tuple[Path, ModelFil
     except UserError:  # a damaged evaluation beside the model is no reason not to detect
         record = config.record
     return folder, ModelFiles(replace(config, record=record), load_recipe(folder / RECIPE), calibrations)
+
+
+def refuse_changed_weights(folder: Path, config: ModelConfig) -> None:
+    """Compare the weights with the SHA-256 that was written with them; a folder of an earlier flawmap has none.
+
+    Raises:
+        UserError: they are not those that were saved. One flipped bit can move every score.
+    """
+    found = file_sha256(folder / WEIGHTS)
+    if config.weights_sha256 not in (None, found):
+        problem = "the weights are not those that were saved"
+        hashes = f"SHA-256 {found[:16]}... instead of {config.weights_sha256[:16]}..."
+        raise UserError(f"{problem}: {hashes}", str(folder / WEIGHTS), COPY_AGAIN)
 
 
 def replace_calibration(folder: Path, camera: str | None, content: bytes | None) -> None:
