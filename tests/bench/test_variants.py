@@ -17,8 +17,9 @@ TABLES = (
         (
             VariantRow("r = 0.3", {0: 0.80, 1: 0.90}, {0: 0.7, 1: 0.7}, {0: 10.0, 1: 12.0}, Published(98.3, 98.2)),
             VariantRow("r = 0.5", {0: 0.85}, {}, {0: 11.0}),
-            VariantRow("not run yet"),
+            VariantRow("r = 0.7"),
         ),
+        "MVTec AD, mean of 15 classes",
     ),
 )
 
@@ -47,7 +48,8 @@ def test_markdown_keeps_measured_and_published_apart(tmp_path: Path):
     assert header.count("measured") == 2 and header.count("*published*") == 2
     assert "| r = 0.3 | 85.0 ± 5.0 (2 seeds) | 70.0 ± 0.0 (2 seeds) | 98.3 | 98.2 |" in lines
     assert "| r = 0.5 | 85.0 (1 seed) | – | – | – |" in lines
-    assert "| not run yet | – | – | – | – |" in lines
+    assert "| r = 0.7 | not run yet | not run yet | – | – |" in lines
+    assert header.count("*published* of MVTec AD, mean of 15 classes") == 2  # mtd is what was measured
 
 
 def test_all_files_say_the_same(tmp_path: Path):

@@ -57,6 +57,9 @@ class AblationOrder:
     limit_seconds: float | None = None
 
 
+PUBLISHED_FOR = "MVTec AD, mean of 15 classes"  # the numbers in tables/, whatever data is measured
+
+
 @dataclass(frozen=True)
 class Work:
     """One training and evaluation; rows with equal recipes share it.
@@ -154,7 +157,7 @@ def measured_tables(order: AblationOrder, failures: Mapping[Recipe, str]) -> tup
         failures: reasons, by recipe.
     """
     return tuple(
-        VariantTable(table.title, tuple(_measured_row(order, row, failures) for row in table.rows))
+        VariantTable(table.title, tuple(_measured_row(order, row, failures) for row in table.rows), PUBLISHED_FOR)
         for table in order.tables
     )
 

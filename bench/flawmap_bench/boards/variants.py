@@ -8,13 +8,8 @@ from typing import Any
 from flawmap_bench.boards import scoreboard
 from flawmap_bench.boards.published import Published
 
-COLUMNS = (
-    "variant",
-    "image AUROC, measured",
-    "pixel AUROC, measured",
-    f"image, {scoreboard.PUBLISHED_MARK}",
-    f"pixel, {scoreboard.PUBLISHED_MARK}",
-)
+COLUMNS = ("variant", "image AUROC, measured", "pixel AUROC, measured")
+NOT_RUN_YET = "not run yet"  # a dash would look like a measure that does not exist
 CSV_COLUMNS = (
     "table",
     "variant",
@@ -50,10 +45,17 @@ class VariantRow:
 
 @dataclass(frozen=True)
 class VariantTable:
-    """Rows under one title."""
+    """Rows under one title.
+
+    Attributes:
+        title: above the table.
+        rows: in order.
+        published_for: the data that the published numbers are of, where these are not the measured ones.
+    """
 
     title: str
     rows: tuple[VariantRow, ...]
+    published_for: str = ""
 
 
 def write_variant_board(folder: Path, tables: Sequence[VariantTable], about: Mapping[str, str]) -> Path:
@@ -76,19 +78,20 @@ def write_variant_board(folder: Path, tables: Sequence[VariantTable], about: Map
 
 def _shown(table: VariantTable) -> scoreboard.BoardTable:
     """AUROC in %, mean ± standard error (number of seeds); published numbers in columns of their own."""
-    lines = (
-        scoreboard.BoardLine(
-            (
-                row.name + (f" ({row.note})" if row.note else ""),
-                scoreboard.percent(scoreboard.measured(list(row.image_auroc.values()))),
-                scoreboard.percent(scoreboard.measured(list(row.pixel_auroc.values()))),
-                scoreboard.number_or_dash(row.published.image),
-                scoreboard.number_or_dash(row.published.pixel),
-            )
-        )
-        for row in table.rows
-    )
-    return scoreboard.BoardTable(table.title, COLUMNS, tuple(lines))
+    of = f" of {table.published_for}" if table.published_for else ""
+    published = tuple(f"{kind}, {scoreboard.PUBLISHED_MARK}{of}" for kind in ("image", "pixel"))
+    return scoreboard.BoardTable(table.title, COLUMNS + published, tuple(_line(row) for row in table.rows))
+
+
+def _line(row: VariantRow) -> scoreboard.BoardLine:
+    measured = [
+        scoreboard.percent(scoreboard.measured(list(by_seed.values())))
+        for by_seed in (row.image_auroc, row.pixel_auroc)
+    ]
+    if not row.image_auroc and not row.pixel_auroc and not row.note:
+        measured = [NOT_RUN_YET, NOT_RUN_YET]
+    published = [scoreboard.number_or_dash(number) for number in (row.published.image, row.published.pixel)]
+    return scoreboard.BoardLine((row.name + (f" ({row.note})" if row.note else ""), *measured, *published))
 
 
 def _as_json(row: VariantRow) -> dict[str, Any]:
