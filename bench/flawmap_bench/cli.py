@@ -12,66 +12,78 @@ SMALLEST_SIZE_PX, LARGEST_SIZE_PX = 32, 1024
 DEFAULT_BASE = "paper_cpu"  # the tables change the paper's stages, at a size that a processor can train
 
 
+SUITES = {
+    "ablations": "variants of the method, row by row",
+    "paper": "a table of the paper, measured beside published",
+    "peers": "other methods on the same files with the same scorer",
+}
+
+
 def add_arguments(parser: ArgumentParser) -> None:
-    """SUITE, DATA, which rows, and where results go."""
-    parser.add_argument(
-        "suite",
-        choices=("ablations", "paper", "peers"),
-        help="ablations: variants of the method, row by row; paper: a table of the paper, measured beside published; "
-        "peers: other methods on the same files with the same scorer",
-    )
-    parser.add_argument(
-        "data",
-        type=str,
-        nargs="?",
-        help="data with labelled test images: MVTec AD folder, manifest.csv, or elpv; for the paper's tables the "
-        "folder of MVTec AD's 15 classes (1, 3, 4) or of the NIH chest X-rays (2)",
-    )
-    parser.add_argument("--data", type=str, default=None, dest="data_option", help="the same as DATA")
-    parser.add_argument(
-        "--base",
-        type=str,
-        default=None,
-        help="the recipe that every row changes; cpu: a small one for two cores (default: paper_cpu; of paper: paper)",
-    )
-    parser.add_argument(
-        "--table",
-        action="append",
-        default=[],
-        help="a table by name or YAML file; repeat (default: all); of paper: 1, 2, 3 or 4",
-    )
-    parser.add_argument("--seeds", type=str, default=None, help="such as 0,1,2 (default: 0; of paper: as published)")
+    """SUITE, each with its own options; DATA, seeds, and where results go."""
+    suites = parser.add_subparsers(dest="suite", required=True, metavar="SUITE")
+    for name, meaning in SUITES.items():
+        suite = suites.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
+        _add_common(suite, name)
+        _OPTIONS[name](suite)
+        add_device_argument(suite)
+        add_json_argument(suite)
+
+
+def _add_common(parser: ArgumentParser, suite: str) -> None:
+    """What each suite has."""
+    data = "data with labelled test images: MVTec AD folder, manifest.csv, or elpv"
+    if suite == "paper":
+        data = "the folder of MVTec AD's 15 classes (tables 1, 3 and 4), or of the NIH chest X-rays (table 2)"
+    parser.add_argument("data", nargs="?", help=data)
+    parser.add_argument("--data", dest="data_option", help="the same as DATA")
+    default = "as published" if suite == "paper" else "0"
+    parser.add_argument("--seeds", help=f"such as 0,1,2 (default: {default})")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting of all rows")
     parser.add_argument(
-        "--output",
-        type=str,
-        default=None,
-        help="output folder; an interrupted benchmark resumes there (default: runs/SUITE)",
+        "--output", help=f"output folder; an interrupted benchmark resumes there (default: runs/{suite})"
     )
+
+
+def _add_ablations(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--minutes", type=float, default=None, help="start no run that would probably end later; call again to resume"
+        "--table", action="append", default=[], help="a table by name or YAML file; repeat (default: all)"
     )
+    base = "the recipe that every row changes; cpu: a small one for two cores (default: paper_cpu)"
+    parser.add_argument("--base", help=base)
+    _add_minutes(parser)
+
+
+def _add_paper(parser: ArgumentParser) -> None:
+    parser.add_argument("--table", action="append", default=[], help="1, 2, 3 or 4")
+    parser.add_argument("--base", help="the recipe that every row changes (default: paper)")
+    methods = "which other methods of table 1 or 2 to run as well: padim,draem,... (default: none)"
+    parser.add_argument("--methods", help=methods)
+    _add_minutes(parser)
+    _add_method_budget(parser)
+
+
+def _add_peers(parser: ArgumentParser) -> None:
+    methods = "padim,patchcore,standard,... (default: all of the paper's, four of today's, standard, quick)"
+    parser.add_argument("--methods", help=methods)
+    _add_method_budget(parser)
+
+
+_OPTIONS = {"ablations": _add_ablations, "paper": _add_paper, "peers": _add_peers}
+
+
+def _add_minutes(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--methods",
-        type=str,
-        default=None,
-        help="peers: padim,patchcore,standard,... (default: all of the paper's, four of today's, standard, quick); "
-        "paper: which other methods of table 1 or 2 to run as well (default: none)",
+        "--minutes", type=float, help="start no run that would probably end later; call again to resume"
     )
+
+
+def _add_method_budget(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--minutes-per-method",
-        type=float,
-        default=5.0,
-        help="peers, paper: minutes of training for each method (default: 5)",
+        "--minutes-per-method", type=float, default=5.0, help="minutes of training for each method (default: 5)"
     )
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        default=224,
-        help="peers, paper: in px, for all methods but flawmap's recipes, which have their own (default: 224)",
-    )
-    add_device_argument(parser)
-    add_json_argument(parser)
+    size = "in px, for all methods but flawmap's recipes, which have their own (default: 224)"
+    parser.add_argument("--image-size", type=int, default=224, help=size)
 
 
 def run(arguments: Namespace) -> int:

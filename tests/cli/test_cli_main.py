@@ -51,7 +51,7 @@ def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
     assert result.code == 0 and result.err == ""
     assert result.out.startswith(f"usage: flawmap {verb} ")
     assert VERBS[verb].split(":")[0] in " ".join(result.out.split())
-    assert "--json" in result.out or verb == "serve"  # a server's results are its answers
+    assert "--json" in result.out or verb in ("serve", "benchmark")  # answers of a server; options of its suites
 
 
 # ---- mistakes on the line itself
@@ -77,6 +77,10 @@ def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
         ),
         (["recipe", "--set", "pretrain.steps=1"], "pretrain.steps has no effect", "--set pretrain.enabled=true"),
         (["train", "a", "--device", "tpu"], "invalid choice: 'tpu'", "flawmap train --help"),
+        (["train", "a", "--device", "cude"], "did you mean cuda?", "flawmap train --help"),
+        (["benchmark", "peer", "a"], "did you mean peers?", "flawmap benchmark --help"),
+        (["benchmark", "peers", "a", "--metods", "x"], "did you mean --methods?", "flawmap benchmark"),
+        (["benchmark", "peers", "a", "--table", "1"], "unknown option --table", "flawmap benchmark"),
         (["train", "a", "--stage", "last"], "invalid choice: 'last'", "flawmap train --help"),
         (["calibrate", "a", "b", "--false-alarm-rate", "x"], "--false-alarm-rate is x, must be a number", "--help"),
         (["serve", "a", "--port", "x"], "--port is x, must be a whole number", "flawmap serve --help"),

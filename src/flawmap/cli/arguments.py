@@ -3,7 +3,7 @@
 import math
 import re
 import shlex
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
@@ -31,16 +31,26 @@ class VerbParser(ArgumentParser):
         if wrong_type:
             option, kind, value = wrong_type.groups()
             message = f"{option} is {value}, must be {NUMBERS[kind]}"
+        wrong_choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if wrong_choice:
+            value, choices = wrong_choice.groups()
+            near = get_close_matches(value, re.findall(r"[\w.]+", choices), n=1)
+            message += f"; did you mean {near[0]}?" if near else ""
         raise UserError(message, self.prog, f"{self.prog} --help")
 
     def refuse_unknown_options(self, words: Sequence[str]) -> None:
         """Raises: UserError: an option that the verb does not have; with the one that was probably meant."""
+        known = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, _SubParsersAction):
+                chosen = next((action.choices[word] for word in words if word in action.choices), None)
+                known |= set(chosen._option_string_actions) if chosen else set()
         for word in words:
             option = word.partition("=")[0]
             if option == "--":
                 return
-            if option.startswith("--") and option not in self._option_string_actions:
-                near = get_close_matches(option, self._option_string_actions, n=1)
+            if option.startswith("--") and option not in known:
+                near = get_close_matches(option, known, n=1, cutoff=0.7)
                 self.error(f"unknown option {option}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
