@@ -35,7 +35,8 @@ def test_a_box_as_large_as_the_image_covers_all_of_it(box: tuple):
 
 @pytest.mark.parametrize("box", [(5.0, 0.0, 3.0, 3.0), (0.0, -3.0, 3.0, 3.0), (1.1, 1.1, 0.5, 9.0)])
 def test_a_box_outside_the_image_is_an_error(box: tuple):
-    with mistake("no box covers a pixel of the image (5 x 4 px)", "test/x.png", REMEDY):
+    written = ", ".join(f"{value:g}" for value in box)
+    with mistake(f"no box covers a pixel of the image (5 x 4 px), first: [{written}]", "test/x.png", REMEDY):
         pixels_in_boxes(Boxes((box,)), 4, 5, "test/x.png")
 
 
@@ -65,7 +66,7 @@ def test_corners_that_were_taken_for_sizes():
     boxes = Boxes(((30.0, 20.0, 80.0, 60.0), (5.0, 5.0, 10.0, 10.0)))
     assert leave_image(boxes, 64, 96) and fit_as_corners(boxes, 64, 96)
     assert remarks_on_boxes(boxes, 64, 96) == (
-        "1 of 2 boxes leaves the image (96 x 64 px), first: [30, 20, 80, 60]; read as corners x1, y1, x2, y2 it would "
+        "box [30, 20, 80, 60] leaves the image (96 x 64 px); read as corners x1, y1, x2, y2 it would "
         "be 50 x 40 px and lie inside. What is outside is cut off",
     )
 
@@ -74,21 +75,22 @@ def test_a_box_that_leaves_the_image_in_both_conventions():
     boxes = Boxes(((90.0, 10.0, 20.0, 20.0), (-9.0, 1.0, 30.5, 7.0)))
     assert leave_image(boxes, 64, 96) and not fit_as_corners(boxes, 64, 96)
     assert remarks_on_boxes(boxes, 64, 96) == (
-        "2 of 2 boxes leave the image (96 x 64 px), first: [90, 10, 20, 20]. What is outside is cut off",
+        "box [90, 10, 20, 20], first of 2, leaves the image (96 x 64 px). What is outside is cut off",
     )
 
 
 def test_boxes_in_the_pixels_of_an_original_are_compared_at_its_size():
     boxes = Boxes(((512.0, 512.0, 900.0, 900.0),), original_px=1024)
     (remark,) = remarks_on_boxes(boxes, 64, 64)
-    assert "first: [512, 512, 900, 900]; read as corners" in remark and "24.25 x 24.25 px" in remark
+    assert (
+        "box [512, 512, 900, 900] leaves the image (64 x 64 px); read as corners" in remark
+        and "24.25 x 24.25 px" in remark
+    )
 
 
 def test_a_box_below_one_pixel_beside_another():
     boxes = Boxes(((30.0, 20.0, 30.0, 20.0), (10.2, 10.2, 0.5, 9.0)))
-    assert remarks_on_boxes(boxes, 64, 96) == (
-        "1 of 2 boxes covers no pixel of the image (96 x 64 px), first: [10.2, 10.2, 0.5, 9]",
-    )
+    assert remarks_on_boxes(boxes, 64, 96) == ("box [10.2, 10.2, 0.5, 9] covers no pixel of the image (96 x 64 px)",)
 
 
 def test_boxes_drawn_on_the_stored_image():
@@ -98,5 +100,6 @@ def test_boxes_drawn_on_the_stored_image():
     (remark,) = remarks_on_boxes(inside, 64, 96, 6)
     assert remark.startswith(exif)
     leaves, remark = remarks_on_boxes(outside, 64, 96, 6)
-    assert "first: [10, 60, 20, 30]; it lies inside the stored image, which EXIF orientation 6 turns" in leaves
+    where = "it lies inside the stored image, which EXIF orientation 6 turns"
+    assert leaves.startswith(f"box [10, 60, 20, 30] leaves the image (96 x 64 px); {where}")
     assert remark.startswith(exif)

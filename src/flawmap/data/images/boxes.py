@@ -25,7 +25,8 @@ def pixels_in_boxes(boxes: Boxes, height: int, width: int, place: str) -> NDArra
         raise UserError(problem, place, remedy)
     mask = boxes_to_mask(boxes, height, width)
     if not mask.any():
-        raise UserError(f"no box covers a pixel of the image ({width} x {height} px)", place, remedy)
+        problem = f"no box covers a pixel of the image ({width} x {height} px), first: {_written(boxes, 0)}"
+        raise UserError(problem, place, remedy)
     return mask
 
 
@@ -50,16 +51,14 @@ def remarks_on_boxes(boxes: Boxes, height: int, width: int, orientation: int = U
     remarks, scaled = [], _scaled(boxes, height, width)
     if leaving := [i for i, box in enumerate(scaled) if not _fits(*_corners(box), height, width)]:
         x, y, w, h = scaled[leaving[0]]
-        remark = f"{_count(boxes, leaving, 'leaves', 'leave')} the image ({width} x {height} px), first: "
-        remark += _written(boxes, leaving[0])
+        remark = f"{_first_of(boxes, leaving)} leaves the image ({width} x {height} px)"
         if fit_as_corners(boxes, height, width):
             remark += f"; read as corners x1, y1, x2, y2 it would be {w - x:.4g} x {h - y:.4g} px and lie inside"
         elif swaps_sides(orientation) and _fits(*_corners(scaled[leaving[0]]), width, height):
             remark += f"; it lies inside the stored image, which EXIF orientation {orientation} turns"
         remarks.append(f"{remark}. What is outside is cut off")
     if empty := [i for i, (x, y, w, h) in enumerate(scaled) if not (_range(x, w, width) and _range(y, h, height))]:
-        remark = f"{_count(boxes, empty, 'covers', 'cover')} no pixel of the image ({width} x {height} px), first: "
-        remarks.append(remark + _written(boxes, empty[0]))
+        remarks.append(f"{_first_of(boxes, empty)} covers no pixel of the image ({width} x {height} px)")
     if orientation != UPRIGHT:
         remarks.append(
             f"the image has EXIF orientation {orientation}, and its boxes are taken to be in pixels of the upright "
@@ -100,8 +99,10 @@ def _fits(left: float, top: float, right: float, bottom: float, height: int, wid
     return min(left, top) >= -ROUNDING_PX and right <= width + ROUNDING_PX and bottom <= height + ROUNDING_PX
 
 
-def _count(boxes: Boxes, chosen: list[int], one: str, several: str) -> str:
-    return f"{len(chosen)} of {len(boxes.xywh_px)} boxes {one if len(chosen) == 1 else several}"
+def _first_of(boxes: Boxes, chosen: list[int]) -> str:
+    """``box [1, 2, 3, 4], first of 2,``."""
+    several = f", first of {len(chosen)}," if len(chosen) > 1 else ""
+    return f"box {_written(boxes, chosen[0])}{several}"
 
 
 def _written(boxes: Boxes, index: int) -> str:
