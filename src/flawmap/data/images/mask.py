@@ -80,7 +80,7 @@ def _anomalous(shades: Shades, is_lossy: bool) -> tuple[NDArray[np.bool_], tuple
         shades: gray (h, w) or colours (h, w, 3); 0 = black.
         is_lossy: the file's compression changes values.
     """
-    levels, remarks = shades if shades.ndim == 2 else shades.max(axis=2), ()
+    levels, remarks = _largest(shades), ()
     if not levels.any():
         return np.zeros(levels.shape, bool), ()
     if not (levels <= levels.max() / EXTREME).any():
@@ -130,14 +130,22 @@ def _labels_of_one_colour(image: Image.Image) -> Shades | None:
     """The indices of an image whose palette gives one colour to several of them, so that only the labels tell."""
     indices = np.asarray(image)
     palette = np.asarray(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-    used = np.unique(indices)
+    used = np.flatnonzero(image.histogram())
     known = palette[used[used < len(palette)]]
     return indices if len(used) > 1 and len(np.unique(known, axis=0)) <= 1 else None
 
 
 def _gray_if_gray(rgb: NDArray[np.uint8]) -> Shades:
     """One channel of colours whose three channels are equal."""
-    return rgb[..., 0] if (rgb.max(axis=2) == rgb.min(axis=2)).all() else rgb
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    return red if np.array_equal(red, green) and np.array_equal(red, blue) else rgb
+
+
+def _largest(shades: Shades) -> Shades:
+    """Of the three channels, (h, w); gray as it is. Much faster than a maximum over so short an axis."""
+    if shades.ndim == 2:
+        return shades
+    return np.maximum(np.maximum(shades[..., 0], shades[..., 1]), shades[..., 2])
 
 
 def _is_lossy(image: Image.Image, data: bytes) -> bool:
@@ -155,25 +163,25 @@ def _distance_from_background(shades: Shades, levels: Shades, is_lossy: bool) ->
     0 everywhere if there is one colour only. Among many colours one that is not half of the mask is no background: then
     the levels, how far pixels are from black, are returned as they are.
     """
-    numbers = _one_number(shades)
-    colours, counts = np.unique(numbers, return_counts=True)
-    background = shades[numbers == colours[counts.argmax()]][0]
-    distance = np.abs(shades.astype(np.int16 if shades.dtype == np.uint8 else np.float64) - background)
-    distance = distance if shades.ndim == 2 else distance.max(axis=2)
+    background, num_colours = _most_frequent(shades)
+    distance = _largest(np.abs(shades.astype(np.int16 if shades.dtype == np.uint8 else np.float64) - background))
     if distance.max() < ONE_COLOUR if is_lossy else not distance.any():
         return np.zeros(levels.shape), ()
-    if len(colours) > MAX_COLOURS and (distance <= distance.max() / EXTREME).mean() < 0.5:
+    if num_colours > MAX_COLOURS and (distance <= distance.max() / EXTREME).mean() < 0.5:
         return levels, ()
-    named = f"value {background:.6g}" if shades.ndim == 2 else f"colour ({', '.join(map(str, background))})"
+    named = f"value {background.item():.6g}" if shades.ndim == 2 else f"colour ({', '.join(map(str, background))})"
     return distance, (f"no pixel is black: the most frequent {named} is taken for the background",)
 
 
-def _one_number(shades: Shades) -> NDArray[Any]:
-    """A number for each colour, (h, w)."""
+def _most_frequent(shades: Shades) -> tuple[NDArray[Any], int]:
+    """The most frequent gray value () or colour (3), and how many different ones there are."""
     if shades.ndim == 2:
-        return shades
-    wide = shades.astype(np.uint32)
-    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+        values, counts = np.unique(shades, return_counts=True)
+        return np.asarray(values[counts.argmax()]), len(values)
+    red, green, blue = (shades[..., channel].astype(np.int64) for channel in range(3))
+    counts = np.bincount((red << 16 | green << 8 | blue).ravel())  # faster than sorting
+    number = int(counts.argmax())
+    return np.array([number >> 16, number >> 8 & 255, number & 255], np.uint8), int(np.count_nonzero(counts))
 
 
 def _by_half(levels: Shades, is_lossy: bool) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
