@@ -24,6 +24,7 @@ from flawmap.vit.encoder import Encoder
 from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import load_encoder
 
+TRAINING_DEFECTS = 3  # of each image
 MASKING_STRATEGIES: tuple[str, ...] = get_args(get_type_hints(MaskingSettings)["strategy"])
 
 
@@ -81,6 +82,7 @@ def gallery_images(data: TrainingData, encoder: Encoder, recipe: Recipe, count: 
             attention[index],
             masks_of(attention[index], recipe, image.key),
             defects_on(pixels[index], attention[index], others[index], recipe, image.key),
+            training_defects(pixels[index], attention[index], others[index], recipe, image.key),
         )
         for index, image in enumerate(chosen)
     ]
@@ -112,3 +114,21 @@ def defects_on(
         anomaly = simulate(image, numpy_generator(recipe.seed, "gallery", name, key), attention, second)
         defects[name] = GalleryDefect(anomaly.image, anomaly.footprint)
     return defects
+
+
+def training_defects(
+    image: UInt8[np.ndarray, "s s 3"],
+    attention: Float[np.ndarray, "r c"],
+    second: UInt8[np.ndarray, "s s 3"],
+    recipe: Recipe,
+    key: str,
+) -> tuple[GalleryDefect, ...]:
+    """Some of the defects that the recipe will train with; none for a recipe that trains without."""
+    if recipe.method == "memory":
+        return ()
+    simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
+    drawn = (
+        simulate(image, numpy_generator(recipe.seed, "gallery", "training", key, number), attention, second)
+        for number in range(TRAINING_DEFECTS)
+    )
+    return tuple(GalleryDefect(anomaly.image, anomaly.footprint) for anomaly in drawn)

@@ -116,3 +116,13 @@ def test_the_recipes_ratio_and_simulation_are_used(data, tiny_encoder, recipe: R
     assert {int(mask.sum()) for name, mask in image.dropped.items() if name != "none"} == {18}
     for name in ("attention_cutpaste", "random_cutpaste"):
         assert image.simulated[name].footprint.sum() == pytest.approx((SIZE_PX / 2) ** 2, rel=0.1)
+
+
+def test_the_defects_of_the_training_are_by_the_recipes_simulator_and_differ(shown, data, tiny_encoder, recipe) -> None:
+    for image in shown:
+        assert len(image.training) == 3
+        for defect in image.training:
+            assert not (defect.image != image.pixels).any(axis=-1)[~defect.footprint].any()
+        assert len({defect.footprint.tobytes() for defect in image.training}) > 1
+    (alone,) = gallery_images(data, tiny_encoder(), replace(recipe, method="memory"), 1)
+    assert alone.training == ()

@@ -46,6 +46,23 @@ def test_a_row_has_the_image_its_attention_and_one_figure_per_strategy_and_simul
     assert [title for _, title, _ in figures_of(render(PAGE, [image, image]))] == 2 * titles
 
 
+def test_the_defects_of_the_training_come_first_and_large(image) -> None:
+    training = replace(image, training=(image.simulated["cutpaste"], image.simulated["of_tomorrow"]))
+    text = render(PAGE, [training])
+    first = figures_of(text)[:3]
+    assert [title for _, title, _ in first] == ["Good image", "Defect 1", "Defect 2"]
+    assert [remark for *_, remark in first] == [
+        "as it is",
+        f"{100 * 49 / 784:.1f} % of the image",
+        "no change this time",
+    ]
+    for uri, *_ in first:
+        packed = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"), validate=True)
+        assert Image.open(io.BytesIO(packed)).size == (gallery.LARGE_PX, gallery.LARGE_PX)
+    assert text.index("Defect 2") < text.index("<details") < text.index("APMask") < text.index("</details>")
+    assert "trains with no defects" not in text and "trains with no defects" in render(PAGE, [image])
+
+
 def test_captions_say_what_was_counted(image) -> None:
     remarks = [remark for *_, remark in figures_of(render(PAGE, [image]))]
     largest = float(image.attention.max() / image.attention.mean())
@@ -99,7 +116,7 @@ def test_dropped_patches_are_gray_and_the_others_untouched(image) -> None:
 
 
 def test_the_line_runs_around_the_footprint_and_hides_nothing_of_it(image) -> None:
-    shown = gallery.simulated_image(image, "cutpaste")
+    shown = gallery.defect_picture(image.simulated["cutpaste"])
     plain = gallery.resized(image.simulated["cutpaste"].image)
     line = (shown != plain).any(axis=-1)
     first, last = 10 * gallery.SIDE_PX // SIDE, 17 * gallery.SIDE_PX // SIDE
@@ -111,7 +128,7 @@ def test_the_line_runs_around_the_footprint_and_hides_nothing_of_it(image) -> No
 
 
 def test_without_a_footprint_nothing_is_drawn(image) -> None:
-    np.testing.assert_array_equal(gallery.simulated_image(image, "of_tomorrow"), gallery.resized(image.pixels))
+    np.testing.assert_array_equal(gallery.defect_picture(image.simulated["of_tomorrow"]), gallery.resized(image.pixels))
 
 
 def test_a_footprint_of_one_pixel_is_seen_in_a_larger_image_too() -> None:
@@ -121,7 +138,7 @@ def test_a_footprint_of_one_pixel_is_seen_in_a_larger_image_too() -> None:
     pixels = np.full((side, side, 3), 90, np.uint8)
     defect = {"scar": GalleryDefect(pixels, footprint)}
     large = GalleryImage("a.png", pixels, np.ones((2, 2), np.float32), {}, defect)
-    green = (gallery.simulated_image(large, "scar") == TRUTH_GREEN).all(axis=-1)
+    green = (gallery.defect_picture(large.simulated["scar"]) == TRUTH_GREEN).all(axis=-1)
     rows, columns = np.nonzero(green)
     assert green.sum() == 12  # a diamond of radius 2 around (125, 175), without its middle
     assert (rows.mean(), columns.mean()) == (125, 175) and not green[125, 175]

@@ -15,6 +15,7 @@ from flawmap.report.thumbnails import Thumbnail
 from flawmap.reproducibility import atomic_write_text
 from flawmap.runs.samples import DROPPED_GRAY
 
+LARGE_PX = 520  # of the defects that training will see, four to a row
 SIDE_PX = 280  # about twice the size on the page, for sharp lines on high-resolution screens and on paper
 LINE_PX = 2
 GRID_GRAY = 98  # the line around a dropped patch
@@ -57,6 +58,7 @@ class GalleryImage:
         attention: float32 (r, c), of [CLS] on the patch grid.
         dropped: bool (r, c) by masking strategy; True = the student does not see the patch.
         simulated: by simulator.
+        training: defects by the simulator that the recipe trains with; none where it trains with no defects.
     """
 
     key: str
@@ -64,6 +66,7 @@ class GalleryImage:
     attention: NDArray[np.float32]
     dropped: Mapping[str, NDArray[np.bool_]]
     simulated: Mapping[str, GalleryDefect]
+    training: tuple[GalleryDefect, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def render(page: GalleryPage, images: Sequence[GalleryImage]) -> str:
     strategies, simulators = tuple(images[0].dropped), tuple(images[0].simulated)
     return page_template("gallery.html").render(
         page=page,
+        training=[(image.key, _training_figures(image)) for image in images if image.training],
         rows=[_row(image, scale) for image in images],
         scale=scale,
         masking=[(*MASKING_WORDS.get(name, (name, "")), name == page.in_use[0]) for name in strategies],
@@ -132,19 +136,18 @@ def masked_image(image: GalleryImage, strategy: str) -> NDArray[np.uint8]:
     return np.where(hidden[..., None], gray[..., None], resized(image.pixels))
 
 
-def simulated_image(image: GalleryImage, simulator: str) -> NDArray[np.uint8]:
-    """The image with its simulated defect at the page's size, and a line just outside of the footprint."""
-    defect = image.simulated[simulator]
+def defect_picture(defect: GalleryDefect, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
+    """The image with its simulated defect, a square of ``side_px``, and a line just outside of the footprint."""
     share = Image.fromarray(defect.footprint.astype(np.float32))  # float: a small share must not round to 0
-    filter_ = Image.Resampling.NEAREST if defect.footprint.shape[0] <= SIDE_PX else Image.Resampling.BOX
-    footprint = np.asarray(share.resize((SIDE_PX, SIDE_PX), filter_)) > 0
-    return draw_contour(resized(defect.image), grown(footprint, LINE_PX), width=LINE_PX)
+    filter_ = Image.Resampling.NEAREST if defect.footprint.shape[0] <= side_px else Image.Resampling.BOX
+    footprint = np.asarray(share.resize((side_px, side_px), filter_)) > 0
+    return draw_contour(resized(defect.image, side_px), grown(footprint, LINE_PX), width=LINE_PX)
 
 
-def resized(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def resized(pixels: NDArray[np.uint8], side_px: int = SIDE_PX) -> NDArray[np.uint8]:
     """A square image at the page's size."""
-    filter_ = Image.Resampling.BICUBIC if pixels.shape[0] <= SIDE_PX else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(pixels).resize((SIDE_PX, SIDE_PX), filter_))
+    filter_ = Image.Resampling.BICUBIC if pixels.shape[0] <= side_px else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(pixels).resize((side_px, side_px), filter_))
 
 
 def grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
@@ -153,6 +156,21 @@ def grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
         padded = np.pad(mask, 1)
         mask = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:] | mask
     return mask
+
+
+def _training_figures(image: GalleryImage) -> list[Thumbnail]:
+    """The good image, and the same with each of the defects that training will see."""
+    figures = [Thumbnail("Good image", f"good image {image.key}", resized(image.pixels, LARGE_PX), "as it is")]
+    for number, defect in enumerate(image.training, 1):
+        alt = f"{image.key} with simulated defect {number}"
+        figures.append(Thumbnail(f"Defect {number}", alt, defect_picture(defect, LARGE_PX), _size_of(defect)))
+    return figures
+
+
+def _size_of(defect: GalleryDefect) -> str:
+    share = float(defect.footprint.mean())
+    size = f"{100 * share:.1f} %" if share >= 0.0005 else "less than 0.1 %"
+    return f"{size} of the image" if share > 0 else "no change this time"
 
 
 def _row(image: GalleryImage, scale: ColourScale) -> tuple[str, list[Thumbnail], list[Thumbnail]]:
@@ -175,8 +193,6 @@ def _row(image: GalleryImage, scale: ColourScale) -> tuple[str, list[Thumbnail],
     simulated = []
     for name, defect in image.simulated.items():
         title, meaning = SIMULATOR_WORDS.get(name, (name, ""))
-        share = float(defect.footprint.mean())
-        size = f"{100 * share:.1f} %" if share >= 0.0005 else "less than 0.1 %"
-        remark = f"{size} of the image" if share > 0 else "no change this time"
-        simulated.append(Thumbnail(title, f"{image.key}, {title}: {meaning}", simulated_image(image, name), remark))
+        remark = _size_of(defect)
+        simulated.append(Thumbnail(title, f"{image.key}, {title}: {meaning}", defect_picture(defect), remark))
     return image.key, encoded, simulated
