@@ -10,7 +10,7 @@ from PIL import Image
 from assertions import explained, mistake
 from flawmap.data.images.files import decode_gray_values, decode_image, decode_upright, decode_with_remarks
 from flawmap.errors import UserError
-from images import noise
+from images import noise, texture
 from tiff_files import TiffPage, tiff
 
 GRAY = np.random.default_rng(1).integers(0, 256, (21, 37), dtype=np.uint8)
@@ -333,6 +333,61 @@ def test_compressed_data_that_ends_early_is_an_error(tile_px: tuple[int, int] | 
     (length,) = struct.unpack_from("<I", whole, at)
     short = whole[:at] + struct.pack("<I", length // 2) + whole[at + 4 :]
     assert told(short).problem.startswith("the image cannot be decoded: ")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate"])
+def test_a_hole_in_compressed_data_is_an_error(compression: str):
+    data = written(texture(0, 96, 128), compression=compression)
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        at = int(random.integers(len(data) // 8, len(data) * 3 // 4))
+        for hole in (bytes(64), random.bytes(64)):
+            assert explained(lambda hole=hole, at=at: decode_image(data[:at] + hole + data[at + 64 :])).problem
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_changed_bit_of_deflated_data_changes_no_pixel_unnoticed(bit: int):
+    data = bytearray(tiff(TiffPage(GRAY, deflate=True)))
+    refused = 0
+    places = range(10, struct.unpack("<I", data[4:8])[0] - 1, 7)
+    for at in places:
+        changed = data.copy()
+        changed[at] ^= 1 << bit
+        try:
+            assert np.array_equal(decode_image(bytes(changed)), GRAY_AS_RGB)  # a bit that only fills up a byte
+        except UserError:
+            refused += 1
+    assert refused >= len(places) - 1
+
+
+def test_holes_in_jpeg_pieces_are_noticed():
+    data = written(texture(0, 192, 256), compression="jpeg", quality=90)
+    whole = decode_with_remarks(data)
+    assert whole.remarks == () and np.abs(whole.pixels.astype(int) - texture(0, 192, 256)).mean() < 5
+    noticed = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        at = int(random.integers(1000, len(data) - 3000))
+        try:
+            noticed += bool(decode_with_remarks(data[:at] + random.bytes(1500) + data[at + 1500 :]).remarks)
+        except UserError:
+            noticed += 1
+    assert noticed >= 19
+
+
+def written(pixels: np.ndarray, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "TIFF", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("length", [5, 10**6])
+def test_lengths_of_strips_that_are_not_compressed_are_not_needed(length: int):
+    assert np.array_equal(decode_image(tiff(TiffPage(GRAY, tags={279: (4, [length])}))), GRAY_AS_RGB)
+
+
+def test_a_strip_that_was_left_out_is_an_error():
+    assert "truncated" in told(tiff(TiffPage(GRAY, tags={279: (4, [0])}))).problem
 
 
 def test_a_strip_that_is_too_short_is_an_error():

@@ -121,12 +121,12 @@ def not_read(name: str | None) -> tuple[str, str]:
     Args:
         name: as :func:`format_of` gives it.
     """
-    known = ", ".join(READ_FORMATS)
     if name is None:
+        known = ", ".join(READ_FORMATS)
         return f"not an image ({known} are read)", "if it is a picture, save it as PNG; if not, remove it"
     if name in PICTURE_REMEDIES:
-        return f"{name} is not read ({known} are read)", PICTURE_REMEDIES[name]
-    return f"not an image but {name} ({known} are read)", OTHER_REMEDIES[name]
+        return f"{name} is not read", PICTURE_REMEDIES[name]
+    return f"not an image: {name}", OTHER_REMEDIES[name]
 
 
 def _markup(head: bytes) -> str | None:

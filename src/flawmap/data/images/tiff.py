@@ -5,14 +5,25 @@ and not others, and wraps or refuses the rest. So it reads few bits, palettes, C
 of gray and RGB in whole bytes, :mod:`flawmap.data.images.tiff_numbers` gives the numbers, and this their meaning.
 """
 
+from contextlib import suppress
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from flawmap.data.images import tiff_pages as tags
+from flawmap.data.images.jpeg import read_jpeg
 from flawmap.data.images.rgb import to_eight_bits
 from flawmap.data.images.stored import StoredImage, check_size, open_with_pillow
-from flawmap.data.images.tiff_numbers import are_read, bits_per_channel, in_words, num_channels, read_numbers
+from flawmap.data.images.tiff_bytes import JPEG, compression_of, layout_of, stored_pieces
+from flawmap.data.images.tiff_numbers import (
+    are_read,
+    bits_per_channel,
+    in_words,
+    num_channels,
+    num_planes,
+    read_numbers,
+)
 from flawmap.data.images.tiff_pages import Page, choose_page, read_pages, with_first_page
 from flawmap.errors import UserError
 
@@ -41,9 +52,28 @@ def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
     if _photometric(page) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) and are_read(page):
         return _from_numbers(page, remarks)
     try:
-        return StoredImage(open_with_pillow(with_first_page(page), max_pixels), remarks)
+        image = open_with_pillow(with_first_page(page), max_pixels)
     except UnidentifiedImageError as error:
         raise _not_read(page) from error
+    if compression_of(page) == JPEG:
+        remarks += _check_jpeg(page, max_pixels)
+    return StoredImage(image, remarks)
+
+
+def _check_jpeg(page: Page, max_pixels: int) -> tuple[str, ...]:
+    """libtiff does not say what is missing in its JPEG pieces either; gives remarks.
+
+    Raises:
+        UserError: rows are missing.
+    """
+    tables = bytes(page.numbers(tags.JPEG_TABLES, ()))
+    remarks: set[str] = set()
+    for plane in range(num_planes(page)):
+        for piece in stored_pieces(page, layout_of(page, 8), plane):
+            file = tables[:-2] + bytes(piece[2:]) if tables else bytes(piece)  # without the end and the start marker
+            with suppress(UnidentifiedImageError):  # channels that only a TIFF can have
+                remarks |= set(read_jpeg(file, max_pixels).remarks)
+    return tuple(remarks)
 
 
 def _from_numbers(page: Page, remarks: tuple[str, ...]) -> StoredImage:

@@ -8,9 +8,21 @@ from flawmap.errors import UserError
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIP_OFFSETS, ORIENTATION, CHANNELS, ROWS_PER_STRIP, STRIP_BYTES, PLANAR = 273, 274, 277, 278, 279, 284
 PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES = 317, 322, 323, 324, 325
-NEW_SUBFILE_TYPE, SUBFILE_TYPE, SUB_PAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 255, 330, 338, 339
+NEW_SUBFILE_TYPE, SUBFILE_TYPE, SUB_PAGES, EXTRA_SAMPLES, SAMPLE_FORMAT, JPEG_TABLES = 254, 255, 330, 338, 339, 347
 REDUCED, MASK = 1, 4  # bits of NEW_SUBFILE_TYPE
-INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}  # by type of tag
+INTEGERS = {
+    1: "B",
+    3: "H",
+    4: "I",
+    6: "b",
+    7: "B",
+    8: "h",
+    9: "i",
+    13: "I",
+    16: "Q",
+    17: "q",
+    18: "Q",
+}  # by type of tag
 MAX_PAGES, MAX_TAGS, MAX_NUMBERS = 1000, 1000, 1_000_000  # more would only keep the reader busy
 THUMBNAIL = 0.25  # a page with less than this share of the largest page's pixels is not worth a remark
 
