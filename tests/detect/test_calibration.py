@@ -129,3 +129,7 @@ def test_images_without_groups_are_calibrated_as_ever(tmp_path):
     del record["n_groups"]  # a calibration of an earlier version
     (tmp_path / "calibration.json").write_text(json.dumps(record))
     assert read_calibration(tmp_path / "calibration.json") == alone
+    for wrong in (0, -1, 4):
+        (tmp_path / "calibration.json").write_text(json.dumps(record | {"n_groups": wrong}))
+        with pytest.raises(UserError, match=f"3 images cannot be of {wrong} groups"):
+            read_calibration(tmp_path / "calibration.json")

@@ -1,15 +1,19 @@
 """AnomalyDetector: what goes in, what comes out, and that one image's score is its own."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import flawmap.detect.detector
 from flawmap import AnomalyDetector, Detection, Recipe, UserError, load_images
+from flawmap.data.sample import NormalImage
 from flawmap.detect.detection import find_regions
 from flawmap.detect.detector import ACCELERATOR_BATCH, as_rgb
+from flawmap.recipe.settings import DataSettings
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE
 from images import striped, write_good, write_image
 from tiny_detector import fitted_detector, tiny_recipe
@@ -238,3 +242,36 @@ def test_a_detection_as_json_holds_all_but_the_map(detector):
     assert values["score"] == result.score and values["scores"] == result.scores
     assert [tuple(r["box_xyxy_px"]) for r in values["regions"]] == [r.box_xyxy_px for r in result.regions]
     assert "anomaly_map" not in values and "anomaly_map" not in repr(result)
+
+
+# ---- groups
+
+
+class FitStoppedError(Exception):
+    """Raised in place of the fitting."""
+
+
+def test_fit_holds_out_whole_groups_that_a_setting_names(tmp_path, monkeypatch):
+    """From Python as from the command line, also where the images were loaded without the setting."""
+    for number in range(20):
+        write_image(tmp_path / "parts" / f"P{number // 2}_{number % 2}.png", striped(number))
+    split: dict[str, list[str]] = {}
+
+    def stop(train, held_out, *others, **options):
+        split.update(train=[image.key for image in train], held_out=[image.key for image in held_out])
+        raise FitStoppedError
+
+    monkeypatch.setattr(flawmap.detect.detector, "fit_scorer", stop)
+    recipe = replace(tiny_recipe(), data=DataSettings(group_by="{group}_*"))
+    with pytest.raises(FitStoppedError):
+        AnomalyDetector(recipe).fit(load_images(tmp_path / "parts"), device="cpu")
+    first, second = split["held_out"]
+    assert (len(split["train"]), first[:3], first[3:], second[3:]) == (18, second[:3], "0.png", "1.png")
+
+
+def test_images_of_a_group_count_as_one_in_a_threshold(detector, tmp_path):
+    paths = [write_image(tmp_path / f"{number}.png", striped(number)) for number in range(6)]
+    images = [NormalImage(path.name, path, group=group) for path, group in zip(paths, "aabbcc", strict=True)]
+    assert detector.calibrate(images, false_alarm_rate=0.3).calibration_.n_groups == 3
+    assert detector.calibration_.smallest_resolvable_rate == 0.25
+    assert detector.calibrate(paths, false_alarm_rate=0.3).calibration_.n_groups is None

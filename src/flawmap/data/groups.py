@@ -56,7 +56,8 @@ def refuse_unmatched(images: Sequence[Image], group_by: str | None, place: str) 
     if images and group_by not in (None, FOLDER, IMAGE) and all(image.group is None for image in images):
         problem = f"no image matches {SETTING}={group_by}, for example not {images[0].key}"
         remedy = (
-            f"{{group}} stands for the group and * for any text: --set '{SETTING}={{group}}_*' reads P12 from P12_3.png"
+            f"{{group}} stands for the group and * for any text, so --set '{SETTING}={{group}}_*' reads P12 from "
+            f"P12_3.png; or --set {SETTING}={IMAGE}, and each image is on its own"
         )
         raise UserError(problem, place, remedy)
 

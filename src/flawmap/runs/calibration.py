@@ -55,6 +55,8 @@ class Calibration:
         numbers = (self.threshold, self.map_threshold, scale.low, scale.high, *rates, *self.held_out_scores)
         if not all(math.isfinite(number) for number in numbers) or scale.low >= scale.high:
             raise ValueError("a threshold, a score or an end of the colour scale is not a usable number")
+        if self.n_groups is not None and not 0 < self.n_groups <= self.n_held_out:
+            raise ValueError(f"{self.n_held_out} images cannot be of {self.n_groups} groups")
 
     @property
     def is_resolved(self) -> bool:
