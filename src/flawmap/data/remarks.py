@@ -42,7 +42,7 @@ def nearly_black(facts: Sequence[FileFacts]) -> str | None:
     largest = max((value for value in values if value is not None), default=0)
     bits = next((bits for bits in CAMERA_BITS if largest < 2**bits), None)
     if None in values or bits is None:  # no factor makes these images brighter without cutting off values
-        return f"{dark}: save them from the camera with a longer exposure or more light"
+        return f"{dark}: take or export all of them brighter, in the same way"
     return (
         f"{dark}: if a camera wrote its {bits} bits into 16-bit files (the largest value of all is {largest:,}), "
         f"multiply every value by {2 ** (16 - bits)}, but to no more than 65535, in all images alike: those for "

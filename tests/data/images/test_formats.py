@@ -25,7 +25,10 @@ KNOWN = "(PNG, JPEG, BMP, TIFF, WebP, PGM/PPM, DICOM are read)"
 
 def encoded(pillow_format: str, **options: object) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(noise(0, 32, 32)).save(file, pillow_format, **options)
+    try:
+        Image.fromarray(noise(0, 32, 32)).save(file, pillow_format, **options)
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow does not write {pillow_format}")
     return file.getvalue()
 
 

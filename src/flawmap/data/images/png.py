@@ -32,7 +32,7 @@ def read_png(data: bytes, max_pixels: int) -> StoredImage:
         return _deep_colours(data, image, colour_type, max_pixels)
     if bits == 16 and colour_type == GRAY and transparent is not None:
         return _deep_gray(image, transparent)
-    if bits in (2, 4) and colour_type == GRAY and transparent is not None:
+    if bits < 8 and colour_type == GRAY and transparent is not None and transparent < 2**bits:
         image.info["transparency"] = transparent * (255 // (2**bits - 1))  # Pillow scales the pixels only
     return StoredImage(image, remarks_on_frames(image))
 
