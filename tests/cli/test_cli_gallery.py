@@ -5,6 +5,7 @@ import re
 import pytest
 
 from assertions import assert_explained, files_and_bytes
+from flawmap.advice import install
 from flawmap.simulators.by_name import simulator_names
 from images import NUM_TRAIN, write_good
 
@@ -94,4 +95,4 @@ def test_without_torch_it_says_what_to_install(cli, parts, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     result = cli("check", parts, *TINY, "--gallery")
-    assert_explained(result, ("the package torch is not installed",), "", ('pip install "flawmap[train]"',))
+    assert_explained(result, ("the package torch is not installed",), "", (install("train"),))

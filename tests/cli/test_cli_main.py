@@ -11,6 +11,7 @@ import yaml
 
 import flawmap as package
 import flawmap.cli.recipe
+from flawmap.advice import install
 from flawmap.cli.verbs import VERBS
 from flawmap.errors import UserError
 from flawmap.recipe.files import PRESETS, load_recipe
@@ -153,7 +154,7 @@ def test_debug_may_stand_anywhere(cli, place):
         (PermissionError(13, "Permission denied", "/root/runs"), ["Permission denied", "at: /root/runs"]),
         (MemoryError(), ["error: out of memory", "remedy: --device cpu"]),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), ["error: out of memory"]),
-        (ModuleNotFoundError("No module named 'torch'", name="torch"), ["torch is not installed", "flawmap[train]"]),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), ["torch is not installed", install("train")]),
     ],
 )
 def test_what_the_machine_lacks_is_no_bug(cli, failing, error, expected):
@@ -236,7 +237,7 @@ def test_check_recipe_and_report_need_no_torch_and_train_says_what_to_install(tr
     code = WITHOUT_TORCH.format(commands=commands)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.splitlines()[-1] == "[0, 0, 0, 2, 2]", done.stderr
-    assert done.stderr.count('is not installed\nremedy: pip install "flawmap[train]"') == 2
+    assert done.stderr.count(f"is not installed\nremedy: {install('train')}") == 2
     assert "bug" not in done.stderr
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flawmap import AnomalyDetector
+from flawmap.advice import install
 from flawmap.evaluate import report_inputs
 from flawmap.report.run_files import read_run
 from flawmap.runs.run_folder import RunFolder
@@ -91,5 +92,5 @@ def test_a_scorer_without_our_encoder_shows_neither(evaluated):
 def test_without_torch_the_figures_that_need_no_model_are_drawn(cli, evaluated, monkeypatch):
     monkeypatch.setattr("flawmap.cli.report.find_spec", lambda name: None)
     said = cli("report", evaluated, "--figures", "--json")
-    assert said.json["missing"] == {"features": "needs the model: pip install 'flawmap[train]'"}
+    assert said.json["missing"] == {"features": f"needs the model: {install('train')}"}
     assert len(said.json["figures"]) == 10

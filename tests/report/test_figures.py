@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from flawmap.advice import install
 from flawmap.errors import UserError
 from flawmap.report.figures import Features, spread_over_kinds, write_figures
 from flawmap.report.plots import embed, features_figure
@@ -153,7 +154,7 @@ def test_without_matplotlib_the_remedy_is_named(made_up, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match="matplotlib") as caught:
         write_figures(made_up.run)
-    assert caught.value.remedy == "pip install 'flawmap[figures]'"
+    assert caught.value.remedy == install("figures")
 
 
 def test_the_same_run_gives_the_same_files(made_up) -> None:
@@ -163,7 +164,7 @@ def test_the_same_run_gives_the_same_files(made_up) -> None:
 
 def test_without_scikit_learn_the_remedy_is_named(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
-    assert "pip install 'flawmap[figures]'" in str(write_figures(made_up.run, blobs())["features"])
+    assert install("figures") in str(write_figures(made_up.run, blobs())["features"])
 
 
 def test_without_a_threshold_no_histogram_is_drawn(made_up, change) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from flawmap.advice import install
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
 from flawmap.data.sample import NormalImage
@@ -52,7 +53,7 @@ class DifferNet:
     def __init__(self, settings: MethodSettings, substitute: ModelSettings | None = None) -> None:
         if find_spec("FrEIA") is None:
             raise UserError(
-                "DifferNet needs FrEIA, which is not installed", "--methods", 'pip install "flawmap-bench[peers]"'
+                "DifferNet needs FrEIA, which is not installed", "--methods", install("peers", "flawmap-bench")
             )
         self._settings, self._device = settings, settings.compute.device
         encoder, origin = load_encoder(substitute or ModelSettings(weights=SUBSTITUTE))

@@ -26,6 +26,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.optim.lr_scheduler import MultiStepLR
 
+from flawmap.advice import install
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
 from flawmap.data.sample import NormalImage
@@ -112,7 +113,7 @@ class AnomalibMethod:
     def __init__(self, settings: MethodSettings, name: str, weights: ModelSettings | None = None) -> None:
         if find_spec("anomalib") is None:
             raise UserError(
-                f"{name} needs anomalib, which is not installed", "--methods", 'pip install "flawmap-bench[peers]"'
+                f"{name} needs anomalib, which is not installed", "--methods", install("peers", "flawmap-bench")
             )
         warnings.filterwarnings("ignore")  # anomalib triggers its own deprecation warnings
         lightning.seed_everything(settings.seed, verbose=False)

@@ -11,9 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from flawmap.advice import install
 from flawmap.errors import UserError
 
-REMEDY = 'pip install "flawmap-bench[peers]", or leave --peers out'
+REMEDY = "leave --peers out, or: " + install("peers", "flawmap-bench")
 READY, SCORED = "flawmap:ready ", "flawmap:scored"  # anything else on stdout is anomalib's
 
 

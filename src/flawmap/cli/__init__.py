@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from flawmap import __version__
+from flawmap.advice import install
 from flawmap.cli.streams import discard_stdout, open_closed_streams, show_every_character
 from flawmap.cli.verbs import VERBS, overview
 from flawmap.errors import UserError
@@ -109,7 +110,7 @@ def _explained(error: Exception, words: list[str]) -> UserError:
         return UserError("out of memory", "", "--device cpu, or a recipe with smaller images or batches")
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "flawmap":
         extra = "serve" if error.name.partition(".")[0] in SERVER_PACKAGES else "train"
-        return UserError(f"the package {error.name} is not installed", "", f'pip install "flawmap[{extra}]"')
+        return UserError(f"the package {error.name} is not installed", "", install(extra))
     import shlex
 
     return UserError(

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flawmap.advice import command
 from flawmap.cli.arguments import add_device_argument, add_strict_argument, count
 from flawmap.errors import UserError
 
@@ -105,7 +106,7 @@ def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
     if model.facts.self_test is None:
         print(f"note       {NO_CHECKSUM}", file=sys.stderr)
     if model.facts.calibration is None:
-        remedy = f"flawmap calibrate {path} GOOD_IMAGES"
+        remedy = command("flawmap", "calibrate", path, "GOOD_IMAGES")
         if arguments.fail_on_anomaly:
             raise UserError("without a threshold nothing is called anomalous", str(path), remedy)
         print(f"note       no threshold yet, so nothing is called anomalous: {remedy}", file=sys.stderr)

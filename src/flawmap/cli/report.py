@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flawmap.advice import install
 from flawmap.cli.arguments import add_device_argument, add_json_argument
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run(arguments: Namespace) -> int:
 def _features(run: Path, device: "DeviceName") -> tuple["Features | None", str]:
     """Features of the test images, or None and why not; the attention is written with them."""
     if find_spec("torch") is None:
-        return None, "needs the model: pip install 'flawmap[train]'"
+        return None, f"needs the model: {install('train')}"
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.evaluate.report_inputs import features_of_run
 

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from flawmap.advice import install
 from flawmap.deploy.file_digest import UNKNOWN, files_sha256
 from flawmap.deploy.graph import DetectionGraph, ScoreSquares
 from flawmap.deploy.parity import CheckImage, Parity, compare, given_images, images_of_run
@@ -144,7 +145,7 @@ def _refuse_impossible(path: Path, to: Format, precision: Precision) -> None:
         raise UserError(f"an export to {to} has the extension {extension}", str(path), remedy)
     if missing := [package for package in PACKAGES[to] if find_spec(package) is None]:
         problem = f"an export to {to} needs {' and '.join(missing)}, which is not installed"
-        raise UserError(problem, "", 'pip install "flawmap[export]"')
+        raise UserError(problem, "", install("export"))
 
 
 def _self_test(exported: ExportedModel, native: SelfTest, parity: Parity, map_scale: MapScale) -> SelfTest:

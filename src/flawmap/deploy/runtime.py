@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from flawmap.advice import command, install
 from flawmap.data.images.files import read_image
 from flawmap.data.images.resize import resize_image
 from flawmap.data.images.rgb import to_rgb
@@ -19,7 +20,7 @@ from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, read_facts
 from flawmap.errors import UserError
 
 EXTENSIONS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
-INSTALL = {"torch": 'pip install "flawmap[train]"', "openvino": 'pip install "flawmap[export]"'}
+EXTRAS = {"torch": "train", "openvino": "export"}  # that bring a package
 MAX_REASON_LENGTH = 120  # characters of a runtime's own error message
 
 # one (1, s, s, 3) square per size, and the original (height, width) -> score, is_anomalous, anomaly_map, scores
@@ -88,7 +89,7 @@ def load(path: str | Path, threads: int | None = None) -> ExportedModel:
         raise
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        remedy = INSTALL.get(package, f"pip install {package}")
+        remedy = install(EXTRAS[package]) if package in EXTRAS else command("pip", "install", package)
         raise UserError(f"running a {path.suffix} file needs {package}", str(path), remedy) from error
     except Exception as error:  # each runtime, and the reader of zip files, raises its own errors for a damaged file
         problem = f"the file cannot be loaded: it is damaged, or not a {path.suffix} file ({_reason(error)})"

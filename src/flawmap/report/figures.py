@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from flawmap.advice import install
 from flawmap.errors import UserError
 from flawmap.report.curves import rate_curves, training_curves
 from flawmap.report.plots import STYLE, curves_figure, features_figure, image_grid, rate_figure, scores_figure
@@ -61,9 +62,7 @@ def write_figures(run: Path, features: Features | str = "no features") -> dict[s
     try:
         from matplotlib import rc_context
     except ImportError as error:
-        raise UserError(
-            "figures need matplotlib, which is not installed", "--figures", "pip install 'flawmap[figures]'"
-        ) from error
+        raise UserError("figures need matplotlib, which is not installed", "--figures", install("figures")) from error
     files = read_run(run)
     folder = files.run / FOLDER
     folder.mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flawmap.advice import install
 from flawmap.errors import UserError
 from flawmap.report.charts import HISTOGRAM_BINS, axis_of
 from flawmap.report.colour import ColourScale, colour_table
@@ -136,7 +137,7 @@ def embed(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float64]:
         from sklearn.manifold import TSNE
     except ImportError as error:
         raise UserError(
-            "t-SNE needs scikit-learn, which is not installed", "figures/features", "pip install 'flawmap[figures]'"
+            "t-SNE needs scikit-learn, which is not installed", "figures/features", install("figures")
         ) from error
     perplexity = min(_PERPLEXITY, (len(features) - 1) / 3)
     return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features), np.float64)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flawmap.advice import command
 from flawmap.report.run_files import RunFiles
 from flawmap.runs.calibration import Calibration
 from flawmap.runs.evaluation import Evaluation
@@ -49,16 +50,17 @@ def plural(n: int, noun: str) -> str:
 
 def verdict_of(files: RunFiles) -> Verdict:
     """What this run can do, in one sentence, from the counts of the test images."""
+    evaluate = command("flawmap", "evaluate", files.run, "DATA")
     if not files.is_evaluated:
         return Verdict(
             "Not evaluated yet: it is unknown how well this model finds defects.",
-            (f"To score it on labelled images: flawmap evaluate {files.run} DATA", *_promise(files.calibration)),
+            (f"To score it on labelled images: {evaluate}", *_promise(files.calibration)),
         )
     if files.threshold is None:
         to_do = (
-            f"One was calibrated since; to count with it: flawmap evaluate {files.run} DATA"
+            f"One was calibrated since; to count with it: {evaluate}"
             if files.is_calibrated_since
-            else f"To set one: flawmap calibrate {files.run} GOOD_IMAGES, then evaluate again."
+            else f"Evaluate again once one is set: {command('flawmap', 'calibrate', files.run, 'GOOD_IMAGES')}"
         )
         return Verdict("Scored, but without a threshold: it ranks images and decides about none.", (to_do,))
     good = [image for image in files.images if not image.is_anomalous]

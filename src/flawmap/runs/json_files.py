@@ -83,6 +83,6 @@ def refuse_unreadable_format(version: int, oldest: int, newest: int, place: str,
     """
     if version > newest:
         problem = f"the format is {version}; this flawmap reads up to {newest}"
-        raise UserError(problem, place, "pip install -U flawmap")
+        raise UserError(problem, place, "update flawmap to the version that wrote it")
     if version < oldest:
         raise UserError(f"the format is {version}; this flawmap reads {oldest} and later", place, convert)

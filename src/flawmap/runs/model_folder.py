@@ -6,6 +6,7 @@ This module knows the files, not what the weights mean: :mod:`flawmap.detect.pre
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from flawmap.advice import command
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.recipe.settings import Recipe
@@ -172,7 +173,9 @@ def _refuse_incomplete(path: Path, folder: Path) -> None:
     run = next((place for place in (path, folder.parent) if RunFolder(place).is_started), None)
     if run is not None and MODEL_CONFIG in missing:
         problem = "no trained model here: training was not finished"
-        raise UserError(problem, str(path), f"flawmap train DATA --run {run} --resume")
+        data = RunFolder(run).read_environment().get("data") or "DATA"
+        again = command("flawmap", "train", *([data] if isinstance(data, str) else data), "--run", run, "--resume")
+        raise UserError(problem, str(path), again)
     if MODEL_CONFIG in missing and WEIGHTS in missing:
         raise UserError("no trained model here", str(path), "give a run folder of flawmap train")
     raise UserError(f"the model is incomplete: {missing[0]} is missing or empty", str(folder), COPY_AGAIN)

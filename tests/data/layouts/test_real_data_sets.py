@@ -13,6 +13,7 @@ import pytest
 
 import flawmap
 from assertions import mistake
+from flawmap.advice import install
 from flawmap.data import open_data, sample
 from flawmap.data.images.files import read_image
 from flawmap.data.images.truth import read_truth
@@ -74,7 +75,7 @@ def test_elpv_can_be_restricted_to_one_cell_type(cell: str, n_normal: int, n_def
 
 def test_elpv_without_its_package(monkeypatch):
     monkeypatch.setattr(elpv, "find_spec", lambda name: None)
-    with mistake("the data set elpv needs the package elpv-dataset", "elpv", 'pip install "flawmap[demo]"'):
+    with mistake("the data set elpv needs the package elpv-dataset", "elpv", install("demo")):
         open_training_data("elpv", DEFAULT)
 
 

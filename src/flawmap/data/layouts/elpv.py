@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flawmap.advice import install
 from flawmap.data.layouts.base import Layout
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
@@ -69,7 +70,7 @@ def elpv_path() -> Path:
     """
     path = _package_data()
     if path is None:
-        raise UserError("the data set elpv needs the package elpv-dataset", LOCATION, 'pip install "flawmap[demo]"')
+        raise UserError("the data set elpv needs the package elpv-dataset", LOCATION, install("demo"))
     return path
 
 
