@@ -161,7 +161,7 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
 def report_on_tests(sound: SoundData, location: Location, recipe: Recipe) -> TestReport | None:
     """Count labelled images, without training images, which a folder may offer as good test images, too."""
     tests = find_all_test_data(location, recipe.data) if sound.leak else None
-    if sound.leak is None or tests is None:
+    if sound.leak is None or tests is None or not tests.samples:
         return None
     left_out = {image.key for image in sound.opened.images} | {file.key for file in sound.leak.skipped}
     chosen = test_subset(tests, recipe.data.test_subset).samples

@@ -10,8 +10,8 @@ from typing import Any
 from flawmap.advice import command
 from flawmap.check import read_sound_data, remarks, report_on
 from flawmap.data.checks import FileFacts
-from flawmap.data.left_out import counted
 from flawmap.data.open_data import Location, locations_of
+from flawmap.data.sample import LeftOut
 from flawmap.data.split import split_normals
 from flawmap.data.subset import split_location
 from flawmap.detect.detector import AnomalyDetector
@@ -53,7 +53,17 @@ class TrainingOrder:
     strict: bool = False
 
 
-def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolder, AnomalyDetector]:
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a training has made, from how many good images, and what was left out beside them."""
+
+    run: RunFolder
+    detector: AnomalyDetector
+    n_good: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
     """Check device, data and weights, train, calibrate and save.
 
     No run folder is made before all of these are there, and none is left where training could not begin.
@@ -72,8 +82,6 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
         refuse_other_data(resumed, rows)
     for label, text in remarks(report_on(sound, order.recipe)):
         say(label, text)
-    if sound.left_out:
-        say("total", f"{len(checked.data.images)} good images, {counted(sound.left_out)}")
     say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
     load_encoder(order.recipe.model, seed=order.recipe.seed)  # raises where weights are missing; fit loads its own
     run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
@@ -89,7 +97,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> tuple[RunFolde
         if resumed is None and not run.has_results:  # such as --stage finetune without a finished stage 1
             run.discard()
         raise
-    return run, detector
+    return TrainedRun(run, detector, len(checked.data.images), sound.left_out)
 
 
 def _beginning_of(run: RunFolder, order: TrainingOrder) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from opened_files import OPENED
 
 DEFAULT = DataSettings()
 NAMED = DataSettings(normal="OK", anomalous="NG")
-SKIP_HINT = "remove them, or --skip-unreadable"
+SKIP_HINT = "or --skip-unreadable"
 FOLDERS = ("train", "test", "ground_truth")
 LEAK_HINT = "remove one copy; scores would be meaningless"
 

@@ -192,3 +192,74 @@ def test_a_list_without_good_images_to_train(tmp_path: Path):
     with pytest.raises(UserError, match="no row of the manifest has split train") as caught:
         open_training_data(tmp_path, DEFAULT)
     assert "the good images to learn from to train" in caught.value.remedy
+
+
+# ---- several locations
+
+
+def test_several_locations_are_one_data_set_with_unique_keys(tmp_path: Path):
+    days = [tmp_path / place / "day 1" for place in "ab"] + [tmp_path / "day 2"]
+    for seed, day in enumerate(days):
+        write_image(day / "1.png", noise(seed))
+        write_image(day / "lot 7" / "1.png", noise(10 + seed))
+    (days[1] / "notes.txt").write_text("text")
+    data = open_training_data(days, DEFAULT)
+    assert (data.name, data.root, data.layout) == ("day 1-and-2-more", tmp_path, "plain folder of good images")
+    prefixes = ("day 1/", "day 1-2/", "day 2/")
+    assert [image.key for image in data.images] == sorted(
+        f"{prefix}{name}" for prefix in prefixes for name in ("1.png", "lot 7/1.png")
+    )
+    assert {image.key: image.path for image in data.images}["day 1-2/1.png"] == days[1] / "1.png"
+    assert [item.path for item in data.left_out] == [days[1] / "notes.txt"]
+    assert load_images(days) == data
+    subset = open_training_data(days, DataSettings(train_subset=2))
+    assert len(subset.images) == 2 and len(subset.unused) == 4
+    assert open_training_data([days[0]], DEFAULT) == open_training_data(days[0], DEFAULT)
+
+
+def test_a_name_that_looks_like_a_number_of_another_stays_unique(tmp_path: Path):
+    places = [tmp_path / "x" / "a", tmp_path / "y" / "a", tmp_path / "a-2"]
+    for seed, place in enumerate(places):
+        write_image(place / "1.png", noise(seed))
+    assert len({image.key for image in open_training_data(places, DEFAULT).images}) == 3
+
+
+def test_groups_go_across_locations(tmp_path: Path):
+    for seed, day in enumerate(("day 1", "day 2")):
+        write_noise(tmp_path / day, range(2 * seed, 2 * seed + 2))
+        rows = [f"{number:03d}.png,train,0,P{number % 2}" for number in range(2 * seed, 2 * seed + 2)]
+        (tmp_path / day / "manifest.csv").write_text("\n".join(["image,split,label,patient", *rows]))
+    data = open_training_data([tmp_path / "day 1", tmp_path / "day 2"], DEFAULT)
+    assert [(image.key, image.group) for image in data.images] == [
+        ("day 1/000.png", "P0"),
+        ("day 1/001.png", "P1"),
+        ("day 2/002.png", "P0"),
+        ("day 2/003.png", "P1"),
+    ]
+    assert data.grouped_by == "patient"
+
+
+def test_tests_of_several_locations_are_joined(mvtec_folder: Path, good_folder: Path, tmp_path: Path):
+    other = tmp_path / "other" / "tile"
+    shutil.copytree(mvtec_folder, other)
+    test = open_test_data([mvtec_folder, other], DEFAULT)
+    assert (len(test.samples), test.protocol.name, test.protocol.pixel_pool) == (24, "tile-and-1-more", "all")
+    assert len({sample.key for sample in test.samples}) == 24
+    every = find_all_test_data([mvtec_folder, good_folder], DEFAULT)
+    assert every is not None and len(every.samples) == 12 and every.samples[0].key.startswith("tile/test/")
+    with mistake("there are no labelled test images", good_folder, "add test/good and test/KIND folders"):
+        open_test_data([mvtec_folder, good_folder], DEFAULT)
+    shutil.rmtree(other / "ground_truth")
+    problem = "these data sets count pixels differently: some have masks or boxes, others have none"
+    with mistake(problem, tmp_path, "evaluate them one by one"):
+        open_test_data([mvtec_folder, other], DEFAULT)
+
+
+def test_unread_tests_are_not_lost_where_no_test_image_is_left(mvtec_folder: Path):
+    for path in (mvtec_folder / "test").rglob("*.png"):
+        path.with_suffix(".gif").write_bytes(b"GIF89a")
+        path.unlink()
+    shutil.rmtree(mvtec_folder / "ground_truth")
+    test = find_all_test_data(mvtec_folder, DEFAULT)
+    assert test is not None and test.samples == ()
+    assert [item.kind for item in test.left_out] == [".gif"] * 12

@@ -30,7 +30,7 @@ def left_out(listing: Listing[Path], root: Path) -> dict[str, str]:
 # ---- images
 
 
-def test_images_are_found_by_ending_in_any_case_and_sorted(tmp_path):
+def test_images_are_found_by_extension_in_any_case_and_sorted(tmp_path):
     touch(tmp_path, "b.PNG", "a.jpg", "c.JPEG", "é.Bmp", "d.tif", "e.TIFF", "notes.txt", "f.gif")
     found = walk(tmp_path)
     assert names(found, tmp_path) == ["a.jpg", "b.PNG", "c.JPEG", "d.tif", "e.TIFF", "é.Bmp"]
@@ -38,7 +38,7 @@ def test_images_are_found_by_ending_in_any_case_and_sorted(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["no_ending", "IM000001", "scan.ima", "camera.data", "photo.jpg_large", "x.001"])
-def test_a_file_of_another_ending_is_an_image_by_its_content(name, tmp_path):
+def test_a_file_of_another_extension_is_an_image_by_its_content(name, tmp_path):
     png = write_image(tmp_path / "elsewhere" / "1.png", noise(0)).read_bytes()
     touch(tmp_path / "new", name, content=png)
     touch(tmp_path / "new", f"other_{name}", content=b"plain text")
@@ -49,10 +49,13 @@ def test_a_file_of_another_ending_is_an_image_by_its_content(name, tmp_path):
 
 def test_dicom_is_found_by_content(tmp_path):
     touch(tmp_path, "I0000003", "a.dicom", content=bytes(128) + b"DICM" + bytes(8))
-    touch(tmp_path, "DICOMDIR", content=bytes(128) + b"DICM" + bytes(8))
+    uid = b"1.2.840.10008.1.3.10"
+    touch(tmp_path, "DICOMDIR", "list.dcm", content=bytes(128) + b"DICM\x02\0\x02\0UI\x14\0" + uid)
+    touch(tmp_path, "empty.dcm")  # to be reported as unreadable
     found = walk(tmp_path)
-    assert names(found, tmp_path) == ["I0000003", "a.dicom"]
-    assert left_out(found, tmp_path) == {"DICOMDIR": "system file"}
+    assert names(found, tmp_path) == ["I0000003", "a.dicom", "empty.dcm"]
+    kind = "DICOM of a kind that is not read"
+    assert left_out(found, tmp_path) == {"DICOMDIR": kind, "list.dcm": kind}
 
 
 def test_sub_folders_are_read_if_asked_for(tmp_path):
@@ -138,12 +141,12 @@ def test_folders_of_a_system_are_passed_over_and_said(name, kind, tmp_path):
         ("a.png~", "backup copy"),
         ("a.png.bak", "backup copy"),
         ("notes.docx", ".docx"),
-        ("README", "file without ending"),
+        ("README", "file without extension"),
     ],
 )
 def test_files_that_are_no_pictures_of_parts_are_said(name, kind, tmp_path):
     png = write_image(tmp_path / "a.png", noise(0)).read_bytes()
-    touch(tmp_path, name, content=b"text" if kind in (".docx", "file without ending") else png)
+    touch(tmp_path, name, content=b"text" if kind in (".docx", "file without extension") else png)
     found = walk(tmp_path)
     assert names(found, tmp_path) == ["a.png"] and left_out(found, tmp_path) == {name: kind}
 

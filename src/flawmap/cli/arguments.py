@@ -14,6 +14,7 @@ from flawmap.recipe.fields import is_used, settings_and_groups
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 
+STRICT_HELP = "exit with 2 before anything is done if anything in a folder is left out"
 NUMBERS = {
     "int": "a whole number",
     "float": "a number",
@@ -116,16 +117,10 @@ def add_data_argument(parser: ArgumentParser) -> None:
 
 def add_data_arguments(parser: ArgumentParser) -> None:
     """``--skip-unreadable``, ``--strict`` and ``--json``."""
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
-    add_strict_argument(parser)
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be decoded")
+    either.add_argument("--strict", action="store_true", help=STRICT_HELP)
     add_json_argument(parser)
-
-
-def add_strict_argument(parser: ArgumentParser) -> None:
-    """``--strict``."""
-    parser.add_argument(
-        "--strict", action="store_true", help="exit with 2 if anything in a folder is left out, before anything is done"
-    )
 
 
 def add_device_argument(parser: ArgumentParser) -> None:

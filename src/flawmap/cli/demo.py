@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
     is_demo = run.recipe.is_file() and load_recipe(run.recipe) == recipe
     if not (is_demo and run.is_finished):
         order = TrainingOrder("elpv", recipe, run.path, arguments.device, command=arguments.command)
-        run, _ = train_run(order, run if is_demo else None)
+        run = train_run(order, run if is_demo else None).run
     progress = ProgressLine("evaluate")
     evaluation = evaluate_run(run.path, "elpv", device=arguments.device, command=arguments.command, progress=progress)
     if arguments.json:

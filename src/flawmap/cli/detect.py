@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawmap.advice import command
-from flawmap.cli.arguments import add_device_argument, add_strict_argument, count
+from flawmap.cli.arguments import STRICT_HELP, add_device_argument, count
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=("npy", "tiff"),
         help="also write each anomaly map as float32 numbers, at the size of its image, to OUTPUT/maps",
     )
-    add_strict_argument(parser)
+    parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     parser.add_argument("--fail-on-anomaly", action="store_true", help="exit with 1 if any image is anomalous")
     add_device_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per image, as it is scored")

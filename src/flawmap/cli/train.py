@@ -37,9 +37,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train, and print the run folder."""
+    from flawmap.data.left_out import as_records, counted
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.recipe.files import load_recipe
-    from flawmap.train import TrainingOrder, resumed_run, train_run
+    from flawmap.train import TrainedRun, TrainingOrder, resumed_run, train_run
 
     requested = Path(arguments.run) if arguments.run else None
     resumed = None
@@ -50,8 +51,8 @@ def run(arguments: Namespace) -> int:
     else:
         recipe = recipe_of(arguments)
     if resumed is not None and resumed.is_finished:
-        detector = AnomalyDetector.from_pretrained(resumed.path, arguments.device)
-        finished, remark = resumed, "was finished already"
+        done = TrainedRun(resumed, AnomalyDetector.from_pretrained(resumed.path, arguments.device))
+        remark = "was finished already"
     else:
         order = TrainingOrder(
             arguments.data,
@@ -63,20 +64,22 @@ def run(arguments: Namespace) -> int:
             arguments.command,
             arguments.strict,
         )
-        finished, detector = train_run(order, resumed)
-        next_words = ["detect", "NEW_IMAGES", "--model", finished.path]
-        if not finished.is_finished:
-            next_words = ["train", *arguments.data, "--run", finished.path, "--resume"]
-        remark = f"next: {command('flawmap', *next_words)}"
+        done = train_run(order, resumed)
+        next_words = ["detect", "NEW_IMAGES", "--model", done.run.path]
+        if not done.run.is_finished:
+            next_words = ["train", *arguments.data, "--run", done.run.path, "--resume"]
+        beside = f"{done.n_good} good images, {counted(done.left_out)}; " if done.left_out else ""
+        remark = f"{beside}next: {command('flawmap', *next_words)}"
     if arguments.json:
-        proxy, calibration = detector.proxy_, detector.calibration_
+        proxy, calibration = done.detector.proxy_, done.detector.calibration_
         facts = {
-            "run": str(finished.path),
-            "finished": finished.is_finished,
+            "run": str(done.run.path),
+            "finished": done.run.is_finished,
             "threshold": calibration.threshold if calibration else None,
             "held_out_simulated_defects": asdict(proxy) if proxy else None,
+            "left_out": as_records(done.left_out),
         }
         print(json.dumps(facts))
     else:
-        print(f"run        {finished.path}      {remark}")
+        print(f"run        {done.run.path}      {remark}")
     return 0

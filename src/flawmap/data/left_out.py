@@ -57,7 +57,7 @@ def refuse_left_out(left_out: Sequence[LeftOut], place: str) -> None:
     if not left_out:
         return
     named = "; ".join(lines(left_out)[:MOST_NAMED])
-    raise UserError(f"{counted(left_out)}: {named}", place, "remove or convert them, or leave out --strict")
+    raise UserError(f"{counted(left_out)}: {named}", place, "move them to another folder, or leave out --strict")
 
 
 def _name(path: Path, root: Path | None) -> str:
@@ -66,7 +66,7 @@ def _name(path: Path, root: Path | None) -> str:
 
 
 def _plural(kind: str) -> str:
-    """``files without ending`` of ``file without ending``; endings such as ``.gif`` stay."""
+    """``files without extension`` of ``file without extension``; extensions such as ``.gif`` stay."""
     if kind.startswith(".") or kind.endswith("s"):
         return kind
     noun, space, rest = re.sub(r" (without|of|that) ", r"\n\1 ", kind, count=1).partition("\n")

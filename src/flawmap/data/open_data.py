@@ -74,7 +74,7 @@ def open_training_data(location: Location, settings: DataSettings) -> TrainingDa
         found = place.layout.training(place.path, settings, place.only)
         if not found.images:
             problem = f'no good image to train in the layout "{place.layout.name}"'
-            remedy = "fill train/good, or give the list rows of good images to train"
+            remedy = "give the list rows of good images to train"
             error = UserError(problem, str(folder_of(place.path)), remedy)
             raise _empty_stratum(place.path, place.only, place.layout) if place.only else error
         images += [replace(image, key=place.prefix + image.key) for image in found.images]
@@ -106,14 +106,17 @@ def open_test_data(location: Location, settings: DataSettings) -> TestData:
 
 
 def find_all_test_data(location: Location, settings: DataSettings) -> TestData | None:
-    """All labelled images, whatever ``data.test_subset`` is, for the leak check; None if the location has none.
+    """All labelled images, whatever ``data.test_subset`` is, for the leak check.
+
+    Returns:
+        None if the location has no test. There may be no images but files that are left out.
 
     Raises:
         UserError: as :func:`open_test_data`, but a location may have no labelled images.
     """
     places = [place for place in _locate(location, settings.anomalous) if place.layout.has_test(place.path, place.only)]
-    data, counts = _read_tests(places, settings) if places else (None, [])
-    return data if any(counts) else None
+    data, _ = _read_tests(places, settings) if places else (None, [])
+    return data if data is not None and (data.samples or data.left_out) else None
 
 
 def test_subset(data: TestData, count: int | None) -> TestData:

@@ -1,6 +1,6 @@
 """The one walk over folders of images: every file is found as an image, or passed over with a reason.
 
-What is an image is decided by the file's ending; a file with another ending, or with none, is looked into.
+A file is an image by its extension; a file with another extension, or without one, is looked into.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from flawmap.data.annotations.recognise import recognised
+from flawmap.data.images.dicom_class import what_without_image
 from flawmap.data.images.files import IMAGE_SUFFIXES
 from flawmap.data.images.formats import HEAD_BYTES, PICTURE_REMEDIES, READ_FORMATS, format_of, not_read
 from flawmap.data.sample import LeftOut
@@ -31,13 +32,14 @@ SYSTEM_FOLDERS = {  # in lower case; what makes them, and what they are in a cou
     **dict.fromkeys(("system volume information", "lost+found"), ("of the file system", "system folder")),
     ".ipynb_checkpoints": ("copies by Jupyter", "system folder"),
 }
-SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "dicomdir")
+SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 PARTIAL_SUFFIXES = (".part", ".partial", ".filepart", ".crdownload", ".download", ".opdownload", ".aria2", ".tmp")
 BACKUP_SUFFIXES = (".bak", ".old", ".orig", ".swp")
 OUR_FILES = {  # of a folder that flawmap has written
     "a run of flawmap train": {"data_manifest.csv", "recipe.yaml"},
     "an evaluation of flawmap evaluate": {"per_image.csv", "metrics.json"},
 }
+DICOM, DICOM_SUFFIX = "DICOM", ".dcm"
 DETECTIONS, DETECTIONS_START = "results.jsonl", b'{"image": '
 _MASK = r"masks?|gt|ground[ _-]?truth|labels?|seg|segm|segmentation|anno|annot|annotations?|overlay|heat[ _-]?map"
 _COMPANION = rf"(?:(?P<mask>{_MASK})|(?P<thumbnail>thumb|thumbnail))"
@@ -58,7 +60,7 @@ def walk(
 ) -> Listing[Path]:
     """All images in a folder, sorted, and everything that is not one.
 
-    Links are followed; each folder is read once, so a link in a circle ends. A broken link with an image's ending is
+    Links are followed; each folder is read once, so a link in a circle ends. A broken link with an image's extension is
     an image, to be reported as unreadable. Other hidden files are not mentioned.
 
     Args:
@@ -185,39 +187,43 @@ def _written_by_us(folder: Path, names: set[str]) -> LeftOut | None:
 
 
 def _why_no_image(entry: os.DirEntry[str], path: Path) -> LeftOut | None:
-    """Why a file is no image; None for an image, and for a hidden file that nobody can have meant."""
+    """Why a file is not an image; None for an image, and for a hidden file that nobody can have meant."""
     name = entry.name.lower()
-    ending = Path(name).suffix
+    extension = Path(name).suffix
     if name.startswith("."):
-        if ending not in IMAGE_SUFFIXES:
+        if extension not in IMAGE_SUFFIXES:
             return None
         is_note = name.startswith("._")
         return LeftOut(path, "a note of macOS about a file" if is_note else "a hidden file", "hidden file")
     if name in SYSTEM_FILES:
         return LeftOut(path, "a file of the system", "system file")
-    if ending in PARTIAL_SUFFIXES:
-        return LeftOut(path, "a download that is not complete, or a temporary file", "unfinished file")
-    if ending in BACKUP_SUFFIXES or name.endswith("~") or name.startswith("~$"):
+    if extension in PARTIAL_SUFFIXES:
+        return LeftOut(path, "an unfinished download, or a temporary file", "unfinished file")
+    if extension in BACKUP_SUFFIXES or name.endswith("~") or name.startswith("~$"):
         return LeftOut(path, "a backup copy", "backup copy")
     try:
         mode = entry.stat().st_mode
     except OSError:
-        is_broken_image = ending in IMAGE_SUFFIXES
-        return None if is_broken_image else LeftOut(path, "a link to a file that is not there", "broken link")
+        is_broken_image = extension in IMAGE_SUFFIXES
+        return None if is_broken_image else LeftOut(path, "a link to a file that does not exist", "broken link")
     if not stat.S_ISREG(mode):
         return LeftOut(path, "neither a file nor a folder", "special file")
-    return None if ending in IMAGE_SUFFIXES else _looked_into(path, ending)
+    return None if extension in IMAGE_SUFFIXES and extension != DICOM_SUFFIX else _looked_into(path, extension)
 
 
-def _looked_into(path: Path, ending: str) -> LeftOut | None:
-    """Why a file with the ending of no image, or without any, is none."""
-    kind = ending or "file without ending"
+def _looked_into(path: Path, extension: str) -> LeftOut | None:
+    """Why a file is not an image by its content."""
+    kind = extension or "file without extension"
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError as error:
-        return LeftOut(path, f"the file cannot be read: {error.strerror}", kind)
-    if (name := format_of(head)) in READ_FORMATS:
+        unreadable = LeftOut(path, f"the file cannot be read: {error.strerror}", kind)
+        return None if extension in IMAGE_SUFFIXES else unreadable
+    name = format_of(head)
+    if name == DICOM and (what := what_without_image(head)) is not None:
+        return LeftOut(path, f"DICOM without an image: {what}", "DICOM of a kind that is not read")
+    if name in READ_FORMATS or extension in IMAGE_SUFFIXES:
         return None
     if not head:
         return LeftOut(path, "the file is empty", kind)

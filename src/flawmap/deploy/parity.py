@@ -135,7 +135,8 @@ def given_images(location: str, count: int) -> tuple[CheckImage, ...]:
     Raises:
         UserError: there are none.
     """
-    if find_all_test_data(location, DataSettings()) is not None:
+    tests = find_all_test_data(location, DataSettings())
+    if tests is not None and tests.samples:
         samples = open_test_data(location, DataSettings(test_subset=max(1, count // 2))).samples
         return tuple(CheckImage(sample.path, sample.is_anomalous) for sample in samples)
     path = Path(location)

@@ -46,7 +46,8 @@ WHEN = _words(
 )
 OF_WHICH_LOT = _words(
     """lot lots batch batches charge chargen los lote series serie set run order auftrag job session part parts teil
-    teile piece pieces sample samples item items unit tray pallet box roll rolle coil reel wafer panel board sheet"""
+    teile piece pieces sample samples item items unit tray pallet box roll rolle coil reel wafer panel board sheet
+    product products produkt bauteil bauteile component components"""
 )
 WHERE_AND_HOW = _words(
     """line linie station machine maschine press presse cell zelle plant werk site hall halle lane
@@ -68,7 +69,7 @@ def meaning_of(name: str) -> Meaning:
     ['good', 'bad', 'harmless', 'harmless', 'unknown', 'masks']
     """
     text = unicodedata.normalize("NFKD", name)
-    text = re.sub(r"([a-z])([A-Z])", r"\1 \2", "".join(c for c in text if not unicodedata.combining(c))).lower()
+    text = re.sub(r"([a-z])([A-Z])", r"\1 \2", "".join(c for c in text if not unicodedata.combining(c))).casefold()
     words = re.findall(r"[^\W\d_]+", text)
     joined = "".join(words)
     if joined in GOOD_PHRASES or joined in GOOD:  # ohne_fehler, i.O.

@@ -10,6 +10,8 @@ from flawmap.data.sample import LeftOut, MaskFile, NormalImage
 from flawmap.data.walk import Listing, visible_folders, walk, without_companions
 from flawmap.errors import UserError
 
+NOT_GOOD = "by its name the folder does not hold good images to learn from"
+
 
 def images_in(folder: Path, recursive: bool = True) -> Listing[Path]:
     """Images in ``folder`` and below it, sorted, without masks beside them; and what is passed over.
@@ -21,7 +23,7 @@ def images_in(folder: Path, recursive: bool = True) -> Listing[Path]:
 
 
 def good_images_in(folder: Path) -> Listing[Path]:
-    """As :func:`images_in`, without sub-folders that are named after defects or masks, which are left out.
+    """As :func:`images_in`, but sub-folders that are named after defects, masks or a test are left out.
 
     Raises:
         UserError: the folder cannot be read.
@@ -30,9 +32,10 @@ def good_images_in(folder: Path) -> Listing[Path]:
 
 
 def _why_not_good(folder: Path) -> LeftOut | bool:
-    if meaning_of(folder.name) not in ("bad", "masks"):
-        return False
-    return LeftOut(folder, "by its name the folder does not hold good images", "folder")
+    meaning = meaning_of(folder.name)
+    if meaning in ("bad", "masks") or (meaning == "split" and folder.name.casefold() != "train"):
+        return LeftOut(folder, NOT_GOOD, "folder")
+    return False
 
 
 def normal_images(listing: Listing[Path], root: Path) -> Listing[NormalImage]:

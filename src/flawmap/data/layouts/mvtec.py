@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from flawmap.advice import command
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.folder_names import meaning_of
 from flawmap.data.layouts.image_folders import (
@@ -13,6 +14,7 @@ from flawmap.data.layouts.image_folders import (
     sub_folder,
     unread_in,
 )
+from flawmap.data.layouts.other_folders import OtherFolders
 from flawmap.data.sample import LabelledImage, LeftOut, NormalImage, Protocol
 from flawmap.data.subset import Strata
 from flawmap.data.walk import Listing, visible_folders, walk
@@ -34,17 +36,23 @@ class MvtecAd(Layout):
         return sub_folder(path, "test").is_dir() and not walk(path, recursive=False).images
 
     def training(self, path: Path, settings: DataSettings, only: Strata) -> Listing[NormalImage]:
-        """Images in train/good and below it."""
-        train, good = sub_folder(path, "train"), good_folder(path)
-        unread = unread_in(path, read=(train, sub_folder(path, "test"), sub_folder(path, "ground_truth")))
-        if not good.is_dir():
-            return Listing((), unread)
-        found = good_images_in(good)
-        return normal_images(Listing(found.images, unread + unread_in(train, read=[good]) + found.left_out), path)
+        """Images in train/good and below it.
+
+        Raises:
+            UserError: there are none.
+        """
+        train, good, test = sub_folder(path, "train"), good_folder(path), _test_folders(path)
+        found = good_images_in(good) if good.is_dir() else Listing[Path]()
+        if not found.images:
+            others = OtherFolders(path, walk(path, passes_over=lambda place: place in test).images)
+            remedy = command("flawmap", "train", *others.safe) if others.safe else f"fill train/good in {path}"
+            raise UserError(f'no good image to train in the layout "{self.name}"', str(path), remedy)
+        unread = unread_in(path, read=(train, *test)) + unread_in(train, read=[good])
+        return normal_images(Listing(found.images, unread + found.left_out), path)
 
     def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """Images in test/good and every test/KIND, with masks from ground_truth/KIND."""
-        test, ground_truth = sub_folder(path, "test"), sub_folder(path, "ground_truth")
+        test, ground_truth = _test_folders(path)
         if not test.is_dir():
             return Listing()
         kinds = visible_folders(test)
@@ -77,6 +85,10 @@ class MvtecAd(Layout):
 def good_folder(path: Path) -> Path:
     """``path/train/good`` in the case that it has."""
     return sub_folder(sub_folder(path, "train"), GOOD)
+
+
+def _test_folders(path: Path) -> tuple[Path, Path]:
+    return sub_folder(path, "test"), sub_folder(path, "ground_truth")
 
 
 def _refuse_masks_without_images(ground_truth: Path, kinds: set[str]) -> None:

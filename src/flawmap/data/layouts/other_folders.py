@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flawmap.advice import command
-from flawmap.data.layouts.folder_names import Meaning, meaning_of
+from flawmap.data.annotations.recognise import CONVERTED
+from flawmap.data.layouts.folder_names import meaning_of
+from flawmap.data.layouts.image_folders import NOT_GOOD
+from flawmap.data.layouts.manifest import FILE_NAME
 from flawmap.data.sample import LeftOut
 from flawmap.errors import UserError
 
-REASONS: dict[Meaning, str] = {
-    "unknown": "its name does not tell whether its images are good; if they are, name it as a further folder of data",
-    "split": "by its name the folder belongs to another part of a data set",
-}
+UNKNOWN = "its name does not tell whether its images are good; if they are, name it as a further folder of data"
 
 
 class OtherFolders:
@@ -36,25 +36,35 @@ class OtherFolders:
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
         """The folders as such that are passed over."""
-        default = "by its name the folder does not hold good images"
         return tuple(
-            LeftOut(folder, REASONS.get(meaning_of(folder.name), default), "folder") for folder in self.folders
+            LeftOut(folder, UNKNOWN if meaning_of(folder.name) == "unknown" else NOT_GOOD, "folder")
+            for folder in self.folders
         )
 
-    def not_told_apart(self) -> UserError:
-        """What is wrong, and a command with folders whose names are safe: defects must not be trained on."""
+    def not_told_apart(self, left_out: Sequence[LeftOut]) -> UserError:
+        """What is wrong, and what to do.
+
+        Args:
+            left_out: files beside the images; annotations among them tell the images apart.
+        """
         names = [self._inside(folder) for folder in self.folders]
         shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
         expected = "expected train/good (MVTec AD), a manifest.csv, or images directly inside"
         problem = f"{self._root.resolve().name}/ has folders {shown}; {expected}"
-        return UserError(problem, str(self._root), self._remedy())
+        remedy = f"name the folders that hold good images only, one or several, in place of {self._root}"
+        if safe := self.safe:
+            remedy = f"{self._test_options()}{command('flawmap', 'train', *safe)}"
+        elif annotations := [item for item in left_out if item.reason.endswith(CONVERTED)]:
+            problem += f"; {annotations[0].path.name}: {annotations[0].kind}"
+            remedy = command("flawmap", "manifest", self._root, "--output", self._root / FILE_NAME)
+        return UserError(problem, str(self._root), remedy)
 
-    def _remedy(self) -> str:
-        harmless = sorted({self._harmless(place) for place, other in self._outermost.items() if other is None})
-        safe = self.good or harmless or [folder for folder in self.folders if folder.name.casefold() == "train"]
-        if not safe:
-            return f"name the folders that hold good images only, one or several, in place of {self._root}"
-        return f"{self._test_options()}{command('flawmap', 'train', *safe)}"
+    @property
+    def safe(self) -> list[Path]:
+        """Folders whose names are safe to train on: good ones, or days beside defects. Beside masks, none is."""
+        if self.good or {meaning_of(folder.name) for folder in self.folders} <= {"masks"}:
+            return self.good
+        return sorted({self._harmless(place) for place, other in self._outermost.items() if other is None})
 
     def _test_options(self) -> str:
         """How the other folders can be a test, where it is plain which is which."""
