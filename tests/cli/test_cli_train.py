@@ -176,7 +176,7 @@ def test_an_interrupted_run_goes_on_to_the_same_model(cli, trained, interrupted,
     assert "interrupted; finished work is kept (resume with --resume)" in stopped.err
     assert interrupted["begun"] == [0, 1, 2] and not (run / "model").exists()
     unfinished = cli("detect", trained.data / "test", "--model", run)
-    assert unfinished.code == 2 and f"remedy: flawmap train DATA --run {run} --resume" in unfinished.err
+    assert unfinished.code == 2 and f"remedy: flawmap train {trained.data} --run {run} --resume" in unfinished.err
     interrupted["at"] = None
     result = cli(*words, "--resume")
     assert result.code == 0, result.err

@@ -282,7 +282,7 @@ class _Unreadable:
 def _remedy(unreadable: Sequence[_Unreadable]) -> str:
     """What helps with the kinds of files that are not read; damaged ones can only be left out."""
     remedies = dict.fromkeys(result.remedy for result in unreadable if "remove it" not in result.remedy)
-    return "; ".join((*list(remedies)[:3], "remove them, or --skip-unreadable"))
+    return "; ".join((*list(remedies)[:3], "move them to another folder, or --skip-unreadable"))
 
 
 def _read(image: NormalImage | LabelledImage, root: Path) -> FileFacts | _Unreadable:
