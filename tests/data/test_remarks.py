@@ -16,6 +16,7 @@ from flawmap.data.remarks import detail_lost, nearly_black
 from flawmap.recipe.settings import DataSettings
 
 DEFAULT = DataSettings()
+BRIGHTER = "take or export all of them brighter, in the same way"
 
 
 def test_detail_is_lost_if_images_are_much_larger_than_the_model_sees():
@@ -67,20 +68,12 @@ def test_one_bright_image_among_dark_ones_counts_for_the_factor():
     assert "multiply every value by 64," in (nearly_black([*dark, facts_of(1, 385)]) or "")
     assert "multiply every value by 4," in (nearly_black([*dark, facts_of(60, 16_000)]) or "")
     remark = nearly_black([*dark, facts_of(200, 51_400)])
-    assert (
-        remark is not None
-        and "multiply" not in remark
-        and remark.endswith("take or export all of them brighter, in the same way")
-    )
+    assert remark is not None and "multiply" not in remark and remark.endswith(BRIGHTER)
 
 
 def test_images_of_8_bits_are_not_to_be_multiplied():
     remark = nearly_black([facts_of(40, None)] * 3)
-    assert (
-        remark is not None
-        and "multiply" not in remark
-        and remark.endswith("take or export all of them brighter, in the same way")
-    )
+    assert remark is not None and "multiply" not in remark and remark.endswith(BRIGHTER)
     assert "multiply" not in (nearly_black([facts_of(40, None), facts_of(16, 4000)]) or "")
 
 
