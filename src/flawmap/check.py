@@ -121,7 +121,7 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         good_images=len(data.images),
         identical_images=sound.checked.num_duplicates,
         skipped=(*data.skipped, *pool.skipped, *(leak.skipped if leak else ())),
-        file_remarks=(*data.remarks, *(leak.remarks if leak else ())),
+        file_remarks=tuple(dict.fromkeys((*data.remarks, *(leak.remarks if leak else ())))),  # a list has those of both
         left_out=sound.left_out,
         sizes=dict(sizes.most_common(5)),
         distinct_sizes=len(sizes),

@@ -1,7 +1,6 @@
 """flawmap manifest DATA."""
 
 import json
-import shlex
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Write the manifest, and print what is in it."""
+    from flawmap.advice import command
     from flawmap.data.annotations.to_manifest import write_manifest_of
     from flawmap.data.checks import MIN_IMAGES
 
@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> int:
     counts = f"{report.good_train} good to train; {report.good_test} good and {report.anomalous} anomalous to test"
     lines.append(("manifest", f"{output}  {counts}"))
     if report.good_train >= MIN_IMAGES:
-        lines.append(("next", f"flawmap check {shlex.quote(str(output))}"))
+        lines.append(("next", command("flawmap", "check", output)))
     else:
         lines.append(("remark", f"training needs at least {MIN_IMAGES} good images"))
     print("\n".join(f"{label:<10} {text}" for label, text in lines))

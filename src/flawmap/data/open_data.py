@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flawmap.advice import command
+from flawmap.data.annotations.marked import refuse_marked, with_annotations_named
 from flawmap.data.groups import IMAGE, grouped
 from flawmap.data.layouts.base import Layout, folder_of
 from flawmap.data.layouts.elpv import LOCATION as ELPV
@@ -20,9 +21,9 @@ from flawmap.data.layouts.mvtec import MvtecAd
 from flawmap.data.layouts.mvtec_2 import MvtecAd2
 from flawmap.data.layouts.nih import ChestXray14
 from flawmap.data.layouts.visa import Visa
-from flawmap.data.sample import LabelledImage, NormalImage, Protocol, TestData, TrainingData
+from flawmap.data.sample import FileRemark, LabelledImage, NormalImage, Protocol, TestData, TrainingData
 from flawmap.data.subset import Strata, split_location
-from flawmap.data.walk import entries_of
+from flawmap.data.walk import Listing, entries_of
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
@@ -67,24 +68,39 @@ def open_training_data(location: Location, settings: DataSettings) -> TrainingDa
         settings: names of sub-folders, how many images to use, and what must not be split.
 
     Raises:
-        UserError: a location does not exist, its layout is not known, or there are no such images.
+        UserError: a location does not exist, its layout is not known, or there are no such images; or an annotation
+            file of another tool marks a defect on one of them.
     """
-    places, images, left_out = _locate(location, settings.normal), [], ()
+    places, images, left_out, remarks = _locate(location, settings.normal), [], (), ()
     for place in places:
-        found = place.layout.training(place.path, settings, place.only)
+        found = _training(place, settings)
         if not found.images:
             problem = f'no good image to train in the layout "{place.layout.name}"'
             remedy = "give the list rows of good images to train"
             error = UserError(problem, str(folder_of(place.path)), remedy)
             raise _empty_stratum(place.path, place.only, place.layout) if place.only else error
         images += [replace(image, key=place.prefix + image.key) for image in found.images]
-        left_out += found.left_out
+        left_out, remarks = left_out + found.left_out, remarks + _prefixed(found.remarks, place)
     images = grouped(images, settings.group_by)
     chosen = evenly_spaced(images, settings.train_subset)
     unused = tuple(sorted({image.key for image in images} - {image.key for image in chosen}))
     name, root, layout = _described(places)
     grouped_by = _grouped_by(places, settings)
-    return TrainingData(name, root, layout, chosen, unused=unused, grouped_by=grouped_by, left_out=left_out)
+    return TrainingData(
+        name, root, layout, chosen, unused=unused, grouped_by=grouped_by, left_out=left_out, remarks=remarks
+    )
+
+
+def _training(place: Place, settings: DataSettings) -> Listing[NormalImage]:
+    """The good images of one place; those of a folder are compared with the annotations of other tools in it."""
+    if not place.layout.takes_folders_as_good:
+        return place.layout.training(place.path, settings, place.only)
+    try:
+        found = place.layout.training(place.path, settings, place.only)
+    except UserError as error:
+        raise with_annotations_named(error, place.path) from error
+    remarks = refuse_marked(place.path, [image.path for image in found.images])
+    return replace(found, remarks=found.remarks + remarks)
 
 
 def open_test_data(location: Location, settings: DataSettings) -> TestData:
@@ -195,11 +211,11 @@ def _locate(location: Location, named_folder: str | None) -> list[Place]:
 
 def _read_tests(places: Sequence[Place], settings: DataSettings) -> tuple[TestData, list[int]]:
     """All labelled images, and how many there are at each place."""
-    samples, left_out, protocols, counts = [], (), [], []
+    samples, left_out, remarks, protocols, counts = [], (), (), [], []
     for place in places:
         found = place.layout.test(place.path, settings, place.only)
         samples += [replace(sample, key=place.prefix + sample.key) for sample in found.images]
-        left_out += found.left_out
+        left_out, remarks = left_out + found.left_out, remarks + _prefixed(found.remarks, place)
         counts.append(len(found.images))
         if found.images:
             protocols.append(place.layout.protocol(place.path, settings))
@@ -212,7 +228,12 @@ def _read_tests(places: Sequence[Place], settings: DataSettings) -> tuple[TestDa
         strata = dict.fromkeys(stratum for protocol in protocols for stratum in protocol.strata)
         protocol = Protocol(name, protocol.pixel_pool, tuple(strata))
     images, grouped_by = grouped(samples, settings.group_by), _grouped_by(places, settings)
-    return TestData(name, root, layout, images, protocol, grouped_by=grouped_by, left_out=left_out), counts
+    data = TestData(name, root, layout, images, protocol, grouped_by=grouped_by, left_out=left_out, remarks=remarks)
+    return data, counts
+
+
+def _prefixed(remarks: Sequence[FileRemark], place: Place) -> tuple[FileRemark, ...]:
+    return tuple(replace(remark, key=place.prefix + remark.key) for remark in remarks)
 
 
 def _grouped_by(places: Sequence[Place], settings: DataSettings) -> str | None:

@@ -16,7 +16,7 @@ from flawmap.data.annotations.recognise import recognised
 from flawmap.data.images.dicom_class import what_without_image
 from flawmap.data.images.files import IMAGE_SUFFIXES
 from flawmap.data.images.formats import HEAD_BYTES, PICTURE_REMEDIES, READ_FORMATS, format_of, not_read
-from flawmap.data.sample import LeftOut
+from flawmap.data.sample import FileRemark, LeftOut
 from flawmap.errors import UserError
 
 FoundT = TypeVar("FoundT")
@@ -49,10 +49,11 @@ COMPANION_START = re.compile(rf"^{_COMPANION}[ ._-]*")  # mask_X
 
 @dataclass(frozen=True)
 class Listing(Generic[FoundT]):
-    """What a walk found, in order, and what it passed over."""
+    """What a walk or a list found, in order, what it passed over, and what is odd about the list."""
 
     images: tuple[FoundT, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    remarks: tuple[FileRemark, ...] = ()
 
 
 def walk(

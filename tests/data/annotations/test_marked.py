@@ -1,12 +1,16 @@
 """Good images that an annotation file marks a defect on."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from annotation_files import coco, labelme, rectangle, voc, write_images, write_text
 from assertions import explained
-from flawmap.data.annotations.marked import refuse_marked
+from flawmap.data.annotations.marked import LEARNED_AS_GOOD, refuse_marked
+from flawmap.data.annotations.to_manifest import write_manifest_of
+from flawmap.data.open_data import open_training_data
+from flawmap.recipe.settings import DataSettings
 
 NAMES = [f"{number}.png" for number in range(4)]
 BOX, LABEL = {"bbox": [2, 3, 4, 5]}, "0 0.5 0.5 0.25 0.5\n"
@@ -74,3 +78,26 @@ def test_files_of_other_data_above_are_not_opened(tmp_path):
     write_text(tmp_path / "set" / "annotations" / "a.json", coco(["x.png"], BOX))
     write_text(tmp_path / "set" / "other" / "damaged.json", coco(NAMES, BOX | {"image_id": 9}))
     refuse(tmp_path / "set" / "good")
+
+
+def test_annotations_that_are_not_read_are_remarked(tmp_path):
+    write_images(tmp_path, NAMES)
+    write_text(tmp_path / "a.xml", "<annotations><image name='0.png'/></annotations>")
+    write_text(tmp_path / "b" / "train.manifest", '{"source-ref": "s3://x/0.png"}')
+    write_text(tmp_path / "old.zip", "PK\x03\x04")
+    remarks = refuse_marked(tmp_path, [tmp_path / name for name in NAMES])
+    assert [remark.key for remark in remarks] == ["a.xml", "b/train.manifest"]
+    assert remarks[0].text == f"CVAT annotations are not read: {LEARNED_AS_GOOD}"
+
+
+@pytest.mark.parametrize("location", ["", "images/train"])
+def test_training_on_a_folder_of_another_tool_names_the_way(location, tmp_path):
+    root = tmp_path / "my set"
+    write_images(root / "images" / "train", NAMES)
+    write_text(root / "labels" / "train" / "0.txt", LABEL)
+    error = explained(lambda: open_training_data(root / location, DataSettings()))
+    words = shlex.split(error.remedy.partition(", and")[0].partition(" turns")[0])
+    assert words == ["flawmap", "manifest", str(root), "--output", "manifest.csv"]
+    assert write_manifest_of(Path(words[2]), tmp_path / words[4]).anomalous == 1
+    write_text(root / "labels" / "train" / "0.txt", "")
+    assert len(open_training_data(root / "images" / "train", DataSettings()).images) == 4

@@ -428,3 +428,28 @@ def test_a_setting_comes_before_the_column(write):
     assert [image.group for image in open_test_data(path, by_folder).samples] == ["images"]
     assert [image.group for image in open_training_data(path, alone).images] == [None]
     assert (open_training_data(path, by_folder).grouped_by, open_test_data(path, alone).grouped_by) == ("folder", None)
+
+
+@pytest.mark.parametrize(
+    ("header", "unread", "meant"),
+    [
+        ("image,split,label,camera", "column 'camera' is", ""),
+        ("image,split,label,age,findings", "columns 'age', 'findings' are", ""),
+        ("image,split,label,masks", "column 'masks' is", "; is 'masks' meant to be mask?"),
+        ("image,split,label,box", "column 'box' is", "; is 'box' meant to be boxes?"),
+        ("image,split,label,Patient ID,Kinds", "columns 'Patient ID', 'Kinds' are", "meant to be kind?"),
+        ("image,split,label,Patient ID", "column 'Patient ID' is", "; is 'Patient ID' meant to be patient?"),
+    ],
+)
+def test_columns_that_nobody_reads_are_named(header: str, unread: str, meant: str, write):
+    path = write(header, "images/a.png,train,0", "images/b.png,test,1")
+    for listing in (MANIFEST.training(path, DEFAULT, {}), MANIFEST.test(path, DEFAULT, {})):
+        (remark,) = listing.remarks
+        assert remark.key == "manifest.csv"
+        assert remark.text.startswith(f"the {unread} not read (image, split, label, kind, mask, boxes, group, patient")
+        assert remark.text.endswith(f"view are){meant}" if not meant or meant.startswith(";") else meant)
+
+
+def test_columns_that_are_read_and_columns_without_a_name_are_not_remarked(write):
+    path = write("image,split,label,,Group,SEX,", "images/a.png,train,0,,g,F,")
+    assert MANIFEST.training(path, DEFAULT, {}).remarks == ()

@@ -9,7 +9,7 @@ from typing import ClassVar
 from flawmap.data.annotations.image_names import ImageNames
 from flawmap.data.annotations.recognise import Recognised
 from flawmap.data.annotations.shapes import Shape
-from flawmap.data.layouts.manifest import LABELS
+from flawmap.data.layouts.folder_names import meaning_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Mark:
     @property
     def is_defect(self) -> bool:
         """Whether the class is not called good: a mark may as well be around a good part."""
-        return LABELS.get(self.kind.strip().casefold()) is not False
+        return meaning_of(self.kind) != "good"
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,37 @@
 """Good images that an annotation file marks a defect on: they must not be trained on without a word."""
 
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from flawmap.advice import command
 from flawmap.data.annotations.annotated import AnnotatedImage, AnnotationFormat
 from flawmap.data.annotations.find import FORMATS, AnnotationFiles, annotation_files
 from flawmap.data.annotations.image_names import ImageNames
-from flawmap.data.annotations.recognise import recognised
+from flawmap.data.annotations.recognise import EXPORT, LISTED, recognised
+from flawmap.data.sample import FileRemark
 from flawmap.errors import UserError
 
 IMAGE_FOLDERS = ("images", "jpegimages")  # in lower case; annotations lie in folders beside these
 ANNOTATION_FOLDERS = ("labels", "annotations")
+LEARNED_AS_GOOD = "if they mark a defect on one of these images, it is learned as good"
 
 
-def refuse_marked(folder: Path, images: Iterable[Path]) -> None:
+def refuse_marked(folder: Path, images: Iterable[Path]) -> tuple[FileRemark, ...]:
     """Compare good images with the annotation files in their folder, below it, and where tools put them beside it.
 
     Args:
         folder: that was given as good images.
         images: those that were found in it.
 
+    Returns:
+        remarks on annotation files of formats that are not read.
+
     Raises:
         UserError: an annotation file marks a defect on one of the images, or is damaged.
     """
     wanted = {path.absolute(): path for path in images}
+    remarks: list[FileRemark] = []
     for files in _annotations_of(folder):
         names = ImageNames(files.images, are_complete=False)
         for format_, paths in files.by_format.items():
@@ -36,12 +42,30 @@ def refuse_marked(folder: Path, images: Iterable[Path]) -> None:
                     f"{format_.takes[0].name} mark a defect on {len(defects)} of {len(wanted)} good images, first: "
                 )
                 problem += str(wanted[defects[0].path.absolute()])
-                file = defects[0].file
-                command = shlex.join(["flawmap", "manifest", str(files.root), "--output", "manifest.csv"])
-                remedy = (
-                    f"{command}, and use manifest.csv instead; or move {file.name} away if it is about other images"
-                )
-                raise UserError(problem, str(file), remedy)
+                away = f"move {defects[0].file.name} away if it is about other images"
+                remedy = f"{_conversion(files)}, and use manifest.csv instead; or {away}"
+                raise UserError(problem, str(defects[0].file), remedy)
+        if files.root == folder:
+            remarks += [
+                FileRemark(path.relative_to(folder).as_posix(), f"{known.name} are not read: {LEARNED_AS_GOOD}")
+                for path, known in files.others
+                if known.advice in (EXPORT, LISTED)
+            ]
+    return tuple(remarks)
+
+
+def with_annotations_named(error: UserError, folder: Path) -> UserError:
+    """The error that a folder cannot be read as good images; with the annotations that are in it, if there are any."""
+    files = annotation_files(folder) if folder.is_dir() else None
+    if files is None or len(files.by_format) != 1:
+        return error
+    name = next(iter(files.by_format)).takes[0].name
+    remedy = f"{_conversion(files)} turns the {name} into a manifest"
+    return UserError(error.problem, error.place, f"{remedy}; or {error.remedy}" if error.remedy else remedy)
+
+
+def _conversion(files: AnnotationFiles) -> str:
+    return command("flawmap", "manifest", files.root, "--output", "manifest.csv")
 
 
 def _read(format_: AnnotationFormat, paths: Sequence[Path], names: ImageNames) -> list[AnnotatedImage]:

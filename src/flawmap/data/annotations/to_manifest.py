@@ -9,7 +9,6 @@ import io
 import json
 import os
 import secrets
-import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from flawmap.advice import command
 from flawmap.data.annotations.annotated import AnnotatedImage, AnnotationFormat
 from flawmap.data.annotations.find import FORMATS, AnnotationFiles, annotation_files
 from flawmap.data.annotations.image_names import ImageNames
@@ -28,6 +28,7 @@ from flawmap.data.annotations.shapes import Box
 from flawmap.data.annotations.split_names import split_named
 from flawmap.data.checks import MIN_IMAGES, refuse_unwritable_names
 from flawmap.data.images.boxes import ROUNDING_PX
+from flawmap.data.left_out import counted
 from flawmap.data.sample import NormalImage
 from flawmap.data.split import split_normals
 from flawmap.errors import UserError
@@ -148,7 +149,7 @@ def _only_format(files: AnnotationFiles, location: Path, output: Path) -> Annota
         found = [f"{format_.takes[0].name} ({paths[0]})" for format_, paths in files.by_format.items()]
         remedy = "name a file or folder of one of them, or move the others away"
         if (place := _place_of_one_format(files)) is not None:
-            remedy += f"; for example {shlex.join(['flawmap', 'manifest', str(place), '--output', str(output)])}"
+            remedy += f"; for example {command('flawmap', 'manifest', place, '--output', output)}"
         raise UserError(f"annotations of several formats: {', '.join(found)}", str(location), remedy)
     if files.others:
         path, known = files.others[0]
@@ -315,6 +316,8 @@ def _remarks(
         )
     for path, known in files.others:
         yield f"{path.name}: {known}"
+    if files.left_out:
+        yield counted(files.left_out)
 
 
 def _images(count: int) -> str:

@@ -18,12 +18,14 @@ class Layout(ABC):
         name: for people.
         published: how a published data set is scored by convention.
         strata: what a location can be restricted by (``nih:sex=M``).
+        takes_folders_as_good: its good images are those in a folder; annotation files may say otherwise of some.
         yields_to_named_folders: ``data.normal`` and ``data.anomalous`` name folders to be read instead.
     """
 
     name: ClassVar[str]
     published: ClassVar[Protocol]
     strata: ClassVar[tuple[str, ...]] = ()
+    takes_folders_as_good: ClassVar[bool] = False
     yields_to_named_folders: ClassVar[bool] = True
 
     @abstractmethod

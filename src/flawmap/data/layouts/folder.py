@@ -69,6 +69,7 @@ class NamedFolders(Layout):
     """Sub-folders that the recipe names: ``data.normal``, ``data.anomalous`` and ``data.masks``."""
 
     name = "folders named by the recipe"
+    takes_folders_as_good = True
 
     def is_at(self, path: Path) -> bool:
         return path.is_dir()

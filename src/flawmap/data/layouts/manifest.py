@@ -12,14 +12,16 @@ import json
 import math
 import os
 import posixpath
+import re
 import unicodedata
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from flawmap.data.groups import GROUP_COLUMNS, group_column, group_name
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.tables import SHOWN, read_table
-from flawmap.data.sample import Boxes, LabelledImage, MaskFile, NormalImage, Protocol
+from flawmap.data.sample import Boxes, FileRemark, LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
 from flawmap.data.walk import Listing
 from flawmap.errors import UserError
@@ -27,7 +29,8 @@ from flawmap.recipe.settings import DataSettings
 
 FILE_NAME = "manifest.csv"
 REQUIRED = ("image", "split", "label")
-OPTIONAL = ("kind", "mask", "boxes")
+STRATA = ("sex", "view")
+KNOWN = (*REQUIRED, "kind", "mask", "boxes", *GROUP_COLUMNS, *STRATA)
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 LABELS = {
     **dict.fromkeys(("0", "0.0", "false", "good", "normal", "ok"), False),
@@ -43,7 +46,7 @@ class CsvManifest(Layout):
     """A manifest, or a folder with a manifest.csv."""
 
     name = "CSV manifest"
-    strata = ("sex", "view")
+    strata = STRATA
     yields_to_named_folders = False
 
     def is_at(self, path: Path) -> bool:
@@ -64,7 +67,7 @@ class CsvManifest(Layout):
             if is_chosen(_strata(row), only):
                 group = group_name(row.get(column or ""))
                 images.append(NormalImage(row["image"], manifest.parent / row["image"], group=group))
-        return Listing(tuple(images))
+        return Listing(tuple(images), remarks=_unread_columns(manifest))
 
     def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """Rows of split ``test``. An anomalous image without a mask or boxes counts for image metrics only."""
@@ -73,7 +76,7 @@ class CsvManifest(Layout):
             if row["split"] == "test" and is_chosen(_strata(row), only):
                 sample = _labelled(row, line, manifest)
                 samples.append(replace(sample, group=group_name(row.get(column or ""))))
-        return Listing(tuple(samples))
+        return Listing(tuple(samples), remarks=_unread_columns(manifest))
 
     def grouped_by(self, path: Path) -> str | None:
         """The column that names groups."""
@@ -96,7 +99,21 @@ def _file(path: Path) -> Path:
 
 def _table(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     remedy = "let its first line be image,split,label (and mask or boxes, kind); save it as CSV in UTF-8"
-    return read_table(manifest, "manifest", REQUIRED, remedy, (*OPTIONAL, *GROUP_COLUMNS, *CsvManifest.strata))
+    return read_table(manifest, "manifest", REQUIRED, remedy, KNOWN)
+
+
+def _unread_columns(manifest: Path) -> tuple[FileRemark, ...]:
+    """A remark on columns that nobody reads, with those that were probably meant."""
+    columns, _ = _table(manifest)
+    unread = [name for name in columns if name and name not in KNOWN]
+    if not unread:
+        return ()
+    free = [name for name in KNOWN if name not in columns]
+    near = {name: get_close_matches(re.sub(r"[^a-z]", "", name.casefold()), free, n=1, cutoff=0.75) for name in unread}
+    meant = "".join(f"; is {name!r} meant to be {names[0]}?" for name, names in near.items() if names)
+    text = f"the {'column' if len(unread) == 1 else 'columns'} {', '.join(map(repr, unread))} "
+    text += f"{'is' if len(unread) == 1 else 'are'} not read ({', '.join(KNOWN)} are){meant}"
+    return (FileRemark(manifest.name, text),)
 
 
 def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:

@@ -29,6 +29,7 @@ class MvtecAd(Layout):
 
     name = "MVTec AD (train/good, test/KIND)"
     published = Protocol("MVTec AD")
+    takes_folders_as_good = True
 
     def is_at(self, path: Path) -> bool:
         if good_folder(path).is_dir():
