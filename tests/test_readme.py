@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import flawmap
+from annotation_files import write_text
 from flawmap.recipe.files import to_yaml
 from images import striped, write_good, write_image
 from tiny_detector import tiny_recipe
@@ -69,7 +70,9 @@ def test_readme_and_guide_go_from_images_to_an_exported_file_and_a_report():
         "export",
         "serve",
     ]
-    assert [verb for block in guide_blocks() for verb in verbs(block)] == ["check", "calibrate", "evaluate", "report"]
+    assert [verb for block in guide_blocks() for verb in verbs(block)] == [
+        *("check", "manifest", "check", "calibrate", "evaluate", "report"),
+    ]
 
 
 @pytest.mark.slow
@@ -90,6 +93,7 @@ def test_each_command_does_what_is_said_of_it(tmp_path):
     assert (measured["n_good"], measured["n_anomalous"]) == (6, 6)
     assert (tmp_path / "runs/parts/report.html").is_file()
     assert list((tmp_path / "runs/parts").rglob("*.svg"))
+    assert (tmp_path / "manifest.csv").is_file() and len(list((tmp_path / "masks").rglob("*.png"))) == 1
     assert (tmp_path / "runs/check/parts/gallery.html").is_file()
 
 
@@ -133,6 +137,8 @@ def images_and_stand_in(here: Path) -> int:
         pixels[8:20, 10:24] = 0
         write_image(here / "labelled" / "test" / "scratch" / f"{number}.png", pixels)
     write_good(here / "line3", 2, first_seed=600)
+    annotated = write_good(here / "annotated" / "images", 26, first_seed=700).parent
+    write_text(annotated / "labels" / "000.txt", "0 0.5 0.5 0.2 0.2\n")
     (here / "tiny.yaml").write_text(to_yaml(tiny_recipe()), encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
