@@ -125,9 +125,8 @@ class AnomalyDetector:
             else:
                 scores, peaks = fitted.held_out.image_scores, fitted.held_out.map_peaks
                 deciding = peaks if recipe.detect.image_score == "map_max" else scores
-                self.calibration_ = calibrate(
-                    deciding, peaks, recipe.calibration.false_alarm_rate, _groups_of(held_out)
-                )
+                rate, groups = recipe.calibration.false_alarm_rate, [image.group for image in held_out]
+                self.calibration_ = calibrate(deciding, peaks, rate, groups)
                 pixels = fitted.held_out.squares
             defects = simulate_on(pixels, fitted.guide, recipe, size_px, compute)
             self.proxy_ = proxy_scores(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
@@ -226,7 +225,8 @@ class AnomalyDetector:
         for analysis in self._analyses(images):
             scores.append(analysis.scores[name])
             peaks.append(float(analysis.anomaly_map.max()))
-        self.calibration_ = calibrate(scores, peaks, false_alarm_rate, _groups_of(each_of(images)))
+        groups = [image.group if isinstance(image, NormalImage) else None for image in each_of(images)]
+        self.calibration_ = calibrate(scores, peaks, false_alarm_rate, groups)
         return self
 
     def attention(self, image: ImageLike) -> Float[np.ndarray, "r c"]:
@@ -397,7 +397,3 @@ def each_of(images: ImageLike | Sequence[ImageLike] | TrainingData) -> Sequence[
     if isinstance(images, TrainingData):
         return images.images
     return [images] if isinstance(images, ImageLike) else images
-
-
-def _groups_of(images: Sequence[ImageLike]) -> list[str | None]:
-    return [image.group if isinstance(image, NormalImage) else None for image in images]
