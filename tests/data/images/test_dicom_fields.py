@@ -35,13 +35,22 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
 def test_missing_fields_are_filled_in_and_named(tmp_path: Path, left_out: dict, taken: str | None):
     image = decode_with_remarks(dicom(tmp_path / "a.dcm", RAMP, **left_out).read_bytes())
     assert np.array_equal(image.pixels[..., 0], PLAIN)
-    assert image.remarks == (() if taken is None else (f"the file lacks fields; taken: {taken}",))
+    assert image.remarks == (() if taken is None else (f"fields are missing or invalid; taken: {taken}",))
 
 
 @pytest.mark.parametrize("left_out", ["PlanarConfiguration", "PhotometricInterpretation", "SamplesPerPixel"])
 def test_missing_fields_of_colours(tmp_path: Path, left_out: str):
     image = decode_with_remarks(dicom(tmp_path / "a.dcm", COLOURS, **{**RGB, left_out: MISSING}).read_bytes())
     assert np.array_equal(image.pixels, COLOURS) and left_out in image.remarks[0]
+
+
+def test_one_sample_of_a_colour_is_gray_or_three(tmp_path: Path):
+    image = decode_with_remarks(dicom(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="YBR_FULL").read_bytes())
+    assert np.array_equal(image.pixels[..., 0], PLAIN)
+    assert image.remarks == ("fields are missing or invalid; taken: PhotometricInterpretation as MONOCHROME2",)
+    image = decode_with_remarks(dicom(tmp_path / "b.dcm", COLOURS, **{**RGB, "SamplesPerPixel": 1}).read_bytes())
+    assert np.array_equal(image.pixels, COLOURS)
+    assert image.remarks == ("fields are missing or invalid; taken: SamplesPerPixel as 3",)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +66,11 @@ def test_missing_fields_of_colours(tmp_path: Path, left_out: str):
             "save it as RGB",
         ),
         ({"SamplesPerPixel": 2}, "2 samples", "save it as RGB"),
+        (
+            {"SamplesPerPixel": 3, "PhotometricInterpretation": "PALETTE COLOR"},
+            "3 samples as PALETTE",
+            "save it as RGB",
+        ),
     ],
 )
 def test_what_cannot_be_filled_in_is_named(tmp_path: Path, changes: dict, problem: str, remedy: str):

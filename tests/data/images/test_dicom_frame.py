@@ -22,6 +22,7 @@ from dicom_files import (
     with_codestream,
     without_preamble,
 )
+from flawmap.data.images import gdcm_process
 from flawmap.data.images.dicom_codestream import read_codestream
 from flawmap.data.images.dicom_fields import pixel_fields
 from flawmap.data.images.dicom_frame import DECODERS, read_frame
@@ -119,6 +120,33 @@ def test_compressed_without_loss(tmp_path: Path, syntax: str, kind: str):
     assert np.array_equal(again.pixels, plain.pixels) and again.remarks == plain.remarks
 
 
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=LOSSLESS.values())
+def test_decoders_say_themselves_whether_colours_are_planes(tmp_path: Path, syntax: str):
+    path = compressed(dicom(tmp_path / "a.dcm", COLOURS, **RGB), syntax)
+    for planar in (0, 1):
+        dataset = pydicom.dcmread(path)
+        dataset.PlanarConfiguration = planar
+        dataset.save_as(path)
+        assert np.array_equal(read_image(path), COLOURS)
+
+
+@pytest.mark.parametrize("stored", [8, 12, 16])
+def test_an_8_bit_jpeg_in_an_image_of_more_bits(tmp_path: Path, stored: int):
+    """The fields say how bright its values are; the codestream, how many bytes they have."""
+    fields = {"BitsAllocated": 16, "BitsStored": stored, "HighBit": stored - 1, "WindowCenter": 128, "WindowWidth": 256}
+    path = with_codestream(dicom(tmp_path / "a.dcm", RAMP, **fields), JPEG, [gray_jpeg(RAMP // 16)])
+    assert np.abs(read_image(path)[..., 0] - RAMP / 16).max() < 8
+
+
+@pytest.mark.parametrize("count", [3, 4, 200])
+def test_components_that_the_fields_do_not_count_are_not_decoded(tmp_path: Path, count: int):
+    """A decoder takes memory for each."""
+    codestream = HTJ2K[:40] + count.to_bytes(2, "big") + HTJ2K[42:]
+    path = dicom(tmp_path / "a.dcm", np.zeros((12, 16), np.uint16))
+    with pytest.raises(UserError, match=f"it has {count} values per pixel, its fields say 1"):
+        read_image(with_codestream(path, "1.2.840.10008.1.2.4.201", [codestream]))
+
+
 @pytest.mark.parametrize("last", [201, 202, 203])
 def test_high_throughput_jpeg_2000(tmp_path: Path, last: int):
     pytest.importorskip("openjpeg")
@@ -146,20 +174,30 @@ def test_jpeg_2000_with_bits_above_the_stored_ones(tmp_path: Path, garbage: int)
     assert np.array_equal(image.pixels[..., 0], PLAIN) and bool(image.remarks) == bool(garbage)
 
 
-def jpeg(colours: np.ndarray, subsampling: int, jfif: bool) -> bytes:
+ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\1"  # luma and chroma
+
+
+def jpeg(colours: np.ndarray, subsampling: int, mark: str) -> bytes:
     out = io.BytesIO()
     Image.fromarray(colours).save(out, "JPEG", quality=95, subsampling=subsampling)
     data = out.getvalue()
     assert data[2:4] == b"\xff\xe0"
-    return data if jfif else data[:2] + data[4 + int.from_bytes(data[4:6], "big") :]
+    plain = data[:2] + data[4 + int.from_bytes(data[4:6], "big") :]
+    return {"JFIF": data, "Adobe": data[:2] + ADOBE + plain[2:], "both": data[:2] + ADOBE + data[2:], "": plain}[mark]
+
+
+def gray_jpeg(gray: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(gray.astype(np.uint8)).save(out, "JPEG", quality=95)
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("flagged", ["RGB", "YBR_FULL_422", "YBR_FULL"])
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
-@pytest.mark.parametrize("jfif", [True, False])
-def test_colours_of_a_jpeg_are_what_the_jpeg_says(tmp_path: Path, flagged: str, subsampling: int, jfif: bool):
+@pytest.mark.parametrize("mark", ["JFIF", "Adobe", "both", ""])
+def test_colours_of_a_jpeg_are_what_the_jpeg_says(tmp_path: Path, flagged: str, subsampling: int, mark: str):
     """Many programs flag a JPEG as RGB whose components are luma and chroma."""
-    codestream = jpeg(COLOURS, subsampling, jfif)
+    codestream = jpeg(COLOURS, subsampling, mark)
     path = with_codestream(
         dicom(tmp_path / "a.dcm", COLOURS, **RGB), JPEG, [codestream], PhotometricInterpretation=flagged
     )
@@ -225,8 +263,8 @@ def test_the_pixels_tell_what_the_file_does_not(tmp_path: Path):
     """Fields without file meta information, and fields that name another encoding than the pixels have."""
     path = compressed(dicom(tmp_path / "a.dcm", RAMP, **ALL_12_BITS), "1.2.840.10008.1.2.4.80")
     frame = first_frame(path)
-    image = decode_with_remarks(with_codestream(path, "1.2.840.10008.1.2.1", [frame]).read_bytes())
-    assert np.array_equal(image.pixels[..., 0], PLAIN) and "read as JPEG-LS" in image.remarks[0]
+    for named in ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5", JPEG, JPEG_2000):
+        assert np.array_equal(read_image(with_codestream(path, named, [frame]))[..., 0], PLAIN)
     path = dicom(tmp_path / "b.dcm", RAMP, **ALL_12_BITS)
     path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0"))
     image = decode_with_remarks(path.read_bytes())
@@ -238,12 +276,12 @@ def test_a_compressed_file_may_lack_its_preamble(tmp_path: Path):
     assert np.array_equal(read_image(without_preamble(path))[..., 0], PLAIN)
 
 
-@pytest.mark.parametrize("syntax", DECODERS)
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=LOSSLESS.values())
 def test_without_a_decoder_the_remedy_installs_it(tmp_path: Path, syntax: str, monkeypatch: pytest.MonkeyPatch):
     from pydicom.pixels.decoders.base import get_decoder
 
-    path = with_codestream(dicom(tmp_path / "a.dcm", np.zeros((12, 16), np.uint16)), syntax, [HTJ2K])
-    for each in DECODERS:  # 12 bits of extended JPEG are left to the decoder of another one
+    path = compressed(dicom(tmp_path / "a.dcm", RAMP), syntax)
+    for each, _, _ in DECODERS.values():
         monkeypatch.setattr(get_decoder(each), "_available", {})
     with pytest.raises(UserError, match=r"no decoder of .* is installed") as caught:
         read_image(path)
@@ -281,12 +319,37 @@ def test_damaged_codestreams_are_errors_in_one_line(tmp_path: Path, syntax: str,
     assert "\n" not in caught.value.problem and "copy it again" in caught.value.remedy
 
 
+def test_a_picture_that_ends_its_decoder_does_not_end_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """GDCM 3.2 aborts where the marker of the Huffman tables is damaged."""
+    path = compressed(dicom(tmp_path / "a.dcm", RAMP), "1.2.840.10008.1.2.4.70")
+    codestream = first_frame(path)
+    tables = codestream.index(b"\xff\xc4")
+    damaged = codestream[:tables] + b"\0" + codestream[tables + 1 :]
+    with pytest.raises(UserError, match="the image cannot be decoded: damaged JPEG Lossless"):
+        read_image(with_codestream(path, "1.2.840.10008.1.2.4.70", [damaged]))
+    with_codestream(path, "1.2.840.10008.1.2.4.70", [codestream])
+    aborting = tmp_path / "aborting.py"
+    aborting.write_text("import os; os.abort()")
+    monkeypatch.setattr(gdcm_process, "__file__", str(aborting))
+    with pytest.raises(UserError, match="the image cannot be decoded: damaged JPEG Lossless"):
+        read_image(path)
+
+
+def test_the_decoder_does_not_search_for_a_lost_end(tmp_path: Path):
+    """CharLS takes seconds where the two bytes at the end are damaged."""
+    path = compressed(dicom(tmp_path / "a.dcm", RAMP), "1.2.840.10008.1.2.4.80")
+    codestream = first_frame(path).rstrip(b"\0")
+    assert codestream.endswith(b"\xff\xd9")
+    with pytest.raises(UserError, match="the image cannot be decoded: damaged JPEG-LS"):
+        read_image(with_codestream(path, "1.2.840.10008.1.2.4.80", [codestream[:-2] + b"\xff\xdf"]))
+
+
 def test_a_codestream_cannot_grow_beyond_its_fields(tmp_path: Path):
     """64 x 64 px by its fields, 20,000 x 20,000 px by its codestream: it is not decoded."""
     out = io.BytesIO()
     Image.new("L", (20_000, 20_000)).save(out, "JPEG")
     path = dicom(tmp_path / "a.dcm", RAMP.astype(np.uint8), BitsAllocated=8, BitsStored=8, HighBit=7)
-    with pytest.raises(UserError, match="its pixels are 20000 x 20000, its fields say 64 x 64"):
+    with pytest.raises(UserError, match="it has 20000 x 20000 px, its fields say 64 x 64 px"):
         read_image(with_codestream(path, JPEG, [out.getvalue()]))
 
 
@@ -308,5 +371,5 @@ def test_headers_of_codestreams(kind: str):
 
 def test_the_header_of_a_high_throughput_codestream():
     found = read_codestream(HTJ2K)
-    assert found is not None and found.syntax is not None
-    assert (found.width_px, found.height_px, found.precision_bits, found.syntax[-3:]) == (16, 12, 16, "203")
+    assert found is not None and found.kind == "JPEG 2000"
+    assert (found.width_px, found.height_px, found.precision_bits) == (16, 12, 16)

@@ -64,7 +64,7 @@ def test_a_window_of_width_1_is_a_threshold_and_says_so(tmp_path: Path):
     image = read(path)
     assert np.array_equal(image.pixels[..., 0], (RAMP > 2047.5) * 255) and np.array_equal(in_viewer(path), gray(path))
     (remark,) = image.remarks
-    assert "centre 2048, width 1" in remark and "100% of the pixels black or white: values 0 to 4095" in remark
+    assert "centre 2048, width 1" in remark and "100% of the pixels black or white, for values of 0 to 4095" in remark
 
 
 def test_a_width_below_1_needs_values_between_integers(tmp_path: Path):
@@ -76,7 +76,12 @@ def test_a_width_below_1_needs_values_between_integers(tmp_path: Path):
 
 def test_a_window_beside_all_values_says_so(tmp_path: Path):
     (remark,) = read(dicom(tmp_path / "a.dcm", RAMP // 8, WindowCenter=3000, WindowWidth=100)).remarks
-    assert "100% of the pixels black or white: values 0 to 511" in remark
+    assert "100% of the pixels black or white, for values of 0 to 511" in remark
+
+
+def test_black_and_white_inside_the_window_are_no_fault_of_it(tmp_path: Path):
+    image = read(dicom(tmp_path / "a.dcm", RAMP // 2048 * 4095, **ALL_12_BITS))
+    assert image.remarks == () and set(np.unique(image.pixels)) == {0, 255}
 
 
 def test_an_unknown_window_function_is_linear_and_says_so(tmp_path: Path):

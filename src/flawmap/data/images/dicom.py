@@ -224,10 +224,14 @@ def _content_remark(gray: NDArray[np.uint8], frame: Frame, scale: GrayScale) -> 
     low, high = float(ends.min()), float(ends.max())
     if isinstance(scale.voi, Window):
         clipped = (counts[0] + counts[255]) / counts.sum()
-        if clipped < MOSTLY:
+        black, white = scale.voi.ends
+        if clipped < MOSTLY or black <= low <= high <= white:
             return ()
         window = f"centre {scale.voi.centre:g}, width {scale.voi.width:g}"
-        return (f"its window ({window}) makes {clipped:.0%} of the pixels black or white: values {low:g} to {high:g}",)
+        return (
+            f"its window ({window}) makes {clipped:.0%} of the pixels black or white, for values of {low:g} to "
+            f"{high:g}; if that is not meant, write one window that fits all images into all files",
+        )
     shares = counts.cumsum() / counts.sum()
     levels = int(np.searchsorted(shares, 0.999) - np.searchsorted(shares, 0.001, side="right")) + 1
     if levels >= FEW_LEVELS:

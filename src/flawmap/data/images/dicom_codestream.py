@@ -4,14 +4,10 @@ import struct
 from dataclasses import dataclass
 
 SIZE_OF_IMAGE = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins (ISO 15444-1 A.4)
+END_OF_IMAGE = b"\xff\xd9"
 START_OF_FRAME = frozenset({0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # JPEG-LS, and the processes of JPEG
 LOSSY_JPEG = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
-SYNTAX_OF_FRAME = {
-    0xC0: "1.2.840.10008.1.2.4.50",
-    0xC1: "1.2.840.10008.1.2.4.51",
-    0xC3: "1.2.840.10008.1.2.4.57",
-    0xF7: "1.2.840.10008.1.2.4.80",
-}
+JPEG, JPEG_LOSSLESS, JPEG_LS, JPEG_2000 = "JPEG", "JPEG Lossless or of 12 bits", "JPEG-LS", "JPEG 2000"
 
 
 @dataclass(frozen=True)
@@ -19,16 +15,18 @@ class Codestream:
     """The header of a compressed picture.
 
     Attributes:
+        kind: what decoders know it as: ``JPEG`` has 8 bits and is lossy, ``JPEG_2000`` includes HTJ2K.
         width_px, height_px, precision_bits: of the picture.
-        syntax: the transfer syntax that fits, None if there is none.
+        components: 1, or 3 for colours.
         components_are_ycc: whether the colours, as a decoder gives them that leaves them alone, are a luma and two
             chromas; None if the codestream leaves it to the file.
     """
 
+    kind: str
     width_px: int
     height_px: int
     precision_bits: int
-    syntax: str | None
+    components: int
     components_are_ycc: bool | None
 
 
@@ -55,18 +53,25 @@ def _jpeg(data: bytes) -> Codestream | None:
         adobe_converts |= kind == 0xEE and segment.startswith(b"Adobe") and len(segment) >= 12
         if kind in START_OF_FRAME:
             precision, height, width, count = struct.unpack_from(">BHHB", segment)
-            names = bytes(segment[6 + 3 * number] for number in range(count))
+            is_lossy = kind in LOSSY_JPEG
             is_ycc = None
-            if kind in LOSSY_JPEG and count == 3:  # the rules of libjpeg; decoders that know Adobe's mark give RGB
+            if is_lossy and count == 3:  # the rules of libjpeg; decoders that know Adobe's mark give RGB
+                names = bytes(segment[6 + 3 * number] for number in range(count))
                 is_ycc = False if adobe_converts else True if has_jfif or names == b"\1\2\3" else None
                 is_ycc = False if names in (b"RGB", b"rgb") else is_ycc
-            return Codestream(width, height, precision, SYNTAX_OF_FRAME.get(kind), is_ycc)
+            if kind == 0xF7:
+                name = JPEG_LS
+                if END_OF_IMAGE not in data[-64:]:  # without one, CharLS looks for it for a long time
+                    return None
+            else:
+                name = JPEG if is_lossy and precision == 8 else JPEG_LOSSLESS
+            return Codestream(name, width, height, precision, count, is_ycc)
         at += 2 + length
     return None
 
 
 def _jpeg_2000(data: bytes, start: int) -> Codestream:
-    length, capabilities, right, bottom, left, top = struct.unpack_from(">HHIIII", data, start + 4)
+    length, _, right, bottom, left, top = struct.unpack_from(">HHIIII", data, start + 4)
     (count,), precision = struct.unpack_from(">H", data, start + 40), (data[start + 42] & 0x7F) + 1
     at, is_ycc = start + 4 + length, None
     while data[at] == 0xFF and data[at + 1] != 0x90:  # up to the first tile
@@ -74,6 +79,4 @@ def _jpeg_2000(data: bytes, start: int) -> Codestream:
         if data[at + 1] == 0x52 and count >= 3 and data[at + 8]:
             is_ycc = False  # a colour transform of the codestream, which decoders undo
         at += 2 + length
-    is_high_throughput = bool(capabilities & 0x4000)
-    syntax = "1.2.840.10008.1.2.4.203" if is_high_throughput else "1.2.840.10008.1.2.4.91"
-    return Codestream(right - left, bottom - top, precision, syntax, is_ycc)
+    return Codestream(JPEG_2000, right - left, bottom - top, precision, count, is_ycc)

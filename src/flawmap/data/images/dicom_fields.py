@@ -56,14 +56,14 @@ class PixelFields:
 
 
 class _Filled:
-    """Fields of a file, and words for those that are filled in because it lacks them."""
+    """Fields of a file, and words for those that are filled in because they are missing or cannot be."""
 
     def __init__(self, dataset: Any):
         self.dataset = dataset
         self.words: list[str] = []
 
     def taken_as(self, keyword: str, value: Any) -> Any:
-        """A value for a field that is missing."""
+        """A value for a field that is missing or cannot be."""
         self.words.append(f"{keyword} as {value}")
         return value
 
@@ -74,7 +74,7 @@ class _Filled:
 
 
 def pixel_fields(dataset: Any) -> tuple[PixelFields, tuple[str, ...]]:
-    """The fields, and a remark if some are missing that everyone would fill in the same way.
+    """The fields, and a remark if some are missing or invalid that everyone would fill in the same way.
 
     Args:
         dataset: of pydicom, with one of :data:`PIXELS`.
@@ -91,9 +91,14 @@ def pixel_fields(dataset: Any) -> tuple[PixelFields, tuple[str, ...]]:
     samples = filled.integer_or("SamplesPerPixel", 3 if photometric in COLOURS else 1)
     if not photometric:
         photometric = filled.taken_as("PhotometricInterpretation", "RGB" if samples == 3 else "MONOCHROME2")
-    if samples not in (1, 3) or photometric not in (*GRAY, PALETTE, *COLOURS):
-        raise UserError(f"DICOM pixels of {samples} samples as {photometric} are not read", "", "save it as RGB")
     frames = max(integer(dataset, "NumberOfFrames") or 1, 1)
+    if samples == 1 and photometric in COLOURS:
+        if len(dataset.get(keyword)) >= 3 * rows * columns * frames:
+            samples = filled.taken_as("SamplesPerPixel", 3)
+        else:
+            photometric = filled.taken_as("PhotometricInterpretation", "MONOCHROME2")
+    if photometric not in (*GRAY, PALETTE, *COLOURS) or samples not in ((1,) if photometric == PALETTE else (1, 3)):
+        raise UserError(f"DICOM pixels of {samples} samples as {photometric} are not read", "", "save it as RGB")
     is_float = keyword != "PixelData"
     if is_float:
         allocated = stored = 32 if keyword == "FloatPixelData" else 64
@@ -105,7 +110,7 @@ def pixel_fields(dataset: Any) -> tuple[PixelFields, tuple[str, ...]]:
     fields = PixelFields(
         keyword, rows, columns, samples, photometric, allocated, stored, high_bit, is_signed, planar, frames
     )
-    return fields, (f"the file lacks fields; taken: {', '.join(filled.words)}",) if filled.words else ()
+    return fields, (f"fields are missing or invalid; taken: {', '.join(filled.words)}",) if filled.words else ()
 
 
 def _bits(filled: _Filled, num_samples: int) -> tuple[int, int, int]:

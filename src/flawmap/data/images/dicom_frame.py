@@ -1,33 +1,32 @@
 """The first frame of a DICOM file: decompressed, unused bits removed, padding found. Other frames are not decoded."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.data.images.dicom_codestream import Codestream, read_codestream
+from flawmap.data.images import gdcm_process
+from flawmap.data.images.dicom_codestream import JPEG, JPEG_2000, JPEG_LOSSLESS, JPEG_LS, Codestream, read_codestream
 from flawmap.data.images.dicom_fields import ITEM, PixelFields, numbers
 from flawmap.errors import UserError
 
 EXPLICIT, IMPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
-JPEG_EXTENDED, JPEG_LOSSLESS = "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57"
-# pydicom's names of decoders, the safest first (GDCM is the only one for JPEG Lossless), and the package to install.
-DECODERS: dict[str, tuple[tuple[str, ...], str]] = {
-    "1.2.840.10008.1.2.4.50": (("pillow",), "pillow"),
-    JPEG_EXTENDED: (("pillow",), "pillow"),
-    JPEG_LOSSLESS: (("gdcm",), "python-gdcm"),
-    "1.2.840.10008.1.2.4.70": (("gdcm",), "python-gdcm"),
-    "1.2.840.10008.1.2.4.80": (("pyjpegls", "gdcm"), "pyjpegls"),
-    "1.2.840.10008.1.2.4.81": (("pyjpegls", "gdcm"), "pyjpegls"),
-    "1.2.840.10008.1.2.4.90": (("pylibjpeg", "pillow", "gdcm"), "pylibjpeg pylibjpeg-openjpeg"),
-    "1.2.840.10008.1.2.4.91": (("pylibjpeg", "pillow", "gdcm"), "pylibjpeg pylibjpeg-openjpeg"),
-    "1.2.840.10008.1.2.4.201": (("pylibjpeg",), "pylibjpeg pylibjpeg-openjpeg"),
-    "1.2.840.10008.1.2.4.202": (("pylibjpeg",), "pylibjpeg pylibjpeg-openjpeg"),
-    "1.2.840.10008.1.2.4.203": (("pylibjpeg",), "pylibjpeg pylibjpeg-openjpeg"),
-    "1.2.840.10008.1.2.5": (("pydicom",), "pydicom"),  # RLE
-}
 NATIVE = (EXPLICIT, IMPLICIT, BIG_ENDIAN)
+RLE = "1.2.840.10008.1.2.5"
+PART_2 = ("1.2.840.10008.1.2.4.92", "1.2.840.10008.1.2.4.93")  # JPEG 2000 codestreams that decoders take for part 1
+# By kind of codestream: a transfer syntax of pydicom, its names of decoders, best first, and the package to install.
+DECODERS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    JPEG: ("1.2.840.10008.1.2.4.50", ("pillow",), "pillow"),
+    JPEG_LOSSLESS: ("1.2.840.10008.1.2.4.57", ("gdcm",), "python-gdcm"),
+    JPEG_LS: ("1.2.840.10008.1.2.4.80", ("pyjpegls",), "pyjpegls"),
+    JPEG_2000: ("1.2.840.10008.1.2.4.90", ("pylibjpeg", "pillow"), "pylibjpeg pylibjpeg-openjpeg"),
+    RLE: (RLE, ("pydicom",), "pydicom"),
+}
+DECODING_SECONDS = 120  # far more than the largest picture takes
 
 
 @dataclass(frozen=True)
@@ -71,102 +70,136 @@ def read_frame(dataset: Any, fields: PixelFields) -> Frame:
 
 def _decoded(dataset: Any, fields: PixelFields, remarks: list[str]) -> tuple[NDArray, int]:
     """The samples in their containers, and the number of bits that a decoder gives. Colours are converted to RGB."""
-    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.processing import convert_color_space
 
     data = dataset[fields.keyword].value
-    syntax, codestream = _transfer_syntax(dataset, data, fields, remarks)
-    decoder, plugin = get_decoder(syntax), ""
-    if syntax in NATIVE:
-        _refuse_truncated(data, fields, remarks)
+    if data[:4] == ITEM:
+        container, codestream = _decompressed(dataset, data, fields)
+        precision = codestream.precision_bits if codestream else fields.bits_allocated
+        is_ycc = codestream.components_are_ycc if codestream else None
     else:
-        names = DECODERS[syntax][0]
-        available = [name for name in names if name in decoder.available_plugins]
-        if not available:
-            problem = f"no decoder of {decoder.UID.name} is installed"
-            raise UserError(problem, "", f"pip install {DECODERS[syntax][1]}")
-        plugin = available[0]
-    is_ycc = fields.photometric in ("YBR_FULL", "YBR_FULL_422")
-    if codestream and codestream.components_are_ycc is not None and fields.samples == 3:
-        is_ycc = codestream.components_are_ycc
-    is_subsampled = fields.photometric == "YBR_FULL_422" and syntax in NATIVE
-    colours = "YBR_FULL_422" if is_subsampled else "YBR_FULL" if is_ycc else "RGB"
-    options: dict[str, Any] = {
-        "rows": fields.rows,
-        "columns": fields.columns,
-        "samples_per_pixel": fields.samples,
-        "photometric_interpretation": "MONOCHROME2" if fields.samples == 1 else colours,
-        "bits_allocated": fields.bits_allocated,
-        "bits_stored": fields.bits_stored,
-        "pixel_representation": int(fields.is_signed),
-        "planar_configuration": fields.planar,
-        "number_of_frames": 1 if syntax in NATIVE else fields.frames,
-        "pixel_keyword": fields.keyword,
-        "pixel_vr": dataset[fields.keyword].VR,
-        "correct_unused_bits": False,
-        "extended_offsets": _extended_offsets(dataset),
-    }
-    try:
-        container, _ = decoder.as_array(data, index=0, raw=True, decoding_plugin=plugin, **options)
-    except RuntimeError as error:  # the messages of all decoders, in many lines
-        raise _damaged(decoder.UID.name) from error
-    container = container.astype(container.dtype.newbyteorder("="), copy=False)
-    if fields.samples == 3 and is_ycc:
+        container, precision, is_ycc = _uncompressed(dataset, data, fields, remarks), fields.bits_allocated, None
+    if fields.samples == 3 and (fields.photometric in ("YBR_FULL", "YBR_FULL_422") if is_ycc is None else is_ycc):
         if fields.bits_stored != 8:
             raise UserError(f"YBR colours of {fields.bits_stored} bits are not read", "", "save it as RGB")
         container = convert_color_space(container.astype(np.uint8), "YBR_FULL", "RGB")
-    return container, codestream.precision_bits if codestream else fields.bits_allocated
+    return container, precision
 
 
-def _transfer_syntax(
-    dataset: Any, data: bytes, fields: PixelFields, remarks: list[str]
-) -> tuple[str, Codestream | None]:
-    """How the pixels are encoded, by the file or by the pixels themselves, and the header of a codestream."""
-    from pydicom.encaps import get_frame
+def _uncompressed(dataset: Any, data: bytes, fields: PixelFields, remarks: list[str]) -> NDArray:
+    """The samples of the first frame as they lie in the file."""
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
-    named = str(dataset.file_meta.get("TransferSyntaxUID") or "")
+    named = UID(str(dataset.file_meta.get("TransferSyntaxUID") or ""))
     is_implicit, is_little_endian = dataset.original_encoding
-    native = named if named in NATIVE else IMPLICIT if is_implicit else EXPLICIT if is_little_endian else BIG_ENDIAN
-    is_encapsulated = data[:4] == ITEM
-    if not is_encapsulated:
-        if named in DECODERS:
-            remarks.append(f"its pixels are not compressed, though it names {UID(named).name}")
-        elif named and named not in NATIVE:
-            raise _not_read(UID(named).name)
-        return native, None
-    if named and named not in DECODERS and named not in NATIVE:
-        raise _not_read(UID(named).name)
-    frame = get_frame(data, 0, number_of_frames=fields.frames, extended_offsets=_extended_offsets(dataset))
+    syntax = named if named in NATIVE else IMPLICIT if is_implicit else EXPLICIT if is_little_endian else BIG_ENDIAN
+    if named and named not in NATIVE:
+        if named.is_private:
+            raise _not_read(named.name)
+        remarks.append(f"its pixels are not compressed, though it names {named.name}")
+    _refuse_truncated(data, fields, remarks)
+    is_subsampled = fields.samples == 3 and fields.photometric == "YBR_FULL_422"
+    options = _options(fields, fields.bits_allocated, fields.bits_stored)
+    options["photometric_interpretation"] = "YBR_FULL_422" if is_subsampled else options["photometric_interpretation"]
+    options |= {"planar_configuration": fields.planar, "pixel_keyword": fields.keyword, "number_of_frames": 1}
+    options["pixel_vr"] = dataset[fields.keyword].VR
+    container, _ = get_decoder(syntax).as_array(data, index=0, raw=True, **options)
+    return container.astype(container.dtype.newbyteorder("="), copy=False)
+
+
+def _decompressed(dataset: Any, data: bytes, fields: PixelFields) -> tuple[NDArray, Codestream | None]:
+    """The samples of the first frame, by the decoder of its codestream, and the codestream's header; None for RLE."""
+    from pydicom.encaps import get_frame
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    named = UID(str(dataset.file_meta.get("TransferSyntaxUID") or ""))
+    offsets = (dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths"))
+    extended_offsets = offsets if all(offsets) else None
+    frame = get_frame(data, 0, number_of_frames=fields.frames, extended_offsets=extended_offsets)
     codestream = read_codestream(frame)
-    if named not in DECODERS:
-        if codestream is None or codestream.syntax is None:
-            raise _not_read("something that the file does not name")
-        named = codestream.syntax
-        remarks.append(f"it does not say how its pixels are compressed; read as {UID(named).name}")
-    if codestream is None and named != "1.2.840.10008.1.2.5":
-        raise _damaged(UID(named).name)
-    if codestream and (codestream.width_px, codestream.height_px) != (fields.columns, fields.rows):
-        problem = f"its pixels are {codestream.width_px} x {codestream.height_px}, its fields say {fields.columns} x "
-        raise UserError(f"the image cannot be decoded: {problem}{fields.rows}", "", "copy it again, or remove it")
-    if named == JPEG_EXTENDED and codestream and codestream.precision_bits > 8:
-        named = JPEG_LOSSLESS  # GDCM chooses the process by the codestream, but pydicom keeps this one from it
-    return named, codestream
+    if named in PART_2 or (codestream is None and (named in NATIVE or named.is_private or _is_other(named))):
+        raise _not_read(named.name or "something that the file does not name")
+    if codestream is None and named != RLE:
+        raise _damaged(named.name)
+    if codestream is not None:
+        _refuse_other_size(codestream, fields)
+    syntax, names, package = DECODERS[codestream.kind if codestream else RLE]
+    decoder = get_decoder(syntax)
+    available = [name for name in names if name in decoder.available_plugins]
+    if not available:
+        kind = codestream.kind if codestream else decoder.UID.name
+        raise UserError(f"no decoder of {kind} is installed", "", f"pip install {package}")
+    if codestream and codestream.kind == JPEG_LOSSLESS:
+        return _decoded_by_gdcm(frame, codestream), codestream
+    allocated, bits = fields.bits_allocated, fields.bits_stored
+    if codestream:  # decoders go by it, whatever the fields say
+        bits = codestream.precision_bits
+        allocated = 8 if bits <= 8 else 16 if bits <= 16 else 32
+    options = _options(fields, allocated, bits)
+    options |= {"number_of_frames": fields.frames, "extended_offsets": extended_offsets}
+    try:
+        container, _ = decoder.as_array(data, index=0, raw=True, decoding_plugin=available[0], **options)
+    except RuntimeError as error:  # the messages of all decoders, in many lines
+        raise _damaged(codestream.kind if codestream else "RLE") from error
+    return container, codestream
+
+
+def _options(fields: PixelFields, bits_allocated: int, bits_stored: int) -> dict[str, Any]:
+    """What pydicom wants to know. Decoders that give planes instead of pixels change ``planar_configuration``."""
+    return {
+        "rows": fields.rows,
+        "columns": fields.columns,
+        "samples_per_pixel": fields.samples,
+        "photometric_interpretation": "RGB" if fields.samples == 3 else "MONOCHROME2",  # so that nothing is converted
+        "bits_allocated": bits_allocated,
+        "bits_stored": bits_stored,
+        "pixel_representation": int(fields.is_signed),
+        "planar_configuration": 0,
+        "pixel_keyword": "PixelData",
+        "correct_unused_bits": False,
+    }
+
+
+def _decoded_by_gdcm(frame: bytes, codestream: Codestream) -> NDArray[np.unsignedinteger]:
+    """The samples of a JPEG that only GDCM decodes, which aborts its process on some damaged ones."""
+    facts = (codestream.width_px, codestream.height_px, codestream.components, codestream.precision_bits)
+    command = [sys.executable, "-P", str(Path(gdcm_process.__file__)), *(str(fact) for fact in facts)]
+    try:
+        done = subprocess.run(command, input=frame, capture_output=True, timeout=DECODING_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _damaged(codestream.kind) from error
+    values = np.frombuffer(done.stdout, "u1" if codestream.precision_bits <= 8 else "<u2")
+    shape = (codestream.height_px, codestream.width_px, codestream.components)
+    if done.returncode or values.size != np.prod(shape):
+        raise _damaged(codestream.kind)
+    return values.reshape(shape[: 2 if codestream.components == 1 else 3])
+
+
+def _is_other(syntax: Any) -> bool:
+    """MPEG and HEVC, JPEG XL, SMPTE."""
+    return syntax.startswith(("1.2.840.10008.1.2.4.10", "1.2.840.10008.1.2.4.11", "1.2.840.10008.1.2.7"))
 
 
 def _not_read(encoding: str) -> UserError:
-    return UserError(
-        f"DICOM pixels compressed as {encoding} are not read", "", "save it with JPEG 2000 or uncompressed"
-    )
+    remedy = "save it with JPEG 2000 or uncompressed"
+    return UserError(f"DICOM pixels compressed as {encoding} are not read", "", remedy)
 
 
 def _damaged(encoding: str) -> UserError:
     return UserError(f"the image cannot be decoded: damaged {encoding}", "", "copy it again, or remove it")
 
 
-def _extended_offsets(dataset: Any) -> tuple[bytes, bytes] | None:
-    offsets, lengths = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-    return (offsets, lengths) if offsets and lengths else None
+def _refuse_other_size(codestream: Codestream, fields: PixelFields) -> None:
+    """Refuse, before decoding, which could take any memory, a picture of another size than the fields say."""
+    found = f"{codestream.width_px} x {codestream.height_px} px"
+    expected = f"{fields.columns} x {fields.rows} px"
+    if codestream.components != fields.samples:
+        found, expected = f"{codestream.components} values per pixel", str(fields.samples)
+    if found != expected:
+        problem = f"the image cannot be decoded: it has {found}, its fields say {expected}"
+        raise UserError(problem, "", "copy it again, or remove it")
 
 
 def _refuse_truncated(data: bytes, fields: PixelFields, remarks: list[str]) -> None:
