@@ -32,10 +32,11 @@ async function score(file, { name, inSession = false, withMaps = false }) {
 // Of PNG with 8 bits and of JPEG without EXIF rotation, a browser shows the pixels that the model sees; of all others the
 // server sends them: TIFF, DICOM, 16 bits, transparency and the like are read by one reader only.
 async function browserShowsAll(file) {
-  const head = new Uint8Array(await file.slice(0, 32).arrayBuffer());
-  const isPng = String.fromCharCode(...head.subarray(1, 4)) === "PNG";
+  const head = new Uint8Array(await file.slice(0, 16_384).arrayBuffer());
+  if (head[0] === 0xff && head[1] === 0xd8) return true;
+  const text = new TextDecoder("latin1").decode(head);
   const [bits, colours] = [head[24], head[25]];
-  return (isPng && bits === 8 && (colours === 0 || colours === 2)) || (head[0] === 0xff && head[1] === 0xd8);
+  return text.startsWith("PNG", 1) && bits === 8 && (colours === 0 || colours === 2) && !text.includes("tRNS");
 }
 
 async function bitmapOf(base64) {
