@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flawmap.deploy.parity import images_of_run
 from flawmap.deploy.reviews import COLUMNS
 from images import striped, write_category, write_good, write_image
 
@@ -131,6 +132,8 @@ def test_days_train_as_one_data_set_and_the_run_knows_where_they_are(cli, traine
     assert sorted({row.partition("/")[0].strip('"') for row in rows}) == ["day 1", "day 2"] and len(rows) == 40
     assert json.loads(Path("run/environment.json").read_text())["data"] == [str(day) for day in days]
     assert cli("train", *days, *words, "--resume").code == 0  # was finished already
+    assert {image.path.parent for image in images_of_run(Path("run"), 40)} == set(days)
+    assert cli("report", "run").code == 0 and str(days[1]) in Path("run/report.html").read_text()
     (Path("run") / "model" / "config.json").unlink()
     refused = cli("train", days[0], *words[2:], "--resume")
     assert refused.code == 2 and "not what this run was started with" in refused.err

@@ -163,7 +163,7 @@ def test_a_single_image_is_not_a_data_location(good_folder: Path):
 def test_a_folder_without_images(tmp_path: Path):
     write_image(tmp_path / "a" / ".hidden.png", noise(0))
     (tmp_path / "notes.txt").write_text("nothing")
-    give = "give a folder with PNG, JPEG, BMP or TIFF files"
+    give = "give a folder with images (PNG, JPEG, "
     with mistake("no images here (folders a; 2 left out (1 hidden file, 1 .txt))", tmp_path, give):
         open_training_data(tmp_path, DEFAULT)
     with mistake("no images here (no folders; 1 left out (1 hidden file))", tmp_path / "a", give):

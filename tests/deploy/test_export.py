@@ -241,5 +241,5 @@ def test_facts_survive_and_damaged_ones_are_explained():
 def test_a_newer_format_asks_for_an_update_and_an_older_one_for_another_export():
     values = json.loads(fitted_detector().facts("tile").to_text())
     newer, older = (json.dumps(values | {"format": version}) for version in (99, 0))
-    assert "pip install -U flawmap" in explained(lambda: read_facts(newer, "a.onnx")).remedy
+    assert "update flawmap" in explained(lambda: read_facts(newer, "a.onnx")).remedy
     assert "flawmap export RUN" in explained(lambda: read_facts(older, "a.onnx")).remedy

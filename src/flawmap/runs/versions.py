@@ -149,7 +149,7 @@ def read_history(model: Path) -> History:
         except UserError:
             damaged.append(folder.name)
             continue
-        refuse_unreadable_format(found, OLDEST_FORMAT, FORMAT, str(path), "pip install -U flawmap")
+        refuse_unreadable_format(found, OLDEST_FORMAT, FORMAT, str(path), "train again")
         try:
             versions.append((number, read_json(path, Version, "")))
         except UserError:

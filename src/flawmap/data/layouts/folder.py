@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flawmap.advice import command
+from flawmap.data.images.formats import READ_FORMATS
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.folder_names import meaning_of
 from flawmap.data.layouts.image_folders import (
@@ -23,7 +24,7 @@ from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z", ".rar")
-GIVE_IMAGES = "give a folder with PNG, JPEG, BMP or TIFF files"
+GIVE_IMAGES = f"give a folder with images ({', '.join(READ_FORMATS)})"
 
 
 class PlainFolder(MvtecAd):
@@ -47,8 +48,10 @@ class PlainFolder(MvtecAd):
         Raises:
             UserError: there are none, or it cannot be told which images are good; the error names what is there.
         """
-        if categories := categories_in(path):
-            problem = f"{path.name}/ holds {len(categories)} data sets: {', '.join(c.name for c in categories[:6])}"
+        if (categories := categories_in(path)) and not walk(path, recursive=False).images:
+            problem = (
+                f"{path.resolve().name}/ holds {len(categories)} data sets: {', '.join(c.name for c in categories[:6])}"
+            )
             first = command("flawmap", "train", categories[0])
             raise UserError(problem, str(path), f"each of them gets a model of its own: {first}")
         if meaning_of(path.resolve().name) == "good":
