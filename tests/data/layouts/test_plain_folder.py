@@ -54,6 +54,20 @@ def test_days_lots_and_cameras_are_read_beside_each_other_and_beside_images(name
     assert keys(root) == sorted(names) and left_out(root) == {}
 
 
+def test_a_folder_around_the_images_is_read_whatever_it_is_called(tmp_path):
+    names = ["export of X/bubbles/1.png", "export of X/bubbles/2.png"]
+    root = tree(tmp_path / "parts", *names)
+    assert keys(root) == names
+    tree(root, "export of X/residue/3.png")
+    assert "name the folders that hold good images only" in explained(lambda: keys(root)).remedy
+
+
+@pytest.mark.parametrize("name", ["bad", "masks", "test of old ones"])
+def test_a_folder_around_the_images_must_not_be_called_after_defects(name, tmp_path):
+    root = tree(tmp_path / "parts", f"export of X/{name}/1.png", f"export of X/{name}/2.png")
+    assert explained(lambda: keys(root)).problem.startswith(f"parts/ has folders export of X/{name};")
+
+
 @pytest.mark.parametrize(
     "name", ["NG", "defects", "scratch", "masks", "ground_truth", "validation", "bubbles", "old NG/cam 1"]
 )
@@ -146,8 +160,8 @@ def test_annotations_tell_where_folders_do_not(tmp_path):
     (root / "Annotations").mkdir()
     (root / "Annotations" / "1.xml").write_text("<annotation><filename>1.png</filename></annotation>")
     error = explained(lambda: open_training_data(root, DEFAULT))
-    assert error.problem.endswith("; 1.xml: Pascal VOC annotations")
-    assert command_of(error) == ["flawmap", "manifest", str(root), "--output", str(root / "manifest.csv")]
+    assert "turn the Pascal VOC annotations into a manifest" in error.remedy
+    assert command_of(error) == ["flawmap", "manifest", str(root), "--output", "manifest.csv"]
 
 
 # ---- MVTec AD in any case

@@ -42,8 +42,8 @@ def refuse_marked(folder: Path, images: Iterable[Path]) -> tuple[FileRemark, ...
                     f"{format_.takes[0].name} mark a defect on {len(defects)} of {len(wanted)} good images, first: "
                 )
                 problem += str(wanted[defects[0].path.absolute()])
-                away = f"move {defects[0].file.name} away if it is about other images"
-                remedy = f"{_conversion(files)}, and use manifest.csv instead; or {away}"
+                away = f"(or, if {defects[0].file.name} is about other images, move it away)"
+                remedy = f"make a manifest and use it instead {away}: {_conversion(files)}"
                 raise UserError(problem, str(defects[0].file), remedy)
         if files.root == folder:
             remarks += [
@@ -60,8 +60,8 @@ def with_annotations_named(error: UserError, folder: Path) -> UserError:
     if files is None or len(files.by_format) != 1:
         return error
     name = next(iter(files.by_format)).takes[0].name
-    remedy = f"{_conversion(files)} turns the {name} into a manifest"
-    return UserError(error.problem, error.place, f"{remedy}; or {error.remedy}" if error.remedy else remedy)
+    remedy = f"turn the {name} into a manifest: {_conversion(files)}"
+    return UserError(error.problem, error.place, f"{error.remedy}; or {remedy}" if error.remedy else remedy)
 
 
 def _conversion(files: AnnotationFiles) -> str:

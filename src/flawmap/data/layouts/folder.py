@@ -63,7 +63,7 @@ class PlainFolder(MvtecAd):
         if not found.images:
             raise _no_images(path, found)
         if others.folders and (others.good or not any(image.parent == path for image in found.images)):
-            raise others.not_told_apart(found.left_out)
+            raise others.not_told_apart()
         read = tuple(image for image in found.images if not others.has(image))
         return normal_images(Listing(read, found.left_out + others.left_out), path)
 

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flawmap.advice import command
-from flawmap.data.annotations.recognise import CONVERTED
 from flawmap.data.layouts.folder_names import meaning_of
 from flawmap.data.layouts.image_folders import NOT_GOOD
-from flawmap.data.layouts.manifest import FILE_NAME
 from flawmap.data.sample import LeftOut
 from flawmap.errors import UserError
 
@@ -25,6 +23,8 @@ class OtherFolders:
     def __init__(self, root: Path, images: Sequence[Path]) -> None:
         self._root = root
         places = sorted({image.parent for image in images})
+        # where all images lie in one folder, its name tells nothing apart
+        self._harmless_names = ("harmless", "unknown") if len(places) == 1 else ("harmless",)
         self._outermost = {place: self._first_other(place) for place in places}
         self.folders = sorted({other for other in self._outermost.values() if other is not None})
         self.good = sorted({good for place in places if (good := self._good_above(place)) is not None})
@@ -41,12 +41,8 @@ class OtherFolders:
             for folder in self.folders
         )
 
-    def not_told_apart(self, left_out: Sequence[LeftOut]) -> UserError:
-        """What is wrong, and what to do.
-
-        Args:
-            left_out: files beside the images; annotations among them tell the images apart.
-        """
+    def not_told_apart(self) -> UserError:
+        """What is wrong, and what to do."""
         names = [self._inside(folder) for folder in self.folders]
         shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
         expected = "expected train/good (MVTec AD), a manifest.csv, or images directly inside"
@@ -54,9 +50,6 @@ class OtherFolders:
         remedy = f"name the folders that hold good images only, one or several, in place of {self._root}"
         if safe := self.safe:
             remedy = f"{self._test_options()}{command('flawmap', 'train', *safe)}"
-        elif annotations := [item for item in left_out if item.reason.endswith(CONVERTED)]:
-            problem += f"; {annotations[0].path.name}: {annotations[0].kind}"
-            remedy = command("flawmap", "manifest", self._root, "--output", self._root / FILE_NAME)
         return UserError(problem, str(self._root), remedy)
 
     @property
@@ -85,7 +78,7 @@ class OtherFolders:
         folder = self._root
         for name in place.relative_to(self._root).parts:
             folder /= name
-            if meaning_of(name) != "harmless":
+            if meaning_of(name) not in self._harmless_names:
                 return folder
         return None
 
@@ -95,7 +88,7 @@ class OtherFolders:
             folder /= name
             if (meaning := meaning_of(name)) == "good":
                 return folder
-            if meaning != "harmless" and name.casefold() != "train":
+            if meaning not in self._harmless_names and name.casefold() != "train":
                 return None
         return None
 
