@@ -240,6 +240,7 @@ def test_openvinos_two_files_are_both_covered(tmp_path, images, precision):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")  # which recommends torch.export instead
 def test_a_torchscript_file_is_covered_part_by_part(tmp_path, images):
     import torch
 

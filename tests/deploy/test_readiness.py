@@ -1,6 +1,7 @@
 """/readyz: red until the self-test was passed, red for good after it failed or after a score that is not finite."""
 
 import dataclasses
+import json
 import math
 import threading
 import time
@@ -10,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from brightness_model import FACTS, BrightnessModel, Client, gray_png, serving
+from safetensors.numpy import load_file, save_file
 
+from flawmap.deploy.opened_model import open_model
 from flawmap.detect.detection import Detection, judge
 from flawmap.detect.model_facts import ModelFacts
+from flawmap.reproducibility import file_sha256
 from flawmap.runs.self_test import SelfTest, self_test_image
+from tiny_detector import fitted_detector
 
 MEAN, RED_PEAK = float(self_test_image().mean()), float(self_test_image()[..., 0].max())
 RIGHT = SelfTest(score=MEAN, map_peak=RED_PEAK, tolerance=0.01, map_tolerance=0.5)
@@ -138,6 +143,41 @@ def test_a_self_test_that_cannot_be_run_is_not_passed(tmp_path, capfd):
         assert ready.status == 503 and b"secret" not in ready.body
         assert ready.json["reason"] == "the self-test could not be run; the server's log says why"
     assert "/secret/place" in capfd.readouterr().err
+
+
+# ---- real models
+
+
+def test_a_run_that_is_sound_is_ready(tmp_path):
+    fitted_detector().save_pretrained(tmp_path / "model")
+    with serving(open_model(tmp_path / "model", "cpu"), tmp_path / "reviews.csv") as own:
+        ready = after_its_self_test(own)
+        assert ready.status == 200 and ready.json["self_test"]["got"] == ready.json["self_test"]["expected"]
+        assert own.detect(gray_png(90, 40, 50)).status == 200
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 50.0])
+def test_a_run_whose_weights_were_exchanged_with_their_hash_gives_no_verdict(tmp_path, value):
+    fitted_detector().save_pretrained(tmp_path / "model")
+    weights, config = tmp_path / "model" / "model.safetensors", tmp_path / "model" / "config.json"
+    tensors = load_file(weights)
+    tensors["encoder.vit.norm.weight"] = np.full_like(tensors["encoder.vit.norm.weight"], value)
+    save_file(tensors, weights)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"weights_sha256": file_sha256(weights)}))
+    with serving(open_model(tmp_path / "model", "cpu"), tmp_path / "reviews.csv") as own:
+        ready = after_its_self_test(own)
+        assert ready.status == 503 and ready.json["reason"].startswith("the model failed its self-test: ")
+        assert (ready.json["self_test"]["got"] is None) == (not math.isfinite(value))
+        answer = own.detect(gray_png(90, 40, 50))
+        assert answer.status == 500 and answer.json == {"error": ready.json["reason"]}
+
+
+def test_an_exported_file_that_is_sound_is_ready(onnx_file, tmp_path):
+    with serving(open_model(onnx_file), tmp_path / "reviews.csv") as own:
+        ready = after_its_self_test(own)
+        assert ready.status == 200 and ready.json["self_test"]["got"] == pytest.approx(
+            ready.json["self_test"]["expected"], abs=1e-5
+        )
 
 
 # ---- a score that is not finite, later

@@ -74,6 +74,21 @@ def test_the_thresholds_of_cameras_travel_with_the_model(hub):
     assert theirs.calibration_ == own and theirs.calibrations_ == ours.calibrations_
 
 
+def test_weights_that_changed_on_the_way_are_refused(hub):
+    fitted_detector().push_to_hub("ana/tiles")
+    path = hub / "ana/tiles" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="the weights are not those that were saved") as caught:
+        AnomalyDetector.from_pretrained("hub:ana/tiles", "cpu")
+    kept = Path(caught.value.place)
+    assert caught.value.remedy == f"rm {kept}, and it is downloaded again"
+    fitted_detector().push_to_hub("ana/tiles")
+    kept.unlink()
+    AnomalyDetector.from_pretrained("hub:ana/tiles", "cpu")
+
+
 @pytest.mark.parametrize("name", ["hub:tiles", "hub:", "hub:a/b/c", "hub:../../etc"])
 def test_an_invalid_name_is_refused_before_the_network(hub, name):
     with pytest.raises(UserError, match="is not the name of a repository") as caught:

@@ -1,6 +1,7 @@
 """A trained detector to and from a model folder: which scorer its recipe names, and the scorer's tensors."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +92,8 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
         UserError: there is no model, or it is incomplete, damaged, of a format that cannot be opened, or has other
             weights than were saved.
     """
-    path = download(str(path), SHARED_FILES) if is_hub_id(path) else Path(path)
+    is_from_hub = is_hub_id(path)
+    path = download(str(path), SHARED_FILES) if is_from_hub else Path(path)
     folder, files = read_model(path, with_thresholds)
     config = files.config
     origin = WeightsOrigin(config.weights_source, config.architecture, config.weights_licence)
@@ -104,7 +106,9 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
     else:
         scorer = build_scorer(encoder, files.recipe, config.memory_tokens, config.reference_images or 0)
     scorer.load_state_dict(_tensors_for(scorer, folder / WEIGHTS, origin.architecture))
-    refuse_changed_weights(folder, config)  # afterwards: that a file is cut off says more than that it has changed
+    # afterwards, because that a file is cut off says more than that it has changed; the hub's cache links to its files
+    download_again = f"rm {shlex.quote(str((folder / WEIGHTS).resolve()))}, and it is downloaded again"
+    refuse_changed_weights(folder, config, download_again if is_from_hub else COPY_AGAIN)
     return Saved(
         scorer=scorer.eval(),
         recipe=files.recipe,

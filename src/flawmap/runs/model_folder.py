@@ -102,8 +102,13 @@ def read_model(path: Path, with_thresholds: bool = True) -> tuple[Path, ModelFil
     return folder, ModelFiles(replace(config, record=record), load_recipe(folder / RECIPE), calibrations)
 
 
-def refuse_changed_weights(folder: Path, config: ModelConfig) -> None:
+def refuse_changed_weights(folder: Path, config: ModelConfig, remedy: str = COPY_AGAIN) -> None:
     """Compare the weights with the SHA-256 that was written with them; a folder of an earlier flawmap has none.
+
+    Args:
+        folder: of the model.
+        config: of the same folder.
+        remedy: how to get the right ones.
 
     Raises:
         UserError: they are not those that were saved. One flipped bit can move every score.
@@ -112,7 +117,7 @@ def refuse_changed_weights(folder: Path, config: ModelConfig) -> None:
     if config.weights_sha256 not in (None, found):
         problem = "the weights are not those that were saved"
         hashes = f"SHA-256 {found[:16]}... instead of {config.weights_sha256[:16]}..."
-        raise UserError(f"{problem}: {hashes}", str(folder / WEIGHTS), COPY_AGAIN)
+        raise UserError(f"{problem}: {hashes}", str(folder / WEIGHTS), remedy)
 
 
 def replace_calibration(folder: Path, camera: str | None, content: bytes | None) -> None:
