@@ -73,9 +73,9 @@ def _served(words: list[str]) -> tuple[dict, dict]:
         address = f"http://127.0.0.1:{servers[0].servers[0].sockets[0].getsockname()[1]}"
         image = Path("new/0001.png").read_bytes()
         answer = _post(f"{address}/v1/detect", image, "image/png")
-        verdict = {name: answer[name] for name in ("model_id", "score", "map_peak", "threshold")}
+        verdict = {name: answer[name] for name in ("sha256", "model_id", "threshold")}
         word = "disagree" if answer["is_anomalous"] else "agree"
-        review = {"image": "0001.png", "sha256": "0" * 64, "review": word, **verdict}
+        review = {"image": "0001.png", "review": word, **verdict}
         reviewed = _post(f"{address}/v1/reviews", json.dumps(review).encode(), "application/json")
         servers[0].should_exit = True
         thread.join(timeout=120)
