@@ -115,7 +115,7 @@ def test_mistakes(parts, cli):
     assert_explained(cli("manifest", parts, "--output", "a.csv", "--unannotated", "bad"), ("bad",), "", ("--help",))
     assert cli("manifest", parts, "--output", "a.csv").code == 0
     again = cli("manifest", parts, "--output", "a.csv")
-    assert_explained(again, ("nothing is overwritten",), "a.csv", ("choose another",))
+    assert_explained(again, ("nothing is overwritten",), "a.csv", ("--output with another name",))
     assert_explained(
         cli("manifest", "nowhere", "--output", "b.csv"), ("no such file or folder",), "", ("give a folder",)
     )

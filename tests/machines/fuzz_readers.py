@@ -6,6 +6,7 @@ A reader takes bytes, and may do one of two things with them: return what it say
 import asyncio
 import io
 import json
+import shutil
 import struct
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
+from flawmap.data.annotations.marked import refuse_marked
+from flawmap.data.annotations.to_manifest import write_manifest_of
 from flawmap.data.images.files import decode_gray_values, decode_image
 from flawmap.data.images.mask import read_mask
 from flawmap.data.layouts.manifest import CsvManifest
@@ -73,6 +76,24 @@ def _read_manifest(data: bytes) -> None:
     with suppress(UserError):
         for sample in CsvManifest().test(path, DataSettings(), {}).images:
             assert sample.path.is_file() and sample.kind
+
+
+def _read_annotations(data: bytes) -> None:
+    """The first byte of a file says of what kind it is."""
+    endings = {b"{": ".json", b"[": ".json", b"<": ".xml"}
+    folder = _folder() / "annotated"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(encoded("PNG"))
+    (folder / f"a{endings.get(data[:1], '.txt')}").write_bytes(data)
+    for masks in (None, folder / "drawn"):
+        with suppress(UserError):
+            manifest = folder / f"{masks is None}.csv"
+            report = write_manifest_of(folder, manifest, unannotated_are_good=True, masks=masks)
+            assert report.anomalous == len(CsvManifest().test(manifest, DataSettings(), {}).images) - report.good_test
+    with suppress(UserError):
+        refuse_marked(folder, [folder / "a.png"])
 
 
 def _read_recipe(data: bytes) -> None:
@@ -257,6 +278,30 @@ def _manifests() -> list[bytes]:
     return [text.encode() for text in texts] + [(head + rows).encode("utf-16"), (head + rows).encode("utf-8-sig")]
 
 
+def _annotations() -> list[bytes]:
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 12, "height": 9}, {"id": 2, "file_name": "b.png"}],
+        "categories": [{"id": 1, "name": "crack"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "area": 12},
+            {"image_id": 1, "category_id": 1, "segmentation": [[1, 1, 5, 1, 5, 5]]},
+            {"image_id": 2, "category_id": 1, "segmentation": {"size": [9, 12], "counts": "c027000n1"}},
+            {"image_id": 2, "category_id": 1, "segmentation": {"size": [9, 12], "counts": [10, 20, 78]}},
+        ],
+    }
+    shapes = {"polygon": [[1, 1], [5, 1], [5, 5]], "rectangle": [[1, 1], [4, 4]], "circle": [[4, 4], [6, 4]]}
+    labelme = {
+        "shapes": [{"label": name, "points": points, "shape_type": name} for name, points in shapes.items()],
+        "imagePath": "a.png",
+        "imageWidth": 12,
+        "imageHeight": 9,
+    }
+    box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>5</xmax><ymax>6</ymax></bndbox>"
+    voc = f"<annotation><filename>a.png</filename><object><name>crack</name>{box}</object></annotation>"
+    yolo = "0 0.5 0.5 0.25 0.5\n1 0.1 0.1 0.9 0.1 0.5 0.9\n"
+    return [json.dumps(coco).encode(), json.dumps(labelme).encode(), voc.encode(), yolo.encode()]
+
+
 def _recipes() -> list[bytes]:
     return [to_yaml(Recipe()).encode(), b"method: memory\nmemory: {tokens: 5000}\nseed: 3\n", b"method: paper\n"]
 
@@ -294,6 +339,7 @@ READERS: dict[str, Reader] = {
     "dicom": Reader(_read_image, _dicoms, ("flawmap.data.images", "pydicom")),
     "mask": Reader(_read_mask, lambda: _images() + _tiffs(), ("flawmap.data.images",)),
     "manifest": Reader(_read_manifest, _manifests, ("flawmap.data", "csv")),
+    "annotations": Reader(_read_annotations, _annotations, ("flawmap.data.annotations",)),
     "recipe": Reader(_read_recipe, _recipes, ("flawmap.recipe", "yaml")),
     "calibration": Reader(_read_calibration, _calibrations, ("flawmap.runs",)),
     "reviews": Reader(_read_reviews, _reviews, ("flawmap.deploy", "csv")),

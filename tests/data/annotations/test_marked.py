@@ -73,6 +73,18 @@ def test_a_file_that_cannot_be_read_may_mark_anything(tmp_path):
     assert error.remedy.endswith("or move the file away if it is not about these images")
 
 
+@pytest.mark.parametrize(
+    ("here", "location"), [("set/good", "."), ("set/good/day", ".."), ("set", "good"), ("", "set/x/../good")]
+)
+def test_a_location_relative_to_the_current_folder(here, location, tmp_path, monkeypatch):
+    write_images(tmp_path / "set" / "good", NAMES)
+    for name in ("good/day", "x"):
+        (tmp_path / "set" / name).mkdir()
+    write_text(tmp_path / "set" / "annotations.json", coco(NAMES, BOX))
+    monkeypatch.chdir(tmp_path / here)
+    assert "mark a defect on 1 of 4 good images" in explained(lambda: refuse(Path(location))).problem
+
+
 def test_files_of_other_data_above_are_not_opened(tmp_path):
     write_images(tmp_path / "set" / "good", NAMES)
     write_text(tmp_path / "set" / "annotations" / "a.json", coco(["x.png"], BOX))

@@ -272,14 +272,23 @@ def test_a_manifest_in_another_folder(root, tmp_path, monkeypatch):
     assert row.startswith("../../set/images/00.png,test,1,scratch,")
 
 
+@pytest.mark.parametrize(("here", "location"), [("set", "."), ("set/images", ".."), ("", "set"), ("set", "../set/")])
+def test_a_location_relative_to_the_current_folder(here, location, root, tmp_path, monkeypatch):
+    write_text(root / "annotations.json", coco(NAMES[:1], BOX))
+    monkeypatch.chdir(tmp_path / here)
+    write_manifest_of(Path(location), Path("new.csv"), True)
+    manifest = tmp_path / here / "new.csv"
+    assert len(CsvManifest().training(manifest, DataSettings(), {}).images) == 23
+
+
 def test_nothing_is_overwritten(root):
     write_text(root / "annotations.json", coco(NAMES[:1], BOX))
     output, masks = root.parent / "manifest.csv", root.parent / "masks"
     output.write_text("mine")
-    with mistake("there is something with this name already; nothing is overwritten", output, "choose another"):
+    with mistake("it exists already; nothing is overwritten", output, "--output with another name"):
         write_manifest_of(root, output)
     masks.mkdir()
-    with mistake("there is something with this name already; nothing is overwritten", masks, "choose another"):
+    with mistake("it exists already; nothing is overwritten", masks, "--masks with another name"):
         write_manifest_of(root, root.parent / "new.csv", masks=masks)
     assert output.read_text() == "mine" and not (root.parent / "new.csv").exists()
 

@@ -1,5 +1,6 @@
 """Good images that an annotation file marks a defect on: they must not be trained on without a word."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,18 +31,18 @@ def refuse_marked(folder: Path, images: Iterable[Path]) -> tuple[FileRemark, ...
     Raises:
         UserError: an annotation file marks a defect on one of the images, or is damaged.
     """
-    wanted = {path.absolute(): path for path in images}
+    wanted = {os.path.abspath(path): path for path in images}
     remarks: list[FileRemark] = []
     for files in _annotations_of(folder):
         names = ImageNames(files.images, are_complete=False)
         for format_, paths in files.by_format.items():
             annotated = (image for image in _read(format_, paths, names) if image.has_defect)
-            defects = [image for image in annotated if image.path.absolute() in wanted]
+            defects = [image for image in annotated if os.path.abspath(image.path) in wanted]
             if defects:
                 problem = (
                     f"{format_.takes[0].name} mark a defect on {len(defects)} of {len(wanted)} good images, first: "
                 )
-                problem += str(wanted[defects[0].path.absolute()])
+                problem += str(wanted[os.path.abspath(defects[0].path)])
                 away = f"(or, if {defects[0].file.name} is about other images, move it away)"
                 remedy = f"make a manifest and use it instead {away}: {_conversion(files)}"
                 raise UserError(problem, str(defects[0].file), remedy)
@@ -79,7 +80,7 @@ def _read(format_: AnnotationFormat, paths: Sequence[Path], names: ImageNames) -
 def _annotations_of(folder: Path) -> Iterator[AnnotationFiles]:
     """What is in the folder; and what is above it, if annotations are beside it or beside its folder ``images``."""
     yield annotation_files(folder)
-    place = folder.absolute()
+    place = Path(os.path.abspath(folder))
     above, further = place.parent, place.parent.parent
     if any(_has_annotations(path) for path in _entries(above) if path != place):
         yield _beside(annotation_files(above))

@@ -83,9 +83,9 @@ def write_manifest_of(
         UserError: there are no annotations, or of several formats; a file is damaged, or does not fit its image; or
             there is something at ``output`` or ``masks`` already.
     """
-    for path in (output, masks):
-        if path is not None:
-            _refuse_existing(path)
+    _refuse_existing(output, "--output")
+    if masks is not None:
+        _refuse_existing(masks, "--masks")
     files = _files_at(location)
     format_ = _only_format(files, location, output)
     annotated = format_.read(files.by_format[format_], ImageNames(files.images))
@@ -129,7 +129,7 @@ def _files_at(location: Path) -> AnnotationFiles:
     folder = location if location.is_dir() else location.parent
     files = annotation_files(folder)
     if not files.images:
-        above = folder.absolute().parent
+        above = Path(os.path.abspath(folder)).parent
         files = replace(files, root=above, images=annotation_files(above).images)
     if location.is_dir():
         return files
@@ -209,11 +209,9 @@ def _split_of_folders(path: Path, root: Path) -> str | None:
 # ---- writing
 
 
-def _refuse_existing(path: Path) -> None:
+def _refuse_existing(path: Path, option: str) -> None:
     if path.exists():
-        raise UserError(
-            "there is something with this name already; nothing is overwritten", str(path), "choose another"
-        )
+        raise UserError("it exists already; nothing is overwritten", str(path), f"{option} with another name")
 
 
 def _write(rows: Sequence[_Row], root: Path, output: Path, masks: Path | None) -> None:
@@ -227,7 +225,7 @@ def _write(rows: Sequence[_Row], root: Path, output: Path, masks: Path | None) -
     mask_of = None if masks is None else _write_masks(rows, root, masks)
     try:
         text = _table(rows, output, mask_of)
-        _refuse_existing(output)  # it may have come while images were read
+        _refuse_existing(output, "--output")  # it may have come while images were read
         output.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(output, text)
     except BaseException:
