@@ -83,7 +83,7 @@ def test_weights_that_changed_on_the_way_are_refused(hub):
     with pytest.raises(UserError, match="the weights are not those that were saved") as caught:
         AnomalyDetector.from_pretrained("hub:ana/tiles", "cpu")
     kept = Path(caught.value.place)
-    assert caught.value.remedy == f"rm {kept}, and it is downloaded again"
+    assert caught.value.remedy == f"remove this file, so that it is downloaded again: rm {kept}"
     fitted_detector().push_to_hub("ana/tiles")
     kept.unlink()
     AnomalyDetector.from_pretrained("hub:ana/tiles", "cpu")

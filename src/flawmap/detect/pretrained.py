@@ -107,7 +107,8 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
         scorer = build_scorer(encoder, files.recipe, config.memory_tokens, config.reference_images or 0)
     scorer.load_state_dict(_tensors_for(scorer, folder / WEIGHTS, origin.architecture))
     # afterwards, because that a file is cut off says more than that it has changed; the hub's cache links to its files
-    download_again = f"rm {shlex.quote(str((folder / WEIGHTS).resolve()))}, and it is downloaded again"
+    cached = shlex.quote(str((folder / WEIGHTS).resolve()))
+    download_again = f"remove this file, so that it is downloaded again: rm {cached}"
     refuse_changed_weights(folder, config, download_again if is_from_hub else COPY_AGAIN)
     return Saved(
         scorer=scorer.eval(),
