@@ -10,7 +10,7 @@ import numpy as np
 
 from flawmap.data.checks import CheckedData, check_good_images
 from flawmap.data.groups import refuse_shared_groups
-from flawmap.data.left_out import refuse_left_out
+from flawmap.data.left_out import refuse_left_out, unreadable
 from flawmap.data.open_data import Location, locations_of, open_training_data
 from flawmap.data.sample import LeftOut
 from flawmap.deploy.reviews import Review, is_review_file, read_reviews
@@ -227,7 +227,8 @@ def _good_scores(
     detector.calibrate(checked.data, false_alarm_rate)
     assert detector.calibration_ is not None
     used = tuple((fact.key, fact.sha256) for fact in checked.facts)
-    return GoodScores(detector.calibration_, used, checked.num_duplicates, checked.data.left_out)
+    left_out = checked.data.left_out + unreadable(checked.data.skipped)
+    return GoodScores(detector.calibration_, used, checked.num_duplicates, left_out)
 
 
 def _absolute(location: str | Path) -> str:

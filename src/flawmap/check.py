@@ -8,7 +8,7 @@ from pathlib import Path
 from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_training_data, refuse_unwritable_names
 from flawmap.data.groups import groups_in_words, refuse_unmatched
 from flawmap.data.left_out import lines as left_out_lines
-from flawmap.data.left_out import refuse_left_out
+from flawmap.data.left_out import refuse_left_out, unreadable
 from flawmap.data.open_data import Location, find_all_test_data, open_training_data, test_subset
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remark_lines import remark_lines
@@ -36,7 +36,7 @@ class SoundData:
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
         """Files and folders that are not read."""
-        return self.opened.left_out + (self.leak.left_out if self.leak else ())
+        return self.opened.left_out + self.pool.left_out + (self.leak.left_out if self.leak else ())
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DataReport:
         good_images: images to learn from, without those that repeat others (``identical_images``).
         skipped: files that cannot be decoded, test images and images for stage 1 among them.
         file_remarks: on single files, test images and their masks among them.
-        left_out: files and folders that are not read, beside the images for training and for a test.
+        left_out: files and folders that are not read, beside the images for training, for stage 1 and for a test.
         sizes: the number of images of each of the most frequent sizes, such as ``640x480``.
         detail_lost: a warning that small defects vanish at the size that the model sees.
         nearly_black: a warning that images are too dark.
@@ -83,6 +83,11 @@ class DataReport:
     groups: str | None
     test_files_compared: int
 
+    @property
+    def passed_over(self) -> tuple[LeftOut, ...]:
+        """Everything that is left out, files that cannot be decoded included."""
+        return self.left_out + unreadable(self.skipped)
+
 
 def read_sound_data(
     location: Location, recipe: Recipe, skip_unreadable: bool = False, strict: bool = False
@@ -107,6 +112,8 @@ def read_sound_data(
     refuse_unmatched(data.images, recipe.data.group_by, str(data.root))
     checked = check_training_data(data, recipe.calibration.held_out_fraction, skip_unreadable)
     pool = read_pool(recipe, checked.facts, skip_unreadable)
+    if strict:
+        refuse_left_out(pool.left_out, str(recipe.data.pretrain_on))
     return SoundData(data, checked, pool, check_leak(checked, tests, skip_unreadable, pool.facts))
 
 
@@ -150,10 +157,8 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "identical", f"{images} the content of another one and {'is' if count == 1 else 'are'} left out"
     if report.pool:
         yield "pool", report.pool
-    for line in left_out_lines(report.left_out, report.root):
+    for line in left_out_lines(report.passed_over, report.root):
         yield "left out", line
-    for file in report.skipped:
-        yield "left out", f"{file.key}: {file.reason}"
     for line in remark_lines(report.file_remarks):
         yield "remark", line
 

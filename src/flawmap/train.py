@@ -80,7 +80,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
     rows += [_row(fact, ONLY_PRETRAINED) for fact in pool.facts]
     if resumed is not None:
         refuse_other_data(resumed, rows)
-    for label, text in remarks(report_on(sound, order.recipe)):
+    report = report_on(sound, order.recipe)
+    for label, text in remarks(report):
         say(label, text)
     say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
     load_encoder(order.recipe.model, seed=order.recipe.seed)  # raises where weights are missing; fit loads its own
@@ -97,7 +98,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
         if resumed is None and not run.has_results:  # such as --stage finetune without a finished stage 1
             run.discard()
         raise
-    return TrainedRun(run, detector, len(checked.data.images), sound.left_out)
+    return TrainedRun(run, detector, report.good_images, report.passed_over)
 
 
 def _beginning_of(run: RunFolder, order: TrainingOrder) -> dict[str, Any]:

@@ -103,6 +103,30 @@ def test_strict_is_content_where_nothing_is_left_out(verb, cli, run_copy, tmp_pa
     assert cli(verb, parts, "--strict", *(["--model", run_copy] if verb == "detect" else [])).code == 0
 
 
+@pytest.mark.parametrize("verb", ["check", "train", "calibrate", "evaluate"])
+def test_unreadable_files_are_counted_with_the_rest(verb, cli, trained, run_copy, good, tile):
+    for folder in (good, tile / "test" / "hole"):
+        (folder / "damaged.png").write_bytes(b"\x89PNG nothing")
+    words = {
+        "check": [good],
+        "train": [good, "--recipe", trained.recipe, "--run", "run", "--device", "cpu"],
+        "calibrate": [run_copy, good],
+        "evaluate": [run_copy, tile],
+    }[verb]
+    said = cli(verb, *words, "--skip-unreadable")
+    wanted = "5 left out (2 .gif, 1 thumbnail folder, 1 mask, 1 unreadable file)"
+    assert said.code == 0 and wanted in said.out.splitlines()[-1] and "damaged.png" in said.out + said.err
+
+
+def test_what_lies_beside_the_images_of_stage_1_is_said(cli, good, tmp_path):
+    other = litter(write_good(tmp_path / "other", 20, first_seed=900))
+    words = ("check", write_good(tmp_path / "plain", 20), "--recipe", "paper", "--set", f"data.pretrain_on={other}")
+    said = cli(*words, "--json")
+    assert said.code == 0 and kinds(said.json["left_out"]) == WANTED
+    refused = cli(*words, "--strict")
+    assert refused.code == 2 and COUNTS in refused.err and f"at: {other}" in refused.err
+
+
 def test_strict_contradicts_skip_unreadable(cli, good):
     said = cli("check", good, "--strict", "--skip-unreadable")
     assert said.code == 2 and "not allowed with argument" in said.err

@@ -54,8 +54,8 @@ def run(arguments: Namespace) -> int:
         write_gallery_page(sound.checked.data, recipe, arguments.images or GALLERY_IMAGES, path, source)
         facts["gallery"] = str(path)
         lines.append(f"gallery    {path}")
-    if report.left_out:
-        lines.append(f"total      {report.good_images} good images, {counted(report.left_out)}")
+    if report.passed_over:
+        lines.append(f"total      {report.good_images} good images, {counted(report.passed_over)}")
     print(json.dumps(facts) if arguments.json else "\n".join(lines))
     return 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flawmap.cli.arguments import add_data_arguments, add_device_argument
-from flawmap.data.left_out import counted, from_records
+from flawmap.data.left_out import counted, from_records, unreadable
 from flawmap.data.left_out import lines as left_out_lines
 from flawmap.data.remark_lines import remark_lines
 
@@ -73,9 +73,9 @@ def summary(evaluation: "Evaluation") -> str:
     if evaluation.drift is not None:
         lines.append(f"drift      {evaluation.drift.text}")
     lines.append(f"time       {evaluation.seconds_per_image:.3f} s per image")
-    if evaluation.left_out:
+    if passed_over := from_records(evaluation.left_out) + unreadable(evaluation.skipped):
         n_scored = evaluation.n_good + evaluation.n_anomalous
-        lines.append(f"total      {n_scored} scored, {counted(from_records(evaluation.left_out))}")
+        lines.append(f"total      {n_scored} scored, {counted(passed_over)}")
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from flawmap.data.sample import LeftOut
+from flawmap.data.sample import LeftOut, SkippedFile
 from flawmap.errors import UserError
 
 MOST_NAMED = 5  # files of one kind in a list for people; --json has all
@@ -46,6 +46,11 @@ def as_records(left_out: Iterable[LeftOut]) -> list[dict[str, str]]:
 def from_records(records: Iterable[Mapping[str, str]]) -> tuple[LeftOut, ...]:
     """What :func:`as_records` was made of."""
     return tuple(LeftOut(Path(record["path"]), record["reason"], record["kind"]) for record in records)
+
+
+def unreadable(skipped: Iterable[SkippedFile]) -> tuple[LeftOut, ...]:
+    """Images that could not be decoded, as files that are left out; their paths are their keys."""
+    return tuple(LeftOut(Path(file.key), file.reason, "unreadable file") for file in skipped)
 
 
 def refuse_left_out(left_out: Sequence[LeftOut], place: str) -> None:

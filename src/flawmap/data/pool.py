@@ -11,7 +11,7 @@ from pathlib import Path
 from flawmap.data.checks import FileFacts, check_training_data, refuse_unwritable_names
 from flawmap.data.layouts.folder import PlainFolder, categories_in
 from flawmap.data.open_data import find_layout, open_training_data, place_of
-from flawmap.data.sample import NormalImage, SkippedFile, TrainingData
+from flawmap.data.sample import LeftOut, NormalImage, SkippedFile, TrainingData
 from flawmap.data.subset import split_location
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings, Recipe
@@ -29,6 +29,7 @@ class Pool:
         num_locations: how many data sets they come from.
         num_left_out: images with the pixels of another one, or of one of the category's own.
         skipped: files that could not be read.
+        left_out: what lies beside them.
     """
 
     images: tuple[NormalImage, ...] = ()
@@ -36,6 +37,7 @@ class Pool:
     num_locations: int = 0
     num_left_out: int = 0
     skipped: tuple[SkippedFile, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def words(self) -> str:
@@ -70,6 +72,7 @@ def read_pool(recipe: Recipe, own: Sequence[FileFacts], skip_unreadable: bool = 
             facts.setdefault(fact.pixels_sha256, replace(fact, key=f"{name}/{fact.key}"))
         skipped += [replace(file, key=f"{name}/{file.key}") for file in category.data.skipped]
     further = tuple(facts.values())[num_own:]
+    left_out = tuple(item for category in checked for item in category.data.left_out)
     num_read = sum(len(category.facts) for category in checked)
     if not further:
         problem = f"{SETTING} adds no image: all {num_read} there are the category's own"
@@ -77,7 +80,7 @@ def read_pool(recipe: Recipe, own: Sequence[FileFacts], skip_unreadable: bool = 
         raise UserError(problem, str(location), remedy)
     refuse_unwritable_names(fact.key for fact in further)
     images = tuple(NormalImage(fact.key, fact.path, fact.sha256) for fact in further)
-    return Pool(images, further, len(checked), num_read - len(further), tuple(skipped))
+    return Pool(images, further, len(checked), num_read - len(further), tuple(skipped), left_out)
 
 
 def read_pool_for(images: Sequence[NormalImage], recipe: Recipe) -> Pool:
