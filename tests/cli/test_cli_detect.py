@@ -193,6 +193,74 @@ def test_verdicts_by_another_threshold_are_not_mixed_in(cli, trained, parts):
     assert said.code == 2 and "the threshold 0.125; now it is " in said.err
 
 
+# ---- cameras
+
+
+@pytest.fixture
+def two_cameras(run_copy) -> Path:
+    """A run whose default threshold no image is above, and whose camera "left" finds every image anomalous."""
+    set_threshold(run_copy, 1e6, 1e6)
+    default = (run_copy / "model" / "calibration.json").read_bytes()
+    set_threshold(run_copy, -1e6, -1e6)
+    (run_copy / "model" / "cameras").mkdir()
+    (run_copy / "model" / "calibration.json").rename(run_copy / "model" / "cameras" / "left.json")
+    (run_copy / "model" / "calibration.json").write_bytes(default)
+    return run_copy
+
+
+@pytest.mark.parametrize(("camera", "threshold"), [(None, 1e6), ("left", -1e6)])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_camera_is_judged_by_its_own_threshold_and_the_results_say_so(
+    cli, two_cameras, parts, camera, threshold, workers
+):
+    of_camera = ("--camera", camera) if camera else ()
+    said = cli("detect", parts, "--model", two_cameras, *of_camera, "--json", "--workers", workers)
+    assert said.code == 0, said.err
+    records = [json.loads(line) for line in said.out.splitlines()]
+    written = [json.loads(line) for line in Path("detections/results.jsonl").read_text().splitlines()]
+    result = json.loads(Path("detections/result.json").read_text())
+    assert records == written == result["images"] and len(records) == 3 and result["camera"] == camera
+    for record in records:
+        assert (record["camera"], record["threshold"]) == (camera, threshold)
+        assert record["is_anomalous"] == (camera == "left")
+
+
+def test_results_of_another_camera_are_no_resume(cli, two_cameras, parts):
+    default = (two_cameras / "model" / "calibration.json").read_bytes()
+    (two_cameras / "model" / "cameras" / "right.json").write_bytes(default)  # the same threshold, another camera
+    words = ("detect", parts, "--model", two_cameras, "--resume")
+    assert cli(*words).code == 0
+    for camera in ("left", "right"):
+        said = cli(*words, "--camera", camera)
+        problem = f"the verdicts there are for camera none; now it is {camera}"
+        assert_explained(said, (problem,), "detections/results.jsonl", ("choose another --output",))
+    assert cli(*words, "--camera", "right", "--output", "right").code == 0
+    again = cli(*words, "--camera", "right", "--output", "right")
+    assert again.code == 0 and "3 of 3 images have a result already" in again.err
+    back = cli(*words, "--output", "right")
+    assert back.code == 2 and "for camera right; now it is none" in back.err
+
+
+def test_results_of_an_earlier_flawmap_are_those_of_the_default(cli, trained, parts):
+    assert cli("detect", parts, "--model", trained.run).code == 0
+    lines = Path("detections/results.jsonl")
+    records = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert all(record.pop("camera") is None for record in records)
+    lines.write_text("".join(json.dumps(record) + "\n" for record in records))
+    again = cli("detect", parts, "--model", trained.run, "--resume")
+    assert again.code == 0 and "3 of 3 images have a result already" in again.err
+
+
+@pytest.mark.parametrize("verb", ["detect", "serve"])
+def test_an_unknown_camera_is_refused_with_those_that_are_known(cli, two_cameras, parts, verb):
+    words = ("detect", parts, "--model", two_cameras) if verb == "detect" else ("serve", two_cameras)
+    said = cli(*words, "--camera", "lft")
+    problem = "there is no threshold for camera 'lft'; known cameras: left"
+    remedy = f"flawmap calibrate {two_cameras} GOOD_IMAGES --camera lft"
+    assert_explained(said, (problem,), str(two_cameras), (remedy,))
+    assert not Path("detections").exists()
+
+
 def test_a_damaged_line_of_earlier_results_is_named(cli, trained, parts):
     cli("detect", parts, "--model", trained.run)
     with Path("detections/results.jsonl").open("a") as lines:

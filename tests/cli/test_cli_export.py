@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ pytest.importorskip("onnxscript")
 import flawmap
 from flawmap import AnomalyDetector
 from flawmap.cli import main
+from flawmap.deploy import load
 from flawmap.deploy.reviews import ReviewFile, make_review
 from flawmap.runs.manifest import read_manifest
 from images import write_good
@@ -43,6 +45,27 @@ def test_detect_with_the_file_says_what_detect_with_the_run_says(cli, trained, e
         assert theirs["score"] == pytest.approx(ours["score"], abs=1e-4)
         assert (theirs["image"], theirs["threshold"]) == (ours["image"], ours["threshold"])
         assert theirs["model_id"] == ours["model_id"]
+
+
+def test_a_file_carries_the_thresholds_of_all_cameras(cli, run_copy, trained, tmp_path):
+    shutil.copytree(trained.data, tmp_path / "data")
+    good = write_good(tmp_path / "left", 9, first_seed=900)
+    for camera in ("left", "right"):
+        assert cli("calibrate", run_copy, good, "--camera", camera, "--false-alarm-rate", "0.2").code == 0
+    assert cli("export", run_copy, "--output", "tile.onnx", "--count", "2").code == 0
+    for camera in (None, "left", "right"):
+        of_camera = ("--camera", camera) if camera else ()
+        threshold = AnomalyDetector.from_pretrained(run_copy, "cpu", camera=camera).calibration_.threshold
+        assert load("tile.onnx", camera=camera).facts.calibration.threshold == threshold
+        said = cli("detect", good, "--model", "tile.onnx", *of_camera, "--json", "--output", f"of-{camera}")
+        records = [json.loads(line) for line in said.out.splitlines()]
+        assert {(record["camera"], record["threshold"]) for record in records} == {(camera, threshold)}
+    said = cli("detect", good, "--model", "tile.onnx", "--camera", "top")
+    assert said.code == 2 and "no threshold for camera 'top'; known cameras: left, right" in said.err
+    assert "at: tile.onnx" in said.err
+    assert (
+        "remedy: flawmap calibrate RUN GOOD_IMAGES --camera top, then export it again: flawmap export RUN" in said.err
+    )
 
 
 WITHOUT_TORCH = """

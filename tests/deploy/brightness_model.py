@@ -113,9 +113,9 @@ def form(content: bytes, name: str = "part.png", content_type: str = "image/png"
 
 
 @contextmanager
-def serving(model: object, reviews: Path, **changes: object) -> Iterator[Client]:
+def serving(model: object, reviews: Path, source: Path | None = None, **changes: object) -> Iterator[Client]:
     """A real server on a free port."""
-    app = create_app(model, ServerSettings(reviews=reviews, **changes))
+    app = create_app(model, ServerSettings(reviews=reviews, **changes), source)
     config = uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=20)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -130,6 +130,15 @@ def add_device_argument(parser: ArgumentParser) -> None:
     )
 
 
+def add_camera_argument(parser: ArgumentParser) -> None:
+    """``--camera``, of the verbs that judge images."""
+    parser.add_argument(
+        "--camera",
+        metavar="NAME",
+        help="use the threshold that calibrate set for this camera (default: the common one)",
+    )
+
+
 def add_json_argument(parser: ArgumentParser) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help="print only the result, as JSON")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawmap.advice import command
-from flawmap.cli.arguments import STRICT_HELP, add_device_argument, count
+from flawmap.cli.arguments import STRICT_HELP, add_camera_argument, add_device_argument, count
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="also write each anomaly map as float32 numbers, at the size of its image, to OUTPUT/maps",
     )
     parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
+    add_camera_argument(parser)
     parser.add_argument("--fail-on-anomaly", action="store_true", help="exit with 1 if any image is anomalous")
     add_device_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per image, as it is scored")
@@ -102,7 +103,7 @@ def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
         raise UserError("no model given and no run here", "--model", "flawmap train DATA, or --model RUN")
     if not arguments.model:
         print(f"model      {path} (the latest run)", file=sys.stderr)
-    model = open_model(path, arguments.device)
+    model = open_model(path, arguments.device, camera=arguments.camera)
     if model.facts.self_test is None:
         print(f"note       {NO_CHECKSUM}", file=sys.stderr)
     if model.facts.calibration is None:

@@ -5,13 +5,14 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from flawmap.cli.arguments import add_device_argument, amount, count
+from flawmap.cli.arguments import add_camera_argument, add_device_argument, amount, count
 from flawmap.errors import UserError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The model, where to listen, and limits."""
     parser.add_argument("model", help="a run or model folder, or a file of flawmap export")
+    add_camera_argument(parser)
     parser.add_argument("--port", type=int, default=8321, help="default: 8321")
     parser.add_argument(
         "--host",
@@ -43,13 +44,14 @@ def run(arguments: Namespace) -> int:
         queue_size=arguments.queue,
     )
     refuse_address(host, port, settings.token)
-    model = open_model(arguments.model, arguments.device)
+    model = open_model(arguments.model, arguments.device, camera=arguments.camera)
     if model.facts.self_test is None:
         print(f"note       {NO_CHECKSUM}", file=sys.stderr)
     if model.facts.calibration is None:
         note = "no threshold yet, so nothing is called anomalous: flawmap calibrate sets one"
         print(f"note       {note}", file=sys.stderr)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    print(f"serving    {model.facts.name} on {address}  (stop with Ctrl-C)", file=sys.stderr)
-    serve(model, settings, port)
+    camera = f" for camera {arguments.camera}" if arguments.camera else ""
+    print(f"serving    {model.facts.name}{camera} on {address}  (stop with Ctrl-C)", file=sys.stderr)
+    serve(model, settings, port, Path(arguments.model))
     return 0

@@ -10,6 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from flawmap.data.images.files import decode_gray_values, decode_image
+from flawmap.deploy.current_model import CurrentModel
 from flawmap.deploy.model_health import Readiness
 from flawmap.deploy.work_queue import Scored
 from flawmap.detect.detection import Region
@@ -72,6 +73,9 @@ class ModelAnswer(BaseModel):
     image_score: str
     precision: str
     flawmap: str
+    camera: str | None = Field(description="whose threshold is used; null for the default one")
+    version: int | None = Field(description="of the change that set the threshold; null for that of the training")
+    behind: str = Field(description="why this is not what lies on disk now; empty where it is")
     threshold: float | None
     false_alarm_rate: float | None = Field(description="the rate that the threshold was chosen for")
     n_held_out: int | None = Field(description="number of good images that the threshold rests on")
@@ -185,13 +189,17 @@ def picture_answer(data: bytes, max_pixels: int) -> PictureAnswer:
     return PictureAnswer(png=deep_png(deep.values, low, high), low=low, high=high, window=deep.window)
 
 
-def model_answer(facts: ModelFacts, max_bytes: int, max_pixels: int) -> ModelAnswer:
+def model_answer(model: CurrentModel, max_bytes: int, max_pixels: int) -> ModelAnswer:
     """The model's facts and the server's limits."""
+    facts = model.facts
     calibration, scale = facts.calibration, facts.map_scale
     same = ("name", "architecture", "weights_source", "weights_licence", "image_score", "precision", "flawmap")
     return ModelAnswer(
         **{name: getattr(facts, name) for name in same},
         model_id=facts.model_id,
+        camera=facts.camera,
+        version=model.version,
+        behind=model.behind,
         sizes_px=list(facts.sizes_px),
         threshold=calibration.threshold if calibration else None,
         false_alarm_rate=calibration.false_alarm_rate if calibration else None,

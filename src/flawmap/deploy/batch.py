@@ -23,7 +23,8 @@ from flawmap.data.layouts.image_folders import images_in
 from flawmap.data.left_out import as_records, counted
 from flawmap.data.sample import LeftOut
 from flawmap.data.walk import Listing
-from flawmap.deploy.opened_model import OpenedModel, open_model
+from flawmap.deploy.opened_model import OpenedModel, OpenedRun, open_model
+from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
 from flawmap.report.verdict_picture import verdict_of, verdict_picture
@@ -71,7 +72,7 @@ class Batch:
         not_scored: images that could not be read, with the reason.
 
     Raises:
-        UserError: with ``resume``, the folder holds results of another model or threshold.
+        UserError: with ``resume``, the folder holds results of another model, camera or threshold.
     """
 
     def __init__(
@@ -87,7 +88,8 @@ class Batch:
         self.folder = folder if resume else new_folder(folder)
         (self.folder / MAPS if maps else self.folder).mkdir(parents=True, exist_ok=True)
         calibration = model.facts.calibration
-        self._log = ResultLog(self.folder, model.facts.model_id, calibration.threshold if calibration else None)
+        threshold = calibration.threshold if calibration else None
+        self._log = ResultLog(self.folder, model.facts.model_id, threshold, model.facts.camera)
         self._jobs = self._plan()
         self.n_resumed = len(self._images) - len(self._jobs)
         self.not_scored: dict[Path, str] = {}
@@ -139,7 +141,9 @@ class Batch:
         if workers == 1 or len(self._jobs) < 2:
             yield from ((job, detect_one(self._model, job)) for job in self._jobs)
             return
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _open, (str(model_path), device, workers))
+        pool = ProcessPoolExecutor(
+            workers, get_context("spawn"), _open, (str(model_path), device, workers, self._model.facts)
+        )
         try:
             yield from zip(self._jobs, pool.map(_score, self._jobs), strict=True)
         except BrokenProcessPool as error:
@@ -163,7 +167,7 @@ def detect_one(model: OpenedModel, job: Job) -> Outcome:
     record = {"image": str(job.image), **detection.to_json(), "overlay": str(picture)}
     if job.maps is not None:
         record["map"] = str(_write_map(job, detection.anomaly_map, job.maps))
-    return record | {"model_id": model.facts.model_id}
+    return record | {"model_id": model.facts.model_id, "camera": model.facts.camera}
 
 
 def _write_map(job: Job, anomaly_map: NDArray[np.float32], maps: MapFormat) -> Path:
@@ -179,10 +183,12 @@ def _write_map(job: Job, anomaly_map: NDArray[np.float32], maps: MapFormat) -> P
 _model: OpenedModel | None = None  # of a worker process
 
 
-def _open(path: str, device: "DeviceName", workers: int) -> None:
+def _open(path: str, device: "DeviceName", workers: int, facts: ModelFacts) -> None:
     global _model
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the process that hands out the work
-    _model = open_model(path, device, threads=max(1, (os.cpu_count() or 1) // workers))
+    _model = open_model(path, device, max(1, (os.cpu_count() or 1) // workers), facts.camera)
+    if isinstance(_model, OpenedRun):  # a calibration in the meantime must not divide the results
+        _model = _model.with_calibration(facts.calibration)
 
 
 def _score(job: Job) -> Outcome:

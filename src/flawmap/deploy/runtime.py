@@ -63,16 +63,17 @@ class ExportedModel:
         return
 
 
-def load(path: str | Path, threads: int | None = None) -> ExportedModel:
+def load(path: str | Path, threads: int | None = None, camera: str | None = None) -> ExportedModel:
     """Load a file that ``flawmap export`` wrote: .onnx, .xml (OpenVINO) or .torchscript.
 
     Args:
         path: of the file.
         threads: of the runtime, for one image; all cores when None.
+        camera: whose thresholds are used; None takes the default ones. The file carries those of all cameras.
 
     Raises:
-        UserError: the file does not exist, is damaged, has changed since its export or was not written by flawmap, or
-            its runtime is not installed.
+        UserError: the file does not exist, is damaged, has changed since its export or was not written by flawmap, its
+            runtime is not installed, or the camera has no thresholds.
     """
     path = Path(path)
     if not path.is_file():
@@ -94,7 +95,7 @@ def load(path: str | Path, threads: int | None = None) -> ExportedModel:
     except Exception as error:  # each runtime, and the reader of zip files, raises its own errors for a damaged file
         problem = f"the file cannot be loaded: it is damaged, or not a {path.suffix} file ({_reason(error)})"
         raise UserError(problem, str(path), COPY_OR_EXPORT_AGAIN) from error
-    return ExportedModel(facts, run_graph)
+    return ExportedModel(facts.for_camera(camera, str(path)), run_graph)
 
 
 def _reason(error: Exception) -> str:

@@ -35,6 +35,7 @@ from flawmap.deploy.answers import (
     readiness_answer,
     thumbnail_of,
 )
+from flawmap.deploy.current_model import CurrentModel
 from flawmap.deploy.inspection_page import add_page
 from flawmap.deploy.model_health import FailedModelError
 from flawmap.deploy.opened_model import OpenedModel
@@ -151,16 +152,17 @@ class ServerMetrics:
         return generate_latest(self._registry)
 
 
-def serve(model: OpenedModel, settings: ServerSettings, port: int) -> None:
+def serve(model: OpenedModel, settings: ServerSettings, port: int, source: Path | None = None) -> None:
     """Serve until interrupted; requests in progress are then finished.
 
     Args:
         model: used by one thread only.
         settings: address, files and limits; see :func:`refuse_address` for which addresses are possible.
         port: to listen on.
+        source: the path of the model, whose thresholds are followed.
     """
     uvicorn.run(
-        create_app(model, settings),
+        create_app(model, settings, source),
         host=settings.host,
         port=port,
         log_level="warning",
@@ -197,15 +199,17 @@ def refuse_address(host: str, port: int, token: str) -> None:
         raise UserError(f"this machine has no address {host}", "--host", "leave --host out") from error
 
 
-def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
+def create_app(model: OpenedModel, settings: ServerSettings, source: Path | None = None) -> FastAPI:
     """The ASGI application.
 
     Args:
         model: used by one thread of the application only.
         settings: files and limits.
+        source: the path of the model, whose thresholds are followed; None for one that is nowhere on disk.
     """
+    current = CurrentModel(model, source)
     session = Session(settings.reviews.with_suffix(SESSION_SUFFIX))
-    work = WorkQueue(model, settings.batch_size, settings.max_pixels)
+    work = WorkQueue(current, settings.batch_size, settings.max_pixels)
     metrics = ServerMetrics(work)
 
     @asynccontextmanager
@@ -222,7 +226,7 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    _add_interface(app, model, settings, work, metrics, session)
+    _add_interface(app, current, settings, work, metrics, session)
     _add_health(app, work, metrics, settings.token)
     add_page(app, ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table().tolist()])
     _add_refusals(app)
@@ -241,7 +245,7 @@ def create_app(model: OpenedModel, settings: ServerSettings) -> FastAPI:
 
 def _add_interface(
     app: FastAPI,
-    model: OpenedModel,
+    model: CurrentModel,
     settings: ServerSettings,
     work: WorkQueue,
     metrics: ServerMetrics,
@@ -275,7 +279,7 @@ def _add_interface(
             picture = picture_answer(upload.data, settings.max_pixels) if with_picture else None
             thumbnail = thumbnail_of(scored.pixels) if in_session else None
             sha256 = hashlib.sha256(upload.data).hexdigest()
-            answer = detection_answer(scored, sha256, model.facts, with_map, picture, thumbnail)
+            answer = detection_answer(scored, sha256, model.facts_of_batch, with_map, picture, thumbnail)
             _keep(session, answer, upload if in_session else None)
             return answer
 
@@ -287,8 +291,9 @@ def _add_interface(
 
     @app.get("/v1/model", dependencies=guarded)
     async def which_model() -> ModelAnswer:
-        """Name, origin, thresholds and limits."""
-        return model_answer(model.facts, settings.max_bytes, settings.max_pixels)
+        """Name, origin, thresholds and limits; and whether all of it is what lies on disk now."""
+        model.refresh()
+        return model_answer(model, settings.max_bytes, settings.max_pixels)
 
 
 async def _answered(

@@ -20,16 +20,17 @@ class ResultLog:
         folder: exists.
         model_id: of the model that scores; a file holds scores of one model only.
         threshold: of its verdicts, None without one; a file holds verdicts by one threshold only.
+        camera: whose threshold that is; None stands for the default.
 
     Attributes:
         done: images that are scored, and whether they are anomalous.
 
     Raises:
-        UserError: the file is not ours, or is from another model or threshold.
+        UserError: the file is not ours, or is from another model, camera or threshold.
     """
 
-    def __init__(self, folder: Path, model_id: str, threshold: float | None) -> None:
-        self._path, self._model_id = folder / LINES, model_id
+    def __init__(self, folder: Path, model_id: str, threshold: float | None, camera: str | None = None) -> None:
+        self._path, self._model_id, self._camera = folder / LINES, model_id, camera
         self.done: dict[str, bool] = {}
         if self._path.exists():
             kept = 0
@@ -56,13 +57,18 @@ class ResultLog:
             raise UserError("this line is not from flawmap detect", place, OTHER_OUTPUT) from error
         if model_id != self._model_id:
             raise UserError("the results there are from another model", str(self._path), OTHER_OUTPUT)
+        if record.get("camera") != self._camera:  # flawmap 0.1.0 had none
+            before, now = (name or "none" for name in (record.get("camera"), self._camera))
+            raise UserError(
+                f"the verdicts there are for camera {before}; now it is {now}", str(self._path), OTHER_OUTPUT
+            )
         if line_threshold != threshold:
             problem = f"the verdicts there used the threshold {_shown(line_threshold)}; now it is {_shown(threshold)}"
             raise UserError(problem, str(self._path), OTHER_OUTPUT)
 
     def add(self, record: dict[str, Any]) -> str:
         """Write a record; returns its line."""
-        line = json.dumps(record | {"model_id": self._model_id})
+        line = json.dumps(record | {"model_id": self._model_id, "camera": self._camera})
         self._file.write(line.encode("ascii") + b"\n")
         self._file.flush()
         self.done[record["image"]] = record["is_anomalous"]
@@ -87,7 +93,8 @@ class ResultLog:
         target = self._path.with_name(RESULT)
         unfinished = self._path.with_name(f".{RESULT}.tmp")
         with self._path.open(encoding="ascii") as lines, unfinished.open("w", encoding="ascii") as file:
-            file.write(f'{{"model": {json.dumps(model)}, "complete": {json.dumps(is_complete)}, "images": [')
+            head = {"model": model, "camera": self._camera, "complete": is_complete}
+            file.write(f'{json.dumps(head)[:-1]}, "images": [')
             for number, line in enumerate(lines):
                 file.write((",\n" if number else "\n") + line.rstrip("\n"))
             file.write(f'\n], "not_scored": {json.dumps(list(not_scored))}, ')

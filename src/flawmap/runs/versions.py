@@ -16,12 +16,14 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import flawmap
 from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_bytes
+from flawmap.runs.cameras import calibration_file
 from flawmap.runs.json_files import read_json, refuse_unreadable_format, write_csv, write_json
 from flawmap.runs.run_folder import MODEL, RECIPE, iso_time
 
@@ -219,6 +221,18 @@ def former_content(model: Path, version: Version, path: str) -> bytes | None:
             "calibrate with the images of an earlier version instead; its folder lists them",
         )
     return content
+
+
+def number_in_force(model: Path, camera: str | None) -> int | None:
+    """The version that set the threshold in force of a camera; None where none did, or the versions cannot be read."""
+    file = calibration_file(camera)
+    with suppress(UserError, OSError):
+        history, now = read_history(model), _sha256(_content(model / file))
+        for version in reversed(history.versions):
+            changed = {file.path: file.after for file in version.files}
+            if version.number not in history.without_effect and file in changed:
+                return version.number if changed[file] == now else None
+    return None
 
 
 def describe(history: History) -> Iterator[str]:

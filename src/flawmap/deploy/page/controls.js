@@ -67,4 +67,6 @@ for (const kind of ["dragenter", "dragover"]) window.addEventListener(kind, (eve
 for (const kind of ["dragleave", "drop"]) window.addEventListener(kind, () => drop.classList.remove("over"));
 window.addEventListener("drop", (event) => { event.preventDefault(); droppedFiles(event.dataTransfer).then(add, (error) => problem("drop", error.message)); });
 
+document.addEventListener("visibilitychange", followModel);
+setInterval(followModel, LOOK_AGAIN_MS);
 loadModel();

@@ -2,6 +2,7 @@
 "use strict";
 
 const KEPT_DETAILS = 12; // images whose maps stay in memory
+const LOOK_AGAIN_MS = 5000; // for a new threshold
 const byId = (id) => document.getElementById(id);
 const state = { rows: [], waiting: [], active: 0, model: null, threshold: null, selected: null, painted: null, colours: [], token: "", seconds: [], detailed: [] };
 const panes = new ImagePanes(byId("panes"), (zoom) => { byId("zoom-value").textContent = zoom === 1 ? "fit" : `${zoom.toFixed(1)} ×`; });
@@ -18,15 +19,46 @@ async function loadModel() {
     byId("model").textContent = `Cannot reach the model: ${error.message}`;
     return;
   }
-  const { name, threshold, false_alarm_rate: rate, n_held_out: count, sizes_px: sizes, precision } = state.model;
-  const promise = threshold === null
-    ? "no threshold yet; flawmap calibrate sets one"
-    : `threshold ${number(threshold)} for ${(100 * rate).toFixed(1)} % false alarms, from ${count} good images`;
-  byId("model").textContent = `${name} · ${sizes.join(", ")} px, ${precision} · ${promise}`;
-  state.threshold = threshold;
+  showModel();
+  state.threshold = state.model.threshold;
   showScale();
   showThreshold();
   if (!state.rows.length) await loadSession().catch((error) => problem("session", error.message));
+}
+
+function showModel() {
+  const { name, camera, threshold, false_alarm_rate: rate, n_held_out: count, sizes_px: sizes, precision, behind } = state.model;
+  const promise = threshold === null
+    ? "no threshold yet; flawmap calibrate sets one"
+    : `threshold ${number(threshold)}${camera ? ` of camera ${camera}` : ""} for ${(100 * rate).toFixed(1)} % false alarms, from ${count} good images`;
+  byId("model").textContent = `${name} · ${sizes.join(", ")} px, ${precision} · ${promise}`;
+  byId("behind").textContent = behind;
+}
+
+// A calibration on the server changes the threshold while the page is open; a slider that was moved stays where it is.
+async function followModel() {
+  if (document.hidden || !state.model) return;
+  let model;
+  try {
+    model = await answerOf(await ask("/v1/model"));
+  } catch {
+    return; // the next upload says what is wrong
+  }
+  const before = state.model;
+  state.model = model;
+  showModel();
+  if (model.threshold === before.threshold && String(model.map_scale) === String(before.map_scale)) return;
+  if (state.threshold === before.threshold) setThreshold(model.threshold);
+  showScale();
+  showThreshold();
+  for (const row of state.rows) row.details = null; // maps were drawn on the former scale
+  if (state.selected) {
+    const [row, note] = [state.selected, byId("note").value];
+    state.selected = state.painted = null;
+    const shown = select(row);
+    byId("note").value = note; // which may just be written
+    await shown;
+  }
 }
 
 function showScale() {

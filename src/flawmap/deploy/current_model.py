@@ -1,0 +1,108 @@
+"""The model of a running server: it takes a new threshold of its run at once, and says when it is behind what is there.
+
+``flawmap calibrate`` replaces one small file, which the server looks at before each batch. Other weights, and a newer
+exported file, need a restart; until then the model goes on with what it has loaded, and says so.
+"""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flawmap.deploy.opened_model import OpenedModel, OpenedRun
+from flawmap.detect.detection import Detection
+from flawmap.detect.model_facts import ModelFacts
+from flawmap.engine.progress import say
+from flawmap.errors import UserError
+from flawmap.runs.calibration import read_calibration
+from flawmap.runs.cameras import calibration_file
+from flawmap.runs.model_folder import model_folder
+from flawmap.runs.run_folder import WEIGHTS
+from flawmap.runs.versions import number_in_force
+
+Stamp = tuple[int, int, int] | None  # of a file: time, size and place on the disk; None where there is none
+RESTART = "restart the server to use it"
+
+
+class CurrentModel:
+    """An opened model that follows the threshold on disk; itself an ``OpenedModel``.
+
+    One thread scores; any thread may ask for the rest.
+
+    Args:
+        model: as it was opened.
+        source: the path that it was opened from; None for a model that is nowhere on disk.
+
+    Attributes:
+        facts_of_batch: of the last batch that was scored; answers on its images are made from them.
+        behind: why the model is not what lies on disk; empty where it is.
+        version: number of the change that set the threshold in use; None where it is that of the training, or where
+            the versions of the model are not known.
+    """
+
+    def __init__(self, model: OpenedModel, source: Path | None = None) -> None:
+        self._model, self._lock = model, threading.Lock()
+        self._folder = model_folder(source) if source is not None and source.is_dir() else None
+        loaded = [self._folder / WEIGHTS] if self._folder else [source, source.with_suffix(".bin")] if source else []
+        self._loaded = {path: _stamp(path) for path in loaded}
+        self._seen: Stamp = None  # of the threshold's file; it is read again in any case
+        self.facts_of_batch, self.behind, self.version = model.facts, "", None
+        self.refresh()
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Name, origin, sizes, and the thresholds in use."""
+        return self._model.facts
+
+    def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
+        """The verdict on each image, all by the same threshold."""
+        self.refresh()
+        model = self._model
+        self.facts_of_batch = model.facts
+        return model.predict_many(images)
+
+    def attention(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """As that of the opened model."""
+        return self._model.attention(image)
+
+    def refresh(self) -> None:
+        """Take a new threshold, if there is one and the weights are still those that were loaded."""
+        with self._lock:
+            was = self.behind
+            if any(_stamp(path) != stamp for path, stamp in self._loaded.items()):
+                self.behind = f"another model is on disk now; {RESTART}"
+            elif self._folder is not None and isinstance(self._model, OpenedRun):
+                self.behind = self._take_threshold(self._folder, self._model)
+            if self.behind and self.behind != was:
+                say("behind", self.behind)
+
+    def _take_threshold(self, folder: Path, model: OpenedRun) -> str:
+        """Returns why the threshold in use is not that on disk; empty where it is."""
+        camera = model.facts.camera
+        file = folder / calibration_file(camera)
+        stamp = _stamp(file)
+        if stamp is not None and stamp == self._seen:
+            return ""
+        try:
+            calibration = read_calibration(file)
+        except UserError as error:  # also while a network drive is away; tried again with the next batch
+            return f"the threshold in use is an earlier one: {error.problem}"
+        if calibration is None:
+            had_one = model.facts.calibration is not None
+            return f"the threshold in use is no longer on disk; {RESTART}" if had_one else ""
+        if calibration != model.facts.calibration:
+            self._model = model.with_calibration(calibration)
+            whose = f"camera {camera}: " if camera else ""
+            say("threshold", f"{whose}{calibration.words[0]}; taken from {file}")
+        self._seen, self.version = stamp, number_in_force(folder, camera)
+        return ""
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
