@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import flawmap.deploy.batch as batch
-from assertions import files_and_bytes
+from assertions import assert_explained, files_and_bytes
 from flawmap import AnomalyDetector
 from flawmap.data.walk import Listing
 from flawmap.report.verdict_picture import NARROWEST_PX
@@ -197,15 +197,13 @@ def test_verdicts_by_another_threshold_are_not_mixed_in(cli, trained, parts):
 
 
 @pytest.fixture
-def two_cameras(run_copy) -> Path:
+def two_cameras(calm_run) -> Path:
     """A run whose default threshold no image is above, and whose camera "left" finds every image anomalous."""
-    set_threshold(run_copy, 1e6, 1e6)
-    default = (run_copy / "model" / "calibration.json").read_bytes()
-    set_threshold(run_copy, -1e6, -1e6)
-    (run_copy / "model" / "cameras").mkdir()
-    (run_copy / "model" / "calibration.json").rename(run_copy / "model" / "cameras" / "left.json")
-    (run_copy / "model" / "calibration.json").write_bytes(default)
-    return run_copy
+    values = json.loads((calm_run / "model" / "calibration.json").read_text())
+    (calm_run / "model" / "cameras").mkdir()
+    of_left = values | {"threshold": -values["threshold"]}
+    (calm_run / "model" / "cameras" / "left.json").write_text(json.dumps(of_left))
+    return calm_run
 
 
 @pytest.mark.parametrize(("camera", "threshold"), [(None, 1e6), ("left", -1e6)])

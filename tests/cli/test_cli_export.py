@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -47,8 +46,7 @@ def test_detect_with_the_file_says_what_detect_with_the_run_says(cli, trained, e
         assert theirs["model_id"] == ours["model_id"]
 
 
-def test_a_file_carries_the_thresholds_of_all_cameras(cli, run_copy, trained, tmp_path):
-    shutil.copytree(trained.data, tmp_path / "data")
+def test_a_file_carries_the_thresholds_of_all_cameras(cli, run_copy, tmp_path):
     good = write_good(tmp_path / "left", 9, first_seed=900)
     for camera in ("left", "right"):
         assert cli("calibrate", run_copy, good, "--camera", camera, "--false-alarm-rate", "0.2").code == 0

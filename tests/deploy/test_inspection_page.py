@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from flawmap.deploy.inspection_page import FOLDER
 from flawmap.deploy.reviews import read_reviews
 from flawmap.report.colour import ColourScale, colour_table
 from flawmap.report.overlay import overlay
+from flawmap.runs.calibration import MapScale
 
 
 def test_the_page_loads_nothing_from_elsewhere(client):
@@ -350,3 +352,42 @@ def test_clear_empties_the_page_and_the_server(browser, tmp_path, parts):
         page.reload()
         wait_for(page, "document.querySelector('#model').innerText.includes('bright')")
         assert page.inner_text("#counts") == "No images yet."
+
+
+def test_a_new_threshold_is_shown_on_the_open_page(browser, tmp_path, parts):
+    model, errors = BrightnessModel(), []
+    (tmp_path / "model.onnx").write_bytes(b"old")
+    source = tmp_path / "model.onnx"
+    with serving(model, tmp_path / "reviews.csv", source) as server, new_page(browser) as page:
+        collect_errors(page, errors)
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        wait_for(page, "document.querySelector('#model').innerText.includes('bright')")
+        page.set_input_files("#files", parts)
+        wait_for(page, "state.rows.length === 4 && !state.active")
+        show(page, "part 90.png")
+        page.fill("#note", "half a sentence")
+        assert page.inner_text("#counts").startswith("1 of 4 anomalous") and page.is_hidden("#behind")
+        lower = replace(model.facts.calibration, threshold=80.0, map_scale=MapScale(0.0, 160.0))
+        model.facts = replace(model.facts, camera="left", calibration=lower)
+        wait_for(
+            page, "document.querySelector('#model').innerText.includes('threshold 80 of camera left')"
+        )  # by itself
+        wait_for(page, "state.painted && panes.layers?.map")
+        assert page.inner_text("#counts").startswith("2 of 4 anomalous") and page.inner_text("#threshold-value") == "80"
+        assert page.inner_text("#verdict").startswith("anomaly score 90")
+        assert page.inner_text("#scale-high").startswith("160 ")
+        assert pixel(page, "map", 5, 5)[:3] == colour_table()[round(90 / 160 * 255)].tolist()  # on the new scale
+        assert page.input_value("#note") == "half a sentence"
+
+        page.evaluate("(threshold.value = 100, threshold.dispatchEvent(new Event('input', { bubbles: true })))")
+        model.facts = replace(model.facts, calibration=replace(lower, threshold=70.0))
+        page.evaluate("followModel()")
+        assert "threshold 70 " in page.inner_text("#model")
+        assert page.inner_text("#threshold-value") == "100"  # a slider that was moved stays
+        page.click("#calibrated")
+        assert page.inner_text("#threshold-value") == "70"
+
+        source.write_bytes(b"a newer file")
+        page.evaluate("followModel()")
+        assert page.inner_text("#behind") == "another model is on disk now; restart the server to use it"
+    assert errors == []

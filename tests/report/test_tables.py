@@ -6,6 +6,11 @@ from flawmap.metrics.score_drift import Drift
 from flawmap.report import tables
 from flawmap.report.html import write_report
 from flawmap.report.run_files import read_run
+from flawmap.runs.calibration import calibration_bytes
+from flawmap.runs.cameras import calibration_file
+from flawmap.runs.model_folder import replace_calibration
+from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.versions import CALIBRATE, UNDO, Change, Version, former_content, write_version
 
 
 def cells(table: tables.Table) -> dict[str, tuple[str, ...]]:
@@ -42,6 +47,37 @@ def test_verdict_says_when_the_threshold_is_another_now(made_up, recalibrate) ->
     first, second = tables.verdict_of(read_run(made_up.run)).remarks
     assert first.startswith("Threshold 0.7, ")
     assert "since the evaluation" in second and second.endswith("the threshold 0.6.")
+
+
+def test_commands_make_the_run_again_in_order(made_up, change) -> None:
+    model = made_up.run / "model"
+
+    def calibrate(number: int, threshold: float, camera: str | None = None) -> Version:
+        content = calibration_bytes(replace(read_run(made_up.run).calibration, threshold=threshold))
+        done = Change(CALIBRATE, f"calibrate {number}", camera, threshold, None, 0.05)
+        version = write_version(model, done, {calibration_file(camera): content}, ())
+        replace_calibration(model, camera, content)
+        return version
+
+    def commands() -> list[str]:
+        return tables.commands(read_run(made_up.run))
+
+    RunFolder(made_up.run).write_environment({"command": "train"})
+    change(command="evaluate")
+    assert commands() == ["train", "evaluate"]
+    calibrate(1, 0.7)
+    assert commands() == ["train", "evaluate", "calibrate 1"]  # it was evaluated with the threshold of the training
+    calibrate(2, 0.9, "left")
+    taken_back = calibrate(3, 0.8)
+    change(command="evaluate", calibration=read_run(made_up.run).calibration)
+    assert commands() == ["train", "calibrate 1", "calibrate 2", "calibrate 3", "evaluate"]
+    undo = Change(UNDO, "undo", None, 0.7, 0.8, 0.05, undoes=taken_back.number)
+    content = former_content(model, taken_back, "calibration.json")
+    write_version(model, undo, {"calibration.json": content}, ())
+    replace_calibration(model, None, content)
+    change(command="evaluate", calibration=read_run(made_up.run).calibration)
+    assert commands() == ["train", "calibrate 1", "evaluate", "calibrate 2"]
+    assert "train\ncalibrate 1\nevaluate\ncalibrate 2\n" in write_report(made_up.run).read_text()
 
 
 def test_simulated_defects_are_apart_from_test_results(made_up) -> None:

@@ -105,7 +105,6 @@ def _training(files: RunFiles) -> dict[str, Any]:
     """How the model came to be."""
     k = num_prototypes(files.recipe)
     curves = training_curves(files.log, None if k is None else math.log(k))
-    commands = [files.environment.get("command"), files.evaluation.command if files.evaluation else None]
     return {
         "identity": tables.identity(files),
         "simulated": tables.simulated(files.config),
@@ -116,7 +115,7 @@ def _training(files: RunFiles) -> dict[str, Any]:
         "no_curves": no_curves_sentence(files.recipe),
         "collapse": collapse_sentence(files.log, k),
         "data_rows": tables.data_rows(files),
-        "commands": [command for command in commands if command],
+        "commands": tables.commands(files),
         "environment_rows": tables.flat(files.environment),
         "diff": recipe_diff(files),
     }

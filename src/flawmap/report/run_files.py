@@ -18,6 +18,7 @@ from flawmap.runs.model_config import ModelConfig, read_config
 from flawmap.runs.run_folder import MODEL_CONFIG, RunFolder
 from flawmap.runs.samples import SampleRow, read_samples
 from flawmap.runs.training_log import LogFile
+from flawmap.runs.versions import History, read_history
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class RunFiles:
     """The content of a run folder. Any part may be missing: then it is None or empty.
 
     ``images`` are the test images with their scores, ``log`` has one record per training step, ``manifest`` lists the
-    images of the training, and ``samples`` are what it saw.
+    images of the training, ``samples`` are what it saw, and ``history`` has the changes of its thresholds since.
     """
 
     run: Path
@@ -40,6 +41,7 @@ class RunFiles:
     log: tuple[Mapping[str, Any], ...] = ()
     manifest: tuple[ManifestRow, ...] = ()
     samples: tuple[SampleRow, ...] = ()
+    history: History = field(default_factory=History)
 
     @property
     def is_evaluated(self) -> bool:
@@ -106,6 +108,7 @@ def read_run(path: Path) -> RunFiles:
         log=tuple(LogFile(run.log).records()),
         manifest=read_manifest(run.manifest),
         samples=read_samples(run.samples),
+        history=read_history(run.model),
     )
 
 

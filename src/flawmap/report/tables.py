@@ -146,6 +146,20 @@ def identity(files: RunFiles) -> str:
     return ", ".join(parts)
 
 
+def commands(files: RunFiles) -> list[str]:
+    """What makes this run again, in order: the training, the calibrations in force, and the evaluation.
+
+    The evaluation comes after the calibration that set its threshold.
+    """
+    calibrations = files.history.calibrations
+    found = [files.environment.get("command"), *(version.change.command for version in calibrations)]
+    if (evaluation := files.evaluation) is not None:
+        of_default = [version.change if version.change.camera is None else None for version in calibrations]
+        before = [i for i, change in enumerate(of_default, 1) if change and change.threshold == evaluation.threshold]
+        found.insert(1 + max(before, default=0), evaluation.command)
+    return [command for command in found if command]
+
+
 def data_rows(files: RunFiles) -> list[tuple[str, str]]:
     """How many images went where, how large they are, and what was left out."""
     splits = Counter(row.split for row in files.manifest)

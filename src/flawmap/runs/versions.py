@@ -116,6 +116,13 @@ class History:
     without_effect: frozenset[int] = frozenset()
     damaged: tuple[str, ...] = ()
 
+    @property
+    def calibrations(self) -> tuple[Version, ...]:
+        """The calibrations of all cameras that have not been taken back."""
+        cameras = {version.change.camera for version in self.versions}
+        found = [version for camera in cameras for version in self.in_force(camera)]
+        return tuple(sorted(found, key=lambda version: version.number))
+
     def in_force(self, camera: str | None) -> tuple[Version, ...]:
         """The calibrations of a camera that have not been taken back; ``--undo`` takes back the last of them."""
         kept: list[Version] = []
