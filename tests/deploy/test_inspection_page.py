@@ -369,11 +369,11 @@ def test_a_new_threshold_is_shown_on_the_open_page(browser, tmp_path, parts):
         assert page.inner_text("#counts").startswith("1 of 4 anomalous") and page.is_hidden("#behind")
         lower = replace(model.facts.calibration, threshold=80.0, map_scale=MapScale(0.0, 160.0))
         model.facts = replace(model.facts, camera="left", calibration=lower)
-        wait_for(
-            page, "document.querySelector('#model').innerText.includes('threshold 80 of camera left')"
-        )  # by itself
+        # by itself, after a few seconds
+        wait_for(page, "document.querySelector('#model').innerText.includes('threshold 80.000 of camera left')")
         wait_for(page, "state.painted && panes.layers?.map")
-        assert page.inner_text("#counts").startswith("2 of 4 anomalous") and page.inner_text("#threshold-value") == "80"
+        assert page.inner_text("#counts").startswith("3 of 4 anomalous")
+        assert page.inner_text("#threshold-value") == "80.000"
         assert page.inner_text("#verdict").startswith("anomaly score 90")
         assert page.inner_text("#scale-high").startswith("160 ")
         assert pixel(page, "map", 5, 5)[:3] == colour_table()[round(90 / 160 * 255)].tolist()  # on the new scale
@@ -382,10 +382,10 @@ def test_a_new_threshold_is_shown_on_the_open_page(browser, tmp_path, parts):
         page.evaluate("(threshold.value = 100, threshold.dispatchEvent(new Event('input', { bubbles: true })))")
         model.facts = replace(model.facts, calibration=replace(lower, threshold=70.0))
         page.evaluate("followModel()")
-        assert "threshold 70 " in page.inner_text("#model")
+        assert "threshold 70.000 " in page.inner_text("#model")
         assert page.inner_text("#threshold-value") == "100"  # a slider that was moved stays
         page.click("#calibrated")
-        assert page.inner_text("#threshold-value") == "70"
+        assert page.inner_text("#threshold-value") == "70.000"
 
         source.write_bytes(b"a newer file")
         page.evaluate("followModel()")

@@ -31,7 +31,7 @@ from flawmap.errors import UserError
 from flawmap.recipe.checks import validate
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
-from flawmap.runs.cameras import Calibrations, command_for_camera, refuse_unknown_camera
+from flawmap.runs.cameras import Calibrations, refuse_unknown_camera
 from flawmap.runs.hub import upload
 from flawmap.runs.model_config import ModelRecord, ProxyScores
 from flawmap.runs.model_folder import SHARED_FILES
@@ -55,8 +55,7 @@ class AnomalyDetector:
 
     Attributes (after ``fit`` or ``from_pretrained``):
         scorer_: the trained networks.
-        calibrations_: all thresholds: the default ones, and those of cameras.
-        camera_: whose thresholds are used; None stands for the default.
+        calibrations_, camera_: the thresholds of all cameras, and whose are used; None stands for the default.
         calibration_: the thresholds in use, or None before calibration.
         origin_: where the initial weights came from.
         proxy_: AUROC on simulated defects in held-out images, after ``fit``; not a test result.
@@ -341,9 +340,7 @@ class AnomalyDetector:
         if threads is not None:
             torch.set_num_threads(threads)
         detector = cls.from_saved(load_pretrained(folder), device)
-        if camera is not None:
-            known, remedy = detector.calibrations_.cameras, command_for_camera(folder, camera)
-            refuse_unknown_camera(camera, known, str(folder), remedy)
+        refuse_unknown_camera(camera, detector.calibrations_.cameras, folder)
         detector.camera_ = camera
         return detector
 

@@ -42,22 +42,25 @@ class Calibrations:
         return Calibrations(self.default, dict(sorted(changed.items())))
 
 
-def refuse_unknown_camera(camera: str, known: Mapping[str, Calibration], place: str, remedy: str) -> None:
+def refuse_unknown_camera(
+    camera: str | None, known: Mapping[str, Calibration], place: str | Path, remedy: str = ""
+) -> None:
     """A camera without a threshold is never judged by another one's.
 
     Args:
-        camera: that was asked for.
+        camera: that was asked for; None stands for the default.
         known: the cameras that have a threshold.
         place: of the model.
-        remedy: the command that gives the camera a threshold.
+        remedy: what gives the camera a threshold; empty for the command that does so in a folder.
 
     Raises:
         UserError: the camera has no threshold.
     """
-    if camera in known:
+    if camera is None or camera in known:
         return
     names = ", ".join(known) if known else "none but the default, which needs no --camera"
-    raise UserError(f"there is no threshold for camera {camera!r}; known cameras: {names}", place, remedy)
+    problem = f"there is no threshold for camera {camera!r}; known cameras: {names}"
+    raise UserError(problem, str(place), remedy or command_for_camera(place, camera))
 
 
 def command_for_camera(path: str | Path, camera: str) -> str:
