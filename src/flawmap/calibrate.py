@@ -1,6 +1,5 @@
 """What ``flawmap calibrate`` does: set the threshold of a run from good images that it has not seen."""
 
-import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flawmap import advice
 from flawmap.data.checks import CheckedData, check_good_images
 from flawmap.data.groups import refuse_shared_groups
 from flawmap.data.left_out import refuse_left_out, unreadable
@@ -177,7 +177,7 @@ def undo_calibration(path: Path, camera: str | None = None, command: str = "") -
         known, in_force = read_calibrations(folder, skip_damaged=True), read_history(folder).in_force(camera)
         if not in_force:
             whose = "the default threshold" if camera is None else f"the threshold of camera {camera!r}"
-            remedy = f"flawmap calibrate {shlex.quote(str(path))} --versions"
+            remedy = advice.command("flawmap", "calibrate", path, "--versions")
             raise UserError(f"no change of {whose} is recorded that could be taken back", str(path), remedy)
         undone = in_force[-1]
         content = former_content(folder, undone, file)

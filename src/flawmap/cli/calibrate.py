@@ -1,13 +1,13 @@
 """flawmap calibrate RUN GOOD_IMAGES, --undo and --versions."""
 
 import json
-import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flawmap.advice import command
 from flawmap.cli.arguments import add_data_arguments, add_device_argument
 from flawmap.errors import UserError
 
@@ -125,8 +125,8 @@ def _as_lines(result: "Recalibration", arguments: Namespace) -> list[str]:
             f"undone     version {result.undone.number} of {result.undone.at[:10]}: {result.undone.change.command}"
         )
     elif result.version:
-        whose = f" --camera {arguments.camera}" if arguments.camera else ""
-        back = f"flawmap calibrate {shlex.quote(arguments.run)} --undo{whose}"
+        whose = ("--camera", arguments.camera) if arguments.camera else ()
+        back = command("flawmap", "calibrate", Path(arguments.run), "--undo", *whose)
         lines.append(f"version    {result.version.number}; to take it back: {back}")
     if result.left_out and result.calibration:
         lines.append(f"total      {result.calibration.n_held_out} good images, {counted(result.left_out)}")

@@ -1,12 +1,12 @@
 """The thresholds of a model: calibration.json is the default one, and cameras/NAME.json that of one camera."""
 
 import re
-import shlex
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flawmap.advice import command
 from flawmap.errors import UserError
 from flawmap.runs.calibration import Calibration, read_calibration
 
@@ -65,7 +65,7 @@ def refuse_unknown_camera(
 
 def command_for_camera(path: str | Path, camera: str) -> str:
     """The command that gives a camera of this model its threshold."""
-    return f"flawmap calibrate {shlex.quote(str(path))} GOOD_IMAGES --camera {shlex.quote(camera)}"
+    return command("flawmap", "calibrate", Path(path), "GOOD_IMAGES", "--camera", camera)
 
 
 def refuse_bad_name(camera: str, known: Mapping[str, Calibration]) -> None:

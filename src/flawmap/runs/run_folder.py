@@ -2,11 +2,11 @@
 
 import datetime
 import json
-import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from flawmap.advice import command
 from flawmap.errors import UserError
 from flawmap.recipe.files import to_yaml
 from flawmap.recipe.settings import Recipe
@@ -135,7 +135,7 @@ def open_run(path: Path) -> RunFolder:
     run = RunFolder(path)
     if not run.recipe.is_file():
         latest = latest_run(path.parent)
-        hint = f"flawmap train DATA first, or use {shlex.quote(str(latest))}" if latest else "flawmap train DATA first"
+        hint = f"flawmap train DATA first, or use {command(latest)}" if latest else "flawmap train DATA first"
         problem = f"this is not a run folder: it has no {RECIPE}" if path.is_dir() else f"no such folder: {path}"
         raise UserError(problem, str(path), hint)
     return run

@@ -158,7 +158,7 @@ def read_history(model: Path) -> History:
         except UserError:
             damaged.append(folder.name)
             continue
-        refuse_unreadable_format(found, OLDEST_FORMAT, FORMAT, str(path), "train again")
+        refuse_unreadable_format(found, OLDEST_FORMAT, FORMAT, str(path), "flawmap calibrate RUN GOOD_IMAGES")
         try:
             versions.append((number, read_json(path, Version, "")))
         except UserError:
