@@ -5,7 +5,8 @@ python -m flawmap_bench.licences > docs/licences.md
 
 import re
 from collections.abc import Iterable
-from importlib.metadata import PackageMetadata, PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -59,7 +60,7 @@ def licence_of(package: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "/")[:80]
 
 
-def _field(facts: PackageMetadata, name: str) -> str:
+def _field(facts: Any, name: str) -> str:
     return "".join((facts.get_all(name) or [])[:1])
 
 

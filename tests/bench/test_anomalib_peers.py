@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 
+from flawmap.advice import install
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.open_data import load_images
 from flawmap.data.sample import NormalImage
@@ -50,7 +51,7 @@ def test_without_anomalib_the_remedy_is_the_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(anomalib_method, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="patchcore needs anomalib") as caught:
         AnomalibMethod(MethodSettings(0, 56, None, "cpu", 1), "patchcore")
-    assert caught.value.remedy == 'pip install "flawmap-bench[peers]"'
+    assert caught.value.remedy == install("peers", "flawmap-bench")
 
 
 # ---- with anomalib

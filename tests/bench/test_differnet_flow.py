@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from flawmap.advice import install
 from flawmap.errors import UserError
 from flawmap_bench.baselines import differnet
 from flawmap_bench.method import MethodSettings
@@ -31,4 +32,4 @@ def test_without_freia_the_remedy_is_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(differnet, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="DifferNet needs FrEIA") as caught:
         differnet.DifferNet(MethodSettings(0, 64, None, "cpu", 1))
-    assert caught.value.remedy == 'pip install "flawmap-bench[peers]"'
+    assert caught.value.remedy == install("peers", "flawmap-bench")
