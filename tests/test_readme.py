@@ -71,7 +71,7 @@ def test_readme_and_guide_go_from_images_to_an_exported_file_and_a_report():
         "serve",
     ]
     assert [verb for block in guide_blocks() for verb in verbs(block)] == [
-        *("check", "manifest", "check", "calibrate", "evaluate", "report"),
+        *("check", "manifest", "check", "calibrate", "detect", "evaluate", "report"),
     ]
 
 
@@ -88,7 +88,7 @@ def test_each_command_does_what_is_said_of_it(tmp_path):
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
     images = json.loads((tmp_path / "detections" / "result.json").read_text())["images"]
     assert len(images) == 2
-    assert json.loads((tmp_path / "runs/parts/model/calibration.json").read_text())["false_alarm_rate"] == 0.05
+    assert json.loads((tmp_path / "runs/parts/model/cameras/camera2.json").read_text())["false_alarm_rate"] == 0.05
     measured = json.loads((tmp_path / "runs/parts/evaluation/metrics.json").read_text())
     assert (measured["n_good"], measured["n_anomalous"]) == (6, 6)
     assert (tmp_path / "runs/parts/report.html").is_file()
@@ -137,6 +137,7 @@ def images_and_stand_in(here: Path) -> int:
         pixels[8:20, 10:24] = 0
         write_image(here / "labelled" / "test" / "scratch" / f"{number}.png", pixels)
     write_good(here / "line3", 2, first_seed=600)
+    write_good(here / "new", 3, first_seed=650)
     annotated = write_good(here / "annotated" / "images", 26, first_seed=700).parent
     write_text(annotated / "labels" / "000.txt", "0 0.5 0.5 0.2 0.2\n")
     (here / "tiny.yaml").write_text(to_yaml(tiny_recipe()), encoding="utf-8")
