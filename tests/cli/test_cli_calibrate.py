@@ -12,6 +12,7 @@ from scipy.stats import ks_2samp
 
 from assertions import assert_explained, files_and_bytes
 from flawmap import AnomalyDetector, UserError
+from flawmap.runs.result_folders import exclusive
 from images import write_good
 
 
@@ -86,6 +87,14 @@ def test_an_impossible_rate_is_refused(cli, trained, tmp_path, rate, forbidden):
     camera = write_good(tmp_path / "camera2", 2, first_seed=900)
     said = cli("calibrate", trained.run, camera, f"--false-alarm-rate={rate}")
     assert said.code == 2 and f"the false-alarm rate is {float(rate):g}, must be between 0 and 1" in said.err
+
+
+def test_two_calibrations_at_once_do_not_mix(cli, run_copy, tmp_path, forbidden):
+    good, before = write_good(tmp_path / "camera2", 3, first_seed=900), files_and_bytes(run_copy)
+    with exclusive(run_copy):  # as another process holds it
+        said = cli("calibrate", run_copy / "model", good)
+    assert_explained(said, ("another process works in this folder",), str(run_copy), ("wait until it is done",))
+    assert files_and_bytes(run_copy) == before
 
 
 # ---- cameras
