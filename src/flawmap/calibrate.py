@@ -11,7 +11,7 @@ from flawmap import advice
 from flawmap.data.checks import CheckedData, check_good_images
 from flawmap.data.groups import refuse_shared_groups
 from flawmap.data.left_out import refuse_left_out, unreadable
-from flawmap.data.open_data import Location, locations_of, open_training_data
+from flawmap.data.open_data import Location, absolute_locations, locations_of, open_training_data
 from flawmap.data.sample import LeftOut
 from flawmap.deploy.reviews import Review, is_review_file, read_reviews
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
@@ -128,9 +128,12 @@ def calibrate_run(
             detector.save_pretrained(output)
         else:
             change = _change(CALIBRATE, command, camera, scores.calibration, former)
-            locations = tuple(_absolute(location) for location in locations_of(images))
-            of_images = {"locations": locations, "n_images": len(scores.images), "drift": drift.text if drift else None}
-            change = replace(change, **of_images)
+            change = replace(
+                change,
+                locations=tuple(absolute_locations(images)),
+                n_images=len(scores.images),
+                drift=drift.text if drift else None,
+            )
             version = put_in_force(folder, change, calibration_bytes(scores.calibration), scores.images)
     return Recalibration(scores.calibration, former, drift, version, None, scores.n_duplicates, scores.left_out)
 
@@ -229,11 +232,6 @@ def _good_scores(
     used = tuple((fact.key, fact.sha256) for fact in checked.facts)
     left_out = checked.data.left_out + unreadable(checked.data.skipped)
     return GoodScores(detector.calibration_, used, checked.num_duplicates, left_out)
-
-
-def _absolute(location: str | Path) -> str:
-    """A location for readers in another folder; a name such as elpv stays as it is."""
-    return str(Path(location).resolve()) if Path(location).exists() else str(location)
 
 
 def _reviews_among(locations: Sequence[str | Path]) -> Path | None:

@@ -9,7 +9,7 @@ from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_traini
 from flawmap.data.groups import groups_in_words, refuse_unmatched
 from flawmap.data.left_out import lines as left_out_lines
 from flawmap.data.left_out import refuse_left_out, unreadable
-from flawmap.data.open_data import Location, find_all_test_data, open_training_data, test_subset
+from flawmap.data.open_data import Location, find_all_test_data, open_training_data, subset_of_tests
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remark_lines import remark_lines
 from flawmap.data.remarks import detail_lost, nearly_black
@@ -169,7 +169,7 @@ def report_on_tests(sound: SoundData, location: Location, recipe: Recipe) -> Tes
     if sound.leak is None or tests is None or not tests.samples:
         return None
     left_out = {image.key for image in sound.opened.images} | {file.key for file in sound.leak.skipped}
-    chosen = test_subset(tests, recipe.data.test_subset).samples
+    chosen = subset_of_tests(tests, recipe.data.test_subset).samples
     samples = [sample for sample in chosen if sample.key not in left_out]
     anomalous = [sample for sample in samples if sample.is_anomalous]
     return TestReport(

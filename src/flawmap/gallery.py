@@ -108,12 +108,8 @@ def defects_on(
     key: str,
 ) -> dict[str, GalleryDefect]:
     """One defect by each simulator."""
-    defects = {}
-    for name in simulator_names():
-        simulate = simulator_by_name(name, recipe.simulation)
-        anomaly = simulate(image, numpy_generator(recipe.seed, "gallery", name, key), attention, second)
-        defects[name] = GalleryDefect(anomaly.image, anomaly.footprint)
-    return defects
+    names = simulator_names()
+    return {name: _defect(name, image, attention, second, recipe, (name, key)) for name in names}
 
 
 def training_defects(
@@ -126,9 +122,19 @@ def training_defects(
     """Some of the defects that the recipe will train with; none for a recipe that trains without."""
     if recipe.method == "memory":
         return ()
-    simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
-    drawn = (
-        simulate(image, numpy_generator(recipe.seed, "gallery", "training", key, number), attention, second)
-        for number in range(TRAINING_DEFECTS)
-    )
-    return tuple(GalleryDefect(anomaly.image, anomaly.footprint) for anomaly in drawn)
+    name, draws = recipe.simulation.simulator, range(TRAINING_DEFECTS)
+    return tuple(_defect(name, image, attention, second, recipe, ("training", key, number)) for number in draws)
+
+
+def _defect(
+    simulator: str,
+    image: UInt8[np.ndarray, "s s 3"],
+    attention: Float[np.ndarray, "r c"],
+    second: UInt8[np.ndarray, "s s 3"],
+    recipe: Recipe,
+    draw: tuple[str | int, ...],
+) -> GalleryDefect:
+    """A defect by one simulator; ``draw`` tells the random numbers of one from those of another."""
+    simulate = simulator_by_name(simulator, recipe.simulation)
+    anomaly = simulate(image, numpy_generator(recipe.seed, "gallery", *draw), attention, second)
+    return GalleryDefect(anomaly.image, anomaly.footprint)

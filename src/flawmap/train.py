@@ -1,6 +1,5 @@
 """From a data location to a finished run folder; ``train``, ``demo`` and ``benchmark`` use it."""
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,10 +9,9 @@ from typing import Any
 from flawmap.advice import command
 from flawmap.check import read_sound_data, remarks, report_on
 from flawmap.data.checks import FileFacts
-from flawmap.data.open_data import Location, locations_of
+from flawmap.data.open_data import Location, absolute_locations
 from flawmap.data.sample import LeftOut
 from flawmap.data.split import split_normals
-from flawmap.data.subset import split_location
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.fit import StageChoice, refuse_stage
 from flawmap.engine.compute import DeviceName, choose_compute
@@ -119,12 +117,8 @@ def _row(fact: FileFacts, split: str, group: str = "") -> ManifestRow:
 
 
 def record_of(location: Location) -> str | list[str]:
-    """The data location, or the list of several, for readers in another folder; a name such as elpv stays as it is."""
-    found = []
-    for one in locations_of(location):
-        name, only = split_location(one)
-        restricted = "".join(f"{',' if number else ':'}{key}={only[key]}" for number, key in enumerate(only))
-        found.append((os.path.abspath(name) if Path(name).exists() else name) + restricted)
+    """The data location, or the list of several, for readers in another folder."""
+    found = absolute_locations(location)
     return found[0] if len(found) == 1 else found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from assertions import files_and_bytes
+from flawmap import AnomalyDetector
 from flawmap.cli import main
 from flawmap.recipe.files import to_yaml
 from images import write_category
@@ -104,3 +105,13 @@ def calm_run(run_copy: Path) -> Path:
     """A run whose threshold no image is above."""
     set_threshold(run_copy, 1e6, 1e6)
     return run_copy
+
+
+@pytest.fixture
+def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails if any image is scored."""
+
+    def analyse(*_: object) -> None:
+        raise AssertionError("an image was scored")
+
+    monkeypatch.setattr(AnomalyDetector, "analyse", analyse)

@@ -16,16 +16,6 @@ from flawmap.runs.result_folders import exclusive
 from images import write_good
 
 
-@pytest.fixture
-def forbidden(monkeypatch):
-    """Fails if any image is scored."""
-
-    def analyse(*_):
-        raise AssertionError("an image was scored")
-
-    monkeypatch.setattr(AnomalyDetector, "analyse", analyse)
-
-
 def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_path):
     camera = write_good(tmp_path / "camera2", 9, first_seed=900)
     former = (run_copy / "model" / "calibration.json").read_bytes()

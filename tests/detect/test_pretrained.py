@@ -23,19 +23,6 @@ from tiny_detector import fitted_detector
 IMAGES = [striped(seed, 40, 56) for seed in range(3)]
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    fitted_detector().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def model(saved: Path, tmp_path: Path) -> Path:
-    """A copy to be damaged."""
-    return Path(shutil.copytree(saved, tmp_path / "model"))
-
-
 def mistake(folder: Path | str) -> UserError:
     with pytest.raises(UserError) as caught:
         AnomalyDetector.from_pretrained(folder, "cpu")

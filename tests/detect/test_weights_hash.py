@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 import math
-import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -23,19 +22,6 @@ from flawmap.runs.model_folder import replace_calibration
 from flawmap.runs.self_test import self_test_image
 from images import striped
 from tiny_detector import fitted_detector
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    fitted_detector().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def model(saved: Path, tmp_path: Path) -> Path:
-    """A copy to be damaged."""
-    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 def config_of(folder: Path) -> dict:

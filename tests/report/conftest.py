@@ -22,12 +22,13 @@ from flawmap.runs.evaluation import (
     write_pixel_curves,
 )
 from flawmap.runs.manifest import ManifestRow, write_manifest
-from flawmap.runs.model_config import FORMAT, DataRecord, ModelConfig, ModelRecord, ProxyScores
+from flawmap.runs.model_config import DataRecord, ModelRecord, ProxyScores
 from flawmap.runs.model_folder import ModelFiles, replace_calibration, write_model
 from flawmap.runs.run_folder import create_run
 from flawmap.runs.samples import write_map_ends
 from flawmap.runs.training_log import LogFile
 from made_up_evaluation import made_up_evaluation
+from made_up_model import MADE_UP_CONFIG
 
 LOW, MAP_THRESHOLD, HIGH = -1.0, 0.5, 2.0
 THRESHOLD = 0.6
@@ -138,15 +139,11 @@ def calibration_of(held_out: np.ndarray) -> Calibration:
 
 def write_model_of(run: Path, held_out: np.ndarray) -> None:
     """A model folder with empty weights."""
-    config = ModelConfig(
-        format=FORMAT,
-        flawmap="0.1.0",
+    config = replace(
+        MADE_UP_CONFIG,
         architecture="vit_small_patch14_dinov2",
         weights_source="dinov2",
         weights_licence="Apache-2.0",
-        stage_keys={},
-        memory_tokens=None,
-        reference_images=None,
         held_out_simulated_defects=ProxyScores(0.9876, None, 32),
         calibrated=True,
         record=ModelRecord(DataRecord("00", 360, 40, 0, "CC BY-NC-SA 4.0")),

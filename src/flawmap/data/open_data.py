@@ -118,7 +118,7 @@ def open_test_data(location: Location, settings: DataSettings) -> TestData:
             remedy += "inside: --set data.normal=GOOD --set data.anomalous=BAD"
             error = UserError("there are no labelled test images", str(folder_of(place.path)), remedy)
             raise _empty_stratum(place.path, place.only, place.layout) if place.only else error
-    return test_subset(data, settings.test_subset)
+    return subset_of_tests(data, settings.test_subset)
 
 
 def find_all_test_data(location: Location, settings: DataSettings) -> TestData | None:
@@ -135,7 +135,7 @@ def find_all_test_data(location: Location, settings: DataSettings) -> TestData |
     return data if data is not None and (data.samples or data.left_out) else None
 
 
-def test_subset(data: TestData, count: int | None) -> TestData:
+def subset_of_tests(data: TestData, count: int | None) -> TestData:
     """At most ``count`` good and as many anomalous images of the data, evenly spaced; all for None."""
     chosen: set[str] = set()
     for label in (False, True):
@@ -147,6 +147,16 @@ def test_subset(data: TestData, count: int | None) -> TestData:
 def locations_of(location: Location) -> tuple[str | Path, ...]:
     """One location or several, as several."""
     return (location,) if isinstance(location, str | Path) else tuple(location)
+
+
+def absolute_locations(location: Location) -> list[str]:
+    """Each location for readers in another folder; a name such as elpv stays as it is, and so do strata."""
+    found = []
+    for one in locations_of(location):
+        name, only = split_location(one)
+        strata = ",".join(f"{key}={value}" for key, value in only.items())
+        found.append((os.path.abspath(name) if Path(name).exists() else name) + (f":{strata}" if strata else ""))
+    return found
 
 
 def find_layout(path: Path, named_folder: str | None = None) -> Layout:
