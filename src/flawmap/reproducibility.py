@@ -7,7 +7,8 @@ import os
 import platform
 import secrets
 import subprocess
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
@@ -129,19 +130,28 @@ def _git_commit() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def atomic_write_bytes(path: str | Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that a reader, or a crash, sees the old file or the new one, never a part."""
+@contextmanager
+def written_beside(path: str | Path) -> Iterator[Path]:
+    """A file name in the same folder, whose file replaces ``path`` when the block ends.
+
+    A reader, or a crash, sees the old file or the new one, never a part. The new one is removed where the block raises.
+    """
     target = Path(path)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")  # same folder: a rename, not a copy
     try:
-        with open(beside, "xb") as file:
-            file.write(data)
-            file.flush()
+        yield beside
+        with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, target)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def atomic_write_bytes(path: str | Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` as :func:`written_beside` says."""
+    with written_beside(path) as beside, open(beside, "xb") as file:
+        file.write(data)
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:

@@ -56,18 +56,34 @@ class Scorer(nn.Module, ABC):
 
 
 @dataclass(frozen=True)
+class HeldOutSquare:
+    """A held-out good image, resized; defects are simulated on it.
+
+    Attributes:
+        square: the pixels.
+        attention: A^[CLS] on the patch grid.
+        score, evidence: what the scorer gave for it, see :class:`ScorerOutput`; None where it was not asked yet.
+    """
+
+    square: UInt8[np.ndarray, "s s 3"]
+    attention: Float[np.ndarray, "r c"]
+    score: float | None = None
+    evidence: Float[np.ndarray, "r c"] | None = None
+
+
+@dataclass(frozen=True)
 class HeldOutScores:
     """What held-out good images score; the threshold is set from it.
 
     Attributes:
         image_scores: one per image.
         map_peaks: the highest value of each anomaly map, at the image's own resolution.
-        squares: the first images of an even spread, resized as they were scored; defects are simulated on them.
+        squares: an even spread of the images.
     """
 
     image_scores: list[float]
     map_peaks: list[float]
-    squares: list[UInt8[np.ndarray, "s s 3"]]
+    squares: list[HeldOutSquare]
 
 
 @dataclass(frozen=True)

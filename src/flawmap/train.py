@@ -177,7 +177,7 @@ def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:
     if path is None:
         raise UserError("there is no run to resume", "runs/", "flawmap train DATA, or name it with --run DIR")
     run = open_run(path)
-    if recipe is not None and recipe != load_recipe(run.recipe):
+    if recipe is not None and recipe != load_recipe(run.recipe, is_of_model=True):
         raise UserError(
             "the recipe differs from the one this run was started with",
             str(run.recipe),

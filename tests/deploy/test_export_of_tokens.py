@@ -17,7 +17,7 @@ from flawmap.deploy.parity import CheckImage
 from flawmap.detect.detector import AnomalyDetector
 
 SETTINGS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "method=fused")
-SMALL = ("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.batch_size=6")
+SMALL = ("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.simulated_images=6")
 
 
 @pytest.fixture(scope="module")

@@ -96,11 +96,13 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     scorer = build_scorer(encoder, recipe).eval()
     train, new = images_of(encoder, 3, seed=2), images_of(encoder, 2, seed=3)
     unit = torch.nn.functional.normalize(encoder.tokens_of(train, (0, 1)), dim=-1)
-    scorer.memory.tokens.copy_(unit.flatten(0, 1).transpose(0, 1))  # all tokens of all three images
+    scorer.memory.tokens = unit.flatten(0, 1).transpose(0, 1).clone()  # all tokens of all three images
+    scorer.memory.normalise()
     scorer.memory.sources.copy_(torch.arange(3).repeat_interleave(16).expand(2, -1))
     before = scorer.score(new)
     cls, of_train = encoder.cls_and_tokens_of(train, (0, 1))
-    scorer.fit_expectation(cls, ((of_train[i : i + 1], torch.tensor([i])) for i in range(3)))
+    nearest = [scorer.memory.nearest(of_train[i : i + 1], torch.tensor([i])) for i in range(3)]
+    scorer.fit_expectation(cls, zip(of_train.split(1), nearest, strict=True))
     scales = [(float(scale.mean), float(scale.deviation)) for scale in scorer.image_scales]
     for scale in scorer.image_scales:  # that nothing but the expectation has changed
         scale.mean.zero_(), scale.deviation.fill_(1.0)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("small_heads")
 
 SMALL = (
     *("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "method=fused"),
-    *("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.batch_size=6"),
+    *("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.simulated_images=6"),
 )
 
 

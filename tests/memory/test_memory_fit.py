@@ -15,9 +15,10 @@ from flawmap.engine.compute import choose_compute
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
 from flawmap.memory import fit as memory_fit
-from flawmap.memory.fit import GoodTokens, choose_memory, encode_good_images
-from flawmap.memory.residual_head import ResidualTraining
-from flawmap.memory.scorer import ResidualScorer, TokenScorer, build_scorer
+from flawmap.memory.fit import fit_memory
+from flawmap.memory.good_images import GoodImages, encode_good_images
+from flawmap.memory.patch_memory import PatchMemory
+from flawmap.memory.scorer import TokenScorer, build_scorer
 from flawmap.recipe.settings import ExpectationSettings, MemorySettings, Recipe, ResidualSettings
 from flawmap.runs.run_folder import RunFolder, create_run
 from flawmap.vit.encoder import Encoder, mean_cls_attention
@@ -29,7 +30,7 @@ from tiny_detector import tiny_recipe
 pytestmark = pytest.mark.usefixtures("small_heads")
 
 TOKENS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false")
-SMALL = (*TOKENS, "memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=12", "residual.batch_size=6")
+SMALL = (*TOKENS, "memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=12", "residual.simulated_images=8")
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +50,33 @@ def recipe_of(tokens: int = 30, relative: bool = False, candidates: int = 200_00
 CONTEXT = StageContext(RunFolder(Path()), choose_compute("cpu", "fp32"), seed=0, size_px=64, inputs={})
 
 
-def encoded(encoder: Encoder, images: list[np.ndarray], recipe: Recipe) -> GoodTokens:
+def encoded(encoder: Encoder, images: list[np.ndarray], recipe: Recipe) -> GoodImages:
     return encode_good_images(encoder, images, recipe, CONTEXT)
 
 
 def memory_of(encoder: Encoder, images: list[np.ndarray], tokens: int = 30):
     recipe = recipe_of(tokens)
-    return choose_memory(encoded(encoder, images, recipe), recipe.memory, CONTEXT)
+    return memory_on(encoded(encoder, images, recipe), recipe)
 
 
-def test_a_memory_holds_unit_tokens_of_the_images_it_was_given(encoder: Encoder):
+def memory_on(good: GoodImages, recipe: Recipe) -> PatchMemory:
+    state = fit_memory(good, recipe.memory, CONTEXT)
+    memory = PatchMemory(*state["tokens"].shape)
+    memory.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("of_others.")})
+    return memory
+
+
+def test_a_memory_holds_tokens_of_the_images_it_was_given(encoder: Encoder):
     images = [striped(seed, 64, 64) for seed in range(4)]
     memory = memory_of(encoder, images)
     assert memory.tokens.shape == (2, 30, encoder.embed_dim)
-    torch.testing.assert_close(memory.tokens.norm(dim=-1), torch.ones(2, 30), atol=1e-3, rtol=0)
+    assert memory.tokens.dtype == torch.float16
+    torch.testing.assert_close(memory.unit.norm(dim=-1), torch.ones(2, 30), atol=1e-6, rtol=0)
     with torch.no_grad():
         encoded = encoder.tokens_of(normalise(torch.stack([channels_first(image) for image in images])), (0, 1))
     for block in range(2):
         unit = torch.nn.functional.normalize(encoded[:, :, block], dim=-1)
-        for token, source in zip(memory.tokens[block], memory.sources[block].tolist(), strict=True):
+        for token, source in zip(memory.unit[block], memory.sources[block].tolist(), strict=True):
             assert (unit[source] @ token).max().item() == pytest.approx(1, abs=1e-3)  # candidates are kept in fp16
 
 
@@ -81,7 +90,7 @@ def test_the_scale_is_that_of_distances_to_other_images(encoder: Encoder):
         spaced = []
         for i in range(3):
             others = memory.sources[block] != i
-            similarity, nearest = (unit[i] @ memory.tokens[block][others].T).max(dim=1)
+            similarity, nearest = (unit[i] @ memory.unit[block][others].T).max(dim=1)
             spaced.append((1 - similarity) / memory.spacing[block][others][nearest])
         distances = torch.stack(spaced)
         assert memory.spacing[block].std() > 0.05
@@ -93,7 +102,7 @@ def test_one_pass_gives_the_tokens_and_the_attention(encoder: Encoder):
     images = [striped(seed, 64, 64) for seed in range(11)]  # more than a batch
     normal = encoded(encoder, images, recipe_of(relative=True))
     rows, columns = encoder.grid(64, 64)
-    assert torch.equal(normal.sources, torch.arange(11).repeat_interleave(rows * columns))
+    assert normal.sources.tolist() == torch.arange(11).repeat_interleave(rows * columns).tolist()
     for number in (0, 10):
         pixels = normalise(channels_first(images[number])[None])
         with torch.no_grad():
@@ -101,7 +110,7 @@ def test_one_pass_gives_the_tokens_and_the_attention(encoder: Encoder):
             attention = mean_cls_attention(encoder(pixels))
         found = normal.candidates[normal.sources == number].float()
         torch.testing.assert_close(found, tokens, atol=4e-3, rtol=0)  # fp16
-        torch.testing.assert_close(normal.attention[number].flatten()[None], attention, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(normal.attention[number].float().flatten()[None], attention, atol=1e-6, rtol=1e-3)
     assert torch.equal(normal.references, torch.arange(11))
     assert torch.equal(normal.reference_tokens.flatten(0, 1), normal.candidates)
 
@@ -109,7 +118,7 @@ def test_one_pass_gives_the_tokens_and_the_attention(encoder: Encoder):
 def test_of_many_images_a_memory_gets_some_tokens_and_the_references_keep_all(encoder: Encoder):
     images = [striped(seed, 64, 64) for seed in range(11)]
     normal = encoded(encoder, images, recipe_of(candidates=55, images=3))
-    assert torch.equal(normal.sources, torch.arange(11).repeat_interleave(5)) and len(normal.candidates) == 55
+    assert normal.sources.tolist() == torch.arange(11).repeat_interleave(5).tolist() and len(normal.candidates) == 55
     assert normal.references.tolist() == [0, 5, 10]
     for place, number in enumerate((0, 5, 10)):
         pixels = normalise(channels_first(images[number])[None])
@@ -130,11 +139,11 @@ def test_where_all_tokens_are_candidates_but_not_all_images_references_each_toke
     images, recipe = [striped(seed, 64, 64) for seed in range(5)], recipe_of(images=3)
     normal = encoded(encoder, images, recipe)
     patches = normal.reference_tokens.shape[1]
-    assert torch.equal(normal.sources, torch.arange(5).repeat_interleave(patches))
+    assert normal.sources.tolist() == torch.arange(5).repeat_interleave(patches).tolist()
     for place, number in enumerate((0, 2, 4)):
         own = normal.candidates[normal.sources == number]
         assert (own[:, None] == normal.reference_tokens[place]).flatten(2).all(dim=2).any(dim=0).all()
-    assert torch.isfinite(choose_memory(normal, recipe.memory, CONTEXT).tokens).all()
+    assert memory_on(normal, recipe).tokens.isfinite().all()
 
 
 def test_memories_of_one_seed_are_equal(encoder: Encoder):
@@ -143,67 +152,6 @@ def test_memories_of_one_seed_are_equal(encoder: Encoder):
     assert all(
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
-
-
-def residual_scorer(encoder: Encoder) -> ResidualScorer:
-    scorer = build_scorer(encoder, replace(recipe_of(), method="residual"))
-    assert isinstance(scorer, ResidualScorer)
-    return scorer
-
-
-def training_of(scorer: ResidualScorer, recipe: Recipe, total_steps: int) -> ResidualTraining:
-    return scorer.head_training(recipe.residual, total_steps)
-
-
-def test_the_head_learns_and_nothing_else_does(encoder: Encoder):
-    recipe = tiny_recipe(*SMALL)
-    scorer = residual_scorer(encoder)
-    scorer.memory.load_state_dict(memory_of(encoder, [striped(seed, 64, 64) for seed in range(4)]).state_dict())
-    before = {name: tensor.clone() for name, tensor in scorer.state_dict().items()}
-    module = training_of(scorer, recipe, total_steps=60)
-    optimizer = module.configure_optimizers()
-    patch = encoder.patch_size_px
-    normal = torch.stack([channels_first(striped(seed, 64, 64)) for seed in range(4)])
-    anomalous, footprint = normal.clone(), torch.zeros(4, 64, 64, dtype=torch.bool)
-    anomalous[:, :, : 2 * patch, : 2 * patch] = 0
-    footprint[:, : 2 * patch, : 2 * patch] = True
-    batch = {"normal": normal, "anomalous": anomalous, "footprint": footprint, "index": torch.arange(4)}
-    losses = []
-    for _ in range(60):
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3
-        optimizer.zero_grad()
-        loss = module.training_step(batch, 0)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.2 * losses[0]
-    assert module.record["found"] > 0.9
-    assert module.record["anomalous_share"] == pytest.approx(4 * 4 / (8 * (64 // patch) ** 2), abs=1e-6)
-    for name, tensor in scorer.state_dict().items():
-        assert torch.equal(tensor, before[name]) != name.startswith("head."), name
-
-
-def test_patches_that_an_anomaly_only_touches_are_not_judged(encoder: Encoder):
-    scorer = residual_scorer(encoder).eval()
-    scorer.memory.load_state_dict(memory_of(encoder, [striped(seed, 64, 64) for seed in range(4)]).state_dict())
-    module = training_of(scorer, tiny_recipe(*SMALL), total_steps=5)
-    scorer.head.eval()
-    normal = channels_first(striped(3, 64, 64))[None]
-    footprint = torch.zeros(1, 64, 64, dtype=torch.bool)
-    footprint[0, 0, 0] = True  # one pixel of a patch
-    batch = {"normal": normal, "anomalous": normal, "footprint": footprint, "index": torch.tensor([3])}
-    loss = module.training_step(batch, 0)
-
-    def expected(exclude: torch.Tensor | None) -> float:
-        with torch.no_grad():
-            tokens = encoder.tokens_of(normalise(normal), (0, 1))
-            logits = scorer.head(tokens, scorer.memory.nearest(tokens, exclude))[0]
-        judged = torch.cat([logits, logits[1:]])  # the touched patch counts once, as a patch of the normal image
-        return torch.nn.functional.softplus(judged).mean().item()
-
-    assert loss.item() == pytest.approx(expected(torch.tensor([3])), rel=1e-5)
-    assert loss.item() != pytest.approx(expected(None), rel=1e-4)  # its own tokens are in the memory
 
 
 @pytest.mark.parametrize("scoring", ["memory", "fused"])
@@ -245,11 +193,14 @@ def test_one_held_out_image_does_not_set_the_scales(tmp_path: Path):
     found = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
     train, _ = split_normals(only_normal(images.images), 0.04, recipe.seed)
     squares = NormalPixels(train, detector.sizes_px[0])
+    evidence = []
     with torch.no_grad():
-        pixels = [normalise(channels_first(squares[i])[None]) for i in range(len(train))]
-        scorer.fit_map_scales([scorer.evidence(image, torch.tensor([i])) for i, image in enumerate(pixels)])
+        for i in range(len(train)):
+            cls, tokens = scorer.encoder.cls_and_tokens_of(normalise(channels_first(squares[i])[None]), scorer.blocks)
+            evidence.append(scorer.evidence_in(cls, tokens, scorer.memory.nearest(tokens, torch.tensor([i]))))
+        scorer.fit_map_scales(evidence)
     expected = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)  # stored tokens are float16
     assert abs(detector.predict(striped(5000)).score) < 50  # standard deviations
 
 
@@ -260,12 +211,12 @@ def test_one_image_to_train_on_is_too_few(tmp_path: Path):
         AnomalyDetector(recipe).fit(images, device="cpu")
 
 
-@pytest.mark.parametrize(("part", "stage"), [("choose_memory", "memory"), ("fit_expectation", "expectation")])
+@pytest.mark.parametrize(("part", "stage"), [("fit_memory", "memory"), ("fit_expectation", "expectation")])
 def test_out_of_memory_outside_training_is_the_users_error(tmp_path: Path, monkeypatch, part: str, stage: str):
     def too_much(*_: object) -> None:
         torch.empty(2**46, dtype=torch.float64)  # more than any machine has
 
-    monkeypatch.setattr(memory_fit if part == "choose_memory" else TokenScorer, part, too_much)
+    monkeypatch.setattr(memory_fit if part == "fit_memory" else TokenScorer, part, too_much)
     recipe = tiny_recipe(*SMALL, "method=memory")
     run = create_run(tmp_path / "run", "test", recipe)
     with pytest.raises(UserError, match="out of memory with batches of 8 images of 64 px") as caught:

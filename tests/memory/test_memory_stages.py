@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from flawmap.data.open_data import load_images
 from flawmap.detect.fit import fit_scorer
 from flawmap.engine.checkpoints import read_tensors
 from flawmap.engine.compute import choose_compute
-from flawmap.memory.residual_head import ResidualTraining
+from flawmap.memory import fit as memory_fit
+from flawmap.memory import head_training
 from flawmap.runs.run_folder import RunFolder, create_run
+from flawmap.runs.training_log import LogFile
 from images import write_good
 from tiny_detector import tiny_recipe
 
@@ -19,9 +20,10 @@ pytestmark = pytest.mark.usefixtures("small_heads")
 
 SMALL = (
     *("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false"),
-    *("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=6", "residual.batch_size=6"),
+    *("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=6", "residual.simulated_images=6"),
 )
-STAGES = ("memory", "residual", "expectation")
+STAGES = ("encoding", "memory", "residual", "expectation")
+ON_MEMORY = STAGES[1:]
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +42,13 @@ def trained(folder: Path, good, *changes: str, scoring: str = "fused") -> tuple[
     ("change", "stages"),
     [
         ("memory.relative=true", STAGES),
-        ("memory.tokens=30", STAGES),
+        ("memory.tokens=30", ON_MEMORY),
         ("memory.blocks=[1]", STAGES),
         ("seed=1", STAGES),
-        ("memory.scale_tokens=99", STAGES),
+        ("memory.candidates=99", STAGES),
+        ("memory.spacing_neighbours=3", ON_MEMORY),
+        ("expectation.images=5", STAGES),  # which images keep all their tokens
+        ("residual.simulated_images=5", ("residual", "expectation")),
         ("memory.image_share=0.5", ("expectation",)),  # read from the memory, not built into it
         ("memory.map_scale_images=3", ()),
         ("expectation.min_neighbours=3", ("expectation",)),
@@ -69,27 +74,29 @@ def test_scorers_of_one_memory_share_it(tmp_path: Path, good):
     assert len({keys["expectation"] for keys in (fused, residual, memory)}) == 3
 
 
-@pytest.mark.parametrize("at", [1, 4])
-def test_a_head_that_goes_on_after_a_stop_is_the_same_head(tmp_path: Path, good, monkeypatch, at: int):
+def test_a_head_that_is_trained_again_after_a_stop_is_the_same_head(tmp_path: Path, good, monkeypatch):
     whole, _ = trained(tmp_path / "whole", good)
-    step = ResidualTraining.training_step
-
-    def stopped(self: ResidualTraining, batch: dict[str, Tensor], number: int) -> Tensor:
-        if self.global_step == at:
-            raise RuntimeError("stopped")
-        return step(self, batch, number)
-
     recipe = tiny_recipe(*SMALL, "method=fused")
     run = create_run(tmp_path / "broken" / "run", "test", recipe)
     compute = choose_compute("cpu", "fp32")
-    monkeypatch.setattr(ResidualTraining, "training_step", stopped)
+    write = head_training.StepLog.write
+
+    def stopped(self: head_training.StepLog, step: int, *rest: float) -> None:
+        write(self, step, *rest)
+        if step == 4:
+            raise RuntimeError("stopped")
+
+    monkeypatch.setattr(head_training.StepLog, "write", stopped)
     with pytest.raises(RuntimeError, match="stopped"):
-        fit_scorer(good, (), recipe, run, compute, save_every_seconds=0.0)
-    assert run.checkpoint("residual").is_file() and not run.stage_output("residual").exists()
-    monkeypatch.setattr(ResidualTraining, "training_step", step)
+        fit_scorer(good, (), recipe, run, compute)
+    assert run.stage_output("memory").is_file() and not run.stage_output("residual").exists()
+    monkeypatch.setattr(head_training.StepLog, "write", write)
+    monkeypatch.setattr(memory_fit, "encode_good_images", None)  # good images are not encoded again
     fit_scorer(good, (), recipe, run, compute)
     for stage in STAGES:
         found, expected = read_tensors(run.stage_output(stage)), read_tensors(whole.stage_output(stage))
         assert found.keys() == expected.keys()
         for name in expected:
             torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
+    steps = [record["step"] for record in LogFile(run.log).records() if record["stage"] == "residual"]
+    assert steps == list(range(6))  # what the stopped training logged is gone

@@ -13,7 +13,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def filled(tokens: torch.Tensor, sources: torch.Tensor | None = None) -> PatchMemory:
     memory = PatchMemory(*tokens.shape)
-    memory.tokens.copy_(torch.nn.functional.normalize(tokens, dim=-1))
+    memory.tokens = tokens.clone()
+    memory.normalise()
     memory.sources.copy_(torch.zeros(tokens.shape[:2]) if sources is None else sources)
     return memory
 
@@ -37,9 +38,9 @@ def test_distances_agree_with_brute_force_and_do_not_depend_on_the_batch():
     memory = filled(torch.randn(2, 11, 7, generator=generator(1)))
     found = memory.nearest(tokens)
     for image, place, block in np.ndindex(3, 5, 2):
-        similarities = torch.cosine_similarity(tokens[image, place, block][None], memory.tokens[block])
+        similarities = torch.cosine_similarity(tokens[image, place, block][None], memory.unit[block])
         assert found.distances[image, place, block].item() == pytest.approx(1 - similarities.max().item(), abs=1e-6)
-        assert (found.tokens[image, place, block] == memory.tokens[block, similarities.argmax()]).all()
+        assert (found.tokens[image, place, block] == memory.unit[block, similarities.argmax()]).all()
     torch.testing.assert_close(memory.nearest(tokens[1:2]).distances, found.distances[1:2])
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flawmap.memory.patch_memory import Nearest
 from flawmap.memory.residual_head import ResidualHead
 from flawmap.memory.scorer import (
     TOKEN_SCORERS,
@@ -32,7 +31,8 @@ def encoder() -> Encoder:
 def scorer_of(name: str, encoder: Encoder):
     torch.manual_seed(1)
     scorer = build_scorer(encoder, replace(RECIPE, method=name)).eval()
-    scorer.memory.tokens.copy_(torch.nn.functional.normalize(torch.randn(scorer.memory.tokens.shape), dim=-1))
+    scorer.memory.tokens = torch.randn(scorer.memory.tokens.shape)
+    scorer.memory.normalise()
     return scorer
 
 
@@ -68,7 +68,7 @@ def test_the_memory_scorer_is_the_mean_standardised_distance(encoder: Encoder):
     blocks = encoder(images, blocks=(0, 1)).block_tokens
     for block in (0, 1):
         tokens = torch.nn.functional.layer_norm(blocks[block], blocks[block].shape[-1:])
-        cosines = torch.cosine_similarity(tokens[:, :, None], scorer.memory.tokens[block][None, None], dim=-1)
+        cosines = torch.cosine_similarity(tokens[:, :, None], scorer.memory.unit[block][None, None], dim=-1)
         distance = 1 - cosines.max(dim=-1).values
         expected += (distance - scorer.memory.mean[block]) / scorer.memory.deviation[block] / 2
     torch.testing.assert_close(output.evidence, smoothed(expected.reshape(2, 4, 4)), atol=2e-4, rtol=1e-3)
@@ -76,10 +76,10 @@ def test_the_memory_scorer_is_the_mean_standardised_distance(encoder: Encoder):
     torch.testing.assert_close(output.image, highest, atol=2e-4, rtol=1e-3)
 
 
-def batches_of(scorer, images: torch.Tensor, first: int = 100):
-    """Their [CLS] tokens, and their tokens one by one; they are in no memory."""
+def batches_of(scorer, images: torch.Tensor):
+    """Their [CLS] tokens, and one by one their tokens and the nearest ones; they are in no memory."""
     cls, tokens = scorer.encoder.cls_and_tokens_of(images, scorer.blocks)
-    return cls, [(one, torch.tensor([first + i])) for i, one in enumerate(tokens.split(1))]
+    return cls, [(one, scorer.memory.nearest(one)) for one in tokens.split(1)]
 
 
 @pytest.mark.parametrize("name", list(TOKEN_SCORERS))
@@ -137,7 +137,11 @@ def test_map_scales_from_an_image_of_the_memory_leave_its_own_tokens_out(encoder
     scorer.memory.tokens[:, :6] = own[:, :6]
     scorer.memory.sources[:, :6], scorer.memory.sources[:, 6:] = 0, 1
     without.memory.tokens[:, :6] = without.memory.tokens[:, 6:7]  # a token that is there anyway
-    scorer.fit_map_scales([scorer.evidence(image, exclude=torch.tensor([0]))])
+    for memory in (scorer.memory, without.memory):
+        memory.normalise()
+    cls, tokens = encoder.cls_and_tokens_of(image, (0, 1))
+    nearest = scorer.memory.nearest(tokens, exclude=torch.tensor([0]))
+    scorer.fit_map_scales([scorer.evidence_in(cls, tokens, nearest)])
     without.fit_map_scales(evidence_of(without, image))
     for name, value in without.map_scales.state_dict().items():
         torch.testing.assert_close(scorer.map_scales.state_dict()[name], value)
@@ -155,12 +159,10 @@ def test_the_head_sees_the_token_and_its_difference_and_learns_from_both():
     torch.manual_seed(0)
     head = ResidualHead(num_blocks=2, dim=6, settings=ResidualSettings(hidden=4)).eval()
     tokens, near = torch.randn(1, 5, 2, 6), torch.nn.functional.normalize(torch.randn(1, 5, 2, 6), dim=-1)
-    nearest = Nearest(torch.zeros(1, 5, 2), near, torch.ones(1, 5, 2))
-    flipped = Nearest(nearest.distances, near.flip(1), nearest.spacing)
-    logits = head(tokens, nearest)
+    logits = head(tokens, near)
     assert logits.shape == (1, 5) and logits.mean().item() == pytest.approx(ResidualSettings().initial_logit, abs=1.0)
-    assert not torch.equal(logits, head(tokens, flipped))
-    assert not torch.equal(logits, head(tokens + 0.5 * torch.randn_like(tokens), nearest))
+    assert not torch.equal(logits, head(tokens, near.flip(1)))
+    assert not torch.equal(logits, head(tokens + 0.5 * torch.randn_like(tokens), near))
     logits.sum().backward()
     weight = head.layers[2].weight
     assert isinstance(weight, torch.Tensor) and weight.grad is not None

@@ -1,5 +1,6 @@
 """flawmap itself as a method of the board: a recipe, with fewer steps where the budget asks for it."""
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,18 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch.utils.data import default_collate
 
-from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.schedules import steps_of_stage
+from flawmap.memory.head_training import TOKENS_PER_STEP, TokenPool, head_logits, update
 from flawmap.memory.scorer import ResidualScorer
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
-from flawmap.simulators.by_name import simulator_by_name
-from flawmap.simulators.dataset import SimulationDataset, crop_margin
-from flawmap.vit.positions import round_to_patches
 from flawmap_bench.method import MethodSettings, ScoredImage
 
 PROBE_STEPS = (1, 4)  # the difference is what three steps cost
@@ -110,7 +107,7 @@ class FlawmapRecipe:
             return self._costs_of_short_fits(images)
         fixed, detector = self.timed_fit(images, (0, 1))
         assert isinstance(detector.scorer_, ResidualScorer)
-        return Costs(fixed, 0.0, self._seconds_of_head_step(detector.scorer_, images))
+        return Costs(fixed, 0.0, self._seconds_of_head_step(detector.scorer_))
 
     def timed_fit(self, images: Sequence[NormalImage], steps: tuple[int, int]) -> tuple[float, AnomalyDetector]:
         """Seconds of a fit with so many steps of stage 1 and of what follows it, and the detector."""
@@ -134,27 +131,22 @@ class FlawmapRecipe:
         fixed = max(0.0, base - shortest[0] * first - shortest[1] * second) + per_image * (len(images) - len(few))
         return Costs(fixed, first, second)
 
-    def _seconds_of_head_step(self, scorer: ResidualScorer, images: Sequence[NormalImage]) -> float:
-        """Mean seconds of a step of the head on the filled memory; nothing that is learned changes."""
-        settings, compute = self.recipe.residual, self._settings.compute
-        size_px = round_to_patches(self.recipe.data.image_size_px, scorer.encoder.patch_size_px)
-        few = images[: settings.batch_size]
-        pixels = NormalPixels(few, round(size_px * crop_margin(settings.augmentation)))
-        grid = scorer.encoder.grid(size_px, size_px)
-        attention = np.ones((len(few), *grid), np.float32)  # where defects are placed does not change what they cost
-        simulator = simulator_by_name(settings.simulation.simulator, settings.simulation)
-        dataset = SimulationDataset(pixels, attention, size_px, settings.augmentation, simulator, self.recipe.seed)
-        module = scorer.to(compute.device).head_training(settings, settings.steps).train()
+    def _seconds_of_head_step(self, scorer: ResidualScorer) -> float:
+        """Mean seconds of a step of the head on made-up tokens; nothing that is learned changes."""
+        settings, memory = self.recipe.residual, scorer.memory
+        num_blocks, num_tokens, dim = memory.tokens.shape
+        pool = TokenPool(
+            torch.randn(TOKENS_PER_STEP, num_blocks, dim).half(),
+            torch.randint(num_tokens, (TOKENS_PER_STEP, num_blocks)),
+        )
+        head = copy.deepcopy(scorer.head).train()
+        optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate)
         seconds = []
-        for number in range(HEAD_PROBES):
+        for _ in range(HEAD_PROBES):
             started = time.monotonic()
-            batch = default_collate([dataset[number, index % len(few)] for index in range(settings.batch_size)])
-            batch = {name: values.to(compute.device) for name, values in batch.items()}
-            with torch.autocast(compute.device, torch.bfloat16, enabled=compute.precision == "bf16"):
-                loss = module.training_step(batch, number)
-            loss.backward()
+            loss = head_logits(head, memory, pool).mean()
+            update(optimizer, loss, settings.clip_gradient_norm)
             loss.item()  # waits for an accelerator
-            module.zero_grad(set_to_none=True)
             seconds.append(time.monotonic() - started)
         return sum(seconds[1:]) / (HEAD_PROBES - 1)
 
@@ -184,7 +176,7 @@ def recipe_steps(recipe: Recipe, num_images: int) -> tuple[int, int]:
     first = steps(stage_1.epochs, stage_1.steps, stage_1.batch_size) if stage_1.enabled else 0
     if recipe.method == "paper":
         return first, steps(stage_2.epochs, stage_2.steps, stage_2.batch_size)
-    return first, 0 if recipe.method == "memory" else steps(None, head.steps, head.batch_size)
+    return first, 0 if recipe.method == "memory" else head.steps
 
 
 def steps_within(seconds: float, costs: Costs, wanted: tuple[int, int]) -> tuple[int, int]:

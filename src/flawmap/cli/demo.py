@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
     started = time.monotonic()
     recipe = load_recipe(RECIPE)
     run = RunFolder(Path(arguments.run))
-    is_demo = run.recipe.is_file() and load_recipe(run.recipe) == recipe
+    is_demo = run.recipe.is_file() and load_recipe(run.recipe, is_of_model=True) == recipe
     if not (is_demo and run.is_finished):
         order = TrainingOrder("elpv", recipe, run.path, arguments.device, command=arguments.command)
         run = train_run(order, run if is_demo else None).run

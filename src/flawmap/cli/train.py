@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> int:
     if arguments.resume:
         given = recipe_of(arguments) if arguments.recipe or arguments.set else None
         resumed = resumed_run(requested, given)
-        recipe = load_recipe(resumed.recipe)
+        recipe = load_recipe(resumed.recipe, is_of_model=True)
     else:
         recipe = recipe_of(arguments)
     if resumed is not None and resumed.is_finished:

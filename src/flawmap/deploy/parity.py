@@ -157,7 +157,7 @@ def images_of_run(run: Path, count: int) -> tuple[CheckImage, ...]:
     rows = {row.key: row for row in read_manifest(folder.manifest)}
     try:
         location = folder.read_environment()["data"]
-        images = open_training_data(location, load_recipe(folder.recipe).data).images
+        images = open_training_data(location, load_recipe(folder.recipe, is_of_model=True).data).images
     except (OSError, ValueError, KeyError, UserError) as error:
         raise UserError("the images of this run cannot be found", str(run), GIVE_IMAGES) from error
     known = sorted((image for image in images if image.key in rows), key=lambda image: rows[image.key].split == "train")

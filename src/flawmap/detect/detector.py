@@ -21,7 +21,7 @@ from flawmap.data.split import split_normals
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection, NotScoredError, judge, refuse_not_finite
 from flawmap.detect.fit import StageChoice, fit_scorer
-from flawmap.detect.held_out import proxy_scores, simulate_on, spread_over, write_samples
+from flawmap.detect.held_out import score_defects, simulate_on, squares_of, write_samples
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
 from flawmap.detect.scoring import Analysis, analyse, score_names
@@ -120,16 +120,17 @@ class AnomalyDetector:
             size_px = round_to_patches(recipe.training_size_px, self.scorer_.encoder.patch_size_px)
             if fitted.held_out is None:
                 self.calibrate(held_out, recipe.calibration.false_alarm_rate)
-                pixels = spread_over(held_out, size_px)
+                squares = squares_of(held_out, fitted.guide, size_px, compute)
             else:
                 scores, peaks = fitted.held_out.image_scores, fitted.held_out.map_peaks
                 deciding = peaks if recipe.detect.image_score == "map_max" else scores
                 rate, groups = recipe.calibration.false_alarm_rate, [image.group for image in held_out]
                 self.calibration_ = calibrate(deciding, peaks, rate, groups)
-                pixels = fitted.held_out.squares
-            defects = simulate_on(pixels, fitted.guide, recipe, size_px, compute)
-            self.proxy_ = proxy_scores(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
-            write_samples(run, self.scorer_, defects, self.sizes_px, recipe.pretrain.masking.drop_ratio, self.map_scale)
+                squares = fitted.held_out.squares
+            defects = simulate_on(squares, recipe)
+            scored = score_defects(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
+            self.proxy_ = scored.scores
+            write_samples(run, defects, scored.maps, recipe.pretrain.masking.drop_ratio, self.map_scale)
         return self
 
     @property

@@ -16,7 +16,7 @@ from PIL import Image
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detection import refuse_not_finite
-from flawmap.detect.scoring import analyse
+from flawmap.detect.scoring import Analysis, ScaleResult, analyse, analysis_of, score_names
 from flawmap.engine.compute import Compute
 from flawmap.engine.sampling import evenly_spread
 from flawmap.metrics.ranking import BinnedScores, auroc
@@ -27,11 +27,10 @@ from flawmap.runs.calibration import MapScale
 from flawmap.runs.model_config import ProxyScores
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.samples import DROPPED_GRAY, SampleColumn, sample_file, write_map_ends
-from flawmap.scorer import Scorer
+from flawmap.scorer import HeldOutSquare, Scorer
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
-from flawmap.vit.inputs import NormalImageSource
 
 MAX_IMAGES = 64
 NUM_SAMPLES = 6
@@ -41,69 +40,88 @@ NUM_SAMPLES = 6
 class SimulatedDefect:
     """A held-out good image and its fixed simulated defect."""
 
-    normal: UInt8[np.ndarray, "s s 3"]
-    attention: Float[np.ndarray, "r c"]
+    good: HeldOutSquare
     simulated: UInt8[np.ndarray, "s s 3"]
     footprint: Bool[np.ndarray, "s s"]
 
 
-def spread_over(images: Sequence[NormalImage], size_px: int) -> NormalPixels:
-    """The pixels of at most :data:`MAX_IMAGES` images, evenly over all, resized to a square."""
-    return NormalPixels([images[number] for number in evenly_spread(len(images), MAX_IMAGES)], size_px)
-
-
-def simulate_on(
-    pixels: NormalImageSource, guide: Encoder, recipe: Recipe, size_px: int, compute: Compute
-) -> list[SimulatedDefect]:
-    """One fixed defect on each image, made as in training but without augmentation."""
+def squares_of(images: Sequence[NormalImage], guide: Encoder, size_px: int, compute: Compute) -> list[HeldOutSquare]:
+    """At most :data:`MAX_IMAGES` images, evenly over all, resized to a square, with their attention; not scored yet."""
+    pixels = NormalPixels([images[number] for number in evenly_spread(len(images), MAX_IMAGES)], size_px)
     attention = cache_attention(guide, pixels, size_px, compute.device)
+    return [HeldOutSquare(pixels[number], attention[number]) for number in range(len(pixels))]
+
+
+def simulate_on(squares: Sequence[HeldOutSquare], recipe: Recipe) -> list[SimulatedDefect]:
+    """One fixed defect on each image, made as in training but without augmentation."""
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     defects = []
-    for index in range(len(pixels)):
+    for index, good in enumerate(squares):
         generator = numpy_generator(recipe.seed, "held out", index)
-        second = pixels[(index + 1) % len(pixels)] if "second" in simulate.needs else None
-        anomaly = simulate(pixels[index], generator, attention[index], second)
-        defects.append(SimulatedDefect(pixels[index], attention[index], anomaly.image, anomaly.footprint))
+        second = squares[(index + 1) % len(squares)].square if "second" in simulate.needs else None
+        anomaly = simulate(good.square, generator, good.attention, second)
+        defects.append(SimulatedDefect(good, anomaly.image, anomaly.footprint))
     return defects
 
 
-def proxy_scores(
+@dataclass(frozen=True)
+class ScoredDefects:
+    """What a scorer gives for simulated defects.
+
+    Attributes:
+        scores: how well images with defects are told from the same images without them.
+        maps: the anomaly maps of the first :data:`NUM_SAMPLES` images with defects.
+    """
+
+    scores: ProxyScores
+    maps: list[Float[np.ndarray, "s s"]]
+
+
+def score_defects(
     scorer: Scorer, defects: Sequence[SimulatedDefect], sizes_px: Sequence[int], image_score: str
-) -> ProxyScores:
-    """How well images with simulated defects are told from the same images without them."""
-    pixels, scores, labels = BinnedScores(), [], []
+) -> ScoredDefects:
+    """Score each image with its defect, and without it where that has not been done yet."""
+    pixels, scores, labels, maps = BinnedScores(), [], [], []
     for defect in defects:
-        for image, footprint in (
-            (defect.normal, np.zeros_like(defect.footprint)),
-            (defect.simulated, defect.footprint),
-        ):
-            (analysis,) = analyse(scorer, [image], sizes_px)
-            refuse_not_finite(analysis.scores, analysis.anomaly_map)
-            pixels.add(analysis.anomaly_map, footprint)
-            scores.append(analysis.scores[image_score])
+        without = _analysis_without(scorer, defect.good, sizes_px)
+        (analysis,) = analyse(scorer, [defect.simulated], sizes_px)
+        for found, footprint in ((without, np.zeros_like(defect.footprint)), (analysis, defect.footprint)):
+            refuse_not_finite(found.scores, found.anomaly_map)
+            pixels.add(found.anomaly_map, footprint)
+            scores.append(found.scores[image_score])
             labels.append(bool(footprint.any()))
-    return ProxyScores(auroc(np.array(scores), np.array(labels)), pixels.auroc(), len(defects))
+        if len(maps) < NUM_SAMPLES:
+            maps.append(analysis.anomaly_map)
+    proxy = ProxyScores(auroc(np.array(scores), np.array(labels)), pixels.auroc(), len(defects))
+    return ScoredDefects(proxy, maps)
+
+
+def _analysis_without(scorer: Scorer, good: HeldOutSquare, sizes_px: Sequence[int]) -> Analysis:
+    """The analysis of an image without its defect; from training where it was scored there, at its only size."""
+    if good.score is None or good.evidence is None:
+        return analyse(scorer, [good.square], sizes_px)[0]
+    height, width, _ = good.square.shape
+    (size_px,) = sizes_px
+    return analysis_of([ScaleResult(size_px, good.score, good.evidence)], height, width, score_names(scorer))
 
 
 def write_samples(
     run: RunFolder,
-    scorer: Scorer,
     defects: Sequence[SimulatedDefect],
-    sizes_px: Sequence[int],
+    maps: Sequence[Float[np.ndarray, "s s"]],
     drop_ratio: float,
     map_scale: MapScale,
 ) -> None:
     """Images of input, attention, masked view, simulated defect, footprint and map (the paper's Figs. 1 and 4)."""
     run.samples.mkdir(exist_ok=True)
     write_map_ends(run.samples, map_scale)
-    for number, defect in enumerate(defects[:NUM_SAMPLES]):
+    for number, (defect, anomaly_map) in enumerate(zip(defects, maps, strict=False)):
         height, width = defect.footprint.shape
-        attention = cv2.resize(defect.attention, (width, height), interpolation=cv2.INTER_NEAREST)
-        anomaly_map = analyse(scorer, [defect.simulated], sizes_px)[0].anomaly_map
+        attention = cv2.resize(defect.good.attention, (width, height), interpolation=cv2.INTER_NEAREST)
         pictures: dict[SampleColumn, np.ndarray] = {
-            "input": defect.normal,
+            "input": defect.good.square,
             "attention": _gray(attention / max(float(attention.max()), 1e-12)),
-            "masked": masked_view(defect.normal, defect.attention, drop_ratio),
+            "masked": masked_view(defect.good.square, defect.good.attention, drop_ratio),
             "simulated": defect.simulated,
             "footprint": _gray(defect.footprint.astype(np.float32)),
             "map": _gray((anomaly_map - map_scale.low) / (map_scale.high - map_scale.low)),

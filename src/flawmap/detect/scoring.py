@@ -69,12 +69,18 @@ def analyse(
     logits_by_image, evidence = logits.T.tolist(), [maps.cpu() for maps in evidence]
     analyses = []
     for number, image in enumerate(images):
-        maps = [of_size[number] for of_size in evidence]  # one (r, c) per size
-        anomaly_map = average_maps([grid[None] for grid in maps], *image.shape[:2])[0].numpy()
-        scores = image_scores(logits_by_image[number], float(anomaly_map.max()), score_names(scorer))
-        scales = zip(sizes_px, logits_by_image[number], (grid.numpy() for grid in maps), strict=True)
-        analyses.append(Analysis(tuple(ScaleResult(*scale) for scale in scales), anomaly_map, scores))
+        maps = [of_size[number].numpy() for of_size in evidence]  # one (r, c) per size
+        scales = [ScaleResult(*scale) for scale in zip(sizes_px, logits_by_image[number], maps, strict=True)]
+        height, width = image.shape[:2]
+        analyses.append(analysis_of(scales, height, width, score_names(scorer)))
     return tuple(analyses)
+
+
+def analysis_of(scales: Sequence[ScaleResult], height: int, width: int, names: Sequence[str]) -> Analysis:
+    """The analysis of an image of this height and width, from what the scorer gave at each size."""
+    anomaly_map = mean_map(scales, height, width)
+    scores = image_scores([scale.logit for scale in scales], float(anomaly_map.max()), names)
+    return Analysis(tuple(scales), anomaly_map, scores)
 
 
 def score_squares(

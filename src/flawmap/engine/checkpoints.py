@@ -9,11 +9,11 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flawmap.errors import UserError
-from flawmap.reproducibility import atomic_write_bytes
+from flawmap.reproducibility import written_beside
 
 SAVE_EVERY_SECONDS = 30.0
 KEY = "stage_key"
@@ -88,13 +88,14 @@ class SaveNowAndThen(lightning.Callback):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file, written atomically."""
-    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    atomic_write_bytes(path, save(contiguous))
+    """A safetensors file, written atomically, without a copy of large tensors in memory."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with written_beside(path) as beside:
+        save_file(contiguous, beside)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
+    """Read a safetensors file; large tensors are mapped into memory, and read when they are used.
 
     Raises:
         UserError: it is damaged.

@@ -1,6 +1,8 @@
 """A memory of normal patch tokens: how far a token is from the nearest normal one, and which one that is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +10,22 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flawmap.memory.coreset import greedy_coreset
+from flawmap.memory.search import NearestSearch, fastest_product
 
 CHUNK = 1024  # tokens that are compared with the whole memory at once
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Which normal token is nearest to each token, per block.
+
+    Attributes:
+        distances: 1 - cosine similarity, in [0, 2], float32.
+        indices: of the nearest normal token in the memory.
+    """
+
+    distances: Float[Tensor, "b n l"]
+    indices: Int[Tensor, "b n l"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +33,7 @@ class Nearest:
     """The nearest normal token of each token, per block.
 
     Attributes:
-        distances: 1 - cosine similarity, in [0, 2].
+        distances: see :class:`Lookup`.
         tokens: the nearest normal tokens, of unit length.
         spacing: of the nearest normal tokens, see :class:`PatchMemory`.
     """
@@ -36,15 +52,20 @@ class PatchMemory(nn.Module):
         dim: d of a token.
 
     Buffers:
-        tokens: (l, m, d) of unit length.
+        tokens: (l, m, d) as the encoder gave them, float16. They are normalised before anything is fitted to them or
+            compared with them, so that storing them in half precision costs no accuracy.
         sources: (l, m) number of the training image that a token comes from, so that a training image can be judged
             without its own tokens.
         spacing: (l, m) how far a token lies from its nearest neighbours in the memory: the root of their mean distance
             in units of the block's mean. Where normal tokens lie far apart, a new one may be farther from all of them.
         mean, deviation: (l,) of normal tokens' distances, over the spacing, to the tokens of other images.
+
+    Attributes:
+        unit: (l, m, d) ``tokens`` normalised to unit length, float32; not saved.
     """
 
     tokens: Float[Tensor, "l m d"]
+    unit: Float[Tensor, "l m d"]
     sources: Int[Tensor, "l m"]
     spacing: Float[Tensor, "l m"]
     mean: Float[Tensor, "l"]
@@ -52,45 +73,59 @@ class PatchMemory(nn.Module):
 
     def __init__(self, num_blocks: int, num_tokens: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("tokens", torch.zeros(num_blocks, num_tokens, dim))
+        self.register_buffer("tokens", torch.zeros(num_blocks, num_tokens, dim, dtype=torch.float16))
+        self.register_buffer("unit", torch.zeros(num_blocks, num_tokens, dim), persistent=False)
         self.register_buffer("sources", torch.zeros(num_blocks, num_tokens, dtype=torch.int32))
         self.register_buffer("spacing", torch.ones(num_blocks, num_tokens))
         self.register_buffer("mean", torch.zeros(num_blocks))
         self.register_buffer("deviation", torch.ones(num_blocks))
+        self._searches: list[NearestSearch] | None = None  # made for the device when they are first needed
+        self.register_load_state_dict_pre_hook(PatchMemory._take_type_of)
+        self.register_load_state_dict_post_hook(lambda memory, _: memory.normalise())
 
     # ---- scoring
 
-    def nearest(
-        self, tokens: Float[Tensor, "b n l d"], exclude: Int[Tensor, "b"] | None = None, precise: bool = True
-    ) -> Nearest:
-        """Look tokens up.
+    def nearest(self, tokens: Float[Tensor, "b n l d"], exclude: Int[Tensor, "b"] | None = None) -> Nearest:
+        """Look tokens up and give the nearest normal ones.
 
         Args:
             tokens: of any length.
             exclude: for each image, the number of the training image whose tokens do not count.
-            precise: False lets autocast compute similarities in its own type. With three digits, the token that is
-                found is nearest or as good as nearest, but distances are too coarse to be scores.
         """
-        distances, nearest, spacing = [], [], []
-        for block, memory in enumerate(self.tokens):  # (m, d)
-            unit = F.normalize(tokens[:, :, block].float(), dim=-1)  # (b, n, d)
-            if precise:
-                with torch.autocast(tokens.device.type, enabled=False):
-                    similarity = unit @ memory.T  # (b, n, m)
-            else:
-                similarity = unit @ memory.T  # (b, n, m)
-            if exclude is not None:
-                own = self.sources[block] == exclude[:, None]  # (b, m)
-                similarity = similarity.masked_fill(own[:, None], -1.0)
-            best, index = similarity.max(dim=-1)  # (b, n)
-            distances.append(1 - best.float())
-            nearest.append(memory[index])  # (b, n, d)
-            spacing.append(self.spacing[block][index])
-        return Nearest(torch.stack(distances, dim=2), torch.stack(nearest, dim=2), torch.stack(spacing, dim=2))
+        return self.recalled(self.lookup(tokens, exclude))
+
+    def lookup(self, tokens: Float[Tensor, "b n l d"], exclude: Int[Tensor, "b"] | None = None) -> Lookup:
+        """Look tokens up; for the arguments see :meth:`nearest`."""
+        b, n, _, _ = tokens.shape
+        distances, indices = [], []
+        with torch.autocast(tokens.device.type, enabled=False):
+            unit = F.normalize(tokens.float(), dim=-1)  # (b, n, l, d)
+            for block, search in enumerate(self._searches_here()):
+                if exclude is None:
+                    similarity, index = search(unit[:, :, block].flatten(0, 1))  # (b n,) each
+                else:
+                    own = [(self.sources[block] == number).nonzero()[:, 0] for number in exclude]
+                    found = [search(image[:, block], columns) for image, columns in zip(unit, own, strict=True)]
+                    similarity, index = (torch.cat(parts) for parts in zip(*found, strict=True))
+                distances.append((1 - similarity).view(b, n))
+                indices.append(index.view(b, n))
+        return Lookup(torch.stack(distances, dim=2), torch.stack(indices, dim=2))
+
+    def recalled(self, lookup: Lookup) -> Nearest:
+        """The normal tokens that a lookup has found, with their spacing."""
+        blocks = torch.arange(len(self.unit), device=self.unit.device)  # (l,), beside indices of (b, n, l)
+        return Nearest(lookup.distances, self.unit[blocks, lookup.indices], self.spacing[blocks, lookup.indices])
 
     def standardised(self, nearest: Nearest) -> Float[Tensor, "b n"]:
         """Mean over the blocks of spaced distances, in standard deviations of those of normal tokens."""
         return ((nearest.distances / nearest.spacing - self.mean) / self.deviation).mean(dim=-1)
+
+    def _searches_here(self) -> list[NearestSearch]:
+        if torch.compiler.is_exporting():  # a graph has one search, which does not depend on the machine
+            return [NearestSearch(unit, "fp32") for unit in self.unit]
+        if self._searches is None:
+            self._searches = [NearestSearch(unit, fastest_product(self.unit.device.type)) for unit in self.unit]
+        return self._searches
 
     # ---- fitting
 
@@ -107,16 +142,23 @@ class PatchMemory(nn.Module):
             seed: of the projection and the first pick.
         """
         for block in range(len(self.tokens)):
-            tokens = F.normalize(candidates[:, block].to(self.tokens.device).float(), dim=-1)  # (n, d)
+            unit = F.normalize(candidates[:, block].to(self.tokens.device).float(), dim=-1)  # (n, d)
             generator = torch.Generator().manual_seed(seed)
-            chosen = greedy_coreset(tokens, self.tokens.shape[1], generator, projection_dim)  # (m,)
-            self.tokens[block] = tokens[chosen]
+            chosen = greedy_coreset(unit, self.tokens.shape[1], generator, projection_dim)  # (m,)
+            self.tokens[block] = candidates[chosen, block].to(self.tokens)
             self.sources[block] = sources[chosen].to(self.sources)
+        self.normalise()
+
+    @torch.no_grad()
+    def normalise(self) -> None:
+        """Set ``unit`` from ``tokens``, which have changed."""
+        self.unit = F.normalize(self.tokens.float(), dim=-1)
+        self._searches = None
 
     @torch.no_grad()
     def fit_spacing(self, neighbours: int) -> None:
         """Measure how far each token of the memory lies from its nearest ``neighbours``."""
-        for block, memory in enumerate(self.tokens):  # (m, d)
+        for block, memory in enumerate(self.unit):  # (m, d)
             count = min(neighbours, len(memory) - 1)
             if count == 0:
                 continue
@@ -126,11 +168,27 @@ class PatchMemory(nn.Module):
             self.spacing[block] = (mean / mean.mean()).sqrt()
 
     @torch.no_grad()
-    def fit_scale(self, tokens: Float[Tensor, "n l d"], sources: Int[Tensor, "n"]) -> None:
-        """Measure mean and deviation of normal tokens' spaced distances to the nearest token of another image."""
-        spaced = []
-        for chunk, chunk_sources in zip(tokens.split(CHUNK), sources.split(CHUNK), strict=True):
-            nearest = self.nearest(chunk[:, None].float().to(self.tokens), chunk_sources.to(self.sources))
-            spaced.append((nearest.distances / nearest.spacing)[:, 0])  # (chunk, l)
-        self.mean.copy_(torch.cat(spaced).mean(dim=0))
-        self.deviation.copy_(torch.cat(spaced).std(dim=0, correction=0).clamp(min=1e-6))
+    def fit_scale(self, of_others: Lookup) -> None:
+        """Measure mean and deviation of normal tokens' spaced distances to the nearest token of another image.
+
+        Args:
+            of_others: of good images, each without its own tokens in the memory.
+        """
+        blocks = torch.arange(len(self.unit), device=self.unit.device)
+        spaced = of_others.distances / self.spacing[blocks, of_others.indices]  # (b, n, l)
+        self.mean.copy_(spaced.mean(dim=(0, 1)))
+        self.deviation.copy_(spaced.flatten(0, 1).std(dim=0, correction=0).clamp(min=1e-6))
+
+    # ---- moving, copying and loading
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "PatchMemory":
+        self._searches = None  # they belong to the device
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_searches": None}  # a copy shares the buffers and makes its own
+
+    def _take_type_of(self, state_dict: Mapping[str, Any], prefix: str, *__: Any) -> None:
+        """flawmap 0.1 saved tokens in float32, of unit length: they are kept as they are."""
+        if isinstance(tokens := state_dict.get(f"{prefix}tokens"), Tensor):
+            self.tokens = self.tokens.to(tokens.dtype)

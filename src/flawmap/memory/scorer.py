@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from flawmap.errors import UserError
 from flawmap.memory.expectation import NormalExpectation
 from flawmap.memory.patch_memory import Nearest, PatchMemory
-from flawmap.memory.residual_head import ResidualHead, ResidualTraining
-from flawmap.recipe.settings import Recipe, ResidualSettings
+from flawmap.memory.residual_head import ResidualHead
+from flawmap.recipe.settings import Recipe
 from flawmap.scorer import Scorer, ScorerOutput
 from flawmap.vit.encoder import Encoder
 
@@ -89,16 +89,14 @@ class TokenScorer(Scorer):
         """Score normalised images whose sides are multiples of the patch size; each on its own."""
         return self.output(self.evidence(images), self.encoder.grid(images.shape[-2], images.shape[-1]))
 
-    def evidence(self, images: Float[Tensor, "b 3 h w"], exclude: Int[Tensor, "b"] | None = None) -> Evidence:
-        """The evidence beyond what good images of similar appearance show.
+    def evidence(self, images: Float[Tensor, "b 3 h w"]) -> Evidence:
+        """The evidence in normalised images beyond what good images of similar appearance show."""
+        cls, tokens = self.encoder.cls_and_tokens_of(images, self.blocks, self.settings.relative)
+        return self.evidence_in(cls, tokens, self.memory.nearest(tokens))
 
-        Args:
-            images: normalised.
-            exclude: for each, its number in the memory's ``sources``: its own tokens then do not count.
-        """
-        relative = self.settings.relative
-        cls, tokens = self.encoder.cls_and_tokens_of(images, self.blocks, relative)  # (b, d), (b, n, l, d)
-        kinds = self.evidence_per_patch(tokens, self.memory.nearest(tokens, exclude))  # each (b, n)
+    def evidence_in(self, cls: Float[Tensor, "b d"], tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> Evidence:
+        """The same from an image's [CLS] token, its tokens and the normal ones nearest to them."""
+        kinds = self.evidence_per_patch(tokens, nearest)  # each (b, n)
         expected_tops, expected_means = self.expectation(cls)  # (b, k) each
         return Evidence(
             tuple(self.top_mean(patches) - expected_tops[:, kind] for kind, patches in enumerate(kinds)),
@@ -126,7 +124,7 @@ class TokenScorer(Scorer):
 
     @torch.no_grad()
     def fit_expectation(
-        self, cls: Float[Tensor, "r d"], batches: Iterable[tuple[Float[Tensor, "b n l d"], Int[Tensor, "b"]]]
+        self, cls: Float[Tensor, "r d"], batches: Iterable[tuple[Float[Tensor, "b n l d"], Nearest]]
     ) -> None:
         """Learn what good images show that the memory does not know, each judged by the tokens of the others.
 
@@ -135,11 +133,11 @@ class TokenScorer(Scorer):
 
         Args:
             cls: [CLS] tokens of all reference images.
-            batches: their tokens in the same order, with their numbers in the memory's ``sources``.
+            batches: their tokens in the same order, with the nearest normal tokens of other images.
         """
         tops, means = [], []
-        for tokens, numbers in batches:
-            kinds = self.evidence_per_patch(tokens, self.memory.nearest(tokens, exclude=numbers))  # each (b, n)
+        for tokens, nearest in batches:
+            kinds = self.evidence_per_patch(tokens, nearest)  # each (b, n)
             tops.append(torch.stack([self.top_mean(patches) for patches in kinds], dim=1))  # (b, k)
             means.append(torch.stack([patches.mean(dim=1) for patches in kinds], dim=1))  # (b, k)
         self.expectation.remember(cls, torch.cat(tops), torch.cat(means))
@@ -185,16 +183,11 @@ class ResidualScorer(TokenScorer):
         super().__init__(encoder, recipe, memory_tokens, reference_images)
         self.head = ResidualHead(len(self.blocks), encoder.embed_dim, recipe.residual)
 
-    def head_training(self, settings: ResidualSettings, total_steps: int) -> ResidualTraining:
-        """The module that trains the head on this scorer's encoder and filled memory."""
-        relative = self.settings.relative
-        return ResidualTraining(self.head, self.memory, self.encoder, self.blocks, relative, settings, total_steps)
-
     def evidence_per_patch(
         self, tokens: Float[Tensor, "b n l d"], nearest: Nearest
     ) -> tuple[Float[Tensor, "b n"], ...]:
         """The head's logits."""
-        return (self.head(tokens, nearest),)
+        return (self.head(tokens, nearest.tokens),)
 
 
 class FusedScorer(ResidualScorer):
@@ -213,7 +206,7 @@ class FusedScorer(ResidualScorer):
         self, tokens: Float[Tensor, "b n l d"], nearest: Nearest
     ) -> tuple[Float[Tensor, "b n"], ...]:
         """The memory's distance and the head's logits."""
-        return self.memory.standardised(nearest), self.head(tokens, nearest)
+        return self.memory.standardised(nearest), self.head(tokens, nearest.tokens)
 
 
 TOKEN_SCORERS: dict[str, type[MemoryScorer | ResidualScorer]] = {

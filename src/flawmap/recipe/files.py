@@ -16,6 +16,7 @@ import yaml
 from flawmap.errors import UserError
 from flawmap.recipe.checks import SEE_ALL, Entry, checked_value, cross_check, refuse_unless_setting
 from flawmap.recipe.fields import resolved, settings_and_groups, used_values, with_values
+from flawmap.recipe.retired import RETIRED, refuse_retired
 from flawmap.recipe.settings import DataSettings, Recipe
 
 PRESETS = ("quick", "standard", "chest_xray", "demo", "paper", "paper_chest_xray", "paper_cpu", "paper_cpu_chest_xray")
@@ -47,7 +48,7 @@ for _tag, _pattern, _first in (
         _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})$"), _first)
 
 
-def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = (), is_of_model: bool = False) -> Recipe:
     """Read a recipe.
 
     Args:
@@ -56,6 +57,7 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ())
             setting that a file leaves out has its default.
         overrides: settings such as ``memory.tokens=5000``, applied last, in order. Text is taken literally; anything
             else is read as YAML.
+        is_of_model: the recipe says how a model was trained. Settings that are gone since then may have any value.
 
     ``epochs`` and ``steps`` are two ways to state the length of a stage: the one given last replaces the other.
 
@@ -66,7 +68,7 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ())
         UserError: no such recipe, an unknown or repeated key, a wrong type, a value out of range, or settings that
             contradict each other; with file and line.
     """
-    entries = _entries_of_file(recipe_path(source), ()) if source is not None else {}
+    entries = _entries_of_file(recipe_path(source), (), is_of_model) if source is not None else {}
     changes: dict[str, Entry] = {}
     for override in overrides:
         changes.update(_entry_of_override(override))
@@ -125,7 +127,7 @@ def _yaml_lines(group: Mapping[str, Any], prefix: str) -> Iterator[str]:
             yield f"{indent}{name}: {text}  # {meaning}"
 
 
-def _entries_of_file(path: Path, seen: tuple[Path, ...]) -> dict[str, Entry]:
+def _entries_of_file(path: Path, seen: tuple[Path, ...], is_of_model: bool = False) -> dict[str, Entry]:
     """The settings in a file by their dotted names, on top of those of its base."""
     if path.resolve() in seen:
         raise UserError("a recipe is its own base", str(path), "remove one `base:` line")
@@ -136,6 +138,10 @@ def _entries_of_file(path: Path, seen: tuple[Path, ...]) -> dict[str, Entry]:
     own: dict[str, Entry] = {}
     if node is not None:
         _collect(node, "", path, own)
+    for key in RETIRED.keys() & own.keys():
+        gone = own.pop(key)
+        if not is_of_model:
+            refuse_retired(key, gone.value, gone.place)
     entries: dict[str, Entry] = {}
     if (base := own.pop("base", None)) is not None:
         entries = _entries_of_file(_base_path(base, path), (*seen, path.resolve()))
@@ -177,7 +183,7 @@ def _collect(node: yaml.Node, prefix: str, path: Path, into: dict[str, Entry]) -
         if setting is not None and setting.is_group and isinstance(value_node, yaml.MappingNode):
             _collect(value_node, f"{key}.", path, into)
             continue
-        if key != "base":
+        if key != "base" and key not in RETIRED:
             refuse_unless_setting(key, place)
         into[key] = Entry(_construct(value_node, place), place)
 
@@ -197,6 +203,8 @@ def _entry_of_override(override: str) -> dict[str, Entry]:
     key, equals, text = (part.strip() for part in override.partition("="))
     if not equals:
         raise UserError(f"--set {override} has no value", place, "write --set a.b=c")
+    if key in RETIRED:
+        refuse_retired(key, text, place)
     refuse_unless_setting(key, place)
     types = settings_and_groups()[key].types
     if (str in types or get_origin(types[0]) is Literal) and not text.startswith(("'", '"')):

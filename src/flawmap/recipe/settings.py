@@ -5,7 +5,7 @@ use it, so that recipe files, error messages and documentation cannot disagree. 
 ``recipes/standard.yaml``.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 Method = Literal["fused", "memory", "residual", "paper"]
@@ -173,24 +173,17 @@ class MemorySettings:
     tokens: int = setting(10_000, "tokens kept per block, chosen to cover all others best", 1, 1_000_000)
     projection_dim: int = setting(64, "dimensions of the random projection in which coverage is measured", 1, 4096)
     spacing_neighbours: int = setting(5, "nearest neighbours that measure how densely normal tokens lie", 1, 1000)
-    scale_tokens: int = setting(20_000, "tokens from which the mean and deviation of normal distances come", 2, LARGE)
     image_share: float = setting(0.02, "image score: mean of this share of the patches, the highest", 1e-6, 1)
     map_scale_images: int = setting(64, "held-out images that put memory and head on one scale in the map", 1, 100_000)
     min_map_scale_images: int = setting(8, "with fewer held-out images, training images are used instead", 1, 100_000)
-
-    @property
-    def contents(self) -> dict[str, Any]:
-        """The settings that decide what the memory contains; the others concern only what is read from it."""
-        read_later = ("image_share", "map_scale_images", "min_map_scale_images")
-        return {name: value for name, value in asdict(self).items() if name not in read_later}
 
 
 @dataclass(frozen=True)
 class ResidualSettings:
     """A head on tokens and their differences from the nearest normal ones, trained on simulated defects."""
 
+    simulated_images: int = setting(400, "good images with a simulated defect; each is encoded once", 1, LARGE)
     steps: int = setting(300, "number of steps", 1, LARGE)
-    batch_size: int = setting(8, "good images per step; each brings one simulated defect", 1, 65_536)
     anomalous_cover: float = setting(0.15, "a patch counts as defective if the defect covers this share of it", 1e-6, 1)
     hidden: int = setting(128, "width of the hidden layer", 1, 65_536)
     dropout: float = setting(0.2, "dropout of the input", 0, 0.9)

@@ -103,7 +103,7 @@ def read_run(path: Path) -> RunFiles:
         calibration=read_calibration(run.model / CALIBRATION),
         config=read_config(config) if config.is_file() else None,
         environment=run.read_environment(),
-        recipe=load_recipe(run.recipe) if run.recipe.is_file() else None,
+        recipe=load_recipe(run.recipe, is_of_model=True) if run.recipe.is_file() else None,
         recipe_text=run.recipe.read_text(encoding="utf-8") if run.recipe.is_file() else "",
         log=tuple(LogFile(run.log).records()),
         manifest=read_manifest(run.manifest),

@@ -99,7 +99,9 @@ def read_model(path: Path, with_thresholds: bool = True) -> tuple[Path, ModelFil
         record = _newest_record(folder, config)
     except UserError:  # a damaged evaluation beside the model is no reason not to detect
         record = config.record
-    return folder, ModelFiles(replace(config, record=record), load_recipe(folder / RECIPE), calibrations)
+    return folder, ModelFiles(
+        replace(config, record=record), load_recipe(folder / RECIPE, is_of_model=True), calibrations
+    )
 
 
 def refuse_changed_weights(folder: Path, config: ModelConfig, remedy: str = COPY_AGAIN) -> None:
@@ -132,7 +134,7 @@ def replace_calibration(folder: Path, camera: str | None, content: bytes | None)
         content: of the calibration's file; None removes it.
     """
     file = folder / calibration_file(camera)
-    config, recipe = read_config(folder / MODEL_CONFIG), load_recipe(folder / RECIPE)
+    config, recipe = read_config(folder / MODEL_CONFIG), load_recipe(folder / RECIPE, is_of_model=True)
     is_calibrated = config.calibrated if camera is not None else content is not None
     if content is not None:
         file.parent.mkdir(exist_ok=True)
@@ -150,7 +152,9 @@ def refresh_card(path: Path) -> None:
     folder = model_folder(path)
     config, calibrations = read_config(folder / MODEL_CONFIG), read_calibrations(folder)
     config = replace(config, record=_newest_record(folder, config))
-    _describe(folder, ModelFiles(config, load_recipe(folder / RECIPE), calibrations), config.calibrated)
+    _describe(
+        folder, ModelFiles(config, load_recipe(folder / RECIPE, is_of_model=True), calibrations), config.calibrated
+    )
 
 
 def _describe(folder: Path, files: ModelFiles, is_calibrated: bool) -> None:

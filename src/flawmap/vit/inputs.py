@@ -1,11 +1,12 @@
 """How images enter the encoder: as squares, channels first, normalised."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from flawmap.data.images.resize import resize_image
@@ -25,10 +26,18 @@ def normal_batches(
     pixels: NormalImageSource, size_px: int, batch_size: int, device: str
 ) -> Iterator[tuple[range, Float[Tensor, "b 3 s s"]]]:
     """All images in their order, resized to squares and normalised; each batch comes with the images' numbers."""
-    for start in range(0, len(pixels), batch_size):
+
+    def read(start: int) -> tuple[range, UInt8[Tensor, "b 3 s s"]]:
         chosen = range(start, min(start + batch_size, len(pixels)))
-        images = torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
-        yield chosen, normalise(images.to(device))
+        return chosen, torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
+
+    with ThreadPoolExecutor(max_workers=1) as ahead:  # reads the next batch while the caller works on this one
+        pending = ahead.submit(read, 0)
+        for start in range(batch_size, len(pixels) + batch_size, batch_size):
+            chosen, images = pending.result()
+            if start < len(pixels):
+                pending = ahead.submit(read, start)
+            yield chosen, normalise(images.to(device))
 
 
 def channels_first(image: np.ndarray) -> Tensor:

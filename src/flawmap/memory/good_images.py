@@ -1,0 +1,124 @@
+"""Good images after their one pass through the encoder; everything that is fitted later reads this."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flawmap.engine.stage import StageContext
+from flawmap.errors import UserError
+from flawmap.memory.scorer import block_indices
+from flawmap.recipe.settings import Recipe
+from flawmap.vit.encoder import Encoder, mean_cls_attention
+from flawmap.vit.inputs import NormalImageSource, normal_batches
+
+BATCH_SIZE = 8  # images encoded at once; larger batches gain nothing on a processor
+
+
+@dataclass(frozen=True)
+class GoodImages:
+    """What the encoder gives for good images. Tokens are float16, of l blocks and p = r c patches.
+
+    It is one file of the run, ``checkpoints/encoding.safetensors``, which is mapped into memory where it is read.
+
+    Attributes:
+        attention: (i, r, c) float16, [CLS] attention of each of the i images, mean over heads; it places the simulated
+            defects.
+        references: (k,) numbers of the images whose tokens are all kept, evenly spread over all. From them the scale of
+            distances and the expectation are learned, and the head learns what is normal.
+        reference_cls: (k, d) float32, their [CLS] tokens.
+        reference_tokens: (k, p, l, d) all their tokens.
+        candidates: (n, l, d) tokens that the memory is chosen from, equally many of each image.
+        sources: (n,) int32, number of the image that a candidate comes from.
+    """
+
+    attention: Float[Tensor, "i r c"]
+    references: Int[Tensor, "k"]
+    reference_cls: Float[Tensor, "k d"]
+    reference_tokens: Float[Tensor, "k p l d"]
+    candidates: Float[Tensor, "n l d"]
+    sources: Int[Tensor, "n"]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored. Where the references' tokens are the candidates, they are stored once."""
+        stored = dict(vars(self))
+        if self.candidates.data_ptr() == self.reference_tokens.data_ptr():
+            del stored["candidates"]
+        return stored
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "GoodImages":
+        """From what :meth:`tensors` gave."""
+        candidates = tensors.get("candidates", tensors["reference_tokens"].flatten(0, 1))
+        return cls(**{**tensors, "candidates": candidates})
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of which images, and how many of each, tokens are kept.
+
+    Attributes:
+        per_image: candidates for the memory from each image.
+        references: numbers of the images whose tokens are all kept, ascending.
+    """
+
+    per_image: int
+    references: tuple[int, ...]
+
+    @classmethod
+    def of(cls, num_images: int, patches: int, recipe: Recipe) -> "Shares":
+        """As many as the recipe's limits allow, at least one token of every image and one reference."""
+        per_image = max(1, min(patches, recipe.memory.candidates // num_images))
+        num_references = min(num_images, recipe.expectation.images, max(1, recipe.expectation.tokens // patches))
+        return cls(per_image, tuple(torch.linspace(0, num_images - 1, num_references).long().tolist()))
+
+
+@torch.no_grad()
+def encode_good_images(
+    encoder: Encoder, pixels: NormalImageSource, recipe: Recipe, context: StageContext
+) -> GoodImages:
+    """Encode every image once; computed in float32 as in detection, stored in float16.
+
+    Args:
+        encoder: frozen.
+        pixels: good images.
+        recipe: says which blocks' tokens are needed, and how many candidates and reference images there are.
+        context: device, image size and seed.
+
+    Raises:
+        UserError: a token is not finite; everything that is fitted to it would be NaN as well.
+    """
+    blocks = block_indices(encoder, recipe.memory.blocks)
+    encoder = encoder.eval().to(context.compute.device)
+    rows, columns = encoder.grid(context.size_px, context.size_px)
+    num_images, patches = len(pixels), rows * columns
+    shares = Shares.of(num_images, patches, recipe)
+    row_of = {number: row for row, number in enumerate(shares.references)}
+    stores_all = shares.per_image == patches and len(shares.references) == num_images
+    reference_tokens = torch.empty(len(row_of), patches, len(blocks), encoder.embed_dim, dtype=torch.float16)
+    reference_cls = torch.empty(len(row_of), encoder.embed_dim)
+    generator = torch.Generator().manual_seed(context.seed)
+    candidates, attention = [], []
+    for numbers, images in normal_batches(pixels, context.size_px, BATCH_SIZE, context.compute.device):
+        output = encoder(images, blocks=blocks)
+        attention.append(mean_cls_attention(output).reshape(-1, rows, columns).half().cpu())  # (b, r, c)
+        tokens = encoder.tokens_in(output, blocks, recipe.memory.relative).half().cpu()  # (b, r c, l, d)
+        for number, image_tokens, image_cls in zip(numbers, tokens, output.cls.float().cpu(), strict=True):
+            if not (image_tokens.isfinite().all() and image_cls.isfinite().all()):
+                problem = f"the encoder gives values that are not finite (good image {number + 1} of {num_images})"
+                raise UserError(problem, "model.weights", "copy or download the weights again, or choose others")
+            if (row := row_of.get(number)) is not None:
+                reference_tokens[row], reference_cls[row] = image_tokens, image_cls
+            if not stores_all:
+                candidates.append(image_tokens[torch.randperm(patches, generator=generator)[: shares.per_image]])
+    return GoodImages(
+        attention=torch.cat(attention),
+        references=torch.tensor(shares.references),
+        reference_cls=reference_cls,
+        reference_tokens=reference_tokens,
+        candidates=reference_tokens.flatten(0, 1) if stores_all else torch.cat(candidates),  # (n, l, d)
+        sources=torch.from_numpy(np.repeat(np.arange(num_images, dtype=np.int32), shares.per_image)),
+    )

@@ -1,0 +1,211 @@
+"""Trains the residual head on the tokens of good images and of simulated defects, each encoded once."""
+
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flawmap.engine.optimisation import check_finite, decay_groups, set_rates
+from flawmap.engine.progress import duration, say
+from flawmap.engine.schedules import WarmupCosine
+from flawmap.engine.stage import StageContext
+from flawmap.memory.good_images import BATCH_SIZE, GoodImages
+from flawmap.memory.patch_memory import Lookup, PatchMemory
+from flawmap.memory.residual_head import ResidualHead
+from flawmap.memory.scorer import ResidualScorer
+from flawmap.recipe.settings import ResidualSettings
+from flawmap.reproducibility import numpy_generator
+from flawmap.runs.training_log import LogFile
+from flawmap.simulators.dataset import SimulationDataset
+from flawmap.vit.inputs import normalise
+
+STAGE = "residual"
+TOKENS_PER_STEP = 1024
+ANOMALOUS_SHARE = 0.25  # of the tokens of a step
+PRINT_EVERY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class TokenPool:
+    """Tokens to draw from, with the normal token that each is compared with.
+
+    Attributes:
+        tokens: of l blocks, float16.
+        nearest: numbers of the nearest normal tokens of other images in the memory.
+    """
+
+    tokens: Float[Tensor, "n l d"]
+    nearest: Int[Tensor, "n l"]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def some(self, count: int, generator: torch.Generator) -> "TokenPool":
+        """So many of them, drawn with replacement."""
+        drawn = torch.randint(len(self), (count,), generator=generator)
+        return TokenPool(self.tokens[drawn], self.nearest[drawn])
+
+
+@dataclass(frozen=True)
+class HeadExamples:
+    """What the head is trained on.
+
+    Attributes:
+        anomalous: tokens of patches that a simulated defect covers.
+        beside: tokens of the same images that no defect touches. The images were augmented, which is why the head
+            does not take augmentation for a defect.
+        good: tokens of the good images themselves.
+    """
+
+    anomalous: TokenPool
+    beside: TokenPool
+    good: TokenPool
+
+    def batch(self, generator: torch.Generator) -> tuple[TokenPool, Float[Tensor, "n"]]:
+        """Tokens of one step and their targets, 1 = anomalous; normal tokens come evenly from both kinds."""
+        anomalous = self.anomalous.some(round(ANOMALOUS_SHARE * TOKENS_PER_STEP), generator)
+        num_normal = TOKENS_PER_STEP - len(anomalous)
+        share_beside = len(self.beside) / (len(self.beside) + len(self.good))
+        num_beside = int(torch.binomial(torch.tensor(float(num_normal)), torch.tensor(share_beside), generator))
+        parts = (anomalous, self.beside.some(num_beside, generator), self.good.some(num_normal - num_beside, generator))
+        targets = torch.zeros(TOKENS_PER_STEP)
+        targets[: len(anomalous)] = 1
+        return TokenPool(torch.cat([p.tokens for p in parts]), torch.cat([p.nearest for p in parts])), targets
+
+
+def train_head(
+    scorer: ResidualScorer,
+    good: GoodImages,
+    of_others: Lookup,
+    defects: SimulationDataset,
+    settings: ResidualSettings,
+    context: StageContext,
+) -> dict[str, Tensor]:
+    """Train the scorer's head from fresh weights.
+
+    It takes seconds on cached tokens, so that an interrupted training is repeated as a whole.
+
+    Args:
+        scorer: with a filled memory.
+        good: good images after the encoder.
+        of_others: for their references, the nearest normal tokens of other images.
+        defects: good images with simulated defects.
+        settings: of the head.
+        context: device and seed; the log is written to its run.
+
+    Returns:
+        the head's state.
+    """
+    examples = encode_examples(scorer, good, of_others, defects, settings, context)
+    torch.manual_seed(context.seed)  # of the head's weights and its dropout
+    scorer.head.reset()
+    head = scorer.head.to(context.compute.device).train()
+    optimizer = torch.optim.AdamW(decay_groups([head], settings.weight_decay), lr=1.0)
+    learning_rate = WarmupCosine(0.0, settings.learning_rate, 0.0, settings.warmup_steps, settings.steps)
+    generator = torch.Generator().manual_seed(context.seed)
+    progress = StepLog(LogFile(context.run.log), settings.steps)
+    for step in range(settings.steps):
+        set_rates(optimizer, learning_rate.at(step))
+        batch, targets = examples.batch(generator)
+        logits = head_logits(head, scorer.memory, batch)  # (n,)
+        loss = F.binary_cross_entropy_with_logits(logits, targets.to(logits))
+        check_finite(loss, STAGE, step)
+        update(optimizer, loss, settings.clip_gradient_norm)
+        found = (logits.detach() > 0)[targets > 0].float().mean()
+        progress.write(step, float(loss.detach()), float(found), learning_rate.at(step))
+    head.eval()
+    return head.state_dict()
+
+
+def head_logits(head: ResidualHead, memory: PatchMemory, batch: TokenPool) -> Float[Tensor, "n"]:
+    """The head's logits for single tokens."""
+    device = memory.unit.device
+    blocks = torch.arange(len(memory.unit), device=device)
+    nearest = memory.unit[blocks, batch.nearest.to(device)]  # (n, l, d)
+    return head(batch.tokens.to(device).float()[None], nearest[None])[0]
+
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor, clip_gradient_norm: float) -> None:
+    """One step down the gradient, whose norm is clipped."""
+    optimizer.zero_grad()
+    loss.backward()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, clip_gradient_norm)
+    optimizer.step()
+
+
+@torch.no_grad()
+def encode_examples(
+    scorer: ResidualScorer,
+    good: GoodImages,
+    of_others: Lookup,
+    defects: SimulationDataset,
+    settings: ResidualSettings,
+    context: StageContext,
+) -> HeadExamples:
+    """Simulate defects on good images, encode each once, and look its tokens up.
+
+    The memory holds tokens of the good images themselves. They are left out of the lookup, because the tokens of a new
+    image are not in the memory either. A patch that a defect only touches is not judged.
+    """
+    items = simulated_items(len(defects), settings.simulated_images, context.seed)
+    say("simulate", f"defects on {len(items)} good images")
+    scorer.eval().to(context.compute.device)
+    anomalous, beside = [], []
+    for start in range(0, len(items), BATCH_SIZE):
+        batch = [defects[item] for item in items[start : start + BATCH_SIZE]]
+        images = normalise(torch.stack([item["anomalous"] for item in batch]).to(context.compute.device))
+        numbers = torch.stack([item["index"] for item in batch]).to(images.device)  # (b,)
+        footprints = torch.stack([item["footprint"] for item in batch]).float()  # (b, s, s)
+        cover = F.avg_pool2d(footprints[:, None], scorer.encoder.patch_size_px).flatten(1)  # (b, p)
+        tokens = scorer.encoder.tokens_of(images, scorer.blocks, scorer.settings.relative)  # (b, p, l, d)
+        nearest = scorer.memory.lookup(tokens, exclude=numbers).indices.int().cpu()  # (b, p, l)
+        tokens = tokens.half().cpu()
+        for pool, judged in ((anomalous, cover >= settings.anomalous_cover), (beside, cover == 0)):
+            pool.append(TokenPool(tokens[judged], nearest[judged]))
+    of_good = TokenPool(good.reference_tokens.flatten(0, 1), of_others.indices.flatten(0, 1))
+    return HeadExamples(_joined(anomalous), _joined(beside), of_good)
+
+
+def simulated_items(num_images: int, count: int, seed: int) -> list[tuple[int, int]]:
+    """(epoch, number) of so many images in random order; none comes again before all others have come."""
+    items = []
+    for epoch in range(-(-count // num_images)):
+        order = numpy_generator(seed, "simulated images", epoch).permutation(num_images)
+        items += [(epoch, int(number)) for number in order]
+    return items[:count]
+
+
+def _joined(pools: list[TokenPool]) -> TokenPool:
+    return TokenPool(torch.cat([pool.tokens for pool in pools]), torch.cat([pool.nearest for pool in pools]))
+
+
+class StepLog:
+    """Writes a record of every step to the run's log, and prints one now and then.
+
+    Args:
+        log: of the run; records of an interrupted training are forgotten.
+        steps: of the training.
+    """
+
+    def __init__(self, log: LogFile, steps: int) -> None:
+        self._log, self._steps = log, steps
+        self._started = self._printed = time.monotonic()
+        log.forget_after(STAGE, 0)
+
+    def write(self, step: int, loss: float, found: float, learning_rate: float) -> None:
+        """Log a step; ``found`` is the share of its anomalous tokens that have a logit above 0."""
+        record = {"stage": STAGE, "step": step, "epoch": 0, "steps": self._steps}
+        self._log.write({**record, "loss": loss, "found": found, "learning_rate": learning_rate})
+        now, is_last = time.monotonic(), step + 1 == self._steps
+        if now - self._printed < (0.2 if sys.stderr.isatty() else PRINT_EVERY_SECONDS) and not is_last:
+            return
+        self._printed = now
+        left = duration((now - self._started) / (step + 1) * (self._steps - step - 1))
+        text = f"step {step + 1:>5}/{self._steps}  loss {loss:.3f}  found {found:.0%} of the anomalous patches"
+        end = "\r" if sys.stderr.isatty() and not is_last else "\n"
+        print(f"{STAGE:<10} {text}  {left} left".ljust(110), file=sys.stderr, end=end, flush=True)
