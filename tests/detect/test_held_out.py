@@ -1,28 +1,36 @@
 """Simulated defects on held-out images: fixed by the seed, measured as scikit-learn would, shown as they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from assertions import quantised_scores
 from flawmap.data.open_data import load_images
+from flawmap.detect.fit import fit_scorer
 from flawmap.detect.held_out import (
     NUM_SAMPLES,
     SimulatedDefect,
     masked_view,
-    proxy_scores,
+    score_defects,
     simulate_on,
-    spread_over,
+    squares_of,
     write_samples,
 )
 from flawmap.engine.compute import choose_compute
 from flawmap.runs.calibration import MapScale
-from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.run_folder import RunFolder, create_run
 from flawmap.runs.samples import DROPPED_GRAY, read_samples
+from flawmap.vit.attention_cache import cache_attention
 from images import pixels_of, write_good
 from tiny_detector import fitted_detector, tiny_recipe
 
 SIZE_PX = 32
+ON_TOKENS = (
+    *("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "method=fused"),
+    *("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.simulated_images=6"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +40,12 @@ def images(tmp_path_factory: pytest.TempPathFactory):
 
 def simulated(images, *changes: str) -> list[SimulatedDefect]:
     guide = fitted_detector().scorer_.encoder
-    return simulate_on(
-        spread_over(images, SIZE_PX), guide, tiny_recipe(*changes), SIZE_PX, choose_compute("cpu", "fp32")
-    )
+    return simulate_on(squares_of(images, guide, SIZE_PX, choose_compute("cpu", "fp32")), tiny_recipe(*changes))
 
 
 def equal(one: SimulatedDefect, other: SimulatedDefect) -> bool:
-    return all(np.array_equal(vars(one)[name], vars(other)[name]) for name in vars(one))
+    pixels = np.array_equal(one.good.square, other.good.square) and np.array_equal(one.simulated, other.simulated)
+    return pixels and np.array_equal(one.footprint, other.footprint)
 
 
 def test_defects_are_fixed_by_the_seed_and_by_their_place(images):
@@ -51,22 +58,42 @@ def test_defects_are_fixed_by_the_seed_and_by_their_place(images):
 
 def test_a_defect_changes_its_footprint_and_nothing_else(images):
     for defect in simulated(images, "finetune.simulation.blend=hard"):
-        changed = (defect.simulated != defect.normal).any(axis=2)
+        changed = (defect.simulated != defect.good.square).any(axis=2)
         assert defect.footprint.any() and not defect.footprint.all()
         assert not changed[~defect.footprint].any() and changed[defect.footprint].mean() > 0.5
 
 
 def test_proxy_scores_are_scikit_learns(images):
     detector, defects = fitted_detector(), simulated(images)
-    pairs = [(d.normal, np.zeros_like(d.footprint)) for d in defects] + [(d.simulated, d.footprint) for d in defects]
+    pairs = [(d.good.square, np.zeros_like(d.footprint)) for d in defects] + [
+        (d.simulated, d.footprint) for d in defects
+    ]
     results = detector.predict([image for image, _ in pairs])
     labels = [bool(footprint.any()) for _, footprint in pairs]
     values = quantised_scores(np.stack([result.anomaly_map for result in results]))
     truth = np.stack([footprint for _, footprint in pairs])
-    proxy = proxy_scores(detector.scorer_, defects, detector.sizes_px, "mean_logit")
+    proxy = score_defects(detector.scorer_, defects, detector.sizes_px, "mean_logit").scores
     assert proxy.n == len(images)
     assert proxy.image_auroc == pytest.approx(roc_auc_score(labels, [r.scores["mean_logit"] for r in results]))
     assert proxy.pixel_auroc == pytest.approx(roc_auc_score(truth.ravel(), values.ravel()), abs=1e-9)
+
+
+def test_an_image_that_was_scored_in_training_is_not_scored_again(tmp_path):
+    recipe = tiny_recipe(*ON_TOKENS)
+    good = load_images(write_good(tmp_path / "good", 20)).images
+    train, held_out = good[:12], good[12:]
+    run = create_run(tmp_path / "run", "test", recipe)
+    fitted = fit_scorer(train, held_out, recipe, run, choose_compute("cpu", "fp32"))
+    assert fitted.held_out is not None and len(fitted.held_out.squares) == len(held_out)
+    sizes_px = fitted.scorer.sizes_px(recipe)
+    defects = simulate_on(fitted.held_out.squares, recipe)
+    afresh = [replace(defect, good=replace(defect.good, score=None, evidence=None)) for defect in defects]
+    kept = score_defects(fitted.scorer, defects, sizes_px, "map_max").scores
+    again = score_defects(fitted.scorer, afresh, sizes_px, "map_max").scores
+    assert kept.image_auroc == again.image_auroc and kept.pixel_auroc == pytest.approx(again.pixel_auroc, abs=1e-4)
+    attention = cache_attention(fitted.guide, [square.square for square in fitted.held_out.squares], 64, "cpu")
+    for square, expected in zip(fitted.held_out.squares, attention, strict=True):
+        np.testing.assert_allclose(square.attention, expected, atol=1e-6)
 
 
 def test_a_masked_view_hides_the_patches_with_least_attention():
@@ -81,14 +108,15 @@ def test_a_masked_view_hides_the_patches_with_least_attention():
 def test_samples_show_what_was_simulated(images, tmp_path):
     detector, defects = fitted_detector(), simulated(images)
     scale = MapScale(-1.0, 3.0)
-    write_samples(RunFolder(tmp_path), detector.scorer_, defects, detector.sizes_px, 0.3, scale)
+    maps = score_defects(detector.scorer_, defects, detector.sizes_px, "mean_logit").maps
+    write_samples(RunFolder(tmp_path), defects, maps, 0.3, scale)
     names = ("input", "attention", "masked", "simulated", "footprint", "map")
     expected = [f"{number:02d}_{name}.png" for number in range(NUM_SAMPLES) for name in names]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted([*expected, "map_ends.json"])
     assert read_samples(tmp_path / "samples")[0].map_ends == MapScale(-1.0, 3.0)
     for number, defect in enumerate(defects[:NUM_SAMPLES]):
         shown = {name: pixels_of(tmp_path / "samples" / f"{number:02d}_{name}.png") for name in names}
-        assert np.array_equal(shown["input"], defect.normal)
+        assert np.array_equal(shown["input"], defect.good.square)
         assert np.array_equal(shown["simulated"], defect.simulated)
         assert np.array_equal(shown["footprint"], defect.footprint * np.uint8(255))
         anomaly_map = detector.predict(defect.simulated).anomaly_map

@@ -144,7 +144,7 @@ def _entries_of_file(path: Path, seen: tuple[Path, ...], is_of_model: bool = Fal
             refuse_retired(key, gone.value, gone.place)
     entries: dict[str, Entry] = {}
     if (base := own.pop("base", None)) is not None:
-        entries = _entries_of_file(_base_path(base, path), (*seen, path.resolve()))
+        entries = _entries_of_file(_base_path(base, path), (*seen, path.resolve()), is_of_model)
     _merge(entries, own)
     return entries
 
