@@ -77,11 +77,15 @@ def onnx_graph(
     """
     writer = _Writer(encoder, precision, LARGEST_REDUCED if reduce_range else LARGEST_INT8)
     writer.encoder(wanted)
+    d, heads = encoder.embed_dim, encoder.num_heads
     inputs = [
         helper.make_tensor_value_info("images", TensorProto.FLOAT, ["b", 3, "h", "w"]),
-        helper.make_tensor_value_info("positions", TensorProto.FLOAT, [1, "n", encoder.embed_dim]),
+        helper.make_tensor_value_info("positions", TensorProto.FLOAT, [1, "n", d]),
     ]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted.names]
+    shapes = {"cls": ["b", d], "cls_attention": ["b", heads, "n"]}
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes.get(name, ["b", "n", d])) for name in wanted.names
+    ]
     graph = helper.make_graph(writer.nodes, "encoder", inputs, outputs, writer.initializers)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="flawmap")
