@@ -26,7 +26,7 @@ class FrozenEncoder:
     ONNX Runtime computes where the encoder lies on the processor in float32 and
     :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing. Otherwise torch does: on accelerators, where the images
     need gradients, and while a graph is traced or exported, whose precision is the export's. In fp32 the two differ by
-    rounding.
+    rounding. Autocast acts on torch alone.
 
     With ONNX Runtime, an image's result does not depend on the others in its batch, because each image is a run of its
     own, and the same image gives the same bits on the same machine with the same number of threads. That number is
