@@ -188,7 +188,7 @@ class Encoder(nn.Module):
             x = block(x)
             if number in blocks:
                 tokens.append(x[:, self.vit.num_prefix_tokens :])
-        return self._normed(tokens, relative)
+        return self.normed(tokens, relative)
 
     def cls_and_tokens_of(
         self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int], relative: bool = False
@@ -201,9 +201,10 @@ class Encoder(nn.Module):
         self, output: EncoderOutput, blocks: Sequence[int], relative: bool = False
     ) -> Float[Tensor, "b n l d"]:
         """The tokens as by :meth:`tokens_of`, from the output of a pass that was asked for these blocks."""
-        return self._normed([output.block_tokens[block] for block in blocks], relative)
+        return self.normed([output.block_tokens[block] for block in blocks], relative)
 
-    def _normed(self, block_tokens: Sequence[Float[Tensor, "b n d"]], relative: bool) -> Float[Tensor, "b n l d"]:
+    def normed(self, block_tokens: Sequence[Float[Tensor, "b n d"]], relative: bool) -> Float[Tensor, "b n l d"]:
+        """The tokens of blocks as by :meth:`tokens_of`, from the tokens as the blocks give them."""
         normed = [F.layer_norm(tokens.float(), (self.embed_dim,)) for tokens in block_tokens]  # each (b, n, d)
         stacked = torch.stack(normed, dim=2)  # (b, n, l, d)
         return stacked - stacked.mean(dim=1, keepdim=True) if relative else stacked

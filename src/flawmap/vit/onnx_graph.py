@@ -1,0 +1,310 @@
+"""A frozen encoder as an ONNX graph, written operator by operator for ONNX Runtime on processors.
+
+torch's exporter takes ten seconds for the same graph; this takes hundredths. In fp32 the graph refers to torch's own
+weights, so that nothing is copied and the limit of 2 GB for a graph does not apply. In int8 each linear layer's weights
+are rounded per output channel, and its input is rounded for each run by the input's own range.
+
+Shapes in comments: b images, n patches, p prefix tokens, t = p + n, d dimensions, a = heads x d', of attention.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper
+from timm.layers.attention import Attention
+from timm.layers.mlp import GluMlp, Mlp, SwiGLU
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from flawmap.vit.encoder import Encoder
+from flawmap.vit.onnx_known import TANH_GELUS
+
+OPSET, IR_VERSION = 20, 10  # the oldest with Gelu; what the oldest ONNX Runtime that we support can read
+CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
+LARGEST_INT8 = 127
+LARGEST_REDUCED = 64  # two products of it and 255 stay within int16
+TO_THE_END = np.iinfo(np.int64).max
+
+Precision = Literal["fp32", "int8"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The outputs of a graph.
+
+    Attributes:
+        blocks: whose patch tokens are wanted, ascending from 0 = first. The outputs are named ``block_NUMBER``.
+        cls: whether ``cls`` and ``cls_attention`` are. Without them, blocks after the last chosen one are left out.
+    """
+
+    blocks: tuple[int, ...]
+    cls: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the graph's outputs, in their order."""
+        return [f"block_{number}" for number in self.blocks] + ["cls", "cls_attention"] * self.cls
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """A graph whose weights lie outside it.
+
+    Attributes:
+        model: takes ``images`` float32 (b, 3, h, w), normalised, and ``positions`` float32 (1, n, d), those of
+            :meth:`flawmap.vit.encoder.Encoder.patch_positions` for the images' grid.
+        weights: by name, float32 or int8. In fp32 they share the encoder's memory.
+    """
+
+    model: ModelProto
+    weights: dict[str, NDArray]
+
+
+def onnx_graph(
+    encoder: Encoder, wanted: Wanted, precision: Precision = "fp32", reduce_range: bool = False
+) -> OnnxGraph:
+    """Write the graph of an encoder of which :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing unknown.
+
+    Args:
+        encoder: on the processor, float32.
+        wanted: its outputs; at least one.
+        precision: of the linear layers. The attention between tokens, norms and the patch embedding are fp32 always.
+        reduce_range: round weights to 7 bits, for processors whose products of 8 bits overflow.
+    """
+    writer = _Writer(encoder, precision, LARGEST_REDUCED if reduce_range else LARGEST_INT8)
+    writer.encoder(wanted)
+    d, heads = encoder.embed_dim, encoder.num_heads
+    inputs = [
+        helper.make_tensor_value_info("images", TensorProto.FLOAT, ["b", 3, "h", "w"]),
+        helper.make_tensor_value_info("positions", TensorProto.FLOAT, [1, "n", d]),
+    ]
+    shapes = {"cls": ["b", d], "cls_attention": ["b", heads, "n"]}
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes.get(name, ["b", "n", d])) for name in wanted.names
+    ]
+    graph = helper.make_graph(writer.nodes, "encoder", inputs, outputs, writer.initializers)
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="flawmap")
+    return OnnxGraph(model, writer.weights)
+
+
+def rounded_per_channel(weight: Tensor, largest: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights (out, in) as integers (in, out) from -largest to largest, and the step (out,) between two of them."""
+    step = weight.abs().amax(dim=1) / largest  # (out,)
+    step = torch.where(step == 0, 1.0, step)
+    integers = (weight / step[:, None]).round_().to(torch.int8)  # (out, in)
+    return integers.t().contiguous().numpy(), step.numpy()
+
+
+class _Writer:
+    """Nodes and weights of a graph under construction. Its methods add nodes and return the name of their result."""
+
+    def __init__(self, encoder: Encoder, precision: Precision, largest: int) -> None:
+        self._encoder, self._is_int8, self._largest = encoder, precision == "int8", largest
+        self.nodes: list[NodeProto] = []
+        self.initializers: list[TensorProto] = []
+        self.weights: dict[str, NDArray] = {}
+        self._rounded: dict[str, list[str]] = {}  # a tensor as uint8 with its step and zero, by its name
+
+    # ---- the ViT
+
+    def encoder(self, wanted: Wanted) -> None:
+        """Everything from images and positions to the outputs."""
+        vit = self._encoder.vit
+        num_blocks, prefix = len(vit.blocks), vit.num_prefix_tokens
+        last = num_blocks - 1 if wanted.cls else None
+        x = self._norm(self._embed(), vit.norm_pre)  # (b, t, d)
+        attention = ""
+        for number in range(num_blocks if wanted.cls else max(wanted.blocks) + 1):
+            block = vit.blocks[number]
+            assert isinstance(block, Block)
+            if number == last:
+                x, attention = self._last_block(x, block, number in wanted.blocks)  # (b, t or 1, d)
+            else:
+                x = self._block(x, block)  # (b, t, d)
+            if number in wanted.blocks:
+                self._slice(x, 1, prefix, TO_THE_END, output=f"block_{number}")  # (b, n, d)
+        if wanted.cls:
+            cls = self._norm(self._slice(x, 1, 0, 1), vit.norm)  # (b, 1, d)
+            self._op("Squeeze", cls, self._integers(1), output="cls")  # (b, d)
+            rows = self._slice(attention, 3, prefix, TO_THE_END)  # (b, heads, 1, n)
+            self._op("Squeeze", rows, self._integers(2), output="cls_attention")  # (b, heads, n)
+
+    def _embed(self) -> str:
+        """Prefix and patch tokens with their positions (b, t, d)."""
+        vit, projection = self._encoder.vit, self._encoder.vit.patch_embed.proj
+        assert vit.cls_token is not None and isinstance(projection, nn.Conv2d)
+        operands = ["images", *self._all_weights(projection.weight, projection.bias)]
+        patches = self._op("Conv", *operands, strides=list(projection.stride))  # (b, d, r, c)
+        patches = self._op("Reshape", patches, self._integers(0, 0, -1))  # (b, d, n)
+        patches = self._op("Add", self._op("Transpose", patches, perm=[0, 2, 1]), "positions")  # (b, n, d)
+        prefix = vit.cls_token if vit.reg_token is None else torch.cat([vit.cls_token, vit.reg_token], dim=1)
+        prefix_positions, _ = self._encoder.patch_positions(vit.patch_embed.grid_size)
+        prefix = prefix if prefix_positions is None else prefix + prefix_positions  # (1, p, d)
+        batch = self._op("Shape", "images", start=0, end=1)
+        shape = self._op("Concat", batch, self._integers(1, 1), axis=0)
+        return self._op("Concat", self._op("Expand", self._weight(prefix), shape), patches, axis=1)  # (b, t, d)
+
+    def _block(self, x: str, block: Block) -> str:
+        """A block on all tokens (b, t, d)."""
+        attention = block.attn
+        assert isinstance(attention, Attention)
+        normed = self._norm(x, block.norm1)
+        qkv, bias = self._qkv(normed, normed, attention)
+        mixed = self._attend(qkv, bias, attention)  # (b, t, a)
+        return self._after_attention(x, normed, mixed, block)
+
+    def _last_block(self, x: str, block: Block, all_tokens: bool) -> tuple[str, str]:
+        """The last block, (b, t, d) or (b, 1, d), and its [CLS] attention row (b, heads, 1, t)."""
+        attention = block.attn
+        assert isinstance(attention, Attention)
+        normed = self._norm(x, block.norm1)  # (b, t, d)
+        queries_of = normed if all_tokens else self._slice(normed, 1, 0, 1)
+        (q, k, v), bias = self._qkv(queries_of, normed, attention, add_bias=True)
+        cls_query = self._slice(q, 1, 0, 1) if all_tokens else q
+        shape = self._integers(0, 0, attention.num_heads, attention.head_dim)
+        cls_query, v_heads = (
+            self._op("Transpose", self._op("Reshape", part, shape), perm=[0, 2, 1, 3]) for part in (cls_query, v)
+        )  # (b, heads, 1, d'), (b, heads, t, d')
+        k_heads = self._op("Transpose", self._op("Reshape", k, shape), perm=[0, 2, 3, 1])  # (b, heads, d', t)
+        logits = self._op("FusedMatMul", cls_query, k_heads, domain=CONTRIB, alpha=float(attention.scale))
+        row = self._op("Softmax", logits, axis=-1)  # (b, heads, 1, t)
+        if all_tokens:
+            mixed = self._attend((q, k, v), bias, attention)  # (b, t, a)
+        else:
+            mixed = self._op("Transpose", self._op("MatMul", row, v_heads), perm=[0, 2, 1, 3])  # (b, 1, heads, d')
+            mixed = self._op("Reshape", mixed, self._integers(0, 0, -1))  # (b, 1, a)
+            x = self._slice(x, 1, 0, 1)
+        return self._after_attention(x, queries_of, mixed, block), row
+
+    def _qkv(
+        self, queries_of: str, tokens: str, attention: Attention, add_bias: bool = False
+    ) -> tuple[tuple[str, str, str], str]:
+        """Queries (b, t or 1, a), keys and values (b, t, a), and their bias (3 a,) where it is not yet added.
+
+        Three products give the same as one and need no split. The attention operator adds the bias while it reorders.
+        """
+        weights, bias = attention.qkv.weight.chunk(3), attention.qkv.bias
+        has_norms = not all(isinstance(norm, nn.Identity) for norm in (attention.q_norm, attention.k_norm))
+        add_bias = bias is not None and (add_bias or has_norms)
+        biases = bias.chunk(3) if bias is not None and add_bias else (None, None, None)
+        inputs = (queries_of, tokens, tokens)
+        q, k, v = (self._product(*part) for part in zip(inputs, weights, biases, strict=True))
+        q, k = self._norm_heads(q, attention.q_norm, attention), self._norm_heads(k, attention.k_norm, attention)
+        return (q, k, v), "" if bias is None or add_bias else self._weight(bias)
+
+    def _norm_heads(self, x: str, norm: nn.Module, attention: Attention) -> str:
+        """Norm the queries or keys (b, t, a) of each head."""
+        if isinstance(norm, nn.Identity):
+            return x
+        heads = self._op("Reshape", x, self._integers(0, 0, attention.num_heads, attention.head_dim))
+        return self._op("Reshape", self._norm(heads, norm), self._integers(0, 0, -1))  # (b, t, a)
+
+    def _attend(self, qkv: Sequence[str], bias: str, attention: Attention) -> str:
+        """Softmax attention of all tokens (b, t, a)."""
+        settings = {"num_heads": attention.num_heads, "scale": float(attention.scale)}
+        return self._op("MultiHeadAttention", *qkv, *[bias] * bool(bias), domain=CONTRIB, **settings)
+
+    def _after_attention(self, x: str, normed: str, mixed: str, block: Block) -> str:
+        """The rest of a block: gate, projection, MLP, and both residuals; shapes as those of ``x``."""
+        attention = block.attn
+        assert isinstance(attention, Attention)
+        mixed = self._norm(mixed, attention.norm)
+        if attention.gate is not None:
+            mixed = self._op("Mul", mixed, self._op("Sigmoid", self._linear(normed, attention.gate)))
+        x = self._op("Add", x, self._linear(mixed, attention.proj, block.ls1))
+        mlp = block.mlp
+        assert isinstance(mlp, Mlp | GluMlp | SwiGLU) and isinstance(mlp.fc2, nn.Linear)
+        hidden = self._norm(self._hidden(self._norm(x, block.norm2), mlp), mlp.norm)
+        return self._op("Add", x, self._linear(hidden, mlp.fc2, block.ls2))
+
+    def _hidden(self, x: str, mlp: Mlp | GluMlp | SwiGLU) -> str:
+        """The MLP up to and with its activation."""
+        if isinstance(mlp, SwiGLU):
+            return self._op("Mul", self._activation(self._linear(x, mlp.fc1_g), mlp.act), self._linear(x, mlp.fc1_x))
+        fc1, act = mlp.fc1, mlp.act
+        assert isinstance(fc1, nn.Linear) and isinstance(act, nn.Module)
+        if not isinstance(mlp, GluMlp):
+            return self._activation(self._linear(x, fc1), act)
+        biases = fc1.bias.chunk(2) if fc1.bias is not None else (None, None)
+        halves = [self._product(x, *half) for half in zip(fc1.weight.chunk(2), biases, strict=True)]
+        gate, value = halves[::-1] if mlp.gate_last else halves
+        return self._op("Mul", self._activation(gate, act), value)
+
+    def _activation(self, x: str, act: nn.Module) -> str:
+        if isinstance(act, nn.SiLU):
+            return self._op("Mul", x, self._op("Sigmoid", x))
+        is_tanh = isinstance(act, TANH_GELUS) or (isinstance(act, nn.GELU) and act.approximate == "tanh")
+        return self._op("Gelu", x, approximate="tanh" if is_tanh else "none")
+
+    # ---- layers
+
+    def _norm(self, x: str, norm: nn.Module) -> str:
+        if isinstance(norm, nn.Identity):
+            return x
+        assert isinstance(norm, nn.LayerNorm)
+        operands = self._all_weights(norm.weight, norm.bias)
+        return self._op("LayerNormalization", x, *operands, axis=-1, epsilon=norm.eps)
+
+    def _linear(self, x: str, linear: nn.Linear, scale: nn.Module | None = None) -> str:
+        """A linear layer and what scales its result."""
+        gamma = scale.gamma if scale is not None and not isinstance(scale, nn.Identity) else None
+        return self._product(x, linear.weight, linear.bias, gamma if isinstance(gamma, Tensor) else None)
+
+    def _product(self, x: str, weight: Tensor, bias: Tensor | None, gamma: Tensor | None = None) -> str:
+        """(x W^T + bias) gamma: (b, t, in) -> (b, t, out)."""
+        if self._is_int8:
+            return self._int8_product(x, weight, bias, gamma)
+        y = self._op("FusedMatMul", x, self._weight(weight), domain=CONTRIB, transB=1)
+        y = y if bias is None else self._op("Add", y, self._weight(bias))
+        return y if gamma is None else self._op("Mul", y, self._weight(gamma))
+
+    def _int8_product(self, x: str, weight: Tensor, bias: Tensor | None, gamma: Tensor | None) -> str:
+        """The same with x and W rounded; gamma is a factor of W's steps, which costs nothing."""
+        integers, step = rounded_per_channel(weight.detach(), self._largest)
+        if gamma is not None:
+            step = step * gamma.detach().numpy()
+            bias = bias if bias is None else bias * gamma
+        if x not in self._rounded:
+            self._rounded[x] = [f"{x}_uint8", f"{x}_step", f"{x}_zero"]
+            self.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], self._rounded[x]))
+        x_integers, x_step, x_zero = self._rounded[x]
+        operands = [x_integers, self._stored(integers), x_step, self._stored(step), x_zero]
+        operands += [] if bias is None else ["", self._weight(bias)]  # "": W's zero is 0
+        return self._op("MatMulIntegerToFloat", *operands, domain=CONTRIB)
+
+    # ---- nodes and weights
+
+    def _op(self, kind: str, *inputs: str, domain: str = "", output: str = "", **attributes: Any) -> str:
+        name = output or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], domain=domain, **attributes))
+        return name
+
+    def _slice(self, x: str, axis: int, start: int, end: int, output: str = "") -> str:
+        bounds = [self._integers(number) for number in (start, end, axis)]
+        return self._op("Slice", x, *bounds, output=output)
+
+    def _integers(self, *numbers: int) -> str:
+        name = f"integers_{len(self.initializers)}"
+        self.initializers.append(helper.make_tensor(name, TensorProto.INT64, [len(numbers)], numbers))
+        return name
+
+    def _all_weights(self, *tensors: Tensor | None) -> list[str]:
+        return [self._weight(tensor) for tensor in tensors if tensor is not None]
+
+    def _weight(self, tensor: Tensor) -> str:
+        return self._stored(tensor.detach().numpy())
+
+    def _stored(self, array: NDArray) -> str:
+        """A weight that lies outside the graph."""
+        name = f"weight_{len(self.initializers)}"
+        outside = TensorProto(name=name, dims=array.shape, data_location=TensorProto.EXTERNAL)
+        outside.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        outside.external_data.add(key="location", value="memory")
+        self.initializers.append(outside)
+        self.weights[name] = np.ascontiguousarray(array)
+        return name
