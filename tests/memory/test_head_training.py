@@ -30,6 +30,7 @@ from flawmap.runs.training_log import LogFile
 from flawmap.simulators.dataset import SimulationDataset
 from flawmap.simulators.simulated_anomaly import SimulatedAnomaly, Simulator
 from flawmap.vit.encoder import Encoder
+from flawmap.vit.frozen_encoder import FrozenEncoder
 from flawmap.vit.inputs import channels_first, normalise
 from flawmap.vit.weights import build_vit
 from images import striped
@@ -63,7 +64,7 @@ def fitted(tmp_path: Path) -> tuple[ResidualScorer, GoodImages, Lookup, Simulati
     encoder = Encoder(build_vit("test_vit", 0.0)).eval().requires_grad_(False)
     images = [striped(seed, SIZE_PX, SIZE_PX) for seed in range(IMAGES)]
     context = StageContext(RunFolder(tmp_path), choose_compute("cpu", "fp32"), seed=0, size_px=SIZE_PX, inputs={})
-    good = encode_good_images(encoder, images, RECIPE, context)
+    good = encode_good_images(FrozenEncoder(encoder), images, RECIPE, context)
     state = fit_memory(good, RECIPE.memory, context)
     of_others = Lookup(state.pop("of_others.distances"), state.pop("of_others.indices"))
     scorer = build_scorer(encoder, RECIPE, memory_tokens=state["tokens"].shape[1])

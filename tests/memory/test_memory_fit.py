@@ -22,6 +22,7 @@ from flawmap.memory.scorer import TokenScorer, build_scorer
 from flawmap.recipe.settings import ExpectationSettings, MemorySettings, Recipe, ResidualSettings
 from flawmap.runs.run_folder import RunFolder, create_run
 from flawmap.vit.encoder import Encoder, mean_cls_attention
+from flawmap.vit.frozen_encoder import FrozenEncoder
 from flawmap.vit.inputs import channels_first, normalise
 from flawmap.vit.weights import build_vit
 from images import striped, write_good
@@ -51,7 +52,7 @@ CONTEXT = StageContext(RunFolder(Path()), choose_compute("cpu", "fp32"), seed=0,
 
 
 def encoded(encoder: Encoder, images: list[np.ndarray], recipe: Recipe) -> GoodImages:
-    return encode_good_images(encoder, images, recipe, CONTEXT)
+    return encode_good_images(FrozenEncoder(encoder), images, recipe, CONTEXT)
 
 
 def memory_of(encoder: Encoder, images: list[np.ndarray], tokens: int = 30):

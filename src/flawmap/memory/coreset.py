@@ -1,6 +1,7 @@
 """A small set of vectors that covers a large one (greedy k-centre, as in PatchCore, Roth et al. 2022)."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -9,9 +10,9 @@ ROWS = 4096  # vectors whose distances are updated at once, so that they stay in
 
 
 def greedy_coreset(
-    vectors: Float[Tensor, "n d"], size: int, generator: torch.Generator, projection_dim: int = 64
+    vectors: Float[Tensor, "n d"], size: int, generator: torch.Generator, projection_dim: int = 64, device: str | torch.device | None = None
 ) -> Int[Tensor, "k"]:
-    """Pick, again and again, the vector that is farthest from all picked ones.
+    """Pick, again and again, the vector whose direction is farthest from those of all picked ones.
 
     This keeps rare normal patches, which a random choice would miss.
 
@@ -20,23 +21,27 @@ def greedy_coreset(
     meet many picks in one matrix product, instead of being read from memory again for every pick.
 
     Args:
-        vectors: to be covered.
+        vectors: of any length; their directions are to be covered.
         size: how many to pick; all are kept where there are no more.
         generator: of the random projection and the first pick.
         projection_dim: distances are measured after a random projection to so many dimensions, which keeps them well
             enough at a fraction of the time.
+        device: to compute on; None: where the vectors lie.
 
     Returns:
         indices in the order of picking, min(size, n) of them.
     """
     if size >= len(vectors):
         return torch.arange(len(vectors))
-    projection = torch.randn(vectors.shape[1], projection_dim, generator=generator).to(vectors.device)  # (d, p)
-    projected = vectors @ projection / projection_dim**0.5  # (n, p)
+    device = vectors.device if device is None else torch.device(device)
+    projection = torch.randn(vectors.shape[1], projection_dim, generator=generator).to(device)  # (d, p)
+    # Piece by piece: the vectors may be stored in half precision, and would not fit twice.
+    unit = (F.normalize(piece.to(projection), dim=-1) for piece in vectors.split(ROWS))  # (rows, d) each
+    projected = torch.cat([piece @ projection for piece in unit]) / projection_dim**0.5  # (n, p)
     squares = projected.square().sum(dim=1)  # (n,)
     nearest = torch.full_like(squares, torch.inf)
     first = torch.randint(len(vectors), (1,), generator=generator)
-    chosen = new = first.to(vectors.device)
+    chosen = new = first.to(device)
     while len(chosen) < size:
         _update_distances(nearest, projected, squares, new)
         farthest = nearest.topk(min(CANDIDATES + 1, len(vectors)))

@@ -25,6 +25,7 @@ from flawmap.scorer import FittedScorer
 from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
 from flawmap.vit.encoder import Encoder
+from flawmap.vit.frozen_encoder import Backend, FrozenEncoder
 
 OF_OTHERS = "of_others."  # tensors of the memory's stage: for the reference images, the nearest tokens of other images
 
@@ -53,12 +54,13 @@ def fit(
     """
     if len(images) < 2:
         raise UserError(f"{len(images)} training image", "", "at least 2 are needed: each is compared with the others")
-    stages = plan_stages(recipe, context)
+    frozen = FrozenEncoder(encoder.eval().to(context.compute.device))
+    stages = plan_stages(recipe, context, frozen.backend)
 
     # Encode the good images, once. Pixels are read when they are needed and not kept.
     pixels = NormalPixels(images, context.size_px, memory_limit_bytes=0)
     good = GoodImages.of(
-        stages.encoding.result(lambda: encode(pixels, encoder, recipe, context).tensors(), batch_size=BATCH_SIZE)
+        stages.encoding.result(lambda: encode(pixels, frozen, recipe, context).tensors(), batch_size=BATCH_SIZE)
     )
 
     # Choose the memory, and measure its spacing and scale (see PatchMemory).
@@ -112,11 +114,12 @@ class Stages:
         return {**self.expectation.context.earlier, self.expectation.name: self.expectation.key}
 
 
-def plan_stages(recipe: Recipe, context: StageContext) -> Stages:
+def plan_stages(recipe: Recipe, context: StageContext, backend: Backend) -> Stages:
     """The stages; each key is a hash of exactly what its result depends on."""
     memory, expectation = recipe.memory, recipe.expectation
     encoding = context.stage(
         "encoding",
+        backend=backend,
         blocks=memory.blocks,
         relative=memory.relative,
         candidates=memory.candidates,
@@ -144,10 +147,11 @@ def plan_stages(recipe: Recipe, context: StageContext) -> Stages:
 # ---- encode the good images
 
 
-def encode(pixels: NormalPixels, encoder: Encoder, recipe: Recipe, context: StageContext) -> GoodImages:
+def encode(pixels: NormalPixels, frozen: FrozenEncoder, recipe: Recipe, context: StageContext) -> GoodImages:
     """Encode all good images, and say what of them is kept."""
-    say("encoder", f"{len(pixels)} images at {context.size_px} px, tokens of {len(recipe.memory.blocks)} blocks")
-    good = encode_good_images(encoder, pixels, recipe, context)
+    size_px, num_blocks = context.size_px, len(recipe.memory.blocks)
+    say("encoder", f"{len(pixels)} images at {size_px} px, tokens of {num_blocks} blocks, by {frozen.backend}")
+    good = encode_good_images(frozen, pixels, recipe, context)
     num_bytes = sum(tensor.nbytes for tensor in good.tensors().values())
     say("encoder", f"keeps the tokens of {len(good.references)} images in the run: {num_bytes / 1e6:,.0f} MB")
     return good

@@ -12,7 +12,8 @@ from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
 from flawmap.memory.scorer import block_indices
 from flawmap.recipe.settings import Recipe
-from flawmap.vit.encoder import Encoder, mean_cls_attention
+from flawmap.vit.encoder import mean_cls_attention
+from flawmap.vit.frozen_encoder import FrozenEncoder
 from flawmap.vit.inputs import NormalImageSource, normal_batches
 
 BATCH_SIZE = 8  # images encoded at once; larger batches gain nothing on a processor
@@ -78,12 +79,12 @@ class Shares:
 
 @torch.no_grad()
 def encode_good_images(
-    encoder: Encoder, pixels: NormalImageSource, recipe: Recipe, context: StageContext
+    frozen: FrozenEncoder, pixels: NormalImageSource, recipe: Recipe, context: StageContext
 ) -> GoodImages:
     """Encode every image once; computed in float32 as in detection, stored in float16.
 
     Args:
-        encoder: frozen.
+        frozen: the encoder, on the device of the context.
         pixels: good images.
         recipe: says which blocks' tokens are needed, and how many candidates and reference images there are.
         context: device, image size and seed.
@@ -91,8 +92,8 @@ def encode_good_images(
     Raises:
         UserError: a token is not finite; everything that is fitted to it would be NaN as well.
     """
+    encoder = frozen.encoder
     blocks = block_indices(encoder, recipe.memory.blocks)
-    encoder = encoder.eval().to(context.compute.device)
     rows, columns = encoder.grid(context.size_px, context.size_px)
     num_images, patches = len(pixels), rows * columns
     shares = Shares.of(num_images, patches, recipe)
@@ -103,7 +104,7 @@ def encode_good_images(
     generator = torch.Generator().manual_seed(context.seed)
     candidates, attention = [], []
     for numbers, images in normal_batches(pixels, context.size_px, BATCH_SIZE, context.compute.device):
-        output = encoder(images, blocks=blocks)
+        output = frozen.encode(images, blocks)
         attention.append(mean_cls_attention(output).reshape(-1, rows, columns).half().cpu())  # (b, r, c)
         tokens = encoder.tokens_in(output, blocks, recipe.memory.relative).half().cpu()  # (b, r c, l, d)
         for number, image_tokens, image_cls in zip(numbers, tokens, output.cls.float().cpu(), strict=True):

@@ -26,6 +26,7 @@ from flawmap.vit.inputs import normalise
 STAGE = "residual"
 TOKENS_PER_STEP = 1024
 ANOMALOUS_SHARE = 0.25  # of the tokens of a step
+BESIDE_PER_IMAGE = 64  # tokens that no defect touches which are kept of each image with a defect
 PRINT_EVERY_SECONDS = 20.0
 
 
@@ -56,7 +57,7 @@ class HeadExamples:
 
     Attributes:
         anomalous: tokens of patches that a simulated defect covers.
-        beside: tokens of the same images that no defect touches. The images were augmented, which is why the head
+        beside: some tokens of the same images that no defect touches. The images were augmented, which is why the head
             does not take augmentation for a defect.
         good: tokens of the good images themselves.
     """
@@ -155,6 +156,7 @@ def encode_examples(
     items = simulated_items(len(defects), settings.simulated_images, context.seed)
     say("simulate", f"defects on {len(items)} good images")
     scorer.eval().to(context.compute.device)
+    generator = torch.Generator().manual_seed(context.seed)
     anomalous, beside = [], []
     for start in range(0, len(items), BATCH_SIZE):
         batch = [defects[item] for item in items[start : start + BATCH_SIZE]]
@@ -162,11 +164,14 @@ def encode_examples(
         numbers = torch.stack([item["index"] for item in batch]).to(images.device)  # (b,)
         footprints = torch.stack([item["footprint"] for item in batch]).float()  # (b, s, s)
         cover = F.avg_pool2d(footprints[:, None], scorer.encoder.patch_size_px).flatten(1)  # (b, p)
-        tokens = scorer.encoder.tokens_of(images, scorer.blocks, scorer.settings.relative)  # (b, p, l, d)
+        tokens = scorer.frozen.tokens_of(images, scorer.blocks, scorer.settings.relative)  # (b, p, l, d)
         nearest = scorer.memory.lookup(tokens, exclude=numbers).indices.int().cpu()  # (b, p, l)
         tokens = tokens.half().cpu()
-        for pool, judged in ((anomalous, cover >= settings.anomalous_cover), (beside, cover == 0)):
-            pool.append(TokenPool(tokens[judged], nearest[judged]))
+        is_anomalous = cover >= settings.anomalous_cover
+        anomalous.append(TokenPool(tokens[is_anomalous], nearest[is_anomalous]))
+        untouched = TokenPool(tokens[cover == 0], nearest[cover == 0])
+        if len(untouched):  # all of them would take as much memory as the good images' tokens
+            beside.append(untouched.some(BESIDE_PER_IMAGE * len(batch), generator))
     of_good = TokenPool(good.reference_tokens.flatten(0, 1), of_others.indices.flatten(0, 1))
     return HeadExamples(_joined(anomalous), _joined(beside), of_good)
 

@@ -142,9 +142,9 @@ class PatchMemory(nn.Module):
             seed: of the projection and the first pick.
         """
         for block in range(len(self.tokens)):
-            unit = F.normalize(candidates[:, block].to(self.tokens.device).float(), dim=-1)  # (n, d)
             generator = torch.Generator().manual_seed(seed)
-            chosen = greedy_coreset(unit, self.tokens.shape[1], generator, projection_dim)  # (m,)
+            size, device = self.tokens.shape[1], self.tokens.device
+            chosen = greedy_coreset(candidates[:, block], size, generator, projection_dim, device)  # (m,)
             self.tokens[block] = candidates[chosen, block].to(self.tokens)
             self.sources[block] = sources[chosen].to(self.sources)
         self.normalise()

@@ -15,6 +15,7 @@ from flawmap.memory.residual_head import ResidualHead
 from flawmap.recipe.settings import Recipe
 from flawmap.scorer import Scorer, ScorerOutput
 from flawmap.vit.encoder import Encoder
+from flawmap.vit.frozen_encoder import FrozenEncoder
 
 LEARNED_FROM_GOOD_IMAGES = ("expectation.", "image_scales.")  # tensors of the stage "expectation"
 
@@ -69,6 +70,7 @@ class TokenScorer(Scorer):
 
     def __init__(self, encoder: Encoder, recipe: Recipe, memory_tokens: int, reference_images: int) -> None:
         super().__init__(encoder)
+        self.frozen = FrozenEncoder(encoder)
         self.settings = recipe.memory
         self.blocks = block_indices(encoder, recipe.memory.blocks)
         self.map_weights, self.image_weights = self.weights(recipe)
@@ -91,7 +93,7 @@ class TokenScorer(Scorer):
 
     def evidence(self, images: Float[Tensor, "b 3 h w"]) -> Evidence:
         """The evidence in normalised images beyond what good images of similar appearance show."""
-        cls, tokens = self.encoder.cls_and_tokens_of(images, self.blocks, self.settings.relative)
+        cls, tokens = self.frozen.cls_and_tokens_of(images, self.blocks, self.settings.relative)
         return self.evidence_in(cls, tokens, self.memory.nearest(tokens))
 
     def evidence_in(self, cls: Float[Tensor, "b d"], tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> Evidence:
