@@ -32,6 +32,8 @@ class VerbParser(ArgumentParser):
         if wrong_type:
             option, kind, value = wrong_type.groups()
             message = f"{option} is {value}, must be {NUMBERS[kind]}"
+            if option.endswith("-rate"):
+                raise UserError(message, self.prog, "0.01 stands for 1 %, with a point")
         wrong_choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         if wrong_choice:
             value, choices = wrong_choice.groups()
