@@ -197,6 +197,13 @@ def test_images_that_the_run_has_seen_are_no_test_images(cli, trained, tmp_path,
 # ---- report
 
 
+def test_evaluate_says_where_the_report_is(cli, run_copy, trained):
+    said = cli("evaluate", run_copy, trained.data)
+    assert said.out.splitlines()[-1] == f"report     {run_copy / 'report.html'}"
+    elsewhere = cli("evaluate", run_copy, trained.data, "--output", "elsewhere")
+    assert "report  " not in elsewhere.out
+
+
 def test_report_writes_the_page_again_and_says_where(cli, run_copy):
     said = cli("report", run_copy)
     assert said.code == 0 and said.err == "" and Path(said.out.strip()).samefile(run_copy / "report.html")

@@ -39,6 +39,7 @@ def run(arguments: Namespace) -> int:
     """Evaluate; prints the metrics."""
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.evaluate.evaluate_run import evaluate_run
+    from flawmap.runs.run_folder import RunFolder
 
     evaluation = evaluate_run(
         Path(arguments.run),
@@ -53,6 +54,9 @@ def run(arguments: Namespace) -> int:
         strict=arguments.strict,
     )
     print(json.dumps(asdict(evaluation)) if arguments.json else summary(evaluation))
+    report = RunFolder(Path(arguments.run)).report
+    if not arguments.json and not arguments.output and report.is_file():
+        print(f"report     {report}")
     return 0
 
 
