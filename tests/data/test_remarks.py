@@ -24,9 +24,12 @@ def test_detail_is_lost_if_images_are_much_larger_than_the_model_sees():
         return [FileFacts("a", Path("a"), "", "", width, height, 255) for width, height in sizes]
 
     assert detail_lost(facts((895, 895), (100, 895)), 224) is None
-    assert detail_lost(facts((300, 200), (3000, 4096)), 224) == (
+    assert detail_lost(facts((3000, 4096)), 224) == (
         "an image side of 4096 px is seen as 224 px, a defect of 10 px as 0.5 px: for small defects cut images into "
         "parts, or --set data.image_size_px=448 (slower)"
+    )
+    assert str(detail_lost(facts((300, 200), (3000, 4096)), 224)).startswith(
+        "an image side of 4096 px (in 1 of 2 images, largest a) is seen as 224 px, "
     )
 
 

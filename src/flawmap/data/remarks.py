@@ -16,13 +16,16 @@ def detail_lost(facts: Sequence[FileFacts], seen_px: int) -> str | None:
         facts: of the images.
         seen_px: side of the largest square that they are resized to.
     """
-    longest = max(max(fact.width_px, fact.height_px) for fact in facts)
-    if longest < MUCH_LARGER * seen_px:
+    sides = [(max(fact.width_px, fact.height_px), fact.key) for fact in facts]
+    large = [(side, key) for side, key in sides if side >= MUCH_LARGER * seen_px]
+    if not large:
         return None
+    longest, largest = max(large)
+    where = "" if len(large) == len(facts) else f" (in {len(large)} of {len(facts)} images, largest {largest})"
     kept = 10 * seen_px / longest
     return (
-        f"an image side of {longest} px is seen as {seen_px} px, a defect of 10 px as {kept:.1f} px: for small defects "
-        f"cut images into parts, or --set data.image_size_px={2 * seen_px} (slower)"
+        f"an image side of {longest} px{where} is seen as {seen_px} px, a defect of 10 px as {kept:.1f} px: for small "
+        f"defects cut images into parts, or --set data.image_size_px={2 * seen_px} (slower)"
     )
 
 
