@@ -53,15 +53,14 @@ def run(arguments: Namespace) -> int:
         progress=ProgressLine("evaluate"),
         strict=arguments.strict,
     )
-    print(json.dumps(asdict(evaluation)) if arguments.json else summary(evaluation))
     report = RunFolder(Path(arguments.run)).report
-    if not arguments.json and not arguments.output and report.is_file():
-        print(f"report     {report}")
+    written = report if not arguments.output and report.is_file() else None
+    print(json.dumps(asdict(evaluation)) if arguments.json else summary(evaluation, written))
     return 0
 
 
-def summary(evaluation: "Evaluation") -> str:
-    """The metrics for people; brackets hold 95 % bootstrap intervals over images, or over their groups."""
+def summary(evaluation: "Evaluation", report: Path | None = None) -> str:
+    """The metrics for people, and where the report is; brackets hold 95 % bootstrap intervals over images or groups."""
     counts = f"{evaluation.n_good} good, {evaluation.n_anomalous} anomalous"
     lines = [f"data       {evaluation.data}: {counts}", *_groups(evaluation), *_left_out(evaluation)]
     if evaluation.n_good and evaluation.n_anomalous:
@@ -77,6 +76,7 @@ def summary(evaluation: "Evaluation") -> str:
     if evaluation.drift is not None:
         lines.append(f"drift      {evaluation.drift.text}")
     lines.append(f"time       {evaluation.seconds_per_image:.3f} s per image")
+    lines += [f"report     {report}"] if report else []
     if passed_over := from_records(evaluation.left_out) + unreadable(evaluation.skipped):
         n_scored = evaluation.n_good + evaluation.n_anomalous
         lines.append(f"total      {n_scored} scored, {counted(passed_over)}")
