@@ -63,6 +63,8 @@ def test_intervals_are_over_groups(cli, run_copy, trained):
     assert (metrics["grouped_by"], metrics["n_groups"]) == ("{group}.png", 6)
     assert metrics["image"]["auroc"]["low"] is not None
     assert "bootstrap over the 6 groups ({group}.png)" in (run_copy / "report.html").read_text(encoding="utf-8")
+    card = (run_copy / "model" / "README.md").read_text(encoding="utf-8")
+    assert "95 % bootstrap intervals over groups of images." in card
     few = cli("evaluate", run_copy, trained.data, "--json", "--output", "few", "--set", "data.group_by=folder")
     assert few.json["n_groups"] == 3 and few.json["image"]["auroc"]["low"] is None  # test/good is one group
 
