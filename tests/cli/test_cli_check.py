@@ -25,6 +25,7 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "pool": None,
         "pool_images": 0,
         "groups": None,
+        "ungrouped": None,
         "test_files_compared": 3 * NUM_TEST,
         "test": {
             "good": NUM_TEST,

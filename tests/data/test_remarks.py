@@ -12,7 +12,7 @@ from PIL import Image
 
 from flawmap.data.checks import FileFacts, check_training_data
 from flawmap.data.open_data import open_training_data
-from flawmap.data.remarks import detail_lost, nearly_black
+from flawmap.data.remarks import detail_lost, nearly_black, ungrouped_patients
 from flawmap.recipe.settings import DataSettings
 
 DEFAULT = DataSettings()
@@ -100,3 +100,24 @@ def test_the_median_image_decides_whether_images_are_dark():
     assert nearly_black(facts(16, 16, 255)) is not None
     assert nearly_black(facts(0, 200, 255)) is None
     assert nearly_black(facts(0, 0, 255)) == "most images are black"
+
+
+def of_patients(**patients: str | None) -> list[FileFacts]:
+    """Facts of files by their keys, with _ for a slash."""
+    return [
+        FileFacts(key.replace("_", "/"), Path(key), "", "", 9, 9, 255, patient=patient)
+        for key, patient in patients.items()
+    ]
+
+
+def test_patients_with_several_images_are_remarked():
+    said = ungrouped_patients(of_patients(p1_a="1", p1_b="1", p2_a="2", other=None))
+    assert said == (
+        "3 DICOM files are of 2 patients (PatientID), and are split image by image, so the threshold may be too low: "
+        "--set data.group_by=folder keeps each patient together, or name them in a column patient of a manifest.csv"
+    )
+    for spread in (of_patients(a="1", b="1", c="2"), of_patients(p1_a="1", p2_b="1", p2_a="2")):
+        said = ungrouped_patients(spread)
+        assert said is not None and "group_by" not in said and said.endswith("column patient of a manifest.csv")
+    for one_each in (of_patients(a="1", b="2", c=None), of_patients(a="0", b="0"), of_patients(a=None, b=None)):
+        assert ungrouped_patients(one_each) is None

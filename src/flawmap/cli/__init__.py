@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _kept(words: list[str]) -> str:
-    return "; finished work is kept (resume with --resume)" if words and words[0] in RESUMABLE else ""
+    return (
+        "; finished work is kept (resume with the same command and --resume)" if words and words[0] in RESUMABLE else ""
+    )
 
 
 def _run(words: list[str]) -> int:

@@ -111,12 +111,14 @@ def _measures(evaluation: "Evaluation") -> list[str]:
         f"FPR at 95 % TPR {_interval(image['fpr_at_95_tpr'])}",
         *_pixel_measures(evaluation),
     ]
-    lines += [_block_line(kind, block.n_anomalous, block) for kind, block in evaluation.by_kind.items()]
+    lines += [_block_line(kind, f"n={block.n_anomalous}", block) for kind, block in evaluation.by_kind.items()]
     lines += [
-        _block_line(stratum, block.n_good + block.n_anomalous, block)
+        _block_line(stratum, f"n={block.n_good + block.n_anomalous} ({block.n_anomalous} anomalous)", block)
         for stratum, block in evaluation.by_stratum.items()
     ]
-    lines += [_block_line(f"{size} defects", block.n_anomalous, block) for size, block in evaluation.by_size.items()]
+    lines += [
+        _block_line(f"{size} defects", f"n={block.n_anomalous}", block) for size, block in evaluation.by_size.items()
+    ]
     return lines
 
 
@@ -132,8 +134,14 @@ def _pixel_measures(evaluation: "Evaluation") -> list[str]:
     ]
 
 
-def _block_line(name: str, n: int, block: "Block") -> str:
-    return f"  {name:<14} n={n:<4} image {_number(block.image_auroc)}  pixel {_number(block.pixel_auroc)}"
+def _block_line(name: str, number: str, block: "Block") -> str:
+    image, pixel = (_number_and_interval((measures or {}).get("auroc")) for measures in (block.image, block.pixel))
+    return f"  {name:<14} {number:<6} image {image}  pixel {pixel}"
+
+
+def _number_and_interval(measure: "Measure | None") -> str:
+    """As :func:`_interval`, without a word where there is none."""
+    return "-" if measure is None else _interval(measure) if measure.low is not None else _number(measure.value)
 
 
 def _comparisons(evaluation: "Evaluation") -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flawmap.advice import command
-from flawmap.data.annotations.marked import refuse_marked, with_annotations_named
+from flawmap.data.annotations.marked import marked_by_masks, refuse_marked, with_annotations_named
 from flawmap.data.groups import IMAGE, grouped
 from flawmap.data.layouts.base import Layout, folder_of
 from flawmap.data.layouts.elpv import LOCATION as ELPV
@@ -101,6 +101,7 @@ def _training(place: Place, settings: DataSettings) -> Listing[NormalImage]:
     except UserError as error:
         raise with_annotations_named(error, place.path) from error
     remarks = refuse_marked(place.path, [image.path for image in found.images])
+    remarks += marked_by_masks(place.path, found.left_out)
     return replace(found, remarks=found.remarks + remarks)
 
 

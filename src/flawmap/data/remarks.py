@@ -1,6 +1,8 @@
 """Remarks on good images that can be trained on but will give poor results; made before training starts."""
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from flawmap.data.checks import FileFacts
 
@@ -50,4 +52,23 @@ def nearly_black(facts: Sequence[FileFacts]) -> str | None:
         f"{dark}: if a camera wrote its {bits} bits into 16-bit files (the largest value of all is {largest:,}), "
         f"multiply every value by {2 ** (16 - bits)}, but to no more than 65535, in all images alike: those for "
         "training, for tests and for later"
+    )
+
+
+def ungrouped_patients(facts: Sequence[FileFacts]) -> str | None:
+    """That DICOM files name patients with several images each, and how to keep these together; None if they do not.
+
+    Args:
+        facts: of images that are split one by one, though nobody has asked for it.
+    """
+    named = [fact for fact in facts if fact.patient is not None]
+    images = Counter(fact.patient for fact in named)
+    if len(images) < 2 or len(images) == len(named):
+        return None
+    places = {(fact.patient, PurePosixPath(fact.key).parent) for fact in named}
+    has_folders = len(places) == len(images) and len({place for _, place in places}) > 1
+    by_folder = "--set data.group_by=folder keeps each patient together, or " if has_folders else ""
+    return (
+        f"{len(named)} DICOM files are of {len(images)} patients (PatientID), and are split image by image, so the "
+        f"threshold may be too low: {by_folder}name them in a column patient of a manifest.csv"
     )
