@@ -28,6 +28,9 @@ def test_detail_is_lost_if_images_are_much_larger_than_the_model_sees():
         "an image side of 4096 px is seen as 224 px, a defect of 10 px as 0.5 px: for small defects cut images into "
         "parts, or --set data.image_size_px=448 (slower)"
     )
+    both = detail_lost(facts((3000, 4096)), 224, ("data.image_size_px", "detect.sizes_px"))
+    assert both is not None
+    assert both.endswith("or --set data.image_size_px=448 --set detect.sizes_px=448 (slower)")
 
 
 def saved(folder: Path, images: Iterable[np.ndarray], suffix: str = ".png") -> Sequence[FileFacts]:
