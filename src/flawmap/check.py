@@ -119,6 +119,11 @@ def read_sound_data(
     return SoundData(data, checked, pool, check_leak(checked, tests, skip_unreadable, pool.facts))
 
 
+def _sizes(recipe: Recipe) -> tuple[str, ...]:
+    """The settings that say how large an image is seen: the paper's method is tested at sizes of its own."""
+    return ("data.image_size_px", "detect.sizes_px") if recipe.method == "paper" else ("data.image_size_px",)
+
+
 def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
     """Count what :func:`read_sound_data` has read with the same recipe; labelled images are not looked at."""
     data, facts, pool, leak = sound.checked.data, sound.checked.facts, sound.pool, sound.leak
@@ -135,7 +140,7 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         left_out=sound.left_out,
         sizes=dict(sizes.most_common(5)),
         distinct_sizes=len(sizes),
-        detail_lost=detail_lost(facts, recipe.seen_px),
+        detail_lost=detail_lost(facts, recipe.seen_px, _sizes(recipe)),
         nearly_black=nearly_black(facts),
         pool=pool.words if pool.images else None,
         pool_images=len(pool.images),

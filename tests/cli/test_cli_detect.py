@@ -162,7 +162,7 @@ def stop_at_the_third(monkeypatch):
 def test_ctrl_c_keeps_what_was_scored_and_resume_does_the_rest(cli, trained, parts, stop_at_the_third):
     said = cli("detect", parts, "--model", trained.run)
     assert said.code == 130 and len(said.out.splitlines()) == 2
-    assert said.err.endswith("interrupted; finished work is kept (resume with the same command and --resume)\n")
+    assert said.err.endswith("interrupted; finished work is kept (the same command with --resume continues)\n")
     assert len(written()["images"]) == 2
     overlays = files_and_bytes(Path("detections"))
     with Path("detections/results.jsonl").open("a") as lines:
