@@ -47,7 +47,11 @@ def _add_common(parser: ArgumentParser, suite: str) -> None:
 
 def _add_ablations(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--table", action="append", default=[], help="a table by name or YAML file; repeat (default: all)"
+        "--table",
+        action="append",
+        default=[],
+        help="a table by name (simulators, masking, ratio, ...) or YAML file; repeat (default: all that the "
+        "base can show; those of stage 1 need --base cpu, or --set pretrain.enabled=true)",
     )
     base = "the recipe that every row changes; cpu: a small one for two cores (default: paper_cpu)"
     parser.add_argument("--base", help=base)
@@ -111,7 +115,13 @@ def _run_ablations(arguments: Namespace, location: str) -> Path:
     """Run what is missing of the tables; returns the path of scoreboard.md."""
     from flawmap.engine.progress import say
     from flawmap.recipe.files import load_recipe
-    from flawmap_bench.boards.ablation_tables import CPU_BASE, read_tables, usable_tables
+    from flawmap_bench.boards.ablation_tables import (
+        CPU_BASE,
+        read_tables,
+        refuse_overrides_without_effect,
+        tables_with_effect,
+        usable_tables,
+    )
     from flawmap_bench.boards.ablations import AblationOrder, run_ablations
 
     base = arguments.base or DEFAULT_BASE
@@ -121,6 +131,13 @@ def _run_ablations(arguments: Namespace, location: str) -> Path:
     for table in read:
         if table not in tables:
             say("ablations", f"table {table.key} is left out: it needs --set {table.needs}=VALUE")
+    if not arguments.table:
+        tables, useless = tables_with_effect(tables, base, arguments.set)
+        for key, error in useless.items():
+            say("ablations", f"table {key} is left out: {error.problem}; remedy: {error.remedy}")
+        if not tables:
+            raise next(iter(useless.values()))
+    refuse_overrides_without_effect(tables, base, arguments.set)
     order = AblationOrder(
         location=location,
         base=base,

@@ -39,6 +39,8 @@ from flawmap.runs.versions import (
     write_version,
 )
 
+FEWEST_GOOD = 5  # images of a threshold: with fewer, more than one good part in six may be called anomalous
+
 
 @dataclass(frozen=True)
 class Recalibration:
@@ -106,8 +108,9 @@ def calibrate_run(
         command: that repeats this, for the record.
 
     Raises:
-        UserError: no model, unusable images or reviews, images that training has seen or whose group it has, a rate
-            outside (0, 1), a bad name of a camera, a taken output folder, or another process changes the same model.
+        UserError: no model, unusable images or reviews, fewer than ``FEWEST_GOOD`` good ones, images that training has
+            seen or whose group it has, a rate outside (0, 1), a bad name of a camera, a taken output folder, or another
+            process changes the same model.
     """
     if false_alarm_rate is not None:
         refuse_bad_rate(false_alarm_rate)
@@ -219,12 +222,14 @@ def _good_scores(
     trained_on = {sha256 for row in trained_rows for sha256 in row.hashes}
     if (reviews_at := _reviews_among(locations_of(images))) is not None:
         reviews = _good_reviews(reviews_at, detector.facts("").model_id)
+        _refuse_few(len(reviews), "reviewed as good", reviews_at, "review more good parts on the page")
         _refuse_seen([review.image for review in reviews if review.sha256 in trained_on], run)
         scores, peaks = [review.score for review in reviews], [review.map_peak for review in reviews]
         used = tuple((review.image, review.sha256) for review in reviews)
         return GoodScores(calibrate(scores, peaks, false_alarm_rate), used)
     checked = _checked(images, detector.recipe.data.group_by, skip_unreadable, strict)
     _refuse_seen([fact.path for fact in checked.facts if trained_on & {fact.sha256, fact.pixels_sha256}], run)
+    _refuse_few(len(checked.facts), "here", checked.data.root, "add good images that training has not seen")
     data, groups = checked.data, {row.group: row.key for row in trained_rows if row.group}
     refuse_shared_groups(data.images, groups, data.grouped_by, str(data.root), "the calibration")
     detector.calibrate(checked.data, false_alarm_rate)
@@ -271,6 +276,14 @@ def _good_reviews(path: Path, model_id: str) -> list[Review]:
     if not good:
         raise UserError("no image was reviewed as good", str(path), "agree with an ok, or disagree with an anomaly")
     return good
+
+
+def _refuse_few(n_good: int, where: str, place: Path, remedy: str) -> None:
+    """A threshold from one or two images would be what these happen to score."""
+    if n_good < FEWEST_GOOD:
+        images = "1 image is" if n_good == 1 else f"{n_good} images are"
+        problem = f"{images} {where}, too few for a threshold: at least {FEWEST_GOOD} are needed"
+        raise UserError(problem, str(place), remedy)
 
 
 def _refuse_seen(seen: Sequence[object], run: RunFolder) -> None:

@@ -12,7 +12,7 @@ from flawmap.data.left_out import refuse_left_out, unreadable
 from flawmap.data.open_data import Location, find_all_test_data, open_training_data, subset_of_tests
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remark_lines import remark_lines
-from flawmap.data.remarks import detail_lost, nearly_black
+from flawmap.data.remarks import detail_lost, nearly_black, ungrouped_patients
 from flawmap.data.sample import FileRemark, LeftOut, SkippedFile, TrainingData
 from flawmap.recipe.settings import Recipe
 
@@ -63,6 +63,7 @@ class DataReport:
         nearly_black: a warning that images are too dark.
         pool: the further images for stage 1, in words; None without any.
         groups: how many groups of images there are, in words; None where no image has one.
+        ungrouped: a warning that the images of patients are split.
         test_files_compared: test images that share neither content nor a group with training.
     """
 
@@ -81,6 +82,7 @@ class DataReport:
     pool: str | None
     pool_images: int
     groups: str | None
+    ungrouped: str | None
     test_files_compared: int
 
     @property
@@ -117,9 +119,15 @@ def read_sound_data(
     return SoundData(data, checked, pool, check_leak(checked, tests, skip_unreadable, pool.facts))
 
 
+def _sizes(recipe: Recipe) -> tuple[str, ...]:
+    """The settings that say how large an image is seen: the paper's method is tested at sizes of its own."""
+    return ("data.image_size_px", "detect.sizes_px") if recipe.method == "paper" else ("data.image_size_px",)
+
+
 def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
     """Count what :func:`read_sound_data` has read with the same recipe; labelled images are not looked at."""
     data, facts, pool, leak = sound.checked.data, sound.checked.facts, sound.pool, sound.leak
+    nobody_said = data.grouped_by is None and recipe.data.group_by is None
     sizes = Counter(f"{fact.width_px}x{fact.height_px}" for fact in facts)
     return DataReport(
         data=data.name,
@@ -132,11 +140,12 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         left_out=sound.left_out,
         sizes=dict(sizes.most_common(5)),
         distinct_sizes=len(sizes),
-        detail_lost=detail_lost(facts, recipe.seen_px),
+        detail_lost=detail_lost(facts, recipe.seen_px, _sizes(recipe)),
         nearly_black=nearly_black(facts),
         pool=pool.words if pool.images else None,
         pool_images=len(pool.images),
         groups=groups_in_words(data.images, data.grouped_by),
+        ungrouped=ungrouped_patients(facts) if nobody_said else None,
         test_files_compared=leak.num_compared if leak else 0,
     )
 
@@ -148,6 +157,8 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "sizes", ", ".join(f"{size} ({count})" for size, count in report.sizes.items()) + more
     if report.groups:
         yield "groups", report.groups
+    if report.ungrouped:
+        yield "groups", report.ungrouped
     if report.detail_lost:
         yield "detail", report.detail_lost
     if report.nearly_black:

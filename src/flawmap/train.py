@@ -9,7 +9,7 @@ from typing import Any
 from flawmap.advice import command
 from flawmap.check import read_sound_data, remarks, report_on
 from flawmap.data.checks import FileFacts
-from flawmap.data.open_data import Location, absolute_locations
+from flawmap.data.open_data import Location, absolute_locations, locations_of
 from flawmap.data.sample import LeftOut
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
@@ -25,6 +25,7 @@ from flawmap.runs.model_config import record_of_run
 from flawmap.runs.result_folders import exclusive, is_held
 from flawmap.runs.run_folder import (
     FINISHED,
+    SKIPS_UNREADABLE,
     STARTED,
     RunFolder,
     create_run,
@@ -89,6 +90,9 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
             write_manifest(run.manifest, rows)
             run.write_environment(environment(compute.device) | _beginning_of(run, order))
             say("run", str(run.path))
+            if resumed is None and (before := _unfinished_before(run, order)) is not None:
+                again = command("flawmap", "train", *locations_of(order.location), "--run", before.path, "--resume")
+                say("note", f"{before.path} was begun with the same data and settings; to continue it instead: {again}")
             detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages, pool)
             if order.stages != "pretrain":
                 finish(run, detector)
@@ -109,6 +113,7 @@ def _beginning_of(run: RunFolder, order: TrainingOrder) -> dict[str, Any]:
         STARTED: before.get(STARTED) or iso_time(),
         "seed": order.recipe.seed,
         "data": record_of(order.location),
+        SKIPS_UNREADABLE: order.skip_unreadable,
     }
 
 
@@ -184,6 +189,24 @@ def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:
             "leave out --recipe and --set to resume, or train without --resume to start a new run",
         )
     return run
+
+
+def skips_unreadable(run: RunFolder) -> bool:
+    """Whether a run was started without the files that cannot be decoded; it is then resumed without them, too."""
+    with suppress(UserError):  # a damaged record is no reason not to resume
+        return run.read_environment().get(SKIPS_UNREADABLE) is True
+    return False
+
+
+def _unfinished_before(run: RunFolder, order: TrainingOrder) -> RunFolder | None:
+    """A run beside a new one that the same order has begun, that was not finished, and that nobody works on."""
+    for other in unfinished_runs(run.path.parent):
+        with suppress(UserError):
+            is_same = other.read_environment().get("data") == record_of(order.location)
+            is_same = is_same and load_recipe(other.recipe, is_of_model=True) == order.recipe
+            if is_same and other.path != run.path and not is_held(other.path):
+                return other
+    return None
 
 
 def _run_to_resume() -> Path | None:

@@ -6,7 +6,17 @@ import pytest
 
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
-from flawmap_bench.boards.ablation_tables import CPU_BASE, read_table, read_tables, usable_tables
+from flawmap_bench.boards.ablation_tables import (
+    CPU_BASE,
+    AblationRow,
+    AblationTable,
+    read_table,
+    read_tables,
+    refuse_overrides_without_effect,
+    row_recipe,
+    tables_with_effect,
+    usable_tables,
+)
 from flawmap_bench.boards.published import Published
 
 TABLE = """
@@ -119,3 +129,33 @@ def test_a_mistake_in_a_table_is_named(tmp_path: Path, text: str, problem: str):
     assert problem in error.problem
     assert str(path) in error.place
     assert error.remedy
+
+
+def test_a_table_of_stage_1_is_not_measured_on_a_base_without_it():
+    """Its rows would all be the same training, and its numbers would look like an ablation."""
+    shipped = read_tables(())
+    measurable, useless = tables_with_effect(shipped, "paper_cpu", ())
+    assert set(useless) == {"clusters", "masking", "more_masking", "objectives", "pooling", "ratio"}
+    assert [table.key for table in measurable] == [table.key for table in shipped if table.key not in useless]
+    assert useless["ratio"].problem == "pretrain.masking.drop_ratio has no effect without pre-training"
+    assert useless["ratio"].remedy == "--set pretrain.enabled=true"
+    assert tables_with_effect(shipped, "paper_cpu", ["pretrain.enabled=true"]) == (shipped, {})
+    assert tables_with_effect(shipped, CPU_BASE, ()) == (shipped, {})
+
+
+def test_a_row_that_changes_what_the_method_does_not_use_is_refused():
+    row = AblationRow("NSA", ("finetune.simulation.simulator=nsa",))
+    assert row_recipe("paper_cpu", (), row).finetune.simulation.simulator == "nsa"
+    with pytest.raises(UserError) as caught:
+        row_recipe("standard", (), row)
+    assert caught.value.problem == "finetune.simulation.simulator has no effect on method fused, only on paper"
+    assert caught.value.place == "row 'NSA' with the base standard"
+
+
+def test_a_change_of_all_rows_must_have_an_effect_on_one_of_them():
+    with_stage_1 = AblationTable("x", "x", (AblationRow("with", ("pretrain.enabled=true",)),))
+    refuse_overrides_without_effect((with_stage_1,), "paper_cpu", ["pretrain.steps=3", "finetune.steps=2"])
+    with pytest.raises(UserError) as caught:
+        refuse_overrides_without_effect((with_stage_1,), "paper_cpu", ["memory.tokens=100"])
+    assert caught.value.place == "--set memory.tokens=100"
+    assert caught.value.problem.startswith("memory.tokens has no effect on method paper")

@@ -9,8 +9,8 @@ import pytest
 from flawmap.cli import main
 from flawmap.errors import UserError
 from flawmap_bench.boards import ablations
-from flawmap_bench.boards.ablation_tables import AblationRow, AblationTable
-from flawmap_bench.boards.ablations import AblationOrder, Work, planned_work, read_result, run_ablations
+from flawmap_bench.boards.ablation_tables import CPU_BASE, AblationRow, AblationTable
+from flawmap_bench.boards.ablations import AblationOrder, Work, about_order, planned_work, read_result, run_ablations
 from flawmap_bench.boards.data_content import content_of_location
 from flawmap_bench.boards.published import Published
 from images import write_category
@@ -67,6 +67,12 @@ def test_other_labels_or_masks_are_other_data(order: AblationOrder, tmp_path: Pa
     next((location / "test" / "good").iterdir()).unlink()
     content_of_location.cache_clear()
     assert len({before, corrected, content_of_location(str(location), settings)}) == 3
+
+
+def test_the_base_is_named_as_it_is_typed(order: AblationOrder):
+    cpu = AblationOrder(order.location, str(CPU_BASE), ("seed=1",), order.tables, (0,), order.folder, "cpu")
+    assert about_order(cpu, "")["base recipe"] == "cpu seed=1"
+    assert about_order(order, "")["base recipe"] == order.base
 
 
 def test_an_impossible_row_is_an_error_before_anything_runs(order: AblationOrder):

@@ -41,6 +41,13 @@ def test_cells_for_people():
     assert percent(None) == "–"
 
 
+def test_a_table_without_published_numbers_has_no_columns_for_them(tmp_path: Path):
+    own = VariantTable("Own", (VariantRow("a", {0: 0.8}, {0: 0.7}), VariantRow("b")), "MVTec AD, mean of 15 classes")
+    lines = write_variant_board(tmp_path, (own,), {}).read_text(encoding="utf-8").splitlines()
+    assert "| variant | image AUROC, measured | pixel AUROC, measured |" in lines
+    assert "| a | 80.0 (1 seed) | 70.0 (1 seed) |" in lines and "| b | not run yet | not run yet |" in lines
+
+
 def test_markdown_keeps_measured_and_published_apart(tmp_path: Path):
     lines = write_variant_board(tmp_path, TABLES, {"data": "mtd"}).read_text(encoding="utf-8").splitlines()
     assert "- data: mtd" in lines

@@ -140,6 +140,34 @@ def test_a_training_that_stopped_names_the_command_that_resumes_it(cli, tmp_path
     assert cli("detect", days[0], "--model", run).code == 0
 
 
+def test_an_unfinished_run_is_named_by_the_next_one_and_resumed_without_unreadable_files(cli, tmp_path):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(to_yaml(tiny_recipe()), encoding="utf-8")
+    data, run = write_good(Path(NAME), 22), Path("runs") / NAME
+    (data / "broken.png").write_bytes(b"")
+    order = ("train", data, "--recipe", recipe, "--run", run, "--skip-unreadable", "--device", "cpu")
+    assert cli(*order).code == 0
+    shutil.rmtree(run / "model")
+    again = cli(*order)
+    assert again.code == 0
+    note = next(line for line in again.err.splitlines() if line.startswith("note "))
+    assert f"{run} was begun with the same data and settings" in note
+    words = shlex.split(note[note.rindex("flawmap ") :])[1:]
+    assert words == ["train", str(data), "--run", str(run), "--resume"]
+    assert cli(*words, "--device", "cpu").code == 0 and (run / "model" / "config.json").is_file()
+    assert cli(*order[:5], Path("runs") / "third", *order[6:]).err.count("\nnote ") == 0
+
+
+def test_the_folders_of_a_test_are_named_by_the_error(cli, trained):
+    for kind, n in (("good", 3), ("defect", 2)):
+        write_good(Path("rated") / kind, n, first_seed=500)
+    said = cli("evaluate", trained.run, "rated")
+    assert said.code == 2
+    words = shlex.split(said.err[said.err.index("inside: ") + len("inside: ") :])
+    assert words == ["--set", "data.normal=good", "--set", "data.anomalous=defect"]
+    assert cli("evaluate", trained.run, "rated", *words, "--output", "out").code == 0
+
+
 def test_few_images_can_be_trained_without_a_threshold(cli):
     write_good(Path(NAME), 2)
     said = cli("check", NAME)

@@ -12,6 +12,7 @@ from scipy.stats import ks_2samp
 
 from assertions import assert_explained, files_and_bytes
 from flawmap import AnomalyDetector, UserError
+from flawmap.deploy.reviews import ReviewFile, make_review
 from flawmap.runs.result_folders import exclusive
 from images import write_good
 
@@ -55,11 +56,33 @@ def test_a_rate_that_so_few_images_cannot_promise_is_said(cli, run_copy, tmp_pat
     assert second.strip() == "only 10.0% can be guaranteed; 1.00% needs 99 good images"
 
 
+def test_too_few_good_images_set_no_threshold(cli, run_copy, tmp_path, forbidden):
+    before = files_and_bytes(run_copy)
+    said = cli("calibrate", run_copy, write_good(tmp_path / "few", 4, first_seed=900))
+    problem = "4 images are here, too few for a threshold: at least 5 are needed"
+    assert_explained(said, (problem,), str(tmp_path / "few"), ("add good images that training has not seen",))
+    facts = AnomalyDetector.from_pretrained(run_copy, "cpu").facts("")
+    review = make_review("a.png", "ab" * 32, facts.model_id, -1.5, 1.0, 0.5, "agree", "")
+    ReviewFile(tmp_path / "reviews.csv").append(review)
+    said = cli("calibrate", run_copy, tmp_path / "reviews.csv")
+    problem = "1 image is reviewed as good, too few for a threshold: at least 5 are needed"
+    assert_explained(said, (problem,), str(tmp_path / "reviews.csv"), ("review more good parts on the page",))
+    assert files_and_bytes(run_copy) == before
+
+
+def test_a_rate_in_percent_or_with_a_comma_is_explained(cli, trained, forbidden):
+    for rate in ("5%", "0,05"):
+        said = cli("calibrate", trained.run, trained.data, "--false-alarm-rate", rate)
+        assert_explained(
+            said, (f"--false-alarm-rate is {rate}, must be a number",), "flawmap calibrate", ("0.01 stands for 1 %",)
+        )
+
+
 def test_a_recalibrated_model_can_go_to_a_folder_of_its_own(cli, trained, tmp_path):
-    camera = write_good(tmp_path / "camera2", 3, first_seed=900)
+    camera = write_good(tmp_path / "camera2", 5, first_seed=900)
     before = files_and_bytes(trained.run)
     assert cli("calibrate", trained.run, camera, "--output", "camera2-model").code == 0
-    assert AnomalyDetector.from_pretrained("camera2-model", "cpu").calibration_.n_held_out == 3
+    assert AnomalyDetector.from_pretrained("camera2-model", "cpu").calibration_.n_held_out == 5
     assert files_and_bytes(trained.run) == before
     taken = cli("calibrate", trained.run, camera, "--output", "camera2-model")
     assert taken.code == 2 and "this folder already holds a model\n  at: camera2-model\nremedy: " in taken.err

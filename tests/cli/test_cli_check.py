@@ -25,6 +25,7 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "pool": None,
         "pool_images": 0,
         "groups": None,
+        "ungrouped": None,
         "test_files_compared": 3 * NUM_TEST,
         "test": {
             "good": NUM_TEST,
@@ -42,8 +43,10 @@ def test_large_images_are_said_to_lose_detail(cli, tmp_path):
     assert "detail" not in cli("check", tmp_path / "good", *recipe, "detect.sizes_px=[28, 64]").out
     lines = cli("check", tmp_path / "good", *recipe, "detect.sizes_px=[28, 32]").out.splitlines()
     seen = "an image side of 160 px is seen as 32 px, a defect of 10 px as 2.0 px"
-    remedy = "for small defects cut images into parts, or --set data.image_size_px=64 (slower)"
+    closer = ("--set", "data.image_size_px=64", "--set", "detect.sizes_px=64")
+    remedy = f"for small defects cut images into parts, or {' '.join(closer)} (slower)"
     assert f"detail     {seen}: {remedy}" in lines
+    assert "detail" not in cli("check", tmp_path / "good", "--recipe", "paper", *closer).out  # what it advises helps
 
 
 def test_a_category_in_words(cli, trained):

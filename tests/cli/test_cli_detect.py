@@ -1,5 +1,6 @@
 """flawmap detect: verdicts on stdout, overlays and result.json beside them, and nothing lost to one bad image."""
 
+import csv
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 import flawmap.deploy.batch as batch
 from assertions import assert_explained, files_and_bytes
 from flawmap import AnomalyDetector
+from flawmap.cli.detect import as_line
 from flawmap.data.walk import Listing
 from flawmap.report.verdict_picture import NARROWEST_PX
 from images import pixels_of, striped, write_good, write_image
@@ -160,7 +162,7 @@ def stop_at_the_third(monkeypatch):
 def test_ctrl_c_keeps_what_was_scored_and_resume_does_the_rest(cli, trained, parts, stop_at_the_third):
     said = cli("detect", parts, "--model", trained.run)
     assert said.code == 130 and len(said.out.splitlines()) == 2
-    assert said.err.endswith("interrupted; finished work is kept (resume with --resume)\n")
+    assert said.err.endswith("interrupted; finished work is kept (the same command with --resume continues)\n")
     assert len(written()["images"]) == 2
     overlays = files_and_bytes(Path("detections"))
     with Path("detections/results.jsonl").open("a") as lines:
@@ -267,7 +269,9 @@ def test_a_damaged_line_of_earlier_results_is_named(cli, trained, parts):
     assert said.code == 2 and "at: detections/results.jsonl line 4" in said.err and "remedy: choose another" in said.err
 
 
-@pytest.mark.parametrize(("name", "content"), [("results.jsonl", '{"mine": 1}'), ("result.json", '{"precious": 1}')])
+@pytest.mark.parametrize(
+    ("name", "content"), [("results.jsonl", '{"mine": 1}'), ("result.json", '{"precious": 1}'), ("results.csv", "a;b")]
+)
 def test_resume_leaves_other_peoples_files_as_they_are(cli, trained, parts, name: str, content: str):
     Path("theirs").mkdir()
     (Path("theirs") / name).write_text(content)
@@ -296,6 +300,27 @@ def test_pictures_beside_somebody_elses_result_json_are_judged(cli, trained, par
 def test_resume_without_earlier_results_begins(cli, trained, parts):
     assert cli("detect", parts, "--model", trained.run, "--resume", "--output", "new").code == 0
     assert Path("new/result.json").is_file()
+
+
+def test_a_table_has_a_row_for_each_image_and_for_those_without_a_result(cli, alarmed_run, parts):
+    (parts / "=1+1.png").write_text("no picture")
+    said = cli("detect", parts, "--model", alarmed_run, "--json")
+    assert said.code == 2
+    raw = Path("detections/results.csv").read_bytes()
+    assert raw.startswith("\ufeffimage,verdict,score,threshold,regions,picture,problem\r\n".encode())
+    rows = list(csv.DictReader(raw.decode("utf-8-sig").splitlines()))
+    for row, one in zip(rows[:3], lines_of(said), strict=True):
+        assert row["image"] == one["image"] and row["picture"] == one["overlay"]
+        assert (row["verdict"], row["regions"], row["problem"]) == ("anomaly", "1", "")
+        assert (float(row["score"]), float(row["threshold"])) == (one["score"], one["threshold"])
+    (row,) = rows[3:]
+    assert row["image"].endswith("=1+1.png") and row["verdict"] == "not scored" and row["score"] == ""
+    assert row["problem"] == written()["not_scored"][0]["problem"]
+
+
+def test_an_anomaly_without_a_region_says_so():
+    record = {"image": "a.png", "threshold": 1.0, "is_anomalous": True, "score": 1.5, "regions": []}
+    assert as_line(record, 5) == "a.png   ANOMALY    1.500   unusual as a whole, no region stands out"
 
 
 @pytest.mark.slow

@@ -60,14 +60,9 @@ def test_the_summary_sets_one_scale_against_all_and_the_vote_against_the_mean(cl
         assert f"{name} {measure['value']:.3f} [{measure['low']:.3f}, {measure['high']:.3f}]" in said.out
     assert lines["large"].split()[:3] == ["large", "defects", "n=6"]
     assert lines["drift"].endswith(metrics["drift"]["text"])
-    assert lines["stain"].split() == [
-        "stain",
-        "n=6",
-        "image",
-        f"{metrics['by_kind']['stain']['image']['auroc']['value']:.3f}",
-        "pixel",
-        "-",
-    ]
+    stain = metrics["by_kind"]["stain"]["image"]["auroc"]
+    interval = f"[{stain['low']:.3f}, {stain['high']:.3f}]"
+    assert lines["stain"].split("  ")[-2:] == [f"image {stain['value']:.3f} {interval}", "pixel -"]
     assert f"32 px alone: image {single['image_auroc']:.3f}  pixel {single['pixel_auroc']:.3f};" in lines["scales"]
     assert f"all 2 scales: image {scores['mean_logit']:.3f}  pixel {pixel['value']:.3f}" in lines["scales"]
     assert f"vote {scores['vote']:.3f}, vote then mean logit {scores['vote_mean']:.3f}" in lines["score"]
@@ -195,6 +190,13 @@ def test_images_that_the_run_has_seen_are_no_test_images(cli, trained, tmp_path,
 
 
 # ---- report
+
+
+def test_evaluate_says_where_the_report_is(cli, run_copy, trained):
+    said = cli("evaluate", run_copy, trained.data)
+    assert said.out.splitlines()[-1] == f"report     {run_copy / 'report.html'}"
+    elsewhere = cli("evaluate", run_copy, trained.data, "--output", "elsewhere")
+    assert "report  " not in elsewhere.out
 
 
 def test_report_writes_the_page_again_and_says_where(cli, run_copy):

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from assertions import assert_explained
@@ -63,6 +64,8 @@ def test_intervals_are_over_groups(cli, run_copy, trained):
     assert (metrics["grouped_by"], metrics["n_groups"]) == ("{group}.png", 6)
     assert metrics["image"]["auroc"]["low"] is not None
     assert "bootstrap over the 6 groups ({group}.png)" in (run_copy / "report.html").read_text(encoding="utf-8")
+    card = (run_copy / "model" / "README.md").read_text(encoding="utf-8")
+    assert "95 % bootstrap intervals over groups of images." in card
     few = cli("evaluate", run_copy, trained.data, "--json", "--output", "few", "--set", "data.group_by=folder")
     assert few.json["n_groups"] == 3 and few.json["image"]["auroc"]["low"] is None  # test/good is one group
 
@@ -95,3 +98,19 @@ def test_a_group_that_trained_or_was_held_out_is_not_tested(cli, grouped_run, tm
 def test_a_pattern_that_matches_no_test_image_is_refused(cli, run_copy, trained):
     said = cli("evaluate", run_copy, trained.data, "--set", "data.group_by={group}_*")
     assert_explained(said, ("no image matches data.group_by={group}_*",), "tile", ("--set 'data.group_by=",))
+
+
+def test_patients_in_dicom_files_are_named_by_number_only_if_they_are_split(cli, tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_files import RAMP, dicom
+
+    for number in range(24):
+        folder = tmp_path / "study" / f"P{number // 3}"
+        dicom(folder / f"IM{number}", np.roll(RAMP, number, axis=1), PatientID=f"SECRET{number // 3}")
+    said = cli("check", tmp_path / "study", "--json")
+    text = "24 DICOM files are of 8 patients (PatientID), and are split image by image"
+    assert said.json["ungrouped"].startswith(text) and "SECRET" not in said.out
+    assert f"groups     {text}" in cli("check", tmp_path / "study").out
+    grouped = cli("check", tmp_path / "study", "--set", "data.group_by=folder").out
+    assert "PatientID" not in grouped and "groups     8 groups (folder), largest 3 images" in grouped
+    assert "PatientID" not in cli("check", tmp_path / "study", "--set", "data.group_by=image").out

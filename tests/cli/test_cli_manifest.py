@@ -106,6 +106,7 @@ def test_json(parts, cli):
         "good_test": 7,
         "left_out": 0,
         "remarks": [],
+        "groups": None,
     }
 
 
@@ -123,3 +124,32 @@ def test_mistakes(parts, cli):
     damaged.write_text(damaged.read_text()[:-20])
     said = cli("manifest", parts, "--output", "b.csv")
     assert_explained(said, ("COCO annotations cannot be read",), "annotations.json", ("export it again",))
+
+
+def test_patients_are_split_whole_and_the_check_finds_no_leak(parts, cli):
+    for path in sorted((parts / "images").iterdir()):
+        path.rename(path.with_name(f"P{int(path.stem) // 3:02d}_{path.name}"))
+    images = [{"id": 1, "file_name": "P00_000.png", **SIZE}]
+    write_text(parts / "annotations.json", coco([], {"bbox": [10, 8, 14, 12]}, images=images))
+    command = ("manifest", parts, "--output", "manifest.csv", "--unannotated", "good", "--set")
+    result = cli(*command, "data.group_by={group}_*")
+    assert (result.code, result.err) == (0, "")
+    assert "groups     12 groups ({group}_*), largest 3 images" in result.out
+    assert "27 good to train; 8 good and 1 anomalous to test" in result.out
+    checked = cli("check", "manifest.csv")
+    assert "groups     9 groups (group), largest 3 images" in checked.out
+    assert "leak       none: 9 test files share no content and no group with training" in checked.out
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("data.image_size_px=448", "data.image_size_px has no effect on a manifest"),
+        ("group_by=folder", "group_by has no effect on a manifest"),
+        ("data.group_by=patient", "data.group_by is 'patient'"),
+    ],
+)
+def test_settings_that_a_manifest_does_not_take(override, problem, parts, cli):
+    write_coco(parts)
+    result = cli("manifest", parts, "--output", "manifest.csv", "--set", override)
+    assert_explained(result, (problem,), "", ("only data.group_by has" if "no effect" in problem else "{group}_*",))

@@ -43,7 +43,8 @@ def test_detect_lists_every_image_as_not_scored(cli, broken_run, tmp_path, optio
     assert [line.partition(": the model gives no finite ")[0] for line in failed] == [
         f"not scored: {parts / name}" for name in ("000.png", "001.png", "002.png")
     ]
-    assert [path.name for path in sorted(Path("detections").iterdir())] == ["result.json", "results.jsonl"]
+    tables = ["result.json", "results.csv", "results.jsonl"]
+    assert [path.name for path in sorted(Path("detections").iterdir())] == tables
     result = json.loads(Path("detections/result.json").read_text())
     assert result["images"] == [] and len(result["not_scored"]) == 3
     assert all("finite" in one["problem"] for one in result["not_scored"])
@@ -77,7 +78,7 @@ def test_evaluate_names_the_image_and_keeps_the_former_results(cli, broken_run, 
 
 def test_calibrate_names_the_image_and_keeps_the_former_threshold(cli, broken_run, tmp_path):
     before = files_and_bytes(broken_run)
-    said = cli("calibrate", broken_run, write_good(tmp_path / "fresh", 4, first_seed=900))
+    said = cli("calibrate", broken_run, write_good(tmp_path / "fresh", 5, first_seed=900))
     assert_explained(said, ("the model gives no finite",), str(tmp_path / "fresh" / "000.png"), DAMAGED)
     assert files_and_bytes(broken_run) == before
 

@@ -77,14 +77,14 @@ def test_an_empty_folder_is_called_empty(cli, trained, tmp_path: Path):
 
 
 def test_calibrate_decodes_all_images_before_it_scores_one(cli, run_copy, tmp_path: Path):
-    camera = write_good(tmp_path / "camera", 4, first_seed=900)
+    camera = write_good(tmp_path / "camera", 6, first_seed=900)
     for name in ("a.png", "z.png"):
         (camera / name).write_text("not an image")
     result = cli("calibrate", run_copy, camera)
     assert result.code == 2 and "error: 2 files cannot be decoded: a.png (not an image" in result.err
     assert "or --skip-unreadable" in result.err
     result = cli("calibrate", run_copy, camera, "--skip-unreadable", "--json")
-    assert result.code == 0 and result.json["n_held_out"] == 4
+    assert result.code == 0 and result.json["n_held_out"] == 6
     for path in camera.iterdir():
         path.write_text("not an image")
     result = cli("calibrate", run_copy, camera, "--skip-unreadable")

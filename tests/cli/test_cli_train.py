@@ -173,7 +173,7 @@ def test_an_interrupted_run_goes_on_to_the_same_model(cli, trained, interrupted,
     words = ("train", trained.data, "--recipe", trained.recipe, "--run", run, "--device", "cpu")
     stopped = cli(*words)
     assert stopped.code == 130 and stopped.out == ""
-    assert "interrupted; finished work is kept (resume with --resume)" in stopped.err
+    assert "interrupted; finished work is kept (the same command with --resume continues)" in stopped.err
     assert interrupted["begun"] == [0, 1, 2] and not (run / "model").exists()
     unfinished = cli("detect", trained.data / "test", "--model", run)
     assert unfinished.code == 2 and f"remedy: flawmap train {trained.data} --run {run} --resume" in unfinished.err

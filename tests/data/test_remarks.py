@@ -12,7 +12,7 @@ from PIL import Image
 
 from flawmap.data.checks import FileFacts, check_training_data
 from flawmap.data.open_data import open_training_data
-from flawmap.data.remarks import detail_lost, nearly_black
+from flawmap.data.remarks import detail_lost, nearly_black, ungrouped_patients
 from flawmap.recipe.settings import DataSettings
 
 DEFAULT = DataSettings()
@@ -24,10 +24,16 @@ def test_detail_is_lost_if_images_are_much_larger_than_the_model_sees():
         return [FileFacts("a", Path("a"), "", "", width, height, 255) for width, height in sizes]
 
     assert detail_lost(facts((895, 895), (100, 895)), 224) is None
-    assert detail_lost(facts((300, 200), (3000, 4096)), 224) == (
+    assert detail_lost(facts((3000, 4096)), 224) == (
         "an image side of 4096 px is seen as 224 px, a defect of 10 px as 0.5 px: for small defects cut images into "
         "parts, or --set data.image_size_px=448 (slower)"
     )
+    assert str(detail_lost(facts((300, 200), (3000, 4096)), 224)).startswith(
+        "an image side of 4096 px (in 1 of 2 images, largest a) is seen as 224 px, "
+    )
+    both = detail_lost(facts((3000, 4096)), 224, ("data.image_size_px", "detect.sizes_px"))
+    assert both is not None
+    assert both.endswith("or --set data.image_size_px=448 --set detect.sizes_px=448 (slower)")
 
 
 def saved(folder: Path, images: Iterable[np.ndarray], suffix: str = ".png") -> Sequence[FileFacts]:
@@ -97,3 +103,24 @@ def test_the_median_image_decides_whether_images_are_dark():
     assert nearly_black(facts(16, 16, 255)) is not None
     assert nearly_black(facts(0, 200, 255)) is None
     assert nearly_black(facts(0, 0, 255)) == "most images are black"
+
+
+def of_patients(**patients: str | None) -> list[FileFacts]:
+    """Facts of files by their keys, with _ for a slash."""
+    return [
+        FileFacts(key.replace("_", "/"), Path(key), "", "", 9, 9, 255, patient=patient)
+        for key, patient in patients.items()
+    ]
+
+
+def test_patients_with_several_images_are_remarked():
+    said = ungrouped_patients(of_patients(p1_a="1", p1_b="1", p2_a="2", other=None))
+    assert said == (
+        "3 DICOM files are of 2 patients (PatientID), and are split image by image, so the threshold may be too low: "
+        "--set data.group_by=folder keeps each patient together, or name them in a column patient of a manifest.csv"
+    )
+    for spread in (of_patients(a="1", b="1", c="2"), of_patients(p1_a="1", p2_b="1", p2_a="2")):
+        said = ungrouped_patients(spread)
+        assert said is not None and "group_by" not in said and said.endswith("column patient of a manifest.csv")
+    for one_each in (of_patients(a="1", b="2", c=None), of_patients(a="0", b="0"), of_patients(a=None, b=None)):
+        assert ungrouped_patients(one_each) is None

@@ -120,6 +120,12 @@ def upload(server, content: bytes, name: str) -> dict:
     return server.detect(body, "?in_session=true", content_type).json
 
 
+def test_a_name_is_what_it_was_before_the_form_escaped_it(own):
+    upload(own, gray_png(120), "part %22A%22 100%25.png")
+    (image,) = own.get("/v1/session").json["images"]
+    assert image["name"] == 'part "A" 100%25.png'
+
+
 def test_what_the_page_sent_is_there_after_a_restart(tmp_path):
     with serving(BrightnessModel(), tmp_path / "reviews.csv") as first:
         sent = upload(first, gray_png(120), "line 3/a.png")

@@ -15,6 +15,7 @@ from flawmap.memory.fit import fit_memory
 from flawmap.memory.good_images import GoodImages, encode_good_images
 from flawmap.memory.head_training import (
     ANOMALOUS_SHARE,
+    BESIDE_PER_IMAGE,
     TOKENS_PER_STEP,
     HeadExamples,
     TokenPool,
@@ -79,7 +80,7 @@ def test_patches_under_a_defect_are_anomalous_and_those_it_only_touches_are_not_
     scorer, good, of_others, defects, context = fitted
     examples = encode_examples(scorer, good, of_others, defects, RECIPE.residual, context)
     patches = (SIZE_PX // scorer.encoder.patch_size_px) ** 2
-    assert len(examples.anomalous) == 8 * 4 and len(examples.beside) == 8 * (patches - 5)
+    assert len(examples.anomalous) == 8 * 4 and len(examples.beside) == 8 * BESIDE_PER_IMAGE
     assert len(examples.good) == IMAGES * patches
     torch.testing.assert_close(examples.good.tokens, good.reference_tokens.flatten(0, 1))
     _, number = simulated_items(IMAGES, 8, 0)[0]
@@ -90,6 +91,8 @@ def test_patches_under_a_defect_are_anomalous_and_those_it_only_touches_are_not_
     corner = [0, 1, SIZE_PX // scorer.encoder.patch_size_px, SIZE_PX // scorer.encoder.patch_size_px + 1]
     torch.testing.assert_close(examples.anomalous.tokens[:4].float(), tokens[0, corner], atol=4e-3, rtol=0)
     assert torch.equal(examples.anomalous.nearest[:4].long(), of_others_too[corner])
+    corners = {tuple(token) for token in examples.anomalous.tokens.flatten(1).tolist()}
+    assert not corners & {tuple(token) for token in examples.beside.tokens.flatten(1).tolist()}
     for block in range(2):  # no token is compared with one of its own image
         assert (scorer.memory.sources[block][examples.anomalous.nearest[:4, block].long()] != number).all()
 

@@ -309,3 +309,19 @@ def test_recipes_built_in_python_are_held_to_the_same_rules(recipe, names):
     with pytest.raises(UserError) as caught:
         validate(recipe)
     assert names in caught.value.problem
+
+
+def test_a_file_that_sets_what_its_method_does_not_use_is_refused(write):
+    """Without its base, a file for the paper's method would train the recommended one."""
+    path = write("no_base.yaml", "finetune:\n  steps: 10\n")
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert caught.value.problem == "finetune.steps has no effect on method fused, only on paper"
+    assert caught.value.place == f"{path} line 2"
+    assert "base: paper" in caught.value.remedy
+    assert load_recipe(path, ["method=paper", "finetune.epochs=null"]).finetune.steps == 10
+    based = write("based.yaml", "base: paper\nfinetune:\n  steps: 10\n")
+    assert load_recipe(based).finetune.steps == 10
+    assert load_recipe(based, ["method=memory", "detect.image_score=mean_logit"]).method == "memory"
+    ours = write("ours.yaml", "base: standard\nmethod: memory\n")  # what only the base sets may go unused
+    assert load_recipe(ours).method == "memory"

@@ -83,7 +83,7 @@ def test_sizes_are_explained_and_groups_stand_alone(made_up) -> None:
     assert small[0].startswith("small (less than ") and small[1:3] == ("7", "0.800 (0.750–0.840)")
     assert small[3:] == ("0.700 (0.650–0.740)", "0.670 (0.620–0.710)")
     assert large[0].startswith("large (") and large[1:] == ("3", "0.900 (0.850–0.940)", "–", "–")
-    assert cells(estimates.strata(evaluation))["camera=left"][:2] == ("50", "0.940 (0.890–0.980)")
+    assert cells(estimates.strata(evaluation))["camera=left"][:3] == ("50", "20", "0.940 (0.890–0.980)")
 
 
 def test_the_page_shows_drift_and_sizes_or_says_they_are_missing(made_up, change) -> None:

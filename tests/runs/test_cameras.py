@@ -78,6 +78,7 @@ def test_an_unknown_camera_is_refused_with_those_that_are_known():
     with pytest.raises(UserError, match="known cameras: none but the default, which needs no --camera"):
         refuse_unknown_camera("left", {}, "run", "do it")
     assert command_for_camera("my run", "left") == "flawmap calibrate 'my run' GOOD_IMAGES --camera left"
+    assert command_for_camera("run", "Kamera 2") == "flawmap calibrate run GOOD_IMAGES --camera Kamera-2"
 
 
 # ---- all thresholds of a model

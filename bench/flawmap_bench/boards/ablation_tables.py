@@ -21,8 +21,9 @@ from typing import Any
 import yaml
 
 from flawmap.errors import UserError
-from flawmap.recipe.checks import refuse_unless_setting
-from flawmap.recipe.fields import values_of
+from flawmap.recipe.checks import refuse_unless_setting, refuse_without_effect
+from flawmap.recipe.fields import is_used, values_of
+from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap_bench.boards.published import Published
 
@@ -133,6 +134,44 @@ def usable_tables(tables: Sequence[AblationTable], base: Recipe, asked_for: bool
             f"--set {needs}=VALUE for all rows",
         )
     return tuple(table for table in tables if table not in lacking)
+
+
+def row_recipe(base: str | Path, overrides: Sequence[str], row: AblationRow) -> Recipe:
+    """The common recipe with the row's changes.
+
+    Raises:
+        UserError: a change names no setting, its value is out of range, or it has no effect on this base.
+    """
+    recipe = load_recipe(base, (*overrides, *row.changes))
+    for change in row.changes:
+        refuse_without_effect(change.partition("=")[0], recipe, f"row {row.name!r} with the base {base}")
+    return recipe
+
+
+def tables_with_effect(
+    tables: Sequence[AblationTable], base: str | Path, overrides: Sequence[str]
+) -> tuple[tuple[AblationTable, ...], dict[str, UserError]]:
+    """The tables whose every change has an effect on this base, and by key why the others have not."""
+    useless: dict[str, UserError] = {}
+    for table in tables:
+        try:
+            for row in table.rows:
+                row_recipe(base, overrides, row)
+        except UserError as error:
+            useless[table.key] = error
+    return tuple(table for table in tables if table.key not in useless), useless
+
+
+def refuse_overrides_without_effect(
+    tables: Sequence[AblationTable], base: str | Path, overrides: Sequence[str]
+) -> None:
+    """Raises: UserError: ``--set`` changes what neither the base nor any row uses."""
+    common = load_recipe(base, overrides)
+    recipes = [common, *(row_recipe(base, overrides, row) for table in tables for row in table.rows)]
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if not any(is_used(key, recipe) for recipe in recipes):
+            refuse_without_effect(key, common, f"--set {override}")
 
 
 def _row(content: Any, place: str) -> AblationRow:

@@ -19,12 +19,11 @@ from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import duration, say
 from flawmap.errors import UserError
 from flawmap.evaluate.evaluate import evaluate
-from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_text, environment, stable_hash
 from flawmap.runs.run_folder import RunFolder
 from flawmap.train import TrainingOrder, train_run
-from flawmap_bench.boards.ablation_tables import AblationRow, AblationTable
+from flawmap_bench.boards.ablation_tables import CPU_BASE, AblationRow, AblationTable, row_recipe
 from flawmap_bench.boards.data_content import content_of_location
 from flawmap_bench.boards.variants import VariantRow, VariantTable, write_variant_board
 
@@ -133,9 +132,9 @@ def recipe_of_row(order: AblationOrder, row: AblationRow, seed: int) -> Recipe:
     """The common recipe with the row's changes.
 
     Raises:
-        UserError: a change names no setting, or its value is out of range.
+        UserError: as :func:`row_recipe`.
     """
-    return replace(load_recipe(order.base, (*order.overrides, *row.changes)), seed=seed)
+    return replace(row_recipe(order.base, order.overrides, row), seed=seed)
 
 
 def run_path(folder: Path, work: Work) -> Path:
@@ -243,10 +242,11 @@ def about_order(order: AblationOrder, command: str) -> dict[str, str]:
     """What a reader of a scoreboard needs to repeat it."""
     device = choose_compute(order.device).device
     machine = environment(device)
+    base = "cpu" if order.base == str(CPU_BASE) else order.base  # as it is typed
     return {
         "command": command,
         "data": order.location,
-        "base recipe": " ".join((order.base, *order.overrides)),
+        "base recipe": " ".join((base, *order.overrides)),
         "seeds": ", ".join(str(seed) for seed in order.seeds),
         "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['device_name'] or device}",
         "values": "AUROC in %, last step, mean ± standard error over seeds",

@@ -1,7 +1,7 @@
 """Boards of variants, such as ablations: what each row measured with each seed, beside what is published."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,10 @@ def write_variant_board(folder: Path, tables: Sequence[VariantTable], about: Map
 
 
 def _shown(table: VariantTable) -> scoreboard.BoardTable:
-    """AUROC in %, mean ± standard error (number of seeds); published numbers in columns of their own."""
+    """AUROC in %, mean ± standard error (number of seeds); published numbers, if any, in columns of their own."""
+    if not any(row.published.numbers() for row in table.rows):
+        lines = tuple(replace(line, cells=line.cells[: len(COLUMNS)]) for line in map(_line, table.rows))
+        return scoreboard.BoardTable(table.title, COLUMNS, lines)
     of = f" of {table.published_for}" if table.published_for else ""
     published = tuple(f"{kind}, {scoreboard.PUBLISHED_MARK}{of}" for kind in ("image", "pixel"))
     return scoreboard.BoardTable(table.title, COLUMNS + published, tuple(_line(row) for row in table.rows))

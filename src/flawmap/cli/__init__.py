@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _kept(words: list[str]) -> str:
-    return "; finished work is kept (resume with --resume)" if words and words[0] in RESUMABLE else ""
+    resumable = bool(words) and words[0] in RESUMABLE
+    return "; finished work is kept (the same command with --resume continues)" if resumable else ""
 
 
 def _run(words: list[str]) -> int:

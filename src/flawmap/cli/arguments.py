@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from flawmap.cli.verbs import VERBS
 from flawmap.errors import UserError
-from flawmap.recipe.fields import is_used, settings_and_groups
+from flawmap.recipe.checks import refuse_without_effect
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 
@@ -32,6 +32,8 @@ class VerbParser(ArgumentParser):
         if wrong_type:
             option, kind, value = wrong_type.groups()
             message = f"{option} is {value}, must be {NUMBERS[kind]}"
+            if option.endswith("-rate"):
+                raise UserError(message, self.prog, "0.01 stands for 1 %, with a point")
         wrong_choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         if wrong_choice:
             value, choices = wrong_choice.groups()
@@ -152,12 +154,5 @@ def recipe_of(arguments: Namespace) -> Recipe:
     """
     recipe = load_recipe(arguments.recipe or "standard", arguments.set)
     for override in arguments.set:
-        key = override.partition("=")[0].strip()
-        if is_used(key, recipe):
-            continue
-        methods = settings_and_groups()[key].methods
-        problem, remedy = "without pre-training", "--set pretrain.enabled=true"
-        if recipe.method not in methods:
-            problem, remedy = f"on method {recipe.method}, only on {' or '.join(methods)}", "leave it out"
-        raise UserError(f"{key} has no effect {problem}", f"--set {override}", remedy)
+        refuse_without_effect(override.partition("=")[0].strip(), recipe, f"--set {override}")
     return recipe

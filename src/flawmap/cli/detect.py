@@ -123,4 +123,6 @@ def as_line(record: dict[str, Any], width: int) -> str:
         left, top, right, bottom = regions[0]["box_xyxy_px"]
         noun, area = "region" if len(regions) == 1 else "regions", regions[0]["area_px"]
         line += f"   {len(regions)} {noun}, {area} px at ({(left + right) // 2}, {(top + bottom) // 2})"
+    elif record["is_anomalous"]:
+        line += "   unusual as a whole, no region stands out"
     return line

@@ -39,6 +39,7 @@ def run(arguments: Namespace) -> int:
     """Evaluate; prints the metrics."""
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.evaluate.evaluate_run import evaluate_run
+    from flawmap.runs.run_folder import RunFolder
 
     evaluation = evaluate_run(
         Path(arguments.run),
@@ -52,12 +53,14 @@ def run(arguments: Namespace) -> int:
         progress=ProgressLine("evaluate"),
         strict=arguments.strict,
     )
-    print(json.dumps(asdict(evaluation)) if arguments.json else summary(evaluation))
+    report = RunFolder(Path(arguments.run)).report
+    written = report if not arguments.output and report.is_file() else None
+    print(json.dumps(asdict(evaluation)) if arguments.json else summary(evaluation, written))
     return 0
 
 
-def summary(evaluation: "Evaluation") -> str:
-    """The metrics for people; brackets hold 95 % bootstrap intervals over images, or over their groups."""
+def summary(evaluation: "Evaluation", report: Path | None = None) -> str:
+    """The metrics for people, and where the report is; brackets hold 95 % bootstrap intervals over images or groups."""
     counts = f"{evaluation.n_good} good, {evaluation.n_anomalous} anomalous"
     lines = [f"data       {evaluation.data}: {counts}", *_groups(evaluation), *_left_out(evaluation)]
     if evaluation.n_good and evaluation.n_anomalous:
@@ -73,6 +76,7 @@ def summary(evaluation: "Evaluation") -> str:
     if evaluation.drift is not None:
         lines.append(f"drift      {evaluation.drift.text}")
     lines.append(f"time       {evaluation.seconds_per_image:.3f} s per image")
+    lines += [f"report     {report}"] if report else []
     if passed_over := from_records(evaluation.left_out) + unreadable(evaluation.skipped):
         n_scored = evaluation.n_good + evaluation.n_anomalous
         lines.append(f"total      {n_scored} scored, {counted(passed_over)}")
@@ -107,12 +111,14 @@ def _measures(evaluation: "Evaluation") -> list[str]:
         f"FPR at 95 % TPR {_interval(image['fpr_at_95_tpr'])}",
         *_pixel_measures(evaluation),
     ]
-    lines += [_block_line(kind, block.n_anomalous, block) for kind, block in evaluation.by_kind.items()]
+    lines += [_block_line(kind, f"n={block.n_anomalous}", block) for kind, block in evaluation.by_kind.items()]
     lines += [
-        _block_line(stratum, block.n_good + block.n_anomalous, block)
+        _block_line(stratum, f"n={block.n_good + block.n_anomalous} ({block.n_anomalous} anomalous)", block)
         for stratum, block in evaluation.by_stratum.items()
     ]
-    lines += [_block_line(f"{size} defects", block.n_anomalous, block) for size, block in evaluation.by_size.items()]
+    lines += [
+        _block_line(f"{size} defects", f"n={block.n_anomalous}", block) for size, block in evaluation.by_size.items()
+    ]
     return lines
 
 
@@ -128,8 +134,14 @@ def _pixel_measures(evaluation: "Evaluation") -> list[str]:
     ]
 
 
-def _block_line(name: str, n: int, block: "Block") -> str:
-    return f"  {name:<14} n={n:<4} image {_number(block.image_auroc)}  pixel {_number(block.pixel_auroc)}"
+def _block_line(name: str, number: str, block: "Block") -> str:
+    image, pixel = (_number_and_interval((measures or {}).get("auroc")) for measures in (block.image, block.pixel))
+    return f"  {name:<14} {number:<6} image {image}  pixel {pixel}"
+
+
+def _number_and_interval(measure: "Measure | None") -> str:
+    """As :func:`_interval`, without a word where there is none."""
+    return "-" if measure is None else _interval(measure) if measure.low is not None else _number(measure.value)
 
 
 def _comparisons(evaluation: "Evaluation") -> list[str]:

@@ -2,10 +2,12 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from flawmap.cli.arguments import add_json_argument
+from flawmap.errors import UserError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -18,6 +20,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="good: images without annotations are good ones (default: they are left out)",
     )
     parser.add_argument("--masks", help="new folder for masks, which keep outlines (default: boxes in the manifest)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="data.group_by=C",
+        help="what must not be split between training and test, such as {group}_* for patients (default: nothing)",
+    )
     add_json_argument(parser)
 
 
@@ -28,7 +37,8 @@ def run(arguments: Namespace) -> int:
     from flawmap.data.checks import MIN_IMAGES
 
     output, masks = Path(arguments.output), Path(arguments.masks) if arguments.masks else None
-    report = write_manifest_of(Path(arguments.data), output, arguments.unannotated == "good", masks)
+    group_by = _group_by(arguments.set)
+    report = write_manifest_of(Path(arguments.data), output, arguments.unannotated == "good", masks, group_by)
     if arguments.json:
         print(json.dumps({"manifest": str(output)} | asdict(report)))
         return 0
@@ -36,6 +46,8 @@ def run(arguments: Namespace) -> int:
     lines = [("found", f"{report.format} in {files}")]
     if report.kinds:
         lines.append(("defects", ", ".join(f"{kind} {count}" for kind, count in report.kinds.items())))
+    if report.groups:
+        lines.append(("groups", report.groups))
     if report.left_out:
         images = "1 image" if report.left_out == 1 else f"{report.left_out} images"
         lines.append(("left out", f"{images} without annotations; if they are good: --unannotated good"))
@@ -48,3 +60,15 @@ def run(arguments: Namespace) -> int:
         lines.append(("remark", f"training needs at least {MIN_IMAGES} good images"))
     print("\n".join(f"{label:<10} {text}" for label, text in lines))
     return 0
+
+
+def _group_by(overrides: Sequence[str]) -> str | None:
+    """Raises: UserError: a setting that does not concern the manifest, or a value that it cannot have."""
+    from flawmap.data.groups import SETTING
+    from flawmap.recipe.files import with_data_overrides
+    from flawmap.recipe.settings import DataSettings
+
+    for override in overrides:
+        if (key := override.partition("=")[0].strip()) != SETTING:
+            raise UserError(f"{key} has no effect on a manifest", f"--set {override}", f"only {SETTING} has")
+    return with_data_overrides(DataSettings(), overrides).group_by

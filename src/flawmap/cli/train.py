@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> int:
     from flawmap.data.left_out import as_records, counted
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.recipe.files import load_recipe
-    from flawmap.train import TrainedRun, TrainingOrder, resumed_run, train_run
+    from flawmap.train import TrainedRun, TrainingOrder, resumed_run, skips_unreadable, train_run
 
     requested = Path(arguments.run) if arguments.run else None
     resumed = None
@@ -54,13 +54,16 @@ def run(arguments: Namespace) -> int:
         done = TrainedRun(resumed, AnomalyDetector.from_pretrained(resumed.path, arguments.device))
         remark = "was finished already"
     else:
+        skip_unreadable = arguments.skip_unreadable
+        if resumed is not None and not arguments.strict:
+            skip_unreadable = skip_unreadable or skips_unreadable(resumed)
         order = TrainingOrder(
             arguments.data,
             recipe,
             requested,
             arguments.device,
             arguments.stage,
-            arguments.skip_unreadable,
+            skip_unreadable,
             arguments.command,
             arguments.strict,
         )

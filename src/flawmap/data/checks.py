@@ -4,13 +4,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from flawmap.data.groups import groups_of, refuse_shared_groups
 from flawmap.data.images.boxes import fit_as_corners, leave_image
+from flawmap.data.images.dicom import dicom_patient, is_dicom
 from flawmap.data.images.files import UnreadableImageError, decode_with_remarks, read_file
 from flawmap.data.images.truth import truth_of
 from flawmap.data.left_out import counted
@@ -37,6 +38,7 @@ class FileFacts:
 
     ``remarks`` say how it was read, and what is odd about its mask or boxes; those on a mask have its name as key.
     ``largest_of_16_bits`` is the largest value of an image of 16 bits, on the scale in which 65535 is white.
+    ``patient`` is that of a DICOM file; it is compared and never written.
     """
 
     key: str
@@ -48,6 +50,7 @@ class FileFacts:
     brightest: int
     remarks: tuple[FileRemark, ...] = ()
     largest_of_16_bits: int | None = None
+    patient: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -281,8 +284,12 @@ class _Unreadable:
 
 def _remedy(unreadable: Sequence[_Unreadable]) -> str:
     """What helps with the kinds of files that are not read; damaged ones can only be left out."""
-    remedies = dict.fromkeys(result.remedy for result in unreadable if "remove it" not in result.remedy)
-    return "; ".join((*list(remedies)[:3], "move them to another folder, or --skip-unreadable"))
+    first: dict[str, str] = {}
+    for result in unreadable:
+        if "remove it" not in result.remedy:
+            first.setdefault(result.remedy, result.file.key)
+    remedies = [remedy if len(unreadable) == 1 else f"{key}: {remedy}" for remedy, key in first.items()]
+    return "; ".join((*remedies[:3], "move them to another folder, or --skip-unreadable"))
 
 
 def _read(image: NormalImage | LabelledImage, root: Path) -> FileFacts | _Unreadable:
@@ -315,6 +322,7 @@ def _read(image: NormalImage | LabelledImage, root: Path) -> FileFacts | _Unread
         brightest=int(pixels.max()),
         remarks=tuple(remarks),
         largest_of_16_bits=decoded.largest_of_16_bits,
+        patient=dicom_patient(data) if is_dicom(data) else None,
     )
 
 

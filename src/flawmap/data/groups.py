@@ -8,7 +8,7 @@ An image without a group is a group of its own. A group says nothing about defec
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -29,6 +29,17 @@ ImageT = TypeVar("ImageT", NormalImage, LabelledImage)
 def group_name(text: str | None) -> str | None:
     """A group as files name it: without spaces around it, accents composed; None where nothing is left."""
     return unicodedata.normalize("NFC", (text or "").strip()) or None
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of groups that differ in upper and lower case or in leading zeros alone, which tables like to drop."""
+    first: dict[str, str] = {}
+    pairs = []
+    for name in dict.fromkeys(filter(None, map(group_name, names))):
+        other = first.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", name.casefold()), name)
+        if other != name:
+            pairs.append((other, name))
+    return pairs
 
 
 def group_column(columns: Sequence[str], place: str) -> str | None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from flawmap.advice import command
-from flawmap.data.annotations.marked import refuse_marked, with_annotations_named
+from flawmap.data.annotations.marked import marked_by_masks, refuse_marked, with_annotations_named
 from flawmap.data.groups import IMAGE, grouped
 from flawmap.data.layouts.base import Layout, folder_of
 from flawmap.data.layouts.elpv import LOCATION as ELPV
 from flawmap.data.layouts.elpv import Elpv, elpv_path
 from flawmap.data.layouts.folder import NamedFolders, PlainFolder
+from flawmap.data.layouts.folder_names import meaning_of
 from flawmap.data.layouts.manifest import CsvManifest
 from flawmap.data.layouts.mtd import MagneticTiles
 from flawmap.data.layouts.mvtec import MvtecAd
@@ -100,6 +101,7 @@ def _training(place: Place, settings: DataSettings) -> Listing[NormalImage]:
     except UserError as error:
         raise with_annotations_named(error, place.path) from error
     remarks = refuse_marked(place.path, [image.path for image in found.images])
+    remarks += marked_by_masks(place.path, found.left_out)
     return replace(found, remarks=found.remarks + remarks)
 
 
@@ -115,10 +117,20 @@ def open_test_data(location: Location, settings: DataSettings) -> TestData:
     for place, count in zip(places, counts, strict=True):
         if not count:
             remedy = "add test/good and test/KIND folders, give a manifest.csv rows of split test, or name folders "
-            remedy += "inside: --set data.normal=GOOD --set data.anomalous=BAD"
+            remedy += f"inside: {_folders_of_a_test(folder_of(place.path))}"
             error = UserError("there are no labelled test images", str(folder_of(place.path)), remedy)
             raise _empty_stratum(place.path, place.only, place.layout) if place.only else error
     return subset_of_tests(data, settings.test_subset)
+
+
+def _folders_of_a_test(path: Path) -> str:
+    """The settings that make a test of a folder's sub-folders, with their names where it is plain which is which."""
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
+    good = [name for name in names if meaning_of(name) == "good"]
+    bad = [name for name in names if meaning_of(name) not in ("good", "masks")]
+    if len(good) != 1 or len(bad) != 1:
+        return "--set data.normal=GOOD --set data.anomalous=BAD"
+    return command("--set", f"data.normal={good[0]}", "--set", f"data.anomalous={bad[0]}")
 
 
 def find_all_test_data(location: Location, settings: DataSettings) -> TestData | None:

@@ -1,6 +1,8 @@
 """Remarks on good images that can be trained on but will give poor results; made before training starts."""
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from flawmap.data.checks import FileFacts
 
@@ -9,20 +11,27 @@ CAMERA_BITS = (8, 10, 12, 14)
 MUCH_LARGER = 4.0  # an image side relative to what the model sees: details begin to vanish
 
 
-def detail_lost(facts: Sequence[FileFacts], seen_px: int) -> str | None:
+def detail_lost(
+    facts: Sequence[FileFacts], seen_px: int, settings: Sequence[str] = ("data.image_size_px",)
+) -> str | None:
     """What happens to small defects in images much larger than what the model sees; None if there are none.
 
     Args:
         facts: of the images.
         seen_px: side of the largest square that they are resized to.
+        settings: those that decide it.
     """
-    longest = max(max(fact.width_px, fact.height_px) for fact in facts)
-    if longest < MUCH_LARGER * seen_px:
+    sides = [(max(fact.width_px, fact.height_px), fact.key) for fact in facts]
+    large = [(side, key) for side, key in sides if side >= MUCH_LARGER * seen_px]
+    if not large:
         return None
+    longest, largest = max(large)
+    where = "" if len(large) == len(facts) else f" (in {len(large)} of {len(facts)} images, largest {largest})"
     kept = 10 * seen_px / longest
+    closer = " ".join(f"--set {setting}={2 * seen_px}" for setting in settings)
     return (
-        f"an image side of {longest} px is seen as {seen_px} px, a defect of 10 px as {kept:.1f} px: for small defects "
-        f"cut images into parts, or --set data.image_size_px={2 * seen_px} (slower)"
+        f"an image side of {longest} px{where} is seen as {seen_px} px, a defect of 10 px as {kept:.1f} px: for small "
+        f"defects cut images into parts, or {closer} (slower)"
     )
 
 
@@ -47,4 +56,23 @@ def nearly_black(facts: Sequence[FileFacts]) -> str | None:
         f"{dark}: if a camera wrote its {bits} bits into 16-bit files (the largest value of all is {largest:,}), "
         f"multiply every value by {2 ** (16 - bits)}, but to no more than 65535, in all images alike: those for "
         "training, for tests and for later"
+    )
+
+
+def ungrouped_patients(facts: Sequence[FileFacts]) -> str | None:
+    """That DICOM files name patients with several images each, and how to keep these together; None if they do not.
+
+    Args:
+        facts: of images that are split one by one, though nobody has asked for it.
+    """
+    named = [fact for fact in facts if fact.patient is not None]
+    images = Counter(fact.patient for fact in named)
+    if len(images) < 2 or len(images) == len(named):
+        return None
+    places = {(fact.patient, PurePosixPath(fact.key).parent) for fact in named}
+    has_folders = len(places) == len(images) and len({place for _, place in places}) > 1
+    by_folder = "--set data.group_by=folder keeps each patient together, or " if has_folders else ""
+    return (
+        f"{len(named)} DICOM files are of {len(images)} patients (PatientID), and are split image by image, so the "
+        f"threshold may be too low: {by_folder}name them in a column patient of a manifest.csv"
     )

@@ -40,6 +40,7 @@ OUR_FILES = {  # of a folder that flawmap has written
     "an evaluation of flawmap evaluate": {"per_image.csv", "metrics.json"},
 }
 DICOM, DICOM_SUFFIX = "DICOM", ".dcm"
+MASK = "mask"  # kind of what is left out because it lies beside its image
 DETECTIONS, DETECTIONS_START = "results.jsonl", b'{"image": '
 _MASK = r"masks?|gt|ground[ _-]?truth|labels?|seg|segm|segmentation|anno|annot|annotations?|overlay|heat[ _-]?map"
 _COMPANION = rf"(?:(?P<mask>{_MASK})|(?P<thumbnail>thumb|thumbnail))"

@@ -3,10 +3,12 @@
 What ``flawmap detect`` does, for Python.
 """
 
+import csv
 import glob
+import json
 import os
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,17 +26,19 @@ from flawmap.data.left_out import as_records, counted
 from flawmap.data.sample import LeftOut
 from flawmap.data.walk import Listing
 from flawmap.deploy.opened_model import OpenedModel, OpenedRun, open_model
+from flawmap.deploy.reviews import plain_cell
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
 from flawmap.report.verdict_picture import verdict_of, verdict_picture
 from flawmap.runs.result_folders import new_folder
-from flawmap.runs.result_log import ResultLog
+from flawmap.runs.result_log import LINES, TABLE, ResultLog
 
 if TYPE_CHECKING:
     from flawmap.engine.compute import DeviceName
 
 MAX_STEM_LENGTH = 48  # characters of a picture's name that come from the image; no file system finds that too long
+TABLE_COLUMNS = ("image", "verdict", "score", "threshold", "regions", "picture", "problem")
 MAPS = "maps"  # the folder of raw maps
 VERDICT_NAMES = {"ANOMALY": "anomaly", "ok": "ok", "no threshold": "scored"}  # in names of pictures
 MapFormat = Literal["npy", "tiff"]
@@ -57,7 +61,7 @@ class Job:
 
 
 class Batch:
-    """Images that are scored into one folder: results.jsonl, result.json and a picture of each image.
+    """Images that are scored into one folder: results.jsonl, result.json, results.csv and a picture of each image.
 
     Args:
         model: opened, for this process.
@@ -136,6 +140,7 @@ class Batch:
         finally:  # also when interrupted
             failures = [{"image": str(path), "problem": problem} for path, problem in self.not_scored.items()]
             self._log.close(str(model_path), failures, as_records(self._left_out), is_complete)
+            write_table(self.folder, self.not_scored)
 
     def _outcomes(self, model_path: Path, device: "DeviceName", workers: int) -> Iterator[tuple[Job, Outcome]]:
         if workers == 1 or len(self._jobs) < 2:
@@ -168,6 +173,25 @@ def detect_one(model: OpenedModel, job: Job) -> Outcome:
     if job.maps is not None:
         record["map"] = str(_write_map(job, detection.anomaly_map, job.maps))
     return record | {"model_id": model.facts.model_id, "camera": model.facts.camera}
+
+
+def write_table(folder: Path, not_scored: Mapping[Path, str]) -> None:
+    """results.csv for a spreadsheet: a row for each line of results.jsonl, then the images without a result."""
+    unfinished = folder / f".{TABLE}.tmp"
+    with (
+        (folder / LINES).open(encoding="ascii") as lines,
+        unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,  # any bytes in names
+    ):
+        file.write("\ufeff")  # the byte order mark, for Excel
+        rows = csv.writer(file, lineterminator="\r\n")
+        rows.writerow(TABLE_COLUMNS)
+        for record in map(json.loads, lines):
+            verdict = "" if record["threshold"] is None else "anomaly" if record["is_anomalous"] else "ok"
+            cells = [verdict, record["score"], record["threshold"], len(record["regions"])]
+            rows.writerow([plain_cell(record["image"]), *cells, plain_cell(record["overlay"]), ""])
+        for image, problem in not_scored.items():
+            rows.writerow([plain_cell(str(image)), "not scored", "", "", "", "", plain_cell(problem)])
+    os.replace(unfinished, folder / TABLE)
 
 
 def _write_map(job: Job, anomaly_map: NDArray[np.float32], maps: MapFormat) -> Path:

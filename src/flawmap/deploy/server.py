@@ -335,7 +335,12 @@ async def _uploaded(request: Request) -> Upload:
             raise HTTPException(422, "the form has no file")
         if files[0].content_type and files[0].content_type.lower() not in RAW_TYPES:
             raise HTTPException(415, f"the form's file has none of the types {', '.join(RAW_TYPES)}")
-        return Upload(await files[0].read(), (files[0].filename or "")[:MAX_NAME_LENGTH])
+        return Upload(await files[0].read(), _unescaped(files[0].filename or "")[:MAX_NAME_LENGTH])
+
+
+def _unescaped(name: str) -> str:
+    """A file's name as it was before a form, which has no other way to write these three characters."""
+    return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
 
 
 def _token_check(token: str) -> Any:

@@ -10,7 +10,11 @@ ROWS = 4096  # vectors whose distances are updated at once, so that they stay in
 
 
 def greedy_coreset(
-    vectors: Float[Tensor, "n d"], size: int, generator: torch.Generator, projection_dim: int = 64, device: str | torch.device | None = None
+    vectors: Float[Tensor, "n d"],
+    size: int,
+    generator: torch.Generator,
+    projection_dim: int = 64,
+    device: str | torch.device | None = None,
 ) -> Int[Tensor, "k"]:
     """Pick, again and again, the vector whose direction is farthest from those of all picked ones.
 

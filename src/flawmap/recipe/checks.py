@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
 from flawmap.errors import UserError
-from flawmap.recipe.fields import settings_and_groups, values_of
+from flawmap.recipe.fields import is_used, settings_and_groups, values_of
 from flawmap.recipe.settings import Recipe
 
 SEE_ALL = "flawmap recipe standard prints all settings; flawmap recipe paper, those of the paper's method"
@@ -48,6 +48,17 @@ def refuse_unless_setting(key: str, place: str) -> None:
         near = near or [name for name in candidates if lasts and name.rpartition(".")[2] == lasts[0]]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise UserError(f"unknown key {key}{hint}", place, SEE_ALL)
+
+
+def refuse_without_effect(key: str, recipe: Recipe, place: str) -> None:
+    """Raises: UserError: the recipe's method does not use the setting, or stage 1 does, which is off."""
+    if is_used(key, recipe) and (key != "data.pretrain_on" or recipe.pretrain.enabled):
+        return
+    methods = settings_and_groups()[key].methods
+    problem, remedy = "without pre-training", "--set pretrain.enabled=true"
+    if recipe.method not in methods:
+        problem, remedy = f"on method {recipe.method}, only on {' or '.join(methods)}", "leave it out"
+    raise UserError(f"{key} has no effect {problem}", place, remedy)
 
 
 def checked_value(key: str, entry: Entry) -> Any:

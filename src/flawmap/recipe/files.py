@@ -57,7 +57,8 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = (),
             setting that a file leaves out has its default.
         overrides: settings such as ``memory.tokens=5000``, applied last, in order. Text is taken literally; anything
             else is read as YAML.
-        is_of_model: the recipe says how a model was trained. Settings that are gone since then may have any value.
+        is_of_model: the recipe says how a model was trained, which is a fact. Settings that are gone since then may
+            have any value, and settings without effect may be there.
 
     ``epochs`` and ``steps`` are two ways to state the length of a stage: the one given last replaces the other.
 
@@ -65,17 +66,36 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = (),
         the recipe; what its method does not use has its default.
 
     Raises:
-        UserError: no such recipe, an unknown or repeated key, a wrong type, a value out of range, or settings that
-            contradict each other; with file and line.
+        UserError: no such recipe, an unknown or repeated key, a wrong type, a value out of range, settings that
+            contradict each other, or a file whose method does not use what it sets; with file and line.
     """
-    entries = _entries_of_file(recipe_path(source), (), is_of_model) if source is not None else {}
+    path = recipe_path(source) if source is not None else None
+    entries = _entries_of_file(path, (), is_of_model) if path is not None else {}
+    from_file = dict(entries)
     changes: dict[str, Entry] = {}
     for override in overrides:
         changes.update(_entry_of_override(override))
     _merge(entries, changes)
     recipe = with_values(Recipe(), {key: checked_value(key, entry) for key, entry in entries.items()})
     cross_check(recipe)
+    if path is not None and not is_of_model:
+        _refuse_what_no_method_here_uses(from_file, path, recipe.method)
     return resolved(recipe)
+
+
+def _refuse_what_no_method_here_uses(entries: Mapping[str, Entry], path: Path, method: str) -> None:
+    """Refuse settings of the file itself, not of its base, that neither its own method nor ``method`` uses."""
+    own_method = entries["method"].value if "method" in entries else Recipe().method
+    for key, entry in entries.items():
+        methods = settings_and_groups()[key].methods
+        if entry.value is None or own_method in methods or method in methods:
+            continue
+        if not entry.place.startswith(f"{path} line "):
+            continue
+        remedy = "leave it out, or name a base that uses it"
+        if methods == ("paper",):
+            remedy = "leave it out, or begin the file with `base: paper` or `base: paper_cpu`"
+        raise UserError(f"{key} has no effect on method {method}, only on {' or '.join(methods)}", entry.place, remedy)
 
 
 def recipe_path(source: str | Path) -> Path:

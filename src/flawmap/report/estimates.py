@@ -87,8 +87,12 @@ def sizes(evaluation: Evaluation | None) -> Table:
 def strata(evaluation: Evaluation | None) -> Table:
     """The images of each stratum (sex, view, ...) scored on their own."""
     blocks: Mapping[str, Block] = evaluation.by_stratum if evaluation else {}
-    rows = [(name, str(block.n_good + block.n_anomalous), *_short(block)) for name, block in blocks.items()]
-    return Table(("stratum", *_BLOCK_COLUMNS), tuple(rows))
+    rows = [
+        (name, str(block.n_good + block.n_anomalous), str(block.n_anomalous), *_short(block))
+        for name, block in blocks.items()
+    ]
+    images, *measures = _BLOCK_COLUMNS
+    return Table(("stratum", images, "anomalous", *measures), tuple(rows))
 
 
 def without_empty_columns(table: Table) -> Table:

@@ -87,7 +87,8 @@ def _promise(calibration: Calibration | None) -> tuple[str, ...]:
     )
     if not calibration.is_resolved:
         finest = _rate(calibration.smallest_resolvable_rate)
-        text += f", which cannot guarantee less than {finest}: add good images for a firmer threshold"
+        more = "good images of further groups" if calibration.of_groups else "good images"
+        text += f", which cannot guarantee less than {finest}: add {more} for a firmer threshold"
     return (text + ".",)
 
 

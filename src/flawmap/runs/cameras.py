@@ -64,8 +64,9 @@ def refuse_unknown_camera(
 
 
 def command_for_camera(path: str | Path, camera: str) -> str:
-    """The command that gives a camera of this model its threshold."""
-    return command("flawmap", "calibrate", Path(path), "GOOD_IMAGES", "--camera", camera)
+    """The command that gives a camera of this model its threshold, under a name that it can have."""
+    name = camera if _is_usable(camera) else _usable(camera)
+    return command("flawmap", "calibrate", Path(path), "GOOD_IMAGES", "--camera", name)
 
 
 def refuse_bad_name(camera: str, known: Mapping[str, Calibration]) -> None:
@@ -78,12 +79,8 @@ def refuse_bad_name(camera: str, known: Mapping[str, Calibration]) -> None:
     if same := [name for name in known if name != camera and name.lower() == camera.lower()]:
         problem = f"there is a camera {same[0]!r}, and names that differ in case only are one file on some systems"
         raise UserError(problem, f"--camera {camera}", f"--camera {same[0]}, or another name")
-    if _NAME.fullmatch(camera) and not _DEVICES.fullmatch(camera) and camera.lower() != DEFAULT:
+    if _is_usable(camera):
         return
-    plain = unicodedata.normalize("NFKD", camera).encode("ascii", "ignore").decode("ascii")
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[: MAX_NAME_LENGTH - 8].strip("-._")
-    if not plain or _DEVICES.fullmatch(plain) or plain.lower() == DEFAULT:
-        plain = f"camera-{plain.partition('.')[0] or 1}"
     problem = f"a camera cannot be named {camera!r}"
     if camera.lower() == DEFAULT:
         problem += ", which is the threshold without --camera"
@@ -91,7 +88,20 @@ def refuse_bad_name(camera: str, known: Mapping[str, Calibration]) -> None:
         problem += ", which Windows keeps for a device"
     else:
         problem += f": names have 1 to {MAX_NAME_LENGTH} letters A to Z, digits and - _ . between them"
-    raise UserError(problem, "--camera", f"--camera {plain}")
+    raise UserError(problem, "--camera", f"--camera {_usable(camera)}")
+
+
+def _is_usable(camera: str) -> bool:
+    return bool(_NAME.fullmatch(camera)) and not _DEVICES.fullmatch(camera) and camera.lower() != DEFAULT
+
+
+def _usable(camera: str) -> str:
+    """A similar name that a file can have."""
+    plain = unicodedata.normalize("NFKD", camera).encode("ascii", "ignore").decode("ascii")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[: MAX_NAME_LENGTH - 8].strip("-._")
+    if not plain or _DEVICES.fullmatch(plain) or plain.lower() == DEFAULT:
+        plain = f"camera-{plain.partition('.')[0] or 1}"
+    return plain
 
 
 def calibration_file(camera: str | None) -> str:

@@ -60,6 +60,7 @@ class TestRecord:
     threshold: float | None
     realised_false_alarm_rate: float | None
     missed_rate: float | None
+    n_groups: int | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from flawmap.errors import UserError
 
-LINES, RESULT = "results.jsonl", "result.json"
+LINES, RESULT, TABLE = "results.jsonl", "result.json", "results.csv"
 LINE_START = b'{"image": '  # of each of our lines
 OTHER_OUTPUT = "choose another --output"
 
@@ -42,8 +42,8 @@ class ResultLog:
                     elif not (line.startswith(LINE_START) or LINE_START.startswith(line)):
                         raise UserError("this file is not from flawmap detect", str(self._path), OTHER_OUTPUT)
             os.truncate(self._path, kept)
-        elif (folder / RESULT).exists():
-            raise UserError(f"the folder has a {RESULT} that is not from flawmap detect", str(folder), OTHER_OUTPUT)
+        elif theirs := [name for name in (RESULT, TABLE) if (folder / name).exists()]:
+            raise UserError(f"the folder has a {theirs[0]} that is not from flawmap detect", str(folder), OTHER_OUTPUT)
         self._file = self._path.open("ab")
 
     def _take(self, line: bytes, number: int, threshold: float | None) -> None:

@@ -19,6 +19,7 @@ MODEL, SAMPLES, EVALUATION = "model", "samples", "evaluation"
 WEIGHTS = "model.safetensors"
 MODEL_CONFIG = "config.json"  # written last: a model without it is not complete
 STARTED, FINISHED = "started", "finished"  # in environment.json: when the training began, and when it had its result
+SKIPS_UNREADABLE = "skip_unreadable"  # in environment.json: whether files that cannot be decoded were left out
 
 
 class RunFolder:

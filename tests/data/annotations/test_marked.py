@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from annotation_files import coco, labelme, rectangle, voc, write_images, write_text
@@ -10,7 +11,9 @@ from assertions import explained
 from flawmap.data.annotations.marked import LEARNED_AS_GOOD, refuse_marked
 from flawmap.data.annotations.to_manifest import write_manifest_of
 from flawmap.data.open_data import open_training_data
+from flawmap.data.sample import FileRemark
 from flawmap.recipe.settings import DataSettings
+from images import write_image
 
 NAMES = [f"{number}.png" for number in range(4)]
 BOX, LABEL = {"bbox": [2, 3, 4, 5]}, "0 0.5 0.5 0.25 0.5\n"
@@ -113,3 +116,22 @@ def test_training_on_a_folder_of_another_tool_names_the_way(location, tmp_path):
     assert write_manifest_of(Path(words[2]), tmp_path / words[4]).anomalous == 1
     write_text(root / "labels" / "train" / "0.txt", "")
     assert len(open_training_data(root / "images" / "train", DataSettings()).images) == 4
+
+
+def test_a_mask_beside_a_good_image_that_marks_something_is_remarked(tmp_path):
+    write_images(tmp_path, NAMES)
+    marking = np.zeros((12, 16), np.uint8)
+    marking[2:5, 3:9] = 255
+    write_image(tmp_path / "0_mask.png", np.zeros((12, 16), np.uint8))
+    assert open_training_data(tmp_path, DataSettings()).remarks == ()
+    write_image(tmp_path / "2_mask.png", marking)
+    (tmp_path / "3_mask.png").write_bytes(b"no image")
+    data = open_training_data(tmp_path, DataSettings())
+    text = (
+        "1 mask beside a good image marks something: if it is a defect, the image beside it is learned as good; move "
+        "such images to another folder, or write a manifest.csv in which they have label 1, split test and their mask"
+    )
+    assert data.remarks == (FileRemark("2_mask.png", text),)
+    write_image(tmp_path / "1_gt.png", marking)
+    (remark,) = open_training_data(tmp_path, DataSettings()).remarks
+    assert remark.key == "1_gt.png" and remark.text.startswith("2 masks beside good images mark something")

@@ -29,10 +29,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def converted(root: Path, good: bool = True, masks: Path | None = None) -> tuple[ManifestReport, list[dict[str, str]]]:
+def converted(
+    root: Path, good: bool = True, masks: Path | None = None, group_by: str | None = None
+) -> tuple[ManifestReport, list[dict[str, str]]]:
     """The report, and the rows of the manifest beside the folder."""
     output = root.parent / "manifest.csv"
-    report = write_manifest_of(root, output, good, masks)
+    report = write_manifest_of(root, output, good, masks, group_by)
     with output.open(encoding="utf-8", newline="") as file:
         return report, list(csv.DictReader(file))
 
@@ -83,6 +85,59 @@ def test_which_good_images_are_for_the_test_does_not_depend_on_the_defects(root)
         tests.append({row["image"] for row in rows if (row["label"], row["split"]) == ("0", "test")})
         (root.parent / "manifest.csv").unlink()
     assert len(tests[0]) == 6 and len(tests[0] - tests[1]) <= 1
+
+
+PATIENTS = [f"P{number // 3:02d}_{number % 3}.png" for number in range(45)]  # 15 patients with three images each
+
+
+def sides(rows: list[dict[str, str]]) -> dict[str, set[str]]:
+    """The splits in which the images of each group are."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["group"], set()).add(row["split"])
+    return found
+
+
+def test_a_patient_is_for_training_or_for_the_test(tmp_path):
+    """45 images of 15 patients, P00 with a defect: P00 and two more are for the test."""
+    root = tmp_path / "set"
+    write_images(root, PATIENTS)
+    write_text(root / "annotations.json", coco(PATIENTS[:1], BOX))
+    report, rows = converted(root, group_by="{group}_*")
+    assert {row["group"] for row in rows} == {f"P{number:02d}" for number in range(15)}
+    assert all(row["image"].startswith(f"set/{row['group']}_") for row in rows)
+    assert all(len(splits) == 1 for splits in sides(rows).values()) and sides(rows)["P00"] == {"test"}
+    assert (report.anomalous, report.good_train, report.good_test) == (1, 36, 8)
+    assert report.groups == "15 groups ({group}_*), largest 3 images"
+    manifest = tmp_path / "manifest.csv"
+    trained = {image.group for image in CsvManifest().training(manifest, DataSettings(), {}).images}
+    tested = {image.group for image in CsvManifest().test(manifest, DataSettings(), {}).images}
+    assert (len(trained), len(tested), trained & tested) == (12, 3, set())
+
+
+def test_a_patient_whom_a_list_splits_is_for_the_test(tmp_path):
+    root = tmp_path / "set"
+    write_images(root, PATIENTS)
+    write_text(root / "instances_train.json", coco(PATIENTS[:31], BOX))
+    write_text(root / "instances_val.json", coco(PATIENTS[31:]))
+    report, rows = converted(root, group_by="{group}_*")
+    assert sides(rows) == {f"P{number:02d}": {"train" if 0 < number < 10 else "test"} for number in range(15)}
+    assert (report.good_train, report.good_test) == (27, 17)
+
+
+def test_without_groups_a_manifest_has_no_column_for_them(root):
+    write_text(root / "annotations.json", coco(NAMES[:1], BOX))
+    report, rows = converted(root, group_by="image")
+    assert report.groups is None and "group" not in rows[0]
+
+
+def test_groups_that_cannot_be_split(root):
+    write_text(root / "annotations.json", coco(NAMES[:1], BOX))
+    with mistake("data.group_by=folder makes fewer than 5 groups of 30 images", root, "--set data.group_by=image"):
+        converted(root, group_by="folder")
+    with mistake("no image matches data.group_by={group}_*, for example not images/00.png", root, "P12_3.png"):
+        converted(root, group_by="{group}_*")
+    assert not (root.parent / "manifest.csv").exists()
 
 
 @pytest.mark.parametrize(("number", "for_test"), [(20, 0), (21, 1), (23, 3), (25, 5), (28, 6)])

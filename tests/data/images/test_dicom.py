@@ -13,8 +13,8 @@ from hypothesis.strategies import binary, sampled_from
 
 from assertions import mistake
 from dicom_files import RAMP, dicom, fields_alone, pydicom
-from flawmap.data.images.dicom import dicom_gray_values, is_dicom
-from flawmap.data.images.files import decode_gray_values, read_image
+from flawmap.data.images.dicom import dicom_gray_values, dicom_patient, is_dicom
+from flawmap.data.images.files import decode_gray_values, decode_with_remarks, read_image
 from flawmap.data.open_data import load_images
 from flawmap.errors import UserError
 
@@ -286,6 +286,20 @@ def test_colours_and_8_bits_have_no_further_gray_values(tmp_path: Path):
     bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
     assert decode_gray_values(dicom(tmp_path / "c.dcm", colours, **changes, **bits).read_bytes()) is None
     assert decode_gray_values(dicom(tmp_path / "g.dcm", np.zeros((4, 4), np.uint8), **bits).read_bytes()) is None
+
+
+@pytest.mark.parametrize(("number", "patient"), [("P 12 ", "P 12"), ("0012", "0012"), ("", None), (None, None)])
+def test_the_patient_of_a_file(number: str | None, patient: str | None, tmp_path: Path):
+    path = dicom(tmp_path / "a.dcm", RAMP, **({} if number is None else {"PatientID": number}))
+    assert dicom_patient(path.read_bytes()) == patient
+    assert dicom_patient(fields_alone(path, implicit=True)) == patient
+
+
+def test_writing_in_the_image_is_remarked(tmp_path: Path):
+    for value, is_remarked in (("YES", True), ("NO", False)):
+        path = dicom(tmp_path / "a.dcm", RAMP, BurnedInAnnotation=value)
+        remarks = decode_with_remarks(path.read_bytes()).remarks
+        assert any("BurnedInAnnotation" in remark for remark in remarks) is is_remarked
 
 
 def test_a_deflated_file_is_refused_before_it_can_grow(tmp_path: Path):

@@ -8,9 +8,9 @@ from flawmap.data.layouts.folder_names import BAD, GOOD, HARMLESS, MASKS, SPLITS
 
 NAMES = {
     "good": """good Good OK ok normal NORMAL io i.O. pass Good_Parts GoodParts no_defects defect-free ohne_Fehler OK2
-        line2_good""",
+        line2_good gute_Teile Gutteile""",
     "bad": """bad NG nok NIO n.i.O. not_ok no_good scratch Scratches_2 lot_17_NG defect01 Fehler Ausschuß anomaly
-        bad_weather""",
+        bad_weather schlechte_Teile Schlechtteile""",
     "masks": "masks GT ground_truth groundtruth labels SegmentationClass Annotations heatmaps",
     "split": "train Test testing val validation test_2",
     "harmless": """2024-05-01 20240501T0630 lot_17 LOT17 monday Montag Mittwoch_2 Charge_7 KW12 shiftA shift_B

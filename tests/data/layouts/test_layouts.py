@@ -196,7 +196,7 @@ def test_a_missing_named_folder(settings: DataSettings, setting: str, name: str,
 
 
 def test_named_good_images_alone_are_not_a_test_set(parts: Path):
-    remedy = "or name folders inside: --set data.normal=GOOD --set data.anomalous=BAD"
+    remedy = "or name folders inside: --set data.normal=OK --set data.anomalous=NG"
     with mistake("there are no labelled test images", parts, remedy):
         open_test_data(parts, DataSettings(normal="OK"))
 

@@ -289,6 +289,11 @@ def test_training_takes_only_rows_labelled_normal(label: str, write):
     ("header", "problem"),
     [
         ("image,label", "the manifest lacks the column 'split' (it has image, label)"),
+        (
+            "filename,split,label,age",
+            "the manifest lacks the column 'image' (it has filename, split, label, age; is 'filename' meant?)",
+        ),
+        ("age,split,label", "the manifest lacks the column 'image' (it has age, split, label)"),
         ("image,split,lable", "the manifest lacks the column 'label' (it has image, split, lable; is 'lable' meant?)"),
         (
             "Image Path;Split;Label",
@@ -439,6 +444,11 @@ def test_a_setting_comes_before_the_column(write):
         ("image,split,label,box", "column 'box' is", "; is 'box' meant to be boxes?"),
         ("image,split,label,Patient ID,Kinds", "columns 'Patient ID', 'Kinds' are", "meant to be kind?"),
         ("image,split,label,Patient ID", "column 'Patient ID' is", "; is 'Patient ID' meant to be patient?"),
+        ("image,split,label,subject_id", "column 'subject_id' is", "; is 'subject_id' meant to be patient?"),
+        ("image,split,label,Gender", "column 'Gender' is", "; is 'Gender' meant to be sex?"),
+        ("image,split,label,View Position", "column 'View Position' is", "; is 'View Position' meant to be view?"),
+        ("image,split,label,bbox", "column 'bbox' is", "; is 'bbox' meant to be boxes?"),
+        ("image,split,label,board,MRN", "column 'MRN' is", ""),
     ],
 )
 def test_columns_that_nobody_reads_are_named(header: str, unread: str, meant: str, write):
@@ -448,6 +458,17 @@ def test_columns_that_nobody_reads_are_named(header: str, unread: str, meant: st
         assert remark.key == "manifest.csv"
         assert remark.text.startswith(f"the {unread} not read (image, split, label, kind, mask, boxes, group, patient")
         assert remark.text.endswith(f"view are){meant}" if not meant or meant.startswith(";") else meant)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_alike"),
+    [("00001385", "1385", True), ("P012", "p12", True), ("100", "10", False), ("A_1", "A_01", True), ("A", "B", False)],
+)
+def test_groups_that_are_probably_one_are_remarked(first: str, second: str, is_alike: bool, write):
+    path = write("image,split,label,patient", f"images/a.png,train,0,{first}", f"images/b.png,test,1,{second}")
+    text = f"the column patient has {first!r} and {second!r}, which count as two: if they are one, write it alike"
+    for listing in (MANIFEST.training(path, DEFAULT, {}), MANIFEST.test(path, DEFAULT, {})):
+        assert [(remark.key, remark.text) for remark in listing.remarks] == [("manifest.csv", text)][:is_alike]
 
 
 def test_columns_that_are_read_and_columns_without_a_name_are_not_remarked(write):

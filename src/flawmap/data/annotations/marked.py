@@ -1,4 +1,4 @@
-"""Good images that an annotation file marks a defect on: they must not be trained on without a word."""
+"""Good images that an annotation file or a mask marks a defect on: they must not be trained on without a word."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +10,10 @@ from flawmap.data.annotations.annotated import AnnotatedImage, AnnotationFormat
 from flawmap.data.annotations.find import FORMATS, AnnotationFiles, annotation_files
 from flawmap.data.annotations.image_names import ImageNames
 from flawmap.data.annotations.recognise import EXPORT, LISTED, recognised
-from flawmap.data.sample import FileRemark
+from flawmap.data.images.files import UnreadableImageError
+from flawmap.data.images.mask import read_mask
+from flawmap.data.sample import FileRemark, LeftOut
+from flawmap.data.walk import MASK
 from flawmap.errors import UserError
 
 IMAGE_FOLDERS = ("images", "jpegimages")  # in lower case; annotations lie in folders beside these
@@ -55,6 +58,24 @@ def refuse_marked(folder: Path, images: Iterable[Path]) -> tuple[FileRemark, ...
     return tuple(remarks)
 
 
+def marked_by_masks(folder: Path, left_out: Iterable[LeftOut]) -> tuple[FileRemark, ...]:
+    """A remark on masks that lie beside good images and mark something.
+
+    It is no error: a mask may as well show a part, or an organ.
+    """
+    masks = [item.path for item in left_out if item.kind == MASK]
+    marking = [path for path in masks if _marks_something(path)]
+    if not marking:
+        return ()
+    count = len(marking)
+    some = "1 mask beside a good image marks" if count == 1 else f"{count} masks beside good images mark"
+    text = (
+        f"{some} something: if it is a defect, the image beside it is learned as good; move such images to another "
+        "folder, or write a manifest.csv in which they have label 1, split test and their mask"
+    )
+    return (FileRemark(marking[0].relative_to(folder).as_posix(), text),)
+
+
 def with_annotations_named(error: UserError, folder: Path) -> UserError:
     """The error that a folder cannot be read as good images; with the annotations that are in it, if there are any."""
     files = annotation_files(folder) if folder.is_dir() else None
@@ -63,6 +84,13 @@ def with_annotations_named(error: UserError, folder: Path) -> UserError:
     name = next(iter(files.by_format)).takes[0].name
     remedy = f"turn the {name} into a manifest: {_conversion(files)}"
     return UserError(error.problem, error.place, f"{error.remedy}; or {remedy}" if error.remedy else remedy)
+
+
+def _marks_something(mask: Path) -> bool:
+    try:
+        return bool(read_mask(mask).any())
+    except UnreadableImageError:  # it is left out, whatever it is
+        return False
 
 
 def _conversion(files: AnnotationFiles) -> str:

@@ -1,7 +1,8 @@
 """Annotations of other tools become a manifest: defects are for the test, good images for training and test.
 
 An annotated image is a defect, unless all its classes are called good. An image without annotations is good only if the
-user says so. Files of images are not copied; paths in the manifest are relative to it.
+user says so. A group, such as a patient, is for training or for the test as a whole. Files of images are not copied;
+paths in the manifest are relative to it.
 """
 
 import csv
@@ -27,6 +28,7 @@ from flawmap.data.annotations.recognise import recognised
 from flawmap.data.annotations.shapes import Box
 from flawmap.data.annotations.split_names import split_named
 from flawmap.data.checks import MIN_IMAGES, refuse_unwritable_names
+from flawmap.data.groups import IMAGE, MIN_GROUPS, SETTING, are_too_few, grouped, groups_in_words, refuse_unmatched
 from flawmap.data.images.boxes import ROUNDING_PX
 from flawmap.data.left_out import counted
 from flawmap.data.sample import NormalImage
@@ -49,6 +51,7 @@ class ManifestReport:
         good_test: good images for the test.
         left_out: images without annotations of which nobody has said what they are.
         remarks: what a person should know, in words.
+        groups: how many groups of images there are, in words; None where nobody has named any.
     """
 
     format: str
@@ -59,6 +62,7 @@ class ManifestReport:
     good_test: int
     left_out: int
     remarks: tuple[str, ...]
+    groups: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,15 @@ class _Row:
     image: Path
     split: str
     placed: Placed | None  # None for a good image
+    group: str | None
 
 
 def write_manifest_of(
-    location: Path, output: Path, unannotated_are_good: bool = False, masks: Path | None = None
+    location: Path,
+    output: Path,
+    unannotated_are_good: bool = False,
+    masks: Path | None = None,
+    group_by: str | None = None,
 ) -> ManifestReport:
     """Read the annotations at a location, and write the manifest.
 
@@ -78,10 +87,11 @@ def write_manifest_of(
         output: the manifest; nothing is overwritten.
         unannotated_are_good: images without annotations are good ones; they are left out otherwise.
         masks: a new folder for one mask per image with a defect; the manifest has boxes without it.
+        group_by: what must not be split, as in ``data.group_by``; the manifest then has a column ``group``.
 
     Raises:
-        UserError: there are no annotations, or of several formats; a file is damaged, or does not fit its image; or
-            there is something at ``output`` or ``masks`` already.
+        UserError: there are no annotations, or of several formats; a file is damaged, or does not fit its image; there
+            are too few groups to split; or there is something at ``output`` or ``masks`` already.
     """
     _refuse_existing(output, "--output")
     if masks is not None:
@@ -98,9 +108,13 @@ def write_manifest_of(
         remedy = "if all images are good, give their folder to flawmap train as it is, or add --unannotated good"
         raise UserError(f"no image of {len(files.images)} has annotations", str(location), remedy)
     hints = {image.path: image.split for image in annotated}
-    splits = _splits_of_good(good, hints, files.root)
-    rows = [_Row(path, "test", placed(_without_good_marks(image))) for path, image in defects.items()]
-    rows = sorted([*rows, *(_Row(path, splits[path], None) for path in good)], key=lambda row: row.image)
+    images = _grouped_images(sorted({*good, *defects}), files.root, group_by)
+    splits = _splits_of_good([images[path] for path in good], [images[path] for path in defects], hints, files.root)
+    rows = [
+        _Row(path, "test", placed(_without_good_marks(image)), images[path].group) for path, image in defects.items()
+    ]
+    rows += [_Row(path, splits[path], None, images[path].group) for path in good]
+    rows.sort(key=lambda row: row.image)
     _write(rows, files.root, output, masks)
     kinds = Counter(kind or UNNAMED for row in rows if row.placed for kind in row.placed.kinds)
     return ManifestReport(
@@ -112,6 +126,7 @@ def write_manifest_of(
         sum(split == "test" for split in splits.values()),
         0 if unannotated_are_good else len(unmarked),
         tuple(_remarks(rows, annotated, files, masks is not None)),
+        groups_in_words(tuple(images.values()), group_by),
     )
 
 
@@ -183,22 +198,40 @@ def _refuse_twice(annotated: Sequence[AnnotatedImage]) -> None:
 # ---- splits
 
 
-def _splits_of_good(good: Sequence[Path], hints: Mapping[Path, str | None], root: Path) -> dict[Path, str]:
+def _grouped_images(paths: Sequence[Path], root: Path, group_by: str | None) -> dict[Path, NormalImage]:
+    """Every image of the manifest with its group.
+
+    Raises:
+        UserError: a pattern matches no image; or there are too few groups to split.
+    """
+    images = grouped([NormalImage(path.relative_to(root).as_posix(), path) for path in paths], group_by)
+    refuse_unmatched(images, group_by, str(root))
+    if are_too_few(images):
+        problem = f"{SETTING}={group_by} makes fewer than {MIN_GROUPS} groups of {len(images)} images"
+        remedy = f"name smaller groups, or leave it out (--set {SETTING}={IMAGE}), and each image is on its own"
+        raise UserError(problem, str(root), remedy)
+    return {image.path: image for image in images}
+
+
+def _splits_of_good(
+    good: Sequence[NormalImage], defects: Sequence[NormalImage], hints: Mapping[Path, str | None], root: Path
+) -> dict[Path, str]:
     """Train or test for each good image: as files and folders say, where they give some to both.
 
-    Otherwise one image in five is for the test, chosen by a hash of its name, but never so many that too few are left
-    to train.
+    Otherwise one image in five is for the test, chosen by a hash of its name or group, but never so many that too few
+    are left to train. A group that has an image in the test is there with all its good images.
     """
-    said = {path: hints.get(path) or _split_of_folders(path, root) for path in good}
+    said = {image.path: hints.get(image.path) or _split_of_folders(image.path, root) for image in good}
     splits = {path: "test" if split in ("val", "test") else "train" for path, split in said.items()}
-    if None not in said.values() and len(set(splits.values())) == 2:
-        return splits
-    num_test = min(round(len(good) * GOOD_TEST_SHARE), len(good) - MIN_IMAGES)
-    if num_test < 1:
-        return dict.fromkeys(good, "train")
-    images = [NormalImage(path.relative_to(root).as_posix(), path) for path in good]
-    _, test = split_normals(images, num_test / len(good), seed=0)
-    return dict.fromkeys(good, "train") | {image.path: "test" for image in test}
+    tested = {image.group for image in defects} - {None}
+    if None in said.values() or len(set(splits.values())) < 2:
+        splits = dict.fromkeys(splits, "train")
+        free = [image for image in good if image.group not in tested]
+        num_test = min(round(len(good) * GOOD_TEST_SHARE) - (len(good) - len(free)), len(free) - MIN_IMAGES)
+        if num_test >= 1:
+            splits |= {image.path: "test" for image in split_normals(free, num_test / len(free), seed=0)[1]}
+    tested |= {image.group for image in good if splits[image.path] == "test"} - {None}
+    return splits | {image.path: "test" for image in good if image.group in tested}
 
 
 def _split_of_folders(path: Path, root: Path) -> str | None:
@@ -262,7 +295,9 @@ def _table(rows: Sequence[_Row], output: Path, mask_of: Mapping[Path, Path] | No
     """The manifest's text, with masks, or with boxes where ``mask_of`` is None."""
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(["image", "split", "label", "kind", "boxes" if mask_of is None else "mask"])
+    has_groups = any(row.group for row in rows)
+    header = ["image", "split", "label", "kind", "boxes" if mask_of is None else "mask"]
+    table.writerow([*header, *(["group"] if has_groups else [])])
     for row in rows:
         truth = kind = ""
         if row.placed is not None:
@@ -272,7 +307,8 @@ def _table(rows: Sequence[_Row], output: Path, mask_of: Mapping[Path, Path] | No
             elif row.placed.is_complete:
                 boxes = [[" ".join(mark.kind.split()) or UNNAMED, *mark.box] for mark in row.placed.marks]
                 truth = json.dumps(boxes, ensure_ascii=False)
-        table.writerow([_relative(row.image, output), row.split, int(row.placed is not None), kind, truth])
+        cells = [_relative(row.image, output), row.split, int(row.placed is not None), kind, truth]
+        table.writerow([*cells, *([row.group or ""] if has_groups else [])])
     return buffer.getvalue()
 
 

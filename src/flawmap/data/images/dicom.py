@@ -125,6 +125,18 @@ def dicom_gray_values(data: bytes, max_pixels: int) -> GrayValues | None:
     return GrayValues(values, (black, white))
 
 
+def dicom_patient(data: bytes) -> str | None:
+    """Who is examined, as the number in the file has it; None if it has none.
+
+    Args:
+        data: a DICOM file that could be read.
+    """
+    fields = _pydicom().dcmread(
+        io.BytesIO(data.removeprefix(MAGIC)), force=True, stop_before_pixels=True, specific_tags=["PatientID"]
+    )
+    return str(fields.get("PatientID") or "").strip() or None
+
+
 def _begins_with_fields(data: bytes, order: str, is_explicit: bool) -> bool:
     """Whether bytes begin with at least three fields of a data set, in order, as far as they reach.
 
@@ -169,6 +181,9 @@ def _opened(data: bytes, max_pixels: int) -> tuple[Any, PixelFields, tuple[str, 
     check_size(fields.columns, fields.rows, max_pixels)
     if fields.frames > 1:
         remarks = (f"{fields.frames} frames; the first is read", *remarks)
+    if str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES":
+        text = "writing is burnt into its image (BurnedInAnnotation): names in it are shown in pictures and reports"
+        remarks = (*remarks, text)
     return dataset, fields, remarks
 
 

@@ -16,7 +16,10 @@ def _words(text: str) -> frozenset[str]:
 
 
 # all in lower case and without accents
-GOOD = _words("good normal ok okay io pass passed fine intact healthy flawless perfect gut bon buono bueno")
+GOOD = _words(
+    """good normal ok okay io pass passed fine intact healthy flawless perfect
+    gut gute guter gutes guten gutteil gutteile bon bonne bonnes bons buono buona buoni bueno buena buenos buenas"""
+)
 GOOD_PHRASES = _words(  # without what separates their words
     """nodefect nodefects defectfree nondefective nondefect withoutdefect withoutdefects nofinding nofindings
     noanomaly noanomalies anomalyfree nofault faultless faultfree fehlerfrei ohnefehler undamaged inordnung"""
@@ -27,7 +30,8 @@ BAD = _words(
     scrap damage damaged damages broken flaw flaws flawed error errors outlier outliers positive
     scratch scratches crack cracks dent dents hole holes stain stains chip chips burr burrs bend bent cut cuts
     contamination contaminated poke squeeze glue color colour print thread misplaced missing rust corrosion blister
-    kratzer riss risse delle dellen loch flecken fleck grat malo mauvais defaut defauts defecto defectos"""
+    kratzer riss risse delle dellen loch flecken fleck grat schlechte schlechter schlechtes
+    schlechten schlechtteil schlechtteile malo mauvais defaut defauts defecto defectos"""
 )
 MASKS = _words(
     """mask masks masken gt groundtruth truth label labels annotation annotations annotated seg segm segmentation

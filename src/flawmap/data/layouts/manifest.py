@@ -12,15 +12,13 @@ import json
 import math
 import os
 import posixpath
-import re
 import unicodedata
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from flawmap.data.groups import GROUP_COLUMNS, group_column, group_name
+from flawmap.data.groups import GROUP_COLUMNS, alike, group_column, group_name
 from flawmap.data.layouts.base import Layout
-from flawmap.data.layouts.tables import SHOWN, read_table
+from flawmap.data.layouts.tables import SHOWN, meant_by, read_table
 from flawmap.data.sample import Boxes, FileRemark, LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
 from flawmap.data.walk import Listing
@@ -67,7 +65,7 @@ class CsvManifest(Layout):
             if is_chosen(_strata(row), only):
                 group = group_name(row.get(column or ""))
                 images.append(NormalImage(row["image"], manifest.parent / row["image"], group=group))
-        return Listing(tuple(images), remarks=_unread_columns(manifest))
+        return Listing(tuple(images), remarks=(*_unread_columns(manifest), *_groups_alike(manifest, column)))
 
     def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """Rows of split ``test``. An anomalous image without a mask or boxes counts for image metrics only."""
@@ -76,7 +74,7 @@ class CsvManifest(Layout):
             if row["split"] == "test" and is_chosen(_strata(row), only):
                 sample = _labelled(row, line, manifest)
                 samples.append(replace(sample, group=group_name(row.get(column or ""))))
-        return Listing(tuple(samples), remarks=_unread_columns(manifest))
+        return Listing(tuple(samples), remarks=(*_unread_columns(manifest), *_groups_alike(manifest, column)))
 
     def grouped_by(self, path: Path) -> str | None:
         """The column that names groups."""
@@ -109,10 +107,28 @@ def _unread_columns(manifest: Path) -> tuple[FileRemark, ...]:
     if not unread:
         return ()
     free = [name for name in KNOWN if name not in columns]
-    near = {name: get_close_matches(re.sub(r"[^a-z]", "", name.casefold()), free, n=1, cutoff=0.75) for name in unread}
-    meant = "".join(f"; is {name!r} meant to be {names[0]}?" for name, names in near.items() if names)
+    if set(columns) & set(GROUP_COLUMNS):  # there can be only one
+        free = [name for name in free if name not in GROUP_COLUMNS]
+    near = {name: meant_by(name, free) for name in unread}
+    meant = "".join(f"; is {name!r} meant to be {other}?" for name, other in near.items() if other)
     text = f"the {'column' if len(unread) == 1 else 'columns'} {', '.join(map(repr, unread))} "
     text += f"{'is' if len(unread) == 1 else 'are'} not read ({', '.join(KNOWN)} are){meant}"
+    return (FileRemark(manifest.name, text),)
+
+
+def _groups_alike(manifest: Path, column: str | None) -> tuple[FileRemark, ...]:
+    """A remark on groups that are probably one, in training and test together."""
+    if column is None:
+        return ()
+    _, rows = _table(manifest)
+    pairs = alike(row[column] for _, row in rows if row.get(column))
+    if not pairs:
+        return ()
+    first, second = pairs[0]
+    more = f", and {len(pairs) - 1} more" if len(pairs) > 1 else ""
+    text = (
+        f"the column {column} has {first!r} and {second!r}{more}, which count as two: if they are one, write it alike"
+    )
     return (FileRemark(manifest.name, text),)
 
 

@@ -11,6 +11,17 @@ from pathlib import Path
 from flawmap.errors import UserError
 
 SEPARATORS = ",;\t|"
+CLOSE = 0.76  # how alike a name must be to be taken for a misspelling; age and image are less
+OTHER_NAMES = {  # what columns are often called, in lower case and letters alone
+    **dict.fromkeys(("file", "filename", "filepath", "imagepath", "imagename", "imagefile", "imageindex"), "image"),
+    **dict.fromkeys(("path", "img"), "image"),
+    **dict.fromkeys(("set", "subset", "partition", "fold"), "split"),
+    **dict.fromkeys(("class", "target"), "label"),
+    **dict.fromkeys(("bbox", "bboxes", "box", "boundingbox", "boundingboxes"), "boxes"),
+    **dict.fromkeys(("subject", "subjectid", "case", "caseid", "mrn", "pid", "patientid", "patid", "patnr"), "patient"),
+    **dict.fromkeys(("gender", "patientsex", "patientgender"), "sex"),
+    **dict.fromkeys(("viewposition", "projection"), "view"),
+}
 SHOWN = 80  # characters of a line in a message
 
 
@@ -109,6 +120,14 @@ def _columns_of(header: str, required: Sequence[str], optional: Sequence[str]) -
     return best
 
 
+def meant_by(name: str, wanted: Sequence[str]) -> str | None:
+    """The column that a name probably means, of those that are wanted: by what it is often called, or its spelling."""
+    letters = re.sub(r"[^a-z]", "", name.casefold())
+    if (usual := OTHER_NAMES.get(letters)) in wanted:
+        return usual
+    return next(iter(get_close_matches(letters, wanted, n=1, cutoff=CLOSE)), None)
+
+
 def _require_columns(
     columns: Sequence[str], header: str, required: Sequence[str], kind: str, place: str, remedy: str
 ) -> None:
@@ -118,9 +137,8 @@ def _require_columns(
         shown = header.strip()[:SHOWN]
         raise UserError(f"the first line of the {kind} does not name the columns: {shown}", place, remedy)
     if missing:
-        others = {name.casefold(): name for name in columns if name not in required}
-        near = get_close_matches(missing[0].casefold(), others, n=1)
-        meant = f"; is {others[near[0]]!r} meant?" if near else ""
+        near = [name for name in columns if name not in required and meant_by(name, missing) == missing[0]]
+        meant = f"; is {near[0]!r} meant?" if near else ""
         has = ", ".join(columns)
         raise UserError(f"the {kind} lacks the column {missing[0]!r} (it has {has}{meant})", place, remedy)
     if twice := [name for name in columns if name and columns.count(name) > 1]:

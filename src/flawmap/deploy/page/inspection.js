@@ -193,7 +193,7 @@ async function review(word) {
     const written = await answerOf(await ask("/v1/reviews", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(verdict) }));
     Object.assign(row, { review: word, note });
     if (state.selected === row) {
-      byId("saved").textContent = `saved to reviews.csv as ${written.truth === "good" ? "good" : "a defect"}`;
+      byId("saved").textContent = `saved as ${written.truth === "good" ? "good" : "a defect"}`;
       showReview(row);
     }
     fill(row);
@@ -207,4 +207,5 @@ function step(by) {
   const listed = state.rows.filter((row) => isListed(row) || row === state.selected);
   const next = listed[Math.min(listed.length - 1, Math.max(0, listed.indexOf(state.selected) + by))];
   if (next && next !== state.selected) select(next);
+  else if (next) byId("saved").textContent = by > 0 ? "This is the last image of the list." : "This is the first image of the list.";
 }

@@ -19,7 +19,7 @@ async function keptFile(sha256, name) {
 }
 
 async function clearSession() {
-  if (!state.rows.length || !window.confirm("Remove all images from this page and from the server? Reviews stay in reviews.csv.")) return;
+  if (!state.rows.length || !window.confirm("Remove all images from this page and from the server? Reviews stay saved.")) return;
   const reply = await ask("/v1/session", { method: "DELETE" });
   if (!reply.ok) {
     problem("clear", `the server answered ${reply.status}`);
