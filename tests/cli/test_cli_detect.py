@@ -144,17 +144,17 @@ def test_bad_images_alone_give_an_empty_result(cli, trained, tmp_path):
 
 @pytest.fixture
 def stop_at_the_third(monkeypatch):
-    """Ctrl-C while the third image is scored; gives back what undoes it."""
-    one, calls = batch.detect_one, []
+    """Ctrl-C while the third image is read for the first time; gives back which images were read."""
+    read, paths = batch.read_image, []
 
-    def detect_two(model, job):
-        calls.append(job)
-        if len(calls) == 3:
+    def read_two(path):
+        paths.append(path)
+        if path.name == "002.png" and paths.count(path) == 1:
             raise KeyboardInterrupt
-        return one(model, job)
+        return read(path)
 
-    monkeypatch.setattr(batch, "detect_one", detect_two)
-    return calls
+    monkeypatch.setattr(batch, "read_image", read_two)
+    return paths
 
 
 def test_ctrl_c_keeps_what_was_scored_and_resume_does_the_rest(cli, trained, parts, stop_at_the_third):
@@ -169,7 +169,7 @@ def test_ctrl_c_keeps_what_was_scored_and_resume_does_the_rest(cli, trained, par
     assert said.code == 0 and [Path(one["image"]).name for one in lines_of(said)] == ["002.png"]
     assert said.err.startswith("resumed    2 of 3 images have a result already\n3 scored, ")
     assert [Path(one["image"]).name for one in written()["images"]] == ["000.png", "001.png", "002.png"]
-    assert len(stop_at_the_third) == 4  # three, and the third again
+    assert [path.name for path in stop_at_the_third[3:]] == ["002.png"]  # three, and the third again
     after = files_and_bytes(Path("detections"))
     assert {name: after[name] for name in overlays if name.endswith(".png")} == {
         name: content for name, content in overlays.items() if name.endswith(".png")
