@@ -207,7 +207,7 @@ def two_cameras(calm_run) -> Path:
 
 
 @pytest.mark.parametrize(("camera", "threshold"), [(None, 1e6), ("left", -1e6)])
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_camera_is_judged_by_its_own_threshold_and_the_results_say_so(
     cli, two_cameras, parts, camera, threshold, workers
 ):
@@ -298,7 +298,6 @@ def test_resume_without_earlier_results_begins(cli, trained, parts):
     assert Path("new/result.json").is_file()
 
 
-@pytest.mark.slow
 def test_workers_give_the_same_results_in_the_same_order(cli, trained, parts):
     (parts / "001a.png").write_text("no picture")
     alone = cli("detect", parts, "--model", trained.run, "--json", "--output", "alone")
@@ -306,6 +305,23 @@ def test_workers_give_the_same_results_in_the_same_order(cli, trained, parts):
     assert several.code == alone.code == 2
     assert several.out.replace("several/", "alone/") == alone.out
     assert "not scored: " in several.err and "001a.png" in several.err
+
+
+def test_without_a_word_every_core_is_used(cli, trained, parts, monkeypatch):
+    numbers, run = [], batch.Batch.run
+    monkeypatch.setattr("flawmap.deploy.cores.usable_cores", lambda: 2)
+    monkeypatch.setattr(
+        batch.Batch, "run", lambda self, path, workers: numbers.append(workers) or run(self, path, workers)
+    )
+    for words in ((), ("--workers", "1"), ("--workers", "9")):
+        assert cli("detect", parts, "--model", trained.run, *words).code == 0
+    assert numbers == [2, 1, 3]  # there are three images
+
+
+def test_no_overlays_writes_no_picture(cli, trained, parts):
+    said = cli("detect", parts, "--model", trained.run, "--json", "--no-overlays")
+    assert said.code == 0 and [one["overlay"] for one in lines_of(said)] == [None] * 3
+    assert sorted(path.name for path in Path("detections").iterdir()) == ["result.json", "results.jsonl"]
 
 
 def test_a_number_of_workers_that_is_none_is_explained(cli, parts):

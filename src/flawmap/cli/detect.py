@@ -51,6 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Detect; prints one line per image as it is scored, then a summary."""
+    from flawmap.cli.loading import without_collecting
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.data.left_out import counted, refuse_left_out
     from flawmap.data.left_out import lines as left_out_lines
@@ -65,7 +66,8 @@ def run(arguments: Namespace) -> int:
         print(f"left out   {line}", file=sys.stderr)
     images = found.images
     workers = min(arguments.workers or usable_cores(), len(images))
-    path, model = _load(arguments, workers)
+    with without_collecting():
+        path, model = _load(arguments, workers)
     batch = Batch(model, found, Path(arguments.output), arguments.resume, arguments.maps, not arguments.no_overlays)
     if batch.n_resumed:
         print(f"resumed    {batch.n_resumed} of {len(images)} images have a result already", file=sys.stderr)

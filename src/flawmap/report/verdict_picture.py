@@ -57,6 +57,8 @@ def outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
         pixels: uint8 (h, w, 3), is changed.
         mask: bool (h, w).
     """
+    if not mask.any():
+        return
     inside, outside = mask, ~mask
     for _ in range(1 + max(mask.shape) // PX_PER_LINE_WIDTH):
         for rest, colour in ((inside, OUTLINE), (outside, HALO)):
