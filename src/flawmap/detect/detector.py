@@ -98,15 +98,12 @@ class AnomalyDetector:
         if run is None:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
-        # loading what trains takes longer than scoring an image
-        from flawmap.detect.fit import fit_scorer
+        from flawmap.detect.fit import fit_scorer  # here, because loading what trains takes seconds
         from flawmap.detect.held_out import proxy_scores, simulate_on, spread_over, write_samples
 
         validate(self.recipe)
         self.scorer_ = self.camera_ = self.proxy_ = self.self_test_ = self.weights_sha256_ = None
-        self.calibrations_ = Calibrations()
-        self.record_ = ModelRecord()  # of an earlier model
-        recipe = self.recipe
+        self.calibrations_, self.record_, recipe = Calibrations(), ModelRecord(), self.recipe
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         normals = by_image_if_few(grouped(normals, recipe.data.group_by))
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
