@@ -63,6 +63,7 @@ def test_imports_point_one_way():
         "flawmap.data.open_data",
         "flawmap.data.sample",
         "flawmap.deploy",
+        "flawmap.deploy.batch",
         "flawmap.deploy.opened_model",
         "flawmap.deploy.reviews",
         "flawmap.deploy.runtime",
@@ -91,6 +92,14 @@ def test_every_module_of_the_base_stages_loads_without_the_extras():
     ]
     assert len(names) > 10
     run_without(NOT_IN_BASE, "\n".join(f"import {name}" for name in names))
+
+
+def test_opening_a_run_loads_nothing_that_only_training_needs():
+    """It would take longer than scoring an image."""
+    heavy = {"cv2", "pandas", "sklearn", "flawmap.detect.fit", "flawmap.simulators", "flawmap.memory.fit"}
+    code = f"import sys, flawmap.detect.detector; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_importing_flawmap_imports_nothing_else():

@@ -44,7 +44,10 @@ class Scorer(nn.Module, ABC):
 
     @abstractmethod
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
-        """Score normalised images whose sides are multiples of the patch size, each independently of the others."""
+        """Score normalised images whose sides are multiples of the patch size, each independently of the others.
+
+        Several threads may call it at once, so it must not change the scorer.
+        """
 
     def sizes_px(self, recipe: Recipe) -> tuple[int, ...]:
         """Sides of the squares that an image is scored at: multiples of the patch size, each once, ascending.

@@ -146,17 +146,17 @@ def test_bad_images_alone_give_an_empty_result(cli, trained, tmp_path):
 
 @pytest.fixture
 def stop_at_the_third(monkeypatch):
-    """Ctrl-C while the third image is scored; gives back what undoes it."""
-    one, calls = batch.detect_one, []
+    """Ctrl-C while the third image is read for the first time; gives back which images were read."""
+    read, paths = batch.read_image, []
 
-    def detect_two(model, job):
-        calls.append(job)
-        if len(calls) == 3:
+    def read_two(path):
+        paths.append(path)
+        if path.name == "002.png" and paths.count(path) == 1:
             raise KeyboardInterrupt
-        return one(model, job)
+        return read(path)
 
-    monkeypatch.setattr(batch, "detect_one", detect_two)
-    return calls
+    monkeypatch.setattr(batch, "read_image", read_two)
+    return paths
 
 
 def test_ctrl_c_keeps_what_was_scored_and_resume_does_the_rest(cli, trained, parts, stop_at_the_third):
@@ -171,7 +171,7 @@ def test_ctrl_c_keeps_what_was_scored_and_resume_does_the_rest(cli, trained, par
     assert said.code == 0 and [Path(one["image"]).name for one in lines_of(said)] == ["002.png"]
     assert said.err.startswith("resumed    2 of 3 images have a result already\n3 scored, ")
     assert [Path(one["image"]).name for one in written()["images"]] == ["000.png", "001.png", "002.png"]
-    assert len(stop_at_the_third) == 4  # three, and the third again
+    assert [path.name for path in stop_at_the_third[3:]] == ["002.png"]  # three, and the third again
     after = files_and_bytes(Path("detections"))
     assert {name: after[name] for name in overlays if name.endswith(".png")} == {
         name: content for name, content in overlays.items() if name.endswith(".png")
@@ -209,7 +209,7 @@ def two_cameras(calm_run) -> Path:
 
 
 @pytest.mark.parametrize(("camera", "threshold"), [(None, 1e6), ("left", -1e6)])
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_camera_is_judged_by_its_own_threshold_and_the_results_say_so(
     cli, two_cameras, parts, camera, threshold, workers
 ):
@@ -323,7 +323,6 @@ def test_an_anomaly_without_a_region_says_so():
     assert as_line(record, 5) == "a.png   ANOMALY    1.500   unusual as a whole, no region stands out"
 
 
-@pytest.mark.slow
 def test_workers_give_the_same_results_in_the_same_order(cli, trained, parts):
     (parts / "001a.png").write_text("no picture")
     alone = cli("detect", parts, "--model", trained.run, "--json", "--output", "alone")
@@ -331,6 +330,23 @@ def test_workers_give_the_same_results_in_the_same_order(cli, trained, parts):
     assert several.code == alone.code == 2
     assert several.out.replace("several/", "alone/") == alone.out
     assert "not scored: " in several.err and "001a.png" in several.err
+
+
+def test_without_a_word_every_core_is_used(cli, trained, parts, monkeypatch):
+    numbers, run = [], batch.Batch.run
+    monkeypatch.setattr("flawmap.deploy.cores.usable_cores", lambda: 2)
+    monkeypatch.setattr(
+        batch.Batch, "run", lambda self, path, workers: numbers.append(workers) or run(self, path, workers)
+    )
+    for words in ((), ("--workers", "1"), ("--workers", "9")):
+        assert cli("detect", parts, "--model", trained.run, *words).code == 0
+    assert numbers == [2, 1, 3]  # there are three images
+
+
+def test_no_overlays_writes_no_picture(cli, trained, parts):
+    said = cli("detect", parts, "--model", trained.run, "--json", "--no-overlays")
+    assert said.code == 0 and [one["overlay"] for one in lines_of(said)] == [None] * 3
+    assert sorted(path.name for path in Path("detections").iterdir()) == ["result.json", "results.jsonl"]
 
 
 def test_a_number_of_workers_that_is_none_is_explained(cli, parts):

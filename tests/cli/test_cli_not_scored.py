@@ -58,7 +58,6 @@ def test_resume_tries_them_again_with_a_sound_model(cli, trained, run_copy, tmp_
     assert len(json.loads(Path("out/result.json").read_text())["images"]) == 2
 
 
-@pytest.mark.slow
 def test_workers_list_them_too(cli, run_copy, tmp_path):
     plant(run_copy, TENSORS[0], math.nan)
     parts = write_good(tmp_path / "parts", 3, first_seed=800)

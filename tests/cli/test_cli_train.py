@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-import flawmap.detect.detector
+import flawmap.detect.fit
 from assertions import assert_explained, files_and_bytes
 from flawmap.paper.finetune import FinetuneModule
 from flawmap.recipe.files import load_recipe
@@ -27,8 +27,8 @@ def log_of(run: Path) -> list[tuple[str, int]]:
 @pytest.fixture
 def interrupted(monkeypatch):
     """Ctrl+C in the middle of stage 2, with checkpoints at every step; counts the steps of stage 2 that were begun."""
-    stages, step = flawmap.detect.detector.fit_scorer, FinetuneModule.training_step
-    monkeypatch.setattr(flawmap.detect.detector, "fit_scorer", partial(stages, save_every_seconds=0.0))
+    stages, step = flawmap.detect.fit.fit_scorer, FinetuneModule.training_step
+    monkeypatch.setattr(flawmap.detect.fit, "fit_scorer", partial(stages, save_every_seconds=0.0))
     begun: list[int] = []
 
     def counted(self, batch, number):

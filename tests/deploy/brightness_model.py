@@ -37,6 +37,8 @@ FACTS = ModelFacts(
 class BrightnessModel:
     """Score = mean of all values, so that a test knows every answer."""
 
+    batch_size = 1
+
     def __init__(self, facts: ModelFacts = FACTS, seconds: float = 0.0) -> None:
         self.facts, self.seconds = facts, seconds
         self.batches: list[int] = []

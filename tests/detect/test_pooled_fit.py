@@ -8,7 +8,7 @@ import pytest
 
 from flawmap.data.open_data import load_images
 from flawmap.data.pool import Pool
-from flawmap.detect import detector as detector_module
+from flawmap.detect import fit as fit_module
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
 from flawmap.runs.manifest import ManifestRow, write_manifest
@@ -31,7 +31,7 @@ def handed_over(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         given.update(train=images, pool=pool)
         raise StopBeforeTrainingError
 
-    monkeypatch.setattr(detector_module, "fit_scorer", fit_scorer)
+    monkeypatch.setattr(fit_module, "fit_scorer", fit_scorer)
     return given
 
 

@@ -54,6 +54,12 @@ def test_repeated_vectors_are_picked_last(monkeypatch: pytest.MonkeyPatch):
     assert len(set(most.tolist())) == 39
 
 
+def test_the_length_of_a_vector_does_not_count():
+    vectors, lengths = clustered(300, seed=2), torch.linspace(0.1, 9, 300)[:, None]
+    expected = greedy_coreset(vectors, 40, torch.Generator().manual_seed(0))
+    assert torch.equal(greedy_coreset(lengths * vectors, 40, torch.Generator().manual_seed(0)), expected)
+
+
 def test_all_are_kept_where_there_are_no_more():
     vectors = clustered(7, seed=0)
     assert greedy_coreset(vectors, 7, torch.Generator()).tolist() == list(range(7))
@@ -68,7 +74,9 @@ def test_a_coreset_finds_every_cluster_before_it_takes_a_second_of_one():
 
 
 def test_a_coreset_covers_better_than_a_random_choice():
-    vectors = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.1, 3, 2000)[:, None]
+    crowded = torch.tensor([1.0, 0.0, 0.0]) + 0.1 * torch.randn(1900, 3, generator=torch.Generator().manual_seed(0))
+    spread = torch.randn(100, 3, generator=torch.Generator().manual_seed(1))
+    vectors = torch.nn.functional.normalize(torch.cat([crowded, spread]), dim=-1)
 
     def radius(chosen: torch.Tensor) -> float:
         return torch.cdist(vectors, vectors[chosen]).min(dim=1).values.max().item()

@@ -25,6 +25,17 @@ def test_overlay_mixes_by_the_stated_opacity() -> None:
     assert np.array_equal(mixed[0, 4], mixed[0, 3])
 
 
+def test_overlay_of_any_size_is_the_formula_for_all_pixels_at_once(monkeypatch) -> None:
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (37, 11, 3), dtype=np.uint8)
+    anomaly_map = rng.normal(0.3, 0.4, (37, 11)).astype(np.float32)
+    opacity = np.interp(SCALE.position(anomaly_map), (0.0, 0.25, 0.5, 1.0), (0.0, 0.0, 0.5, 0.8))[..., None]
+    expected = np.round((1 - opacity) * image + opacity * SCALE.colours(anomaly_map)).astype(np.uint8)
+    for at_once in (1, 50, 1 << 18):
+        monkeypatch.setattr("flawmap.report.overlay._PIXELS_AT_ONCE", at_once)
+        assert np.array_equal(overlay(image, anomaly_map, SCALE), expected)
+
+
 def test_overlay_leaves_its_input_unmodified() -> None:
     rng = np.random.default_rng(2)
     image = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)

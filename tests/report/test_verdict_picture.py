@@ -1,7 +1,10 @@
 """The picture that detect saves: the image where it was, an outline that is seen on any surface, and the words."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from flawmap.detect.detection import Detection
 from flawmap.report.colour import ColourScale
@@ -11,6 +14,7 @@ from flawmap.report.verdict_picture import (
     NARROWEST_PX,
     OUTLINE,
     PAPER,
+    as_png,
     caption,
     outline,
     verdict_picture,
@@ -71,3 +75,9 @@ def test_the_legend_shows_the_scale_where_there_is_room() -> None:
         assert near.any()
     wide, narrow = caption(calm, SCALE, 900), caption(calm, SCALE, NARROWEST_PX)
     assert wide.shape[1] == 900 and narrow.shape[1] == NARROWEST_PX
+
+
+def test_a_picture_packed_as_png_is_the_picture() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (30, 41, 3), dtype=np.uint8)
+    with Image.open(io.BytesIO(as_png(picture))) as opened:
+        assert opened.format == "PNG" and np.array_equal(np.asarray(opened), picture)

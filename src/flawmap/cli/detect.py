@@ -31,8 +31,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--resume", action="store_true", help="continue in --output: images with a result are not scored again"
     )
     parser.add_argument(
-        "--workers", type=count, default=1, help="processes, each with the model and its share of cores (default: 1)"
+        "--workers",
+        type=count,
+        help="images that are scored at the same time, each on a core of its own (default: all cores); an accelerator "
+        "scores images in batches, and this many cores read and draw for it. Scores do not depend on it",
     )
+    parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     parser.add_argument(
         "--maps",
         choices=("npy", "tiff"),
@@ -47,10 +51,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Detect; prints one line per image as it is scored, then a summary."""
+    from flawmap.cli.loading import without_collecting
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.data.left_out import counted, refuse_left_out
     from flawmap.data.left_out import lines as left_out_lines
     from flawmap.deploy.batch import Batch, find_images
+    from flawmap.deploy.cores import usable_cores
     from flawmap.detect.detection import NotScoredError
 
     found = find_images(arguments.images)
@@ -59,15 +65,17 @@ def run(arguments: Namespace) -> int:
     for line in left_out_lines(found.left_out):
         print(f"left out   {line}", file=sys.stderr)
     images = found.images
-    path, model = _load(arguments)
-    batch = Batch(model, found, Path(arguments.output), arguments.resume, arguments.maps)
+    workers = min(arguments.workers or usable_cores(), len(images))
+    with without_collecting():
+        path, model = _load(arguments, workers)
+    batch = Batch(model, found, Path(arguments.output), arguments.resume, arguments.maps, not arguments.no_overlays)
     if batch.n_resumed:
         print(f"resumed    {batch.n_resumed} of {len(images)} images have a result already", file=sys.stderr)
     progress = ProgressLine("detect") if batch.n_to_score > PROGRESS_FROM else None
     width = max(len(str(image)) for image in images)
     remedy = ""
     started = time.monotonic()
-    with closing(batch.run(path, arguments.device, arguments.workers)) as outcomes:
+    with closing(batch.run(path, workers)) as outcomes:
         for n_done, outcome in enumerate(outcomes, 1):
             if not isinstance(outcome, UserError):
                 if sys.stderr.isatty():
@@ -92,7 +100,7 @@ def run(arguments: Namespace) -> int:
     return 1 if arguments.fail_on_anomaly and batch.n_anomalous else 0
 
 
-def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
+def _load(arguments: Namespace, workers: int) -> tuple[Path, "OpenedModel"]:
     """The model and its path; prints a note when it has no threshold."""
     from flawmap.deploy.opened_model import open_model
     from flawmap.detect.model_facts import NO_CHECKSUM
@@ -103,7 +111,8 @@ def _load(arguments: Namespace) -> tuple[Path, "OpenedModel"]:
         raise UserError("no model given and no run here", "--model", "flawmap train DATA, or --model RUN")
     if not arguments.model:
         print(f"model      {path} (the latest run)", file=sys.stderr)
-    model = open_model(path, arguments.device, camera=arguments.camera)
+    # one core for each image: a score then does not depend on how many there are
+    model = open_model(path, arguments.device, threads=1, camera=arguments.camera, at_once=workers)
     if model.facts.self_test is None:
         print(f"note       {NO_CHECKSUM}", file=sys.stderr)
     if model.facts.calibration is None:

@@ -1,20 +1,16 @@
-"""Score many images into a results folder: in order, in bounded memory, in this process or in several.
+"""Score many images into a results folder: several at once, in their order and in bounded memory.
 
 What ``flawmap detect`` does, for Python.
 """
 
-import csv
 import glob
-import json
-import os
-import signal
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import io
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from threading import Semaphore
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,22 +21,21 @@ from flawmap.data.layouts.image_folders import images_in
 from flawmap.data.left_out import as_records, counted
 from flawmap.data.sample import LeftOut
 from flawmap.data.walk import Listing
-from flawmap.deploy.opened_model import OpenedModel, OpenedRun, open_model
-from flawmap.deploy.reviews import plain_cell
-from flawmap.detect.model_facts import ModelFacts
+from flawmap.deploy.in_order import PixelBudget, in_order
+from flawmap.deploy.opened_model import OpenedModel
+from flawmap.deploy.result_table import write_table
+from flawmap.detect.detection import Detection
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
-from flawmap.report.verdict_picture import verdict_of, verdict_picture
+from flawmap.report.verdict_picture import as_png, verdict_of, verdict_picture
 from flawmap.runs.result_folders import new_folder
-from flawmap.runs.result_log import LINES, TABLE, ResultLog
-
-if TYPE_CHECKING:
-    from flawmap.engine.compute import DeviceName
+from flawmap.runs.result_log import ResultLog
 
 MAX_STEM_LENGTH = 48  # characters of a picture's name that come from the image; no file system finds that too long
-TABLE_COLUMNS = ("image", "verdict", "score", "threshold", "regions", "picture", "problem")
 MAPS = "maps"  # the folder of raw maps
 VERDICT_NAMES = {"ANOMALY": "anomaly", "ok": "ok", "no threshold": "scored"}  # in names of pictures
+READING_AND_DRAWING = 2  # threads beside those that score, so that these need not wait for files
+PIXELS_PER_THREAD = 25_000_000  # in flight: an image of 5000 x 5000 px for each thread that scores, and one more
 MapFormat = Literal["npy", "tiff"]
 
 Outcome = dict[str, Any] | UserError  # the record of an image, or why it has none
@@ -53,22 +48,43 @@ class Job:
     image: Path
     folder: Path
     name: str
-    maps: MapFormat | None
 
     def picture(self, verdict: str) -> Path:
         """The picture's file: the verdict comes first, so that a folder sorted by name is sorted by verdict."""
         return self.folder / f"{verdict}_{self.name}.png"
+
+    def map(self, format_: MapFormat) -> Path:
+        """The file of the raw map."""
+        return self.folder / MAPS / f"{self.name}.{format_}"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What remains to be written of an image: its record, and the content of its files."""
+
+    record: dict[str, Any]
+    files: dict[Path, bytes]
+
+    def write_files(self) -> None:
+        """Write them; a file that cannot be written completely is removed."""
+        for path, content in self.files.items():
+            try:
+                path.write_bytes(content)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
 
 
 class Batch:
     """Images that are scored into one folder: results.jsonl, result.json, results.csv and a picture of each image.
 
     Args:
-        model: opened, for this process.
+        model: opened; may score in several threads at once.
         found: the images to score, and what was passed over beside them.
         folder: for the results; a taken name gets a number, unless ``resume``.
         resume: continue in ``folder``: images with a result are not scored again.
         maps: also write the raw maps into ``folder``/maps, in this format.
+        overlays: write a picture of each image.
 
     Attributes:
         folder: where the results are.
@@ -86,8 +102,10 @@ class Batch:
         folder: Path,
         resume: bool = False,
         maps: MapFormat | None = None,
+        overlays: bool = True,
     ) -> None:
         self._maps: MapFormat | None = maps
+        self._overlays = overlays
         self._model, self._images, self._left_out = model, found.images, found.left_out
         self.folder = folder if resume else new_folder(folder)
         (self.folder / MAPS if maps else self.folder).mkdir(parents=True, exist_ok=True)
@@ -99,11 +117,12 @@ class Batch:
         self.not_scored: dict[Path, str] = {}
 
     def _plan(self) -> list[Job]:
-        numbers = [number for path in self.folder.glob("*_*_*.png") for number in path.name.split("_")[1:2]]
+        numbers = [path.name.split("_")[1] for path in self.folder.glob("*_*_*.png")]
+        numbers += [path.name.split("_")[0] for path in (self.folder / MAPS).glob("*_*.*")]
         first = 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
         remaining = [path for path in self._images if str(path) not in self._log.done]
         return [
-            Job(path, self.folder, f"{first + number:04d}_{path.stem[:MAX_STEM_LENGTH]}", self._maps)
+            Job(path, self.folder, f"{first + number:04d}_{path.stem[:MAX_STEM_LENGTH]}")
             for number, path in enumerate(remaining)
         ]
 
@@ -117,107 +136,108 @@ class Batch:
         """Images called anomalous so far, with those of an earlier run."""
         return sum(self._log.done.get(str(path), False) for path in self._images)
 
-    def run(self, model_path: Path, device: "DeviceName" = "auto", workers: int = 1) -> Generator[Outcome, None, None]:
+    def run(self, model_path: Path, workers: int = 1) -> Generator[Outcome, None, None]:
         """Score all images, and yield each outcome in order, once it is written. An unreadable image costs no other.
 
+        ``workers`` threads score, and others read the next images and draw the last ones. Where images share a forward
+        pass, as on an accelerator, one thread scores. This thread writes, so that files and lines are written in the
+        order of the images, and an interruption leaves at most one picture without its line.
+
         Args:
-            model_path: of the model, for workers to open and for result.json, which is written at the end or on close.
-            device: for workers.
-            workers: processes; 1 scores in this one.
+            model_path: of the model, for result.json, which is written at the end or on close.
+            workers: images that are scored at the same time. The model should use one core for each.
 
         Raises:
-            UserError: a worker died. What was scored until then is kept.
+            UserError: there is not enough memory for so many. What was scored until then is kept.
         """
         is_complete = False
         try:
-            for job, outcome in self._outcomes(model_path, device, workers):
-                if isinstance(outcome, UserError):
-                    self.not_scored[job.image] = outcome.problem
-                else:
-                    self._log.add(outcome)
-                yield outcome
+            with closing(self._outcomes(workers)) as outcomes:
+                for job, outcome in outcomes:
+                    if isinstance(outcome, UserError):
+                        self.not_scored[job.image] = outcome.problem
+                        yield outcome
+                    else:
+                        outcome.write_files()
+                        self._log.add(outcome.record)
+                        yield outcome.record
             is_complete = True
+        except MemoryError as error:
+            remedy = "repeat with --resume and fewer --workers" if workers > 1 else "close other programs"
+            raise UserError("out of memory", "--workers", remedy) from error
         finally:  # also when interrupted
             failures = [{"image": str(path), "problem": problem} for path, problem in self.not_scored.items()]
             self._log.close(str(model_path), failures, as_records(self._left_out), is_complete)
             write_table(self.folder, self.not_scored)
 
-    def _outcomes(self, model_path: Path, device: "DeviceName", workers: int) -> Iterator[tuple[Job, Outcome]]:
-        if workers == 1 or len(self._jobs) < 2:
-            yield from ((job, detect_one(self._model, job)) for job in self._jobs)
-            return
-        pool = ProcessPoolExecutor(
-            workers, get_context("spawn"), _open, (str(model_path), device, workers, self._model.facts)
-        )
-        try:
-            yield from zip(self._jobs, pool.map(_score, self._jobs), strict=True)
-        except BrokenProcessPool as error:
-            problem = "a worker process died, probably out of memory"
-            raise UserError(problem, "--workers", "repeat with --resume and fewer --workers") from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    def _outcomes(self, workers: int) -> Generator[tuple[Job, Finished | UserError], None, None]:
+        size = self._model.batch_size
+        batches = [self._jobs[start : start + size] for start in range(0, len(self._jobs), size)]
+        scoring = Semaphore(workers if size == 1 else 1)
+        budget = PixelBudget((workers + 1) * PIXELS_PER_THREAD)
+
+        def finished(number: int, jobs: list[Job]) -> list[Finished | UserError]:
+            """From files to what is to be written; the images of a batch are always the same."""
+            images = [_read(job) for job in jobs]
+            pixels = [image for image in images if not isinstance(image, UserError)]
+            budget.take(number, sum(image.shape[0] * image.shape[1] for image in pixels))
+            with scoring:
+                detections = iter(_detections(self._model, pixels))
+            return [
+                image if isinstance(image, UserError) else self._finished(job, image, next(detections))
+                for job, image in zip(jobs, images, strict=True)
+            ]
+
+        threads = max(1, min(workers + READING_AND_DRAWING, len(batches)))
+        with closing(in_order(finished, batches, threads, budget)) as results:
+            for jobs, outcomes in zip(batches, results, strict=True):
+                yield from zip(jobs, outcomes, strict=True)
+
+    def _finished(self, job: Job, image: NDArray[np.uint8], detection: Detection | UserError) -> Finished | UserError:
+        """Draw an image's picture, and pack its map."""
+        if isinstance(detection, UserError):
+            return detection
+        files: dict[Path, bytes] = {}
+        record = {"image": str(job.image), **detection.to_json(), "overlay": None}
+        facts = self._model.facts
+        if self._overlays:
+            scale = facts.map_scale
+            colours = ColourScale(scale.low, (scale.low + scale.high) / 2, scale.high)
+            path = job.picture(VERDICT_NAMES[verdict_of(detection)])
+            files[path] = as_png(verdict_picture(image, detection, colours))
+            record["overlay"] = str(path)
+        if self._maps is not None:
+            path = job.map(self._maps)
+            files[path] = _packed_map(detection.anomaly_map, self._maps)
+            record["map"] = str(path)
+        return Finished(record | {"model_id": facts.model_id, "camera": facts.camera}, files)
 
 
-def detect_one(model: OpenedModel, job: Job) -> Outcome:
-    """Score one image, and write its picture and its map."""
+def _read(job: Job) -> NDArray[np.uint8] | UserError:
     try:
-        pixels = read_image(job.image)
-        (detection,) = model.predict_many([pixels])
+        return read_image(job.image)
     except UserError as error:
         return error
-    scale = model.facts.map_scale
-    colours = ColourScale(scale.low, (scale.low + scale.high) / 2, scale.high)
-    picture = job.picture(VERDICT_NAMES[verdict_of(detection)])
-    Image.fromarray(verdict_picture(pixels, detection, colours)).save(picture)
-    record = {"image": str(job.image), **detection.to_json(), "overlay": str(picture)}
-    if job.maps is not None:
-        record["map"] = str(_write_map(job, detection.anomaly_map, job.maps))
-    return record | {"model_id": model.facts.model_id, "camera": model.facts.camera}
 
 
-def write_table(folder: Path, not_scored: Mapping[Path, str]) -> None:
-    """results.csv for a spreadsheet: a row for each line of results.jsonl, then the images without a result."""
-    unfinished = folder / f".{TABLE}.tmp"
-    with (
-        (folder / LINES).open(encoding="ascii") as lines,
-        unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,  # any bytes in names
-    ):
-        file.write("\ufeff")  # the byte order mark, for Excel
-        rows = csv.writer(file, lineterminator="\r\n")
-        rows.writerow(TABLE_COLUMNS)
-        for record in map(json.loads, lines):
-            verdict = "" if record["threshold"] is None else "anomaly" if record["is_anomalous"] else "ok"
-            cells = [verdict, record["score"], record["threshold"], len(record["regions"])]
-            rows.writerow([plain_cell(record["image"]), *cells, plain_cell(record["overlay"]), ""])
-        for image, problem in not_scored.items():
-            rows.writerow([plain_cell(str(image)), "not scored", "", "", "", "", plain_cell(problem)])
-    os.replace(unfinished, folder / TABLE)
+def _detections(model: OpenedModel, images: list[NDArray[np.uint8]]) -> list[Detection] | list[Detection | UserError]:
+    """The verdict on each image; one without a finite score costs no other of its batch."""
+    try:
+        return model.predict_many(images)
+    except UserError as error:
+        if len(images) == 1:
+            return [error]
+    return [detection for image in images for detection in _detections(model, [image])]
 
 
-def _write_map(job: Job, anomaly_map: NDArray[np.float32], maps: MapFormat) -> Path:
+def _packed_map(anomaly_map: NDArray[np.float32], format_: MapFormat) -> bytes:
     """The raw map, float32 (height, width) of the image, in the model's own units."""
-    path = job.folder / MAPS / f"{job.name}.{maps}"
-    if maps == "npy":
-        np.save(path, anomaly_map)
+    file = io.BytesIO()
+    if format_ == "npy":
+        np.save(file, anomaly_map)
     else:
-        Image.fromarray(anomaly_map).save(path, "TIFF", compression="tiff_deflate")
-    return path
-
-
-_model: OpenedModel | None = None  # of a worker process
-
-
-def _open(path: str, device: "DeviceName", workers: int, facts: ModelFacts) -> None:
-    global _model
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the process that hands out the work
-    _model = open_model(path, device, max(1, (os.cpu_count() or 1) // workers), facts.camera)
-    if isinstance(_model, OpenedRun):  # a calibration in the meantime must not divide the results
-        _model = _model.with_calibration(facts.calibration)
-
-
-def _score(job: Job) -> Outcome:
-    assert _model is not None
-    return detect_one(_model, job)
+        Image.fromarray(anomaly_map).save(file, "TIFF", compression="tiff_deflate")
+    return file.getvalue()
 
 
 def find_images(patterns: Sequence[str]) -> Listing[Path]:

@@ -56,6 +56,11 @@ class CurrentModel:
         """Name, origin, sizes, and the thresholds in use."""
         return self._model.facts
 
+    @property
+    def batch_size(self) -> int:
+        """Images that share a forward pass."""
+        return self._model.batch_size
+
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image, all by the same threshold."""
         self.refresh()

@@ -29,6 +29,11 @@ class OpenedModel(Protocol):
         """Name, origin, sizes, thresholds."""
         ...
 
+    @property
+    def batch_size(self) -> int:
+        """Images that share a forward pass; 1 where each is scored on its own, and several threads may score."""
+        ...
+
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image, uint8 (h, w, 3)."""
         ...
@@ -44,6 +49,11 @@ class OpenedRun:
 
     detector: "AnomalyDetector"
     facts: ModelFacts
+
+    @property
+    def batch_size(self) -> int:
+        """Images that share a forward pass: 1 on a processor."""
+        return self.detector.batch_size
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image."""
@@ -61,7 +71,11 @@ class OpenedRun:
 
 
 def open_model(
-    path: str | Path, device: "DeviceName" = "auto", threads: int | None = None, camera: str | None = None
+    path: str | Path,
+    device: "DeviceName" = "auto",
+    threads: int | None = None,
+    camera: str | None = None,
+    at_once: int = 1,
 ) -> OpenedModel:
     """Open a run folder, a model folder or an exported file.
 
@@ -70,13 +84,14 @@ def open_model(
         device: for a folder: ``auto``, ``cpu``, ``cuda`` or ``mps``. Files run on the processor.
         threads: of the processor, for one image; all cores when None.
         camera: whose thresholds are used; None takes the default ones.
+        at_once: images that will be scored at the same time, each by ``threads``.
 
     Raises:
         UserError: there is no model, it is damaged, or the camera has no thresholds.
     """
     path = Path(path)
     if path.suffix in EXTENSIONS.values() and not path.is_dir():
-        return load(path, threads, camera)
+        return load(path, threads, camera, at_once)
     if path.is_file():
         remedy = f"give a run folder of flawmap train, or a file of flawmap export ({', '.join(EXTENSIONS.values())})"
         raise UserError("this is neither a run folder nor an exported file", str(path), remedy)

@@ -1,6 +1,5 @@
 """Run an exported file: Pillow resizes, the graph does the rest. ONNX and OpenVINO files need no torch."""
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from flawmap.advice import command, install
 from flawmap.data.images.files import read_image
 from flawmap.data.images.resize import resize_image
 from flawmap.data.images.rgb import to_rgb
+from flawmap.deploy.cores import usable_cores
 from flawmap.deploy.file_digest import COPY_OR_EXPORT_AGAIN, refuse_changed_file
 from flawmap.detect.detection import Detection, judge
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, read_facts
@@ -28,11 +28,14 @@ RunGraph = Callable[[list[NDArray[np.uint8]], NDArray[np.int64]], list[Any]]
 
 
 class ExportedModel:
-    """An exported detector, which gives the verdicts of ``AnomalyDetector.predict``.
+    """An exported detector, which gives the verdicts of ``AnomalyDetector.predict``. Several threads may use it.
 
     Attributes:
         facts: name, origin, sizes, thresholds.
+        batch_size: images that share a run of the graph: 1.
     """
+
+    batch_size = 1
 
     def __init__(self, facts: ModelFacts, run_graph: RunGraph) -> None:
         self.facts = facts
@@ -63,13 +66,14 @@ class ExportedModel:
         return
 
 
-def load(path: str | Path, threads: int | None = None, camera: str | None = None) -> ExportedModel:
+def load(path: str | Path, threads: int | None = None, camera: str | None = None, at_once: int = 1) -> ExportedModel:
     """Load a file that ``flawmap export`` wrote: .onnx, .xml (OpenVINO) or .torchscript.
 
     Args:
         path: of the file.
         threads: of the runtime, for one image; all cores when None.
         camera: whose thresholds are used; None takes the default ones. The file carries those of all cameras.
+        at_once: images that will be scored at the same time, each by ``threads``; OpenVINO has to know.
 
     Raises:
         UserError: the file does not exist, is damaged, has changed since its export or was not written by flawmap, its
@@ -83,7 +87,7 @@ def load(path: str | Path, threads: int | None = None, camera: str | None = None
         problem = f"this is not an exported model, whose extension is one of {', '.join(LOADERS)}"
         raise UserError(problem, str(path), "flawmap export RUN --to onnx")
     try:
-        text, run_graph = LOADERS[path.suffix](path, threads or os.cpu_count() or 1)
+        text, run_graph = LOADERS[path.suffix](path, threads or usable_cores(), at_once)
         facts = read_facts(text, str(path))
         refuse_changed_file(path, facts)
     except UserError:
@@ -105,7 +109,7 @@ def _reason(error: Exception) -> str:
     return first if len(first) <= MAX_REASON_LENGTH else f"{first[:MAX_REASON_LENGTH]}..."
 
 
-def _load_onnx(path: Path, threads: int) -> tuple[str | None, RunGraph]:
+def _load_onnx(path: Path, threads: int, at_once: int) -> tuple[str | None, RunGraph]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -122,7 +126,7 @@ def _load_onnx(path: Path, threads: int) -> tuple[str | None, RunGraph]:
     return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), run_graph
 
 
-def _load_openvino(path: Path, threads: int) -> tuple[str | None, RunGraph]:
+def _load_openvino(path: Path, threads: int, at_once: int) -> tuple[str | None, RunGraph]:
     import openvino
 
     with path.open("rb") as file:
@@ -130,7 +134,8 @@ def _load_openvino(path: Path, threads: int) -> tuple[str | None, RunGraph]:
             raise ValueError("it has no element <net>")
     model = openvino.Core().read_model(path)
     # fp32 even where the processor would be faster in bf16: a threshold must not depend on the machine
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    settings |= {"NUM_STREAMS": at_once, "INFERENCE_NUM_THREADS": threads * at_once}
     compiled = openvino.compile_model(model, "CPU", settings)
 
     def run_graph(squares: list[NDArray[np.uint8]], size_px: NDArray[np.int64]) -> list[Any]:
@@ -142,7 +147,7 @@ def _load_openvino(path: Path, threads: int) -> tuple[str | None, RunGraph]:
     return str(model.get_rt_info([METADATA_KEY]).value) if has_facts else None, run_graph
 
 
-def _load_torchscript(path: Path, threads: int) -> tuple[str | None, RunGraph]:
+def _load_torchscript(path: Path, threads: int, at_once: int) -> tuple[str | None, RunGraph]:
     import torch
 
     torch.set_num_threads(threads)

@@ -4,24 +4,20 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float
 
 import flawmap
 from flawmap.data.groups import by_image_if_few, grouped
-from flawmap.data.images.files import read_image
-from flawmap.data.images.rgb import to_rgb
 from flawmap.data.pool import Pool, read_pool_for
 from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection, NotScoredError, judge, refuse_not_finite
-from flawmap.detect.fit import StageChoice, fit_scorer
-from flawmap.detect.held_out import score_defects, simulate_on, squares_of, write_samples
+from flawmap.detect.image_like import ImageLike, as_rgb, each_of, only_normal, place_of
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
 from flawmap.detect.scoring import Analysis, analyse, score_names
@@ -42,9 +38,10 @@ from flawmap.vit.class_token import class_token
 from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import WeightsOrigin
 
-ACCELERATOR_BATCH = 8  # images that share a forward pass on an accelerator
+if TYPE_CHECKING:
+    from flawmap.detect.fit import StageChoice
 
-ImageLike = str | Path | Image.Image | np.ndarray | NormalImage
+ACCELERATOR_BATCH = 8  # images that share a forward pass on an accelerator
 
 
 class AnomalyDetector:
@@ -69,6 +66,7 @@ class AnomalyDetector:
         self.origin_: WeightsOrigin | None = None
         self.proxy_: ProxyScores | None = None
         self.self_test_: SelfTest | None = None  # as it was saved
+        self.weights_sha256_: str | None = None  # of the file that the weights were loaded from
         self.stage_keys_: dict[str, str] = {}
         self.record_ = ModelRecord()  # data and evaluation, for the model card
 
@@ -77,7 +75,7 @@ class AnomalyDetector:
         images: TrainingData | Sequence[NormalImage],
         run: RunFolder | None = None,
         device: DeviceName = "auto",
-        stages: StageChoice = "all",
+        stages: "StageChoice" = "all",
         pool: Pool | None = None,
     ) -> "AnomalyDetector":
         """Train on good images and set the thresholds from those that are held out.
@@ -100,11 +98,12 @@ class AnomalyDetector:
         if run is None:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
+        from flawmap.detect.fit import fit_scorer  # here, because loading what trains takes seconds
+        from flawmap.detect.held_out import score_defects, simulate_on, squares_of, write_samples
+
         validate(self.recipe)
-        self.scorer_ = self.camera_ = self.proxy_ = self.self_test_ = None
-        self.calibrations_ = Calibrations()
-        self.record_ = ModelRecord()  # of an earlier model
-        recipe = self.recipe
+        self.scorer_ = self.camera_ = self.proxy_ = self.self_test_ = self.weights_sha256_ = None
+        self.calibrations_, self.record_, recipe = Calibrations(), ModelRecord(), self.recipe
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         normals = by_image_if_few(grouped(normals, recipe.data.group_by))
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
@@ -167,6 +166,11 @@ class AnomalyDetector:
     def device(self) -> str:
         """Where it computes: ``cpu``, ``cuda`` or ``mps``."""
         return next(self._fitted.parameters()).device.type
+
+    @property
+    def batch_size(self) -> int:
+        """Images that share a forward pass: 1 on a processor, where several threads may score instead."""
+        return 1 if self.device == "cpu" else ACCELERATOR_BATCH
 
     def analyse(self, image: ImageLike) -> Analysis:
         """Score one image at every size: logits, maps and image scores.
@@ -241,9 +245,8 @@ class AnomalyDetector:
         scores and maps, or a NotScoredError that names the image.
         """
         scorer, sizes_px, images = self._fitted, self.sizes_px, each_of(images)
-        batch_size = 1 if self.device == "cpu" else ACCELERATOR_BATCH
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
             analyses = analyse(scorer, [as_rgb(image) for image in batch], sizes_px)
             for number, (image, analysis) in enumerate(zip(batch, analyses, strict=True), start + 1):
                 try:
@@ -266,7 +269,7 @@ class AnomalyDetector:
         assert origin is not None
         return ModelFacts(
             name=name,
-            weights_sha256=hashlib.sha256(weights_of(scorer)).hexdigest(),
+            weights_sha256=self.weights_sha256_ or hashlib.sha256(weights_of(scorer)).hexdigest(),
             architecture=origin.architecture,
             weights_source=origin.source,
             weights_licence=origin.licence,
@@ -352,46 +355,5 @@ class AnomalyDetector:
         detector.scorer_ = saved.scorer.to(choose_compute(device, "fp32").device).eval()
         detector.calibrations_, detector.origin_ = saved.calibrations, saved.origin
         detector.stage_keys_, detector.proxy_, detector.record_ = saved.stage_keys, saved.proxy, saved.record
-        detector.self_test_ = saved.self_test
+        detector.self_test_, detector.weights_sha256_ = saved.self_test, saved.weights_sha256
         return detector
-
-
-def only_normal(images: Sequence[object]) -> tuple[NormalImage, ...]:
-    """The images to train on, whose type cannot hold a label.
-
-    Raises:
-        UserError: an image has another type, for example that of labelled test images.
-    """
-    other_types = {type(image).__name__ for image in images if not isinstance(image, NormalImage)}
-    if other_types:
-        raise UserError(
-            f"training takes NormalImage only, not {', '.join(sorted(other_types))}",
-            "AnomalyDetector.fit",
-            "flawmap.load_images(FOLDER) returns them; never train on labelled test images",
-        )
-    return tuple(image for image in images if isinstance(image, NormalImage))
-
-
-def as_rgb(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
-    """Any accepted image as uint8 RGB."""
-    if isinstance(image, NormalImage):
-        return read_image(image.path)
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    return to_rgb(image)
-
-
-def place_of(image: ImageLike, number: int, total: int) -> str:
-    """Which image this is, for errors: its path; of an array, its place among ``total``, counted from 1."""
-    if isinstance(image, NormalImage):
-        return str(image.path)
-    if isinstance(image, str | Path):
-        return str(image)
-    return f"image {number} of {total}" if total > 1 else ""
-
-
-def each_of(images: ImageLike | Sequence[ImageLike] | TrainingData) -> Sequence[ImageLike]:
-    """A sequence of images, whether one image, several, or the result of ``load_images`` is given."""
-    if isinstance(images, TrainingData):
-        return images.images
-    return [images] if isinstance(images, ImageLike) else images

@@ -5,11 +5,12 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save
+import torch
+from safetensors.torch import load_file, save
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import flawmap
-from flawmap.engine.checkpoints import read_tensors
 from flawmap.errors import UserError
 from flawmap.memory.scorer import TokenScorer, build_scorer
 from flawmap.paper.heads import PaperHead
@@ -38,6 +39,7 @@ class Saved:
         proxy: scores on simulated defects, or None.
         self_test: what the scorer gives for the self-test image; None in a folder of an earlier flawmap.
         record: what the run knows of the model.
+        weights_sha256: of the file that the scorer was read from; None for one that was not.
     """
 
     scorer: Scorer
@@ -48,6 +50,7 @@ class Saved:
     proxy: ProxyScores | None
     self_test: SelfTest | None
     record: ModelRecord
+    weights_sha256: str | None = None
 
 
 def write_pretrained(folder: Path, saved: Saved) -> None:
@@ -98,7 +101,7 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
     config = files.config
     origin = WeightsOrigin(config.weights_source, config.architecture, config.weights_licence)
     try:
-        encoder = Encoder(build_vit(origin.architecture, 0.0))
+        encoder = Encoder(_vit_to_fill(origin.architecture))
     except UserError as error:
         raise UserError(error.problem, str(folder / MODEL_CONFIG), COPY_AGAIN) from error
     if files.recipe.method == "paper":
@@ -109,7 +112,7 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
     # afterwards, because that a file is cut off says more than that it has changed; the hub's cache links to its files
     cached = shlex.quote(str((folder / WEIGHTS).resolve()))
     download_again = f"remove this file, so that it is downloaded again: rm {cached}"
-    refuse_changed_weights(folder, config, download_again if is_from_hub else COPY_AGAIN)
+    sha256 = refuse_changed_weights(folder, config, download_again if is_from_hub else COPY_AGAIN)
     return Saved(
         scorer=scorer.eval(),
         recipe=files.recipe,
@@ -119,7 +122,17 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
         proxy=config.held_out_simulated_defects,
         self_test=config.self_test,
         record=config.record,
+        weights_sha256=sha256,
     )
+
+
+def _vit_to_fill(architecture: str) -> VisionTransformer:
+    """As :func:`build_vit`, without drawing weights that are replaced anyway: for ViT-S that takes 0.2 s."""
+    with torch.device("meta"):
+        vit = build_vit(architecture, 0.0)
+    if any(True for _ in vit.buffers()):  # whose values may be in no file
+        return build_vit(architecture, 0.0)
+    return vit.to_empty(device="cpu")
 
 
 def _tensors_for(scorer: Scorer, path: Path, architecture: str) -> dict[str, Tensor]:
@@ -129,9 +142,9 @@ def _tensors_for(scorer: Scorer, path: Path, architecture: str) -> dict[str, Ten
         UserError: the file is damaged, or holds other tensors.
     """
     try:
-        tensors = read_tensors(path)
-    except UserError as error:
-        raise UserError(error.problem, error.place, COPY_AGAIN) from error
+        tensors = load_file(path)
+    except Exception as error:  # safetensors' own error type, or OSError
+        raise UserError(f"the file is damaged: {error}", str(path), COPY_AGAIN) from error
     expected = {name: tuple(tensor.shape) for name, tensor in scorer.state_dict().items()}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
         raise UserError(f"the tensors are not those of {architecture} with this recipe's scorer", str(path), COPY_AGAIN)

@@ -8,6 +8,7 @@ from flawmap.report.colour import ColourScale
 TRUTH_GREEN = (34, 197, 94)  # not on the colour scale, so that an outline is not taken for a map value
 _POSITIONS = (0.0, 0.25, 0.5, 1.0)  # of the colour scale; 0.5 is the threshold
 _OPACITIES = (0.0, 0.0, 0.5, 0.8)
+_PIXELS_AT_ONCE = 1 << 18  # mixed in float64, so that a large image needs little memory beside its result
 
 
 def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: ColourScale) -> NDArray[np.uint8]:
@@ -31,10 +32,17 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: C
         raise ValueError(f"the image must be uint8 (H, W, 3), but is {image.dtype} {image.shape}")
     if anomaly_map.shape != image.shape[:2]:
         raise ValueError(f"the map has shape {anomaly_map.shape}, but the image {image.shape[:2]}")
-    position = scale.position(anomaly_map)
-    opacity = np.interp(position, _POSITIONS, _OPACITIES)[..., None]
-    mixed = (1.0 - opacity) * image + opacity * scale.colours(anomaly_map)
-    return np.round(mixed).astype(np.uint8)
+    mixed = image.copy()
+    rows = max(1, _PIXELS_AT_ONCE // max(1, image.shape[1]))
+    for top in range(0, len(image), rows):
+        values, pixels = anomaly_map[top : top + rows], mixed[top : top + rows]  # (rows, W), (rows, W, 3)
+        position = scale.position(values)
+        tinted = position > _POSITIONS[1]  # (rows, W); the others stay as they are
+        if tinted.any():
+            opacity = np.interp(position[tinted], _POSITIONS, _OPACITIES)[:, None]  # (n, 1)
+            colours = (1.0 - opacity) * pixels[tinted] + opacity * scale.colours(values[tinted])  # (n, 3)
+            pixels[tinted] = np.round(colours).astype(np.uint8)
+    return mixed
 
 
 def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -104,13 +104,16 @@ def read_model(path: Path, with_thresholds: bool = True) -> tuple[Path, ModelFil
     )
 
 
-def refuse_changed_weights(folder: Path, config: ModelConfig, remedy: str = COPY_AGAIN) -> None:
+def refuse_changed_weights(folder: Path, config: ModelConfig, remedy: str = COPY_AGAIN) -> str:
     """Compare the weights with the SHA-256 that was written with them; a folder of an earlier flawmap has none.
 
     Args:
         folder: of the model.
         config: of the same folder.
         remedy: how to get the right ones.
+
+    Returns:
+        their SHA-256.
 
     Raises:
         UserError: they are not those that were saved. One flipped bit can move every score.
@@ -120,6 +123,7 @@ def refuse_changed_weights(folder: Path, config: ModelConfig, remedy: str = COPY
         problem = "the weights are not those that were saved"
         hashes = f"SHA-256 {found[:16]}... instead of {config.weights_sha256[:16]}..."
         raise UserError(f"{problem}: {hashes}", str(folder / WEIGHTS), remedy)
+    return found
 
 
 def replace_calibration(folder: Path, camera: str | None, content: bytes | None) -> None:
