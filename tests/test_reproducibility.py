@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawmap import __version__
+from flawmap import __version__, reproducibility
 from flawmap.recipe.settings import MaskingSettings, PretrainSettings, Recipe
 from flawmap.reproducibility import (
     atomic_write_bytes,
@@ -137,20 +137,32 @@ def test_the_environment_is_json_and_names_what_runs():
     assert found["processor"]
 
 
-def test_the_commit_is_that_of_the_current_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_commit_is_that_of_flawmap_s_code_wherever_it_runs(tmp_path, monkeypatch):
+    code = tmp_path / "clone" / "src" / "flawmap"
+    code.mkdir(parents=True)
+    (code / "a.py").write_text("1")
+    monkeypatch.setattr(reproducibility, "__file__", str(code / "reproducibility.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
     assert environment()["git_commit"] is None
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "A")
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@example.org")
-    Path("a.txt").write_text("1")
+    at = ["git", "-C", str(tmp_path / "clone")]
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
-        subprocess.run(["git", *command], check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+        subprocess.run([*at, *command], check=True)
+    head = subprocess.run([*at, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert environment()["git_commit"] == head
-    Path("a.txt").write_text("22")
+    (code / "a.py").write_text("22")
     assert environment()["git_commit"] == f"{head}-dirty"
+
+
+def test_a_repository_around_an_installed_flawmap_is_not_its_own(tmp_path, monkeypatch):
+    code = tmp_path / ".venv" / "lib" / "python3" / "site-packages" / "flawmap"
+    code.mkdir(parents=True)
+    subprocess.run(["git", "-C", str(tmp_path), "init", "-q"], check=True)
+    monkeypatch.setattr(reproducibility, "__file__", str(code / "reproducibility.py"))
+    assert environment()["git_commit"] is None
 
 
 # ---- files

@@ -236,7 +236,7 @@ def _good_scores(
     assert detector.calibration_ is not None
     used = tuple((fact.key, fact.sha256) for fact in checked.facts)
     left_out = checked.data.left_out + unreadable(checked.data.skipped)
-    return GoodScores(detector.calibration_, used, checked.num_duplicates, left_out)
+    return GoodScores(detector.calibration_, used, len(checked.duplicates), left_out)
 
 
 def _reviews_among(locations: Sequence[str | Path]) -> Path | None:

@@ -54,7 +54,8 @@ class DataReport:
     """What was found in a data location.
 
     Attributes:
-        good_images: images to learn from, without those that repeat others (``identical_images``).
+        good_images: images to learn from, without those that repeat others (``identical_images``, such as
+            ``first_identical``).
         skipped: files that cannot be decoded, test images and images for stage 1 among them.
         file_remarks: on single files, test images and their masks among them.
         left_out: files and folders that are not read, beside the images for training, for stage 1 and for a test.
@@ -72,6 +73,7 @@ class DataReport:
     layout: str
     good_images: int
     identical_images: int
+    first_identical: str | None
     skipped: tuple[SkippedFile, ...]
     file_remarks: tuple[FileRemark, ...]
     left_out: tuple[LeftOut, ...]
@@ -134,7 +136,8 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         root=data.root,
         layout=data.layout,
         good_images=len(data.images),
-        identical_images=sound.checked.num_duplicates,
+        identical_images=len(sound.checked.duplicates),
+        first_identical=next(iter(sound.checked.duplicates), None),
         skipped=(*data.skipped, *pool.skipped, *(leak.skipped if leak else ())),
         file_remarks=tuple(dict.fromkeys((*data.remarks, *(leak.remarks if leak else ())))),  # a list has those of both
         left_out=sound.left_out,
@@ -165,7 +168,8 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "dark", report.nearly_black
     if count := report.identical_images:
         images = "1 image repeats" if count == 1 else f"{count} images repeat"
-        yield "identical", f"{images} the content of another one and {'is' if count == 1 else 'are'} left out"
+        first = f": {report.first_identical}" if count == 1 else f", the first is {report.first_identical}"
+        yield "identical", f"{images} the content of another one and {'is' if count == 1 else 'are'} left out{first}"
     if report.pool:
         yield "pool", report.pool
     for line in left_out_lines(report.passed_over, report.root):

@@ -81,7 +81,7 @@ def environment(device: str = "cpu") -> dict[str, str | int | None]:
 
     Returns:
         JSON-ready values; None for a package that is not installed, or a commit where there is no repository.
-        ``git_commit`` is that of the current folder, with "-dirty" when tracked files have changed.
+        ``git_commit`` is that of flawmap's own code, with "-dirty" when tracked files have changed.
     """
     return {
         "python": platform.python_version(),
@@ -122,7 +122,10 @@ def _device_name(device: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    code = Path(__file__).parent
+    if not any((folder / ".git").exists() for folder in code.parents[:2]):
+        return None  # installed; a repository further up is somebody else's
+    command = ["git", "-C", str(code), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):

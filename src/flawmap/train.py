@@ -127,6 +127,16 @@ def record_of(location: Location) -> str | list[str]:
     return found[0] if len(found) == 1 else found
 
 
+def data_of(run: RunFolder) -> list[str] | None:
+    """The locations that :func:`record_of` has recorded for a run; None where there is no such record.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    recorded = run.read_environment().get("data")
+    return [recorded] if isinstance(recorded, str) else recorded if isinstance(recorded, list) else None
+
+
 def refuse_other_data(run: RunFolder, rows: Sequence[ManifestRow]) -> None:
     """A run resumes with the images it was started with.
 

@@ -82,7 +82,7 @@ def test_a_plain_folder_in_words(cli, mixed):
     lines = cli("check", mixed, "--skip-unreadable").out.splitlines()
     assert lines[1:3] == [
         "sizes      48x48 (20), 60x20 (1)",
-        "identical  1 image repeats the content of another one and is left out",
+        "identical  1 image repeats the content of another one and is left out: wide.png",
     ]
     assert lines[3].startswith("left out   broken.png: ")
     assert lines[4:] == ["total      21 good images, 1 left out (1 unreadable file)"]

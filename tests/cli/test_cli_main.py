@@ -63,7 +63,9 @@ def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
     [
         (["trian"], "there is no verb 'trian'", "did you mean flawmap train?"),
         (["--nonsense"], "there is no verb '--nonsense'", "flawmap --help lists all verbs"),
-        (["train"], "the following arguments are required: data", "flawmap train --help"),
+        (["train"], "no data given", "name a folder of good images: flawmap train FOLDER"),
+        (["train", "a", "--seed", "1"], "unknown option --seed", "--set seed=VALUE"),
+        (["train", "a", "--memory.tokens", "1"], "unknown option --memory.tokens", "--set memory.tokens=VALUE"),
         (["evaluate", "a"], "the following arguments are required: data", "flawmap evaluate --help"),
         (["detect"], "the following arguments are required: images", "flawmap detect --help"),
         (["train", "a", "--nope"], "unknown option --nope", "flawmap train --help"),

@@ -143,9 +143,17 @@ def collapse(tiny: Path) -> list[object]:
     return ["train", "parts", "--recipe", tiny, *uniform, "--run", "r", "--device", "cpu"]
 
 
+def no_quotes(tiny: Path) -> list[object]:
+    write_good(Path("good parts"))
+    return ["check", "good", "parts"]
+
+
 MISTAKES = {
     "1 wrong path": Mistake(
         wrong_path, ("no such folder: part ", "you are in ", "; parts exists"), "", ("flawmap check parts",)
+    ),
+    "1 no quotes": Mistake(
+        no_quotes, ("no such folder: good ", "; good parts exists"), "", ("flawmap check 'good parts'",)
     ),
     "2 unknown layout": Mistake(
         unknown_layout,

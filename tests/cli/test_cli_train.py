@@ -15,6 +15,8 @@ from assertions import assert_explained, files_and_bytes
 from flawmap.paper.finetune import FinetuneModule
 from flawmap.recipe.files import load_recipe
 from flawmap.runs.result_folders import exclusive
+from flawmap.runs.run_folder import RunFolder
+from flawmap.train import data_of
 from images import NUM_TRAIN, striped, write_category, write_good, write_image
 
 QUICKEST = ("--set", "pretrain.enabled=false", "--set", "finetune.steps=1")  # for what does not look at the weights
@@ -166,6 +168,12 @@ def test_a_finished_run_is_left_as_it_is(cli, trained):
     result = cli("train", trained.data, "--resume", "--run", trained.run)
     assert result.code == 0 and result.out == f"run        {trained.run}      was finished already\n"
     assert files_and_bytes(trained.run) == before
+
+
+def test_a_run_is_resumed_with_the_data_it_was_started_with(cli, trained):
+    result = cli("train", "--resume", "--run", trained.run)
+    assert result.code == 0 and "was finished already" in result.out
+    assert data_of(RunFolder(trained.run)) == [str(trained.data)]
 
 
 def test_an_interrupted_run_goes_on_to_the_same_model(cli, trained, interrupted, tmp_path):

@@ -58,7 +58,7 @@ def test_sound_images_are_described_in_order(good_folder: Path):
     assert first.sha256 == hashlib.sha256((good_folder / "000.png").read_bytes()).hexdigest()
     assert [image.sha256 for image in checked.data.images] == [fact.sha256 for fact in checked.facts]
     assert len({fact.pixels_sha256 for fact in checked.facts}) == 24
-    assert checked.num_duplicates == 0
+    assert checked.duplicates == ()
 
 
 def test_sizes_are_those_of_the_upright_image(good_folder: Path):
@@ -75,7 +75,7 @@ def test_copies_are_left_out_by_their_pixels_not_their_bytes(good_folder: Path):
     for shape in ((4, 6), (6, 4)):  # the same bytes, but not the same image
         write_image(good_folder / f"black {shape}.png", np.zeros(shape, np.uint8))
     checked = check(good_folder)
-    assert checked.num_duplicates == 2 and len(checked.facts) == len(checked.data.images) == 26
+    assert len(checked.duplicates) == 2 and len(checked.facts) == len(checked.data.images) == 26
     assert [fact.key for fact in checked.facts] == [image.key for image in checked.data.images]
     assert "003.png" in {fact.key for fact in checked.facts}  # the first by name is kept
     assert not {"copy.bmp", "copy.png"} & {fact.key for fact in checked.facts}
@@ -384,7 +384,7 @@ def test_duplicates_count_once_for_a_threshold(good_folder: Path):
     for number in range(5):
         shutil.copy(good_folder / "003.png", good_folder / f"copy{number}.png")
     checked = check_good_images(open_training_data(good_folder, DEFAULT))
-    assert (len(checked.data.images), checked.num_duplicates) == (24, 5)
+    assert (len(checked.data.images), len(checked.duplicates)) == (24, 5)
 
 
 @pytest.mark.parametrize("name", ["ok", "Normal", "PASS"])

@@ -11,6 +11,7 @@ from typing import NoReturn
 from flawmap.cli.verbs import VERBS
 from flawmap.errors import UserError
 from flawmap.recipe.checks import refuse_without_effect
+from flawmap.recipe.fields import settings_and_groups
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 
@@ -53,6 +54,8 @@ class VerbParser(ArgumentParser):
             if option == "--":
                 return
             if option.startswith("--") and option not in known:
+                if "--set" in known and (setting := option.removeprefix("--")) in settings_and_groups():
+                    raise UserError(f"unknown option {option}", self.prog, f"--set {setting}=VALUE")
                 near = get_close_matches(option, known, n=1, cutoff=0.7)
                 self.error(f"unknown option {option}" + (f"; did you mean {near[0]}?" if near else ""))
 
@@ -108,12 +111,18 @@ def add_set_argument(parser: ArgumentParser) -> None:
     )
 
 
-def add_data_argument(parser: ArgumentParser) -> None:
-    """DATA: good images, in one place or in several."""
+def add_data_argument(parser: ArgumentParser, may_be_missing: str = "") -> None:
+    """DATA: good images, in one place or in several.
+
+    Args:
+        parser: of the verb.
+        may_be_missing: when nothing need be given; empty where that is never so.
+    """
     parser.add_argument(
         "data",
-        nargs="+",
-        help="folder of good images, MVTec AD folder, manifest.csv, or elpv; several count as one data set",
+        nargs="*" if may_be_missing else "+",
+        help="folder of good images, MVTec AD folder, manifest.csv, or elpv; several count as one data set"
+        + may_be_missing,
     )
 
 

@@ -13,11 +13,12 @@ from flawmap.cli.arguments import (
     add_recipe_arguments,
     recipe_of,
 )
+from flawmap.errors import UserError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """DATA and its options."""
-    add_data_argument(parser)
+    add_data_argument(parser, may_be_missing="; with --resume, what the run was started with")
     add_recipe_arguments(parser)
     parser.add_argument(
         "--run", help="run folder (default: runs/DATE_NAME_ID); if the name is taken, a number is added"
@@ -38,9 +39,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Train, and print the run folder."""
     from flawmap.data.left_out import as_records, counted
+    from flawmap.data.open_data import locations_of
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.recipe.files import load_recipe
-    from flawmap.train import TrainedRun, TrainingOrder, resumed_run, skips_unreadable, train_run
+    from flawmap.train import TrainedRun, TrainingOrder, data_of, resumed_run, skips_unreadable, train_run
 
     requested = Path(arguments.run) if arguments.run else None
     resumed = None
@@ -50,6 +52,9 @@ def run(arguments: Namespace) -> int:
         recipe = load_recipe(resumed.recipe, is_of_model=True)
     else:
         recipe = recipe_of(arguments)
+    location = arguments.data or (resumed and data_of(resumed))
+    if not location:
+        raise UserError("no data given", "flawmap train", "name a folder of good images: flawmap train FOLDER")
     if resumed is not None and resumed.is_finished:
         done = TrainedRun(resumed, AnomalyDetector.from_pretrained(resumed.path, arguments.device))
         remark = "was finished already"
@@ -58,7 +63,7 @@ def run(arguments: Namespace) -> int:
         if resumed is not None and not arguments.strict:
             skip_unreadable = skip_unreadable or skips_unreadable(resumed)
         order = TrainingOrder(
-            arguments.data,
+            location,
             recipe,
             requested,
             arguments.device,
@@ -70,7 +75,7 @@ def run(arguments: Namespace) -> int:
         done = train_run(order, resumed)
         next_words = ["detect", "NEW_IMAGES", "--model", done.run.path]
         if not done.run.is_finished:
-            next_words = ["train", *arguments.data, "--run", done.run.path, "--resume"]
+            next_words = ["train", *locations_of(location), "--run", done.run.path, "--resume"]
         beside = f"{done.n_good} good images, {counted(done.left_out)}; " if done.left_out else ""
         remark = f"{beside}next: {command('flawmap', *next_words)}"
     if arguments.json:

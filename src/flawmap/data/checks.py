@@ -57,13 +57,13 @@ class FileFacts:
 class CheckedData:
     """Good images whose files have all been decoded, and facts of each image in the same order.
 
-    ``num_duplicates`` images are left out because their pixels equal those of an earlier one. With one copy in training
-    and the other held out, the threshold would look safer than it is.
+    The images with the keys ``duplicates`` are left out because their pixels equal those of an earlier one. With one
+    copy in training and the other held out, the threshold would look safer than it is.
     """
 
     data: TrainingData
     facts: tuple[FileFacts, ...]
-    num_duplicates: int
+    duplicates: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _without_duplicates(data: TrainingData, facts: Sequence[FileFacts], bad: Seq
         unused=data.unused + duplicates,
         remarks=data.remarks + _remarks_of(facts),
     )
-    return CheckedData(checked, unique, len(duplicates))
+    return CheckedData(checked, unique, duplicates)
 
 
 def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, data: TrainingData) -> None:

@@ -197,6 +197,7 @@ def place_of(name: str) -> Path:
         return path
     siblings = [entry.name for entry in entries_of(path.parent)] if path.parent.is_dir() else []
     similar = get_close_matches(path.name, siblings, n=1, cutoff=0.6)
+    similar = similar or [name for name in siblings if name.startswith(f"{path.name} ")]  # without its quotes
     hint, remedy = "", "give a folder of good images, a manifest.csv, or elpv"
     if similar:
         near = path.parent / similar[0]

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from flawmap.data.sample import NormalImage, content_hash
 from flawmap.engine.checkpoints import SAVE_EVERY_SECONDS
 from flawmap.engine.compute import Compute
+from flawmap.engine.progress import say
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
 from flawmap.memory.fit import fit as fit_on_tokens
@@ -76,12 +77,16 @@ def fit_scorer(
     """
     refuse_stage(recipe, stages)
     encoder, origin = load_encoder(recipe.model, seed=recipe.seed)
+    size_px = round_to_patches(recipe.data.image_size_px, encoder.patch_size_px)
+    if size_px != recipe.data.image_size_px:
+        patch = f"not a multiple of the encoder's patches of {encoder.patch_size_px} px"
+        say("size", f"{size_px} px: data.image_size_px is {recipe.data.image_size_px}, {patch}")
     weights = hashlib.sha256(save(encoder.state_dict())).hexdigest()
     context = StageContext(
         run,
         compute,
         recipe.seed,
-        round_to_patches(recipe.data.image_size_px, encoder.patch_size_px),
+        size_px,
         {"algorithm": ALGORITHM_VERSION, "initial_weights": weights, "images": content_hash(images)},
         workers=recipe.compute.workers,
         save_every_seconds=save_every_seconds,

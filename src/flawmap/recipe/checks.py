@@ -75,8 +75,12 @@ def checked_value(key: str, entry: Entry) -> Any:
         low, high = setting.limits
         for number in value if isinstance(value, tuple) else (value,):
             if not low <= number <= high:
-                raise _wrong(key, number, f"between {low:g} and {high:g}", entry.place)
+                raise _wrong(key, number, f"between {_plain(low)} and {_plain(high)}", entry.place)
     return value
+
+
+def _plain(limit: float) -> str:
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
 
 
 def _converted(key: str, kind: Any, entry: Entry) -> Any:
