@@ -96,7 +96,8 @@ def test_every_module_of_the_base_stages_loads_without_the_extras():
 
 def test_opening_a_run_loads_nothing_that_only_training_needs():
     """It would take longer than scoring an image."""
-    heavy = {"cv2", "pandas", "sklearn", "flawmap.detect.fit", "flawmap.simulators", "flawmap.memory.fit"}
+    packages = {"cv2", "lightning", "matplotlib", "pandas", "sklearn"}
+    heavy = packages | {"flawmap.detect.fit", "flawmap.simulators", "flawmap.memory.fit"}
     code = f"import sys, flawmap.detect.detector; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
     assert done.stdout.strip() == "[]", done.stderr

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from flawmap.engine.checkpoints import AtomicCheckpointIO, SaveNowAndThen, read_tensors, write_tensors
+from flawmap.engine.checkpoints import AtomicCheckpointIO, SaveNowAndThen
 from flawmap.engine.failures import user_error
+from flawmap.engine.tensor_files import read_tensors, write_tensors
 from flawmap.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("small_heads")

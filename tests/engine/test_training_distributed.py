@@ -10,9 +10,9 @@ from torch.utils.data import Dataset
 
 from flawmap.data.sample import NormalImage
 from flawmap.detect.fit import fit_scorer
-from flawmap.engine.checkpoints import read_tensors
 from flawmap.engine.compute import Compute
 from flawmap.engine.stage import Stage, StageContext
+from flawmap.engine.tensor_files import read_tensors
 from flawmap.engine.training import TrainingPlan
 from flawmap.engine.training import train as train_module
 from flawmap.errors import UserError

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from flawmap.data.sample import NormalImage
 from flawmap.detect.fit import fit_scorer
-from flawmap.engine.checkpoints import read_tensors
 from flawmap.engine.compute import Compute
+from flawmap.engine.tensor_files import read_tensors
 from flawmap.errors import UserError
 from flawmap.paper import fit as paper_fit
 from flawmap.paper.finetune import FinetuneModule

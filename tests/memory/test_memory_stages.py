@@ -7,8 +7,8 @@ import torch
 
 from flawmap.data.open_data import load_images
 from flawmap.detect.fit import fit_scorer
-from flawmap.engine.checkpoints import read_tensors
 from flawmap.engine.compute import choose_compute
+from flawmap.engine.tensor_files import read_tensors
 from flawmap.memory import fit as memory_fit
 from flawmap.memory import head_training
 from flawmap.runs.run_folder import RunFolder, create_run

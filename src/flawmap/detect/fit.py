@@ -1,25 +1,21 @@
 """From good images to a fitted scorer: stage 1 where the recipe has one, then the method it names."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from safetensors.torch import save
 
 from flawmap.data.sample import NormalImage, content_hash
-from flawmap.engine.checkpoints import SAVE_EVERY_SECONDS
 from flawmap.engine.compute import Compute
 from flawmap.engine.progress import say
-from flawmap.engine.stage import StageContext
+from flawmap.engine.stage import SAVE_EVERY_SECONDS, StageContext
 from flawmap.errors import UserError
 from flawmap.memory.fit import fit as fit_on_tokens
-from flawmap.paper.fit import fit as fit_paper
-from flawmap.paper.fit import pretrain
-from flawmap.paper.objectives import objective_by_name
-from flawmap.recipe.settings import Recipe
+from flawmap.recipe.settings import Method, Recipe
 from flawmap.runs.run_folder import RunFolder
-from flawmap.scorer import HeldOutScores, Scorer
+from flawmap.scorer import FittedScorer, HeldOutScores, Scorer
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.positions import round_to_patches
@@ -28,7 +24,6 @@ from flawmap.vit.weights import WeightsOrigin, load_encoder
 ALGORITHM_VERSION = 8  # raised when code changes what a stage computes: older results are then not reused
 
 StageChoice = Literal["all", "pretrain", "finetune"]
-METHODS = {"paper": fit_paper, "memory": fit_on_tokens, "residual": fit_on_tokens, "fused": fit_on_tokens}
 
 
 @dataclass(frozen=True)
@@ -92,6 +87,9 @@ def fit_scorer(
         save_every_seconds=save_every_seconds,
     )
     if recipe.pretrain.enabled:
+        from flawmap.paper.fit import pretrain  # here, because it loads Lightning, which only these stages need
+        from flawmap.paper.objectives import objective_by_name
+
         pooled = (*images, *pool)
         with_pool = replace(context, inputs={**context.inputs, "images": content_hash(pooled)})
         objective = objective_by_name(recipe.pretrain.objective)
@@ -102,8 +100,17 @@ def fit_scorer(
     if stages == "pretrain":
         return Fitted(None, encoder, origin, dict(context.earlier))
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
-    fitted = METHODS[recipe.method](images, held_out, encoder, recipe, context, simulate)
+    fit = _fit_of(recipe.method)
+    fitted = fit(images, held_out, encoder, recipe, context, simulate)
     return Fitted(fitted.scorer, encoder, origin, fitted.stage_keys, fitted.held_out)
+
+
+def _fit_of(method: Method) -> Callable[..., FittedScorer]:
+    if method != "paper":
+        return fit_on_tokens
+    from flawmap.paper.fit import fit as fit_paper
+
+    return fit_paper
 
 
 def refuse_stage(recipe: Recipe, stages: StageChoice) -> None:

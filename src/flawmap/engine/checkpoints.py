@@ -2,20 +2,16 @@
 
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
+from flawmap.engine.stage import SAVE_EVERY_SECONDS
 from flawmap.errors import UserError
-from flawmap.reproducibility import written_beside
 
-SAVE_EVERY_SECONDS = 30.0
 KEY = "stage_key"
 
 
@@ -85,22 +81,3 @@ class SaveNowAndThen(lightning.Callback):
         if trainer.strategy.broadcast(due):  # all processes save or none: the clock of the first one counts
             trainer.save_checkpoint(self._path, weights_only=False)  # the optimizer's state, too
             self._saved_at = time.monotonic()
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file, written atomically, without a copy of large tensors in memory."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with written_beside(path) as beside:
-        save_file(contiguous, beside)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; large tensors are mapped into memory, and read when they are used.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        return load_file(path)
-    except Exception as error:  # safetensors' own error type, or OSError
-        raise UserError(f"the file is damaged: {error}", str(path), "delete it and run again") from error

@@ -11,13 +11,15 @@ from typing import Any
 
 from torch import Tensor
 
-from flawmap.engine.checkpoints import SAVE_EVERY_SECONDS, read_tensors, write_tensors
 from flawmap.engine.compute import Compute
 from flawmap.engine.failures import explain_failures
 from flawmap.engine.progress import say
+from flawmap.engine.tensor_files import read_tensors, write_tensors
 from flawmap.reproducibility import atomic_write_text, file_sha256, stable_hash
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.training_log import LogFile
+
+SAVE_EVERY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)

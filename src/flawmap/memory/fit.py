@@ -201,12 +201,12 @@ def learn_expectation(
     say("expected", f"scores {len(good.references)} good images, each without its own tokens in the memory")
     device = context.compute.device
     scorer.eval().to(device)
-    batches = (
+    batches = (  # image by image: a batch gains nothing on a processor, and its nearest tokens take much memory
         (
             good.reference_tokens[rows].to(device).float(),
             scorer.memory.recalled(Lookup(of_others.distances[rows].to(device), of_others.indices[rows].to(device))),
         )
-        for rows in torch.arange(len(good.references)).split(BATCH_SIZE)
+        for rows in torch.arange(len(good.references)).split(1)
     )
     scorer.fit_expectation(good.reference_cls.to(device), batches)
     return scorer.cpu().expectation_state()

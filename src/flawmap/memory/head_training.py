@@ -67,12 +67,10 @@ class HeadExamples:
     good: TokenPool
 
     def batch(self, generator: torch.Generator) -> tuple[TokenPool, Float[Tensor, "n"]]:
-        """Tokens of one step and their targets, 1 = anomalous; normal tokens come evenly from both kinds."""
+        """Tokens of one step and their targets, 1 = anomalous; as many normal ones of each kind."""
         anomalous = self.anomalous.some(round(ANOMALOUS_SHARE * TOKENS_PER_STEP), generator)
-        num_normal = TOKENS_PER_STEP - len(anomalous)
-        share_beside = len(self.beside) / (len(self.beside) + len(self.good))
-        num_beside = int(torch.binomial(torch.tensor(float(num_normal)), torch.tensor(share_beside), generator))
-        parts = (anomalous, self.beside.some(num_beside, generator), self.good.some(num_normal - num_beside, generator))
+        num_normal = (TOKENS_PER_STEP - len(anomalous)) // 2  # of each kind
+        parts = (anomalous, self.beside.some(num_normal, generator), self.good.some(num_normal, generator))
         targets = torch.zeros(TOKENS_PER_STEP)
         targets[: len(anomalous)] = 1
         return TokenPool(torch.cat([p.tokens for p in parts]), torch.cat([p.nearest for p in parts])), targets

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flawmap.memory.coreset import greedy_coreset
 from flawmap.memory.search import NearestSearch, fastest_product
 
-CHUNK = 1024  # tokens that are compared with the whole memory at once
+CHUNK = 256  # tokens that are compared with the whole memory at once
 
 
 @dataclass(frozen=True)
