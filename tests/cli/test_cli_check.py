@@ -15,6 +15,7 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "layout": "MVTec AD (train/good, test/KIND)",
         "good_images": NUM_TRAIN,
         "identical_images": 0,
+        "first_identical": None,
         "skipped": [],
         "file_remarks": [],
         "left_out": [],

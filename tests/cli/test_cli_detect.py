@@ -346,7 +346,9 @@ def test_without_a_word_every_core_is_used(cli, trained, parts, monkeypatch):
 def test_no_overlays_writes_no_picture(cli, trained, parts):
     said = cli("detect", parts, "--model", trained.run, "--json", "--no-overlays")
     assert said.code == 0 and [one["overlay"] for one in lines_of(said)] == [None] * 3
-    assert sorted(path.name for path in Path("detections").iterdir()) == ["result.json", "results.jsonl"]
+    assert sorted(path.name for path in Path("detections").iterdir()) == ["result.json", "results.csv", "results.jsonl"]
+    rows = list(csv.DictReader(Path("detections/results.csv").read_text("utf-8-sig").splitlines()))
+    assert [row["picture"] for row in rows] == [""] * 3
 
 
 def test_a_number_of_workers_that_is_none_is_explained(cli, parts):

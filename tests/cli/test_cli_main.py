@@ -85,7 +85,7 @@ def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
         (["benchmark", "peers", "a", "--metods", "x"], "did you mean --methods?", "flawmap benchmark"),
         (["benchmark", "peers", "a", "--table", "1"], "unknown option --table", "flawmap benchmark"),
         (["train", "a", "--stage", "last"], "invalid choice: 'last'", "flawmap train --help"),
-        (["calibrate", "a", "b", "--false-alarm-rate", "x"], "--false-alarm-rate is x, must be a number", "--help"),
+        (["calibrate", "a", "b", "--false-alarm-rate", "x"], "--false-alarm-rate is x, must be a number", "0.01"),
         (["serve", "a", "--port", "x"], "--port is x, must be a whole number", "flawmap serve --help"),
         (["train", ""], "data is empty", "is a shell variable unset?"),
         (["train", "a", "--run", ""], "run is empty", "is a shell variable unset?"),

@@ -31,7 +31,7 @@ def test_detection_goes_on_without_a_stream(trained, tmp_path, closed):
     assert result["complete"] is True and len(result["images"]) == 6
     lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
     assert [json.loads(line)["image"] for line in lines] == [image["image"] for image in result["images"]]
-    assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".json", ".jsonl", *[".png"] * 6]
+    assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".csv", ".json", ".jsonl", *[".png"] * 6]
 
 
 @pytest.mark.parametrize("words", [["recipe"], ["check", "nowhere"], ["--version"]])

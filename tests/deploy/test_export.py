@@ -208,7 +208,7 @@ def test_a_folder_is_no_file_and_another_file_is_no_model(tmp_path):
 def test_a_long_or_layered_reason_is_told_in_a_line(tmp_path, monkeypatch):
     (tmp_path / "a.xml").write_text("<a/>")
 
-    def fail(path, threads):
+    def fail(path, threads, at_once=1):
         raise RuntimeError(
             "Exception from src/core.cpp:84:\nException from reader.cpp:1:\nno model " + 200 * "x" + "\n"
         )

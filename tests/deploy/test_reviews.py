@@ -81,3 +81,12 @@ def test_a_damaged_line_is_named(tmp_path, column, value, says):
         lines.write(",".join(cells) + "\n")
     error = explained(lambda: read_reviews(file.path))
     assert says in error.problem and error.place == f"{file.path} line 3" and "the line" in error.remedy
+
+
+@pytest.mark.parametrize("sign", ["\x1c", "\x1f", " ", "\u00a0"])
+def test_a_sign_after_the_last_column_makes_another_file(tmp_path, sign: str):
+    """Found by fuzzing: it was taken for white space, and the column for an unknown one."""
+    path = tmp_path / "reviews.csv"
+    path.write_text(",".join(COLUMNS) + sign + "\n0,a,,p,1,2,1,Y,,good,\n", encoding="utf-8")
+    assert not is_review_file(path)
+    assert "not a reviews.csv" in explained(lambda: read_reviews(path)).problem

@@ -83,8 +83,8 @@ def test_patches_under_a_defect_are_anomalous_and_those_it_only_touches_are_not_
     assert len(examples.anomalous) == 8 * 4 and len(examples.beside) == 8 * BESIDE_PER_IMAGE
     assert len(examples.good) == IMAGES * patches
     torch.testing.assert_close(examples.good.tokens, good.reference_tokens.flatten(0, 1))
-    _, number = simulated_items(IMAGES, 8, 0)[0]
-    image = defects[0, number]["anomalous"]
+    epoch, number = min(simulated_items(IMAGES, 8, 0), key=lambda item: item[1])
+    image = defects[epoch, number]["anomalous"]
     with torch.no_grad():
         tokens = scorer.encoder.tokens_of(normalise(image[None]), scorer.blocks)
         of_others_too = scorer.memory.lookup(tokens, torch.tensor([number])).indices[0]

@@ -126,7 +126,7 @@ def is_review_file(path: Path) -> bool:
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     with path.open(encoding=ENCODING, errors="replace", newline="") as file:
-        return file.readline().strip() == ",".join(COLUMNS)
+        return file.readline().rstrip("\r\n") == ",".join(COLUMNS)
 
 
 def read_reviews(path: Path) -> tuple[Review, ...]:

@@ -21,7 +21,7 @@ from flawmap.detect.image_like import ImageLike, as_rgb, each_of, only_normal, p
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
 from flawmap.detect.scoring import Analysis, analyse, score_names
-from flawmap.engine.compute import DeviceName, choose_compute
+from flawmap.engine.compute import Compute, DeviceName, choose_compute
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
 from flawmap.recipe.checks import validate
@@ -39,7 +39,7 @@ from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import WeightsOrigin
 
 if TYPE_CHECKING:
-    from flawmap.detect.fit import StageChoice
+    from flawmap.detect.fit import Fitted, StageChoice
 
 ACCELERATOR_BATCH = 8  # images that share a forward pass on an accelerator
 
@@ -99,7 +99,6 @@ class AnomalyDetector:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
         from flawmap.detect.fit import fit_scorer  # here, because loading what trains takes seconds
-        from flawmap.detect.held_out import score_defects, simulate_on, squares_of, write_samples
 
         validate(self.recipe)
         self.scorer_ = self.camera_ = self.proxy_ = self.self_test_ = self.weights_sha256_ = None
@@ -116,21 +115,30 @@ class AnomalyDetector:
             return self
         self.scorer_ = fitted.scorer.to(compute.device).eval()
         if held_out:
-            size_px = round_to_patches(recipe.training_size_px, self.scorer_.encoder.patch_size_px)
-            if fitted.held_out is None:
-                self.calibrate(held_out, recipe.calibration.false_alarm_rate)
-                squares = squares_of(held_out, fitted.guide, size_px, compute)
-            else:
-                scores, peaks = fitted.held_out.image_scores, fitted.held_out.map_peaks
-                deciding = peaks if recipe.detect.image_score == "map_max" else scores
-                rate, groups = recipe.calibration.false_alarm_rate, [image.group for image in held_out]
-                self.calibration_ = calibrate(deciding, peaks, rate, groups)
-                squares = fitted.held_out.squares
-            defects = simulate_on(squares, recipe)
-            scored = score_defects(self.scorer_, defects, self.sizes_px, recipe.detect.image_score)
-            self.proxy_ = scored.scores
-            write_samples(run, defects, scored.maps, recipe.pretrain.masking.drop_ratio, self.map_scale)
+            self._judge_held_out(held_out, fitted, compute, run)
         return self
+
+    def _judge_held_out(
+        self, images: Sequence[NormalImage], fitted: "Fitted", compute: Compute, run: RunFolder
+    ) -> None:
+        """Set the thresholds, and measure and show how simulated defects on held-out images are found."""
+        from flawmap.detect.held_out import score_defects, simulate_on, squares_of, write_samples
+
+        recipe, scorer = self.recipe, self._fitted
+        if fitted.held_out is None:
+            self.calibrate(images, recipe.calibration.false_alarm_rate)
+            size_px = round_to_patches(recipe.training_size_px, scorer.encoder.patch_size_px)
+            squares = squares_of(images, fitted.guide, size_px, compute)
+        else:
+            scores, peaks = fitted.held_out.image_scores, fitted.held_out.map_peaks
+            deciding = peaks if recipe.detect.image_score == "map_max" else scores
+            groups = [image.group for image in images]
+            self.calibration_ = calibrate(deciding, peaks, recipe.calibration.false_alarm_rate, groups)
+            squares = fitted.held_out.squares
+        defects = simulate_on(squares, recipe)
+        scored = score_defects(scorer, defects, self.sizes_px, recipe.detect.image_score)
+        self.proxy_ = scored.scores
+        write_samples(run, defects, scored.maps, recipe.pretrain.masking.drop_ratio, self.map_scale)
 
     @property
     def calibration_(self) -> Calibration | None:

@@ -20,13 +20,14 @@ from flawmap.memory.head_training import train_head
 from flawmap.memory.held_out import held_out_images, score_held_out
 from flawmap.memory.patch_memory import Lookup, PatchMemory
 from flawmap.memory.scorer import Evidence, ResidualScorer, TokenScorer, build_scorer
-from flawmap.recipe.settings import MemorySettings, Recipe
+from flawmap.recipe.settings import MemorySettings, Recipe, ResidualSettings
 from flawmap.scorer import FittedScorer
 from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.frozen_encoder import Backend, FrozenEncoder
 
+PIXELS_KEPT_BYTES = 64 * 1024**2  # of few images, which get several defects each
 OF_OTHERS = "of_others."  # tensors of the memory's stage: for the reference images, the nearest tokens of other images
 
 
@@ -59,34 +60,25 @@ def fit(
 
     # Encode the good images, once. Pixels are read when they are needed and not kept.
     pixels = NormalPixels(images, context.size_px, memory_limit_bytes=0)
-    good = GoodImages.of(
-        stages.encoding.result(lambda: encode(pixels, frozen, recipe, context).tensors(), batch_size=BATCH_SIZE)
-    )
+    good = GoodImages.of(stages.encoding.result(lambda: encode(pixels, frozen, recipe, context).tensors(), BATCH_SIZE))
 
     # Choose the memory, and measure its spacing and scale (see PatchMemory).
-    memory_state = stages.memory.result(lambda: fit_memory(good, recipe.memory, context), batch_size=BATCH_SIZE)
+    memory_state = stages.memory.result(lambda: fit_memory(good, recipe.memory, context), BATCH_SIZE)
     of_others = Lookup(memory_state.pop(f"{OF_OTHERS}distances"), memory_state.pop(f"{OF_OTHERS}indices"))
     scorer = build_scorer(encoder, recipe, memory_tokens=memory_state["tokens"].shape[1])
     scorer.memory.load_state_dict(memory_state)
 
     # Simulate defects, and train the head to find them.
     if isinstance(scorer, ResidualScorer) and stages.head is not None:
-        settings = recipe.residual
-        for_crops = NormalPixels(images, round(context.size_px * crop_margin(settings.augmentation)), 0)
-        attention = good.attention.float().numpy()
-        defects = SimulationDataset(
-            for_crops, attention, context.size_px, settings.augmentation, simulate, context.seed
-        )
         head_state = stages.head.result(
-            lambda: train_head(scorer, good, of_others, defects, settings, context), batch_size=BATCH_SIZE
+            lambda: fit_head(scorer, images, good, of_others, recipe.residual, context, simulate), BATCH_SIZE
         )
         scorer.head.load_state_dict(head_state)
 
     # Learn how high similar-looking good images score.
-    expectation_state = stages.expectation.result(
-        lambda: learn_expectation(scorer, good, of_others, context), batch_size=BATCH_SIZE
+    scorer.restore_expectation(
+        stages.expectation.result(lambda: learn_expectation(scorer, good, of_others, context), BATCH_SIZE)
     )
-    scorer.restore_expectation(expectation_state)
 
     # Set the map's scales, and score the held-out images for the threshold.
     scorer.eval().to(context.compute.device)
@@ -189,6 +181,26 @@ def lookup_of_others(memory: PatchMemory, good: GoodImages) -> Lookup:
     batches = zip(good.reference_tokens.split(BATCH_SIZE), good.references.split(BATCH_SIZE), strict=True)
     found = [memory.lookup(tokens.to(device), numbers.to(device)) for tokens, numbers in batches]
     return Lookup(torch.cat([part.distances for part in found]), torch.cat([part.indices.int() for part in found]))
+
+
+# ---- simulate defects, train the head
+
+
+def fit_head(
+    scorer: ResidualScorer,
+    images: Sequence[NormalImage],
+    good: GoodImages,
+    of_others: Lookup,
+    settings: ResidualSettings,
+    context: StageContext,
+    simulate: Simulator,
+) -> dict[str, Tensor]:
+    """Train the head on good images with simulated defects, placed by attention; returns the head's state."""
+    for_crops_px = round(context.size_px * crop_margin(settings.augmentation))  # so that crops stay sharp
+    pixels = NormalPixels(images, for_crops_px, PIXELS_KEPT_BYTES)
+    attention = good.attention.float().numpy()
+    defects = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)
+    return train_head(scorer, good, of_others, defects, settings, context)
 
 
 # ---- learn how high similar-looking good images score

@@ -152,6 +152,7 @@ def encode_examples(
     image are not in the memory either. A patch that a defect only touches is not judged.
     """
     items = simulated_items(len(defects), settings.simulated_images, context.seed)
+    items.sort(key=lambda item: item[1])  # so that each image is read once, however many defects it gets
     say("simulate", f"defects on {len(items)} good images")
     scorer.eval().to(context.compute.device)
     generator = torch.Generator().manual_seed(context.seed)

@@ -79,8 +79,8 @@ def checked_value(key: str, entry: Entry) -> Any:
     return value
 
 
-def _plain(limit: float) -> str:
-    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
+def _plain(limit: int | float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def _converted(key: str, kind: Any, entry: Entry) -> Any:

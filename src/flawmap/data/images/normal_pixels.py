@@ -18,7 +18,8 @@ class NormalPixels:
     Args:
         images: to read.
         size_px: both sides after :func:`resize_image`.
-        memory_limit_bytes: if the pixels need more, each access reads its file again.
+        memory_limit_bytes: if the pixels need more, only the image that was read last is kept, and another one is read
+            from its file again.
 
     Raises:
         UserError: a file cannot be decoded.
@@ -30,6 +31,7 @@ class NormalPixels:
         self._images = tuple(images)
         self.size_px = size_px
         self._kept: np.ndarray | None = None
+        self._last: tuple[int, np.ndarray] | None = None
         if _num_bytes(images, size_px) <= memory_limit_bytes:
             (self._kept,) = _decoded_at(images, (size_px,))
 
@@ -51,7 +53,10 @@ class NormalPixels:
     def __getitem__(self, index: int) -> np.ndarray:
         if self._kept is not None:
             return self._kept[index]
-        return resize_image(read_image(self._images[index].path), self.size_px, self.size_px)
+        if (last := self._last) is None or last[0] != index:
+            last = index, resize_image(read_image(self._images[index].path), self.size_px, self.size_px)
+            self._last = last
+        return last[1]
 
 
 def _num_bytes(images: Sequence[NormalImage], size_px: int) -> int:
