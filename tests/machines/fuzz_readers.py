@@ -24,7 +24,7 @@ from PIL import Image
 from flawmap.data.annotations.marked import refuse_marked
 from flawmap.data.annotations.to_manifest import write_manifest_of
 from flawmap.data.images.files import decode_gray_values, decode_image
-from flawmap.data.images.mask import read_mask
+from flawmap.data.images.mask import decode_mask
 from flawmap.data.layouts.manifest import CsvManifest
 from flawmap.deploy.reviews import read_reviews
 from flawmap.errors import UserError
@@ -61,7 +61,7 @@ def _read_image(data: bytes) -> None:
 
 def _read_mask(data: bytes) -> None:
     with suppress(UserError):
-        mask = read_mask(_written("mask.png", data))
+        mask = decode_mask(data, max_pixels=MAX_PIXELS).pixels
         assert mask.dtype == bool and mask.ndim == 2
 
 

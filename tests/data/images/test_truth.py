@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from assertions import mistake
+from flawmap.data.images.files import UnreadableImageError
 from flawmap.data.images.orientation import swaps_sides, turned_upright
 from flawmap.data.images.truth import read_truth, truth_of
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile
@@ -140,3 +141,11 @@ def test_a_mask_of_another_size_beside_a_turned_image(orientation: int, tmp_path
     problem = f"the mask is 7 x 7 px, its image {width} x {height} px, upright by its EXIF orientation {orientation}"
     with mistake(problem, path, "save the mask at the size of its image"):
         truth_of(anomalous(MaskFile(path)), height, width, orientation)
+
+
+def test_a_mask_that_claims_far_more_pixels_than_its_image_is_not_decoded(tmp_path):
+    """A file of a kilobyte can claim 160 megapixels, which would take a gigabyte to decode."""
+    path = write_image(tmp_path / "mask.png", np.zeros((40, 3), np.uint8))  # 20 times the pixels of the image
+    with pytest.raises(UnreadableImageError, match="pixels") as caught:
+        truth_of(anomalous(MaskFile(path)), 2, 3)
+    assert caught.value.place == str(path)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from flawmap.data.images.files import UnreadableImageError, decode_stored, read_file
+from flawmap.data.images.files import MAX_PIXELS, UnreadableImageError, decode_stored, read_file
 
 MAX_COLOURS = 64  # more are no labels: a background is not looked for among them
 SMALL_LABEL = 32  # values below it are labels in any case; data sets for segmentation have no more classes
@@ -52,17 +52,18 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     return decode_mask(read_file(path), str(path)).pixels
 
 
-def decode_mask(data: bytes, place: str = "") -> DecodedMask:
+def decode_mask(data: bytes, place: str = "", max_pixels: int = MAX_PIXELS) -> DecodedMask:
     """As :func:`read_mask`, with remarks, from the bytes of a file.
 
     Args:
         data: the whole file.
         place: where the file comes from, for errors.
+        max_pixels: a mask with more is refused before it is decoded.
 
     Raises:
         UnreadableImageError: as :func:`flawmap.data.images.files.read_image`; or a value is not finite.
     """
-    stored = decode_stored(data, place=place)
+    stored = decode_stored(data, max_pixels, place)
     image, found = stored.image, stored.remarks
     shades, remarks = _shades(image)
     if shades.dtype.kind == "f" and not np.isfinite(shades).all():

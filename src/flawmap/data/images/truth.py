@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.data.images.boxes import pixels_in_boxes, remarks_on_boxes
-from flawmap.data.images.files import decode_stored, read_file
+from flawmap.data.images.files import MAX_PIXELS, decode_stored, read_file
 from flawmap.data.images.mask import decode_mask, read_mask
 from flawmap.data.images.orientation import UPRIGHT, swaps_sides, turned_upright
 from flawmap.data.sample import Boxes, LabelledImage, MaskFile
 from flawmap.errors import UserError
+
+MUCH_LARGER = 16  # times the pixels of the image
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def truth_of(sample: LabelledImage, height: int, width: int, orientation: int = 
 
 def _truth_of_mask(path: Path, height: int, width: int, orientation: int) -> Truth:
     """A mask at the size of its image: as it is, or turned as the image where only that fits."""
-    mask = decode_mask(read_file(path), place=str(path))
+    # A few bytes can claim many pixels; a mask that is only somewhat too large is told its size, below.
+    mask = decode_mask(read_file(path), str(path), min(MAX_PIXELS, MUCH_LARGER * height * width))
     pixels, remarks = mask.pixels, mask.remarks
     if mask.orientation == UPRIGHT != orientation:
         is_raw = swaps_sides(orientation) and pixels.shape == (width, height) and width != height
