@@ -115,6 +115,7 @@ def test_what_is_missing_runs_and_equal_stages_are_shared(
 
 
 def test_a_result_is_what_evaluation_says(order: AblationOrder):
+    run_ablations(order, "flawmap benchmark ablations")
     result = read_result(order.folder, planned_work(order)[0])
     assert result is not None
     assert (result["n_good"], result["n_anomalous"], result["seed"]) == (6, 12, 0)
@@ -122,6 +123,7 @@ def test_a_result_is_what_evaluation_says(order: AblationOrder):
 
 
 def test_nothing_is_left_to_do_the_next_time(order: AblationOrder, capsys: pytest.CaptureFixture[str]):
+    run_ablations(order, "flawmap benchmark ablations")
     words = ["benchmark", "ablations", order.location, "--base", order.base, "--output", str(order.folder)]
     table = order.folder.parent / "mine.yaml"
     table.write_text("title: Ratio\nrows:\n  - name: ours\n", encoding="utf-8")
