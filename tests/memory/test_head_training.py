@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flawmap.engine.compute import choose_compute
 from flawmap.engine.stage import StageContext
+from flawmap.errors import UserError
 from flawmap.memory.fit import fit_memory
 from flawmap.memory.good_images import GoodImages, encode_good_images
 from flawmap.memory.head_training import (
@@ -141,3 +142,33 @@ def test_no_image_is_simulated_on_again_before_all_others_were(num_images: int, 
     times = np.bincount([number for _, number in items], minlength=num_images)
     assert times.max() - times.min() <= 1
     assert items == simulated_items(num_images, count, seed)
+
+
+class Nothing(Simulator):
+    """It never changes an image."""
+
+    def simulate(self, image: np.ndarray, generator: np.random.Generator) -> SimulatedAnomaly:
+        nothing = np.zeros(image.shape[:2], bool)
+        return SimulatedAnomaly(image, nothing, nothing.astype(np.float32), 0)
+
+
+class Everything(Simulator):
+    """It changes every pixel."""
+
+    def simulate(self, image: np.ndarray, generator: np.random.Generator) -> SimulatedAnomaly:
+        everything = np.ones(image.shape[:2], bool)
+        return SimulatedAnomaly(255 - image, everything, everything.astype(np.float32), 1)
+
+
+def test_defects_that_cover_no_patch_are_an_error_and_those_that_cover_all_are_learned(fitted):
+    scorer, good, of_others, _, context = fitted
+    images = [striped(seed, SIZE_PX, SIZE_PX) for seed in range(IMAGES)]
+    attention = good.attention.float().numpy()
+    none = SimulationDataset(images, attention, SIZE_PX, AS_IT_IS, Nothing(), 0)
+    with pytest.raises(UserError, match="none of 8 simulated defects covers a patch") as caught:
+        train_head(scorer, good, of_others, none, RECIPE.residual, context)
+    assert caught.value.place == "stage residual" and "--gallery" in caught.value.remedy
+    everywhere = SimulationDataset(images, attention, SIZE_PX, AS_IT_IS, Everything(), 0)
+    examples = encode_examples(scorer, good, of_others, everywhere, RECIPE.residual, context)
+    assert len(examples.anomalous) == 8 * (SIZE_PX // scorer.encoder.patch_size_px) ** 2
+    assert examples.beside is examples.good  # there is nothing beside such defects

@@ -13,6 +13,7 @@ from flawmap.engine.optimisation import check_finite, decay_groups, set_rates
 from flawmap.engine.progress import duration, say
 from flawmap.engine.schedules import WarmupCosine
 from flawmap.engine.stage import StageContext
+from flawmap.errors import UserError
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages
 from flawmap.memory.patch_memory import Lookup, PatchMemory
 from flawmap.memory.residual_head import ResidualHead
@@ -150,6 +151,9 @@ def encode_examples(
 
     The memory holds tokens of the good images themselves. They are left out of the lookup, because the tokens of a new
     image are not in the memory either. A patch that a defect only touches is not judged.
+
+    Raises:
+        UserError: no defect covers a patch.
     """
     items = simulated_items(len(defects), settings.simulated_images, context.seed)
     items.sort(key=lambda item: item[1])  # so that each image is read once, however many defects it gets
@@ -171,8 +175,14 @@ def encode_examples(
         untouched = TokenPool(tokens[cover == 0], nearest[cover == 0])
         if len(untouched):  # all of them would take as much memory as the good images' tokens
             beside.append(untouched.some(BESIDE_PER_IMAGE * len(batch), generator))
+    if not any(len(pool) for pool in anomalous):
+        problem = f"none of {len(items)} simulated defects covers a patch, so the head has nothing to learn"
+        remedy = (
+            "look at them with flawmap check DATA --gallery; --set residual.simulation.min_size=0.1 makes larger ones"
+        )
+        raise UserError(problem, f"stage {STAGE}", remedy)
     of_good = TokenPool(good.reference_tokens.flatten(0, 1), of_others.indices.flatten(0, 1))
-    return HeadExamples(_joined(anomalous), _joined(beside), of_good)
+    return HeadExamples(_joined(anomalous), _joined(beside) if beside else of_good, of_good)
 
 
 def simulated_items(num_images: int, count: int, seed: int) -> list[tuple[int, int]]:
