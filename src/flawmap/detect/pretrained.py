@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import flawmap
+from flawmap.engine.tensor_files import read_tensors
 from flawmap.errors import UserError
 from flawmap.memory.scorer import TokenScorer, build_scorer
 from flawmap.paper.heads import PaperHead
@@ -142,9 +143,9 @@ def _tensors_for(scorer: Scorer, path: Path, architecture: str) -> dict[str, Ten
         UserError: the file is damaged, or holds other tensors.
     """
     try:
-        tensors = load_file(path)
-    except Exception as error:  # safetensors' own error type, or OSError
-        raise UserError(f"the file is damaged: {error}", str(path), COPY_AGAIN) from error
+        tensors = read_tensors(path)
+    except UserError as error:
+        raise UserError(error.problem, error.place, COPY_AGAIN) from error
     expected = {name: tuple(tensor.shape) for name, tensor in scorer.state_dict().items()}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
         raise UserError(f"the tensors are not those of {architecture} with this recipe's scorer", str(path), COPY_AGAIN)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from flawmap.engine.sampling import evenly_spread
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
 from flawmap.memory.scorer import block_indices
@@ -73,8 +74,8 @@ class Shares:
     def of(cls, num_images: int, patches: int, recipe: Recipe) -> "Shares":
         """As many as the recipe's limits allow, at least one token of every image and one reference."""
         per_image = max(1, min(patches, recipe.memory.candidates // num_images))
-        num_references = min(num_images, recipe.expectation.images, max(1, recipe.expectation.tokens // patches))
-        return cls(per_image, tuple(torch.linspace(0, num_images - 1, num_references).long().tolist()))
+        num_references = min(recipe.expectation.images, max(1, recipe.expectation.tokens // patches))
+        return cls(per_image, tuple(evenly_spread(num_images, num_references)))
 
 
 @torch.no_grad()

@@ -32,20 +32,11 @@ class NormalPixels:
         self.size_px = size_px
         self._kept: np.ndarray | None = None
         self._last: tuple[int, np.ndarray] | None = None
-        if _num_bytes(images, size_px) <= memory_limit_bytes:
-            (self._kept,) = _decoded_at(images, (size_px,))
-
-    @classmethod
-    def at_sizes(
-        cls, images: Sequence[NormalImage], sizes_px: Sequence[int], memory_limit_bytes: int = MEMORY_LIMIT_BYTES
-    ) -> tuple["NormalPixels", ...]:
-        """The same images at several sizes; each file is decoded once if all sizes fit in memory together."""
-        if sum(_num_bytes(images, size_px) for size_px in sizes_px) > memory_limit_bytes:
-            return tuple(cls(images, size_px, memory_limit_bytes) for size_px in sizes_px)
-        several = tuple(cls(images, size_px, memory_limit_bytes=0) for size_px in sizes_px)  # nothing is kept yet
-        for pixels, kept in zip(several, _decoded_at(images, sizes_px), strict=True):
-            pixels._kept = kept
-        return several
+        if len(images) * size_px * size_px * 3 <= memory_limit_bytes:
+            self._kept = np.empty((len(images), size_px, size_px, 3), np.uint8)
+            with ThreadPoolExecutor(max_workers=2) as threads:
+                for index, pixels in enumerate(threads.map(self._read, range(len(images)))):
+                    self._kept[index] = pixels
 
     def __len__(self) -> int:
         return len(self._images)
@@ -54,25 +45,8 @@ class NormalPixels:
         if self._kept is not None:
             return self._kept[index]
         if (last := self._last) is None or last[0] != index:
-            last = index, resize_image(read_image(self._images[index].path), self.size_px, self.size_px)
-            self._last = last
+            last = self._last = index, self._read(index)
         return last[1]
 
-
-def _num_bytes(images: Sequence[NormalImage], size_px: int) -> int:
-    return len(images) * size_px * size_px * 3
-
-
-def _decoded_at(images: Sequence[NormalImage], sizes_px: Sequence[int]) -> list[np.ndarray]:
-    """All images at each size, uint8 (n, size, size, 3); each file is decoded once."""
-
-    def read(image: NormalImage) -> list[np.ndarray]:
-        pixels = read_image(image.path)
-        return [resize_image(pixels, size_px, size_px) for size_px in sizes_px]
-
-    at_sizes = [np.empty((len(images), size_px, size_px, 3), np.uint8) for size_px in sizes_px]
-    with ThreadPoolExecutor(max_workers=2) as threads:
-        for index, resized in enumerate(threads.map(read, images)):
-            for kept, pixels in zip(at_sizes, resized, strict=True):
-                kept[index] = pixels
-    return at_sizes
+    def _read(self, index: int) -> np.ndarray:
+        return resize_image(read_image(self._images[index].path), self.size_px, self.size_px)
