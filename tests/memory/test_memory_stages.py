@@ -81,7 +81,7 @@ def test_a_head_that_is_trained_again_after_a_stop_is_the_same_head(tmp_path: Pa
     compute = choose_compute("cpu", "fp32")
     write = head_training.StepLog.write
 
-    def stopped(self: head_training.StepLog, step: int, *rest: float) -> None:
+    def stopped(self: head_training.StepLog, step: int, *rest: object) -> None:
         write(self, step, *rest)
         if step == 4:
             raise RuntimeError("stopped")

@@ -2,10 +2,8 @@
 
 import logging
 import signal
-import sys
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +12,13 @@ import torch
 from torch.utils.data import Dataset
 
 from flawmap.engine.checkpoints import AtomicCheckpointIO, SaveNowAndThen
-from flawmap.engine.progress import duration
 from flawmap.engine.sampling import BatchOrder, batch_that_fits, loader_workers, stage_loader
 from flawmap.engine.schedules import steps_of_stage
 from flawmap.engine.stage import Stage
+from flawmap.engine.step_log import StepLog
 from flawmap.reproducibility import numpy_generator
 from flawmap.runs.training_log import LogFile
 
-PRINT_EVERY_SECONDS = 20.0  # where the output is not a terminal
 EXPECTED_WARNINGS = (
     ".*module.* in eval mode at the start of training",  # the teacher
     ".*does not have many workers",  # decided in sampling.loader_workers
@@ -99,57 +96,35 @@ class StepsByNumber(lightning.Callback):
 
 
 class StageProgress(lightning.Callback):
-    """Prints progress with the time left and logs the module's ``record`` of every step.
+    """Logs the module's ``record`` of every step; see :class:`flawmap.engine.step_log.StepLog`.
 
     Args:
-        stage: ``pretrain``, ``finetune`` or ``residual``.
+        stage: ``pretrain`` or ``finetune``.
         log: where records go.
         describe: turns a record into the words that are printed.
         steps_per_epoch: for the epoch's number in the log.
     """
 
     def __init__(
-        self, stage: str, log: LogFile, describe: Callable[[dict[str, float]], str], steps_per_epoch: int
+        self, stage: str, log: LogFile, describe: Callable[[Mapping[str, float]], str], steps_per_epoch: int
     ) -> None:
         self._stage, self._log, self._describe = stage, log, describe
         self._steps_per_epoch = steps_per_epoch
-        self._started = self._printed = time.monotonic()
-        self._first_step = 0
+        self._steps: StepLog | None = None  # of the first process alone
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock, and forget what an interrupted run logged beyond its checkpoint."""
-        self._started, self._first_step = time.monotonic(), trainer.global_step
         if trainer.is_global_zero:
-            self._log.forget_after(self._stage, self._first_step)
+            total, first = int(trainer.max_steps), trainer.global_step
+            self._steps = StepLog(self._stage, self._log, total, self._describe, first, self._steps_per_epoch)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log this step; print now and then."""
-        if not trainer.is_global_zero:
-            return
-        step, total = trainer.global_step, int(trainer.max_steps)
-        record: dict[str, float] = getattr(pl_module, "record", {})
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self._log.write(
-            {
-                "stage": self._stage,
-                "step": step - 1,
-                "epoch": (step - 1) // self._steps_per_epoch,
-                "steps": total,
-                **record,
-                "learning_rate": rate,
-            }
-        )
-        now = time.monotonic()
-        interactive = sys.stderr.isatty()
-        if now - self._printed < (0.2 if interactive else PRINT_EVERY_SECONDS) and step != total:
-            return
-        self._printed = now
-        seconds_left = (now - self._started) / max(1, step - self._first_step) * (total - step)
-        line = f"{self._stage:<10} step {step:>5}/{total}  {self._describe(record)}  {duration(seconds_left)} left"
-        end = "\r" if interactive and step != total else "\n"
-        print(f"{line:<110}", file=sys.stderr, end=end, flush=True)
+        """Log this step."""
+        if self._steps is not None:
+            record: dict[str, float] = getattr(pl_module, "record", {})
+            self._steps.write(trainer.global_step - 1, record, trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def train(
@@ -158,7 +133,7 @@ def train(
     num_images: int,
     plan: TrainingPlan,
     stage: Stage,
-    describe: Callable[[dict[str, float]], str],
+    describe: Callable[[Mapping[str, float]], str],
 ) -> None:
     """Train ``module`` to the end of its stage, from the run's checkpoint where there is one.
 

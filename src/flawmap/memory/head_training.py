@@ -1,7 +1,6 @@
 """Trains the residual head on the tokens of good images and of simulated defects, each encoded once."""
 
-import sys
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flawmap.engine.optimisation import check_finite, decay_groups, set_rates
-from flawmap.engine.progress import duration, say
+from flawmap.engine.progress import say
 from flawmap.engine.schedules import WarmupCosine
 from flawmap.engine.stage import StageContext
+from flawmap.engine.step_log import StepLog
 from flawmap.errors import UserError
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages
 from flawmap.memory.patch_memory import Lookup, PatchMemory
@@ -28,7 +28,6 @@ STAGE = "residual"
 TOKENS_PER_STEP = 1024
 ANOMALOUS_SHARE = 0.25  # of the tokens of a step
 BESIDE_PER_IMAGE = 64  # tokens that no defect touches which are kept of each image with a defect
-PRINT_EVERY_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def train_head(
     optimizer = torch.optim.AdamW(decay_groups([head], settings.weight_decay), lr=1.0)
     learning_rate = WarmupCosine(0.0, settings.learning_rate, 0.0, settings.warmup_steps, settings.steps)
     generator = torch.Generator().manual_seed(context.seed)
-    progress = StepLog(LogFile(context.run.log), settings.steps)
+    log = StepLog(STAGE, LogFile(context.run.log), settings.steps, describe_step)
     for step in range(settings.steps):
         set_rates(optimizer, learning_rate.at(step))
         batch, targets = examples.batch(generator)
@@ -116,9 +115,14 @@ def train_head(
         check_finite(loss, STAGE, step)
         update(optimizer, loss, settings.clip_gradient_norm)
         found = (logits.detach() > 0)[targets > 0].float().mean()
-        progress.write(step, float(loss.detach()), float(found), learning_rate.at(step))
+        log.write(step, {"loss": float(loss.detach()), "found": float(found)}, learning_rate.at(step))
     head.eval()
     return head.state_dict()
+
+
+def describe_step(record: Mapping[str, float]) -> str:
+    """What is printed of a training step; ``found`` is the share of anomalous tokens with a logit above 0."""
+    return f"loss {record['loss']:.3f}  found {record['found']:.0%} of the anomalous patches"
 
 
 def head_logits(head: ResidualHead, memory: PatchMemory, batch: TokenPool) -> Float[Tensor, "n"]:
@@ -196,30 +200,3 @@ def simulated_items(num_images: int, count: int, seed: int) -> list[tuple[int, i
 
 def _joined(pools: list[TokenPool]) -> TokenPool:
     return TokenPool(torch.cat([pool.tokens for pool in pools]), torch.cat([pool.nearest for pool in pools]))
-
-
-class StepLog:
-    """Writes a record of every step to the run's log, and prints one now and then.
-
-    Args:
-        log: of the run; records of an interrupted training are forgotten.
-        steps: of the training.
-    """
-
-    def __init__(self, log: LogFile, steps: int) -> None:
-        self._log, self._steps = log, steps
-        self._started = self._printed = time.monotonic()
-        log.forget_after(STAGE, 0)
-
-    def write(self, step: int, loss: float, found: float, learning_rate: float) -> None:
-        """Log a step; ``found`` is the share of its anomalous tokens that have a logit above 0."""
-        record = {"stage": STAGE, "step": step, "epoch": 0, "steps": self._steps}
-        self._log.write({**record, "loss": loss, "found": found, "learning_rate": learning_rate})
-        now, is_last = time.monotonic(), step + 1 == self._steps
-        if now - self._printed < (0.2 if sys.stderr.isatty() else PRINT_EVERY_SECONDS) and not is_last:
-            return
-        self._printed = now
-        left = duration((now - self._started) / (step + 1) * (self._steps - step - 1))
-        text = f"step {step + 1:>5}/{self._steps}  loss {loss:.3f}  found {found:.0%} of the anomalous patches"
-        end = "\r" if sys.stderr.isatty() and not is_last else "\n"
-        print(f"{STAGE:<10} {text}  {left} left".ljust(110), file=sys.stderr, end=end, flush=True)

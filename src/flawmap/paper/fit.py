@@ -109,14 +109,14 @@ def fit(
     return FittedScorer(scorer.eval(), dict(context.after(stage).earlier), None)
 
 
-def _describe_stage_1(record: dict[str, float]) -> str:
+def _describe_stage_1(record: Mapping[str, float]) -> str:
     return (
         f"loss {record['loss']:.3f} (uniform {record['uniform_loss']:.3f})  target entropy "
         f"{record['target_entropy']:.2f}  prototypes used {record['prototypes_used_recently']:.0f}"
     )
 
 
-def _describe_stage_2(record: dict[str, float]) -> str:
+def _describe_stage_2(record: Mapping[str, float]) -> str:
     return (
         f"detection {record['detection_loss']:.3f}  Dice loss {record['dice_loss']:.3f}  "
         f"accuracy {record['accuracy']:.2f}"
