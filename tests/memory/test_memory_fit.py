@@ -243,3 +243,20 @@ def test_a_block_that_the_encoder_lacks_is_named(encoder: Encoder):
     with pytest.raises(UserError, match="the encoder has") as caught:
         build_scorer(encoder, tiny_recipe(*TOKENS, "method=memory", "memory.blocks=[99]"))
     assert caught.value.place == "memory.blocks"
+
+
+def test_a_training_on_tokens_says_what_it_computes_with(tmp_path: Path, capsys):
+    images = load_images(write_good(tmp_path / "good"))
+    recipe = tiny_recipe(*TOKENS[1:], "data.image_size_px=70", "method=memory", "memory.blocks=[1]")
+    AnomalyDetector(recipe).fit(images, device="cpu")
+    said = capsys.readouterr().err
+    assert "device     cpu, fp32: " in said and "bf16" not in said  # whatever the processor could do
+    assert "size       64 px: data.image_size_px is 70, not a multiple of the encoder's patches of 16 px" in said
+    assert "by onnxruntime" in said
+
+
+def test_several_devices_are_refused_where_one_computes():
+    with pytest.raises(UserError, match="the method memory computes on one device") as caught:
+        tiny_recipe(*SMALL, "method=memory", "compute.devices=2")
+    assert caught.value.place == "compute.devices"
+    assert tiny_recipe("compute.devices=2", "method=paper", "pretrain.batch_size=4").compute.devices == 2

@@ -107,7 +107,8 @@ class AnomalyDetector:
         normals = by_image_if_few(grouped(normals, recipe.data.group_by))
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
         pool = read_pool_for(normals, recipe) if pool is None else pool
-        compute = choose_compute(device, recipe.compute.precision, recipe.compute.devices)
+        precision = recipe.compute.precision if recipe.trains_encoder else "fp32"
+        compute = choose_compute(device, precision, recipe.compute.devices)
         say("device", f"{compute.device}, {compute.precision}: {compute.reason}")
         fitted = fit_scorer(train, held_out, recipe, run, compute, stages, pool=pool.images)
         self.origin_, self.stage_keys_ = fitted.origin, fitted.stage_keys

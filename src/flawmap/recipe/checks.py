@@ -161,7 +161,7 @@ def _in_training(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     if recipe.finetune.detection_weight == recipe.finetune.segmentation_weight == 0:
         problem = "finetune.detection_weight and finetune.segmentation_weight are both 0"
         yield problem, "finetune", "set at least one of them above 0, or nothing is learned"
-    if recipe.compute.devices > 1 and recipe.method != "paper" and not recipe.pretrain.enabled:
+    if recipe.compute.devices > 1 and not recipe.trains_encoder:
         problem = f"compute.devices is {recipe.compute.devices}, but the method {recipe.method} computes on one device"
         yield problem, "compute.devices", "--set compute.devices=1; several devices share the paper's stages only"
     for name in ("pretrain", "finetune"):

@@ -270,6 +270,11 @@ class Recipe:
     compute: ComputeSettings = group(ComputeSettings, "where and how precisely to compute")
 
     @property
+    def trains_encoder(self) -> bool:
+        """Whether a stage of the paper trains the encoder; elsewhere it is frozen and computes in fp32."""
+        return self.method == "paper" or self.pretrain.enabled
+
+    @property
     def simulation(self) -> SimulationSettings:
         """How defects are simulated for the method; a memory alone is not trained on them, only measured with them."""
         return self.finetune.simulation if self.method == "paper" else self.residual.simulation
