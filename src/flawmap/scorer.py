@@ -42,6 +42,11 @@ class Scorer(nn.Module, ABC):
         super().__init__()
         self.encoder = encoder
 
+    @property
+    def encoder_backend(self) -> str | None:
+        """What computes the encoder where this scorer lies; None where it is not frozen."""
+        return None
+
     @abstractmethod
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
         """Score normalised images whose sides are multiples of the patch size, each independently of the others.

@@ -67,7 +67,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
 
     No run folder is made before all of these are there, and none is left where training could not begin.
     """
-    compute = choose_compute(order.device, order.recipe.compute.precision, order.recipe.compute.devices)
+    recipe = order.recipe
+    compute = choose_compute(order.device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
     refuse_stage(order.recipe, order.stages)
     sound = read_sound_data(order.location, order.recipe, order.skip_unreadable, order.strict)
     checked, pool = sound.checked, sound.pool

@@ -78,6 +78,11 @@ def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
             "finetune.steps has no effect on method fused",
             "leave it out",
         ),
+        (
+            ["recipe", "--set", "compute.precision=bf16"],
+            "bf16 has no effect on method fused, whose encoder is frozen",
+            "--set compute.precision=int8",
+        ),
         (["recipe", "--set", "pretrain.steps=1"], "pretrain.steps has no effect", "--set pretrain.enabled=true"),
         (["train", "a", "--device", "tpu"], "invalid choice: 'tpu'", "flawmap train --help"),
         (["train", "a", "--device", "cude"], "did you mean cuda?", "flawmap train --help"),

@@ -48,6 +48,16 @@ def test_what_is_asked_for_is_taken(machine, precision: str):
     assert choose_compute("cpu") == Compute("cpu", "bf16", "as asked; it computes in bf16")
 
 
+def test_int8_is_computed_on_the_processor_only(machine):
+    machine(cuda=1, cuda_bf16=True)
+    for device in ("auto", "cpu"):
+        assert choose_compute(device, "fp32", encoder_precision="int8") == Compute("cpu", "fp32", "as asked")
+    with pytest.raises(UserError) as caught:
+        choose_compute("cuda", "fp32", encoder_precision="int8")
+    assert caught.value.problem == "this model's encoder computes in int8, which --device cuda does not"
+    assert caught.value.remedy.startswith("--device cpu")
+
+
 def test_lightning_is_told_the_same_precision():
     assert Compute("cpu", "fp32", "").lightning_precision == "32-true"
     assert Compute("cpu", "bf16", "").lightning_precision == "bf16-mixed"

@@ -42,6 +42,7 @@ def trained(folder: Path, good, *changes: str, scoring: str = "fused") -> tuple[
     ("change", "stages"),
     [
         ("memory.relative=true", STAGES),
+        ("compute.precision=int8", STAGES),
         ("memory.tokens=30", ON_MEMORY),
         ("memory.blocks=[1]", STAGES),
         ("seed=1", STAGES),

@@ -1,5 +1,7 @@
 """The memory of normal tokens."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,23 @@ def test_the_nearest_token_and_its_distance_by_hand():
     expected = [0.0, 1 - 0.5**0.5, 1 + 0.5 / 1.25**0.5]
     assert found.distances[0, :, 0].tolist() == pytest.approx(expected, abs=1e-6)
     assert found.tokens[0, 0, 0].tolist() == [1, 0] and found.tokens[0, 2, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_tokens_are_kept_in_few_bytes_and_normalised_afterwards(precision: Literal["fp32", "int8"]):
+    candidates = torch.randn(12, 2, 64, generator=generator()) * torch.rand(12, 1, 1, generator=generator(1)) * 100
+    memory = PatchMemory(2, 12, 64, precision)
+    memory.choose(candidates, torch.arange(12), 64, 0)
+    found, of = memory.tokens.float(), candidates[memory.sources.T, torch.arange(2)].transpose(0, 1)  # (l, m, d)
+    scale = of.abs().amax(dim=-1, keepdim=True)
+    step = scale / 127 if precision == "int8" else of.abs() / 2**10
+    assert memory.tokens.element_size() == {"fp32": 2, "int8": 1}[precision]
+    restored = found * scale / 127 if precision == "int8" else found
+    assert ((restored - of).abs() <= step / 2 * 1.001).all()
+    torch.testing.assert_close(memory.unit, torch.nn.functional.normalize(found, dim=-1))
+    again = PatchMemory(2, 12, 64, precision)
+    again.load_state_dict(memory.state_dict())
+    assert torch.equal(again.unit, memory.unit) and again.tokens.dtype == memory.tokens.dtype
 
 
 def test_each_block_has_a_memory_of_its_own():

@@ -11,6 +11,7 @@ from flawmap.errors import UserError
 from flawmap.recipe.checks import validate
 from flawmap.recipe.files import PRESETS, load_recipe, preset_path, preset_summary, recipe_path, to_yaml
 from flawmap.recipe.settings import (
+    ComputeSettings,
     DataSettings,
     DetectSettings,
     FinetuneSettings,
@@ -300,6 +301,7 @@ def test_no_such_recipe(write, tmp_path):
     [
         (Recipe(pretrain=PretrainSettings(steps=5)), "pretrain.steps"),
         (Recipe(finetune=FinetuneSettings(epochs=None)), "finetune.epochs"),
+        (Recipe(method="paper", compute=ComputeSettings(precision="int8")), "trains its encoder, which int8 cannot"),
         (Recipe(seed=-1), "seed is -1, must be between 0 and"),
         (Recipe(model=ModelSettings(drop_path_rate=float("nan"))), "model.drop_path_rate is nan"),
         (Recipe(finetune=FinetuneSettings(simulation=SimulationSettings(min_size=0.5))), "min_size is 0.5"),

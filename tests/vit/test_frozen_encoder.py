@@ -7,17 +7,15 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 import torch
 from timm.layers.norm import RmsNorm
 from torch import Tensor
 
 from flawmap.errors import UserError
-from flawmap.vit import frozen_encoder, int8_products
+from flawmap.vit import frozen_encoder
 from flawmap.vit.encoder import Encoder, EncoderOutput, mean_cls_attention
 from flawmap.vit.frozen_encoder import FrozenEncoder
-from flawmap.vit.int8_products import products_saturate
 from vit_variants import noise, tiny_encoder
 
 
@@ -215,41 +213,3 @@ def test_an_encoder_elsewhere_stays_with_torch():
 def test_sizes_that_are_not_whole_patches_are_refused():
     with pytest.raises(ValueError, match="not a multiple of the patch size 16"):
         FrozenEncoder(tiny_encoder()).encode(noise(48, 50))
-
-
-# ---- products of 8 bits
-
-
-def test_saturating_products_reduce_the_weights(monkeypatch: pytest.MonkeyPatch):
-    encoder, images = tiny_encoder(gain=1.0), noise(48, 48)
-    outputs = []
-    for saturates in (False, True):
-        monkeypatch.setattr(frozen_encoder, "products_saturate", lambda saturates=saturates: saturates)
-        outputs.append(FrozenEncoder(encoder, "int8").encode(images).cls)
-    exact = FrozenEncoder(encoder).encode(images).cls
-    errors = [(output - exact).abs().max() for output in outputs]
-    assert 0 < errors[0] != errors[1]
-    close(outputs[1], exact, 0.08)
-
-
-@pytest.mark.parametrize("limit", [None, 2**15 - 1])
-def test_saturation_is_found_by_computing(monkeypatch: pytest.MonkeyPatch, limit: int | None):
-    """A processor that adds pairs of products in 16 bits, and one that does not."""
-
-    class Session:
-        def __init__(self, *_: object, **__: object) -> None: ...
-
-        def run(self, _: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-            a = inputs["a"].astype(np.int64)
-            products = np.repeat((a * 127)[:, :, None], 48, axis=2)  # (m, k, n)
-            pairs = products.reshape(len(a), -1, 2, 48).sum(axis=2)
-            return [np.minimum(pairs, limit or pairs.max()).sum(axis=1).astype(np.int32)]
-
-    monkeypatch.setattr(int8_products.onnxruntime, "InferenceSession", Session)
-    assert products_saturate.__wrapped__() is (limit is not None)
-
-
-def test_processors_with_vnni_do_not_saturate():
-    if not torch.cpu._is_vnni_supported():
-        pytest.skip("this processor has no AVX-512 VNNI, or is no x86")
-    assert not products_saturate()

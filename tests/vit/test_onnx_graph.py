@@ -107,8 +107,8 @@ def test_rounding_is_to_the_nearest_step_of_each_channel(largest: int):
     assert (error <= step[:, None] * (0.5 + 1e-4)).all()
 
 
-def test_reduced_products_cannot_overflow_16_bits():
-    graph = onnx_graph(tiny_encoder(), Wanted((), True), "int8", reduce_range=True)
+def test_products_cannot_overflow_16_bits():
+    graph = onnx_graph(tiny_encoder(), Wanted((), True), "int8")
     largest = max(int(np.abs(array).max()) for array in graph.weights.values() if array.dtype == np.int8)
     assert largest == 64 and 2 * 255 * largest < 2**15
 
@@ -122,6 +122,7 @@ def test_int8_equals_onnxruntimes_own_quantisation(tmp_path):
         tmp_path / "int8.onnx",
         op_types_to_quantize=["MatMul"],
         per_channel=True,
+        reduce_range=True,
         weight_type=QuantType.QInt8,
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )

@@ -67,6 +67,7 @@ class AnomalyDetector:
         self.proxy_: ProxyScores | None = None
         self.self_test_: SelfTest | None = None  # as it was saved
         self.weights_sha256_: str | None = None  # of the file that the weights were loaded from
+        self.encoder_backend_: str | None = None  # what computed the frozen encoder in training
         self.stage_keys_: dict[str, str] = {}
         self.record_ = ModelRecord()  # data and evaluation, for the model card
 
@@ -107,14 +108,15 @@ class AnomalyDetector:
         normals = by_image_if_few(grouped(normals, recipe.data.group_by))
         train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
         pool = read_pool_for(normals, recipe) if pool is None else pool
-        precision = recipe.compute.precision if recipe.trains_encoder else "fp32"
-        compute = choose_compute(device, precision, recipe.compute.devices)
-        say("device", f"{compute.device}, {compute.precision}: {compute.reason}")
+        compute = choose_compute(device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
+        precision = "int8" if recipe.encoder_precision == "int8" else compute.precision
+        say("device", f"{compute.device}, {precision}: {compute.reason}")
         fitted = fit_scorer(train, held_out, recipe, run, compute, stages, pool=pool.images)
         self.origin_, self.stage_keys_ = fitted.origin, fitted.stage_keys
         if fitted.scorer is None:
             return self
         self.scorer_ = fitted.scorer.to(compute.device).eval()
+        self.encoder_backend_ = self.scorer_.encoder_backend
         if held_out:
             self._judge_held_out(held_out, fitted, compute, run)
         return self
@@ -321,6 +323,7 @@ class AnomalyDetector:
             self.stage_keys_,
             self.proxy_,
             self.self_test(),
+            self.encoder_backend_,
             self.record_,
         )
         write_pretrained(Path(folder), saved)
@@ -361,8 +364,13 @@ class AnomalyDetector:
     def from_saved(cls, saved: Saved, device: DeviceName = "auto") -> "AnomalyDetector":
         """From what :func:`flawmap.detect.pretrained.load_pretrained` has read."""
         detector = cls(saved.recipe)
-        detector.scorer_ = saved.scorer.to(choose_compute(device, "fp32").device).eval()
+        compute = choose_compute(device, "fp32", encoder_precision=saved.recipe.encoder_precision)
+        detector.scorer_ = saved.scorer.to(compute.device).eval()
         detector.calibrations_, detector.origin_ = saved.calibrations, saved.origin
         detector.stage_keys_, detector.proxy_, detector.record_ = saved.stage_keys, saved.proxy, saved.record
         detector.self_test_, detector.weights_sha256_ = saved.self_test, saved.weights_sha256
+        detector.encoder_backend_, here = saved.encoder_backend, detector.scorer_.encoder_backend
+        if detector.encoder_backend_ not in (None, here):
+            in_training = detector.encoder_backend_
+            say("encoder", f"{here} computes it here, {in_training} did in training: scores may differ by 1e-3")
         return detector

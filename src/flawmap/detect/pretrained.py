@@ -39,6 +39,7 @@ class Saved:
         stage_keys: hashes of what determined each stage's result.
         proxy: scores on simulated defects, or None.
         self_test: what the scorer gives for the self-test image; None in a folder of an earlier flawmap.
+        encoder_backend: what computed the frozen encoder in training; None where that is not known.
         record: what the run knows of the model.
         weights_sha256: of the file that the scorer was read from; None for one that was not.
     """
@@ -50,6 +51,7 @@ class Saved:
     stage_keys: dict[str, str]
     proxy: ProxyScores | None
     self_test: SelfTest | None
+    encoder_backend: str | None
     record: ModelRecord
     weights_sha256: str | None = None
 
@@ -75,6 +77,7 @@ def write_pretrained(folder: Path, saved: Saved) -> None:
         calibrated=saved.calibrations.default is not None,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         self_test=saved.self_test,
+        encoder_backend=saved.encoder_backend,
         record=saved.record,
     )
     write_model(folder, weights, ModelFiles(config, saved.recipe, saved.calibrations))
@@ -122,6 +125,7 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
         stage_keys=config.stage_keys,
         proxy=config.held_out_simulated_defects,
         self_test=config.self_test,
+        encoder_backend=config.encoder_backend,
         record=config.record,
         weights_sha256=sha256,
     )

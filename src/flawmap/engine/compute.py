@@ -33,13 +33,28 @@ class Compute:
 
 
 def choose_compute(
-    device: DeviceName = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto", devices: int = 1
+    device: DeviceName = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    devices: int = 1,
+    encoder_precision: Literal["fp32", "int8"] = "fp32",
 ) -> Compute:
     """Resolve ``auto``: CUDA, then Apple's MPS, then the processor; bf16 where the hardware computes in it.
 
+    Args:
+        device: as asked for.
+        precision: of stages that train.
+        devices: their number.
+        encoder_precision: of a frozen encoder; only processors compute in int8.
+
     Raises:
-        UserError: a device that this torch build or machine does not have, or has fewer of.
+        UserError: a device that this torch build or machine does not have, or has fewer of; or int8 elsewhere than on
+            the processor.
     """
+    if encoder_precision == "int8":
+        if device not in ("auto", "cpu"):
+            problem = f"this model's encoder computes in int8, which --device {device} does not"
+            raise UserError(problem, "--device", "--device cpu, or train in fp32 (compute.precision=auto)")
+        device = "cpu"  # also where another device would be faster in fp32
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         chosen = next(name for name in ("cuda", "mps", "cpu") if available[name])

@@ -20,12 +20,12 @@ from flawmap.memory.head_training import train_head
 from flawmap.memory.held_out import held_out_images, score_held_out
 from flawmap.memory.patch_memory import Lookup, PatchMemory
 from flawmap.memory.scorer import Evidence, ResidualScorer, TokenScorer, build_scorer
-from flawmap.recipe.settings import MemorySettings, Recipe, ResidualSettings
+from flawmap.recipe.settings import Recipe, ResidualSettings
 from flawmap.scorer import FittedScorer
 from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
 from flawmap.vit.encoder import Encoder
-from flawmap.vit.frozen_encoder import Backend, FrozenEncoder
+from flawmap.vit.frozen_encoder import FrozenEncoder
 
 PIXELS_KEPT_BYTES = 64 * 1024**2  # of few images, which get several defects each
 OF_OTHERS = "of_others."  # tensors of the memory's stage: for the reference images, the nearest tokens of other images
@@ -55,15 +55,15 @@ def fit(
     """
     if len(images) < 2:
         raise UserError(f"{len(images)} training image", "", "at least 2 are needed: each is compared with the others")
-    frozen = FrozenEncoder(encoder.eval().to(context.compute.device))
-    stages = plan_stages(recipe, context, frozen.backend)
+    frozen = FrozenEncoder(encoder.eval().to(context.compute.device), recipe.encoder_precision)
+    stages = plan_stages(recipe, context, frozen)
 
     # Encode the good images, once. Pixels are read when they are needed and not kept.
     pixels = NormalPixels(images, context.size_px, memory_limit_bytes=0)
     good = GoodImages.of(stages.encoding.result(lambda: encode(pixels, frozen, recipe, context).tensors(), BATCH_SIZE))
 
     # Choose the memory, and measure its spacing and scale (see PatchMemory).
-    memory_state = stages.memory.result(lambda: fit_memory(good, recipe.memory, context), BATCH_SIZE)
+    memory_state = stages.memory.result(lambda: fit_memory(good, recipe, context), BATCH_SIZE)
     of_others = Lookup(memory_state.pop(f"{OF_OTHERS}distances"), memory_state.pop(f"{OF_OTHERS}indices"))
     scorer = build_scorer(encoder, recipe, memory_tokens=memory_state["tokens"].shape[1])
     scorer.memory.load_state_dict(memory_state)
@@ -106,12 +106,13 @@ class Stages:
         return {**self.expectation.context.earlier, self.expectation.name: self.expectation.key}
 
 
-def plan_stages(recipe: Recipe, context: StageContext, backend: Backend) -> Stages:
+def plan_stages(recipe: Recipe, context: StageContext, frozen: FrozenEncoder) -> Stages:
     """The stages; each key is a hash of exactly what its result depends on."""
     memory, expectation = recipe.memory, recipe.expectation
     encoding = context.stage(
         "encoding",
-        backend=backend,
+        backend=frozen.backend,
+        precision=frozen.precision,
         blocks=memory.blocks,
         relative=memory.relative,
         candidates=memory.candidates,
@@ -142,7 +143,8 @@ def plan_stages(recipe: Recipe, context: StageContext, backend: Backend) -> Stag
 def encode(pixels: NormalPixels, frozen: FrozenEncoder, recipe: Recipe, context: StageContext) -> GoodImages:
     """Encode all good images, and say what of them is kept."""
     size_px, num_blocks = context.size_px, len(recipe.memory.blocks)
-    say("encoder", f"{len(pixels)} images at {size_px} px, tokens of {num_blocks} blocks, by {frozen.backend}")
+    by = f"{frozen.backend} in {frozen.precision}"
+    say("encoder", f"{len(pixels)} images at {size_px} px, tokens of {num_blocks} blocks, by {by}")
     good = encode_good_images(frozen, pixels, recipe, context)
     num_bytes = sum(tensor.nbytes for tensor in good.tensors().values())
     say("encoder", f"keeps the tokens of {len(good.references)} images in the run: {num_bytes / 1e6:,.0f} MB")
@@ -152,7 +154,7 @@ def encode(pixels: NormalPixels, frozen: FrozenEncoder, recipe: Recipe, context:
 # ---- choose the memory, measure spacing and scale
 
 
-def fit_memory(good: GoodImages, settings: MemorySettings, context: StageContext) -> dict[str, Tensor]:
+def fit_memory(good: GoodImages, recipe: Recipe, context: StageContext) -> dict[str, Tensor]:
     """Keep the tokens of each block that cover all others best, and measure how far good tokens lie apart.
 
     Each reference image is looked up once, without its own tokens. That lookup sets the scale here; the expectation and
@@ -161,10 +163,11 @@ def fit_memory(good: GoodImages, settings: MemorySettings, context: StageContext
     Returns:
         the memory's state, and the lookup.
     """
+    settings = recipe.memory
     num_candidates, num_blocks, dim = good.candidates.shape
     kept = min(settings.tokens, num_candidates)
     say("memory", f"keeps {kept:,} of {num_candidates:,} tokens of each block")
-    memory = PatchMemory(num_blocks, kept, dim).to(context.compute.device)
+    memory = PatchMemory(num_blocks, kept, dim, recipe.encoder_precision).to(context.compute.device)
     memory.choose(good.candidates, good.sources, settings.projection_dim, context.seed)
     memory.fit_spacing(settings.spacing_neighbours)
     say("memory", f"compares {len(good.references)} good images with the tokens of the others")

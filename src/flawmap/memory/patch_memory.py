@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -50,10 +50,12 @@ class PatchMemory(nn.Module):
         num_blocks: l.
         num_tokens: m, per block.
         dim: d of a token.
+        precision: of the encoder. In ``int8``, its tokens are kept in int8 as well.
 
     Buffers:
-        tokens: (l, m, d) as the encoder gave them, float16. They are normalised before anything is fitted to them or
-            compared with them, so that storing them in half precision costs no accuracy.
+        tokens: (l, m, d) as the encoder gave them, float16 or int8. They are normalised before anything is fitted to
+            them or compared with them, so that storing them in half precision costs no accuracy. In int8 the largest
+            entry of a token is 127; its length does not count.
         sources: (l, m) number of the training image that a token comes from, so that a training image can be judged
             without its own tokens.
         spacing: (l, m) how far a token lies from its nearest neighbours in the memory: the root of their mean distance
@@ -71,9 +73,10 @@ class PatchMemory(nn.Module):
     mean: Float[Tensor, "l"]
     deviation: Float[Tensor, "l"]
 
-    def __init__(self, num_blocks: int, num_tokens: int, dim: int) -> None:
+    def __init__(self, num_blocks: int, num_tokens: int, dim: int, precision: Literal["fp32", "int8"] = "fp32") -> None:
         super().__init__()
-        self.register_buffer("tokens", torch.zeros(num_blocks, num_tokens, dim, dtype=torch.float16))
+        stored = torch.int8 if precision == "int8" else torch.float16
+        self.register_buffer("tokens", torch.zeros(num_blocks, num_tokens, dim, dtype=stored))
         self.register_buffer("unit", torch.zeros(num_blocks, num_tokens, dim), persistent=False)
         self.register_buffer("sources", torch.zeros(num_blocks, num_tokens, dtype=torch.int32))
         self.register_buffer("spacing", torch.ones(num_blocks, num_tokens))
@@ -145,9 +148,15 @@ class PatchMemory(nn.Module):
             generator = torch.Generator().manual_seed(seed)
             size, device = self.tokens.shape[1], self.tokens.device
             chosen = greedy_coreset(candidates[:, block], size, generator, projection_dim, device)  # (m,)
-            self.tokens[block] = candidates[chosen, block].to(self.tokens)
+            self.tokens[block] = self._as_stored(candidates[chosen, block].to(device))
             self.sources[block] = sources[chosen].to(self.sources)
         self.normalise()
+
+    def _as_stored(self, tokens: Float[Tensor, "m d"]) -> Tensor:
+        if self.tokens.dtype != torch.int8:
+            return tokens.to(self.tokens.dtype)
+        largest = tokens.float().abs().amax(dim=1, keepdim=True).clamp(min=1e-12)  # (m, 1)
+        return (tokens.float() / largest * 127).round().to(torch.int8)
 
     @torch.no_grad()
     def normalise(self) -> None:

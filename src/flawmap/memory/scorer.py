@@ -15,7 +15,7 @@ from flawmap.memory.residual_head import ResidualHead
 from flawmap.recipe.settings import Recipe
 from flawmap.scorer import Scorer, ScorerOutput
 from flawmap.vit.encoder import Encoder
-from flawmap.vit.frozen_encoder import FrozenEncoder
+from flawmap.vit.frozen_encoder import Backend, FrozenEncoder
 
 LEARNED_FROM_GOOD_IMAGES = ("expectation.", "image_scales.")  # tensors of the stage "expectation"
 
@@ -70,12 +70,12 @@ class TokenScorer(Scorer):
 
     def __init__(self, encoder: Encoder, recipe: Recipe, memory_tokens: int, reference_images: int) -> None:
         super().__init__(encoder)
-        self.frozen = FrozenEncoder(encoder)
+        self.frozen = FrozenEncoder(encoder, recipe.encoder_precision)
         self.settings = recipe.memory
         self.blocks = block_indices(encoder, recipe.memory.blocks)
         self.map_weights, self.image_weights = self.weights(recipe)
         kinds = len(self.map_weights)
-        self.memory = PatchMemory(len(self.blocks), memory_tokens, encoder.embed_dim)
+        self.memory = PatchMemory(len(self.blocks), memory_tokens, encoder.embed_dim, recipe.encoder_precision)
         self.expectation = NormalExpectation(recipe.expectation, reference_images, encoder.embed_dim, kinds)
         self.map_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
         self.image_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
@@ -84,6 +84,11 @@ class TokenScorer(Scorer):
     def weights(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Weights of the kinds of evidence, in the anomaly map and in the image score."""
         return (1.0,), (1.0,)
+
+    @property
+    def encoder_backend(self) -> Backend:
+        """What computes the encoder where this scorer lies."""
+        return self.frozen.backend
 
     # ---- scoring
 

@@ -52,6 +52,9 @@ def refuse_unless_setting(key: str, place: str) -> None:
 
 def refuse_without_effect(key: str, recipe: Recipe, place: str) -> None:
     """Raises: UserError: the recipe's method does not use the setting, or stage 1 does, which is off."""
+    if key == "compute.precision" and recipe.compute.precision == "bf16" and not recipe.trains_encoder:
+        problem = f"bf16 has no effect on method {recipe.method}, whose encoder is frozen and computes in fp32"
+        raise UserError(problem, place, "leave it out; --set compute.precision=int8 is faster on a processor")
     if is_used(key, recipe) and (key != "data.pretrain_on" or recipe.pretrain.enabled):
         return
     methods = settings_and_groups()[key].methods
@@ -164,6 +167,9 @@ def _in_training(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     if recipe.compute.devices > 1 and not recipe.trains_encoder:
         problem = f"compute.devices is {recipe.compute.devices}, but the method {recipe.method} computes on one device"
         yield problem, "compute.devices", "--set compute.devices=1; several devices share the paper's stages only"
+    if recipe.compute.precision == "int8" and recipe.method == "paper":
+        problem = "compute.precision is int8, but the method paper trains its encoder, which int8 cannot"
+        yield problem, "compute.precision", "--set compute.precision=auto"
     for name in ("pretrain", "finetune"):
         batch_size, devices = getattr(recipe, name).batch_size, recipe.compute.devices
         if batch_size % devices:

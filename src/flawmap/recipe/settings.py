@@ -246,7 +246,9 @@ class CalibrationSettings:
 class ComputeSettings:
     """Where and how precisely to compute."""
 
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "of training; auto: bf16 if the processor supports it")
+    precision: Literal["auto", "fp32", "bf16", "int8"] = setting(
+        "auto", "int8: of a frozen encoder and the memory; else of stages that train; auto: bf16 where it is fast"
+    )
     workers: int | None = setting(None, "data loader processes; null: 0 on a CPU, else by cores", 0, 256)
     devices: int = setting(1, "several devices share every batch", 1, 1024)
 
@@ -273,6 +275,18 @@ class Recipe:
     def trains_encoder(self) -> bool:
         """Whether a stage of the paper trains the encoder; elsewhere it is frozen and computes in fp32."""
         return self.method == "paper" or self.pretrain.enabled
+
+    @property
+    def encoder_precision(self) -> Literal["fp32", "int8"]:
+        """Of the frozen encoder and the memory of a method on tokens."""
+        return "int8" if self.compute.precision == "int8" else "fp32"
+
+    @property
+    def training_precision(self) -> Literal["auto", "fp32", "bf16"]:
+        """Of the stages that train the encoder; fp32 where there are none."""
+        if not self.trains_encoder:
+            return "fp32"
+        return "auto" if self.compute.precision == "int8" else self.compute.precision
 
     @property
     def simulation(self) -> SimulationSettings:

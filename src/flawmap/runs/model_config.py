@@ -88,6 +88,8 @@ class ModelConfig:
         calibrated: whether the folder holds thresholds.
         weights_sha256: of model.safetensors, which opening compares; None in a folder of an earlier flawmap.
         self_test: what the model must give for the self-test image; None in a folder of an earlier flawmap.
+        encoder_backend: what computed the frozen encoder, ``torch`` or ``onnxruntime``; None for the paper's method and
+            in a folder of an earlier flawmap.
         record: of the model's run.
     """
 
@@ -103,6 +105,7 @@ class ModelConfig:
     calibrated: bool
     weights_sha256: str | None = None
     self_test: SelfTest | None = None
+    encoder_backend: str | None = None
     record: ModelRecord = field(default_factory=ModelRecord)
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from flawmap.errors import UserError
 from flawmap.vit.encoder import Encoder, EncoderOutput
-from flawmap.vit.int8_products import products_saturate
 from flawmap.vit.onnx_graph import OnnxGraph, Precision, Wanted, onnx_graph
 from flawmap.vit.onnx_known import unknown_parts
 
@@ -138,8 +137,7 @@ class FrozenEncoder:
                 kept = list(self._positions.items())[1 - POSITIONS_KEPT :]
                 self._positions = {**dict(kept), grid: self.encoder.patch_positions(grid)[1].contiguous()}
             if (wanted, threads) not in self._sessions:
-                reduce_range = self.precision == "int8" and products_saturate()
-                graph = onnx_graph(self.encoder, wanted, self.precision, reduce_range)
+                graph = onnx_graph(self.encoder, wanted, self.precision)
                 self._sessions[wanted, threads] = _Session(graph, wanted, threads)
             positions, session = self._positions[grid], self._sessions[wanted, threads]
         outputs = [session.run(image, positions) for image in images.float().contiguous().split(1)]

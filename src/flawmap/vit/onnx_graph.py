@@ -25,8 +25,9 @@ from flawmap.vit.onnx_known import TANH_GELUS
 
 OPSET, IR_VERSION = 20, 10  # the oldest with Gelu; what the oldest ONNX Runtime that we support can read
 CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
-LARGEST_INT8 = 127
-LARGEST_REDUCED = 64  # two products of it and 255 stay within int16
+# Of a rounded weight. On x86 without VNNI, products of 8 bits are added in pairs in 16 bits, which cuts off large sums
+# without a word: two products of 64 and 255 just fit. With 7 bits everywhere, all processors give the same scores.
+LARGEST_INT8 = 64
 TO_THE_END = np.iinfo(np.int64).max
 
 Precision = Literal["fp32", "int8"]
@@ -64,18 +65,15 @@ class OnnxGraph:
     weights: dict[str, NDArray]
 
 
-def onnx_graph(
-    encoder: Encoder, wanted: Wanted, precision: Precision = "fp32", reduce_range: bool = False
-) -> OnnxGraph:
+def onnx_graph(encoder: Encoder, wanted: Wanted, precision: Precision = "fp32") -> OnnxGraph:
     """Write the graph of an encoder of which :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing unknown.
 
     Args:
         encoder: on the processor, float32.
         wanted: its outputs; at least one.
         precision: of the linear layers. The attention between tokens, norms and the patch embedding are fp32 always.
-        reduce_range: round weights to 7 bits, for processors whose products of 8 bits overflow.
     """
-    writer = _Writer(encoder, precision, LARGEST_REDUCED if reduce_range else LARGEST_INT8)
+    writer = _Writer(encoder, precision)
     writer.encoder(wanted)
     d, heads = encoder.embed_dim, encoder.num_heads
     inputs = [
@@ -103,8 +101,8 @@ def rounded_per_channel(weight: Tensor, largest: int) -> tuple[NDArray[np.int8],
 class _Writer:
     """Nodes and weights of a graph under construction. Its methods add nodes and return the name of their result."""
 
-    def __init__(self, encoder: Encoder, precision: Precision, largest: int) -> None:
-        self._encoder, self._is_int8, self._largest = encoder, precision == "int8", largest
+    def __init__(self, encoder: Encoder, precision: Precision) -> None:
+        self._encoder, self._is_int8 = encoder, precision == "int8"
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
         self.weights: dict[str, NDArray] = {}
@@ -265,7 +263,7 @@ class _Writer:
 
     def _int8_product(self, x: str, weight: Tensor, bias: Tensor | None, gamma: Tensor | None) -> str:
         """The same with x and W rounded; gamma is a factor of W's steps, which costs nothing."""
-        integers, step = rounded_per_channel(weight.detach(), self._largest)
+        integers, step = rounded_per_channel(weight.detach(), LARGEST_INT8)
         if gamma is not None:
             step = step * gamma.detach().numpy()
             bias = bias if bias is None else bias * gamma
