@@ -21,6 +21,7 @@ from flawmap.memory.head_training import (
     HeadExamples,
     TokenPool,
     encode_examples,
+    looked_up,
     simulated_items,
     train_head,
 )
@@ -172,3 +173,20 @@ def test_defects_that_cover_no_patch_are_an_error_and_those_that_cover_all_are_l
     examples = encode_examples(scorer, good, of_others, everywhere, RECIPE.residual, context)
     assert len(examples.anomalous) == 8 * (SIZE_PX // scorer.encoder.patch_size_px) ** 2
     assert examples.beside is examples.good  # there is nothing beside such defects
+
+
+def test_only_the_chosen_tokens_are_looked_up_and_as_if_all_were(fitted):
+    scorer, good, _, _, _ = fitted
+    tokens, numbers = good.reference_tokens[:3].float(), torch.tensor([0, 1, 2])
+    everywhere = scorer.memory.lookup(tokens, exclude=numbers).indices  # (3, p, l)
+    chosen = torch.tensor([[2, 1], [0, 5], [2, 1], [0, 0]])  # one twice, and none of the second image
+    pool = looked_up(scorer.memory, tokens, chosen, numbers)
+    rows, patches = torch.tensor([[0, 5], [0, 0], [2, 1], [2, 1]]).T  # image by image
+    torch.testing.assert_close(pool.tokens, tokens[rows, patches].half(), rtol=0, atol=0)
+    assert torch.equal(pool.nearest, everywhere[rows, patches].int())
+
+
+def test_of_no_tokens_nothing_is_looked_up(fitted):
+    scorer, good, _, _, _ = fitted
+    pool = looked_up(scorer.memory, good.reference_tokens.float(), torch.empty(0, 2, dtype=torch.long), good.references)
+    assert len(pool) == 0 and pool.nearest.shape == (0, 2)

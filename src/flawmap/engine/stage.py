@@ -1,10 +1,12 @@
 """Stages of a run: what determines the result of each, and how it is kept, reused and shared between runs."""
 
+import ctypes
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,10 +110,21 @@ class Stage:
             if not is_own:
                 _share(path, own)
             return read_tensors(path)
+        return_freed_memory()
         with explain_failures(self.name, batch_size, self.context.size_px, self.context.compute.devices):
             tensors = dict(compute())
         self._keep(tensors)
-        return tensors
+        del tensors
+        return_freed_memory()
+        return self.reopened()
+
+    def reopened(self) -> dict[str, Tensor]:
+        """The tensors of the finished stage, mapped anew: those that were read before take no memory until read again.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return read_tensors(self.context.run.stage_output(self.name))
 
     def _finished(self) -> Path | None:
         run = self.context.run
@@ -136,6 +149,12 @@ class Stage:
         _share(path, run.shared_stage(self.name, self.key))
         for state in (checkpoint, Path(f"{checkpoint}.part")):
             state.unlink(missing_ok=True)
+
+
+def return_freed_memory() -> None:
+    """Give freed memory back to the system, where the C library is one that keeps it (glibc)."""
+    with suppress(OSError, AttributeError, TypeError):  # another system or library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _is_result(path: Path, key: str) -> bool:

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 CANDIDATES = 1024  # the farthest vectors; several picks are made among them before the other vectors are updated
-ROWS = 4096  # vectors whose distances are updated at once, so that they stay in a processor's cache
+ROWS = 512  # vectors whose distances are updated at once, so that their products stay in a core's cache
 
 
 def greedy_coreset(

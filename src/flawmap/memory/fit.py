@@ -61,12 +61,14 @@ def fit(
     # Encode the good images, once. Pixels are read when they are needed and not kept.
     pixels = NormalPixels(images, context.size_px, memory_limit_bytes=0)
     good = GoodImages.of(stages.encoding.result(lambda: encode(pixels, frozen, recipe, context).tensors(), BATCH_SIZE))
+    del frozen  # its session holds a copy of the weights
 
     # Choose the memory, and measure its spacing and scale (see PatchMemory).
     memory_state = stages.memory.result(lambda: fit_memory(good, recipe, context), BATCH_SIZE)
     of_others = Lookup(memory_state.pop(f"{OF_OTHERS}distances"), memory_state.pop(f"{OF_OTHERS}indices"))
     scorer = build_scorer(encoder, recipe, memory_tokens=memory_state["tokens"].shape[1])
     scorer.memory.load_state_dict(memory_state)
+    good = GoodImages.of(stages.encoding.reopened())
 
     # Simulate defects, and train the head to find them.
     if isinstance(scorer, ResidualScorer) and stages.head is not None:
@@ -82,6 +84,8 @@ def fit(
 
     # Set the map's scales, and score the held-out images for the threshold.
     scorer.eval().to(context.compute.device)
+    if held_out:
+        say("held out", f"scores {len(held_out)} good images that nothing was learned from")
     evaluated = held_out_images(scorer, held_out, context.size_px)
     if len(evaluated) >= recipe.memory.min_map_scale_images:
         indices = evenly_spread(len(evaluated), recipe.memory.map_scale_images)

@@ -103,7 +103,10 @@ def encode_good_images(
     reference_tokens = torch.empty(len(row_of), patches, len(blocks), encoder.embed_dim, dtype=torch.float16)
     reference_cls = torch.empty(len(row_of), encoder.embed_dim)
     generator = torch.Generator().manual_seed(context.seed)
-    candidates, attention = [], []
+    num_candidates = 0 if stores_all else num_images * shares.per_image
+    # filled piece by piece, because pieces would be in memory twice when they are joined
+    candidates = reference_tokens.new_empty(num_candidates, *reference_tokens.shape[2:])
+    attention = []
     for numbers, images in normal_batches(pixels, context.size_px, BATCH_SIZE, context.compute.device):
         output = frozen.encode(images, blocks)
         attention.append(mean_cls_attention(output).reshape(-1, rows, columns).half().cpu())  # (b, r, c)
@@ -115,12 +118,13 @@ def encode_good_images(
             if (row := row_of.get(number)) is not None:
                 reference_tokens[row], reference_cls[row] = image_tokens, image_cls
             if not stores_all:
-                candidates.append(image_tokens[torch.randperm(patches, generator=generator)[: shares.per_image]])
+                chosen = torch.randperm(patches, generator=generator)[: shares.per_image]
+                candidates[number * shares.per_image :][: shares.per_image] = image_tokens[chosen]
     return GoodImages(
         attention=torch.cat(attention),
         references=torch.tensor(shares.references),
         reference_cls=reference_cls,
         reference_tokens=reference_tokens,
-        candidates=reference_tokens.flatten(0, 1) if stores_all else torch.cat(candidates),  # (n, l, d)
+        candidates=reference_tokens.flatten(0, 1) if stores_all else candidates,  # (n, l, d)
         sources=torch.from_numpy(np.repeat(np.arange(num_images, dtype=np.int32), shares.per_image)),
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from flawmap.engine.optimisation import check_finite, decay_groups, set_rates
 from flawmap.engine.progress import say
 from flawmap.engine.schedules import WarmupCosine
-from flawmap.engine.stage import StageContext
+from flawmap.engine.stage import StageContext, return_freed_memory
 from flawmap.engine.step_log import StepLog
 from flawmap.errors import UserError
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages
@@ -22,6 +22,7 @@ from flawmap.recipe.settings import ResidualSettings
 from flawmap.reproducibility import numpy_generator
 from flawmap.runs.training_log import LogFile
 from flawmap.simulators.dataset import SimulationDataset
+from flawmap.vit.frozen_encoder import FrozenEncoder
 from flawmap.vit.inputs import normalise
 
 STAGE = "residual"
@@ -100,6 +101,8 @@ def train_head(
         the head's state.
     """
     examples = encode_examples(scorer, good, of_others, defects, settings, context)
+    return_freed_memory()
+    say(STAGE, f"trains the head on tokens of these and of {len(good.references)} good images: {settings.steps} steps")
     torch.manual_seed(context.seed)  # of the head's weights and its dropout
     scorer.head.reset()
     head = scorer.head.to(context.compute.device).train()
@@ -163,6 +166,7 @@ def encode_examples(
     items.sort(key=lambda item: item[1])  # so that each image is read once, however many defects it gets
     say("simulate", f"defects on {len(items)} good images")
     scorer.eval().to(context.compute.device)
+    frozen = FrozenEncoder(scorer.encoder, scorer.frozen.precision)  # of its own: its session goes with it
     generator = torch.Generator().manual_seed(context.seed)
     anomalous, beside = [], []
     for start in range(0, len(items), BATCH_SIZE):
@@ -171,14 +175,12 @@ def encode_examples(
         numbers = torch.stack([item["index"] for item in batch]).to(images.device)  # (b,)
         footprints = torch.stack([item["footprint"] for item in batch]).float()  # (b, s, s)
         cover = F.avg_pool2d(footprints[:, None], scorer.encoder.patch_size_px).flatten(1)  # (b, p)
-        tokens = scorer.frozen.tokens_of(images, scorer.blocks, scorer.settings.relative)  # (b, p, l, d)
-        nearest = scorer.memory.lookup(tokens, exclude=numbers).indices.int().cpu()  # (b, p, l)
-        tokens = tokens.half().cpu()
-        is_anomalous = cover >= settings.anomalous_cover
-        anomalous.append(TokenPool(tokens[is_anomalous], nearest[is_anomalous]))
-        untouched = TokenPool(tokens[cover == 0], nearest[cover == 0])
-        if len(untouched):  # all of them would take as much memory as the good images' tokens
-            beside.append(untouched.some(BESIDE_PER_IMAGE * len(batch), generator))
+        tokens = frozen.tokens_of(images, scorer.blocks, scorer.settings.relative)  # (b, p, l, d)
+        is_anomalous, is_untouched = cover >= settings.anomalous_cover, (cover == 0).nonzero()  # (b, p), (u, 2)
+        anomalous.append(looked_up(scorer.memory, tokens, is_anomalous.nonzero(), numbers))
+        if len(is_untouched):  # all of them would take as much memory as the good images' tokens
+            drawn = torch.randint(len(is_untouched), (BESIDE_PER_IMAGE * len(batch),), generator=generator)
+            beside.append(looked_up(scorer.memory, tokens, is_untouched[drawn], numbers))
     if not any(len(pool) for pool in anomalous):
         problem = f"none of {len(items)} simulated defects covers a patch, so the head has nothing to learn"
         remedy = (
@@ -187,6 +189,28 @@ def encode_examples(
         raise UserError(problem, f"stage {STAGE}", remedy)
     of_good = TokenPool(good.reference_tokens.flatten(0, 1), of_others.indices.flatten(0, 1))
     return HeadExamples(_joined(anomalous), _joined(beside) if beside else of_good, of_good)
+
+
+def looked_up(
+    memory: PatchMemory, tokens: Float[Tensor, "b p l d"], chosen: Int[Tensor, "n 2"], numbers: Int[Tensor, "b"]
+) -> TokenPool:
+    """Some tokens of a batch, with the nearest normal tokens of other images.
+
+    Args:
+        memory: of tokens of good images.
+        tokens: of the batch.
+        chosen: image in the batch and patch of each token.
+        numbers: of the good image that each image of the batch was made of.
+    """
+    of_image = [chosen[chosen[:, 0] == row, 1].to(tokens.device) for row in range(len(tokens))]  # (n_row,) each
+    found = [tokens[row, patches] for row, patches in enumerate(of_image)]  # (n_row, l, d) each
+    nearest = [
+        memory.lookup(of_one[None], exclude=numbers[row : row + 1]).indices[0]
+        for row, of_one in enumerate(found)
+        if len(of_one)
+    ]  # (n_row, l) each
+    joined = torch.cat(nearest) if nearest else chosen.new_empty(0, tokens.shape[2])
+    return TokenPool(torch.cat(found).half().cpu(), joined.int().cpu())
 
 
 def simulated_items(num_images: int, count: int, seed: int) -> list[tuple[int, int]]:
