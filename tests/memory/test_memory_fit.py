@@ -61,7 +61,7 @@ def memory_of(encoder: Encoder, images: list[np.ndarray], tokens: int = 30):
 
 
 def memory_on(good: GoodImages, recipe: Recipe) -> PatchMemory:
-    state = fit_memory(good, recipe.memory, CONTEXT)
+    state = fit_memory(good, recipe, CONTEXT)
     memory = PatchMemory(*state["tokens"].shape)
     memory.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("of_others.")})
     return memory
