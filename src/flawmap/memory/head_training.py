@@ -28,6 +28,7 @@ from flawmap.vit.inputs import normalise
 STAGE = "residual"
 TOKENS_PER_STEP = 1024
 ANOMALOUS_SHARE = 0.25  # of the tokens of a step
+BESIDE_SHARE = 0.5  # of the normal tokens of a step; the others come from the reference images
 BESIDE_PER_IMAGE = 64  # tokens that no defect touches which are kept of each image with a defect
 
 
@@ -67,11 +68,15 @@ class HeadExamples:
     beside: TokenPool
     good: TokenPool
 
-    def batch(self, generator: torch.Generator) -> tuple[TokenPool, Float[Tensor, "n"]]:
-        """Tokens of one step and their targets, 1 = anomalous; as many normal ones of each kind."""
+    def batch(
+        self, generator: torch.Generator, beside_share: float = BESIDE_SHARE
+    ) -> tuple[TokenPool, Float[Tensor, "n"]]:
+        """Tokens of one step and their targets, 1 = anomalous."""
         anomalous = self.anomalous.some(round(ANOMALOUS_SHARE * TOKENS_PER_STEP), generator)
-        num_normal = (TOKENS_PER_STEP - len(anomalous)) // 2  # of each kind
-        parts = (anomalous, self.beside.some(num_normal, generator), self.good.some(num_normal, generator))
+        num_normal = TOKENS_PER_STEP - len(anomalous)
+        num_beside = round(beside_share * num_normal)
+        beside, good = self.beside.some(num_beside, generator), self.good.some(num_normal - num_beside, generator)
+        parts = (anomalous, beside, good)
         targets = torch.zeros(TOKENS_PER_STEP)
         targets[: len(anomalous)] = 1
         return TokenPool(torch.cat([p.tokens for p in parts]), torch.cat([p.nearest for p in parts])), targets
@@ -103,6 +108,17 @@ def train_head(
     examples = encode_examples(scorer, good, of_others, defects, settings, context)
     return_freed_memory()
     say(STAGE, f"trains the head on tokens of these and of {len(good.references)} good images: {settings.steps} steps")
+    return train_on_examples(scorer, examples, settings, context)
+
+
+def train_on_examples(
+    scorer: ResidualScorer,
+    examples: HeadExamples,
+    settings: ResidualSettings,
+    context: StageContext,
+    beside_share: float = BESIDE_SHARE,
+) -> dict[str, Tensor]:
+    """The same from examples that are encoded already, with any share of normal tokens from beside the defects."""
     torch.manual_seed(context.seed)  # of the head's weights and its dropout
     scorer.head.reset()
     head = scorer.head.to(context.compute.device).train()
@@ -112,7 +128,7 @@ def train_head(
     log = StepLog(STAGE, LogFile(context.run.log), settings.steps, describe_step)
     for step in range(settings.steps):
         set_rates(optimizer, learning_rate.at(step))
-        batch, targets = examples.batch(generator)
+        batch, targets = examples.batch(generator, beside_share)
         logits = head_logits(head, scorer.memory, batch)  # (n,)
         loss = F.binary_cross_entropy_with_logits(logits, targets.to(logits))
         check_finite(loss, STAGE, step)
