@@ -68,7 +68,9 @@ def test_encoded_squares_are_what_each_block_gives():
     assert found.attention.shape == (3, 3, 3) and found.means.shape[1] == 2
 
 
-def test_images_are_encoded_once(recipe_path: Path, mvtec_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_images_are_encoded_once(
+    recipe_path: Path, mvtec_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     first = open_board(f"{mvtec_folder}:{recipe_path}", tmp_path / "cache")
     monkeypatch.delattr("flawmap_bench.trials.encoded_board.encode_squares")
     again = open_board(f"{mvtec_folder}:{recipe_path}", tmp_path / "cache")
@@ -83,7 +85,9 @@ def trained(board: Board, seed: int, folder: Path) -> TokenScorer:
     context = StageContext(RunFolder(folder / "run"), context.compute, seed, SIZE_PX, {})
     context.run.path.mkdir()
     simulation = board.recipe.residual.simulation
-    fitted = fit(train, held_out, board.encoder, board.recipe, context, simulator_by_name(simulation.simulator, simulation))
+    fitted = fit(
+        train, held_out, board.encoder, board.recipe, context, simulator_by_name(simulation.simulator, simulation)
+    )
     assert isinstance(fitted.scorer, TokenScorer)
     return fitted.scorer
 
@@ -163,7 +167,11 @@ def test_shares_reach_the_head(recipe_path: Path, mvtec_folder: Path, tmp_path: 
 
 
 def test_both_commands_print_a_table(
-    recipe_path: Path, mvtec_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    recipe_path: Path,
+    mvtec_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ):
     place = [f"{mvtec_folder}:{recipe_path}", "--cache", str(tmp_path / "cache")]
     monkeypatch.setattr(sys, "argv", ["early_exit", *place, "--seeds", "0", "1"])

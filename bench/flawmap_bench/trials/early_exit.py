@@ -101,12 +101,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_board_arguments(parser)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a training of its own")
+    parser.add_argument("--no-maps", action="store_true", help="train no head, which leaves image scores as they are")
     arguments = parser.parse_args()
     for name in arguments.boards:
         board = open_board(name, arguments.cache)
-        if board.test.protocol.pixel_pool == "none" and board.recipe.method == "fused":
-            # the head draws maps only, and nothing is known of pixels here
-            board = replace(board, recipe=replace(board.recipe, method="memory"))
+        if board.recipe.method == "fused" and (arguments.no_maps or board.test.protocol.pixel_pool == "none"):
+            board = replace(board, recipe=replace(board.recipe, method="memory"))  # the head draws maps only
         trainings = [scores_of(board, fit_board(board, seed, arguments.cache)) for seed in arguments.seeds]
         print(f"{board.name}, seeds {arguments.seeds}: {len(board.good)} good, {len(board.test.samples)} test images")
         for row in rows_of(board, trainings):

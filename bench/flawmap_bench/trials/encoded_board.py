@@ -1,6 +1,6 @@
 """The images of a board after the frozen encoder, kept on disk, so that no variant encodes them again.
 
-    python -m flawmap_bench.trials.encoded_board mtd nih:chest_xray elpv --cache /tmp/trials
+python -m flawmap_bench.trials.encoded_board mtd nih:chest_xray elpv --cache /tmp/trials
 """
 
 import argparse

@@ -71,7 +71,7 @@ def fit_board(board: Board, seed: int, cache: Path) -> FittedBoard:
     good = good_images(board.encoded_good, trained, recipe, seed)
 
     def fitted() -> dict[str, Tensor]:
-        state = fit_memory(good, recipe.memory, context)
+        state = fit_memory(good, recipe, context)
         memory = _scorer(board, state).memory
         lookups = {
             HELD_OUT: _lookup(memory, board.encoded_good, held_out, recipe),
@@ -123,15 +123,15 @@ def head_examples(fitted: FittedBoard) -> HeadExamples:
         pixels = NormalPixels([board.good[number] for number in fitted.trained], for_crops_px, PIXELS_KEPT_BYTES)
         simulate = simulator_by_name(settings.simulation.simulator, settings.simulation)
         attention = fitted.good.attention.float().numpy()
-        defects = SimulationDataset(
-            pixels, attention, context.size_px, settings.augmentation, simulate, context.seed
-        )
+        defects = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)
         examples = encode_examples(scorer, fitted.good, fitted.of_others, defects, settings, context)
         pools = {"anomalous": examples.anomalous, "beside": examples.beside}
         return {f"{name}.{key}": value for name, pool in pools.items() for key, value in vars(pool).items()}
 
     state = context.stage("examples", memory=vars(board.recipe.memory)).result(encoded, BATCH_SIZE)
-    anomalous, beside = (TokenPool(state[f"{name}.tokens"], state[f"{name}.nearest"]) for name in ("anomalous", "beside"))
+    anomalous, beside = (
+        TokenPool(state[f"{name}.tokens"], state[f"{name}.nearest"]) for name in ("anomalous", "beside")
+    )
     of_good = TokenPool(fitted.good.reference_tokens.flatten(0, 1), fitted.of_others.indices.flatten(0, 1))
     return HeadExamples(anomalous, beside, of_good)
 

@@ -11,7 +11,6 @@ import argparse
 from dataclasses import replace
 from statistics import mean, stdev
 
-
 from flawmap.memory.head_training import train_on_examples
 from flawmap.memory.scorer import ResidualScorer
 from flawmap_bench.trials.encoded_board import add_board_arguments, open_board
@@ -46,7 +45,9 @@ def main() -> None:
     """Compare the shares on every board."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_board_arguments(parser)
-    parser.add_argument("--shares", nargs="+", type=float, default=SHARES, help="the others are compared with the first")
+    parser.add_argument(
+        "--shares", nargs="+", type=float, default=SHARES, help="the others are compared with the first"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the split, the memory and the simulated defects")
     parser.add_argument("--head-seeds", nargs="+", type=int, default=[0, 1, 2], help="each trains heads of its own")
     arguments = parser.parse_args()

@@ -65,7 +65,9 @@ def auroc_difference(
     pairs = list(zip(scores, reference, strict=True))
 
     def difference(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b"]:
-        return np.mean([weighted_auroc(a, labels, weights) - weighted_auroc(b, labels, weights) for a, b in pairs], axis=0)
+        return np.mean(
+            [weighted_auroc(a, labels, weights) - weighted_auroc(b, labels, weights) for a, b in pairs], axis=0
+        )
 
     generator, groups = numpy_generator(BOOTSTRAP_SEED, "bootstrap"), [sample.group for sample in samples]
     drawn = [difference(weights) for weights in resample_weights(labels, N_RESAMPLES, generator, groups=groups)]

@@ -57,7 +57,9 @@ def patches_of(fitted: FittedBoard) -> Patches:
 
 
 @torch.no_grad()
-def _evidence(scorer: TokenScorer, tokens: Iterable[Float[Tensor, "1 p l d"]], lookup: Lookup) -> Float[Tensor, "n k p"]:
+def _evidence(
+    scorer: TokenScorer, tokens: Iterable[Float[Tensor, "1 p l d"]], lookup: Lookup
+) -> Float[Tensor, "n k p"]:
     found = []
     for row, of_image in enumerate(tokens):
         nearest = scorer.memory.recalled(Lookup(lookup.distances[row : row + 1], lookup.indices[row : row + 1]))
