@@ -20,10 +20,9 @@ from flawmap.data.sample import LabelledImage
 from flawmap.engine.progress import say
 from flawmap.memory.head_training import train_on_examples
 from flawmap.memory.scorer import ResidualScorer
-from flawmap.metrics.ranking import auroc
 from flawmap_bench.trials.encoded_board import Board, EncodedImages, add_board_arguments, open_board
 from flawmap_bench.trials.fitted_board import FittedBoard, fit_board, head_examples
-from flawmap_bench.trials.measures import PIXEL_MEASURES, Truths, auroc_difference
+from flawmap_bench.trials.measures import PIXEL_MEASURES, Truths, auroc_difference, weighted_auroc
 from flawmap_bench.trials.variant_scores import Appearance, TestScores, cls_token, patches_of, score_test_images
 
 LAST_CLS = "last [CLS]"
@@ -76,18 +75,23 @@ def rows_of(board: Board, trainings: list[dict[str, TestScores]]) -> list[list[s
         reference = [training[LAST_CLS].image for training in trainings]
         row = [name]
         if labels.any() and not labels.all():
-            row += [" ".join(f"{100 * (auroc(score, labels) or 0):.2f}" for score in scores)]
+            row += [" ".join(f"{100 * auroc_of(score, labels):.2f}" for score in scores)]
             value, low, high = auroc_difference(samples, scores, reference)
-            row += [f"{100 * np.mean([auroc(score, labels) for score in scores]):.2f}"]
+            row += [f"{100 * np.mean([auroc_of(score, labels) for score in scores]):.2f}"]
             row += [f"{100 * value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"]
         row += [
-            f"{stratum} {100 * np.mean([auroc(score[members], labels[members]) for score in scores]):.2f}"
+            f"{stratum} {100 * np.mean([auroc_of(score[members], labels[members]) for score in scores]):.2f}"
             for stratum, members in strata_of(samples).items()
         ]
         pixels = [truths.measures(training[name].evidence) for training in trainings]
         row += [f"{100 * np.mean([p[key] for p in pixels]):.2f}" for key in PIXEL_MEASURES if key in pixels[0]]
         rows.append(row)
     return rows
+
+
+def auroc_of(scores: np.ndarray, labels: np.ndarray) -> float:
+    """AUROC of images of both classes."""
+    return float(weighted_auroc(scores, labels, np.ones((1, len(labels))))[0])
 
 
 def strata_of(samples: tuple[LabelledImage, ...]) -> dict[str, np.ndarray]:
@@ -104,7 +108,7 @@ def main() -> None:
     parser.add_argument("--no-maps", action="store_true", help="train no head, which leaves image scores as they are")
     arguments = parser.parse_args()
     for name in arguments.boards:
-        board = open_board(name, arguments.cache)
+        board = open_board(name, arguments.cache, arguments.set)
         if board.recipe.method == "fused" and (arguments.no_maps or board.test.protocol.pixel_pool == "none"):
             board = replace(board, recipe=replace(board.recipe, method="memory"))  # the head draws maps only
         trainings = [scores_of(board, fit_board(board, seed, arguments.cache)) for seed in arguments.seeds]

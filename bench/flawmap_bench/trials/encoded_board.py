@@ -68,12 +68,13 @@ class Board:
     encoded_test: EncodedImages
 
 
-def open_board(location_and_recipe: str, cache: Path) -> Board:
+def open_board(location_and_recipe: str, cache: Path, overrides: Sequence[str] = ()) -> Board:
     """Read a board, and encode what ``cache`` does not hold yet.
 
     Args:
         location_and_recipe: a data location, or ``LOCATION:RECIPE``.
         cache: folder for encoded images; 0.8 MB each with the recipe ``standard``.
+        overrides: changes of the recipe.
 
     Raises:
         UserError: no such data or recipe, or an image cannot be read.
@@ -81,7 +82,7 @@ def open_board(location_and_recipe: str, cache: Path) -> Board:
     location, _, recipe_name = location_and_recipe.rpartition(":")
     if not location:
         location, recipe_name = location_and_recipe, DEFAULT_RECIPE
-    recipe = load_recipe(recipe_name)
+    recipe = load_recipe(recipe_name, overrides)
     encoder, _ = load_encoder(recipe.model, seed=recipe.seed)
     encoder.eval().requires_grad_(False)
     good = read_sound_data(location, recipe).checked.data.images
@@ -146,13 +147,14 @@ def main() -> None:
     add_board_arguments(parser)
     arguments = parser.parse_args()
     for name in arguments.boards:
-        open_board(name, arguments.cache)
+        open_board(name, arguments.cache, arguments.set)
 
 
 def add_board_arguments(parser: argparse.ArgumentParser) -> None:
     """The boards and where their encoded images are kept."""
     parser.add_argument("boards", nargs="+", metavar="BOARD", help="a data location, or LOCATION:RECIPE")
     parser.add_argument("--cache", type=Path, required=True, help="folder for encoded images, 0.8 MB each")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--head-seeds", nargs="+", type=int, default=[0, 1, 2], help="each trains heads of its own")
     arguments = parser.parse_args()
     for name in arguments.boards:
-        board = open_board(name, arguments.cache)
+        board = open_board(name, arguments.cache, arguments.set)
         fitted, truths = fit_board(board, arguments.seed, arguments.cache), Truths.of(board.test)
         print(f"{board.name}, seed {arguments.seed}, head seeds {arguments.head_seeds}; {', '.join(PIXEL_MEASURES)}")
         first: list[dict[str, float]] = []
