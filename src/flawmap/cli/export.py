@@ -21,8 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=("fp32", "fp16", "int8"),
-        default="fp32",
-        help="of the weights; fp16 with openvino, int8 with onnx: their loss is measured (default: fp32)",
+        help="of the weights: the one the run was fitted in (default), or fp16, whose loss is measured",
     )
     parser.add_argument("--output", help="the file; it must be new (default: RUN/NAME.onnx, with a number if taken)")
     parser.add_argument(
@@ -38,7 +37,7 @@ def run(arguments: Namespace) -> int:
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.deploy.export import export_run
 
-    path, parity = export_run(
+    export = export_run(
         Path(arguments.run),
         arguments.to,
         arguments.precision,
@@ -47,11 +46,12 @@ def run(arguments: Namespace) -> int:
         arguments.count,
         ProgressLine("check"),
     )
+    path, parity = export.path, export.parity
     if arguments.json:
-        head = {"file": str(path) if path.is_file() else None, "to": arguments.to, "precision": arguments.precision}
+        head = {"file": str(path) if path.is_file() else None, "to": export.to, "precision": export.precision}
         print(json.dumps(head | asdict(parity) | {"is_good": parity.is_good}))
     else:
-        print("\n".join(_as_lines(path, parity, f"{arguments.to}, {arguments.precision}")))
+        print("\n".join(_as_lines(path, parity, f"{export.to}, {export.precision}")))
     return 0 if path.is_file() else 1
 
 

@@ -6,33 +6,41 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
+import onnx
 import torch
 from torch import Tensor
 
 from flawmap.advice import install
 from flawmap.deploy.file_digest import UNKNOWN, files_sha256
 from flawmap.deploy.graph import DetectionGraph, ScoreSquares
+from flawmap.deploy.half_weights import halve_weights
 from flawmap.deploy.parity import CheckImage, Parity, compare, given_images, images_of_run
 from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load
+from flawmap.deploy.token_graph import token_graph
 from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
 from flawmap.errors import UserError
+from flawmap.memory.scorer import TokenScorer
+from flawmap.memory.search_graph import search_name
 from flawmap.runs.calibration import MapScale
 from flawmap.runs.model_folder import home_of, model_folder
 from flawmap.runs.result_folders import free_path
 from flawmap.runs.self_test import SCORE, SelfTest, self_test_image
+from flawmap.scorer import Scorer
+from flawmap.vit.onnx_known import unknown_parts
 
 Format = Literal["onnx", "openvino", "torchscript"]
 Precision = Literal["fp32", "fp16", "int8"]
+# Of a model that was fitted in fp32; fp16: weights stored in half precision, computed in fp32
 PRECISIONS: dict[Format, tuple[Precision, ...]] = {
-    "onnx": ("fp32", "int8"),  # int8: weights of the linear layers, activations scaled per image
-    "openvino": ("fp32", "fp16"),  # fp16: weights stored in half precision, computed in fp32
+    "onnx": ("fp32", "fp16"),
+    "openvino": ("fp32", "fp16"),
     "torchscript": ("fp32",),
 }
 PACKAGES: dict[Format, tuple[str, ...]] = {
@@ -45,28 +53,42 @@ OPSET = 18
 EXAMPLE_SIZE_PX = (37, 53)  # of an original image; it stays free in the graph
 
 
+@dataclass(frozen=True)
+class Export:
+    """What an export has made.
+
+    Attributes:
+        path: of the file; where it differs too much from the detector, there is none.
+        to: the runtime.
+        precision: of the weights.
+        parity: how the file differs from the detector.
+    """
+
+    path: Path
+    to: Format
+    precision: Precision
+    parity: Parity
+
+
 def export_run(
     run: Path,
     to: Format = "onnx",
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     output: Path | None = None,
     images: str | None = None,
     count: int = 32,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Path, Parity]:
+) -> Export:
     """Export a run or model folder; see :func:`export_model`.
 
     Args:
         run: the folder.
         to: the runtime.
-        precision: of the weights.
+        precision: of the weights; None takes the one that the run was fitted in.
         output: the file, which must not exist; None chooses RUN/NAME with the extension, with a number if taken.
         images: a data location with images to check the file on; None takes those the run was trained from.
         count: the most images to check.
         progress: called with (images done, images) during the check.
-
-    Returns:
-        the file, and how it differs from the detector; an fp32 file that differs too much is not written.
 
     Raises:
         UserError: as :func:`export_model`, or a file of that name exists, or there are no images to check with.
@@ -76,13 +98,20 @@ def export_run(
         raise UserError("this file already exists", str(taken[0]), "choose another --output, or move the file away")
     folder = model_folder(run)
     detector = AnomalyDetector.from_pretrained(folder, "cpu")
+    precision = precision or fitted_precision(detector)
     home = home_of(folder)
     name = home.resolve().name
     check_images = given_images(images, count) if images else images_of_run(home, count)
     if output is None:
         output = free_path(home / f"{name}{'' if precision == 'fp32' else f'-{precision}'}{EXTENSIONS[to]}")
     parity = export_model(detector, output, to, check_images, precision, name, progress)
-    return output, parity
+    return Export(output, to, precision, parity)
+
+
+def fitted_precision(detector: AnomalyDetector) -> Literal["fp32", "int8"]:
+    """Of the encoder, with which everything else and the thresholds were fitted."""
+    scorer = detector.scorer_
+    return scorer.frozen.precision if isinstance(scorer, TokenScorer) else "fp32"
 
 
 def export_model(
@@ -90,7 +119,7 @@ def export_model(
     path: str | Path,
     to: Format,
     images: Sequence[CheckImage],
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     name: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Parity:
@@ -101,23 +130,26 @@ def export_model(
         path: of the file; an existing file is replaced.
         to: the runtime.
         images: real images to compare the two on.
-        precision: of the weights. The loss of ``fp16`` and ``int8`` is measured and reported, that of ``fp32`` judged.
+        precision: of the weights; None takes the one that the detector was fitted in. A file in that precision is
+            judged; the loss of another one, ``fp16``, is measured and reported.
         name: of the model, shown by the server; the file's name when empty.
         progress: called with (images done, images) during the check.
 
     Returns:
-        the measured differences. No file was written where ``is_good`` is false for ``fp32``, or a score is not finite.
+        the measured differences. No file was written where ``is_good`` is false and the file is judged, or a score is
+        not finite.
 
     Raises:
-        UserError: the detector is not fitted, there are no images, this format has no such precision, or a package
-            is missing.
+        UserError: the detector is not fitted, there are no images, the model cannot be written in this precision or
+            format, or a package is missing.
     """
-    path = Path(path)
-    _refuse_impossible(path, to, precision)
+    path, fitted = Path(path), fitted_precision(detector)
+    precision = precision or fitted
+    _refuse_impossible(path, to, precision, fitted)
     if not images:
         raise UserError("there are no images to check the export with", "", "give a few with --images FOLDER")
     native = detector.self_test()  # a damaged detector is refused before the work begins
-    facts = replace(detector.facts(name or path.stem, precision), self_test=None)
+    facts = replace(detector.facts(name or path.stem, precision), self_test=None, search=_search(detector, to))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         draft = Path(folder) / path.name
@@ -126,7 +158,7 @@ def export_model(
             write(facts)
         exported = load(draft)
         parity = compare(detector, exported, images, progress)
-        if parity.is_good or (parity.is_finite and precision != "fp32"):
+        if parity.is_good or (parity.is_finite and precision != fitted):
             tested = replace(facts, self_test=_self_test(exported, native, parity, detector.map_scale))
             del exported  # a runtime may have mapped the file that is written now
             with _quiet():
@@ -136,9 +168,16 @@ def export_model(
     return parity
 
 
-def _refuse_impossible(path: Path, to: Format, precision: Precision) -> None:
+def _refuse_impossible(path: Path, to: Format, precision: Precision, fitted: Precision) -> None:
     extension = EXTENSIONS[to]
-    if precision not in PRECISIONS[to]:
+    if fitted == "int8" and (to, precision) != ("onnx", "int8"):
+        problem = f"this model was fitted in int8, so that it cannot be written as {to} in {precision}"
+        raise UserError(problem, "--precision" if to == "onnx" else "--to", "--to onnx --precision int8")
+    if fitted != "int8" and precision == "int8":
+        problem = "this model was fitted in fp32, and its thresholds do not hold for the scores of int8"
+        remedy = "train a model in int8: flawmap train DATA --set compute.precision=int8"
+        raise UserError(problem, "--precision", f"{remedy}; or choose {' or '.join(PRECISIONS[to])}")
+    if precision not in (*PRECISIONS[to], fitted):
         raise UserError(f"{to} is not written in {precision}", "--precision", f"choose {' or '.join(PRECISIONS[to])}")
     if path.suffix != extension:
         remedy = f"name it {path.stem}{extension}"
@@ -175,6 +214,32 @@ def _module_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[S
 
 
 def _onnx_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Write:
+    scorer = detector.scorer_
+    model = token_graph(scorer.cpu(), facts) if _is_composed(scorer) else _traced(detector, facts).model_proto
+    if facts.precision == "fp16":
+        halve_weights(model)
+
+    def write(facts: ModelFacts) -> None:
+        onnx.helper.set_model_props(model, {METADATA_KEY: facts.to_text()})
+        path.write_bytes(model.SerializeToString())
+
+    return write
+
+
+def _is_composed(scorer: Scorer | None) -> TypeGuard[TokenScorer]:
+    """Whether the ONNX graph is composed of parts that are faster than traced ones."""
+    return isinstance(scorer, TokenScorer) and not unknown_parts(scorer.encoder)
+
+
+def _search(detector: AnomalyDetector, to: Format) -> str | None:
+    """Of the file's memory, in words; None without a memory."""
+    scorer = detector.scorer_
+    if not isinstance(scorer, TokenScorer):
+        return None
+    return search_name(scorer.memory) if to == "onnx" and _is_composed(scorer) else "fp32"
+
+
+def _traced(detector: AnomalyDetector, facts: ModelFacts) -> torch.onnx.ONNXProgram:
     module, squares = _module_and_example(detector, facts)
     with torch.no_grad():
         program = torch.onnx.export(
@@ -187,37 +252,14 @@ def _onnx_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Wri
             verbose=False,
         )
     assert program is not None
-
-    def write(facts: ModelFacts) -> None:
-        program.model.metadata_props[METADATA_KEY] = facts.to_text()
-        program.save(path)
-
-    return _quantized(write, facts, path) if facts.precision == "int8" else write
-
-
-def _quantized(write_exact: Write, facts: ModelFacts, path: Path) -> Write:
-    """Linear layers to 8-bit weights, one scale per output channel; activations are scaled at run time."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    write_exact(facts)
-    exact, quantized = _beside(path, "exact.onnx"), _beside(path, "quantized.onnx")
-    path.rename(exact)
-    quantize_dynamic(exact, quantized, ["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8)
-    model = onnx.load(quantized)
-
-    def write(facts: ModelFacts) -> None:
-        onnx.helper.set_model_props(model, {METADATA_KEY: facts.to_text()})
-        onnx.save(model, path)
-
-    return write
+    return program
 
 
 def _openvino_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Write:
     import openvino
 
     onnx_path = _beside(path, "intermediate.onnx")  # stays until all is written: the weights may be read late
-    _onnx_graph(detector, facts, onnx_path)(facts)
+    _traced(detector, facts).save(onnx_path)
     model = openvino.convert_model(onnx_path)
 
     def write(facts: ModelFacts) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from flawmap.detect.model_facts import ModelFacts
@@ -50,31 +50,48 @@ def with_stored_positions(scorer: Scorer, sizes_px: Sequence[int]) -> Scorer:
     return copied
 
 
-class DetectionGraph(nn.Module):
-    """Squares and the original size in; score, verdict, map at the original size and all image scores out.
+class Verdict(nn.Module):
+    """Image scores and maps of all test sizes in; score, verdict, map at the original size and all image scores out.
 
     An image whose scores or map are not finite is called anomalous here, because the output is a bool: a program that
     looks at nothing else must not pass a part that was not scored. flawmap's own runtime gives no verdict on it.
 
     Args:
-        score_squares: a :class:`ScoreSquares`, possibly traced.
         facts: thresholds, and which image score decides.
     """
 
-    def __init__(self, score_squares: nn.Module, facts: ModelFacts) -> None:
+    def __init__(self, facts: ModelFacts) -> None:
         super().__init__()
-        self.score_squares = score_squares
         self.image_score, self.score_names = facts.image_score, facts.score_names
         self.threshold = facts.calibration.threshold if facts.calibration else float("inf")  # nothing is above it
 
-    def forward(self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"]) -> tuple[Tensor, ...]:
+    def forward(
+        self, logits: Float[Tensor, "t 1"], evidence: list[Float[Tensor, "1 _ _"]], size_px: Int[Tensor, "2"]
+    ) -> tuple[Tensor, ...]:
         """Returns score (), is_anomalous () bool, anomaly_map (height, width), scores (k,) as the facts name them."""
-        logits, *evidence = self.score_squares(*squares)  # (t, 1), t x (1, r, c)
         anomaly_map = average_maps(evidence, *_sides(size_px))[0]  # (height, width)
         scores = image_scores(logits[:, 0].unbind(), anomaly_map.max(), self.score_names)
         score, all_scores = scores[self.image_score], torch.stack(list(scores.values()))  # (), (k,)
         is_finite = all_scores.isfinite().all() & anomaly_map.isfinite().all()
         return score, (score > self.threshold) | ~is_finite, anomaly_map, all_scores
+
+
+class DetectionGraph(nn.Module):
+    """Squares and the original size in; what :class:`Verdict` gives out.
+
+    Args:
+        score_squares: a :class:`ScoreSquares`, possibly traced.
+        facts: see :class:`Verdict`.
+    """
+
+    def __init__(self, score_squares: nn.Module, facts: ModelFacts) -> None:
+        super().__init__()
+        self.score_squares, self.verdict = score_squares, Verdict(facts)
+
+    def forward(self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"]) -> tuple[Tensor, ...]:
+        """What :class:`Verdict` gives."""
+        logits, *evidence = self.score_squares(*squares)  # (t, 1), t x (1, r, c)
+        return self.verdict(logits, evidence, size_px)
 
 
 def _sides(size_px: Tensor) -> tuple[Any, Any]:

@@ -35,6 +35,8 @@ class ModelFacts:
         image_score: the one of ``score_names`` that is compared with the threshold.
         score_names: the image scores of this model, in the order of the graph's output ``scores``.
         precision: of the weights: ``fp32``, ``fp16`` or ``int8``.
+        search: how an exported file finds the nearest tokens of its memory, in words; None of a method without a
+            memory, of a folder, where the machine decides, and from an earlier flawmap.
         calibration: the thresholds in use, or None.
         flawmap: the version that wrote the model.
         camera: whose thresholds are in use; None stands for the default ones, as in an exported file.
@@ -58,6 +60,7 @@ class ModelFacts:
     camera: str | None = None
     cameras: Mapping[str, Calibration] = field(default_factory=dict)
     self_test: SelfTest | None = None
+    search: str | None = None
     files_sha256: dict[str, str] | None = None
 
     @property

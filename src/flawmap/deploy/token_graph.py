@@ -1,0 +1,161 @@
+"""The graph of a method on tokens, composed of three parts for ONNX Runtime.
+
+The encoder and the memory's search are written operator by operator, as detection computes them; torch's exporter
+traces the small rest. Traced as a whole, the encoder would be slower and the search a plain product in fp32.
+"""
+
+import copy
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from onnx import ModelProto, TensorProto, helper
+from torch import Tensor, nn
+
+from flawmap.deploy.graph import Verdict
+from flawmap.detect.model_facts import ModelFacts
+from flawmap.memory.patch_memory import Nearest, PatchMemory
+from flawmap.memory.scorer import TokenScorer
+from flawmap.memory.search_graph import NearestNames, write_search
+from flawmap.vit.onnx_graph import Wanted, onnx_graph
+from flawmap.vit.onnx_nodes import OPSET, OnnxNodes
+from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
+
+EXAMPLE_SIZE_PX = (37, 53)  # of an original image; it stays free in the graph
+EPSILON = 1e-5  # of torch's norm of a layer
+
+
+def token_graph(scorer: TokenScorer, facts: ModelFacts) -> ModelProto:
+    """The whole graph: one square uint8 (1, s, s, 3) and the original size in; what ``Verdict`` gives out.
+
+    Args:
+        scorer: fitted, on the processor; :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing in its encoder.
+        facts: thresholds, the side of the square, and which image score decides.
+    """
+    (size_px,) = facts.sizes_px  # a scorer without votes has one size
+    encoder, nodes = scorer.encoder, OnnxNodes()
+    square = f"square_{size_px}px"
+    inputs = [
+        helper.make_tensor_value_info(square, TensorProto.UINT8, [1, size_px, size_px, 3]),
+        helper.make_tensor_value_info("size_px", TensorProto.INT64, [2]),
+    ]
+    grid = encoder.grid(size_px, size_px)
+    positions = nodes.stored(encoder.patch_positions(grid)[1].detach().contiguous().numpy())
+    encoding = onnx_graph(encoder, Wanted(tuple(sorted(set(scorer.blocks))), cls=True), scorer.frozen.precision)
+    prefix = "encoder/"
+    images = {"images": _normalised(nodes, square), "positions": positions}
+    nodes.include(encoding.model.graph, prefix, images, encoding.weights)
+
+    tokens = [_normed(nodes, f"{prefix}block_{number}", scorer) for number in scorer.blocks]  # each (1, n, d)
+    found = [_nearest(nodes, scorer.memory, block, x, grid[0] * grid[1]) for block, x in enumerate(tokens)]
+    rest = {
+        "cls": f"{prefix}cls",
+        "tokens": _stacked(nodes, tokens),
+        "distances": _stacked(nodes, [nearest.distances for nearest in found]),
+        "nearest": _stacked(nodes, [nearest.tokens for nearest in found]),
+        "spacing": _stacked(nodes, [nearest.spacing for nearest in found]),
+        "size_px": "size_px",
+    }
+    judged = _traced(JudgedTokens(scorer, facts, grid))
+    outputs = {output.name: output.name for output in judged.graph.output}
+    nodes.include(judged.graph, "rest/", rest | outputs, {})
+    return nodes.graph("detection", inputs, list(judged.graph.output)).with_weights()
+
+
+class JudgedTokens(nn.Module):
+    """What follows the encoder and the search.
+
+    Args:
+        scorer: its settings and tensors are used, without encoder and memory.
+        facts: see :class:`flawmap.deploy.graph.Verdict`.
+        grid: rows and columns of patches.
+    """
+
+    def __init__(self, scorer: TokenScorer, facts: ModelFacts, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.scorer = _without_encoder_and_memory(scorer)
+        self.verdict, self.grid = Verdict(facts), grid
+
+    def forward(
+        self,
+        cls: Float[Tensor, "1 d"],
+        tokens: Float[Tensor, "1 n l d"],
+        distances: Float[Tensor, "1 n l"],
+        nearest: Float[Tensor, "1 n l d"],
+        spacing: Float[Tensor, "1 n l"],
+        size_px: Int[Tensor, "2"],
+    ) -> tuple[Tensor, ...]:
+        """What ``Verdict`` gives; ``distances``, ``nearest`` and ``spacing`` are those of ``Nearest``."""
+        evidence = self.scorer.evidence_in(cls, tokens, Nearest(distances, nearest, spacing))
+        output = self.scorer.output(evidence, self.grid)
+        return self.verdict(output.image[None], [output.evidence], size_px)
+
+
+def _without_encoder_and_memory(scorer: TokenScorer) -> TokenScorer:
+    """A copy that shares its tensors and can judge what was found, but not find it."""
+    memory = PatchMemory(len(scorer.blocks), 0, scorer.encoder.embed_dim)
+    memory.mean, memory.deviation = scorer.memory.mean, scorer.memory.deviation
+    left_out = {id(scorer.encoder): nn.Identity(), id(scorer.memory): memory, id(scorer.frozen): None}
+    shared = {id(tensor): tensor for tensor in (*scorer.parameters(), *scorer.buffers())}
+    return copy.deepcopy(scorer, shared | left_out)
+
+
+def _traced(module: JudgedTokens) -> ModelProto:
+    """The graph of a module, by torch's exporter."""
+    scorer, (rows, columns) = module.scorer, module.grid
+    num_tokens, blocks, dim = rows * columns, len(scorer.blocks), scorer.expectation.appearances.shape[1]
+    inputs = {  # a tensor for each: the exporter would take one that is given twice for one input
+        "cls": torch.zeros(1, dim),
+        "tokens": torch.zeros(1, num_tokens, blocks, dim),
+        "distances": torch.zeros(1, num_tokens, blocks),
+        "nearest": torch.zeros(1, num_tokens, blocks, dim),
+        "spacing": torch.ones(1, num_tokens, blocks),
+        "size_px": torch.tensor(EXAMPLE_SIZE_PX),
+    }
+    with torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=["score", "is_anomalous", "anomaly_map", "scores"],
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+# ---- between the parts
+
+
+def _normalised(nodes: OnnxNodes, square: str) -> str:
+    """As :func:`flawmap.vit.inputs.normalise`: uint8 (1, s, s, 3) -> float32 (1, 3, s, s)."""
+    x = nodes.op("Cast", nodes.op("Transpose", square, perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
+    x = nodes.op("Div", x, nodes.constant(np.float32(255)))
+    mean, std = (
+        nodes.stored(np.array(values, np.float32).reshape(3, 1, 1)) for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return nodes.op("Div", nodes.op("Sub", x, mean), std)
+
+
+def _normed(nodes: OnnxNodes, tokens: str, scorer: TokenScorer) -> str:
+    """As :meth:`flawmap.vit.encoder.Encoder.normed`, of one block: (1, n, d)."""
+    ones = nodes.stored(np.ones(scorer.encoder.embed_dim, np.float32))
+    x = nodes.op("LayerNormalization", tokens, ones, axis=-1, epsilon=EPSILON)
+    if not scorer.settings.relative:
+        return x
+    return nodes.op("Sub", x, nodes.op("ReduceMean", x, nodes.integers(1), keepdims=1))
+
+
+def _nearest(nodes: OnnxNodes, memory: PatchMemory, block: int, tokens: str, num_tokens: int) -> NearestNames:
+    """What is found for the tokens (1, n, d) of an image, as (1, n) and (1, n, d)."""
+    queries = nodes.op("Squeeze", tokens, nodes.integers(0))
+    found = write_search(nodes, memory, block, queries, num_tokens)
+    names = (found.distances, found.tokens, found.spacing)
+    return NearestNames(*(nodes.op("Unsqueeze", name, nodes.integers(0)) for name in names))
+
+
+def _stacked(nodes: OnnxNodes, of_blocks: list[str]) -> str:
+    """What each block has for each token, side by side: (1, n, ...) -> (1, n, l, ...)."""
+    return nodes.op("Concat", *(nodes.op("Unsqueeze", x, nodes.integers(2)) for x in of_blocks), axis=2)
