@@ -270,7 +270,7 @@ def _good_reviews(path: Path, model_id: str) -> list[Review]:
         raise UserError(
             f"{len(foreign)} of {len(reviews)} reviews are of another model, first: {foreign[0].image}",
             str(path),
-            "serve this run, or its fp32 export, and review again; or give a folder of good images",
+            "serve this run, or a file of `flawmap export RUN`, and review again; or give a folder of good images",
         )
     good = [review for review in reviews if review.truth == "good"]
     if not good:

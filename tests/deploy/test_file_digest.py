@@ -265,9 +265,9 @@ def test_a_torchscript_file_is_covered_part_by_part(tmp_path, images):
 
 
 @pytest.mark.slow
-def test_int8_is_covered_and_its_tolerance_is_what_quantising_costs(tmp_path, images):
+def test_half_precision_is_covered_and_its_tolerance_is_what_it_costs(tmp_path, images):
     path = tmp_path / "small.onnx"
-    parity = export_model(fitted_detector(), path, "onnx", images, "int8")
+    parity = export_model(fitted_detector(), path, "onnx", images, "fp16")
     facts = load(path, threads=1).facts
     assert facts.self_test is not None and facts.self_test.tolerance >= parity.max_logit_difference
     rewrite(path, tmp_path / "other.onnx", add_other_metadata, facts)

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from flawmap.vit.encoder import Encoder
-from flawmap.vit.onnx_graph import OnnxGraph, Wanted, onnx_graph, rounded_per_channel
+from flawmap.vit.onnx_graph import Wanted, onnx_graph, rounded_per_channel
 from flawmap.vit.onnx_known import unknown_parts
+from flawmap.vit.onnx_nodes import OnnxGraph
 from vit_variants import VARIANTS, noise, tiny_encoder
 
 

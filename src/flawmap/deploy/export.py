@@ -98,7 +98,7 @@ def export_run(
         raise UserError("this file already exists", str(taken[0]), "choose another --output, or move the file away")
     folder = model_folder(run)
     detector = AnomalyDetector.from_pretrained(folder, "cpu")
-    precision = precision or fitted_precision(detector)
+    precision = precision or detector.recipe.encoder_precision
     home = home_of(folder)
     name = home.resolve().name
     check_images = given_images(images, count) if images else images_of_run(home, count)
@@ -106,12 +106,6 @@ def export_run(
         output = free_path(home / f"{name}{'' if precision == 'fp32' else f'-{precision}'}{EXTENSIONS[to]}")
     parity = export_model(detector, output, to, check_images, precision, name, progress)
     return Export(output, to, precision, parity)
-
-
-def fitted_precision(detector: AnomalyDetector) -> Literal["fp32", "int8"]:
-    """Of the encoder, with which everything else and the thresholds were fitted."""
-    scorer = detector.scorer_
-    return scorer.frozen.precision if isinstance(scorer, TokenScorer) else "fp32"
 
 
 def export_model(
@@ -143,7 +137,7 @@ def export_model(
         UserError: the detector is not fitted, there are no images, the model cannot be written in this precision or
             format, or a package is missing.
     """
-    path, fitted = Path(path), fitted_precision(detector)
+    path, fitted = Path(path), detector.recipe.encoder_precision
     precision = precision or fitted
     _refuse_impossible(path, to, precision, fitted)
     if not images:

@@ -266,12 +266,12 @@ class AnomalyDetector:
                     raise error.at(place_of(image, number, len(images))) from None
                 yield analysis
 
-    def facts(self, name: str, precision: str = "fp32") -> ModelFacts:
+    def facts(self, name: str, precision: str | None = None) -> ModelFacts:
         """What identifies this model, for a server or an exported file.
 
         Args:
             name: shown to people.
-            precision: of the weights, where they are converted.
+            precision: of the weights, where they are converted; None takes the one that the encoder was fitted in.
 
         Raises:
             UserError: the detector is not fitted.
@@ -287,7 +287,7 @@ class AnomalyDetector:
             sizes_px=self.sizes_px,
             image_score=self.recipe.detect.image_score,
             score_names=self.score_names,
-            precision=precision,
+            precision=precision or self.recipe.encoder_precision,
             calibration=self.calibration_,
             flawmap=flawmap.__version__,
             camera=self.camera_,

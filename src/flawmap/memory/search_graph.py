@@ -117,12 +117,15 @@ class _Search:
     # ---- by proposals
 
     def coarse_memory(self) -> str:
-        """The memory less its mean token, in int8, filled up to whole groups: (d, m'). No input is needed for it."""
+        """The memory less its mean token, in int8, filled up to whole groups: (d, m'). No input is needed for it.
+
+        ONNX Runtime keeps what each operator gives until it has loaded the file, so there are few operators here.
+        """
         memory = self.op("Div", self._memory, self._lengths)  # (m, d)
         centred = self.op("Sub", memory, self.op("ReduceMean", memory, self.nodes.integers(0), keepdims=1))
-        largest = self.op("ReduceMax", self.op("Abs", centred), keepdims=0)  # ()
-        rounded = self._rounded(centred, largest, LARGEST_MEMORY)
-        rounded = self.op("Cast", rounded, to=TensorProto.INT8)
+        lowest, highest = (self.op(kind, centred, keepdims=0) for kind in ("ReduceMin", "ReduceMax"))  # () each
+        step = self._step(self.op("Max", highest, self.op("Neg", lowest)), LARGEST_MEMORY)
+        rounded = self.op("QuantizeLinear", centred, step, self.nodes.constant(np.int8(0)))
         if missing := -self.num_tokens % GROUP:
             rounded = self.op("Concat", rounded, self.nodes.slice(rounded, 0, 0, missing), axis=0)  # (m', d)
         return self.op("Transpose", rounded, perm=[1, 0])
@@ -130,15 +133,14 @@ class _Search:
     def rounded_queries(self, unit: str) -> str:
         """Queries in uint8 (n, d), whose zero is :data:`LARGEST_QUERY` + 1."""
         largest = self.op("ReduceMax", self.op("Abs", unit), self.nodes.integers(1), keepdims=1)  # (n, 1)
-        rounded = self._rounded(unit, largest, LARGEST_QUERY)
+        rounded = self.op("Round", self.op("Div", unit, self._step(largest, LARGEST_QUERY)))
         above_zero = self.op("Add", rounded, self.nodes.constant(np.float32(LARGEST_QUERY + 1)))
         return self.op("Cast", above_zero, to=TensorProto.UINT8)
 
-    def _rounded(self, x: str, largest: str, levels: int) -> str:
-        """Whole numbers from -levels to levels."""
+    def _step(self, largest: str, levels: int) -> str:
+        """Between two whole numbers, if ``largest`` is rounded to ``levels``."""
         largest = self.op("Max", largest, self.nodes.constant(np.float32(SMALLEST_LENGTH)))
-        step = self.op("Div", largest, self.nodes.constant(np.float32(levels)))
-        return self.op("Round", self.op("Div", x, step))
+        return self.op("Div", largest, self.nodes.constant(np.float32(levels)))
 
     def by_proposals(self, integers: str, unit: str, coarse: str) -> tuple[str, str]:
         """The highest similarity (n,) of each query, and the number (n,) of the token that has it."""

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from flawmap.errors import UserError
 from flawmap.vit.encoder import Encoder, EncoderOutput
-from flawmap.vit.onnx_graph import OnnxGraph, Precision, Wanted, onnx_graph
+from flawmap.vit.onnx_graph import Precision, Wanted, onnx_graph
 from flawmap.vit.onnx_known import unknown_parts
+from flawmap.vit.onnx_nodes import OnnxGraph
 
 Backend = Literal["torch", "onnxruntime"]
 WeightsState = tuple[tuple[int, int], ...]  # address and version of each parameter; whether in training

@@ -9,12 +9,12 @@ Shapes in comments: b images, n patches, p prefix tokens, t = p + n, d dimension
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import TensorProto, helper
 from timm.layers.attention import Attention
 from timm.layers.mlp import GluMlp, Mlp, SwiGLU
 from timm.models.vision_transformer import Block
@@ -22,13 +22,11 @@ from torch import Tensor, nn
 
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.onnx_known import TANH_GELUS
+from flawmap.vit.onnx_nodes import CONTRIB, TO_THE_END, OnnxGraph, OnnxNodes
 
-OPSET, IR_VERSION = 20, 10  # the oldest with Gelu; what the oldest ONNX Runtime that we support can read
-CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
 # Of a rounded weight. On x86 without VNNI, products of 8 bits are added in pairs in 16 bits, which cuts off large sums
 # without a word: two products of 64 and 255 just fit. With 7 bits everywhere, all processors give the same scores.
 LARGEST_INT8 = 64
-TO_THE_END = np.iinfo(np.int64).max
 
 Precision = Literal["fp32", "int8"]
 
@@ -51,20 +49,6 @@ class Wanted:
         return [f"block_{number}" for number in self.blocks] + ["cls", "cls_attention"] * self.cls
 
 
-@dataclass(frozen=True)
-class OnnxGraph:
-    """A graph whose weights lie outside it.
-
-    Attributes:
-        model: takes ``images`` float32 (b, 3, h, w), normalised, and ``positions`` float32 (1, n, d), those of
-            :meth:`flawmap.vit.encoder.Encoder.patch_positions` for the images' grid.
-        weights: by name, float32 or int8. In fp32 they share the encoder's memory.
-    """
-
-    model: ModelProto
-    weights: dict[str, NDArray]
-
-
 def onnx_graph(encoder: Encoder, wanted: Wanted, precision: Precision = "fp32") -> OnnxGraph:
     """Write the graph of an encoder of which :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing unknown.
 
@@ -72,6 +56,11 @@ def onnx_graph(encoder: Encoder, wanted: Wanted, precision: Precision = "fp32") 
         encoder: on the processor, float32.
         wanted: its outputs; at least one.
         precision: of the linear layers. The attention between tokens, norms and the patch embedding are fp32 always.
+
+    Returns:
+        a graph of ``images`` float32 (b, 3, h, w), normalised, and ``positions`` float32 (1, n, d), those of
+        :meth:`flawmap.vit.encoder.Encoder.patch_positions` for the images' grid. Its weights are float32 or int8; in
+        fp32 they share the encoder's memory.
     """
     writer = _Writer(encoder, precision)
     writer.encoder(wanted)
@@ -84,10 +73,7 @@ def onnx_graph(encoder: Encoder, wanted: Wanted, precision: Precision = "fp32") 
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes.get(name, ["b", "n", d])) for name in wanted.names
     ]
-    graph = helper.make_graph(writer.nodes, "encoder", inputs, outputs, writer.initializers)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="flawmap")
-    return OnnxGraph(model, writer.weights)
+    return writer.graph("encoder", inputs, outputs)
 
 
 def rounded_per_channel(weight: Tensor, largest: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -98,14 +84,12 @@ def rounded_per_channel(weight: Tensor, largest: int) -> tuple[NDArray[np.int8],
     return integers.t().contiguous().numpy(), step.numpy()
 
 
-class _Writer:
-    """Nodes and weights of a graph under construction. Its methods add nodes and return the name of their result."""
+class _Writer(OnnxNodes):
+    """Writes the parts of an encoder."""
 
     def __init__(self, encoder: Encoder, precision: Precision) -> None:
+        super().__init__()
         self._encoder, self._is_int8 = encoder, precision == "int8"
-        self.nodes: list[NodeProto] = []
-        self.initializers: list[TensorProto] = []
-        self.weights: dict[str, NDArray] = {}
         self._rounded: dict[str, list[str]] = {}  # a tensor as uint8 with its step and zero, by its name
 
     # ---- the ViT
@@ -125,27 +109,27 @@ class _Writer:
             else:
                 x = self._block(x, block)  # (b, t, d)
             if number in wanted.blocks:
-                self._slice(x, 1, prefix, TO_THE_END, output=f"block_{number}")  # (b, n, d)
+                self.slice(x, 1, prefix, TO_THE_END, output=f"block_{number}")  # (b, n, d)
         if wanted.cls:
-            cls = self._norm(self._slice(x, 1, 0, 1), vit.norm)  # (b, 1, d)
-            self._op("Squeeze", cls, self._integers(1), output="cls")  # (b, d)
-            rows = self._slice(attention, 3, prefix, TO_THE_END)  # (b, heads, 1, n)
-            self._op("Squeeze", rows, self._integers(2), output="cls_attention")  # (b, heads, n)
+            cls = self._norm(self.slice(x, 1, 0, 1), vit.norm)  # (b, 1, d)
+            self.op("Squeeze", cls, self.integers(1), output="cls")  # (b, d)
+            rows = self.slice(attention, 3, prefix, TO_THE_END)  # (b, heads, 1, n)
+            self.op("Squeeze", rows, self.integers(2), output="cls_attention")  # (b, heads, n)
 
     def _embed(self) -> str:
         """Prefix and patch tokens with their positions (b, t, d)."""
         vit, projection = self._encoder.vit, self._encoder.vit.patch_embed.proj
         assert vit.cls_token is not None and isinstance(projection, nn.Conv2d)
         operands = ["images", *self._all_weights(projection.weight, projection.bias)]
-        patches = self._op("Conv", *operands, strides=list(projection.stride))  # (b, d, r, c)
-        patches = self._op("Reshape", patches, self._integers(0, 0, -1))  # (b, d, n)
-        patches = self._op("Add", self._op("Transpose", patches, perm=[0, 2, 1]), "positions")  # (b, n, d)
+        patches = self.op("Conv", *operands, strides=list(projection.stride))  # (b, d, r, c)
+        patches = self.op("Reshape", patches, self.integers(0, 0, -1))  # (b, d, n)
+        patches = self.op("Add", self.op("Transpose", patches, perm=[0, 2, 1]), "positions")  # (b, n, d)
         prefix = vit.cls_token if vit.reg_token is None else torch.cat([vit.cls_token, vit.reg_token], dim=1)
         prefix_positions, _ = self._encoder.patch_positions(vit.patch_embed.grid_size)
         prefix = prefix if prefix_positions is None else prefix + prefix_positions  # (1, p, d)
-        batch = self._op("Shape", "images", start=0, end=1)
-        shape = self._op("Concat", batch, self._integers(1, 1), axis=0)
-        return self._op("Concat", self._op("Expand", self._weight(prefix), shape), patches, axis=1)  # (b, t, d)
+        batch = self.op("Shape", "images", start=0, end=1)
+        shape = self.op("Concat", batch, self.integers(1, 1), axis=0)
+        return self.op("Concat", self.op("Expand", self._weight(prefix), shape), patches, axis=1)  # (b, t, d)
 
     def _block(self, x: str, block: Block) -> str:
         """A block on all tokens (b, t, d)."""
@@ -161,22 +145,22 @@ class _Writer:
         attention = block.attn
         assert isinstance(attention, Attention)
         normed = self._norm(x, block.norm1)  # (b, t, d)
-        queries_of = normed if all_tokens else self._slice(normed, 1, 0, 1)
+        queries_of = normed if all_tokens else self.slice(normed, 1, 0, 1)
         (q, k, v), bias = self._qkv(queries_of, normed, attention, add_bias=True)
-        cls_query = self._slice(q, 1, 0, 1) if all_tokens else q
-        shape = self._integers(0, 0, attention.num_heads, attention.head_dim)
+        cls_query = self.slice(q, 1, 0, 1) if all_tokens else q
+        shape = self.integers(0, 0, attention.num_heads, attention.head_dim)
         cls_query, v_heads = (
-            self._op("Transpose", self._op("Reshape", part, shape), perm=[0, 2, 1, 3]) for part in (cls_query, v)
+            self.op("Transpose", self.op("Reshape", part, shape), perm=[0, 2, 1, 3]) for part in (cls_query, v)
         )  # (b, heads, 1, d'), (b, heads, t, d')
-        k_heads = self._op("Transpose", self._op("Reshape", k, shape), perm=[0, 2, 3, 1])  # (b, heads, d', t)
-        logits = self._op("FusedMatMul", cls_query, k_heads, domain=CONTRIB, alpha=float(attention.scale))
-        row = self._op("Softmax", logits, axis=-1)  # (b, heads, 1, t)
+        k_heads = self.op("Transpose", self.op("Reshape", k, shape), perm=[0, 2, 3, 1])  # (b, heads, d', t)
+        logits = self.op("FusedMatMul", cls_query, k_heads, domain=CONTRIB, alpha=float(attention.scale))
+        row = self.op("Softmax", logits, axis=-1)  # (b, heads, 1, t)
         if all_tokens:
             mixed = self._attend((q, k, v), bias, attention)  # (b, t, a)
         else:
-            mixed = self._op("Transpose", self._op("MatMul", row, v_heads), perm=[0, 2, 1, 3])  # (b, 1, heads, d')
-            mixed = self._op("Reshape", mixed, self._integers(0, 0, -1))  # (b, 1, a)
-            x = self._slice(x, 1, 0, 1)
+            mixed = self.op("Transpose", self.op("MatMul", row, v_heads), perm=[0, 2, 1, 3])  # (b, 1, heads, d')
+            mixed = self.op("Reshape", mixed, self.integers(0, 0, -1))  # (b, 1, a)
+            x = self.slice(x, 1, 0, 1)
         return self._after_attention(x, queries_of, mixed, block), row
 
     def _qkv(
@@ -199,13 +183,13 @@ class _Writer:
         """Norm the queries or keys (b, t, a) of each head."""
         if isinstance(norm, nn.Identity):
             return x
-        heads = self._op("Reshape", x, self._integers(0, 0, attention.num_heads, attention.head_dim))
-        return self._op("Reshape", self._norm(heads, norm), self._integers(0, 0, -1))  # (b, t, a)
+        heads = self.op("Reshape", x, self.integers(0, 0, attention.num_heads, attention.head_dim))
+        return self.op("Reshape", self._norm(heads, norm), self.integers(0, 0, -1))  # (b, t, a)
 
     def _attend(self, qkv: Sequence[str], bias: str, attention: Attention) -> str:
         """Softmax attention of all tokens (b, t, a)."""
         settings = {"num_heads": attention.num_heads, "scale": float(attention.scale)}
-        return self._op("MultiHeadAttention", *qkv, *[bias] * bool(bias), domain=CONTRIB, **settings)
+        return self.op("MultiHeadAttention", *qkv, *[bias] * bool(bias), domain=CONTRIB, **settings)
 
     def _after_attention(self, x: str, normed: str, mixed: str, block: Block) -> str:
         """The rest of a block: gate, projection, MLP, and both residuals; shapes as those of ``x``."""
@@ -213,17 +197,17 @@ class _Writer:
         assert isinstance(attention, Attention)
         mixed = self._norm(mixed, attention.norm)
         if attention.gate is not None:
-            mixed = self._op("Mul", mixed, self._op("Sigmoid", self._linear(normed, attention.gate)))
-        x = self._op("Add", x, self._linear(mixed, attention.proj, block.ls1))
+            mixed = self.op("Mul", mixed, self.op("Sigmoid", self._linear(normed, attention.gate)))
+        x = self.op("Add", x, self._linear(mixed, attention.proj, block.ls1))
         mlp = block.mlp
         assert isinstance(mlp, Mlp | GluMlp | SwiGLU) and isinstance(mlp.fc2, nn.Linear)
         hidden = self._norm(self._hidden(self._norm(x, block.norm2), mlp), mlp.norm)
-        return self._op("Add", x, self._linear(hidden, mlp.fc2, block.ls2))
+        return self.op("Add", x, self._linear(hidden, mlp.fc2, block.ls2))
 
     def _hidden(self, x: str, mlp: Mlp | GluMlp | SwiGLU) -> str:
         """The MLP up to and with its activation."""
         if isinstance(mlp, SwiGLU):
-            return self._op("Mul", self._activation(self._linear(x, mlp.fc1_g), mlp.act), self._linear(x, mlp.fc1_x))
+            return self.op("Mul", self._activation(self._linear(x, mlp.fc1_g), mlp.act), self._linear(x, mlp.fc1_x))
         fc1, act = mlp.fc1, mlp.act
         assert isinstance(fc1, nn.Linear) and isinstance(act, nn.Module)
         if not isinstance(mlp, GluMlp):
@@ -231,13 +215,13 @@ class _Writer:
         biases = fc1.bias.chunk(2) if fc1.bias is not None else (None, None)
         halves = [self._product(x, *half) for half in zip(fc1.weight.chunk(2), biases, strict=True)]
         gate, value = halves[::-1] if mlp.gate_last else halves
-        return self._op("Mul", self._activation(gate, act), value)
+        return self.op("Mul", self._activation(gate, act), value)
 
     def _activation(self, x: str, act: nn.Module) -> str:
         if isinstance(act, nn.SiLU):
-            return self._op("Mul", x, self._op("Sigmoid", x))
+            return self.op("Mul", x, self.op("Sigmoid", x))
         is_tanh = isinstance(act, TANH_GELUS) or (isinstance(act, nn.GELU) and act.approximate == "tanh")
-        return self._op("Gelu", x, approximate="tanh" if is_tanh else "none")
+        return self.op("Gelu", x, approximate="tanh" if is_tanh else "none")
 
     # ---- layers
 
@@ -246,7 +230,7 @@ class _Writer:
             return x
         assert isinstance(norm, nn.LayerNorm)
         operands = self._all_weights(norm.weight, norm.bias)
-        return self._op("LayerNormalization", x, *operands, axis=-1, epsilon=norm.eps)
+        return self.op("LayerNormalization", x, *operands, axis=-1, epsilon=norm.eps)
 
     def _linear(self, x: str, linear: nn.Linear, scale: nn.Module | None = None) -> str:
         """A linear layer and what scales its result."""
@@ -257,9 +241,9 @@ class _Writer:
         """(x W^T + bias) gamma: (b, t, in) -> (b, t, out)."""
         if self._is_int8:
             return self._int8_product(x, weight, bias, gamma)
-        y = self._op("FusedMatMul", x, self._weight(weight), domain=CONTRIB, transB=1)
-        y = y if bias is None else self._op("Add", y, self._weight(bias))
-        return y if gamma is None else self._op("Mul", y, self._weight(gamma))
+        y = self.op("FusedMatMul", x, self._weight(weight), domain=CONTRIB, transB=1)
+        y = y if bias is None else self.op("Add", y, self._weight(bias))
+        return y if gamma is None else self.op("Mul", y, self._weight(gamma))
 
     def _int8_product(self, x: str, weight: Tensor, bias: Tensor | None, gamma: Tensor | None) -> str:
         """The same with x and W rounded; gamma is a factor of W's steps, which costs nothing."""
@@ -268,41 +252,17 @@ class _Writer:
             step = step * gamma.detach().numpy()
             bias = bias if bias is None else bias * gamma
         if x not in self._rounded:
-            self._rounded[x] = [f"{x}_uint8", f"{x}_step", f"{x}_zero"]
-            self.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], self._rounded[x]))
+            outputs = [f"{x}_uint8", f"{x}_step", f"{x}_zero"]
+            self._rounded[x] = self.ops("DynamicQuantizeLinear", x, outputs=outputs)
         x_integers, x_step, x_zero = self._rounded[x]
-        operands = [x_integers, self._stored(integers), x_step, self._stored(step), x_zero]
+        operands = [x_integers, self.stored(integers), x_step, self.stored(step), x_zero]
         operands += [] if bias is None else ["", self._weight(bias)]  # "": W's zero is 0
-        return self._op("MatMulIntegerToFloat", *operands, domain=CONTRIB)
+        return self.op("MatMulIntegerToFloat", *operands, domain=CONTRIB)
 
-    # ---- nodes and weights
-
-    def _op(self, kind: str, *inputs: str, domain: str = "", output: str = "", **attributes: Any) -> str:
-        name = output or f"{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], domain=domain, **attributes))
-        return name
-
-    def _slice(self, x: str, axis: int, start: int, end: int, output: str = "") -> str:
-        bounds = [self._integers(number) for number in (start, end, axis)]
-        return self._op("Slice", x, *bounds, output=output)
-
-    def _integers(self, *numbers: int) -> str:
-        name = f"integers_{len(self.initializers)}"
-        self.initializers.append(helper.make_tensor(name, TensorProto.INT64, [len(numbers)], numbers))
-        return name
+    # ---- weights
 
     def _all_weights(self, *tensors: Tensor | None) -> list[str]:
         return [self._weight(tensor) for tensor in tensors if tensor is not None]
 
     def _weight(self, tensor: Tensor) -> str:
-        return self._stored(tensor.detach().numpy())
-
-    def _stored(self, array: NDArray) -> str:
-        """A weight that lies outside the graph."""
-        name = f"weight_{len(self.initializers)}"
-        outside = TensorProto(name=name, dims=array.shape, data_location=TensorProto.EXTERNAL)
-        outside.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
-        outside.external_data.add(key="location", value="memory")
-        self.initializers.append(outside)
-        self.weights[name] = np.ascontiguousarray(array)
-        return name
+        return self.stored(tensor.detach().numpy())
