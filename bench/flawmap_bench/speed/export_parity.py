@@ -30,10 +30,10 @@ def write_all(detector: AnomalyDetector, folder: Path, image: CheckImage) -> dic
     Args:
         detector: the run.
         folder: for the files.
-        image: what each file is checked on first; an fp32 file that fails the check is not written, and is left out.
+        image: what each file is checked on first; a file that is judged by the check and fails it is left out.
     """
     written = {}
-    for label, to, precision in EXPORTS:
+    for label, to, precision in EXPORTS[detector.recipe.encoder_precision]:
         path = folder / f"{to}-{precision}{EXTENSIONS[to]}"
         try:
             export_model(detector, path, to, [image], precision)

@@ -13,6 +13,7 @@ once, when it loads the file.
 Shapes in comments: n tokens of an image, m of the memory (m' with those that fill the last group up), d dimensions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,18 +66,19 @@ def write_search(nodes: OnnxNodes, memory: PatchMemory, block: int, queries: str
     integers = search.rounded_queries(unit)  # (n, d)
     coarse = search.coarse_memory()  # (d, m')
     starts = range(0, num_queries, ROWS)
-    found = []
+    found: list[tuple[str, str]] = []
     for start in starts:  # ROWS at once, so that their products stay in the processor's cache
-        rows = [nodes.slice(x, 0, start, start + ROWS) if len(starts) > 1 else x for x in (integers, unit)]
-        found.append(search.by_proposals(*rows, coarse))
-    return search.recalled(*(_joined(nodes, parts) for parts in zip(*found, strict=True)))
+        chunk = [nodes.slice(x, 0, start, start + ROWS) if len(starts) > 1 else x for x in (integers, unit)]
+        found.append(search.by_proposals(chunk[0], chunk[1], coarse))
+    similarities, indices = zip(*found, strict=True)
+    return search.recalled(_joined(nodes, similarities), _joined(nodes, indices))
 
 
 def _is_coarse(memory: PatchMemory) -> bool:
     return memory.tokens.shape[1] >= SMALLEST_COARSE
 
 
-def _joined(nodes: OnnxNodes, parts: tuple[str, ...]) -> str:
+def _joined(nodes: OnnxNodes, parts: Sequence[str]) -> str:
     return nodes.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
 
 
