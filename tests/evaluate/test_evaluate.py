@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score, roc_curve
 
 import flawmap.data.sample as data_types
 from assertions import quantised_scores
@@ -224,6 +224,7 @@ def test_the_image_measures_are_scikit_learns_each_inside_its_interval(metrics, 
         "ap": average_precision_score(labels, scores),
         "f1_max": np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)),
         "fpr_at_95_tpr": false_alarms[found >= 0.95][0],
+        "f1_at_threshold": f1_score(labels, np.array(scores) > metrics.threshold),
     }
     assert {name: measure.value for name, measure in metrics.image.items()} == pytest.approx(expected, abs=1e-9)
     for name, measure in metrics.image.items():
@@ -233,7 +234,9 @@ def test_the_image_measures_are_scikit_learns_each_inside_its_interval(metrics, 
 def test_the_pixel_measures_are_scikit_learns_on_the_binned_maps(metrics, data):
     maps, truth = maps_and_truth(data, {"good", "hole"})
     binned = quantised_scores(maps)
-    assert list(metrics.pixel) == ["auroc", "ap", "f1_max", "aupro_30", "aupro_05"]
+    assert list(metrics.pixel) == ["auroc", "ap", "f1_max", "aupro_30", "aupro_05", "f1_at_threshold"]
+    at_threshold = f1_score(truth, maps > np.float32(metrics.calibration.map_threshold), zero_division=0)
+    assert metrics.pixel["f1_at_threshold"].value == pytest.approx(at_threshold, abs=1e-12)
     assert metrics.pixel["ap"].value == pytest.approx(average_precision_score(truth, binned), abs=1e-9)
     assert metrics.pixel["auroc"].value == metrics.pixel_auroc
     assert metrics.pixel["auroc"].low < metrics.pixel_auroc < metrics.pixel["auroc"].high

@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from flawmap.data.open_data import open_test_data, open_training_data
-from flawmap.data.sample import LabelledImage, MaskFile, TestData, TrainingData
+from flawmap.data.sample import DefectMasks, LabelledImage, MaskFile, TestData, TrainingData
 from flawmap.recipe.settings import DataSettings
 from flawmap.reproducibility import file_sha256, stable_hash
 
@@ -22,12 +22,18 @@ def content_of_location(location: str, settings: DataSettings) -> str:
 
 
 def _content(sample: LabelledImage) -> dict[str, Any]:
-    truth = file_sha256(sample.truth.path) if isinstance(sample.truth, MaskFile) else repr(sample.truth)
     return {
         "key": sample.key,
         "image": file_sha256(sample.path),
         "kind": sample.kind,
         "is_anomalous": sample.is_anomalous,
-        "truth": truth,
+        "truth": _content_of_truth(sample),
         "strata": dict(sample.strata),
     }
+
+
+def _content_of_truth(sample: LabelledImage) -> Any:
+    if isinstance(sample.truth, DefectMasks):
+        saturations = {str(value): repr(saturation) for value, saturation in sample.truth.saturations.items()}
+        return {"masks": [file_sha256(path) for path in sample.truth.paths], "saturations": saturations}
+    return file_sha256(sample.truth.path) if isinstance(sample.truth, MaskFile) else repr(sample.truth)

@@ -73,6 +73,7 @@ def summary(evaluation: "Evaluation", report: Path | None = None) -> str:
             f"threshold  {evaluation.threshold:.4g}: {_percent(evaluation.realised_false_alarm_rate)} false alarms "
             f"(wanted {_percent(evaluation.calibration.false_alarm_rate)}), {_percent(evaluation.missed_rate)} missed"
         )
+        lines += _f1_at_threshold(evaluation)
     if evaluation.drift is not None:
         lines.append(f"drift      {evaluation.drift.text}")
     lines.append(f"time       {evaluation.seconds_per_image:.3f} s per image")
@@ -131,7 +132,30 @@ def _pixel_measures(evaluation: "Evaluation") -> list[str]:
         f"pixel      AUROC {_interval(pixel['auroc'])}  on {evaluation.n_pixel_images} images{resolution}",
         f"           AP {_interval(pixel['ap'])}, F1-max {_interval(pixel['f1_max'])}, "
         f"AUPRO at 30 % {_interval(pixel['aupro_30'])}, at 5 % {_interval(pixel['aupro_05'])}",
+        *_saturated(evaluation),
     ]
+
+
+def _saturated(evaluation: "Evaluation") -> list[str]:
+    """The overlap that saturates, of each kind and their mean; nothing for data without it."""
+    lines = []
+    for name, limit in (("au_spro_30", "30 %"), ("au_spro_05", "5 %")):
+        values = {kind: (block.pixel or {}).get(name) for kind, block in evaluation.by_kind.items()}
+        kinds = ", ".join(f"{kind} {_interval(value)}" for kind, value in values.items() if value)
+        if kinds:
+            mean = _number(evaluation.mean_over_kinds(name))
+            lines.append(f"           AU-sPRO at {limit} {mean}, the mean of {kinds}")
+    return lines
+
+
+def _f1_at_threshold(evaluation: "Evaluation") -> list[str]:
+    """F1 of the verdicts on images, and of pixels above the map's threshold."""
+    of_images, of_pixels = (
+        (measures or {}).get("f1_at_threshold") for measures in (evaluation.image, evaluation.pixel)
+    )
+    found = [f"images {_interval(of_images)}"] if of_images else []
+    found += [f"pixels {_interval(of_pixels)}"] if of_pixels else []
+    return [f"           F1 at this threshold and the map's: {', '.join(found)}"] if found else []
 
 
 def _block_line(name: str, number: str, block: "Block") -> str:

@@ -20,6 +20,7 @@ from flawmap.data.layouts.manifest import CsvManifest
 from flawmap.data.layouts.mtd import MagneticTiles
 from flawmap.data.layouts.mvtec import MvtecAd
 from flawmap.data.layouts.mvtec_2 import MvtecAd2
+from flawmap.data.layouts.mvtec_loco import MvtecLoco
 from flawmap.data.layouts.nih import ChestXray14
 from flawmap.data.layouts.visa import Visa
 from flawmap.data.sample import FileRemark, LabelledImage, NormalImage, Protocol, TestData, TrainingData
@@ -28,11 +29,12 @@ from flawmap.data.walk import Listing, entries_of
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
-# The first that is at a location counts: MVTec AD 2 resembles MVTec AD, and any folder may be a plain one.
+# The first that is at a location counts: MVTec AD 2 and LOCO resemble MVTec AD, and any folder may be a plain one.
 LAYOUTS: tuple[Layout, ...] = (
     Elpv(),
     CsvManifest(),
     MvtecAd2(),
+    MvtecLoco(),
     Visa(),
     MagneticTiles(),
     ChestXray14(),
@@ -249,7 +251,8 @@ def _read_tests(places: Sequence[Place], settings: DataSettings) -> tuple[TestDa
     protocol = protocols[0] if protocols else Protocol(name, "none")
     if len(places) > 1:
         strata = dict.fromkeys(stratum for protocol in protocols for stratum in protocol.strata)
-        protocol = Protocol(name, protocol.pixel_pool, tuple(strata))
+        saturates = all(protocol.saturated_overlap for protocol in protocols)
+        protocol = Protocol(name, protocol.pixel_pool, tuple(strata), saturated_overlap=saturates)
     images, grouped_by = grouped(samples, settings.group_by), _grouped_by(places, settings)
     data = TestData(name, root, layout, images, protocol, grouped_by=grouped_by, left_out=left_out, remarks=remarks)
     return data, counts

@@ -48,6 +48,37 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class Saturation:
+    """How much of a kind of defect must be found until it counts as found in full.
+
+    Attributes:
+        threshold: pixels of the original image, or a share of the defect's own pixels; above 0.
+        is_relative: whether it is such a share, which is at most 1.
+    """
+
+    threshold: float
+    is_relative: bool
+
+    def area_px(self, defect_px: int) -> int:
+        """The same for a defect of so many pixels: at least 1, at most all of them."""
+        area_px = int(self.threshold * defect_px) if self.is_relative else round(self.threshold)
+        return min(max(area_px, 1), defect_px)
+
+
+@dataclass(frozen=True)
+class DefectMasks:
+    """Ground truth in several image files, one for each defect of the image; their union is anomalous.
+
+    Attributes:
+        paths: of the files. A file has one value above 0, which names the kind of its defect.
+        saturations: of the kinds, by that value.
+    """
+
+    paths: tuple[Path, ...]
+    saturations: Mapping[int, Saturation]
+
+
+@dataclass(frozen=True)
 class LabelledImage:
     """One test image; ``key``, ``path`` and ``group`` as in :class:`NormalImage`.
 
@@ -62,7 +93,7 @@ class LabelledImage:
     path: Path
     is_anomalous: bool
     kind: str
-    truth: MaskFile | Boxes | None = None
+    truth: MaskFile | Boxes | DefectMasks | None = None
     strata: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
 
@@ -111,11 +142,13 @@ class Protocol:
             truth (MVTec AD, MTD). ``truth_only``: images with ground truth (NIH: the images with boxes). ``none``: no
             pixel metrics (ELPV). An anomalous image without ground truth never counts.
         strata: keys of ``LabelledImage.strata`` that are also reported separately.
+        saturated_overlap: whether defects have an area at which they count as found in full (MVTec LOCO).
     """
 
     name: str
     pixel_pool: Literal["all", "truth_only", "none"] = "all"
     strata: tuple[str, ...] = ()
+    saturated_overlap: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, UInt8
 
 from flawmap.data.groups import groups_of, identities
 from flawmap.data.images.files import DecodedImage, decode_with_remarks, read_file
-from flawmap.data.images.truth import truth_of
+from flawmap.data.images.truth import Truth, truth_of
 from flawmap.data.left_out import as_records
 from flawmap.data.sample import LabelledImage, TestData
 from flawmap.detect.detection import NotScoredError
@@ -66,21 +66,21 @@ def evaluate(
     Raises:
         UserError: an image cannot be read or gets no finite score, or a result cannot be written.
     """
-    pixels, scored, images, seconds = PooledPixels(data.protocol, evaluation_size_px), [], [], 0.0
     score_name, calibration = detector.recipe.detect.image_score, detector.calibration_
+    pixels, scored, images, seconds = PooledPixels(data.protocol, evaluation_size_px, calibration), [], [], 0.0
     for number, sample in enumerate(data.samples):
         decoded = decode_with_remarks(read_file(sample.path), place=str(sample.path))
         started = time.perf_counter()
         analysis = _analyse(detector, decoded.pixels, sample.path)
         seconds += time.perf_counter() - started
-        truth = _truth(sample, decoded) if data.protocol.pixel_pool != "none" else None  # (h, w)
-        pixels.add(sample, analysis, truth)
+        marked = _truth(sample, decoded) if data.protocol.pixel_pool != "none" else Truth(None)
+        pixels.add(sample, analysis, marked)
         logits = {scale.size_px: scale.logit for scale in analysis.scales}
-        share = float(truth.mean()) if sample.is_anomalous and truth is not None else None
+        share = float(marked.pixels.mean()) if sample.is_anomalous and marked.pixels is not None else None
         scored.append(ScoredSample(sample, analysis.scores, logits, share))
         if folder is not None:
             name = f"{number:04d}_{sample.path.stem[:48]}.png"  # not too long for any file system
-            map_file, truth_file = write_maps(folder, name, analysis.anomaly_map, truth, detector.map_scale)
+            map_file, truth_file = write_maps(folder, name, analysis.anomaly_map, marked.pixels, detector.map_scale)
             score = analysis.scores[score_name]
             image = ScoredImage(
                 key=sample.key,
@@ -110,9 +110,9 @@ def _analyse(detector: AnomalyDetector, pixels: UInt8[np.ndarray, "h w 3"], path
         raise error.at(path) from None
 
 
-def _truth(sample: LabelledImage, image: DecodedImage) -> Bool[np.ndarray, "h w"] | None:
+def _truth(sample: LabelledImage, image: DecodedImage) -> Truth:
     height, width = image.pixels.shape[:2]
-    return truth_of(sample, height, width, image.orientation).pixels
+    return truth_of(sample, height, width, image.orientation)
 
 
 def _evaluation(
@@ -125,7 +125,8 @@ def _evaluation(
 ) -> Evaluation:
     name, calibration = detector.recipe.detect.image_score, detector.calibration_
     scores, labels = scores_and_labels(scored, name)
-    all_images, has_truth = block_of_all(scored, name, pixels), data.protocol.pixel_pool != "none"
+    threshold = calibration.threshold if calibration is not None else None
+    all_images, has_truth = block_of_all(scored, name, pixels, threshold), data.protocol.pixel_pool != "none"
     flagged = drift = None
     if calibration is not None:
         flagged = scores > calibration.threshold
@@ -146,9 +147,9 @@ def _evaluation(
         n_pixel_images=pixels.n_images,
         pixel_pool=data.protocol.pixel_pool,
         evaluation_size_px=pixels.evaluation_size_px,
-        by_kind=blocks_by_kind(scored, name, pixels),
-        by_size=blocks_by_size(scored, name, pixels),
-        by_stratum=blocks_by_stratum(scored, name, pixels),
+        by_kind=blocks_by_kind(scored, name, pixels, threshold),
+        by_size=blocks_by_size(scored, name, pixels, threshold),
+        by_stratum=blocks_by_stratum(scored, name, pixels, threshold),
         per_scale=tuple(_scale_score(size, scored, labels, pixels) for size in detector.sizes_px),
         training_size_px=detector.recipe.training_size_px,
         calibration=calibration,

@@ -7,26 +7,38 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float
 
+from flawmap.data.images.truth import Truth
 from flawmap.data.sample import LabelledImage, Protocol
 from flawmap.detect.scoring import Analysis, mean_map
 from flawmap.metrics.bootstrap import Estimate
 from flawmap.metrics.defect_size import size_class
 from flawmap.metrics.evaluation_size import at_evaluation_size
+from flawmap.metrics.fixed_threshold import F1_AT_THRESHOLD
 from flawmap.metrics.image_metrics import image_estimates, image_estimates_by
 from flawmap.metrics.pixel_pool import PixelPool, PixelPools, count_pixels
 from flawmap.metrics.ranking import BinnedScores
+from flawmap.metrics.saturated_overlap import count_saturated
 from flawmap.reproducibility import numpy_generator
+from flawmap.runs.calibration import Calibration
 from flawmap.runs.evaluation import Block, Measure
 
 BOOTSTRAP_SEED = 0  # fixed, so that the same scores always have the same intervals
-IMAGE_KEYS = {"auroc": "auroc", "ap": "average_precision", "f1_max": "f1_max", "fpr_at_95_tpr": "fpr_at_tpr_95"}
+IMAGE_KEYS = {
+    "auroc": "auroc",
+    "ap": "average_precision",
+    "f1_max": "f1_max",
+    "fpr_at_95_tpr": "fpr_at_tpr_95",
+    F1_AT_THRESHOLD: F1_AT_THRESHOLD,
+}
 PIXEL_KEYS = {
     "auroc": "auroc",
     "ap": "average_precision",
     "f1_max": "f1_max",
     "aupro_30": "aupro_30",
     "aupro_05": "aupro_05",
+    F1_AT_THRESHOLD: F1_AT_THRESHOLD,
 }
+SATURATED_KEYS = {"au_spro_30": "aupro_30", "au_spro_05": "aupro_05"}  # of a pool of saturated overlaps
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,10 @@ class PooledPixels:
     Attributes:
         protocol: which images enter.
         evaluation_size_px: side of the square that maps and truth are resized to; None keeps the original resolution.
+        calibration: whose threshold of map values decides on pixels; None without one.
         pools: by defect kind and size.
+        saturated: likewise, with overlaps that saturate; empty where the protocol has none. Their areas are in pixels
+            of the original image, so they are counted at its resolution.
         by_stratum: ``sex=F`` and the like.
         by_scale: by the size in pixels that the detector looked at.
         n_images: how many entered.
@@ -62,23 +77,30 @@ class PooledPixels:
 
     protocol: Protocol
     evaluation_size_px: int | None = None
+    calibration: Calibration | None = None
     pools: PixelPools = field(default_factory=PixelPools)
+    saturated: PixelPools = field(default_factory=PixelPools)
     by_stratum: dict[str, PixelPool] = field(default_factory=lambda: defaultdict(PixelPool))
     by_scale: dict[int, BinnedScores] = field(default_factory=lambda: defaultdict(BinnedScores))
     n_images: int = 0
 
-    def add(self, sample: LabelledImage, analysis: Analysis, truth: Bool[np.ndarray, "h w"] | None) -> None:
+    def add(self, sample: LabelledImage, analysis: Analysis, marked: Truth) -> None:
         """Count one image, if the protocol admits it.
 
         An anomalous image whose defect vanishes at the evaluation size is left out: nothing there says where it is.
         """
+        truth = marked.pixels  # (h, w)
         if truth is None or (self.protocol.pixel_pool == "truth_only" and not sample.is_anomalous):
             return
+        if self.protocol.saturated_overlap:
+            defects = [(defect.pixels, defect.saturation_px) for defect in marked.defects]
+            self.saturated.add(count_saturated(analysis.anomaly_map, defects), sample.kind, group=sample.group)
         anomaly_map, resized_truth = self._resized(analysis.anomaly_map, truth)
         if sample.is_anomalous and not resized_truth.any():
             return
         self.n_images += 1
-        image = count_pixels(anomaly_map, resized_truth)
+        threshold = self.calibration.map_threshold if self.calibration is not None else None
+        image = count_pixels(anomaly_map, resized_truth, threshold)
         self.pools.add(image, sample.kind, float(truth.mean()) if sample.is_anomalous else None, sample.group)
         for name in self.protocol.strata:
             if name in sample.strata:
@@ -100,26 +122,37 @@ def scores_and_labels(
     return scores, np.array([s.sample.is_anomalous for s in scored], bool)
 
 
-def block_of_all(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> Block:
-    """The measures of all images together."""
+def block_of_all(
+    scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels, threshold: float | None = None
+) -> Block:
+    """The measures of all images together; with the threshold of the image score, F1 at it, too."""
     scores, labels = scores_and_labels(scored, score_name)
-    estimates = image_estimates(scores, labels, numpy_generator(BOOTSTRAP_SEED, "bootstrap"), groups=_groups(scored))
-    return _block(labels, estimates, _pixel_estimates(pixels.pools.everything(), "all"))
+    generator = numpy_generator(BOOTSTRAP_SEED, "bootstrap")
+    estimates = image_estimates(scores, labels, generator, groups=_groups(scored), threshold=threshold)
+    saturated = pixels.saturated.everything()
+    return _block(labels, estimates, _pixel_estimates(pixels.pools.everything(), saturated, "all"))
 
 
-def blocks_by_kind(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
+def blocks_by_kind(
+    scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels, threshold: float | None = None
+) -> dict[str, Block]:
     """Each defect kind against all good images."""
     kinds = [s.sample.kind for s in scored]
-    return _blocks_of_anomalous(kinds, scored, score_name, pixels.pools.by_kind())
+    pools = pixels.pools.by_kind(), pixels.saturated.by_kind()
+    return _blocks_of_anomalous(kinds, scored, score_name, *pools, threshold)
 
 
-def blocks_by_size(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
+def blocks_by_size(
+    scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels, threshold: float | None = None
+) -> dict[str, Block]:
     """Each class of defect size against all good images."""
     sizes = [None if s.anomalous_share is None else size_class(s.anomalous_share) for s in scored]
-    return _blocks_of_anomalous(sizes, scored, score_name, pixels.pools.by_size())
+    return _blocks_of_anomalous(sizes, scored, score_name, pixels.pools.by_size(), {}, threshold)
 
 
-def blocks_by_stratum(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
+def blocks_by_stratum(
+    scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels, threshold: float | None = None
+) -> dict[str, Block]:
     """The images of each stratum (sex, view) on their own, good and anomalous."""
     blocks = {}
     for name in pixels.protocol.strata:
@@ -127,20 +160,27 @@ def blocks_by_stratum(scored: Sequence[ScoredSample], score_name: str, pixels: P
             members, key = [s for s in scored if s.sample.strata.get(name) == value], f"{name}={value}"
             scores, labels = scores_and_labels(members, score_name)
             generator = numpy_generator(BOOTSTRAP_SEED, "bootstrap", key)
-            estimates = image_estimates(scores, labels, generator, groups=_groups(members))
+            estimates = image_estimates(scores, labels, generator, groups=_groups(members), threshold=threshold)
             pool = pixels.by_stratum[key] if key in pixels.by_stratum else PixelPool()
-            blocks[key] = _block(labels, estimates, _pixel_estimates(pool, key))
+            blocks[key] = _block(labels, estimates, _pixel_estimates(pool, PixelPool(), key))
     return blocks
 
 
 def _blocks_of_anomalous(
-    classes: Sequence[str | None], scored: Sequence[ScoredSample], score_name: str, pools: Mapping[str, PixelPool]
+    classes: Sequence[str | None],
+    scored: Sequence[ScoredSample],
+    score_name: str,
+    pools: Mapping[str, PixelPool],
+    saturated: Mapping[str, PixelPool],
+    threshold: float | None,
 ) -> dict[str, Block]:
     scores, labels = scores_and_labels(scored, score_name)
+    image = image_estimates_by(classes, scores, labels, BOOTSTRAP_SEED, groups=_groups(scored), threshold=threshold)
     blocks = {}
-    for name, estimates in image_estimates_by(classes, scores, labels, BOOTSTRAP_SEED, groups=_groups(scored)).items():
+    for name, estimates in image.items():
         chosen = ~labels | np.array([other == name for other in classes], bool)
-        blocks[name] = _block(labels[chosen], estimates, _pixel_estimates(pools.get(name, PixelPool()), name))
+        pixel = _pixel_estimates(pools.get(name, PixelPool()), saturated.get(name, PixelPool()), name)
+        blocks[name] = _block(labels[chosen], estimates, pixel)
     return blocks
 
 
@@ -148,16 +188,22 @@ def _groups(scored: Sequence[ScoredSample]) -> list[str | None]:
     return [s.sample.group for s in scored]
 
 
-def _pixel_estimates(pool: PixelPool, name: str) -> dict[str, Estimate]:
-    return pool.estimates(numpy_generator(BOOTSTRAP_SEED, "bootstrap", "pixel", name))
+def _pixel_estimates(pool: PixelPool, saturated: PixelPool, name: str) -> dict[str, Estimate]:
+    """Every pixel measure by its key; those of saturated overlaps only where images were counted for them."""
+    found = pool.estimates(numpy_generator(BOOTSTRAP_SEED, "bootstrap", "pixel", name))
+    estimates = {key: found[metric] for key, metric in PIXEL_KEYS.items() if metric in found}
+    if saturated.n_regions:
+        found = saturated.estimates(numpy_generator(BOOTSTRAP_SEED, "bootstrap", "saturated", name))
+        estimates |= {key: found[metric] for key, metric in SATURATED_KEYS.items()}
+    return estimates
 
 
 def _block(labels: Bool[np.ndarray, "n"], image: Mapping[str, Estimate], pixel: Mapping[str, Estimate]) -> Block:
-    pixel_measures = {key: _measure(pixel[name]) for key, name in PIXEL_KEYS.items()}
+    pixel_measures = {key: _measure(estimate) for key, estimate in pixel.items()}
     return Block(
         n_good=int((~labels).sum()),
         n_anomalous=int(labels.sum()),
-        image={key: _measure(image[name]) for key, name in IMAGE_KEYS.items()},
+        image={key: _measure(image[name]) for key, name in IMAGE_KEYS.items() if name in image},
         pixel=pixel_measures if any(pixel_measures.values()) else None,
     )
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flawmap.metrics import curves
 from flawmap.metrics.bootstrap import N_RESAMPLES, NOTHING, Estimate, bootstrap_estimates
+from flawmap.metrics.fixed_threshold import F1_AT_THRESHOLD, f1_of_decisions
 from flawmap.metrics.group_numbers import Groups
 from flawmap.metrics.ranking import counts_per_score
 from flawmap.reproducibility import numpy_generator
@@ -26,8 +27,11 @@ def image_estimates(
     generator: np.random.Generator,
     n_resamples: int = N_RESAMPLES,
     groups: Groups | None = None,
+    threshold: float | None = None,
 ) -> dict[str, Estimate]:
     """AUROC, average precision, F1-max and the false-positive rate at 95 % recall, each with a bootstrap interval.
+
+    With a threshold, F1 of the verdicts ``score > threshold``, too.
 
     Args:
         scores: (n,), finite; higher = more anomalous.
@@ -35,10 +39,12 @@ def image_estimates(
         generator: of the bootstrap, e.g. ``numpy_generator(seed, "bootstrap")``.
         n_resamples: of the bootstrap; 1,000 take a tenth of a second for 500 images.
         groups: of each image; None where each image is on its own.
+        threshold: fixed before any of these images was seen; None without one.
 
     Returns:
-        an estimate for each name of ``IMAGE_METRICS``; all None where one of the classes is missing, and without
-        an interval where one has fewer than ``MIN_IMAGES`` images, or groups where there are some.
+        an estimate for each name of ``IMAGE_METRICS``, and of ``F1_AT_THRESHOLD`` with a threshold; all None where one
+        of the classes is missing, and without an interval where one has fewer than ``MIN_IMAGES`` images, or groups
+        where there are some.
 
     Raises:
         ValueError: as :func:`flawmap.metrics.ranking.auroc`.
@@ -46,8 +52,12 @@ def image_estimates(
     values, flags = np.asarray(scores), np.asarray(is_anomalous, np.bool_)
     _, normal, anomalous = counts_per_score(values, flags)
     if not flags.any() or flags.all():
-        return dict.fromkeys(IMAGE_METRICS, NOTHING)
+        return dict.fromkeys([*IMAGE_METRICS, *([] if threshold is None else [F1_AT_THRESHOLD])], NOTHING)
     measured = {name: float(metric(normal, anomalous)) for name, metric in IMAGE_METRICS.items()}
+    if threshold is not None:
+        above = values > threshold
+        decisions = np.stack([above & flags, above & ~flags, ~above & flags], axis=-1).astype(np.float64)  # (n, 3)
+        measured[F1_AT_THRESHOLD] = float(f1_of_decisions(decisions.sum(axis=0)))
     order = np.argsort(values, kind="stable")
     first = np.flatnonzero(np.append(True, values[order][1:] != values[order][:-1]))  # of each distinct score
 
@@ -56,7 +66,8 @@ def image_estimates(
         drawn_normal, drawn_anomalous = (
             np.add.reduceat((weights * in_class)[:, order], first, axis=1) for in_class in (~flags, flags)
         )
-        return {name: metric(drawn_normal, drawn_anomalous) for name, metric in IMAGE_METRICS.items()}
+        drawn = {name: metric(drawn_normal, drawn_anomalous) for name, metric in IMAGE_METRICS.items()}
+        return drawn if threshold is None else drawn | {F1_AT_THRESHOLD: f1_of_decisions(weights @ decisions)}
 
     return bootstrap_estimates(measured, measure, flags, generator, n_resamples, groups=groups)
 
@@ -68,6 +79,7 @@ def image_estimates_by(
     seed: int,
     n_resamples: int = N_RESAMPLES,
     groups: Groups | None = None,
+    threshold: float | None = None,
 ) -> dict[str, dict[str, Estimate]]:
     """The defective images of each subset (defect kind, size) against all good images.
 
@@ -78,6 +90,7 @@ def image_estimates_by(
         seed: of the bootstrap; a subset's interval does not depend on which other subsets there are.
         n_resamples: of the bootstrap.
         groups: of each image; None where each image is on its own.
+        threshold: as in :func:`image_estimates`.
 
     Returns:
         the estimates of :func:`image_estimates` for each subset, subsets in alphabetical order.
@@ -101,6 +114,7 @@ def image_estimates_by(
             numpy_generator(seed, "bootstrap", subset),
             n_resamples,
             None if groups is None else [group for group, is_in in zip(groups, chosen, strict=True) if is_in],
+            threshold,
         )
         for subset, chosen in members.items()
     }

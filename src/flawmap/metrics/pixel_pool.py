@@ -19,6 +19,7 @@ from flawmap.metrics.bootstrap import N_RESAMPLES, NOTHING, Estimate, bootstrap_
 from flawmap.metrics.curve_points import PixelCurves, pixel_curves
 from flawmap.metrics.defect_regions import number_regions
 from flawmap.metrics.defect_size import size_class
+from flawmap.metrics.fixed_threshold import F1_AT_THRESHOLD, Decisions, as_row, decisions_at, f1_of_decisions
 from flawmap.metrics.ranking import BinnedScores
 from flawmap.metrics.score_bins import ScoreCounts, as_finite_float32, as_flags, count_scores
 
@@ -37,12 +38,14 @@ class PixelImage:
     Attributes:
         counts: of its pixels in fine bins.
         sketch: of the same pixels in at most some thousand bins.
-        n_regions: connected regions (8 neighbours) of the ground truth.
+        n_regions: connected regions (8 neighbours) of the ground truth, or defects that are marked one by one.
+        decisions: at the threshold that was fixed beforehand; None without one.
     """
 
     counts: ScoreCounts
     sketch: ScoreCounts
     n_regions: int
+    decisions: Decisions | None = None
 
     @property
     def anomalous_share(self) -> float:
@@ -51,13 +54,14 @@ class PixelImage:
         return n_anomalous / (n_anomalous + float(self.counts.normal.sum()))
 
 
-def count_pixels(anomaly_map: ArrayLike, truth: ArrayLike) -> PixelImage:
+def count_pixels(anomaly_map: ArrayLike, truth: ArrayLike, threshold: float | None = None) -> PixelImage:
     """Count a map against its ground truth, once for all pools that it belongs to.
 
     Args:
         anomaly_map: (h, w), finite; rounded to float32; higher = more anomalous.
         truth: (h, w), bool; True = anomalous. All False for a good image. A defective image without a mask must not
             be counted.
+        threshold: of map values, fixed before any test image was seen; None without one.
 
     Raises:
         ValueError: the shapes differ or are not (h, w) with at least one pixel, or a value is not finite.
@@ -68,8 +72,13 @@ def count_pixels(anomaly_map: ArrayLike, truth: ArrayLike) -> PixelImage:
         raise ValueError(f"a map has shape (height, width), but this one {values.shape}")
     regions = number_regions(flags)
     areas = np.bincount(regions)
-    counts = count_scores(values, flags, 1 / areas[regions])
-    return PixelImage(counts, _sketch(counts), areas.size)
+    decisions = None if threshold is None else decisions_at(values, flags, threshold)
+    return counted_image(count_scores(values, flags, 1 / areas[regions]), areas.size, decisions)
+
+
+def counted_image(counts: ScoreCounts, n_regions: int, decisions: Decisions | None = None) -> PixelImage:
+    """An image from its counts, with their sketch."""
+    return PixelImage(counts, _sketch(counts), n_regions, decisions)
 
 
 class PixelPool:
@@ -84,6 +93,7 @@ class PixelPool:
         self._sketches: list[ScoreCounts] = []
         self._n_regions: list[int] = []
         self._groups: list[str | None] = []
+        self._decisions: list[Decisions | None] = []
 
     def add(self, image: PixelImage, group: str | None = None) -> None:
         """Add an image, and the group that it belongs to if there is one."""
@@ -91,6 +101,7 @@ class PixelPool:
         self._sketches.append(image.sketch)
         self._n_regions.append(image.n_regions)
         self._groups.append(group)
+        self._decisions.append(image.decisions)
 
     def merge(self, other: "PixelPool") -> None:
         """Add all images of another pool."""
@@ -98,6 +109,7 @@ class PixelPool:
         self._sketches.extend(other._sketches)
         self._n_regions.extend(other._n_regions)
         self._groups.extend(other._groups)
+        self._decisions.extend(other._decisions)
 
     @property
     def n_images(self) -> int:
@@ -117,13 +129,24 @@ class PixelPool:
         return pixel_curves(counts, self.n_regions, self.n_images)
 
     def values(self) -> dict[str, float]:
-        """A value for each name of ``PIXEL_METRICS``; nothing where no pixel is normal or none is anomalous."""
+        """A value for each name of ``PIXEL_METRICS``; nothing where no pixel is normal or none is anomalous.
+
+        Where all images were counted with a threshold, F1 at it, exact, is among them.
+        """
         counts = self._scores.counts()
         if not counts.normal.any() or not counts.anomalous.any():
             return {}
         n_regions = np.asarray(float(self.n_regions))
         measures = _measures(counts.normal, counts.anomalous, counts.region_share, n_regions)
+        decisions = self._decided()
+        if decisions is not None:
+            measures[F1_AT_THRESHOLD] = f1_of_decisions(decisions.sum(axis=0))
         return {name: float(value) for name, value in measures.items()}
+
+    def _decided(self) -> NDArray[np.float64] | None:
+        """Hits, false alarms and misses of each image, (n, 3); None where an image was counted without a threshold."""
+        rows = [as_row(decisions) for decisions in self._decisions if decisions is not None]
+        return np.array(rows, np.float64) if rows and len(rows) == self.n_images else None
 
     def estimates(self, generator: np.random.Generator, n_resamples: int = N_RESAMPLES) -> dict[str, Estimate]:
         """AUROC, average precision, F1-max and AUPRO at 0.3 and 0.05 with their bootstrap intervals.
@@ -136,8 +159,9 @@ class PixelPool:
             n_resamples: of the bootstrap; 1,000 take about two seconds for 1,000 images.
 
         Returns:
-            an estimate for each name of ``PIXEL_METRICS``; all None where no pixel is normal or none is anomalous, and
-            without an interval where there are fewer than ``MIN_IMAGES`` images (or groups) with or without defects.
+            an estimate for each name of :meth:`values`; all of ``PIXEL_METRICS`` None where no pixel is normal or none
+            is anomalous, and without an interval where there are fewer than ``MIN_IMAGES`` images (or groups) with or
+            without defects.
         """
         values = self.values()
         if not values:
@@ -168,7 +192,9 @@ class PixelPool:
                     group = np.searchsorted(edges, sketch.bins, side="right") - 1
                     line += np.bincount(group, getattr(sketch, row), minlength=edges.size)
                 total += weights[:, members] @ spread
-        return _measures(sums["normal"], sums["anomalous"], sums["region_share"], weights @ n_regions)
+        measures = _measures(sums["normal"], sums["anomalous"], sums["region_share"], weights @ n_regions)
+        decisions = self._decided()
+        return measures if decisions is None else measures | {F1_AT_THRESHOLD: f1_of_decisions(weights @ decisions)}
 
 
 class PixelPools:

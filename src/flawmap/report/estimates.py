@@ -8,6 +8,7 @@ from flawmap.report.tables import NOTHING, Table, number, plural
 from flawmap.runs.evaluation import IMAGE_TITLES, PIXEL_TITLES, Block, Evaluation, Measure, Measures
 
 _BLOCK_COLUMNS = ("images", "image AUROC", "pixel AUROC", "AUPRO 30 %")
+_SATURATED_COLUMNS = {"au_spro_30": "AU-sPRO 30 %", "au_spro_05": "AU-sPRO 5 %"}
 
 
 def why_no_pixels(files: RunFiles) -> str:
@@ -28,13 +29,12 @@ def headline(files: RunFiles) -> Table:
     of_images = f"{evaluation.n_good} good, {evaluation.n_anomalous} anomalous images"
     of_pixels = f"pixels of {plural(evaluation.n_pixel_images, 'image')}"
     rows = []
-    for name, title in IMAGE_TITLES.items():
-        measure = evaluation.image[name]
+    for name, measure in evaluation.image.items():
         counted_on = of_images if measure else f"needs good and anomalous images, has {of_images}"
-        rows.append((title, *_value_and_interval(measure), counted_on))
+        rows.append((IMAGE_TITLES[name], *_value_and_interval(measure), counted_on))
     if evaluation.pixel:
-        for name, title in PIXEL_TITLES.items():
-            rows.append((title, *_value_and_interval(evaluation.pixel[name]), of_pixels))
+        for name, measure in evaluation.pixel.items():
+            rows.append((PIXEL_TITLES[name], *_value_and_interval(measure), of_pixels))
     else:
         rows.append(("pixel measures", NOTHING, NOTHING, why_no_pixels(files)))
     where = plural(evaluation.threads, "thread") if evaluation.device == "cpu" else f"on {evaluation.device}"
@@ -68,9 +68,10 @@ def kinds(files: RunFiles) -> Table:
     for kind, block in files.evaluation.by_kind.items() if files.evaluation else ():
         flags = [image.is_flagged for image in files.images if image.kind == kind and image.is_anomalous]
         found = NOTHING if files.threshold is None else f"{sum(flags)} of {len(flags)}"
-        rows.append((kind, str(block.n_anomalous), found, *_short(block)))
+        saturated = [_brief((block.pixel or {}).get(name)) for name in _SATURATED_COLUMNS]
+        rows.append((kind, str(block.n_anomalous), found, *_short(block), *saturated))
     images, *measures = _BLOCK_COLUMNS
-    return Table(("kind", images, "found", *measures), tuple(rows))
+    return Table(("kind", images, "found", *measures, *_SATURATED_COLUMNS.values()), tuple(rows))
 
 
 def sizes(evaluation: Evaluation | None) -> Table:

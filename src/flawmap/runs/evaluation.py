@@ -33,6 +33,7 @@ IMAGE_TITLES = {
     "ap": "image average precision",
     "f1_max": "image F1-max",
     "fpr_at_95_tpr": "false alarms when 95 % are found",
+    "f1_at_threshold": "image F1 at the threshold",
 }
 PIXEL_TITLES = {
     "auroc": "pixel AUROC",
@@ -40,6 +41,9 @@ PIXEL_TITLES = {
     "f1_max": "pixel F1-max",
     "aupro_30": "AUPRO up to 30 % false pixels",
     "aupro_05": "AUPRO up to 5 % false pixels",
+    "f1_at_threshold": "pixel F1 at the map's threshold",
+    "au_spro_30": "AU-sPRO up to 30 % false pixels",
+    "au_spro_05": "AU-sPRO up to 5 % false pixels",
 }
 _COLUMNS = ("key", "path", "kind", "is_anomalous", "score", "is_flagged", "map", "truth")
 
@@ -71,9 +75,13 @@ class Block:
     Attributes:
         n_good: good images.
         n_anomalous: images with a defect.
-        image: of image scores: ``auroc``, ``ap``, ``f1_max`` and ``fpr_at_95_tpr``.
-        pixel: of pixels: ``auroc``, ``ap``, ``f1_max``, ``aupro_30`` and ``aupro_05``; None where no pixel of these
-            images is known to be anomalous.
+        image: of image scores: ``auroc``, ``ap``, ``f1_max`` and ``fpr_at_95_tpr``; of the verdicts of a calibrated
+            detector: ``f1_at_threshold`` (ClassF1 of MVTec AD 2).
+        pixel: of pixels: ``auroc``, ``ap``, ``f1_max``, ``aupro_30`` and ``aupro_05``; with a calibration
+            ``f1_at_threshold`` (SegF1); where defects have an area at which they count as found in full, ``au_spro_30``
+            and ``au_spro_05``. None where no pixel of these images is known to be anomalous.
+
+    Evaluations of earlier versions lack the measures that came later.
     """
 
     n_good: int
@@ -169,6 +177,11 @@ class Evaluation(Block):
     def single_scale(self) -> ScaleScore:
         """The test size nearest to that of training."""
         return min(self.per_scale, key=lambda scale: abs(scale.size_px - self.training_size_px))
+
+    def mean_over_kinds(self, name: str) -> float | None:
+        """The unweighted mean of a pixel measure over the kinds of defects that have it; None where none has."""
+        values = [value for block in self.by_kind.values() if (value := _value(block.pixel, name)) is not None]
+        return sum(values) / len(values) if values else None
 
     @property
     def threshold(self) -> float | None:

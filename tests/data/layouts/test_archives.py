@@ -52,12 +52,21 @@ def test_mvtec_ad_2_trains_on_train_good_and_is_tested_on_the_public_set(can: Pa
     training, test = open_training_data(can, DEFAULT), open_test_data(can, DEFAULT)
     assert training.layout == test.layout == "MVTec AD 2 (train/good, test_public)"
     assert keys(training.images) == [f"train/good/{n}.png" for n in ("000_regular", "001_overexposed", "001_regular")]
+    (remark,) = training.remarks
+    assert remark.text.startswith("1 good images that are not trained on; flawmap calibrate RUN ")
+    assert training.left_out == ()
     samples = by_key(can)
     assert set(samples) == {"test_public/good/003_regular.png", "test_public/bad/004_overexposed.png"}
     bad = samples["test_public/bad/004_overexposed.png"]
     assert (bad.is_anomalous, bad.kind, bad.strata) == (True, "bad", {"light": "overexposed"})
     assert np.array_equal(read_truth(bad, 12, 16), MASK > 0)
     assert test.protocol == Protocol("can", strata=("light",)) and MvtecAd2.published.name == "MVTec AD 2"
+
+
+def test_what_lies_beside_the_folders_of_mvtec_ad_2_is_named(can: Path):
+    write_image(can / "test_private_2" / "0.png", noise(5))
+    (can / "license.txt").write_text("CC BY-NC-SA 4.0", encoding="utf-8")
+    assert [item.path.name for item in open_training_data(can, DEFAULT).left_out] == ["test_private_2", "license.txt"]
 
 
 def test_one_light_of_mvtec_ad_2(can: Path):

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.data.images.boxes import pixels_in_boxes, remarks_on_boxes
+from flawmap.data.images.defect_masks import MarkedDefect, read_defects
 from flawmap.data.images.files import MAX_PIXELS, decode_stored, read_file
 from flawmap.data.images.mask import decode_mask, read_mask
 from flawmap.data.images.orientation import UPRIGHT, swaps_sides, turned_upright
-from flawmap.data.sample import Boxes, LabelledImage, MaskFile
+from flawmap.data.sample import Boxes, DefectMasks, LabelledImage, MaskFile
 from flawmap.errors import UserError
 
 MUCH_LARGER = 16  # times the pixels of the image
@@ -24,12 +25,14 @@ class Truth:
         pixels: bool (h, w), True = anomalous; all False for a normal image. None for an anomalous one without a mask
             or boxes, or with an empty mask: the place of its defect is unknown, so it counts for image metrics only.
         remarks: on the mask or the boxes, in words.
-        path: of the mask; None where there is none.
+        path: of the mask; None where there is none, or several.
+        defects: one by one, each with the area at which it counts as found in full, where the data set marks them so.
     """
 
     pixels: NDArray[np.bool_] | None
     remarks: tuple[str, ...] = ()
     path: Path | None = None
+    defects: tuple[MarkedDefect, ...] = ()
 
 
 def read_truth(sample: LabelledImage, height: int, width: int) -> NDArray[np.bool_] | None:
@@ -68,6 +71,9 @@ def truth_of(sample: LabelledImage, height: int, width: int, orientation: int = 
     if isinstance(sample.truth, Boxes):
         mask = pixels_in_boxes(sample.truth, height, width, sample.key)
         return Truth(mask, remarks_on_boxes(sample.truth, height, width, orientation))
+    if isinstance(sample.truth, DefectMasks):
+        defects = read_defects(sample.truth, height, width)
+        return Truth(np.any([defect.pixels for defect in defects], axis=0), defects=defects)
     return _truth_of_mask(sample.truth.path, height, width, orientation)
 
 

@@ -1,18 +1,23 @@
 """The MVTec AD 2 layout: train/good, validation/good, test_public/{good,bad}, test_public/ground_truth/bad.
 
 Images are named NUMBER_LIGHT (regular, overexposed, shift_1, ...); the light is a stratum. The private test sets have
-no labels. ``validation/good`` is not read: it can set a threshold (``flawmap calibrate RUN .../validation/good``).
+no labels: ``python -m flawmap_bench.submission`` writes their maps for the benchmark's server. ``validation/good`` is
+not trained on: it can set a threshold (``flawmap calibrate RUN .../validation/good``).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from flawmap.data.layouts.base import Layout
-from flawmap.data.layouts.image_folders import good_images_in, images_with_masks, key_of, normal_images
+from flawmap.data.layouts.image_folders import good_images_in, images_with_masks, key_of, normal_images, unread_in
+from flawmap.data.layouts.validation_images import VALIDATION, remark_on_validation
 from flawmap.data.sample import LabelledImage, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
 from flawmap.data.walk import Listing
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
+
+PRIVATE_TESTS = ("test_private", "test_private_mixed")  # the second under lights that training has not seen, too
 
 
 class MvtecAd2(Layout):
@@ -29,7 +34,9 @@ class MvtecAd2(Layout):
         """Images in train/good."""
         found = good_images_in(path / "train" / "good")
         chosen = tuple(image for image in found.images if is_chosen(_strata(image), only))
-        return normal_images(Listing(chosen, found.left_out), path)
+        known = [path / name for name in ("train", VALIDATION, "test_public", *PRIVATE_TESTS)]
+        images = normal_images(Listing(chosen, unread_in(path, known) + found.left_out), path)
+        return replace(images, remarks=remark_on_validation(path))
 
     def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
         """Images of the public test set."""
