@@ -34,6 +34,7 @@ from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_bytes
 from flawmap.runs.calibration import Calibration
 
+DESCRIPTION = "Write the files that MVTec AD 2's server takes, for the private test sets of one category."
 MAPS, THRESHOLDED = "anomaly_images", "anomaly_images_thresholded"
 SAMPLE_FORMAT, IEEE_FLOAT = 339, 3  # TIFF's tag, and its value for floating point
 
@@ -152,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write one category, and say what was written."""
     from flawmap.cli.progress_line import ProgressLine
 
-    parser = argparse.ArgumentParser(prog="python -m flawmap_bench.submission", description=__doc__.split(":")[0])
+    parser = argparse.ArgumentParser(prog="python -m flawmap_bench.submission", description=DESCRIPTION)
     parser.add_argument("run", type=Path, help="a run folder of flawmap train, or a model folder")
     parser.add_argument("category", type=Path, help="the folder of one category of MVTec AD 2, such as mvtec_ad_2/can")
     parser.add_argument("--output", type=Path, required=True, help="folder of the submission; categories add up")

@@ -54,9 +54,9 @@ def image_estimates(
     if not flags.any() or flags.all():
         return dict.fromkeys([*IMAGE_METRICS, *([] if threshold is None else [F1_AT_THRESHOLD])], NOTHING)
     measured = {name: float(metric(normal, anomalous)) for name, metric in IMAGE_METRICS.items()}
+    above = values > (np.inf if threshold is None else threshold)
+    decisions = np.stack([above & flags, above & ~flags, ~above & flags], axis=-1).astype(np.float64)  # (n, 3)
     if threshold is not None:
-        above = values > threshold
-        decisions = np.stack([above & flags, above & ~flags, ~above & flags], axis=-1).astype(np.float64)  # (n, 3)
         measured[F1_AT_THRESHOLD] = float(f1_of_decisions(decisions.sum(axis=0)))
     order = np.argsort(values, kind="stable")
     first = np.flatnonzero(np.append(True, values[order][1:] != values[order][:-1]))  # of each distinct score
