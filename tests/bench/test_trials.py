@@ -25,7 +25,7 @@ from flawmap_bench.trials import early_exit, head_shares
 from flawmap_bench.trials.encoded_board import Board, encode_squares, open_board
 from flawmap_bench.trials.fitted_board import fit_board, head_examples
 from flawmap_bench.trials.measures import PIXEL_MEASURES, Truths, auroc_difference, weighted_auroc
-from flawmap_bench.trials.variant_scores import patches_of, score_test_images
+from flawmap_bench.trials.variant_scores import appearance_of, patches_of, score_test_images
 from images import texture
 from vit_variants import tiny_encoder
 
@@ -36,7 +36,7 @@ RECIPE = {
     "model": {"weights": "random", "architecture": "test_vit", "drop_path_rate": 0.0},
     "memory": {"blocks": [1, 3], "tokens": 60, "min_map_scale_images": 2, "image_share": 0.2},
     "residual": {"simulated_images": 8, "steps": 10, "hidden": 16, "warmup_steps": 2},
-    "expectation": {"min_neighbours": 3},
+    "expectation": {"min_neighbours": 3, "appearance": "mean_token"},
 }
 
 
@@ -44,7 +44,7 @@ RECIPE = {
 def recipe_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     recipe = dict(RECIPE)
     if request.param != "fused":
-        recipe = recipe | {"base": "chest_xray"}
+        recipe = recipe | {"base": "chest_xray", "expectation": {"min_neighbours": 3, "appearance": "cls"}}
         recipe.pop("residual")
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))
@@ -96,7 +96,9 @@ def trained(board: Board, seed: int, folder: Path) -> TokenScorer:
 def test_scores_are_those_of_a_training(recipe_path: Path, mvtec_folder: Path, tmp_path: Path, seed: int):
     board = open_board(f"{mvtec_folder}:{recipe_path}", tmp_path / "cache")
     expected = trained(board, seed, tmp_path)
-    variant = early_exit.scores_of(board, fit_board(board, seed, tmp_path / "cache"))[early_exit.LAST_CLS]
+    variants = early_exit.scores_of(board, fit_board(board, seed, tmp_path / "cache"))
+    is_mean = board.recipe.expectation.appearance == "mean_token"
+    variant = variants["mean of block 5" if is_mean else early_exit.LAST_CLS]
     squares = [resize_image(read_image(sample.path), SIZE_PX, SIZE_PX) for sample in board.test.samples]
     with torch.no_grad():
         output = expected.score(normalise(torch.stack([channels_first(square) for square in squares])))
@@ -162,7 +164,8 @@ def test_shares_reach_the_head(recipe_path: Path, mvtec_folder: Path, tmp_path: 
     assert first != head_shares.measures_of_share(fitted, truths, 1.0, 0)
     assert first != head_shares.measures_of_share(fitted, truths, 0.5, 1)
     assert len(head_examples(fitted).beside) > 0
-    expected = truths.measures(score_test_images(fitted, patches_of(fitted)).evidence)
+    scores = score_test_images(fitted, patches_of(fitted), appearance_of(board))
+    expected = truths.measures(scores.evidence)
     assert expected == head_shares.measures_of_share(fitted, truths, 0.5, 1)
 
 

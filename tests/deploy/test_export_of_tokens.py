@@ -126,11 +126,18 @@ def test_a_model_in_fp32_is_not_written_in_int8(tmp_path, detector):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "relative", "memory_tokens", "references"),
-    [("memory", True, 1030, 0), ("residual", False, 1024, 0), ("fused", True, 39, 9), ("fused", False, 1100, 9)],
+    ("method", "relative", "memory_tokens", "references", "appearance"),
+    [
+        ("memory", True, 1030, 0, "cls"),
+        ("residual", False, 1024, 0, "mean_token"),
+        ("fused", True, 39, 30, "mean_token"),
+        ("fused", False, 1100, 30, "cls"),
+        ("memory", False, 1024, 30, "mean_token"),
+    ],
 )
-def test_the_composed_graph_gives_what_the_detector_gives(method, relative, memory_tokens, references):
-    recipe = tiny_recipe(*SETTINGS, *SMALL, f"method={method}", f"memory.relative={str(relative).lower()}")
+def test_the_composed_graph_gives_what_the_detector_gives(method, relative, memory_tokens, references, appearance):
+    changes = (f"method={method}", f"memory.relative={str(relative).lower()}", f"expectation.appearance={appearance}")
+    recipe = tiny_recipe(*SETTINGS, *SMALL, *changes)
     detector = unfitted(recipe, memory_tokens, references)
     graph = token_graph(detector.scorer_, detector.facts("tile"))
     session = onnxruntime.InferenceSession(graph.SerializeToString())
@@ -152,7 +159,7 @@ def unfitted(recipe: Recipe, memory_tokens: int, references: int) -> AnomalyDete
     generator = torch.Generator().manual_seed(0)
     squares = [striped(100 + n, 64, 64) for n in range(70)]
     images = torch.stack([normalise(channels_first(square)) for square in squares])
-    cls, tokens = scorer.frozen.cls_and_tokens_of(images, scorer.blocks, recipe.memory.relative)
+    appearances, tokens = scorer.taken.of_images(scorer.frozen, images)
     candidates = tokens.flatten(0, 1)  # (70 x 16, l, d)
     memory.tokens.copy_(candidates[:memory_tokens].transpose(0, 1))
     memory.normalise()
@@ -162,7 +169,7 @@ def unfitted(recipe: Recipe, memory_tokens: int, references: int) -> AnomalyDete
     if references:
         kinds = expectation.tops.shape[1]
         tops, means = torch.randn(2, references, kinds, generator=generator)
-        expectation.remember(cls[:references], tops, means)
+        expectation.remember(appearances[:references], tops, means)
     detector = AnomalyDetector(recipe)
     detector.scorer_, detector.origin_ = scorer, origin
     return detector

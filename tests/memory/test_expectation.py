@@ -100,9 +100,9 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     scorer.memory.normalise()
     scorer.memory.sources.copy_(torch.arange(3).repeat_interleave(16).expand(2, -1))
     before = scorer.score(new)
-    cls, of_train = encoder.cls_and_tokens_of(train, (0, 1))
+    appearances, of_train = scorer.taken.of_images(scorer.frozen, train)
     nearest = [scorer.memory.nearest(of_train[i : i + 1], torch.tensor([i])) for i in range(3)]
-    scorer.fit_expectation(cls, zip(of_train.split(1), nearest, strict=True))
+    scorer.fit_expectation(appearances, zip(of_train.split(1), nearest, strict=True))
     scales = [(float(scale.mean), float(scale.deviation)) for scale in scorer.image_scales]
     for scale in scorer.image_scales:  # that nothing but the expectation has changed
         scale.mean.zero_(), scale.deviation.fill_(1.0)

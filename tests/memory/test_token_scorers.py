@@ -77,19 +77,19 @@ def test_the_memory_scorer_is_the_mean_standardised_distance(encoder: Encoder):
 
 
 def batches_of(scorer, images: torch.Tensor):
-    """Their [CLS] tokens, and one by one their tokens and the nearest ones; they are in no memory."""
-    cls, tokens = scorer.encoder.cls_and_tokens_of(images, scorer.blocks)
-    return cls, [(one, scorer.memory.nearest(one)) for one in tokens.split(1)]
+    """Their appearances, and one by one their tokens and the nearest ones; they are in no memory."""
+    appearances, tokens = scorer.taken.of_images(scorer.frozen, images)
+    return appearances, [(one, scorer.memory.nearest(one)) for one in tokens.split(1)]
 
 
 @pytest.mark.parametrize("name", list(TOKEN_SCORERS))
 @torch.no_grad()
 def test_on_the_images_that_scales_come_from_scores_have_mean_0_and_deviation_1(name: str, encoder: Encoder):
     scorer, images = scorer_of(name, encoder), images_of(encoder, 6)
-    cls, batches = batches_of(scorer, images)
-    scorer.fit_expectation(cls, batches)
+    appearances, batches = batches_of(scorer, images)
+    scorer.fit_expectation(appearances, batches)
     scorer.fit_map_scales(evidence_of(scorer, images))
-    expected, _ = scorer.expectation(cls, exclude=torch.arange(6))  # each image without itself among its like
+    expected, _ = scorer.expectation(appearances, exclude=torch.arange(6))  # each image without itself among its like
     standardised = scorer.image_scales[0](scorer.expectation.tops[:, 0] - expected[:, 0])
     assert standardised.mean().item() == pytest.approx(0, abs=1e-4)
     assert standardised.std(correction=0).item() == pytest.approx(1, abs=1e-4)
@@ -139,9 +139,9 @@ def test_map_scales_from_an_image_of_the_memory_leave_its_own_tokens_out(encoder
     without.memory.tokens[:, :6] = without.memory.tokens[:, 6:7]  # a token that is there anyway
     for memory in (scorer.memory, without.memory):
         memory.normalise()
-    cls, tokens = encoder.cls_and_tokens_of(image, (0, 1))
+    appearance, tokens = scorer.taken.of_images(scorer.frozen, image)
     nearest = scorer.memory.nearest(tokens, exclude=torch.tensor([0]))
-    scorer.fit_map_scales([scorer.evidence_in(cls, tokens, nearest)])
+    scorer.fit_map_scales([scorer.evidence_in(appearance, tokens, nearest)])
     without.fit_map_scales(evidence_of(without, image))
     for name, value in without.map_scales.state_dict().items():
         torch.testing.assert_close(scorer.map_scales.state_dict()[name], value)

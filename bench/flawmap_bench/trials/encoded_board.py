@@ -20,8 +20,8 @@ from flawmap.data.open_data import open_test_data
 from flawmap.data.sample import LabelledImage, NormalImage, TestData, content_hash
 from flawmap.engine.progress import say
 from flawmap.engine.tensor_files import read_tensors, write_tensors
+from flawmap.memory.appearance import block_indices
 from flawmap.memory.good_images import BATCH_SIZE
-from flawmap.memory.scorer import block_indices
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import stable_hash

@@ -100,7 +100,7 @@ def good_images(encoded: EncodedImages, numbers: tuple[int, ...], recipe: Recipe
     return GoodImages(
         attention=encoded.attention[rows],
         references=references,
-        reference_cls=encoded.cls[rows[references], -1],
+        reference_appearances=encoded.cls[rows[references], -1],
         reference_tokens=torch.cat([tokens_of(encoded, n, recipe).half() for n in rows[references].tolist()]),
         candidates=torch.cat(candidates),
         sources=torch.from_numpy(np.repeat(np.arange(len(numbers), dtype=np.int32), shares.per_image)),
@@ -144,5 +144,8 @@ def _scorer(board: Board, state: dict[str, Tensor]) -> TokenScorer:
 
 @torch.no_grad()
 def _lookup(memory: PatchMemory, encoded: EncodedImages, numbers: Sequence[int], recipe: Recipe) -> Lookup:
+    if not numbers:  # nothing is held out
+        shape = (0, *encoded.tokens.shape[1:3])
+        return Lookup(torch.empty(shape), torch.empty(shape, dtype=torch.int32))
     found = [memory.lookup(tokens_of(encoded, number, recipe)) for number in numbers]
     return Lookup(torch.cat([part.distances for part in found]), torch.cat([part.indices.int() for part in found]))

@@ -16,7 +16,7 @@ from flawmap.memory.scorer import ResidualScorer
 from flawmap_bench.trials.encoded_board import add_board_arguments, open_board
 from flawmap_bench.trials.fitted_board import FittedBoard, fit_board, head_examples
 from flawmap_bench.trials.measures import PIXEL_MEASURES, Truths
-from flawmap_bench.trials.variant_scores import patches_of, score_test_images
+from flawmap_bench.trials.variant_scores import appearance_of, patches_of, score_test_images
 
 SHARES = (0.5, 1.0, 0.75, 0.25)
 
@@ -28,7 +28,8 @@ def measures_of_share(fitted: FittedBoard, truths: Truths, share: float, head_se
     settings = fitted.board.recipe.residual
     scorer.head.load_state_dict(train_on_examples(scorer, head_examples(fitted), settings, context, share))
     scorer.eval()
-    return truths.measures(score_test_images(fitted, patches_of(fitted)).evidence)
+    scores = score_test_images(fitted, patches_of(fitted), appearance_of(fitted.board))
+    return truths.measures(scores.evidence)
 
 
 def described(of_share: list[dict[str, float]], of_first: list[dict[str, float]]) -> list[str]:

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flawmap.engine.sampling import evenly_spread
+from flawmap.memory.appearance import appearance_block
 from flawmap.memory.expectation import NormalExpectation
 from flawmap.memory.patch_memory import Lookup
 from flawmap.memory.scorer import Evidence, TokenScorer
-from flawmap_bench.trials.encoded_board import EncodedImages
+from flawmap_bench.trials.encoded_board import Board, EncodedImages
 from flawmap_bench.trials.fitted_board import FittedBoard, tokens_of
 
 Appearance = Callable[[EncodedImages], Tensor]  # gives (n, e): what like-looking images have in common
@@ -24,6 +25,14 @@ Appearance = Callable[[EncodedImages], Tensor]  # gives (n, e): what like-lookin
 def cls_token(encoded: EncodedImages) -> Tensor:
     """The last [CLS] token."""
     return encoded.cls[:, -1]
+
+
+def appearance_of(board: Board) -> Appearance:
+    """What the board's recipe takes."""
+    if board.recipe.expectation.appearance == "cls":
+        return cls_token
+    block = appearance_block(len(board.encoder.vit.blocks))
+    return lambda encoded: encoded.means[:, block]
 
 
 @dataclass(frozen=True)
@@ -64,11 +73,12 @@ def _evidence(
     for row, of_image in enumerate(tokens):
         nearest = scorer.memory.recalled(Lookup(lookup.distances[row : row + 1], lookup.indices[row : row + 1]))
         found.append(torch.stack(scorer.evidence_per_patch(of_image, nearest), dim=1))
-    return torch.cat(found)
+    nothing = lookup.distances.new_empty(0, len(scorer.map_weights), lookup.distances.shape[1])
+    return torch.cat([nothing, *found])
 
 
 @torch.no_grad()
-def score_test_images(fitted: FittedBoard, patches: Patches, appearance: Appearance = cls_token) -> TestScores:
+def score_test_images(fitted: FittedBoard, patches: Patches, appearance: Appearance) -> TestScores:
     """Subtract what good images of like appearance show, standardise, and add the kinds up.
 
     Args:

@@ -41,15 +41,20 @@ def token_graph(scorer: TokenScorer, facts: ModelFacts) -> ModelProto:
     ]
     grid = encoder.grid(size_px, size_px)
     positions = nodes.stored(encoder.patch_positions(grid)[1].detach().contiguous().numpy())
-    encoding = onnx_graph(encoder, Wanted(tuple(sorted(set(scorer.blocks))), cls=True), scorer.frozen.precision)
+    taken = scorer.taken
+    encoding = onnx_graph(encoder, Wanted(taken.wanted, cls=taken.mean_of is None), scorer.frozen.precision)
     prefix = "encoder/"
     images = {"images": _normalised(nodes, square), "positions": positions}
     nodes.include(encoding.model.graph, prefix, images, encoding.weights)
 
-    tokens = [_normed(nodes, f"{prefix}block_{number}", scorer) for number in scorer.blocks]  # each (1, n, d)
+    normed = {number: _normed(nodes, f"{prefix}block_{number}", encoder.embed_dim) for number in taken.wanted}
+    mean_token = None if taken.mean_of is None else _mean(nodes, normed[taken.mean_of], keepdims=0)  # (1, d)
+    tokens = [normed[number] for number in scorer.blocks]  # each (1, n, d)
+    if scorer.settings.relative:
+        tokens = [nodes.op("Sub", x, _mean(nodes, x, keepdims=1)) for x in tokens]
     found = [_nearest(nodes, scorer.memory, block, x, grid[0] * grid[1]) for block, x in enumerate(tokens)]
     rest = {
-        "cls": f"{prefix}cls",
+        "appearance": mean_token or f"{prefix}cls",
         "tokens": _stacked(nodes, tokens),
         "distances": _stacked(nodes, [nearest.distances for nearest in found]),
         "nearest": _stacked(nodes, [nearest.tokens for nearest in found]),
@@ -78,7 +83,7 @@ class JudgedTokens(nn.Module):
 
     def forward(
         self,
-        cls: Float[Tensor, "1 d"],
+        appearance: Float[Tensor, "1 d"],
         tokens: Float[Tensor, "1 n l d"],
         distances: Float[Tensor, "1 n l"],
         nearest: Float[Tensor, "1 n l d"],
@@ -86,7 +91,7 @@ class JudgedTokens(nn.Module):
         size_px: Int[Tensor, "2"],
     ) -> tuple[Tensor, ...]:
         """What ``Verdict`` gives; ``distances``, ``nearest`` and ``spacing`` are those of ``Nearest``."""
-        evidence = self.scorer.evidence_in(cls, tokens, Nearest(distances, nearest, spacing))
+        evidence = self.scorer.evidence_in(appearance, tokens, Nearest(distances, nearest, spacing))
         output = self.scorer.output(evidence, self.grid)
         return self.verdict(output.image[None], [output.evidence], size_px)
 
@@ -105,7 +110,7 @@ def _traced(module: JudgedTokens) -> ModelProto:
     scorer, (rows, columns) = module.scorer, module.grid
     num_tokens, blocks, dim = rows * columns, len(scorer.blocks), scorer.expectation.appearances.shape[1]
     inputs = {  # a tensor for each: the exporter would take one that is given twice for one input
-        "cls": torch.zeros(1, dim),
+        "appearance": torch.zeros(1, dim),
         "tokens": torch.zeros(1, num_tokens, blocks, dim),
         "distances": torch.zeros(1, num_tokens, blocks),
         "nearest": torch.zeros(1, num_tokens, blocks, dim),
@@ -139,13 +144,15 @@ def _normalised(nodes: OnnxNodes, square: str) -> str:
     return nodes.op("Div", nodes.op("Sub", x, mean), std)
 
 
-def _normed(nodes: OnnxNodes, tokens: str, scorer: TokenScorer) -> str:
-    """As :meth:`flawmap.vit.encoder.Encoder.normed`, of one block: (1, n, d)."""
-    ones = nodes.stored(np.ones(scorer.encoder.embed_dim, np.float32))
-    x = nodes.op("LayerNormalization", tokens, ones, axis=-1, epsilon=EPSILON)
-    if not scorer.settings.relative:
-        return x
-    return nodes.op("Sub", x, nodes.op("ReduceMean", x, nodes.integers(1), keepdims=1))
+def _normed(nodes: OnnxNodes, tokens: str, dim: int) -> str:
+    """As :meth:`flawmap.vit.encoder.Encoder.normed`, of one block and not relative: (1, n, d)."""
+    ones = nodes.stored(np.ones(dim, np.float32))
+    return nodes.op("LayerNormalization", tokens, ones, axis=-1, epsilon=EPSILON)
+
+
+def _mean(nodes: OnnxNodes, tokens: str, keepdims: int) -> str:
+    """The mean token of (1, n, d)."""
+    return nodes.op("ReduceMean", tokens, nodes.integers(1), keepdims=keepdims)
 
 
 def _nearest(nodes: OnnxNodes, memory: PatchMemory, block: int, tokens: str, num_tokens: int) -> NearestNames:

@@ -20,11 +20,11 @@ class NormalExpectation(nn.Module):
     Args:
         settings: how many neighbours count, and how their weights rise.
         num_images: r remembered images; with 0 nothing is expected.
-        dim: d of a [CLS] token.
+        dim: d of an appearance, see :class:`flawmap.memory.appearance.AppearanceAndTokens`.
         num_kinds: k of evidence.
 
     Buffers:
-        appearances: (r, d) [CLS] tokens of unit length.
+        appearances: (r, d) of unit length.
         tops, means: (r, k) of each kind of evidence, the mean over its highest values and over all values.
     """
 
@@ -40,9 +40,11 @@ class NormalExpectation(nn.Module):
         self.register_buffer("means", torch.zeros(num_images, num_kinds))
 
     @torch.no_grad()
-    def remember(self, cls: Float[Tensor, "r d"], tops: Float[Tensor, "r k"], means: Float[Tensor, "r k"]) -> None:
+    def remember(
+        self, appearances: Float[Tensor, "r d"], tops: Float[Tensor, "r k"], means: Float[Tensor, "r k"]
+    ) -> None:
         """Replace what is remembered."""
-        self.appearances = F.normalize(cls.float(), dim=-1)
+        self.appearances = F.normalize(appearances.float(), dim=-1)
         self.tops, self.means = tops.float(), means.float()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -61,7 +63,7 @@ class NormalExpectation(nn.Module):
         return min(num_images, max(settings.min_neighbours, round(settings.neighbour_share * num_images)))
 
     def forward(
-        self, cls: Float[Tensor, "b d"], exclude: Int[Tensor, "b"] | None = None
+        self, appearances: Float[Tensor, "b d"], exclude: Int[Tensor, "b"] | None = None
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
         """Weighted mean of ``tops`` and of ``means`` over the remembered images that look most similar.
 
@@ -69,14 +71,14 @@ class NormalExpectation(nn.Module):
         change places by rounding, and a score would jump from one runtime to another.
 
         Args:
-            cls: [CLS] tokens.
+            appearances: of new images.
             exclude: for each, the index of the remembered image that does not count, because it is the same image.
         """
         if len(self.appearances) == 0:
-            nothing = self.tops.new_zeros(len(cls), self.tops.shape[1])
+            nothing = self.tops.new_zeros(len(appearances), self.tops.shape[1])
             return nothing, nothing
-        with torch.autocast(cls.device.type, enabled=False):
-            similarity = F.normalize(cls.float(), dim=-1) @ self.appearances.T  # (b, r)
+        with torch.autocast(appearances.device.type, enabled=False):
+            similarity = F.normalize(appearances.float(), dim=-1) @ self.appearances.T  # (b, r)
         if exclude is not None:
             similarity = similarity.scatter(1, exclude[:, None], -2.0)  # less similar than any
         values, neighbours = similarity.topk(min(self.num_neighbours + 1, len(self.appearances)), dim=-1)  # (b, n)

@@ -119,6 +119,7 @@ def plan_stages(recipe: Recipe, context: StageContext, frozen: FrozenEncoder) ->
         precision=frozen.precision,
         blocks=memory.blocks,
         relative=memory.relative,
+        appearance=expectation.appearance,
         candidates=memory.candidates,
         reference_images=expectation.images,
         reference_tokens=expectation.tokens,
@@ -227,7 +228,7 @@ def learn_expectation(
         )
         for rows in torch.arange(len(good.references)).split(1)
     )
-    scorer.fit_expectation(good.reference_cls.to(device), batches)
+    scorer.fit_expectation(good.reference_appearances.to(device), batches)
     return scorer.cpu().expectation_state()
 
 
@@ -242,6 +243,7 @@ def reference_evidence(scorer: TokenScorer, good: GoodImages, of_others: Lookup,
     for row in evenly_spread(len(good.references), at_most):
         of_row = slice(row, row + 1)
         lookup = Lookup(of_others.distances[of_row].to(device), of_others.indices[of_row].to(device))
-        cls, tokens = good.reference_cls[of_row].to(device), good.reference_tokens[of_row].to(device).float()
-        evidence.append(scorer.evidence_in(cls, tokens, scorer.memory.recalled(lookup)))
+        tokens = good.reference_tokens[of_row].to(device).float()
+        appearance = good.reference_appearances[of_row].to(device)
+        evidence.append(scorer.evidence_in(appearance, tokens, scorer.memory.recalled(lookup)))
     return evidence

@@ -11,7 +11,7 @@ from torch import Tensor
 from flawmap.engine.sampling import evenly_spread
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
-from flawmap.memory.scorer import block_indices
+from flawmap.memory.appearance import AppearanceAndTokens
 from flawmap.recipe.settings import Recipe
 from flawmap.vit.encoder import mean_cls_attention
 from flawmap.vit.frozen_encoder import FrozenEncoder
@@ -31,7 +31,7 @@ class GoodImages:
             defects.
         references: (k,) numbers of the images whose tokens are all kept, evenly spread over all. From them the scale of
             distances and the expectation are learned, and the head learns what is normal.
-        reference_cls: (k, d) float32, their [CLS] tokens.
+        reference_appearances: (k, d) float32, by which like-looking images are found.
         reference_tokens: (k, p, l, d) all their tokens.
         candidates: (n, l, d) tokens that the memory is chosen from, equally many of each image.
         sources: (n,) int32, number of the image that a candidate comes from.
@@ -39,7 +39,7 @@ class GoodImages:
 
     attention: Float[Tensor, "i r c"]
     references: Int[Tensor, "k"]
-    reference_cls: Float[Tensor, "k d"]
+    reference_appearances: Float[Tensor, "k d"]
     reference_tokens: Float[Tensor, "k p l d"]
     candidates: Float[Tensor, "n l d"]
     sources: Int[Tensor, "n"]
@@ -94,36 +94,36 @@ def encode_good_images(
         UserError: a token is not finite; everything that is fitted to it would be NaN as well.
     """
     encoder = frozen.encoder
-    blocks = block_indices(encoder, recipe.memory.blocks)
+    taken = AppearanceAndTokens(encoder, recipe)
     rows, columns = encoder.grid(context.size_px, context.size_px)
     num_images, patches = len(pixels), rows * columns
     shares = Shares.of(num_images, patches, recipe)
     row_of = {number: row for row, number in enumerate(shares.references)}
     stores_all = shares.per_image == patches and len(shares.references) == num_images
-    reference_tokens = torch.empty(len(row_of), patches, len(blocks), encoder.embed_dim, dtype=torch.float16)
-    reference_cls = torch.empty(len(row_of), encoder.embed_dim)
+    reference_tokens = torch.empty(len(row_of), patches, len(taken.blocks), encoder.embed_dim, dtype=torch.float16)
+    reference_appearances = torch.empty(len(row_of), encoder.embed_dim)
     generator = torch.Generator().manual_seed(context.seed)
     num_candidates = 0 if stores_all else num_images * shares.per_image
     # filled piece by piece, because pieces would be in memory twice when they are joined
     candidates = reference_tokens.new_empty(num_candidates, *reference_tokens.shape[2:])
     attention = []
     for numbers, images in normal_batches(pixels, context.size_px, BATCH_SIZE, context.compute.device):
-        output = frozen.encode(images, blocks)
+        output = frozen.encode(images, taken.wanted)
         attention.append(mean_cls_attention(output).reshape(-1, rows, columns).half().cpu())  # (b, r, c)
-        tokens = encoder.tokens_in(output, blocks, recipe.memory.relative).half().cpu()  # (b, r c, l, d)
-        for number, image_tokens, image_cls in zip(numbers, tokens, output.cls.float().cpu(), strict=True):
-            if not (image_tokens.isfinite().all() and image_cls.isfinite().all()):
+        appearances, tokens = (part.cpu() for part in taken.in_output(output))  # (b, d), (b, r c, l, d)
+        for number, image_tokens, appearance in zip(numbers, tokens.half(), appearances, strict=True):
+            if not (image_tokens.isfinite().all() and appearance.isfinite().all()):
                 problem = f"the encoder gives values that are not finite (good image {number + 1} of {num_images})"
                 raise UserError(problem, "model.weights", "copy or download the weights again, or choose others")
             if (row := row_of.get(number)) is not None:
-                reference_tokens[row], reference_cls[row] = image_tokens, image_cls
+                reference_tokens[row], reference_appearances[row] = image_tokens, appearance
             if not stores_all:
                 chosen = torch.randperm(patches, generator=generator)[: shares.per_image]
                 candidates[number * shares.per_image :][: shares.per_image] = image_tokens[chosen]
     return GoodImages(
         attention=torch.cat(attention),
         references=torch.tensor(shares.references),
-        reference_cls=reference_cls,
+        reference_appearances=reference_appearances,
         reference_tokens=reference_tokens,
         candidates=reference_tokens.flatten(0, 1) if stores_all else candidates,  # (n, l, d)
         sources=torch.from_numpy(np.repeat(np.arange(num_images, dtype=np.int32), shares.per_image)),

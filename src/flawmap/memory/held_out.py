@@ -46,9 +46,9 @@ def held_out_images(scorer: TokenScorer, images: Sequence[NormalImage], size_px:
     for index, image in enumerate(images):
         pixels = read_image(image.path)  # (h, w, 3)
         square = resize_image(pixels, size_px, size_px)  # (s, s, 3)
-        output = scorer.frozen.encode(normalise(channels_first(square)[None].to(device)), scorer.blocks)
-        tokens = scorer.encoder.tokens_in(output, scorer.blocks, scorer.settings.relative)  # (1, n, l, d)
-        evidence = scorer.evidence_in(output.cls.float(), tokens, scorer.memory.nearest(tokens))
+        output = scorer.frozen.encode(normalise(channels_first(square)[None].to(device)), scorer.taken.wanted)
+        appearance, tokens = scorer.taken.in_output(output)  # (1, d), (1, n, l, d)
+        evidence = scorer.evidence_in(appearance, tokens, scorer.memory.nearest(tokens))
         attention = mean_cls_attention(output).reshape(scorer.encoder.grid(size_px, size_px)).cpu().numpy()  # (r, c)
         is_kept = index in kept
         shown = (square, attention) if is_kept else (None, None)

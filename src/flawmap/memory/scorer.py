@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flawmap.errors import UserError
+from flawmap.memory.appearance import AppearanceAndTokens
 from flawmap.memory.expectation import NormalExpectation
 from flawmap.memory.patch_memory import Nearest, PatchMemory
 from flawmap.memory.residual_head import ResidualHead
@@ -72,7 +72,8 @@ class TokenScorer(Scorer):
         super().__init__(encoder)
         self.frozen = FrozenEncoder(encoder, recipe.encoder_precision)
         self.settings = recipe.memory
-        self.blocks = block_indices(encoder, recipe.memory.blocks)
+        self.taken = AppearanceAndTokens(encoder, recipe)
+        self.blocks = self.taken.blocks
         self.map_weights, self.image_weights = self.weights(recipe)
         kinds = len(self.map_weights)
         self.memory = PatchMemory(len(self.blocks), memory_tokens, encoder.embed_dim, recipe.encoder_precision)
@@ -98,13 +99,15 @@ class TokenScorer(Scorer):
 
     def evidence(self, images: Float[Tensor, "b 3 h w"]) -> Evidence:
         """The evidence in normalised images beyond what good images of similar appearance show."""
-        cls, tokens = self.frozen.cls_and_tokens_of(images, self.blocks, self.settings.relative)
-        return self.evidence_in(cls, tokens, self.memory.nearest(tokens))
+        appearance, tokens = self.taken.of_images(self.frozen, images)
+        return self.evidence_in(appearance, tokens, self.memory.nearest(tokens))
 
-    def evidence_in(self, cls: Float[Tensor, "b d"], tokens: Float[Tensor, "b n l d"], nearest: Nearest) -> Evidence:
-        """The same from an image's [CLS] token, its tokens and the normal ones nearest to them."""
+    def evidence_in(
+        self, appearance: Float[Tensor, "b d"], tokens: Float[Tensor, "b n l d"], nearest: Nearest
+    ) -> Evidence:
+        """The same from an image's appearance, its tokens and the normal ones nearest to them."""
         kinds = self.evidence_per_patch(tokens, nearest)  # each (b, n)
-        expected_tops, expected_means = self.expectation(cls)  # (b, k) each
+        expected_tops, expected_means = self.expectation(appearance)  # (b, k) each
         return Evidence(
             tuple(self.top_mean(patches) - expected_tops[:, kind] for kind, patches in enumerate(kinds)),
             tuple(patches - expected_means[:, kind, None] for kind, patches in enumerate(kinds)),
@@ -131,7 +134,7 @@ class TokenScorer(Scorer):
 
     @torch.no_grad()
     def fit_expectation(
-        self, cls: Float[Tensor, "r d"], batches: Iterable[tuple[Float[Tensor, "b n l d"], Nearest]]
+        self, appearances: Float[Tensor, "r d"], batches: Iterable[tuple[Float[Tensor, "b n l d"], Nearest]]
     ) -> None:
         """Learn what good images show that the memory does not know, each judged by the tokens of the others.
 
@@ -139,7 +142,7 @@ class TokenScorer(Scorer):
         good images.
 
         Args:
-            cls: [CLS] tokens of all reference images.
+            appearances: of all reference images.
             batches: their tokens in the same order, with the nearest normal tokens of other images.
         """
         tops, means = [], []
@@ -147,8 +150,9 @@ class TokenScorer(Scorer):
             kinds = self.evidence_per_patch(tokens, nearest)  # each (b, n)
             tops.append(torch.stack([self.top_mean(patches) for patches in kinds], dim=1))  # (b, k)
             means.append(torch.stack([patches.mean(dim=1) for patches in kinds], dim=1))  # (b, k)
-        self.expectation.remember(cls, torch.cat(tops), torch.cat(means))
-        expected, _ = self.expectation(cls, exclude=torch.arange(len(cls), device=cls.device))  # (r, k)
+        self.expectation.remember(appearances, torch.cat(tops), torch.cat(means))
+        each = torch.arange(len(appearances), device=appearances.device)
+        expected, _ = self.expectation(appearances, exclude=each)  # (r, k)
         beyond = torch.cat(tops) - expected
         for scale, values in zip(self.image_scales, beyond.unbind(dim=1), strict=True):
             scale.fit(values)  # pyright: ignore[reportCallIssue]
@@ -239,22 +243,6 @@ def build_scorer(
     """
     tokens = recipe.memory.tokens if memory_tokens is None else memory_tokens
     return TOKEN_SCORERS[recipe.method](encoder, recipe, tokens, reference_images)
-
-
-def block_indices(encoder: Encoder, blocks: Sequence[int]) -> tuple[int, ...]:
-    """Block numbers of a recipe, which count from 1, as indices that count from 0.
-
-    Raises:
-        UserError: the encoder has no such block.
-    """
-    num_blocks = len(encoder.vit.blocks)
-    if max(blocks) > num_blocks:
-        raise UserError(
-            f"memory.blocks is {list(blocks)}, but the encoder has {num_blocks} blocks",
-            "memory.blocks",
-            f"numbers from 1 to {num_blocks}",
-        )
-    return tuple(block - 1 for block in blocks)
 
 
 def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:

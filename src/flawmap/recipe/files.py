@@ -16,7 +16,7 @@ import yaml
 from flawmap.errors import UserError
 from flawmap.recipe.checks import SEE_ALL, Entry, checked_value, cross_check, refuse_unless_setting
 from flawmap.recipe.fields import resolved, settings_and_groups, used_values, with_values
-from flawmap.recipe.retired import RETIRED, refuse_retired
+from flawmap.recipe.retired import BEFORE_THE_SETTING, RETIRED, refuse_retired
 from flawmap.recipe.settings import DataSettings, Recipe
 
 PRESETS = ("quick", "standard", "chest_xray", "demo", "paper", "paper_chest_xray", "paper_cpu", "paper_cpu_chest_xray")
@@ -58,7 +58,8 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = (),
         overrides: settings such as ``memory.tokens=5000``, applied last, in order. Text is taken literally; anything
             else is read as YAML.
         is_of_model: the recipe says how a model was trained, which is a fact. Settings that are gone since then may
-            have any value, and settings without effect may be there.
+            have any value, and settings without effect may be there. A setting that did not exist yet has the value
+            that says what was done then.
 
     ``epochs`` and ``steps`` are two ways to state the length of a stage: the one given last replaces the other.
 
@@ -71,6 +72,8 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = (),
     """
     path = recipe_path(source) if source is not None else None
     entries = _entries_of_file(path, (), is_of_model) if path is not None else {}
+    if path is not None and is_of_model:
+        entries = {key: Entry(value, str(path)) for key, value in BEFORE_THE_SETTING.items()} | entries
     from_file = dict(entries)
     changes: dict[str, Entry] = {}
     for override in overrides:

@@ -1,4 +1,4 @@
-"""Settings of earlier versions that are gone."""
+"""Settings of earlier versions that are gone, and what those versions did where there was no setting yet."""
 
 from dataclasses import dataclass
 
@@ -22,6 +22,10 @@ RETIRED = {
     "memory.scale_tokens": Retired(20_000, "remove it: the scale now comes from all reference images"),
     "residual.batch_size": Retired(8, "remove it: residual.simulated_images sets how many defects are simulated"),
 }
+
+
+# What a model does whose recipe does not name these settings, because an earlier flawmap trained it.
+BEFORE_THE_SETTING = {"expectation.appearance": "cls"}
 
 
 def refuse_retired(key: str, value: object, place: str) -> None:

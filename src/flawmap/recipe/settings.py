@@ -219,6 +219,9 @@ class ExpectationSettings:
     tokens: int = setting(256_000, "largest number of their tokens, per block", 1, LARGE * 100)
     neighbour_share: float = setting(0.07, "share of the reference images with which a new image is compared", 0, 1)
     min_neighbours: int = setting(10, "but at least this many", 1, LARGE)
+    appearance: Literal["mean_token", "cls"] = setting(
+        "mean_token", "what tells like images apart: the mean token of block 10 of 12, or [CLS], which needs all blocks"
+    )
     ramp: float = setting(0.1, "share of the neighbours' range of similarity over which weights rise to 1", 1e-6, 1)
 
 
