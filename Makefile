@@ -15,7 +15,7 @@ help:
 	@echo "make test-all  lint and all tests"
 	@echo "make lint      style, types, import order"
 	@echo "make format    bring the code into shape"
-	@echo "make bench     measure token dropping, loaders, simulators, metrics, runtimes"
+	@echo "make bench     measure training, detection, token dropping, loaders, simulators and metrics"
 	@echo "make audit     ask for known vulnerabilities of the installed packages, where the network allows it"
 	@echo "make clean     remove caches and builds; .venv and runs stay"
 
@@ -42,7 +42,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m flawmap_bench.speed.training_speed
 	$(BIN)/python -m flawmap_bench.speed.simulator_speed
 	$(BIN)/python -m flawmap_bench.speed.metric_speed
-	$(BIN)/python -m flawmap_bench.speed.latency
+	$(BIN)/python -m flawmap_bench.speed.ratios
 
 audit: $(VENV)/.installed-dev
 	@$(PIP_INSTALL) --quiet pip-audit

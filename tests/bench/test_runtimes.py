@@ -1,31 +1,22 @@
-"""The benchmarks of runtimes and server: what is counted, and what counts as wrong."""
+"""The load test of the server, and peers in processes of their own: what is counted, and what counts as wrong."""
 
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from flawmap.errors import UserError
 from flawmap_bench.peers import peer_process
 from flawmap_bench.peers.peer_process import PeerProcess
-from flawmap_bench.speed import latency, load_test
-from flawmap_bench.speed.latency import ROUNDS, WARM_UP, in_turns, training_data_of
+from flawmap_bench.speed import load_test
 
 
 def explained(call: Callable[[], object]) -> UserError:
     with pytest.raises(UserError) as caught:
         call()
     return caught.value
-
-
-def test_ways_take_turns_and_warm_up_rounds_do_not_count():
-    order = []
-    seconds = in_turns({name: lambda _, name=name: order.append(name) for name in "ab"}, np.zeros((2, 2, 3), np.uint8))
-    assert order == ["a", "b"] * (WARM_UP + ROUNDS)
-    assert {name: len(times) for name, times in seconds.items()} == {"a": ROUNDS, "b": ROUNDS}
 
 
 def test_the_plan_is_the_same_each_time_and_mixes_bad_uploads_in():
@@ -102,7 +93,7 @@ def test_a_peer_scores_once_each_time_it_is_told_and_its_chatter_is_passed_over(
     with PeerProcess("patchcore", "data", 56, counted, 1.0) as peer:
         assert peer.note == "counts, and writes what nobody asked for" and not counted.exists()
         for number in (1, 2, 3):
-            peer.score()
+            assert 0 <= peer.score() < 60
             assert counted.read_text() == number * "x"
         process = peer.process
     assert process.poll() is not None
@@ -112,14 +103,3 @@ def test_a_peer_that_cannot_be_built_is_explained(tmp_path, as_peer):
     error = explained(lambda: PeerProcess("broken", "data", 56, tmp_path / "counted", 1.0))
     assert error.problem == "the peer's process has ended: this method is broken; fix it"
     assert error.place == "--peers" and "pip install" in error.remedy and "anomalib" in error.remedy
-
-
-def test_a_run_says_what_peers_learn_from(tmp_path):
-    (tmp_path / "environment.json").write_text('{"data": "elpv"}')
-    assert training_data_of(tmp_path) == "elpv"
-    assert explained(lambda: training_data_of(tmp_path / "none")).place == str(tmp_path / "none")
-
-
-def test_a_run_that_is_none_is_explained(tmp_path, capsys):
-    assert latency.main([str(tmp_path)]) == 2
-    assert "error: no trained model here" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +16,8 @@ from flawmap.advice import install
 from flawmap.errors import UserError
 
 REMEDY = "leave --peers out, or: " + install("peers", "flawmap-bench")
-READY, SCORED = "flawmap:ready ", "flawmap:scored"  # anything else on stdout is anomalib's
+UNTRAINED_EFFICIENT_AD = "efficient_ad_s"  # for what it takes; its own training needs a download
+READY, SCORED = "flawmap:ready ", "flawmap:scored "  # anything else on stdout is anomalib's
 
 
 class PeerProcess:
@@ -41,12 +43,12 @@ class PeerProcess:
         )
         self.note = json.loads(self._wait_for(READY))
 
-    def score(self) -> None:
-        """Score the image once."""
+    def score(self) -> float:
+        """Score the image once; returns the seconds of processor time that it took."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        self._wait_for(SCORED)
+        return float(self._wait_for(SCORED))
 
     def _wait_for(self, prefix: str) -> str:
         assert self.process.stdout is not None
@@ -74,11 +76,12 @@ class PeerProcess:
 
 
 def serve(method: Any, pixels: Any) -> None:
-    """Score ``pixels`` for each line on standard input, and report each time."""
+    """Score ``pixels`` for each line on standard input, and report the processor time that it took each time."""
     print(f"{READY}{json.dumps(method.note)}", flush=True)
     for _ in sys.stdin:
+        started = time.process_time()
         method.score(pixels)
-        print(SCORED, flush=True)
+        print(f"{SCORED}{time.process_time() - started}", flush=True)
 
 
 def main() -> None:
@@ -89,6 +92,10 @@ def main() -> None:
     from flawmap_bench.methods import build_method
 
     name, data, size, image, budget = sys.argv[1:]
+    if name == UNTRAINED_EFFICIENT_AD:
+        from flawmap_bench.peers.efficient_ad import UntrainedEfficientAd
+
+        return serve(UntrainedEfficientAd(), read_image(image))
     method = build_method(name, MethodSettings(0, int(size), float(budget), "cpu"))
     method.fit(load_images(data).images)
     serve(method, read_image(image))

@@ -19,7 +19,7 @@ from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
-from flawmap_bench.speed.latency import EXPORTS
+from flawmap_bench.speed.detection_ratios import EXPORTS
 
 REPORT_EVERY = 50  # images
 
