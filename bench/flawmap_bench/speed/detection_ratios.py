@@ -41,13 +41,16 @@ PEERS = {
     UNTRAINED_EFFICIENT_AD: "EfficientAD-S",
 }
 PEER_BUDGET_SECONDS = 300.0  # of training; it limits PatchCore's coreset
-EXPORTS: tuple[tuple[str, Format, Precision], ...] = (
-    ("ONNX Runtime fp32", "onnx", "fp32"),
-    ("ONNX Runtime int8", "onnx", "int8"),
-    ("OpenVINO fp32", "openvino", "fp32"),
-    ("OpenVINO, weights fp16", "openvino", "fp16"),
-    ("TorchScript fp32", "torchscript", "fp32"),
-)
+# What a model can be exported to, by the precision that it was fitted in: a label, the runtime, the file's precision
+EXPORTS: dict[str, tuple[tuple[str, Format, Precision], ...]] = {
+    "fp32": (
+        ("ONNX Runtime fp32", "onnx", "fp32"),
+        ("OpenVINO fp32", "openvino", "fp32"),
+        ("OpenVINO, weights fp16", "openvino", "fp16"),
+        ("TorchScript fp32", "torchscript", "fp32"),
+    ),
+    "int8": (("ONNX Runtime int8", "onnx", "int8"),),
+}
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,9 @@ def _makers(
     int8 = in_int8(detector)
     note = "the time only: fitted in fp32"
     yield "flawmap, a run with precision int8", lambda: (by_processor(lambda shown: int8.predict(shown.pixels)), note)
-    for label, to, precision in EXPORTS:
-        fitted = int8 if precision == "int8" else detector
-        yield f"exported, {label}", partial(_exported, fitted, image, folder, to, precision)
+    for fitted in (detector, int8):
+        for label, to, precision in EXPORTS[fitted.recipe.encoder_precision]:
+            yield f"exported, {label}", partial(_exported, fitted, image, folder, to, precision)
     if peers_learn_from is not None:
         size_px = detector.recipe.data.image_size_px
         for name, title in PEERS.items():
