@@ -45,6 +45,7 @@ PEER_BUDGET_SECONDS = 300.0  # of training; it limits PatchCore's coreset
 EXPORTS: dict[str, tuple[tuple[str, Format, Precision], ...]] = {
     "fp32": (
         ("ONNX Runtime fp32", "onnx", "fp32"),
+        ("ONNX Runtime, weights fp16", "onnx", "fp16"),
         ("OpenVINO fp32", "openvino", "fp32"),
         ("OpenVINO, weights fp16", "openvino", "fp16"),
         ("TorchScript fp32", "torchscript", "fp32"),

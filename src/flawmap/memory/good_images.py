@@ -106,10 +106,10 @@ def encode_good_images(
     num_candidates = 0 if stores_all else num_images * shares.per_image
     # filled piece by piece, because pieces would be in memory twice when they are joined
     candidates = reference_tokens.new_empty(num_candidates, *reference_tokens.shape[2:])
-    attention = []
+    attention = reference_tokens.new_empty(num_images, rows, columns)
     for numbers, images in normal_batches(pixels, context.size_px, BATCH_SIZE, context.compute.device):
         output = frozen.encode(images, taken.wanted)
-        attention.append(mean_cls_attention(output).reshape(-1, rows, columns).half().cpu())  # (b, r, c)
+        attention[numbers.start : numbers.stop] = mean_cls_attention(output).reshape(-1, rows, columns)  # (b, r, c)
         appearances, tokens = (part.cpu() for part in taken.in_output(output))  # (b, d), (b, r c, l, d)
         for number, image_tokens, appearance in zip(numbers, tokens.half(), appearances, strict=True):
             if not (image_tokens.isfinite().all() and appearance.isfinite().all()):
@@ -121,7 +121,7 @@ def encode_good_images(
                 chosen = torch.randperm(patches, generator=generator)[: shares.per_image]
                 candidates[number * shares.per_image :][: shares.per_image] = image_tokens[chosen]
     return GoodImages(
-        attention=torch.cat(attention),
+        attention=attention,
         references=torch.tensor(shares.references),
         reference_appearances=reference_appearances,
         reference_tokens=reference_tokens,
