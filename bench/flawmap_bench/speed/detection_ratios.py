@@ -153,14 +153,13 @@ def _makers(
 
 def _encode(scorer: TokenScorer, image: Shown) -> None:
     with torch.no_grad():
-        scorer.frozen.cls_and_tokens_of(image.square, scorer.blocks, scorer.settings.relative)
+        scorer.taken.of_images(scorer.frozen, image.square)
 
 
 def _search(scorer: TokenScorer, images: Sequence[Shown]) -> Callable[[Shown], object]:
     """The search alone, for tokens that are computed here."""
-    blocks, relative = scorer.blocks, scorer.settings.relative
     with torch.no_grad():
-        tokens = [scorer.frozen.tokens_of(image.square, blocks, relative) for image in images]
+        tokens = [scorer.taken.of_images(scorer.frozen, image.square)[1] for image in images]
 
     @torch.no_grad()
     def run(image: Shown) -> None:
