@@ -54,6 +54,10 @@ class Scorer(nn.Module, ABC):
         Several threads may call it at once, so it must not change the scorer.
         """
 
+    def bytes_per_image(self, size_px: int) -> int:
+        """Memory that scoring takes for each image of a batch, roughly; ``size_px`` is the side of its square."""
+        return self.encoder.bytes_per_image(size_px)
+
     def sizes_px(self, recipe: Recipe) -> tuple[int, ...]:
         """Sides of the squares that an image is scored at: multiples of the patch size, each once, ascending.
 

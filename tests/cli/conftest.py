@@ -114,4 +114,4 @@ def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def analyse(*_: object) -> None:
         raise AssertionError("an image was scored")
 
-    monkeypatch.setattr(AnomalyDetector, "analyse", analyse)
+    monkeypatch.setattr(AnomalyDetector, "analyse_many", analyse)

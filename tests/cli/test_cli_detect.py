@@ -334,7 +334,7 @@ def test_workers_give_the_same_results_in_the_same_order(cli, trained, parts):
 
 def test_without_a_word_every_core_is_used(cli, trained, parts, monkeypatch):
     numbers, run = [], batch.Batch.run
-    monkeypatch.setattr("flawmap.deploy.cores.usable_cores", lambda: 2)
+    monkeypatch.setattr("flawmap.engine.cores.usable_cores", lambda: 2)
     monkeypatch.setattr(
         batch.Batch, "run", lambda self, path, workers: numbers.append(workers) or run(self, path, workers)
     )

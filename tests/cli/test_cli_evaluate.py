@@ -89,15 +89,15 @@ def test_an_earlier_evaluation_is_kept(cli, run_copy, trained):
 def test_an_evaluation_that_is_cut_off_leaves_the_earlier_one_in_its_place(cli, run_copy, trained, monkeypatch):
     cli("evaluate", run_copy, trained.data, "--set", "data.test_subset=1")
     before = files_and_bytes(run_copy)
-    analyse, calls = AnomalyDetector.analyse, []
+    analyse, calls = AnomalyDetector.analyse_many, []
 
-    def stop_at_the_third(self, image):
+    def stop_at_the_third(self, images, places):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return analyse(self, image)
+        return analyse(self, images, places)
 
-    monkeypatch.setattr(AnomalyDetector, "analyse", stop_at_the_third)
+    monkeypatch.setattr(AnomalyDetector, "analyse_many", stop_at_the_third)
     said = cli("evaluate", run_copy, trained.data)
     assert (said.code, said.out) == (130, "") and said.err.endswith("interrupted\n")
     assert files_and_bytes(run_copy) == before

@@ -1,7 +1,9 @@
 """A batch of images through several threads: who scores, what is shared, and what an interruption leaves."""
 
+import copy
 import json
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +14,12 @@ from brightness_model import BrightnessModel
 import flawmap.deploy.batch as batch_module
 from flawmap.data.walk import Listing
 from flawmap.deploy.batch import Batch
-from flawmap.deploy.opened_model import open_model
+from flawmap.deploy.opened_model import OpenedRun, open_model
 from flawmap.deploy.runtime import EXTENSIONS
 from flawmap.detect.detection import Detection
 from flawmap.errors import UserError
 from images import write_image
+from shared_passes import sharing_passes
 from tiny_detector import fitted_detector
 
 PATIENCE_S = 20.0
@@ -66,11 +69,40 @@ def test_as_many_images_as_workers_are_scored_at_the_same_time_and_no_more(twent
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_where_images_share_a_pass_one_thread_scores_the_same_batches_each_time(twenty, tmp_path, workers):
+def test_where_images_share_a_pass_the_batches_are_the_same_for_any_number_of_threads(twenty, tmp_path, workers):
     model = Watched(batch_size=8)
     records = records_of(Batch(model, twenty, tmp_path / "out"), workers)
-    assert model.most == 1 and sorted(model.batches) == [4, 8, 8]
+    assert model.most <= workers and sorted(model.batches) == [4, 8, 8]
     assert [record["score"] for record in records] == [10.0 * n for n in range(20)]
+
+
+def test_the_threads_of_a_batch_take_turns_in_one_model_whose_images_share_a_pass(twenty, tmp_path, monkeypatch):
+    detector = copy.copy(fitted_detector())
+    alone = records_of(Batch(OpenedRun(detector, detector.facts("one")), twenty, tmp_path / "alone"), 1)
+    passes = sharing_passes(monkeypatch, detector, 4)
+    scoring, most, score = [], [], type(detector.scorer_).score
+
+    def watched(self, images):
+        scoring.append(self)
+        most.append(len(scoring))
+        time.sleep(0.002)
+        output = score(self, images)
+        scoring.pop()
+        return output
+
+    monkeypatch.setattr(type(detector.scorer_), "score", watched)
+    together = records_of(Batch(OpenedRun(detector, detector.facts("one")), twenty, tmp_path / "together"), 5)
+    assert set(most) == {1} and passes == [4] * 5 * len(detector.sizes_px)
+    assert [r["score"] for r in together] == pytest.approx([r["score"] for r in alone], abs=1e-5)
+
+
+def test_large_images_share_smaller_batches_and_an_unreadable_first_one_does_not_count(twenty, tmp_path, monkeypatch):
+    monkeypatch.setattr("flawmap.engine.in_order.PIXELS_PER_BATCH", 3 * 12 * 20)  # of the first image that is readable
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    model = Watched(batch_size=8)
+    batch = Batch(model, Listing((tmp_path / "none.png", *twenty.images)), tmp_path / "out")
+    assert len(list(batch.run(Path("model"), 2))) == 21 and list(batch.not_scored) == [tmp_path / "none.png"]
+    assert sorted(model.batches) == [2, 3, 3, 3, 3, 3, 3]
 
 
 def test_one_image_of_a_batch_without_a_finite_score_costs_no_other(twenty, tmp_path):

@@ -12,10 +12,11 @@ import flawmap.detect.fit
 from flawmap import AnomalyDetector, Detection, Recipe, UserError, load_images
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detection import find_regions
-from flawmap.detect.detector import ACCELERATOR_BATCH, as_rgb
+from flawmap.detect.detector import as_rgb
 from flawmap.recipe.settings import DataSettings
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE
 from images import striped, write_good, write_image
+from shared_passes import sharing_passes
 from tiny_detector import fitted_detector, tiny_recipe
 
 
@@ -166,13 +167,49 @@ def test_a_score_is_the_same_alone_in_a_list_and_in_another_order(detector):
     assert detector.score_samples(images).tolist() == [one.score for one in alone]
 
 
-def test_on_an_accelerator_images_share_batches_and_score_as_alone(detector, monkeypatch):
-    images = [striped(seed, 48 + seed, 48) for seed in range(ACCELERATOR_BATCH + 1)]
+def test_on_an_accelerator_images_share_passes_and_score_as_alone(detector, monkeypatch):
+    images = [striped(seed, 48 + seed, 48) for seed in range(9)]
     alone = detector.predict(images)
-    monkeypatch.setattr(AnomalyDetector, "device", property(lambda self: "cuda"))  # only the choice of the batch size
+    passes = sharing_passes(monkeypatch, detector, 4)
     for one, other in zip(alone, detector.predict(images), strict=True):
         assert other.scores == pytest.approx(one.scores, abs=1e-5)
         assert np.allclose(other.anomaly_map, one.anomaly_map, atol=1e-5)
+    assert sorted(passes) == sorted([4, 4, 1] * len(detector.sizes_px))
+
+
+def test_large_images_share_smaller_passes(detector, monkeypatch):
+    monkeypatch.setattr("flawmap.engine.in_order.PIXELS_PER_BATCH", 2 * 48 * 48)
+    passes = sharing_passes(monkeypatch, detector, 4)
+    assert len(detector.score_samples([striped(seed, 48, 48) for seed in range(5)])) == 5
+    assert sorted(passes) == sorted([2, 2, 1] * len(detector.sizes_px))
+
+
+def test_a_batch_that_does_not_fit_is_halved_for_good(detector, monkeypatch, capsys):
+    images = [striped(seed, 48, 48) for seed in range(12)]
+    alone = detector.score_samples(images)
+    passes = sharing_passes(monkeypatch, detector, 6, fitting=3)
+    assert detector.score_samples(images) == pytest.approx(alone, abs=1e-5)
+    assert detector.batch_size == 3 and passes == [3] * 4 * len(detector.sizes_px)
+    assert capsys.readouterr().err.count("6 images do not fit into the memory of the device; continues with 3") == 1
+
+
+def test_a_calibration_is_the_same_where_images_share_passes(detector, monkeypatch, tmp_path):
+    good = load_images(write_good(tmp_path / "good", 7, first_seed=50))
+    alone = detector.calibrate(good, 0.1).calibration_
+    sharing_passes(monkeypatch, detector, 3)
+    together = detector.calibrate(good, 0.1).calibration_
+    assert together.held_out_scores == pytest.approx(alone.held_out_scores, abs=1e-5)
+    assert together.threshold == pytest.approx(alone.threshold, abs=1e-5)
+
+
+def test_a_deep_copy_takes_turns_on_its_own(detector):
+    before, copied = detector.at_once, copy.deepcopy(detector)
+    assert copied.at_once is not before and copied.batch_size == before.size == 1
+    assert copied.score_samples([striped(0)]).tolist() == detector.score_samples([striped(0)]).tolist()
+
+
+def test_no_images_have_no_scores(detector):
+    assert detector.predict([]) == [] and detector.score_samples([]).shape == (0,)
 
 
 def test_attention_is_on_the_patch_grid_of_the_largest_size(detector):

@@ -18,6 +18,7 @@ from flawmap.detect.held_out import (
     squares_of,
     write_samples,
 )
+from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import choose_compute
 from flawmap.runs.calibration import MapScale
 from flawmap.runs.run_folder import RunFolder, create_run
@@ -72,7 +73,7 @@ def test_proxy_scores_are_scikit_learns(images):
     labels = [bool(footprint.any()) for _, footprint in pairs]
     values = quantised_scores(np.stack([result.anomaly_map for result in results]))
     truth = np.stack([footprint for _, footprint in pairs])
-    proxy = score_defects(detector.scorer_, defects, detector.sizes_px, "mean_logit").scores
+    proxy = score_defects(detector.scorer_, defects, detector.sizes_px, "mean_logit", detector.at_once).scores
     assert proxy.n == len(images)
     assert proxy.image_auroc == pytest.approx(roc_auc_score(labels, [r.scores["mean_logit"] for r in results]))
     assert proxy.pixel_auroc == pytest.approx(roc_auc_score(truth.ravel(), values.ravel()), abs=1e-9)
@@ -88,8 +89,8 @@ def test_an_image_that_was_scored_in_training_is_not_scored_again(tmp_path):
     sizes_px = fitted.scorer.sizes_px(recipe)
     defects = simulate_on(fitted.held_out.squares, recipe)
     afresh = [replace(defect, good=replace(defect.good, score=None, evidence=None)) for defect in defects]
-    kept = score_defects(fitted.scorer, defects, sizes_px, "map_max").scores
-    again = score_defects(fitted.scorer, afresh, sizes_px, "map_max").scores
+    kept = score_defects(fitted.scorer, defects, sizes_px, "map_max", ImagesAtOnce(1)).scores
+    again = score_defects(fitted.scorer, afresh, sizes_px, "map_max", ImagesAtOnce(1)).scores
     assert kept.image_auroc == again.image_auroc and kept.pixel_auroc == pytest.approx(again.pixel_auroc, abs=1e-4)
     attention = cache_attention(fitted.guide, [square.square for square in fitted.held_out.squares], 64, "cpu")
     for square, expected in zip(fitted.held_out.squares, attention, strict=True):
@@ -108,7 +109,7 @@ def test_a_masked_view_hides_the_patches_with_least_attention():
 def test_samples_show_what_was_simulated(images, tmp_path):
     detector, defects = fitted_detector(), simulated(images)
     scale = MapScale(-1.0, 3.0)
-    maps = score_defects(detector.scorer_, defects, detector.sizes_px, "mean_logit").maps
+    maps = score_defects(detector.scorer_, defects, detector.sizes_px, "mean_logit", detector.at_once).maps
     write_samples(RunFolder(tmp_path), defects, maps, 0.3, scale)
     names = ("input", "attention", "masked", "simulated", "footprint", "map")
     expected = [f"{number:02d}_{name}.png" for number in range(NUM_SAMPLES) for name in names]

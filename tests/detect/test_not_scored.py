@@ -21,6 +21,7 @@ from flawmap.detect import detector as detector_module
 from flawmap.detect.calibration import calibrate
 from flawmap.detect.detection import DAMAGED_MODEL, NotScoredError, judge
 from flawmap.detect.scoring import ScaleResult, image_scores
+from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.runs.calibration import Calibration, MapScale
 from images import striped, write_good, write_image
 from tiny_detector import fitted_detector, tiny_recipe
@@ -123,14 +124,14 @@ def marked_is_broken(monkeypatch) -> Iterator[None]:
     """A model whose logits are NaN for images whose first pixel is black; several images share each forward pass."""
     analyse = detector_module.analyse
 
-    def spoilt(scorer, images, sizes_px):
-        for image, analysis in zip(images, analyse(scorer, images, sizes_px), strict=True):
+    def spoilt(scorer, images, sizes_px, at_once):
+        for image, analysis in zip(images, analyse(scorer, images, sizes_px, at_once), strict=True):
             bad = math.nan if image[0, 0].max() == 0 else 0.0
             scores = {name: value + bad for name, value in analysis.scores.items()}
             yield replace(analysis, scores=scores)
 
     monkeypatch.setattr(detector_module, "analyse", spoilt)
-    monkeypatch.setattr(AnomalyDetector, "device", "cuda")  # where images share batches
+    monkeypatch.setattr(AnomalyDetector, "at_once", ImagesAtOnce(3))  # as on an accelerator
     yield
 
 

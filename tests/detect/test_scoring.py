@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from flawmap.data.images.resize import resize_image
 from flawmap.detect.scoring import IMAGE_SCORES, ScaleResult, analyse, image_scores, mean_map
+from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.memory.scorer import build_scorer
 from flawmap.metrics.ranking import auroc
 from flawmap.recipe.settings import DataSettings, MemorySettings, ModelSettings, Recipe
@@ -53,7 +54,7 @@ def test_a_result_is_the_scorer_on_the_resized_normalised_image():
     batch = torch.from_numpy(normalised.transpose(2, 0, 1).copy()).float()[None]
     with torch.no_grad():
         logits, evidence = scorer(batch)
-    (scale,) = analyse(scorer, [image], [64])[0].scales
+    (scale,) = analyse(scorer, [image], [64], ImagesAtOnce(1))[0].scales
     assert scale.size_px == 64
     assert scale.logit == pytest.approx(float(logits[0, 1] - logits[0, 0]), abs=1e-5)
     np.testing.assert_allclose(scale.evidence, evidence[0].numpy(), rtol=1e-4, atol=1e-6)
@@ -61,9 +62,9 @@ def test_a_result_is_the_scorer_on_the_resized_normalised_image():
 
 def test_scoring_ignores_autocast_and_leaves_no_gradient():
     scorer, image = fitted_detector().scorer_, striped(5)
-    (plain,) = analyse(scorer, [image], [32])[0].scales
+    (plain,) = analyse(scorer, [image], [32], ImagesAtOnce(1))[0].scales
     with torch.autocast("cpu", torch.bfloat16):
-        (inside,) = analyse(scorer, [image], [32])[0].scales
+        (inside,) = analyse(scorer, [image], [32], ImagesAtOnce(1))[0].scales
     assert inside.logit == plain.logit
     assert np.array_equal(inside.evidence, plain.evidence)
 
@@ -108,7 +109,7 @@ def test_the_four_scores_in_closed_form():
 
 def test_an_analysis_holds_the_scores_of_its_logits_and_its_map():
     scorer = fitted_detector().scorer_
-    (analysis,) = analyse(scorer, [striped(5, 40, 56)], [32, 64])
+    (analysis,) = analyse(scorer, [striped(5, 40, 56)], [32, 64], ImagesAtOnce(1))
     expected = image_scores([scale.logit for scale in analysis.scales], float(analysis.anomaly_map.max()))
     assert analysis.scores == expected
     assert np.array_equal(analysis.anomaly_map, mean_map(analysis.scales, 40, 56))

@@ -41,6 +41,28 @@ def test_auto_takes_the_fastest_and_says_why(machine, has: dict, expected: Compu
     assert choose_compute() == expected
 
 
+@pytest.fixture
+def roundings():
+    """CUDA's switches, all on; they are put back after the test."""
+    products = torch.backends.cuda.matmul
+    names = [(products, "allow_tf32"), (products, "allow_bf16_reduced_precision_reduction")]
+    switches = [(torch.backends.cudnn, "allow_tf32"), *names]
+    before = [getattr(owner, name) for owner, name in switches]
+    for owner, name in switches:
+        setattr(owner, name, True)
+    yield switches
+    for (owner, name), value in zip(switches, before, strict=True):
+        setattr(owner, name, value)
+
+
+def test_cuda_rounds_nowhere_more_than_asked(machine, roundings):
+    machine(cuda=1)
+    choose_compute("cpu")
+    assert all(getattr(owner, name) for owner, name in roundings)  # they are none of a processor's
+    choose_compute("cuda")
+    assert not any(getattr(owner, name) for owner, name in roundings)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_asked_for_is_taken(machine, precision: str):
     machine(cuda=1, cpu_bf16=True, cuda_bf16=True)

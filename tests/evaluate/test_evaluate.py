@@ -22,6 +22,7 @@ from flawmap.metrics.evaluation_size import at_evaluation_size
 from flawmap.recipe.settings import DataSettings
 from flawmap.runs.evaluation import Evaluation, read_evaluation
 from images import NUM_TEST, SIDE_PX, pixels_of, striped, write_category, write_image
+from shared_passes import sharing_passes
 from tiny_detector import fitted_detector
 
 
@@ -69,6 +70,27 @@ def maps_and_truth(data: data_types.TestData, kinds: set[str]) -> tuple[np.ndarr
     maps = [fitted_detector().predict(sample.path).anomaly_map.ravel() for sample in samples]
     truth = [read_truth(sample, SIDE_PX, SIDE_PX).ravel() for sample in samples]
     return np.concatenate(maps), np.concatenate(truth)
+
+
+# ---- batches
+
+
+def test_an_evaluation_is_the_same_where_images_share_passes(data, folder, rows, tmp_path, monkeypatch):
+    detector, done = calibrated(), []
+    passes = sharing_passes(monkeypatch, detector, 4)
+    evaluate(detector, data, tmp_path, "flawmap evaluate RUN DATA", lambda n, total: done.append((n, total)))
+    num_images = len(data.samples)
+    assert done == [(n, num_images) for n in range(1, num_images + 1)]
+    full, rest = divmod(num_images, 4)
+    assert sorted(passes) == sorted(([4] * full + [rest] * (rest > 0)) * len(detector.sizes_px))
+    with (tmp_path / "per_image.csv").open(newline="") as file:
+        together = list(csv.DictReader(file))
+    assert [row["key"] for row in together] == [row["key"] for row in rows]
+    np.testing.assert_allclose(column(together, "score"), column(rows, "score"), atol=1e-5)
+    one, other = read_evaluation(tmp_path), read_evaluation(folder)
+    assert one.image_auroc == other.image_auroc and one.pixel_auroc == pytest.approx(other.pixel_auroc, abs=1e-3)
+    maps = {path.relative_to(folder) for path in folder.rglob("*.png")}
+    assert maps and maps == {path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")}
 
 
 # ---- image metrics

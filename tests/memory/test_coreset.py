@@ -1,5 +1,7 @@
 """The coreset: the very picks of the plain greedy rule, however few candidates are looked at together."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -42,6 +44,18 @@ def test_picks_are_those_of_the_plain_rule(count: int, share: float, candidates:
         patch.setattr(coreset, "ROWS", 16)
         found = greedy_coreset(vectors, size, torch.Generator().manual_seed(seed))
     assert found.tolist() == plain_greedy(vectors, size, seed)
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(2, 200), share=st.floats(0.05, 0.95), candidates=st.integers(1, 90), looks=st.integers(2, 70))
+def test_picks_are_the_same_however_many_are_made_before_the_host_looks(count, share, candidates, looks):
+    vectors, size = clustered(count, count), max(1, int(share * count))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coreset, "CANDIDATES", candidates)
+        one = greedy_coreset(vectors, size, torch.Generator().manual_seed(1))
+        patch.setattr(coreset, "_pick_among", partial(coreset._pick_among, picks_per_look=looks))
+        many = greedy_coreset(vectors, size, torch.Generator().manual_seed(1))
+    assert torch.equal(one, many)
 
 
 def test_repeated_vectors_are_picked_last(monkeypatch: pytest.MonkeyPatch):

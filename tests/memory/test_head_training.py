@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import choose_compute
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
@@ -97,6 +98,18 @@ def test_patches_under_a_defect_are_anomalous_and_those_it_only_touches_are_not_
     assert not corners & {tuple(token) for token in examples.beside.tokens.flatten(1).tolist()}
     for block in range(2):  # no token is compared with one of its own image
         assert (scorer.memory.sources[block][examples.anomalous.nearest[:4, block].long()] != number).all()
+
+
+def test_the_examples_are_the_same_where_more_images_share_a_pass(fitted, monkeypatch):
+    scorer, good, of_others, defects, context = fitted
+    one = encode_examples(scorer, good, of_others, defects, RECIPE.residual, context)
+    for size in (1, 5):
+        on = classmethod(lambda cls, device, per_image, on_processor=1, size=size: cls(size))
+        monkeypatch.setattr(ImagesAtOnce, "on", on)
+        other = encode_examples(scorer, good, of_others, defects, RECIPE.residual, context)
+        assert torch.equal(other.anomalous.tokens, one.anomalous.tokens)  # ONNX Runtime gives each image its own pass
+        assert torch.equal(other.anomalous.nearest, one.anomalous.nearest)
+        assert len(other.beside) == len(one.beside)
 
 
 def test_the_head_learns_and_nothing_else_changes(fitted):

@@ -11,6 +11,7 @@ from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.open_data import load_images
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector, only_normal
+from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import choose_compute
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
@@ -30,6 +31,20 @@ from images import striped, write_good
 from tiny_detector import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("small_heads")
+
+
+@pytest.fixture
+def sharing(monkeypatch):
+    """Lets so many images share a pass wherever they are given in batches, read by three threads."""
+
+    def share(size: int) -> None:
+        on = classmethod(lambda cls, device, per_image, on_processor=1: cls(size))
+        monkeypatch.setattr(ImagesAtOnce, "on", on)
+        for module in ("vit.inputs", "memory.head_training", "memory.held_out"):
+            monkeypatch.setattr(f"flawmap.{module}.reading_threads", lambda device: 3)
+
+    return share
+
 
 TOKENS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false")
 SMALL = (*TOKENS, "memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=12", "residual.simulated_images=8")
@@ -262,3 +277,41 @@ def test_several_devices_are_refused_where_one_computes():
         tiny_recipe(*SMALL, "method=memory", "compute.devices=2")
     assert caught.value.place == "compute.devices"
     assert tiny_recipe("compute.devices=2", "method=paper", "pretrain.batch_size=4").compute.devices == 2
+
+
+# ---- batches
+
+
+@pytest.mark.parametrize("size", [2, 64])
+def test_a_fit_is_the_same_where_images_share_passes(size: int, sharing, monkeypatch, tmp_path):
+    images = load_images(write_good(tmp_path / "good", 24))
+    recipe = tiny_recipe(*SMALL, "method=memory", "calibration.held_out_fraction=0.3")
+    alone = AnomalyDetector(recipe).fit(images, device="cpu")
+    sharing(size)
+    encode = FrozenEncoder.encode
+
+    def at_most_five(self, images, blocks=()):
+        if len(images) > 5:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return encode(self, images, blocks)
+
+    monkeypatch.setattr(FrozenEncoder, "encode", at_most_five)
+    together = AnomalyDetector(recipe).fit(images, device="cpu")
+    for name, expected in alone.scorer_.state_dict().items():
+        torch.testing.assert_close(together.scorer_.state_dict()[name], expected, atol=1e-5, rtol=1e-5)
+    assert together.calibration_.held_out_scores == pytest.approx(alone.calibration_.held_out_scores, abs=1e-4)
+    assert together.calibration_.map_threshold == pytest.approx(alone.calibration_.map_threshold, abs=1e-4)
+    assert together.proxy_.n == alone.proxy_.n
+    assert together.proxy_.image_auroc == pytest.approx(alone.proxy_.image_auroc)
+
+
+def test_the_lookup_among_others_is_the_same_for_any_batch(encoder, sharing):
+    images = [striped(number, 64, 64) for number in range(9)]
+    recipe = recipe_of()
+    good = encoded(encoder, images, recipe)
+    memory = memory_on(good, recipe)
+    expected = memory_fit.lookup_of_others(memory, good)
+    for size in (1, 4, 16):
+        sharing(size)
+        found = memory_fit.lookup_of_others(memory, good)
+        assert torch.equal(found.indices, expected.indices) and torch.equal(found.distances, expected.distances)

@@ -148,17 +148,25 @@ class AnomalibMethod:
         parts = (f"{self._size_px} px", self._peer.remark, trained, self._origin)
         self.note = "; ".join(part for part in parts if part)
 
-    @torch.inference_mode()
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
         """See :class:`flawmap_bench.method.Method`."""
-        resized = resize_image(image, self._size_px, self._size_px)
-        out = self.module.model(self._normalise(as_tensor([resized], self._settings.compute.device)))
-        raw_map = None if out.anomaly_map is None else as_map(out.anomaly_map[0].squeeze())
-        anomaly_map = None if raw_map is None else resized_map(raw_map, *image.shape[:2])
-        if out.pred_score is not None:
-            return ScoredImage(float(out.pred_score.flatten()[0]), anomaly_map)
-        assert raw_map is not None  # a model gives at least one of the two
-        return ScoredImage(float(raw_map.max()), anomaly_map)
+        return self.score_many([image])[0]
+
+    @torch.inference_mode()
+    def score_many(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[ScoredImage]:
+        """Score images in one pass."""
+        resized = [resize_image(image, self._size_px, self._size_px) for image in images]
+        out = self.module.model(self._normalise(as_tensor(resized, self._settings.compute.device)))
+        scored = []
+        for number, image in enumerate(images):
+            raw_map = None if out.anomaly_map is None else as_map(out.anomaly_map[number].squeeze())
+            anomaly_map = None if raw_map is None else resized_map(raw_map, *image.shape[:2])
+            if out.pred_score is not None:
+                scored.append(ScoredImage(float(out.pred_score.flatten()[number]), anomaly_map))
+            else:
+                assert raw_map is not None  # a model gives at least one of the two
+                scored.append(ScoredImage(float(raw_map.max()), anomaly_map))
+        return scored
 
     def num_parameters(self) -> int:
         """Weights and memory bank; a memory bank is a buffer."""

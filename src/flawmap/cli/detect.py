@@ -56,8 +56,8 @@ def run(arguments: Namespace) -> int:
     from flawmap.data.left_out import counted, refuse_left_out
     from flawmap.data.left_out import lines as left_out_lines
     from flawmap.deploy.batch import Batch, find_images
-    from flawmap.deploy.cores import usable_cores
     from flawmap.detect.detection import NotScoredError
+    from flawmap.engine.cores import usable_cores
 
     found = find_images(arguments.images)
     if arguments.strict:

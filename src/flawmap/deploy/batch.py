@@ -21,10 +21,10 @@ from flawmap.data.layouts.image_folders import images_in
 from flawmap.data.left_out import as_records, counted
 from flawmap.data.sample import LeftOut
 from flawmap.data.walk import Listing
-from flawmap.deploy.in_order import PixelBudget, in_order
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.result_table import write_table
 from flawmap.detect.detection import Detection
+from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
 from flawmap.report.verdict_picture import as_png, verdict_of, verdict_picture
@@ -35,7 +35,6 @@ MAX_STEM_LENGTH = 48  # characters of a picture's name that come from the image;
 MAPS = "maps"  # the folder of raw maps
 VERDICT_NAMES = {"ANOMALY": "anomaly", "ok": "ok", "no threshold": "scored"}  # in names of pictures
 READING_AND_DRAWING = 2  # threads beside those that score, so that these need not wait for files
-PIXELS_PER_THREAD = 25_000_000  # in flight: an image of 5000 x 5000 px for each thread that scores, and one more
 MapFormat = Literal["npy", "tiff"]
 
 Outcome = dict[str, Any] | UserError  # the record of an image, or why it has none
@@ -140,8 +139,9 @@ class Batch:
         """Score all images, and yield each outcome in order, once it is written. An unreadable image costs no other.
 
         ``workers`` threads score, and others read the next images and draw the last ones. Where images share a forward
-        pass, as on an accelerator, one thread scores. This thread writes, so that files and lines are written in the
-        order of the images, and an interruption leaves at most one picture without its line.
+        pass, as on an accelerator, each thread has a batch, and they take turns in the model. This thread writes, so
+        that files and lines are written in the order of the images, and an interruption leaves at most one picture
+        without its line.
 
         Args:
             model_path: of the model, for result.json, which is written at the end or on close.
@@ -171,12 +171,11 @@ class Batch:
             write_table(self.folder, self.not_scored)
 
     def _outcomes(self, workers: int) -> Generator[tuple[Job, Finished | UserError], None, None]:
-        size = self._model.batch_size
-        batches = [self._jobs[start : start + size] for start in range(0, len(self._jobs), size)]
-        scoring = Semaphore(workers if size == 1 else 1)
+        batches = batches_of(self._jobs, self._images_per_batch())
+        scoring = Semaphore(workers)
         budget = PixelBudget((workers + 1) * PIXELS_PER_THREAD)
 
-        def finished(number: int, jobs: list[Job]) -> list[Finished | UserError]:
+        def finished(number: int, jobs: Sequence[Job]) -> list[Finished | UserError]:
             """From files to what is to be written; the images of a batch are always the same."""
             images = [_read(job) for job in jobs]
             pixels = [image for image in images if not isinstance(image, UserError)]
@@ -192,6 +191,15 @@ class Batch:
         with closing(in_order(finished, batches, threads, budget)) as results:
             for jobs, outcomes in zip(batches, results, strict=True):
                 yield from zip(jobs, outcomes, strict=True)
+
+    def _images_per_batch(self) -> int:
+        """As many as share a forward pass, and fewer where the first image is large."""
+        size = self._model.batch_size
+        if size == 1:
+            return 1
+        readable = (image for job in self._jobs if not isinstance(image := _read(job), UserError))
+        first = next(readable, None)
+        return size if first is None else fewer_if_large(size, first.shape[0] * first.shape[1])
 
     def _finished(self, job: Job, image: NDArray[np.uint8], detection: Detection | UserError) -> Finished | UserError:
         """Draw an image's picture, and pack its map."""

@@ -35,7 +35,7 @@ class OpenedModel(Protocol):
         ...
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
-        """The verdict on each image, uint8 (h, w, 3)."""
+        """The verdict on each image, uint8 (h, w, 3); several threads may ask at the same time."""
         ...
 
     def attention(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:

@@ -13,10 +13,10 @@ from flawmap.advice import command, install
 from flawmap.data.images.files import read_image
 from flawmap.data.images.resize import resize_image
 from flawmap.data.images.rgb import to_rgb
-from flawmap.deploy.cores import usable_cores
 from flawmap.deploy.file_digest import COPY_OR_EXPORT_AGAIN, refuse_changed_file
 from flawmap.detect.detection import Detection, judge
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, read_facts
+from flawmap.engine.cores import usable_cores
 from flawmap.errors import UserError
 
 EXTENSIONS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}

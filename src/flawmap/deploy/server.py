@@ -92,7 +92,7 @@ class ServerSettings:
         max_bytes: of one upload.
         max_pixels: of one image.
         queue_size: simultaneous uploads, waiting and in work.
-        batch_size: images that are handed to the model together.
+        batch_size: images that are handed to the model together; more where more share a pass on an accelerator.
         read_seconds: for one upload to arrive.
     """
 
@@ -209,7 +209,7 @@ def create_app(model: OpenedModel, settings: ServerSettings, source: Path | None
     """
     current = CurrentModel(model, source)
     session = Session(settings.reviews.with_suffix(SESSION_SUFFIX))
-    work = WorkQueue(current, settings.batch_size, settings.max_pixels)
+    work = WorkQueue(current, max(settings.batch_size, current.batch_size), settings.max_pixels)
     metrics = ServerMetrics(work)
 
     @asynccontextmanager

@@ -20,7 +20,8 @@ from flawmap.detect.detection import Detection, NotScoredError, judge, refuse_no
 from flawmap.detect.image_like import ImageLike, as_rgb, each_of, only_normal, place_of
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
-from flawmap.detect.scoring import Analysis, analyse, score_names
+from flawmap.detect.scoring import Analysis, analyse, analyse_in_order, device_of, images_at_once, score_names
+from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import Compute, DeviceName, choose_compute
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
@@ -40,8 +41,6 @@ from flawmap.vit.weights import WeightsOrigin
 
 if TYPE_CHECKING:
     from flawmap.detect.fit import Fitted, StageChoice
-
-ACCELERATOR_BATCH = 8  # images that share a forward pass on an accelerator
 
 
 class AnomalyDetector:
@@ -70,6 +69,7 @@ class AnomalyDetector:
         self.encoder_backend_: str | None = None  # what computed the frozen encoder in training
         self.stage_keys_: dict[str, str] = {}
         self.record_ = ModelRecord()  # data and evaluation, for the model card
+        self._at_once: ImagesAtOnce | None = None  # measured when it is first needed
 
     def fit(
         self,
@@ -115,7 +115,7 @@ class AnomalyDetector:
         self.origin_, self.stage_keys_ = fitted.origin, fitted.stage_keys
         if fitted.scorer is None:
             return self
-        self.scorer_ = fitted.scorer.to(compute.device).eval()
+        self.scorer_, self._at_once = fitted.scorer.to(compute.device).eval(), None
         self.encoder_backend_ = self.scorer_.encoder_backend
         if held_out:
             self._judge_held_out(held_out, fitted, compute, run)
@@ -139,7 +139,7 @@ class AnomalyDetector:
             self.calibration_ = calibrate(deciding, peaks, recipe.calibration.false_alarm_rate, groups)
             squares = fitted.held_out.squares
         defects = simulate_on(squares, recipe)
-        scored = score_defects(scorer, defects, self.sizes_px, recipe.detect.image_score)
+        scored = score_defects(scorer, defects, self.sizes_px, recipe.detect.image_score, self.at_once)
         self.proxy_ = scored.scores
         write_samples(run, defects, scored.maps, recipe.pretrain.masking.drop_ratio, self.map_scale)
 
@@ -176,12 +176,19 @@ class AnomalyDetector:
     @property
     def device(self) -> str:
         """Where it computes: ``cpu``, ``cuda`` or ``mps``."""
-        return next(self._fitted.parameters()).device.type
+        return device_of(self._fitted)
+
+    @property
+    def at_once(self) -> ImagesAtOnce:
+        """How many images share a forward pass: 1 on a processor, as many as fit on an accelerator."""
+        if self._at_once is None or self._at_once.device != self.device:
+            self._at_once = images_at_once(self._fitted, self.sizes_px)
+        return self._at_once
 
     @property
     def batch_size(self) -> int:
         """Images that share a forward pass: 1 on a processor, where several threads may score instead."""
-        return 1 if self.device == "cpu" else ACCELERATOR_BATCH
+        return self.at_once.size
 
     def analyse(self, image: ImageLike) -> Analysis:
         """Score one image at every size: logits, maps and image scores.
@@ -189,7 +196,26 @@ class AnomalyDetector:
         Raises:
             NotScoredError: a score or the map is not finite, because the model is damaged.
         """
-        return next(self._analyses([image]))
+        return self.analyse_many([image])[0]
+
+    def analyse_many(self, images: Sequence[ImageLike], places: Sequence[str] = ()) -> list[Analysis]:
+        """Score images, of which as many as fit share a forward pass; several threads may call it at once.
+
+        Args:
+            images: in memory at once.
+            places: of the images, for errors.
+
+        Raises:
+            NotScoredError: a score or a map is not finite, because the model is damaged.
+        """
+        places = places or [place_of(image, number, len(images)) for number, image in enumerate(images, 1)]
+        analyses = list(analyse(self._fitted, [as_rgb(image) for image in images], self.sizes_px, self.at_once))
+        for analysis, place in zip(analyses, places, strict=True):
+            try:
+                refuse_not_finite(analysis.scores, analysis.anomaly_map)
+            except NotScoredError as error:
+                raise error.at(place) from None
+        return analyses
 
     @overload
     def predict(self, images: ImageLike) -> Detection: ...
@@ -251,20 +277,9 @@ class AnomalyDetector:
     def _analyses(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Iterator[Analysis]:
         """Analyse images in order.
 
-        On an accelerator, several images share each forward pass. On a processor they go one at a time: a batch gains
-        nothing there, and a score cannot depend on the other images, not even by rounding. Every caller gets finite
-        scores and maps, or a NotScoredError that names the image.
+        Every caller gets finite scores and maps, or a NotScoredError that names the image.
         """
-        scorer, sizes_px, images = self._fitted, self.sizes_px, each_of(images)
-        for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size]
-            analyses = analyse(scorer, [as_rgb(image) for image in batch], sizes_px)
-            for number, (image, analysis) in enumerate(zip(batch, analyses, strict=True), start + 1):
-                try:
-                    refuse_not_finite(analysis.scores, analysis.anomaly_map)
-                except NotScoredError as error:
-                    raise error.at(place_of(image, number, len(images))) from None
-                yield analysis
+        return analyse_in_order(self.analyse_many, each_of(images), self.at_once)
 
     def facts(self, name: str, precision: str | None = None) -> ModelFacts:
         """What identifies this model, for a server or an exported file.

@@ -17,7 +17,9 @@ from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detection import refuse_not_finite
 from flawmap.detect.scoring import Analysis, ScaleResult, analyse, analysis_of, score_names
+from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import Compute
+from flawmap.engine.in_order import batches_of
 from flawmap.engine.sampling import evenly_spread
 from flawmap.metrics.ranking import BinnedScores, auroc
 from flawmap.paper.patch_masking import attention_patch_mask
@@ -78,31 +80,42 @@ class ScoredDefects:
 
 
 def score_defects(
-    scorer: Scorer, defects: Sequence[SimulatedDefect], sizes_px: Sequence[int], image_score: str
+    scorer: Scorer,
+    defects: Sequence[SimulatedDefect],
+    sizes_px: Sequence[int],
+    image_score: str,
+    at_once: ImagesAtOnce,
 ) -> ScoredDefects:
     """Score each image with its defect, and without it where that has not been done yet."""
     pixels, scores, labels, maps = BinnedScores(), [], [], []
-    for defect in defects:
-        without = _analysis_without(scorer, defect.good, sizes_px)
-        (analysis,) = analyse(scorer, [defect.simulated], sizes_px)
-        for found, footprint in ((without, np.zeros_like(defect.footprint)), (analysis, defect.footprint)):
-            refuse_not_finite(found.scores, found.anomaly_map)
-            pixels.add(found.anomaly_map, footprint)
-            scores.append(found.scores[image_score])
-            labels.append(bool(footprint.any()))
-        if len(maps) < NUM_SAMPLES:
-            maps.append(analysis.anomaly_map)
+    for batch in batches_of(defects, at_once.size):
+        goods = _analyses_without(scorer, [defect.good for defect in batch], sizes_px, at_once)
+        simulated = analyse(scorer, [defect.simulated for defect in batch], sizes_px, at_once)
+        for defect, without, analysis in zip(batch, goods, simulated, strict=True):
+            for found, footprint in ((without, np.zeros_like(defect.footprint)), (analysis, defect.footprint)):
+                refuse_not_finite(found.scores, found.anomaly_map)
+                pixels.add(found.anomaly_map, footprint)
+                scores.append(found.scores[image_score])
+                labels.append(bool(footprint.any()))
+            if len(maps) < NUM_SAMPLES:
+                maps.append(analysis.anomaly_map)
     proxy = ProxyScores(auroc(np.array(scores), np.array(labels)), pixels.auroc(), len(defects))
     return ScoredDefects(proxy, maps)
 
 
-def _analysis_without(scorer: Scorer, good: HeldOutSquare, sizes_px: Sequence[int]) -> Analysis:
-    """The analysis of an image without its defect; from training where it was scored there, at its only size."""
-    if good.score is None or good.evidence is None:
-        return analyse(scorer, [good.square], sizes_px)[0]
-    height, width, _ = good.square.shape
-    (size_px,) = sizes_px
-    return analysis_of([ScaleResult(size_px, good.score, good.evidence)], height, width, score_names(scorer))
+def _analyses_without(
+    scorer: Scorer, goods: Sequence[HeldOutSquare], sizes_px: Sequence[int], at_once: ImagesAtOnce
+) -> list[Analysis]:
+    """The analyses of images without their defects; from training where they were scored there, at their only size."""
+    known = [
+        (ScaleResult(sizes_px[0], good.score, good.evidence), good.square.shape)
+        for good in goods
+        if good.score is not None and good.evidence is not None
+    ]
+    if len(known) < len(goods):
+        return list(analyse(scorer, [good.square for good in goods], sizes_px, at_once))
+    names = score_names(scorer)
+    return [analysis_of([scale], height, width, names) for scale, (height, width, _) in known]
 
 
 def write_samples(

@@ -4,7 +4,8 @@ This is the only implementation: the detector calls it with one image or a batch
 (:mod:`flawmap.deploy.graph`) traces the same functions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from flawmap.data.images.resize import resize_image
+from flawmap.detect.image_like import ImageLike, as_rgb, place_of
+from flawmap.engine.batch_size import ImagesAtOnce
+from flawmap.engine.cores import reading_threads
+from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
+from flawmap.engine.transfer import to_device, to_host
 from flawmap.scorer import Scorer, upsample_map
 from flawmap.vit.inputs import normalise
 
@@ -51,29 +57,96 @@ class Analysis:
     scores: dict[str, float]
 
 
+def images_at_once(scorer: Scorer, sizes_px: Sequence[int]) -> ImagesAtOnce:
+    """How many images share a pass where the scorer lies: one on a processor."""
+    return ImagesAtOnce.on(device_of(scorer), scorer.bytes_per_image(max(sizes_px)))
+
+
+def device_of(scorer: Scorer) -> str:
+    """Where it lies: ``cpu``, ``cuda`` or ``mps``."""
+    return next(scorer.parameters()).device.type
+
+
 @torch.no_grad()
 def analyse(
-    scorer: Scorer, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], sizes_px: Sequence[int]
+    scorer: Scorer,
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    sizes_px: Sequence[int],
+    at_once: ImagesAtOnce,
 ) -> tuple[Analysis, ...]:
-    """Score whole images at each size, in fp32; all images share the forward pass of a size.
+    """Score whole images at each size, in fp32.
+
+    Several threads may call it at once. They resize, and make maps and scores, at the same time; where images share a
+    pass, they take turns in it.
 
     Args:
         scorer: in evaluation mode.
         images: of any sizes.
         sizes_px: sides of the squares, multiples of the patch size.
+        at_once: how many images share a pass.
     """
-    device = next(scorer.parameters()).device
-    resized = [np.stack([resize_image(image, size, size) for image in images]) for size in sizes_px]
-    with torch.autocast(device.type, enabled=False):
-        logits, evidence = score_squares(scorer, [torch.from_numpy(squares).to(device) for squares in resized])
-    logits_by_image, evidence = logits.T.tolist(), [maps.cpu() for maps in evidence]
-    analyses = []
-    for number, image in enumerate(images):
-        maps = [of_size[number].numpy() for of_size in evidence]  # one (r, c) per size
-        scales = [ScaleResult(*scale) for scale in zip(sizes_px, logits_by_image[number], maps, strict=True)]
-        height, width = image.shape[:2]
-        analyses.append(analysis_of(scales, height, width, score_names(scorer)))
-    return tuple(analyses)
+    squares = [torch.from_numpy(np.stack([resize_image(image, size, size) for image in images])) for size in sizes_px]
+
+    def in_batches(size: int) -> list[tuple[ScaleResult, ...]]:
+        starts = range(0, len(images), size)
+        return [
+            scales
+            for start in starts
+            for scales in _scale_results(scorer, [of_size[start : start + size] for of_size in squares])
+        ]
+
+    names, by_image = score_names(scorer), at_once.run(in_batches)
+    shapes = [image.shape[:2] for image in images]
+    return tuple(analysis_of(scales, h, w, names) for scales, (h, w) in zip(by_image, shapes, strict=True))
+
+
+def analyse_in_order(
+    analyse_many: Callable[[Sequence[ImageLike], Sequence[str]], list[Analysis]],
+    images: Sequence[ImageLike],
+    at_once: ImagesAtOnce,
+) -> Iterator[Analysis]:
+    """Read and analyse images in order.
+
+    On an accelerator, several images share each forward pass, and several threads read images and make maps. On a
+    processor they go one at a time: a batch gains nothing there, and a score cannot depend on the other images, not
+    even by rounding.
+
+    Args:
+        analyse_many: takes images and what they are called in errors; several threads call it.
+        images: to read.
+        at_once: how many images share a pass.
+    """
+    size, places = at_once.size, [place_of(image, number, len(images)) for number, image in enumerate(images, 1)]
+    if len(images) <= size:
+        yield from analyse_many(images, places) if images else ()
+        return
+    if size > 1:
+        size = fewer_if_large(size, as_rgb(images[0]).size // 3)
+    threads = reading_threads(at_once.device)
+    budget = PixelBudget((threads + 1) * PIXELS_PER_THREAD)
+
+    def analyses(number: int, batch: Sequence[tuple[ImageLike, str]]) -> list[Analysis]:
+        pixels = [as_rgb(image) for image, _ in batch]
+        budget.take(number, sum(image.size // 3 for image in pixels))
+        return analyse_many(pixels, [place for _, place in batch])
+
+    batches = batches_of([*zip(images, places, strict=True)], size)
+    with closing(in_order(analyses, batches, threads, budget)) as found:
+        for of_batch in found:
+            yield from of_batch
+
+
+def _scale_results(scorer: Scorer, squares: Sequence[UInt8[Tensor, "b _ _ 3"]]) -> list[tuple[ScaleResult, ...]]:
+    """For each image of one batch, what the scorer computes at each size; results are copied to the host together."""
+    device = device_of(scorer)
+    with torch.autocast(device, enabled=False):
+        logits, evidence = score_squares(scorer, [to_device(of_size, device) for of_size in squares])
+    logits, *evidence = to_host([logits, *evidence])
+    sizes_px, maps = [of_size.shape[1] for of_size in squares], [of_size.numpy() for of_size in evidence]
+    return [
+        tuple(ScaleResult(*scale) for scale in zip(sizes_px, of_image, [m[number] for m in maps], strict=True))
+        for number, of_image in enumerate(logits.T.tolist())
+    ]
 
 
 def analysis_of(scales: Sequence[ScaleResult], height: int, width: int, names: Sequence[str]) -> Analysis:

@@ -67,8 +67,8 @@ def choose_compute(
         raise UserError(
             f"--device {device}, but {cause}", "--device", "install a matching torch build, or --device cpu"
         )
-    if chosen == "cuda":  # detection promises fp32, on which thresholds rest; cuDNN would convolve in TF32
-        torch.backends.cudnn.allow_tf32 = False
+    if chosen == "cuda":
+        compute_exactly()
     visible = torch.cuda.device_count() if chosen == "cuda" else 1
     if devices > visible:
         found = f"{visible} {chosen} device{'s are' if visible != 1 else ' is'} visible"
@@ -82,6 +82,17 @@ def choose_compute(
         fast = _computes_in_bf16(chosen)
         return Compute(chosen, "bf16" if fast else "fp32", f"{why}; it computes in bf16" if fast else why, devices)
     return Compute(chosen, precision, why, devices)
+
+
+def compute_exactly() -> None:
+    """Let CUDA round as the processor does: detection promises fp32, on which thresholds rest.
+
+    cuDNN would convolve in TF32, and another package may have allowed it for products. Sums of bf16 products are
+    rounded once, at their end, on which the bound of the memory's search rests.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
 def _computes_in_bf16(device: str) -> bool:

@@ -4,21 +4,24 @@ Nothing here flows back: thresholds and settings are those of the detector as it
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
 
 from flawmap.data.groups import groups_of, identities
 from flawmap.data.images.files import DecodedImage, decode_with_remarks, read_file
 from flawmap.data.images.truth import Truth, truth_of
 from flawmap.data.left_out import as_records
 from flawmap.data.sample import LabelledImage, TestData
-from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.scoring import Analysis
+from flawmap.engine.cores import reading_threads
+from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
 from flawmap.evaluate.measures import (
     PooledPixels,
     ScoredSample,
@@ -66,35 +69,19 @@ def evaluate(
     Raises:
         UserError: an image cannot be read or gets no finite score, or a result cannot be written.
     """
-    score_name, calibration = detector.recipe.detect.image_score, detector.calibration_
-    pixels, scored, images, seconds = PooledPixels(data.protocol, evaluation_size_px, calibration), [], [], 0.0
-    for number, sample in enumerate(data.samples):
-        decoded = decode_with_remarks(read_file(sample.path), place=str(sample.path))
-        started = time.perf_counter()
-        analysis = _analyse(detector, decoded.pixels, sample.path)
-        seconds += time.perf_counter() - started
-        marked = _truth(sample, decoded) if data.protocol.pixel_pool != "none" else Truth(None)
-        pixels.add(sample, analysis, marked)
-        logits = {scale.size_px: scale.logit for scale in analysis.scales}
-        share = float(marked.pixels.mean()) if sample.is_anomalous and marked.pixels is not None else None
-        scored.append(ScoredSample(sample, analysis.scores, logits, share))
-        if folder is not None:
-            name = f"{number:04d}_{sample.path.stem[:48]}.png"  # not too long for any file system
-            map_file, truth_file = write_maps(folder, name, analysis.anomaly_map, marked.pixels, detector.map_scale)
-            score = analysis.scores[score_name]
-            image = ScoredImage(
-                key=sample.key,
-                path=sample.path.absolute(),  # a report may be written from another folder
-                kind=sample.kind,
-                is_anomalous=sample.is_anomalous,
-                score=score,
-                is_flagged=calibration is not None and score > calibration.threshold,
-                map_file=map_file,
-                truth_file=truth_file,
-                scores=analysis.scores,
-            )
-            images.append(image)
-        progress(number + 1, len(data.samples))
+    pixels = PooledPixels(data.protocol, evaluation_size_px, detector.calibration_)
+    scored, images, seconds = [], [], 0.0
+    with closing(_judged(detector, data, folder)) as found:
+        for judged in found:
+            sample, analysis, marked = judged.sample, judged.analysis, judged.marked
+            pixels.add(sample, analysis, marked)
+            logits = {scale.size_px: scale.logit for scale in analysis.scales}
+            share = float(marked.pixels.mean()) if sample.is_anomalous and marked.pixels is not None else None
+            scored.append(ScoredSample(sample, analysis.scores, logits, share))
+            seconds += judged.seconds
+            if judged.record is not None:
+                images.append(judged.record)
+            progress(len(scored), len(data.samples))
     evaluation = _evaluation(detector, data, scored, pixels, seconds / max(1, len(scored)), command)
     if folder is not None:
         write_per_image(folder, images)
@@ -103,11 +90,74 @@ def evaluate(
     return evaluation
 
 
-def _analyse(detector: AnomalyDetector, pixels: UInt8[np.ndarray, "h w 3"], path: Path) -> Analysis:
-    try:
-        return detector.analyse(pixels)
-    except NotScoredError as error:
-        raise error.at(path) from None
+@dataclass(frozen=True)
+class _Judged:
+    """A test image after scoring: what is pooled, its line of the record where files are written, and its time."""
+
+    sample: LabelledImage
+    analysis: Analysis
+    marked: Truth
+    record: ScoredImage | None
+    seconds: float
+
+
+def _judged(detector: AnomalyDetector, data: TestData, folder: Path | None) -> Generator[_Judged, None, None]:
+    """Read, score and write each image; in several threads where an accelerator scores. The order is that of the data.
+
+    On a processor one thread does this, and each image has all cores.
+    """
+    samples, size = list(enumerate(data.samples)), detector.batch_size
+    if size > 1 and samples:
+        height, width = _decoded(samples[0][1]).pixels.shape[:2]
+        size = fewer_if_large(size, height * width)
+    threads = reading_threads(detector.device)
+    budget = PixelBudget((threads + 1) * PIXELS_PER_THREAD)
+
+    def judged(number: int, batch: Sequence[tuple[int, LabelledImage]]) -> list[_Judged]:
+        decoded = [_decoded(sample) for _, sample in batch]
+        budget.take(number, sum(image.pixels.shape[0] * image.pixels.shape[1] for image in decoded))
+        started = time.perf_counter()
+        analyses = detector.analyse_many([image.pixels for image in decoded], [str(s.path) for _, s in batch])
+        seconds = (time.perf_counter() - started) / len(batch)
+        found = []
+        for (index, sample), image, analysis in zip(batch, decoded, analyses, strict=True):
+            marked = _truth(sample, image) if data.protocol.pixel_pool != "none" else Truth(None)
+            record = None if folder is None else _written(detector, folder, index, sample, analysis, marked.pixels)
+            found.append(_Judged(sample, analysis, marked, record, seconds))
+        return found
+
+    with closing(in_order(judged, batches_of(samples, size), threads, budget)) as results:
+        for of_batch in results:
+            yield from of_batch
+
+
+def _decoded(sample: LabelledImage) -> DecodedImage:
+    return decode_with_remarks(read_file(sample.path), place=str(sample.path))
+
+
+def _written(
+    detector: AnomalyDetector,
+    folder: Path,
+    index: int,
+    sample: LabelledImage,
+    analysis: Analysis,
+    truth: Bool[np.ndarray, "h w"] | None,
+) -> ScoredImage:
+    """Write an image's map and truth; returns its line of the record."""
+    name = f"{index:04d}_{sample.path.stem[:48]}.png"  # not too long for any file system
+    map_file, truth_file = write_maps(folder, name, analysis.anomaly_map, truth, detector.map_scale)
+    score, calibration = analysis.scores[detector.recipe.detect.image_score], detector.calibration_
+    return ScoredImage(
+        key=sample.key,
+        path=sample.path.absolute(),  # a report may be written from another folder
+        kind=sample.kind,
+        is_anomalous=sample.is_anomalous,
+        score=score,
+        is_flagged=calibration is not None and score > calibration.threshold,
+        map_file=map_file,
+        truth_file=truth_file,
+        scores=analysis.scores,
+    )
 
 
 def _truth(sample: LabelledImage, image: DecodedImage) -> Truth:

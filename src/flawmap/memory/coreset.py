@@ -7,6 +7,8 @@ from torch import Tensor
 
 CANDIDATES = 1024  # the farthest vectors; several picks are made among them before the other vectors are updated
 ROWS = 512  # vectors whose distances are updated at once, so that their products stay in a core's cache
+ROWS_ON_ACCELERATOR = 65_536  # at most 256 MB of products
+PICKS = 64  # made on an accelerator before the host looks at them: each look waits for all that was computed so far
 
 
 def greedy_coreset(
@@ -62,12 +64,13 @@ def _update_distances(
     nearest: Float[Tensor, "n"], projected: Float[Tensor, "n p"], squares: Float[Tensor, "n"], new: Int[Tensor, "m"]
 ) -> None:
     """Lower each squared distance to the nearest picked vector by the new picks, in place."""
-    for start in range(0, len(nearest), ROWS):
-        block = slice(start, start + ROWS)
+    rows = ROWS if nearest.device.type == "cpu" else ROWS_ON_ACCELERATOR
+    for start in range(0, len(nearest), rows):
+        block = slice(start, start + rows)
         # |a - b|^2 = |a|^2 - 2 ab + |b|^2
         products = torch.addmm(squares[new], projected[block], projected[new].T, alpha=-2)  # (rows, m)
         torch.minimum(nearest[block], products.amin(dim=1) + squares[block], out=nearest[block])
-    nearest[new] = -torch.inf  # a repeated vector must not be picked twice while others are left
+    nearest.index_fill_(0, new, -torch.inf)  # a repeated vector must not be picked twice while others are left
 
 
 def _pick_among(
@@ -76,6 +79,7 @@ def _pick_among(
     nearest: Float[Tensor, "c"],
     others: Float[Tensor, ""],
     at_most: int,
+    picks_per_look: int | None = None,
 ) -> Int[Tensor, "m"]:
     """Indices of the candidates that are picked before any other vector could be, at least one.
 
@@ -85,16 +89,24 @@ def _pick_among(
         nearest: squared distance of each to the nearest picked vector; overwritten.
         others: no other vector is farther than this.
         at_most: number of picks that are still wanted.
+        picks_per_look: picks that are made before those are dropped which another vector should have preceded. None:
+            one on a processor, where a look costs nothing, and :data:`PICKS` elsewhere.
     """
-    picked = []
-    distances = torch.empty_like(nearest)
-    while len(picked) < at_most:
-        farthest = int(nearest.argmax())
-        if picked and nearest[farthest] < others:
-            break
-        picked.append(farthest)
-        torch.mv(projected, projected[farthest], out=distances)
-        distances.mul_(-2).add_(squares).add_(squares[farthest])
-        torch.minimum(nearest, distances, out=nearest)
-        nearest[farthest] = -torch.inf
-    return torch.tensor(picked, device=nearest.device)
+    if picks_per_look is None:
+        picks_per_look = 1 if nearest.device.type == "cpu" else PICKS
+    picked: list[Tensor] = []  # (1,) each
+    distances, kept = torch.empty_like(nearest), 0
+    while kept == len(picked) < at_most:
+        at_pick = []
+        for _ in range(min(picks_per_look, at_most - len(picked))):
+            farthest = nearest.argmax(keepdim=True)  # (1,)
+            at_pick.append(nearest.index_select(0, farthest))
+            picked.append(farthest)
+            torch.mv(projected, projected.index_select(0, farthest)[0], out=distances)
+            distances.mul_(-2).add_(squares).add_(squares.index_select(0, farthest))
+            torch.minimum(nearest, distances, out=nearest)
+            nearest.index_fill_(0, farthest, -torch.inf)
+        # Distances fall from pick to pick, so all that follow the first one below ``others`` are below it as well.
+        allowed = kept + int((torch.cat(at_pick) >= others).sum())
+        kept = max(1, allowed)  # the first pick was the farthest of all when the candidates were chosen
+    return torch.cat(picked[:kept])

@@ -11,15 +11,18 @@ from torch import Tensor
 
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
+from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.progress import say
 from flawmap.engine.sampling import evenly_spread
 from flawmap.engine.stage import Stage, StageContext
+from flawmap.engine.transfer import to_device
 from flawmap.errors import UserError
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages, encode_good_images
 from flawmap.memory.head_training import train_head
 from flawmap.memory.held_out import held_out_images, score_held_out
-from flawmap.memory.patch_memory import Lookup, PatchMemory
-from flawmap.memory.scorer import Evidence, ResidualScorer, TokenScorer, build_scorer
+from flawmap.memory.patch_memory import Lookup, Nearest, PatchMemory
+from flawmap.memory.scorer import COPIES, Evidence, ResidualScorer, TokenScorer, build_scorer
+from flawmap.memory.search import bytes_per_query
 from flawmap.recipe.settings import Recipe, ResidualSettings
 from flawmap.scorer import FittedScorer
 from flawmap.simulators.by_name import Simulator
@@ -185,10 +188,16 @@ def fit_memory(good: GoodImages, recipe: Recipe, context: StageContext) -> dict[
 @torch.no_grad()
 def lookup_of_others(memory: PatchMemory, good: GoodImages) -> Lookup:
     """For all tokens of the reference images, the nearest tokens of other images."""
-    device = memory.unit.device
-    batches = zip(good.reference_tokens.split(BATCH_SIZE), good.references.split(BATCH_SIZE), strict=True)
-    found = [memory.lookup(tokens.to(device), numbers.to(device)) for tokens, numbers in batches]
-    return Lookup(torch.cat([part.distances for part in found]), torch.cat([part.indices.int() for part in found]))
+    device, (_, patches, num_blocks, dim) = memory.unit.device, good.reference_tokens.shape
+    per_token = bytes_per_query(memory.unit.shape[1], dim) + 4 * COPIES * num_blocks * dim
+    at_once = ImagesAtOnce.on(device.type, patches * per_token, BATCH_SIZE)
+
+    def in_batches(size: int) -> Lookup:
+        batches = zip(good.reference_tokens.split(size), good.references.split(size), strict=True)
+        found = [memory.lookup(to_device(tokens, device), numbers) for tokens, numbers in batches]
+        return Lookup(torch.cat([part.distances for part in found]), torch.cat([part.indices.int() for part in found]))
+
+    return at_once.run(in_batches)
 
 
 # ---- simulate defects, train the head
@@ -221,14 +230,21 @@ def learn_expectation(
     say("expected", f"scores {len(good.references)} good images, each without its own tokens in the memory")
     device = context.compute.device
     scorer.eval().to(device)
-    batches = (  # image by image: a batch gains nothing on a processor, and its nearest tokens take much memory
-        (
-            good.reference_tokens[rows].to(device).float(),
-            scorer.memory.recalled(Lookup(of_others.distances[rows].to(device), of_others.indices[rows].to(device))),
+    # Image by image on a processor, where a batch gains nothing and its nearest tokens take much memory.
+    at_once = ImagesAtOnce.on(device, scorer.bytes_per_image(context.size_px))
+
+    def recalled(rows: Tensor) -> tuple[Tensor, Nearest]:
+        tokens, distances, indices = (
+            to_device(of_all[rows], device)
+            for of_all in (good.reference_tokens, of_others.distances, of_others.indices)
         )
-        for rows in torch.arange(len(good.references)).split(1)
-    )
-    scorer.fit_expectation(good.reference_appearances.to(device), batches)
+        return tokens.float(), scorer.memory.recalled(Lookup(distances, indices))
+
+    def in_batches(size: int) -> None:
+        batches = map(recalled, torch.arange(len(good.references)).split(size))
+        scorer.fit_expectation(good.reference_appearances.to(device), batches)
+
+    at_once.run(in_batches)
     return scorer.cpu().expectation_state()
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.sampling import evenly_spread
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
@@ -17,7 +19,7 @@ from flawmap.vit.encoder import mean_cls_attention
 from flawmap.vit.frozen_encoder import FrozenEncoder
 from flawmap.vit.inputs import NormalImageSource, normal_batches
 
-BATCH_SIZE = 8  # images encoded at once; larger batches gain nothing on a processor
+BATCH_SIZE = 8  # images encoded at once on a processor, where larger batches gain nothing
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,28 @@ class Shares:
         return cls(per_image, tuple(evenly_spread(num_images, num_references)))
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """A batch of images after the encoder, on the host."""
+
+    attention: Float[Tensor, "b n"]
+    appearances: Float[Tensor, "b d"]
+    tokens: Float[Tensor, "b n l d"]
+
+
+def _encoded(
+    frozen: FrozenEncoder, taken: AppearanceAndTokens, images: Float[Tensor, "b 3 s s"], at_once: int
+) -> _Encoded:
+    """Attention and tokens in float16, appearances in float32; ``at_once`` images share a pass."""
+    parts: list[list[Tensor]] = []
+    for some in images.split(at_once):
+        output = frozen.encode(some, taken.wanted)
+        appearances, tokens = taken.in_output(output)
+        parts.append([mean_cls_attention(output).half().cpu(), appearances.cpu(), tokens.half().cpu()])
+    kinds = parts[0] if len(parts) == 1 else [torch.cat(of_kind) for of_kind in zip(*parts, strict=True)]
+    return _Encoded(*kinds)
+
+
 @torch.no_grad()
 def encode_good_images(
     frozen: FrozenEncoder, pixels: NormalImageSource, recipe: Recipe, context: StageContext
@@ -106,12 +130,12 @@ def encode_good_images(
     num_candidates = 0 if stores_all else num_images * shares.per_image
     # filled piece by piece, because pieces would be in memory twice when they are joined
     candidates = reference_tokens.new_empty(num_candidates, *reference_tokens.shape[2:])
-    attention = reference_tokens.new_empty(num_images, rows, columns)
-    for numbers, images in normal_batches(pixels, context.size_px, BATCH_SIZE, context.compute.device):
-        output = frozen.encode(images, taken.wanted)
-        attention[numbers.start : numbers.stop] = mean_cls_attention(output).reshape(-1, rows, columns)  # (b, r, c)
-        appearances, tokens = (part.cpu() for part in taken.in_output(output))  # (b, d), (b, r c, l, d)
-        for number, image_tokens, appearance in zip(numbers, tokens.half(), appearances, strict=True):
+    attention, device = reference_tokens.new_empty(num_images, rows, columns), context.compute.device
+    at_once = ImagesAtOnce.on(device, encoder.bytes_per_image(context.size_px, len(taken.wanted)), BATCH_SIZE)
+    for numbers, images in normal_batches(pixels, context.size_px, at_once.size, device):
+        batch = at_once.run(partial(_encoded, frozen, taken, images))
+        attention[numbers.start : numbers.stop] = batch.attention.reshape(-1, rows, columns)  # (b, r, c)
+        for number, image_tokens, appearance in zip(numbers, batch.tokens, batch.appearances, strict=True):
             if not (image_tokens.isfinite().all() and appearance.isfinite().all()):
                 problem = f"the encoder gives values that are not finite (good image {number + 1} of {num_images})"
                 raise UserError(problem, "model.weights", "copy or download the weights again, or choose others")

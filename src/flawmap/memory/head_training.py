@@ -1,18 +1,24 @@
 """Trains the residual head on the tokens of good images and of simulated defects, each encoded once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from flawmap.engine.batch_size import ImagesAtOnce
+from flawmap.engine.cores import reading_threads
+from flawmap.engine.in_order import PixelBudget, batches_of, in_order
 from flawmap.engine.optimisation import check_finite, decay_groups, set_rates
 from flawmap.engine.progress import say
 from flawmap.engine.schedules import WarmupCosine
 from flawmap.engine.stage import StageContext, return_freed_memory
 from flawmap.engine.step_log import StepLog
+from flawmap.engine.transfer import to_device
 from flawmap.errors import UserError
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages
 from flawmap.memory.patch_memory import Lookup, PatchMemory
@@ -23,7 +29,7 @@ from flawmap.reproducibility import numpy_generator
 from flawmap.runs.training_log import LogFile
 from flawmap.simulators.dataset import SimulationDataset
 from flawmap.vit.frozen_encoder import FrozenEncoder
-from flawmap.vit.inputs import normalise
+from flawmap.vit.inputs import PIXELS_AHEAD, normalise
 
 STAGE = "residual"
 TOKENS_PER_STEP = 1024
@@ -184,14 +190,14 @@ def encode_examples(
     scorer.eval().to(context.compute.device)
     frozen = FrozenEncoder(scorer.encoder, scorer.frozen.precision)  # of its own: its session goes with it
     generator = torch.Generator().manual_seed(context.seed)
-    anomalous, beside = [], []
-    for start in range(0, len(items), BATCH_SIZE):
-        batch = [defects[item] for item in items[start : start + BATCH_SIZE]]
-        images = normalise(torch.stack([item["anomalous"] for item in batch]).to(context.compute.device))
-        numbers = torch.stack([item["index"] for item in batch]).to(images.device)  # (b,)
+    anomalous, beside, device = [], [], context.compute.device
+    at_once = ImagesAtOnce.on(device, scorer.bytes_per_image(context.size_px), BATCH_SIZE)
+    for batch in _simulated(defects, batches_of(items, at_once.size), context):
         footprints = torch.stack([item["footprint"] for item in batch]).float()  # (b, s, s)
         cover = F.avg_pool2d(footprints[:, None], scorer.encoder.patch_size_px).flatten(1)  # (b, p)
-        tokens = frozen.tokens_of(images, scorer.blocks, scorer.settings.relative)  # (b, p, l, d)
+        images = to_device(torch.stack([item["anomalous"] for item in batch]), device)
+        numbers = torch.stack([item["index"] for item in batch])  # (b,), on the host
+        tokens = at_once.run(partial(_tokens_of, scorer, frozen, images))  # (b, p, l, d)
         is_anomalous, is_untouched = cover >= settings.anomalous_cover, (cover == 0).nonzero()  # (b, p), (u, 2)
         anomalous.append(looked_up(scorer.memory, tokens, is_anomalous.nonzero(), numbers))
         if len(is_untouched):  # all of them would take as much memory as the good images' tokens
@@ -218,7 +224,9 @@ def looked_up(
         chosen: image in the batch and patch of each token.
         numbers: of the good image that each image of the batch was made of.
     """
-    of_image = [chosen[chosen[:, 0] == row, 1].to(tokens.device) for row in range(len(tokens))]  # (n_row,) each
+    of_image = [
+        chosen[chosen[:, 0] == row, 1].to(tokens.device, non_blocking=True) for row in range(len(tokens))
+    ]  # (n_row,) each
     found = [tokens[row, patches] for row, patches in enumerate(of_image)]  # (n_row, l, d) each
     nearest = [
         memory.lookup(of_one[None], exclude=numbers[row : row + 1]).indices[0]
@@ -227,6 +235,30 @@ def looked_up(
     ]  # (n_row, l) each
     joined = torch.cat(nearest) if nearest else chosen.new_empty(0, tokens.shape[2])
     return TokenPool(torch.cat(found).half().cpu(), joined.int().cpu())
+
+
+def _tokens_of(
+    scorer: ResidualScorer, frozen: FrozenEncoder, images: UInt8[Tensor, "b 3 s s"], at_once: int
+) -> Float[Tensor, "b p l d"]:
+    """Tokens of images, of which ``at_once`` share a pass."""
+    parts = [
+        frozen.tokens_of(normalise(some), scorer.blocks, scorer.settings.relative) for some in images.split(at_once)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _simulated(
+    defects: SimulationDataset, batches: Sequence[Sequence[tuple[int, int]]], context: StageContext
+) -> Iterator[list[dict[str, Tensor]]]:
+    """Batches of items, made ahead by other threads: by one where a processor computes."""
+    budget = PixelBudget(PIXELS_AHEAD)
+
+    def make(number: int, batch: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
+        budget.take(number, len(batch) * context.size_px**2)
+        return [defects[item] for item in batch]
+
+    with closing(in_order(make, batches, reading_threads(context.compute.device), budget)) as made:
+        yield from made
 
 
 def simulated_items(num_images: int, count: int, seed: int) -> list[tuple[int, int]]:

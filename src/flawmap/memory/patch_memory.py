@@ -83,6 +83,7 @@ class PatchMemory(nn.Module):
         self.register_buffer("mean", torch.zeros(num_blocks))
         self.register_buffer("deviation", torch.ones(num_blocks))
         self._searches: list[NearestSearch] | None = None  # made for the device when they are first needed
+        self._sources_on_host: Tensor | None = None
         self.register_load_state_dict_pre_hook(PatchMemory._take_type_of)
         self.register_load_state_dict_post_hook(lambda memory, _: memory.normalise())
 
@@ -101,18 +102,31 @@ class PatchMemory(nn.Module):
         """Look tokens up; for the arguments see :meth:`nearest`."""
         b, n, _, _ = tokens.shape
         distances, indices = [], []
+        columns = [] if exclude is None else self._columns_of(exclude)
         with torch.autocast(tokens.device.type, enabled=False):
             unit = F.normalize(tokens.float(), dim=-1)  # (b, n, l, d)
             for block, search in enumerate(self._searches_here()):
                 if exclude is None:
                     similarity, index = search(unit[:, :, block].flatten(0, 1))  # (b n,) each
                 else:
-                    own = [(self.sources[block] == number).nonzero()[:, 0] for number in exclude]
-                    found = [search(image[:, block], columns) for image, columns in zip(unit, own, strict=True)]
+                    found = [search(image[:, block], own[block]) for image, own in zip(unit, columns, strict=True)]
                     similarity, index = (torch.cat(parts) for parts in zip(*found, strict=True))
                 distances.append((1 - similarity).view(b, n))
                 indices.append(index.view(b, n))
         return Lookup(torch.stack(distances, dim=2), torch.stack(indices, dim=2))
+
+    def _columns_of(self, images: Int[Tensor, "b"]) -> list[list[Int[Tensor, "_"]]]:
+        """For each training image and block, where its tokens are in the memory.
+
+        Found on the host: how many they are is not known before, so that the host would wait for the device each time.
+        """
+        if self._sources_on_host is None or self.sources.device.type == "cpu":  # there it is no copy
+            self._sources_on_host = self.sources.cpu()
+        sources, device = self._sources_on_host, self.unit.device
+        return [
+            [(of_block == number).nonzero()[:, 0].to(device, non_blocking=True) for of_block in sources]
+            for number in images.cpu()
+        ]
 
     def recalled(self, lookup: Lookup) -> Nearest:
         """The normal tokens that a lookup has found, with their spacing."""
@@ -162,7 +176,7 @@ class PatchMemory(nn.Module):
     def normalise(self) -> None:
         """Set ``unit`` from ``tokens``, which have changed."""
         self.unit = F.normalize(self.tokens.float(), dim=-1)
-        self._searches = None
+        self._searches = self._sources_on_host = None
 
     @torch.no_grad()
     def fit_spacing(self, neighbours: int) -> None:
@@ -191,11 +205,15 @@ class PatchMemory(nn.Module):
     # ---- moving, copying and loading
 
     def _apply(self, fn: Any, recurse: bool = True) -> "PatchMemory":
-        self._searches = None  # they belong to the device
+        self._searches = self._sources_on_host = None  # they belong to the device
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_searches": None}  # a copy shares the buffers and makes its own
+        return {
+            **self.__dict__,
+            "_searches": None,
+            "_sources_on_host": None,
+        }  # a copy shares the buffers and makes its own
 
     def _take_type_of(self, state_dict: Mapping[str, Any], prefix: str, *__: Any) -> None:
         """flawmap 0.1 saved tokens in float32, of unit length: they are kept as they are."""

@@ -12,11 +12,13 @@ from flawmap.memory.appearance import AppearanceAndTokens
 from flawmap.memory.expectation import NormalExpectation
 from flawmap.memory.patch_memory import Nearest, PatchMemory
 from flawmap.memory.residual_head import ResidualHead
+from flawmap.memory.search import bytes_per_query
 from flawmap.recipe.settings import Recipe
 from flawmap.scorer import Scorer, ScorerOutput
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.frozen_encoder import Backend, FrozenEncoder
 
+COPIES = 10  # of a token while it is compared and the head judges it: normed, nearest, difference, joined and others
 LEARNED_FROM_GOOD_IMAGES = ("expectation.", "image_scales.")  # tensors of the stage "expectation"
 
 
@@ -31,6 +33,20 @@ class Evidence:
 
     image: tuple[Float[Tensor, "b"], ...]
     patches: tuple[Float[Tensor, "b n"], ...]
+
+    def of_each_image(self) -> "list[Evidence]":
+        """One for each of the images."""
+        rows = [slice(row, row + 1) for row in range(len(self.image[0]))]
+        return [Evidence(tuple(k[row] for k in self.image), tuple(k[row] for k in self.patches)) for row in rows]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Evidence]") -> "Evidence":
+        """All images of some parts."""
+        kinds = range(len(parts[0].image))
+        return cls(
+            tuple(torch.cat([part.image[kind] for part in parts]) for kind in kinds),
+            tuple(torch.cat([part.patches[kind] for part in parts]) for kind in kinds),
+        )
 
 
 class Standardisation(nn.Module):
@@ -92,6 +108,12 @@ class TokenScorer(Scorer):
         return self.frozen.backend
 
     # ---- scoring
+
+    def bytes_per_image(self, size_px: int) -> int:
+        """With the search, the nearest tokens and the inputs of the head; see :class:`Scorer`."""
+        (num_blocks, num_tokens, dim), (rows, columns) = self.memory.tokens.shape, self.encoder.grid(size_px, size_px)
+        per_token = bytes_per_query(num_tokens, dim) + 4 * COPIES * num_blocks * dim
+        return self.encoder.bytes_per_image(size_px, num_blocks) + rows * columns * per_token
 
     def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
         """Score normalised images whose sides are multiples of the patch size; each on its own."""

@@ -17,7 +17,7 @@ Product = Literal["fp32", "bf16", "int8"]
 
 PROPOSED = 8  # tokens of the memory that are compared exactly
 GROUP = 16  # columns of the coarse product of which the highest is looked at first
-ROWS = 256  # queries at once, so that their products stay in the processor's cache
+ROWS = 256  # queries at once on a processor, so that their products stay in its cache
 SMALLEST_COARSE = 1024  # tokens; in a smaller memory the exact product costs no more than the detour
 LOWEST = -1.0  # similarity there can be
 
@@ -74,7 +74,8 @@ class NearestSearch:
                 similarity = similarity.index_fill(1, excluded, LOWEST)
             best, index = similarity.max(dim=1)
             return best, index
-        found = [self._by_proposals(chunk, excluded) for chunk in queries.split(ROWS)]
+        rows = ROWS if queries.device.type == "cpu" else max(1, len(queries))
+        found = [self._by_proposals(chunk, excluded) for chunk in queries.split(rows)]
         similarities, indices = zip(*found, strict=True)
         return torch.cat(similarities), torch.cat(indices)
 
@@ -84,12 +85,15 @@ class NearestSearch:
         num_tokens = len(self.memory)
         coarse = self._coarse_product(queries)  # (n, m')
         if excluded is not None:
-            again = excluded[excluded < coarse.shape[1] - num_tokens] + num_tokens  # the tokens that stand in twice
+            # the first tokens stand in twice; a choice by their numbers would make the host wait for the device
+            again = torch.where(excluded < coarse.shape[1] - num_tokens, excluded + num_tokens, excluded)
             coarse.index_fill_(1, torch.cat([excluded, again]), -(2**30))
         proposed = highest_columns(coarse, PROPOSED) % num_tokens  # (n, k)
         similarity = torch.einsum("nd,nkd->nk", queries, F.embedding(proposed, self.memory))  # (n, k)
         if excluded is not None:  # fewer tokens than are proposed may be left
-            similarity = similarity.masked_fill(torch.isin(proposed, excluded), LOWEST)
+            is_excluded = torch.zeros(num_tokens, dtype=torch.bool, device=excluded.device)
+            is_excluded = is_excluded.index_fill(0, excluded, True)
+            similarity = similarity.masked_fill(is_excluded[proposed], LOWEST)
         best, position = similarity.max(dim=1)
         return best, proposed.gather(1, position[:, None])[:, 0]
 
@@ -116,6 +120,16 @@ class NearestSearch:
         error, norm = (queries - rounded).norm(dim=1), rounded.norm(dim=1)
         bound = error * (self._largest_norm + self._largest_error) + norm * self._largest_error
         return bound + norm * self._largest_norm * 2**-8 if self.product == "bf16" else bound
+
+
+def bytes_per_query(num_tokens: int, dim: int) -> int:
+    """Memory of a search for each query, roughly: its row of the product, once more where it is copied, and proposals.
+
+    Args:
+        num_tokens: of the memory.
+        dim: of a token.
+    """
+    return 4 * (2 * num_tokens + 2 * PROPOSED * dim)
 
 
 def highest_columns(values: Tensor, count: int) -> Int[Tensor, "n k"]:

@@ -1,13 +1,17 @@
 """The [CLS] attention of the frozen guide on every good image, computed once."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
+from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.vit.encoder import Encoder, mean_cls_attention
 from flawmap.vit.inputs import NormalImageSource, normal_batches
 
-BATCH_SIZE = 16
+BATCH_SIZE = 16  # on a processor
 
 
 @torch.no_grad()
@@ -22,8 +26,12 @@ def cache_attention(guide: Encoder, pixels: NormalImageSource, size_px: int, dev
     """
     guide = guide.eval().to(device)
     rows, columns = guide.grid(size_px, size_px)
-    maps = []
-    for _, images in normal_batches(pixels, size_px, BATCH_SIZE, device):
-        attention = mean_cls_attention(guide(images))  # (b, r c)
+    maps, at_once = [], ImagesAtOnce.on(device, guide.bytes_per_image(size_px), BATCH_SIZE)
+
+    def attention_of(images: Float[Tensor, "b 3 s s"], size: int) -> Float[Tensor, "b n"]:
+        return torch.cat([mean_cls_attention(guide(some)) for some in images.split(size)])
+
+    for _, images in normal_batches(pixels, size_px, at_once.size, device):
+        attention = at_once.run(partial(attention_of, images))
         maps.append(attention.reshape(-1, rows, columns).cpu().numpy())
     return np.concatenate(maps)

@@ -86,6 +86,26 @@ class Encoder(nn.Module):
             raise ValueError(f"image {height_px}x{width_px} px is not a multiple of the patch size {s} px")
         return height_px // s, width_px // s
 
+    def bytes_per_image(self, size_px: int, kept_blocks: int = 0) -> int:
+        """Memory of an image in a float32 pass without gradients, roughly and rather too much.
+
+        A block's MLP needs a token's input, its normed input and its hidden layer before and after GELU; attention
+        needs less, and a row of weights for each token where no fused kernel computes it.
+
+        Args:
+            size_px: side of the square.
+            kept_blocks: whose tokens are wanted: as they come, normed and joined.
+        """
+        rows, columns = self.grid(size_px, size_px)
+        tokens, dim = rows * columns + self.vit.num_prefix_tokens, self.embed_dim
+        hidden = max(parameter.shape[0] for parameter in self._last_block_weights)
+        widths = 3 * dim + 2 * hidden + 3 * kept_blocks * dim + 2 * self.num_heads * tokens
+        return 4 * (tokens * widths + 3 * size_px**2)
+
+    @property
+    def _last_block_weights(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.vit.blocks[-1].parameters() if parameter.ndim == 2]
+
     def patch_positions(self, grid: tuple[int, int]) -> tuple[Float[Tensor, "1 p d"] | None, Float[Tensor, "1 n d"]]:
         """Positions of the p prefix tokens (None where they have none), and of the patches of a grid."""
         positions, native = self.vit.pos_embed, self.vit.patch_embed.grid_size

@@ -1,7 +1,7 @@
 """How images enter the encoder: as squares, channels first, normalised."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -10,7 +10,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from flawmap.data.images.resize import resize_image
+from flawmap.engine.cores import reading_threads
+from flawmap.engine.in_order import PixelBudget, in_order
+from flawmap.engine.transfer import to_device
 from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
+
+PIXELS_AHEAD = 200_000_000  # of squares that are read before they are needed: 600 MB
 
 
 @runtime_checkable
@@ -25,19 +30,21 @@ class NormalImageSource(Protocol):
 def normal_batches(
     pixels: NormalImageSource, size_px: int, batch_size: int, device: str
 ) -> Iterator[tuple[range, Float[Tensor, "b 3 s s"]]]:
-    """All images in their order, resized to squares and normalised; each batch comes with the images' numbers."""
+    """All images in their order, resized to squares and normalised; each batch comes with the images' numbers.
 
-    def read(start: int) -> tuple[range, UInt8[Tensor, "b 3 s s"]]:
-        chosen = range(start, min(start + batch_size, len(pixels)))
-        return chosen, torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
+    Threads read the next batches while the caller works on this one: one thread where a processor computes.
+    """
+    starts = range(0, len(pixels), batch_size)
+    batches = [range(start, min(start + batch_size, len(pixels))) for start in starts]
+    budget = PixelBudget(PIXELS_AHEAD)
 
-    with ThreadPoolExecutor(max_workers=1) as ahead:  # reads the next batch while the caller works on this one
-        pending = ahead.submit(read, 0)
-        for start in range(batch_size, len(pixels) + batch_size, batch_size):
-            chosen, images = pending.result()
-            if start < len(pixels):
-                pending = ahead.submit(read, start)
-            yield chosen, normalise(images.to(device))
+    def read(number: int, chosen: range) -> UInt8[Tensor, "b 3 s s"]:
+        budget.take(number, len(chosen) * size_px**2)
+        return torch.stack([channels_first(resize_image(pixels[i], size_px, size_px)) for i in chosen])
+
+    with closing(in_order(read, batches, reading_threads(device), budget)) as found:
+        for chosen, images in zip(batches, found, strict=True):
+            yield chosen, normalise(to_device(images, device))
 
 
 def channels_first(image: np.ndarray) -> Tensor:

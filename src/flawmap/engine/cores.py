@@ -19,3 +19,8 @@ def usable_cores(quota: Path = QUOTA) -> int:
         return max(1, min(bound_to, math.ceil(int(share) / int(period))))
     except (OSError, ValueError):  # no such file, or "max"
         return bound_to
+
+
+def reading_threads(device: str) -> int:
+    """Threads that read images ahead: one where a processor computes, and all cores where an accelerator does."""
+    return 1 if device == "cpu" else usable_cores()

@@ -6,6 +6,9 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from threading import Condition
 from typing import TypeVar
 
+PIXELS_PER_THREAD = 25_000_000  # in flight: an image of 5000 x 5000 px for each thread, and one more
+PIXELS_PER_BATCH = 64_000_000  # of the images as they are on disk
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -91,3 +94,13 @@ def in_order(
     finally:
         budget.cancel()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def batches_of(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """The items in their order, so many in each batch but the last."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def fewer_if_large(size: int, pixels: int) -> int:
+    """The size of a batch, made smaller where images of so many pixels, with their maps, would fill the memory."""
+    return max(1, min(size, PIXELS_PER_BATCH // max(1, pixels)))

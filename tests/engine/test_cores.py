@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flawmap.deploy.cores import usable_cores
+from flawmap.engine.cores import usable_cores
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems bind no process")
 

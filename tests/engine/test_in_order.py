@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flawmap.deploy.in_order import PixelBudget, in_order
+from flawmap.engine.in_order import PixelBudget, in_order
 
 PATIENCE_S = 20.0
 
