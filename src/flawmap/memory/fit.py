@@ -87,8 +87,6 @@ def fit(
 
     # Set the map's scales, and score the held-out images for the threshold.
     scorer.eval().to(context.compute.device)
-    if held_out:
-        say("held out", f"scores {len(held_out)} good images that nothing was learned from")
     evaluated = held_out_images(scorer, held_out, context.size_px)
     if len(evaluated) >= recipe.memory.min_map_scale_images:
         indices = evenly_spread(len(evaluated), recipe.memory.map_scale_images)

@@ -15,6 +15,7 @@ from flawmap.data.sample import NormalImage
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.cores import reading_threads
 from flawmap.engine.in_order import PixelBudget, batches_of, in_order
+from flawmap.engine.progress import say
 from flawmap.engine.sampling import evenly_spread
 from flawmap.engine.transfer import to_device, to_host
 from flawmap.memory.scorer import Evidence, TokenScorer
@@ -58,6 +59,8 @@ def held_out_images(scorer: TokenScorer, images: Sequence[NormalImage], size_px:
 
     On an accelerator, images share a pass, and several threads read them.
     """
+    if images:
+        say("held out", f"scores {len(images)} good images that nothing was learned from")
     device = scorer.memory.unit.device.type
     at_once = ImagesAtOnce.on(device, scorer.bytes_per_image(size_px))
     batches, budget = batches_of(images, at_once.size), PixelBudget(PIXELS_AHEAD)
