@@ -114,7 +114,7 @@ def read_sound_data(
         refuse_left_out(data.left_out + (tests.left_out if tests else ()), str(data.root))
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     refuse_unmatched(data.images, recipe.data.group_by, str(data.root))
-    checked = check_training_data(data, recipe.calibration.held_out_fraction, skip_unreadable)
+    checked = check_training_data(data, recipe.no_threshold, skip_unreadable)
     pool = read_pool(recipe, checked.facts, skip_unreadable)
     if strict:
         refuse_left_out(pool.left_out, str(recipe.data.pretrain_on))

@@ -1,12 +1,13 @@
 """The interface of all scorers: an encoder, and what turns its tokens into one number and one map per image."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from flawmap.recipe.settings import Recipe
@@ -68,34 +69,26 @@ class Scorer(nn.Module, ABC):
 
 
 @dataclass(frozen=True)
-class HeldOutSquare:
-    """A held-out good image, resized; defects are simulated on it.
+class UnseenScores:
+    """What good images score, each by a fit that has not seen it; the threshold is set from it.
 
     Attributes:
-        square: the pixels.
-        attention: A^[CLS] on the patch grid.
-        score, evidence: what the scorer gave for it, see :class:`ScorerOutput`; None where it was not asked yet.
-    """
-
-    square: UInt8[np.ndarray, "s s 3"]
-    attention: Float[np.ndarray, "r c"]
-    score: float | None = None
-    evidence: Float[np.ndarray, "r c"] | None = None
-
-
-@dataclass(frozen=True)
-class HeldOutScores:
-    """What held-out good images score; the threshold is set from it.
-
-    Attributes:
+        images: their numbers among all good images, ascending.
         image_scores: one per image.
         map_peaks: the highest value of each anomaly map, at the image's own resolution.
-        squares: an even spread of the images.
+        maps: (r, c), the evidence in each on the patch grid, see :class:`ScorerOutput`.
+        folds: the fold of each; images of one fold are scored by the same fit.
+        attention: (r, c), A^[CLS] of each on the patch grid.
+        scorer_without: the scorer as it would be without the images of a fold.
     """
 
+    images: list[int]
     image_scores: list[float]
     map_peaks: list[float]
-    squares: list[HeldOutSquare]
+    maps: list[Float[np.ndarray, "r c"]]
+    folds: list[int]
+    attention: list[Float[np.ndarray, "r c"]]
+    scorer_without: Callable[[int], Scorer]
 
 
 @dataclass(frozen=True)
@@ -105,12 +98,13 @@ class FittedScorer:
     Attributes:
         scorer: in evaluation mode.
         stage_keys: hashes under which the results of its stages, and of those before, are shared.
-        held_out: what held-out images score; None for a method that leaves the scoring to detection.
+        unseen: what good images score that a fit has not seen; None for a method that leaves the scoring to detection,
+            and where no threshold is wanted.
     """
 
     scorer: Scorer
     stage_keys: dict[str, str]
-    held_out: HeldOutScores | None
+    unseen: UnseenScores | None
 
 
 def upsample_map(evidence: Float[Tensor, "b r c"], height: Any, width: Any) -> Tensor:

@@ -72,8 +72,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
     refuse_stage(order.recipe, order.stages)
     sound = read_sound_data(order.location, order.recipe, order.skip_unreadable, order.strict)
     checked, pool = sound.checked, sound.pool
-    held_out_fraction = order.recipe.calibration.held_out_fraction
-    train, held_out = split_normals(checked.data.images, held_out_fraction, order.recipe.seed)
+    train, held_out = split_normals(checked.data.images, recipe.held_out_fraction, recipe.seed)
     side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
     group_of = {image.key: image.group or "" for image in checked.data.images}
     rows = [_row(fact, side[fact.key], group_of[fact.key]) for fact in checked.facts if fact.key in side]
@@ -83,7 +82,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
     report = report_on(sound, order.recipe)
     for label, text in remarks(report):
         say(label, text)
-    say("split", f"{len(train)} train, {len(held_out)} held out for the threshold (seed {order.recipe.seed})")
+    say("split", described_split(len(train), len(held_out), recipe))
     load_encoder(order.recipe.model, seed=order.recipe.seed)  # raises where weights are missing; fit loads its own
     run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
     try:
@@ -102,6 +101,15 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
             run.discard()
         raise
     return TrainedRun(run, detector, report.good_images, report.passed_over)
+
+
+def described_split(num_train: int, num_held_out: int, recipe: Recipe) -> str:
+    """Which images train, and which set the threshold."""
+    if recipe.method == "paper":
+        return f"{num_train} train, {num_held_out} held out for the threshold (seed {recipe.seed})"
+    if not recipe.calibration.folds:
+        return f"{num_train} train, none sets a threshold"
+    return f"{num_train} train; for the threshold, {recipe.calibration.folds} folds (seed {recipe.seed})"
 
 
 def _beginning_of(run: RunFolder, order: TrainingOrder) -> dict[str, Any]:
@@ -164,13 +172,13 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
     proxy, calibration = detector.proxy_, detector.calibration_
     if proxy is not None and proxy.image_auroc is not None and proxy.pixel_auroc is not None:
         say(
-            "held out",
-            f"simulated defects: image AUROC {proxy.image_auroc:.3f}, pixel AUROC {proxy.pixel_auroc:.3f} "
+            "simulated",
+            f"defects on good images: image AUROC {proxy.image_auroc:.3f}, pixel AUROC {proxy.pixel_auroc:.3f} "
             f"on {proxy.n} images (not a test result)",
         )
     if calibration is None:
         remedy = command("flawmap", "calibrate", run.path, "GOOD_IMAGES")
-        say("threshold", f"none, no images were held out; next: {remedy}")
+        say("threshold", f"none, as the recipe says; next: {remedy}")
     else:
         for line in calibration.words:
             say("threshold", line)

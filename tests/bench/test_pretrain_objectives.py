@@ -381,7 +381,7 @@ def test_a_resumed_module_goes_on_where_the_other_one_stopped(module_of, views, 
 def test_the_stage_runs_with_every_objective(normal_images, tiny_recipe, new_run, cpu, objective: str):
     settings = replace(tiny_recipe.pretrain, objective=objective, epochs=None, steps=2)
     run = new_run("run")
-    trained = fit_scorer(normal_images, (), replace(tiny_recipe, pretrain=settings), run, cpu, stages="pretrain")
+    trained = fit_scorer(normal_images, replace(tiny_recipe, pretrain=settings), run, cpu, stages="pretrain")
     records = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
     k = {"dino": 4096, "ibot": 4096, "msn": 64}.get(objective, 4)
     assert [record["step"] for record in records] == [0, 1]

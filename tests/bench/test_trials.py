@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ import yaml
 from flawmap.data.images.files import read_image
 from flawmap.data.images.resize import resize_image
 from flawmap.data.sample import LabelledImage
-from flawmap.data.split import split_normals
 from flawmap.engine.stage import StageContext
 from flawmap.memory.fit import fit
 from flawmap.memory.scorer import TokenScorer
@@ -34,7 +34,7 @@ RECIPE = {
     "base": "standard",
     "data": {"image_size_px": SIZE_PX},
     "model": {"weights": "random", "architecture": "test_vit", "drop_path_rate": 0.0},
-    "memory": {"blocks": [1, 3], "tokens": 60, "min_map_scale_images": 2, "image_share": 0.2},
+    "memory": {"blocks": [1, 3], "tokens": 60, "image_share": 0.2},
     "residual": {"simulated_images": 8, "steps": 10, "hidden": 16, "warmup_steps": 2},
     "expectation": {"min_neighbours": 3, "appearance": "mean_token"},
 }
@@ -79,15 +79,14 @@ def test_images_are_encoded_once(
 
 
 def trained(board: Board, seed: int, folder: Path) -> TokenScorer:
-    """The scorer of a training."""
-    train, held_out = split_normals(board.good, board.recipe.calibration.held_out_fraction, seed)
+    """The scorer of a training without folds."""
+    recipe = replace(board.recipe, calibration=replace(board.recipe.calibration, folds=0))
     context = fit_board(board, seed, folder / "trial").context
     context = StageContext(RunFolder(folder / "run"), context.compute, seed, SIZE_PX, {})
     context.run.path.mkdir()
     simulation = board.recipe.residual.simulation
-    fitted = fit(
-        train, held_out, board.encoder, board.recipe, context, simulator_by_name(simulation.simulator, simulation)
-    )
+    simulate = simulator_by_name(simulation.simulator, simulation)
+    fitted = fit(board.good, board.encoder, recipe, context, simulate)
     assert isinstance(fitted.scorer, TokenScorer)
     return fitted.scorer
 

@@ -108,7 +108,7 @@ def test_annotations_become_a_manifest(cli):
     assert said.code == 2 and "Pascal VOC annotations" in said.err
     made = cli(*recommended(said))
     assert made.code == 0, made.err
-    assert cli("check", "manifest.csv", "--set", "calibration.held_out_fraction=0").err.count("good image") == 1
+    assert cli("check", "manifest.csv", "--set", "calibration.folds=0").err.count("good image") == 1
 
 
 def test_what_train_prints_next_can_be_run(cli, tmp_path):

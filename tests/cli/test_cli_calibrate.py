@@ -33,7 +33,7 @@ def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_p
     assert drift["p_value"] == pytest.approx(ks_2samp(before, scores, method="exact").pvalue, abs=1e-9)
     (kept,) = (run_copy / "versions").glob("0001-*-calibrate/former/calibration.json")
     assert kept.read_bytes() == former
-    assert "for 20.00% false alarms, from 9 held-out good images" in (run_copy / "model" / "README.md").read_text()
+    assert "for 20.00% false alarms, from 9 good images" in (run_copy / "model" / "README.md").read_text()
     again = cli("calibrate", run_copy / "model", camera, "--false-alarm-rate", "0.2")
     threshold, line, version = again.out.splitlines()
     assert threshold == (

@@ -100,7 +100,7 @@ def test_named_folders_count_only_what_training_does_not_use(cli, tmp_path):
 def test_check_holds_the_data_to_the_recipe_that_will_train(cli, tmp_path):
     parts = write_good(tmp_path / "parts", 4)
     assert cli("check", parts).code == 2
-    assert cli("check", parts, "--set", "calibration.held_out_fraction=0").code == 0
+    assert cli("check", parts, "--set", "calibration.folds=0").code == 0
 
 
 def test_groups_are_counted(cli, tmp_path):

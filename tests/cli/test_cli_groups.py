@@ -52,7 +52,7 @@ def test_training_holds_whole_groups_out_and_says_so(cli, trained, tmp_path):
     assert json.loads(Path("r/model/calibration.json").read_text())["n_groups"] == 1
     assert cli("report", "r").code == 0
     report = Path("r/report.html").read_text(encoding="utf-8")
-    assert "22 images of 11 groups" in report and "2 held-out good images of 1 group" in report
+    assert "22 images of 11 groups" in report and "2 good images of 1 group" in report
     seen = cli("evaluate", "r", tmp_path / "parts")
     assert_explained(seen, ("no labelled test images",), "parts", ("manifest.csv",))
 

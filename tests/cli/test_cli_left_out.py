@@ -141,7 +141,7 @@ def test_masks_of_the_test_that_are_not_read_are_said(cli, tile):
 
 def test_too_few_images_say_what_was_left_out(cli, tmp_path):
     said = cli("check", litter(write_good(tmp_path / "parts", 3)))
-    assert said.code == 2 and f"to hold some out for the threshold; {COUNTS}" in said.err
+    assert said.code == 2 and f"to set a threshold; {COUNTS}" in said.err
 
 
 # ---- several locations

@@ -170,9 +170,9 @@ MISTAKES = {
     ),
     "4 too few": Mistake(
         too_few,
-        ("5 good images (2 identical by content); at least 20 are needed to hold some out",),
+        ("5 good images (2 identical by content); at least 20 are needed to set a threshold",),
         "parts",
-        ("add images", "--set calibration.held_out_fraction=0 and calibrate later"),
+        ("add images", "--set calibration.folds=0 and calibrate later"),
     ),
     "4 repeated": Mistake(
         repeated, ("25 good images (7 identical by content); at least 20 are needed",), "parts", ("add images",)

@@ -52,7 +52,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(trained):
         trained.result.out == f"run        {trained.run}      next: flawmap detect NEW_IMAGES --model {trained.run}\n"
     )
     labels = [line.split("  ")[0].strip() for line in trained.result.err.splitlines()]
-    expected = ["data", "split", "run", "device", "pretrain", "attention", "finetune", "held out", "threshold"]
+    expected = ["data", "split", "run", "device", "pretrain", "attention", "finetune", "simulated", "threshold"]
     assert [label for label in expected if any(line.startswith(label) for line in labels)] == expected
     assert f'{NUM_TRAIN} good images, layout "MVTec AD' in trained.result.err
     assert "22 train, 2 held out for the threshold (seed 0)" in trained.result.err

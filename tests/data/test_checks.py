@@ -34,8 +34,13 @@ FOLDERS = ("train", "test", "ground_truth")
 LEAK_HINT = "remove one copy; scores would be meaningless"
 
 
-def check(location: Path, settings: DataSettings = DEFAULT, held_out: float = 0.1, skip: bool = False):
-    return check_training_data(open_training_data(location, settings), held_out, skip)
+def check(
+    location: Path,
+    settings: DataSettings = DEFAULT,
+    no_threshold: str | None = "calibration.folds=0",
+    skip: bool = False,
+):
+    return check_training_data(open_training_data(location, settings), no_threshold, skip)
 
 
 def check_tests(location: Path, settings: DataSettings = DEFAULT, skip: bool = False):
@@ -241,8 +246,8 @@ def test_boxes_that_cannot_be_corners_in_one_image_are_remarked_where_they_leave
 def test_too_few_images(number: int, tmp_path: Path):
     write_noise(tmp_path / "few", range(number))
     noun = "image" if number == 1 else "images"
-    problem = f"{number} good {noun}; at least 20 are needed to hold some out for the threshold"
-    remedy = "add images" if number == 1 else "--set calibration.held_out_fraction=0 and calibrate later"
+    problem = f"{number} good {noun}; at least 20 are needed to set a threshold"
+    remedy = "add images" if number == 1 else "--set calibration.folds=0 and calibrate later"
     with mistake(problem, tmp_path / "few", remedy):
         check(tmp_path / "few")
 
@@ -251,10 +256,10 @@ def test_twenty_images_are_enough_and_two_without_a_threshold(tmp_path: Path):
     write_noise(tmp_path / "20", range(20))
     write_noise(tmp_path / "2", range(2))
     assert len(check(tmp_path / "20").facts) == 20
-    assert len(check(tmp_path / "2", held_out=0.0).facts) == 2
+    assert len(check(tmp_path / "2", no_threshold=None).facts) == 2
     (tmp_path / "2" / "001.png").unlink()
     with mistake("1 good image; at least 2 are needed to train", tmp_path / "2", "add images"):
-        check(tmp_path / "2", held_out=0.0)
+        check(tmp_path / "2", no_threshold=None)
 
 
 def test_copies_do_not_make_more_images(tmp_path: Path):
@@ -262,15 +267,15 @@ def test_copies_do_not_make_more_images(tmp_path: Path):
     for copy in ("a", "b"):
         shutil.copy(tmp_path / "few" / "000.png", tmp_path / "few" / f"{copy}.png")
     shutil.copy(tmp_path / "few" / "001.png", tmp_path / "few" / "c.png")
-    problem = "21 good images (5 identical by content); at least 20 are needed to hold some out for the threshold"
-    with mistake(problem, tmp_path / "few", "add images, or --set calibration.held_out_fraction=0"):
+    problem = "21 good images (5 identical by content); at least 20 are needed to set a threshold"
+    with mistake(problem, tmp_path / "few", "add images, or --set calibration.folds=0"):
         check(tmp_path / "few")
 
 
 def test_skipped_files_do_not_count(tmp_path: Path):
     write_noise(tmp_path / "few", range(22))
     spoil(tmp_path / "few")
-    problem = "19 good images; at least 20 are needed to hold some out for the threshold"
+    problem = "19 good images; at least 20 are needed to set a threshold"
     with mistake(problem, tmp_path / "few", "add images"):
         check(tmp_path / "few", skip=True)
 

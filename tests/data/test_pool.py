@@ -30,7 +30,7 @@ def root(mvtec_folder: Path) -> Path:
 
 @pytest.fixture
 def own(root: Path) -> CheckedData:
-    return check_training_data(open_training_data(root / "tile", DataSettings()), 0.1)
+    return check_training_data(open_training_data(root / "tile", DataSettings()), "calibration.folds=0")
 
 
 def pooling(location: Path | str, **changes: object) -> Recipe:

@@ -39,7 +39,7 @@ def test_detail_is_lost_if_images_are_much_larger_than_the_model_sees():
 def saved(folder: Path, images: Iterable[np.ndarray], suffix: str = ".png") -> Sequence[FileFacts]:
     for number, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{number:02d}{suffix}")
-    return check_training_data(open_training_data(folder, DEFAULT), 0.1).facts
+    return check_training_data(open_training_data(folder, DEFAULT), "calibration.folds=0").facts
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -88,7 +88,7 @@ def test_colours_of_12_bits_are_reported_too(tmp_path: Path):
     for number in range(20):
         colours = np.random.default_rng(number).integers(0, 4096, (8, 8, 3)).astype(np.uint16)
         cv2.imwrite(str(tmp_path / f"{number}.tif"), colours)
-    facts = check_training_data(open_training_data(tmp_path, DEFAULT), 0.1).facts
+    facts = check_training_data(open_training_data(tmp_path, DEFAULT), "calibration.folds=0").facts
     assert "multiply every value by 16," in (nearly_black(facts) or "")
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("small_heads")
 SETTINGS = (
     *("method=fused", "data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false"),
     *("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=6", "residual.simulated_images=6"),
-    "calibration.held_out_fraction=0.25",
+    "calibration.folds=3",
 )
 IMAGES = [striped(seed, 40, 56) for seed in range(3)]
 

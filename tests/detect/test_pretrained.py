@@ -59,7 +59,7 @@ def test_a_folder_holds_its_five_files_and_the_card_says_what_matters(saved):
         *("README.md", "calibration.json", "config.json", "model.safetensors", "recipe.yaml")
     ]
     card, calibration = (saved / "README.md").read_text(), fitted_detector().calibration_
-    assert f"threshold: {calibration.threshold:.4g} for 1.00% false alarms, from 2 held-out" in card
+    assert f"threshold: {calibration.threshold:.4g} for 1.00% false alarms, from 2 good images" in card
     assert "random initialization, seed 0" in card and "Not a medical device" in card
     assert "not a test result" in card
 
@@ -84,7 +84,7 @@ def test_another_calibration_replaces_the_first_in_file_and_card(model):
     other = replace(fitted_detector().calibration_, threshold=12.5, false_alarm_rate=0.25, n_held_out=77)
     replace_calibration(model, None, calibration_bytes(other))
     assert AnomalyDetector.from_pretrained(model, "cpu").calibration_ == other
-    assert "threshold: 12.5 for 25.00% false alarms, from 77 held-out" in (model / "README.md").read_text()
+    assert "threshold: 12.5 for 25.00% false alarms, from 77 good images" in (model / "README.md").read_text()
     (model / "calibration.json").unlink()
     replace_calibration(model, None, calibration_bytes(other))  # also where there was none
     assert load_pretrained(model).calibrations.default == other

@@ -15,7 +15,7 @@ SMALL = (
     "detect.image_score=mean_logit",
     "pretrain.enabled=false",
     "memory.tokens=40",
-    "calibration.held_out_fraction=0",
+    "calibration.folds=0",
 )
 
 

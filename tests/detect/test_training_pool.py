@@ -41,7 +41,7 @@ def read_by_stage(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_pooled_images_reach_stage_1_and_not_stage_2(
     normal_images, pool, tiny_recipe, new_run, cpu, read_by_stage
 ) -> None:
-    fit_scorer(normal_images, (), tiny_recipe, new_run("run"), cpu, pool=pool)
+    fit_scorer(normal_images, tiny_recipe, new_run("run"), cpu, pool=pool)
     own = [image.key for image in normal_images]
     assert read_by_stage == [
         own + [image.key for image in pool],
@@ -56,7 +56,7 @@ def test_a_pool_has_keys_of_its_own(normal_images, pool, tiny_recipe, new_run, c
 
     def keys(with_pool: tuple[NormalImage, ...]) -> dict[str, str]:
         run = new_run("run", f"shelf {next(number)}")
-        return fit_scorer(normal_images, (), tiny_recipe, run, cpu, pool=with_pool).stage_keys
+        return fit_scorer(normal_images, tiny_recipe, run, cpu, pool=with_pool).stage_keys
 
     alone, pooled, smaller = keys(()), keys(pool), keys(pool[:-1])
     write_image(pool[0].path, striped(999))

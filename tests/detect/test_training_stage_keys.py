@@ -33,7 +33,7 @@ def keys_of(normal_images, tiny_recipe, new_run, cpu, stages_run) -> Callable[..
     number = iter(range(1000))
 
     def keys(recipe: Recipe = tiny_recipe, images=normal_images, compute: Compute = cpu) -> dict[str, str]:
-        return fit_scorer(images, (), recipe, new_run("run", f"shelf {next(number)}"), compute).stage_keys
+        return fit_scorer(images, recipe, new_run("run", f"shelf {next(number)}"), compute).stage_keys
 
     return keys
 
@@ -122,7 +122,7 @@ def test_whether_there_was_a_stage_1_counts_for_stage_2(keys_of, tiny_recipe: Re
 @pytest.mark.parametrize("damage", ["none", "tensors", "facts torn", "no facts", "facts of another key"])
 def test_a_result_is_shared_only_when_it_is_whole(normal_images, tiny_recipe, new_run, cpu, stages_run, damage: str):
     first, second = new_run("first"), new_run("second")
-    keys = fit_scorer(normal_images, (), tiny_recipe, first, cpu, stages="pretrain").stage_keys
+    keys = fit_scorer(normal_images, tiny_recipe, first, cpu, stages="pretrain").stage_keys
     shared = first.shared_stage("pretrain", keys["pretrain"])
     facts = shared.with_suffix(".json")
     text = facts.read_text(encoding="utf-8")
@@ -134,8 +134,8 @@ def test_a_result_is_shared_only_when_it_is_whole(normal_images, tiny_recipe, ne
     if damage != "no facts":
         torn = text[:-10] if damage == "facts torn" else text
         facts.write_text(torn.replace(keys["pretrain"], "0" * 64) if "another" in damage else torn, encoding="utf-8")
-    fit_scorer(normal_images, (), tiny_recipe, second, cpu, stages="pretrain")
+    fit_scorer(normal_images, tiny_recipe, second, cpu, stages="pretrain")
     assert stages_run == (["pretrain"] if damage == "none" else ["pretrain"] * 2)
     assert shared.read_bytes() == second.stage_output("pretrain").read_bytes()  # and it is whole again
-    fit_scorer(normal_images, (), tiny_recipe, new_run("third"), cpu, stages="pretrain")
+    fit_scorer(normal_images, tiny_recipe, new_run("third"), cpu, stages="pretrain")
     assert len(stages_run) == (1 if damage == "none" else 2)

@@ -109,7 +109,7 @@ def test_both_stages_in_two_processes_reach_the_parent_and_its_files(
     normal_images: tuple[NormalImage, ...], tiny_recipe: Recipe, new_run
 ):
     run = new_run("run")
-    trained = fit_scorer(normal_images, (), replace(tiny_recipe, seed=3), run, TWO)
+    trained = fit_scorer(normal_images, replace(tiny_recipe, seed=3), run, TWO)
     initial, _ = load_encoder(tiny_recipe.model, seed=3)
     teacher, scorer = (read_tensors(run.stage_output(stage)) for stage in ("pretrain", "finetune"))
     assert any(not torch.equal(teacher[name], tensor) for name, tensor in initial.state_dict().items())

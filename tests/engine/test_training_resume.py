@@ -63,7 +63,7 @@ def whole(shelf: Path, normal_images: tuple[NormalImage, ...], tiny_recipe: Reci
     run = RunFolder(shelf / "whole")
     if not run.path.exists():
         run = create_run(run.path, "tiles", tiny_recipe)
-        fit_scorer(normal_images, (), tiny_recipe, run, cpu)
+        fit_scorer(normal_images, tiny_recipe, run, cpu)
     return run
 
 
@@ -93,10 +93,10 @@ def test_training_that_goes_on_is_the_same_training(
     for stage, at in (("pretrain", 1), ("pretrain", 2), ("finetune", 3)):
         stop_at(stage, at)
         with pytest.raises(StoppedError):
-            fit_scorer(normal_images, (), recipe, broken, cpu, save_every_seconds=0.0)
+            fit_scorer(normal_images, recipe, broken, cpu, save_every_seconds=0.0)
         assert broken.checkpoint(stage).is_file()
         stop_at(stage, None)
-    fit_scorer(normal_images, (), recipe, broken, cpu)
+    fit_scorer(normal_images, recipe, broken, cpu)
     assert_same_training(broken, whole)
 
 
@@ -106,13 +106,13 @@ def test_going_on_from_an_older_checkpoint_makes_the_lost_steps_again(
     broken = new_run("broken")
     stop_at("pretrain", 1)
     with pytest.raises(StoppedError):
-        fit_scorer(normal_images, (), tiny_recipe, broken, cpu, save_every_seconds=0.0)
+        fit_scorer(normal_images, tiny_recipe, broken, cpu, save_every_seconds=0.0)
     stop_at("pretrain", 3)
     with pytest.raises(StoppedError):
-        fit_scorer(normal_images, (), tiny_recipe, broken, cpu, save_every_seconds=1e9)  # saves nothing more
+        fit_scorer(normal_images, tiny_recipe, broken, cpu, save_every_seconds=1e9)  # saves nothing more
     assert [record["step"] for record in log(broken)] == [0, 1, 2]
     stop_at("pretrain", None)
-    fit_scorer(normal_images, (), tiny_recipe, broken, cpu)
+    fit_scorer(normal_images, tiny_recipe, broken, cpu)
     assert_same_training(broken, whole)
 
 
@@ -129,11 +129,11 @@ def test_stopped_after_its_last_step_a_stage_is_finished_without_another(
         with monkeypatch.context() as patch:
             patch.setattr("flawmap.engine.stage.write_tensors", killed)
             with pytest.raises(StoppedError):
-                fit_scorer(normal_images, (), tiny_recipe, broken, cpu, save_every_seconds=0.0)
+                fit_scorer(normal_images, tiny_recipe, broken, cpu, save_every_seconds=0.0)
         assert log(broken)[-1]["stage"] == stage and log(broken)[-1]["step"] == 3
         if stage == "pretrain":  # go on to stage 2, which then is killed, too
-            fit_scorer(normal_images, (), tiny_recipe, broken, cpu, stages="pretrain")
-    fit_scorer(normal_images, (), tiny_recipe, broken, cpu)
+            fit_scorer(normal_images, tiny_recipe, broken, cpu, stages="pretrain")
+    fit_scorer(normal_images, tiny_recipe, broken, cpu)
     assert_same_training(broken, whole)
 
 
@@ -146,7 +146,7 @@ def test_the_last_record_of_a_stage_is_read_from_the_log(tiny_recipe, normal_ima
         module.record = {}
 
     monkeypatch.setattr(paper_fit, "train", trained_elsewhere)
-    fit_scorer(normal_images, (), tiny_recipe, run, cpu)
+    fit_scorer(normal_images, tiny_recipe, run, cpu)
     for stage in STAGES:
         about = json.loads(run.stage_output(stage).with_suffix(".json").read_text(encoding="utf-8"))
         assert about["last"] == [record for record in log(run) if record["stage"] == stage][-1]
@@ -160,13 +160,13 @@ def test_data_that_changed_since_the_checkpoint_is_refused(
     run = new_run("run")
     stop_at("pretrain", 2)
     with pytest.raises(StoppedError):
-        fit_scorer(normal_images, (), tiny_recipe, run, cpu, save_every_seconds=0.0)
+        fit_scorer(normal_images, tiny_recipe, run, cpu, save_every_seconds=0.0)
     stop_at("pretrain", None)
     with pytest.raises(UserError) as caught:
-        fit_scorer(normal_images[:-1], (), tiny_recipe, run, cpu)
+        fit_scorer(normal_images[:-1], tiny_recipe, run, cpu)
     assert "made from other data" in caught.value.problem
     assert caught.value.place == str(run.checkpoint("pretrain"))
-    fit_scorer(normal_images, (), tiny_recipe, run, cpu, stages="pretrain")  # the checkpoint is as good as before
+    fit_scorer(normal_images, tiny_recipe, run, cpu, stages="pretrain")  # the checkpoint is as good as before
     assert run.stage_output("pretrain").is_file()
 
 
@@ -182,9 +182,9 @@ def test_a_loss_that_is_no_number_stops_and_the_last_checkpoint_is_still_there(
 
         patch.setattr(PretrainModule, "student_scores", diverged)
         with pytest.raises(UserError) as caught:
-            fit_scorer(normal_images, (), tiny_recipe, run, cpu, save_every_seconds=0.0)
+            fit_scorer(normal_images, tiny_recipe, run, cpu, save_every_seconds=0.0)
     assert (caught.value.problem, caught.value.place) == ("the loss is nan at step 3", "stage pretrain")
-    fit_scorer(normal_images, (), tiny_recipe, run, cpu)  # from there it goes on, here without what was wrong
+    fit_scorer(normal_images, tiny_recipe, run, cpu)  # from there it goes on, here without what was wrong
     assert_same_training(run, whole)
 
 
@@ -194,7 +194,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_works_again_afterwards(
     run = new_run("run")
     stop_at("pretrain", 2, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        fit_scorer(normal_images, (), tiny_recipe, run, cpu, save_every_seconds=0.0)
+        fit_scorer(normal_images, tiny_recipe, run, cpu, save_every_seconds=0.0)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert run.checkpoint("pretrain").is_file()
 
@@ -216,7 +216,7 @@ torch.set_num_threads(1)
 projection.HIDDEN_DIM = 32
 run = open_run(Path(sys.argv[1]))
 images = [NormalImage(Path(path).name, Path(path)) for path in sys.argv[2:]]
-fit_scorer(images, (), load_recipe(run.recipe), run, Compute("cpu", "fp32", ""), save_every_seconds=0.0)
+fit_scorer(images, load_recipe(run.recipe), run, Compute("cpu", "fp32", ""), save_every_seconds=0.0)
 """
 
 

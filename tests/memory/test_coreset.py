@@ -1,5 +1,6 @@
 """The coreset: the very picks of the plain greedy rule, however few candidates are looked at together."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flawmap.memory import coreset
-from flawmap.memory.coreset import greedy_coreset
+from flawmap.memory.coreset import Coreset, greedy_coreset
 
 
 def clustered(count: int, seed: int) -> torch.Tensor:
@@ -19,16 +20,23 @@ def clustered(count: int, seed: int) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors, dim=-1)
 
 
-def plain_greedy(vectors: torch.Tensor, size: int, seed: int) -> list[int]:
-    """One pick after another over all distances, in double precision, in the same random projection."""
+def plain_greedy(
+    vectors: torch.Tensor, size: int, seed: int, picked: Sequence[int] = (), never: Sequence[int] = ()
+) -> list[int]:
+    """One pick after another over all distances, in double precision, in the same random projection.
+
+    Args:
+        picked: to go on from; none: a random one.
+        never: are not picked.
+    """
     generator = torch.Generator().manual_seed(seed)
     projection = torch.randn(vectors.shape[1], 64, generator=generator)
     points = (vectors @ projection / 64**0.5).double()
-    picked = [int(torch.randint(len(points), (1,), generator=generator))]
+    picked = list(picked) or [int(torch.randint(len(points), (1,), generator=generator))]
     distances = torch.cdist(points, points)
     while len(picked) < size:
         nearest = distances[:, picked].amin(dim=1)
-        nearest[picked] = -1
+        nearest[[*picked, *never]] = -1
         picked.append(int(nearest.argmax()))
     return picked
 
@@ -56,6 +64,30 @@ def test_picks_are_the_same_however_many_are_made_before_the_host_looks(count, s
         patch.setattr(coreset, "_pick_among", partial(coreset._pick_among, picks_per_look=looks))
         many = greedy_coreset(vectors, size, torch.Generator().manual_seed(1))
     assert torch.equal(one, many)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(10, 150), share=st.floats(0.05, 0.95), candidates=st.integers(1, 160), seed=st.integers(0, 10**6)
+)
+def test_without_a_fold_picking_goes_on_from_the_picks_that_stay(count: int, share: float, candidates: int, seed: int):
+    vectors, size = clustered(count, seed), max(1, int(share * count))
+    folds = torch.randint(3, (count,), generator=torch.Generator().manual_seed(seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coreset, "CANDIDATES", candidates)
+        patch.setattr(coreset, "ROWS", 16)
+        found = Coreset(vectors, torch.Generator().manual_seed(seed), folds=folds)
+        picked = found.pick(size)
+        without = [found.without_fold(fold, size) for fold in range(int(folds.max()) + 1)]
+    assert picked.tolist() == plain_greedy(vectors, size, seed)  # folds change no pick
+    for fold, of_fold in enumerate(without):
+        never = (folds == fold).nonzero()[:, 0].tolist()
+        stays = [number for number in picked.tolist() if folds[number] != fold]
+        if size >= count - len(never):
+            assert of_fold.tolist() == [number for number in range(count) if folds[number] != fold]
+        elif stays:  # else the first pick is any of those that are left: all are as far from no picks
+            assert of_fold.tolist() == plain_greedy(vectors, size, seed, stays, never)
+        assert len(set(of_fold.tolist())) == len(of_fold) and not set(of_fold.tolist()) & set(never)
 
 
 def test_repeated_vectors_are_picked_last(monkeypatch: pytest.MonkeyPatch):

@@ -36,7 +36,7 @@ def test_what_was_seen_is_kept_and_reused_to_the_last_bit(tmp_path: Path, monkey
     first.save_pretrained(tmp_path / "model")
     loaded = AnomalyDetector.from_pretrained(tmp_path / "model", device="cpu")
     assert isinstance(first.scorer_, FusedScorer)
-    assert first.scorer_.expectation.tops.shape == (22, 2)  # training images and kinds of evidence
+    assert first.scorer_.expectation.tops.shape == (24, 2)  # training images and kinds of evidence
     image = striped(900)
     image[20:40, 10:30] = 0
     expected = first.predict(image)

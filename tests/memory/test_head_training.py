@@ -69,11 +69,11 @@ def fitted(tmp_path: Path) -> tuple[ResidualScorer, GoodImages, Lookup, Simulati
     images = [striped(seed, SIZE_PX, SIZE_PX) for seed in range(IMAGES)]
     context = StageContext(RunFolder(tmp_path), choose_compute("cpu", "fp32"), seed=0, size_px=SIZE_PX, inputs={})
     good = encode_good_images(FrozenEncoder(encoder), images, RECIPE, context)
-    state = fit_memory(good, RECIPE, context)
+    state = fit_memory(good, torch.arange(len(good.attention)) % 2, RECIPE, context)
     of_others = Lookup(state.pop("of_others.distances"), state.pop("of_others.indices"))
     scorer = build_scorer(encoder, RECIPE, memory_tokens=state["tokens"].shape[1])
     assert isinstance(scorer, ResidualScorer)
-    scorer.memory.load_state_dict(state)
+    scorer.memory.load_state_dict({name: state[name] for name in scorer.memory.state_dict()})
     attention = good.attention.float().numpy()
     defects = SimulationDataset(images, attention, SIZE_PX, AS_IT_IS, BlackCorner(encoder.patch_size_px), 0)
     return scorer, good, of_others, defects, context

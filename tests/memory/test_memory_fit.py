@@ -9,7 +9,6 @@ import torch
 
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.open_data import load_images
-from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector, only_normal
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import choose_compute
@@ -40,7 +39,7 @@ def sharing(monkeypatch):
     def share(size: int) -> None:
         on = classmethod(lambda cls, device, per_image, on_processor=1: cls(size))
         monkeypatch.setattr(ImagesAtOnce, "on", on)
-        for module in ("vit.inputs", "memory.head_training", "memory.held_out"):
+        for module in ("vit.inputs", "memory.head_training"):
             monkeypatch.setattr(f"flawmap.{module}.reading_threads", lambda device: 3)
 
     return share
@@ -77,9 +76,9 @@ def memory_of(encoder: Encoder, images: list[np.ndarray], tokens: int = 30):
 
 
 def memory_on(good: GoodImages, recipe: Recipe) -> PatchMemory:
-    state = fit_memory(good, recipe, CONTEXT)
+    state = fit_memory(good, torch.arange(len(good.attention)) % 2, recipe, CONTEXT)
     memory = PatchMemory(*state["tokens"].shape)
-    memory.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("of_others.")})
+    memory.load_state_dict({name: state[name] for name in memory.state_dict()})
     return memory
 
 
@@ -200,15 +199,15 @@ def test_stages_that_are_done_already_give_the_same_model(tmp_path: Path):
     assert first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_one_held_out_image_does_not_set_the_scales(tmp_path: Path):
-    recipe = tiny_recipe(*SMALL, "method=memory", "calibration.held_out_fraction=0.04")
+def test_without_folds_the_scales_come_from_all_images_each_without_its_own_tokens(tmp_path: Path):
+    recipe = tiny_recipe(*SMALL, "method=memory", "calibration.folds=0")
     images = load_images(write_good(tmp_path / "good"))
     detector = AnomalyDetector(recipe).fit(images, device="cpu")
-    assert detector.calibration_ is not None and detector.calibration_.n_held_out == 1
+    assert detector.calibration_ is None
     scorer = detector.scorer_
     assert isinstance(scorer, TokenScorer)
     found = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
-    train, _ = split_normals(only_normal(images.images), 0.04, recipe.seed)
+    train = only_normal(images.images)
     squares = NormalPixels(train, detector.sizes_px[0])
     evidence = []
     with torch.no_grad():
@@ -223,8 +222,8 @@ def test_one_held_out_image_does_not_set_the_scales(tmp_path: Path):
 
 
 def test_one_image_to_train_on_is_too_few(tmp_path: Path):
-    images = load_images(write_good(tmp_path / "good")).images[:2]
-    recipe = tiny_recipe(*SMALL, "method=memory", "calibration.held_out_fraction=0.5")
+    images = load_images(write_good(tmp_path / "good")).images[:1]
+    recipe = tiny_recipe(*SMALL, "method=memory")
     with pytest.raises(UserError, match="1 training image"):
         AnomalyDetector(recipe).fit(images, device="cpu")
 

@@ -34,7 +34,7 @@ def good(tmp_path_factory):
 def trained(folder: Path, good, *changes: str, scoring: str = "fused") -> tuple[RunFolder, dict[str, str]]:
     recipe = tiny_recipe(*SMALL, f"method={scoring}", *changes)
     run = create_run(folder / "run", "test", recipe)
-    result = fit_scorer(good, (), recipe, run, choose_compute("cpu", "fp32"), save_every_seconds=0.0)
+    result = fit_scorer(good, recipe, run, choose_compute("cpu", "fp32"), save_every_seconds=0.0)
     return run, result.stage_keys
 
 
@@ -58,6 +58,7 @@ def trained(folder: Path, good, *changes: str, scoring: str = "fused") -> tuple[
         ("residual.steps=3", ("residual", "expectation")),
         ("residual.simulation.simulator=cutpaste", ("residual", "expectation")),
         ("calibration.false_alarm_rate=0.2", ()),
+        ("calibration.folds=3", ON_MEMORY),
         ("detect.image_score=map_max", ()),
     ],
 )
@@ -89,11 +90,11 @@ def test_a_head_that_is_trained_again_after_a_stop_is_the_same_head(tmp_path: Pa
 
     monkeypatch.setattr(head_training.StepLog, "write", stopped)
     with pytest.raises(RuntimeError, match="stopped"):
-        fit_scorer(good, (), recipe, run, compute)
+        fit_scorer(good, recipe, run, compute)
     assert run.stage_output("memory").is_file() and not run.stage_output("residual").exists()
     monkeypatch.setattr(head_training.StepLog, "write", write)
     monkeypatch.setattr(memory_fit, "encode_good_images", None)  # good images are not encoded again
-    fit_scorer(good, (), recipe, run, compute)
+    fit_scorer(good, recipe, run, compute)
     for stage in STAGES:
         found, expected = read_tensors(run.stage_output(stage)), read_tensors(whole.stage_output(stage))
         assert found.keys() == expected.keys()

@@ -33,7 +33,7 @@ def test_the_nearest_token_and_its_distance_by_hand():
 def test_tokens_are_kept_in_few_bytes_and_normalised_afterwards(precision: Literal["fp32", "int8"]):
     candidates = torch.randn(12, 2, 64, generator=generator()) * torch.rand(12, 1, 1, generator=generator(1)) * 100
     memory = PatchMemory(2, 12, 64, precision)
-    memory.choose(candidates, torch.arange(12), 64, 0)
+    memory.fill(candidates, torch.arange(12), torch.stack([torch.arange(12), torch.arange(12).flip(0)]))
     found, of = memory.tokens.float(), candidates[memory.sources.T, torch.arange(2)].transpose(0, 1)  # (l, m, d)
     scale = of.abs().amax(dim=-1, keepdim=True)
     step = scale / 127 if precision == "int8" else of.abs() / 2**10

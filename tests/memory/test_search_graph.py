@@ -27,7 +27,8 @@ def tokens(count: int, dim: int, seed: int, spread: float = 1.0) -> torch.Tensor
 
 def memory_of(tokens: torch.Tensor, precision: str = "fp32") -> PatchMemory:
     memory = PatchMemory(1, *tokens.shape, precision)
-    memory.choose(tokens[:, None], torch.zeros(len(tokens), dtype=torch.int32), 0, 0)  # keeps all, in another order
+    sources = torch.zeros(len(tokens), dtype=torch.int32)
+    memory.fill(tokens[:, None], sources, torch.arange(len(tokens))[None])
     memory.spacing.copy_(torch.linspace(0.5, 2, len(tokens)))
     return memory
 

@@ -37,10 +37,10 @@ def test_two_steps_of_the_paper_run_unscaled(tmp_path: Path) -> None:
     run = create_run(tmp_path / "run", "noise", recipe)
     compute = choose_compute("cpu")
     started = time.perf_counter()
-    fit_scorer(images, (), recipe, run, compute, stages="pretrain")
+    fit_scorer(images, recipe, run, compute, stages="pretrain")
     pretrain_seconds = (time.perf_counter() - started) / 2
     started = time.perf_counter()
-    trained = fit_scorer(images, (), recipe, run, compute)
+    trained = fit_scorer(images, recipe, run, compute)
     finetune_seconds = (time.perf_counter() - started) / 2
     assert trained.scorer is not None
     assert len(run.log.read_text().splitlines()) == 4

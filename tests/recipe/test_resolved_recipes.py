@@ -125,6 +125,10 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
     if values["method"] != "paper":
         values["detect.image_score"] = "mean_logit"
         values["memory.blocks"] = tuple(sorted(set(values["memory.blocks"])))
+    elif values["compute.precision"] == "int8":
+        values["compute.precision"] = "auto"
+    if values["calibration.folds"] == 1:
+        values["calibration.folds"] = 0
     values["compute.devices"] = 1
     values["finetune.detection_weight"] = values["finetune.detection_weight"] or 1.0
     if "{stem}" not in values["data.mask_pattern"]:

@@ -128,7 +128,7 @@ def test_every_section_of_an_evaluated_run_has_content(made_up) -> None:
     for words in (
         "prototypes used",
         "target entropy",
-        "held-out good: 40",
+        "good, not trained on: 40",
         "flawmap evaluate runs/demo tiles",
         "360 images",
     ):
@@ -146,7 +146,7 @@ def test_a_run_that_is_not_evaluated_says_so(trained_run: Path) -> None:
     assert f"flawmap evaluate {trained_run.resolve()} DATA" in page.words
     assert "No test images have been scored yet." in page.words
     assert "live-missed" not in page.by_id
-    assert "held-out good: 40" in page.words
+    assert "good, not trained on: 40" in page.words
     assert "Metrics This run has not been evaluated yet. On simulated defects (not a test result)" in " ".join(
         page.words.split()
     )
@@ -188,7 +188,7 @@ def test_a_threshold_that_is_newer_than_the_evaluation_stands_beside_its_own_sco
     page = page_of(made_up.run)
     assert page.words.count("has had one only since this evaluation. Evaluate again.") == 2
     assert "One was calibrated since" in page.words and "none was calibrated" not in page.words
-    assert "held-out good: 40" in page.words
+    assert "good, not trained on: 40" in page.words
 
 
 def test_samples_keep_the_colours_of_the_model_as_it_is_calibrated_now(made_up, recalibrate) -> None:

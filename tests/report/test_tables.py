@@ -21,7 +21,7 @@ def test_verdict_counts_the_images(made_up) -> None:
     n_found = int((made_up.anomalous > 0.6).sum())
     verdict = tables.verdict_of(read_run(made_up.run))
     assert verdict.sentence == f"It finds {n_found} of 40 anomalous images and raises 1 false alarm on 60 good images."
-    assert verdict.remarks == ("Threshold 0.6, for 5 % false alarms, from 40 held-out good images.",)
+    assert verdict.remarks == ("Threshold 0.6, for 5 % false alarms, from 40 good images.",)
 
 
 def test_verdict_says_when_the_promise_is_finer_than_the_held_out_images(made_up, recalibrate) -> None:

@@ -168,7 +168,7 @@ def test_the_card_says_data_metrics_licences_and_use_and_travels_with_the_model(
             "| image AUROC | 0.980 | 0.900–1.000 |",
             "| AUPRO up to 30 % false pixels | 0.750 | 0.500–0.875 |",
             "| missed rate at the threshold 0.25 | 50.0% | |",
-            "false alarms, from 2 held-out good images",
+            "false alarms, from 2 good images",
             "licence of the initial weights: none",
             "CC BY-NC-SA 4.0",
             "## Intended use",

@@ -60,9 +60,8 @@ class FlawmapRecipe:
     def __init__(self, settings: MethodSettings, name: str) -> None:
         self._settings = settings
         recipe = load_recipe(name, settings.overrides)
-        self.recipe = replace(
-            recipe, seed=settings.seed, calibration=replace(recipe.calibration, held_out_fraction=0.0)
-        )
+        without_threshold = replace(recipe.calibration, held_out_fraction=0.0, folds=0)
+        self.recipe = replace(recipe, seed=settings.seed, calibration=without_threshold)
         self.detector = AnomalyDetector(self.recipe)
         self._steps: tuple[int, int] | None = None  # what was planned
         self.note = ""

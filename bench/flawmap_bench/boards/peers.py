@@ -122,7 +122,7 @@ def _checked_data(order: PeersOrder) -> tuple[TrainingData, TestData]:
     if settings.pretrain_on is not None:
         problem = "on a board all methods learn from the same images; data.pretrain_on gives a recipe more"
         raise UserError(problem, "--set data.pretrain_on", "leave it out")
-    checked = check_training_data(open_training_data(order.location, settings), held_out_fraction=0.0)
+    checked = check_training_data(open_training_data(order.location, settings), no_threshold=None)
     check_leak(checked, find_all_test_data(order.location, settings))
     return checked.data, check_test_data(open_test_data(order.location, settings))
 

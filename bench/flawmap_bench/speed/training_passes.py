@@ -26,11 +26,11 @@ PARTS = (  # a line of progress that begins so begins a part
     ("encoder", "encoder over the good images, once"),
     ("memory     compares", "references looked up in the others"),
     ("memory     keeps", "coreset, spacing"),
+    ("simulated", "saving, self-test"),
     ("simulate", "simulated defects: made, encoded, looked up"),
     ("residual", "steps of the head"),
     ("expected", "expectation"),
-    ("held out   scores", "held-out images"),
-    ("held out   simulated", "saving, self-test"),
+    ("folds", "good images and simulated defects scored by the fits of the folds"),
 )
 
 

@@ -40,7 +40,6 @@ class Patches:
     """The k kinds of evidence in each patch, before anything is subtracted."""
 
     references: Float[Tensor, "r k p"]
-    held_out: Float[Tensor, "h k p"]
     test: Float[Tensor, "t k p"]
 
 
@@ -56,11 +55,9 @@ def patches_of(fitted: FittedBoard) -> Patches:
     """Evidence in each patch, by the memory and, where the recipe has one, by the scorer's head as it is now."""
     board, recipe = fitted.board, fitted.board.recipe
     references = (fitted.good.reference_tokens[row : row + 1].float() for row in range(len(fitted.good.references)))
-    held_out = (tokens_of(board.encoded_good, number, recipe) for number in fitted.held_out)
     test = (tokens_of(board.encoded_test, number, recipe) for number in range(len(board.test.samples)))
     return Patches(
         _evidence(fitted.scorer, references, fitted.of_others),
-        _evidence(fitted.scorer, held_out, fitted.of_held_out),
         _evidence(fitted.scorer, test, fitted.of_test),
     )
 
@@ -73,8 +70,7 @@ def _evidence(
     for row, of_image in enumerate(tokens):
         nearest = scorer.memory.recalled(Lookup(lookup.distances[row : row + 1], lookup.indices[row : row + 1]))
         found.append(torch.stack(scorer.evidence_per_patch(of_image, nearest), dim=1))
-    nothing = lookup.distances.new_empty(0, len(scorer.map_weights), lookup.distances.shape[1])
-    return torch.cat([nothing, *found])
+    return torch.cat(found)
 
 
 @torch.no_grad()
@@ -88,7 +84,7 @@ def score_test_images(fitted: FittedBoard, patches: Patches, appearance: Appeara
     """
     board, scorer, memory_settings = fitted.board, fitted.scorer, fitted.board.recipe.memory
     of_good, of_test = appearance(board.encoded_good), appearance(board.encoded_test)
-    of_references = of_good[fitted.references]
+    of_references = of_good[fitted.good.references]
     expectation = NormalExpectation(board.recipe.expectation, 0, of_references.shape[1], patches.test.shape[1])
     tops = top_means(scorer, patches.references)
     expectation.remember(of_references, tops, patches.references.mean(dim=2))
@@ -101,13 +97,8 @@ def score_test_images(fitted: FittedBoard, patches: Patches, appearance: Appeara
     expected, _ = expectation(of_references, exclude=torch.arange(len(of_references)))
     for scale, values in zip(scorer.image_scales, (tops - expected).unbind(dim=1), strict=True):
         scale.fit(values)  # pyright: ignore[reportCallIssue]
-    if len(fitted.held_out) >= memory_settings.min_map_scale_images:
-        rows = evenly_spread(len(fitted.held_out), memory_settings.map_scale_images)
-        evidence = beyond(patches.held_out[rows], of_good[[fitted.held_out[row] for row in rows]])
-    else:
-        rows = evenly_spread(len(of_references), memory_settings.map_scale_images)
-        evidence = beyond(patches.references[rows], of_references[rows])
-    scorer.fit_map_scales([evidence])
+    rows = evenly_spread(len(of_references), memory_settings.map_scale_images)
+    scorer.fit_map_scales([beyond(patches.references[rows], of_references[rows])])
     grid = fitted.good.attention.shape[1], fitted.good.attention.shape[2]
     output = scorer.output(beyond(patches.test, of_test), grid)
     return TestScores(output.image.numpy(), output.evidence)

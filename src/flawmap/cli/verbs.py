@@ -4,7 +4,7 @@ VERBS = {
     "demo": "train and evaluate on real solar-cell images, and write a report (minutes on a CPU)",
     "check": "check the data before training: counts, sizes, unreadable files, duplicates, masks",
     "manifest": "turn annotations of COCO, YOLO, Pascal VOC or labelme into a manifest",
-    "train": "learn from good images, and set the threshold from a held-out tenth of them",
+    "train": "learn from good images, and set the threshold from what they score unseen",
     "detect": "tell whether new images show a defect, and where",
     "evaluate": "score a trained run on labelled test images",
     "calibrate": "set a new threshold from good images, for example of another camera, without retraining",

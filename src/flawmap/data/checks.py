@@ -27,7 +27,7 @@ from flawmap.data.sample import (
 )
 from flawmap.errors import UserError
 
-MIN_IMAGES = 20  # fewer leave nothing worth holding out for the threshold
+MIN_IMAGES = 20  # a threshold from fewer says next to nothing
 MIN_IMAGES_WITHOUT_THRESHOLD = 2
 THREADS = 2
 
@@ -79,14 +79,20 @@ class LeakCheck:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def check_training_data(data: TrainingData, held_out_fraction: float, skip_unreadable: bool = False) -> CheckedData:
+def check_training_data(data: TrainingData, no_threshold: str | None, skip_unreadable: bool = False) -> CheckedData:
     """Decode every training image, and drop duplicates.
+
+    Args:
+        data: good images.
+        no_threshold: the setting that trains without a threshold, for which fewer images suffice; None where training
+            is without one.
+        skip_unreadable: leave out files that cannot be decoded.
 
     Raises:
         UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or too few images.
     """
     facts, bad = _facts_of(data.images, data.root, skip_unreadable)
-    _check_count(facts, held_out_fraction, data)
+    _check_count(facts, no_threshold, data)
     return _without_duplicates(data, facts, bad)
 
 
@@ -190,8 +196,8 @@ def _without_duplicates(data: TrainingData, facts: Sequence[FileFacts], bad: Seq
     return CheckedData(checked, unique, duplicates)
 
 
-def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, data: TrainingData) -> None:
-    needed = MIN_IMAGES if held_out_fraction > 0 else MIN_IMAGES_WITHOUT_THRESHOLD
+def _check_count(facts: Sequence[FileFacts], no_threshold: str | None, data: TrainingData) -> None:
+    needed = MIN_IMAGES if no_threshold else MIN_IMAGES_WITHOUT_THRESHOLD
     copies = Counter(fact.pixels_sha256 for fact in facts)
     if len(copies) >= needed:
         return
@@ -199,9 +205,9 @@ def _check_count(facts: Sequence[FileFacts], held_out_fraction: float, data: Tra
     num_identical = sum(number for number in copies.values() if number > 1)
     identical = f" ({num_identical} identical by content)" if num_identical else ""
     remedy = "add images"
-    if held_out_fraction > 0 and len(copies) >= MIN_IMAGES_WITHOUT_THRESHOLD:
-        remedy += ", or --set calibration.held_out_fraction=0 and calibrate later"
-    purpose = "to hold some out for the threshold" if held_out_fraction > 0 else "to train"
+    if no_threshold and len(copies) >= MIN_IMAGES_WITHOUT_THRESHOLD:
+        remedy += f", or --set {no_threshold} and calibrate later"
+    purpose = "to set a threshold" if no_threshold else "to train"
     beside = f"; {counted(data.left_out)}" if data.left_out else ""
     problem = f"{len(facts)} good {noun}{identical}; at least {needed} are needed {purpose}{beside}"
     raise UserError(problem, str(data.root), remedy)

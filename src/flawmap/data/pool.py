@@ -62,7 +62,7 @@ def read_pool(recipe: Recipe, own: Sequence[FileFacts], skip_unreadable: bool = 
     location = recipe.data.pretrain_on
     if location is None or not recipe.pretrain.enabled:
         return Pool()
-    checked = [check_training_data(data, 0.0, skip_unreadable) for data in _open_categories(location, recipe.data)]
+    checked = [check_training_data(data, None, skip_unreadable) for data in _open_categories(location, recipe.data)]
     facts = {fact.pixels_sha256: fact for fact in own}
     num_own = len(facts)
     skipped: list[SkippedFile] = []
@@ -87,7 +87,7 @@ def read_pool_for(images: Sequence[NormalImage], recipe: Recipe) -> Pool:
     """As :func:`read_pool`, for images that have not been checked; they are only read if there is a pool."""
     if recipe.data.pretrain_on is None or not recipe.pretrain.enabled:
         return Pool()
-    return read_pool(recipe, check_training_data(TrainingData("", Path(), "", tuple(images)), 0.0).facts)
+    return read_pool(recipe, check_training_data(TrainingData("", Path(), "", tuple(images)), None).facts)
 
 
 def _open_categories(location: str, settings: DataSettings) -> list[TrainingData]:

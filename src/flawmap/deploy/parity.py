@@ -73,7 +73,7 @@ class Parity:
 
 def compare(
     detector: AnomalyDetector,
-    exported: ExportedModel,
+    exported: ExportedModel | AnomalyDetector,
     images: Sequence[CheckImage],
     progress: Callable[[int, int], None] | None = None,
 ) -> Parity:
@@ -81,7 +81,7 @@ def compare(
 
     Args:
         detector: the reference.
-        exported: the file.
+        exported: the file; or another detector.
         images: one at least.
         progress: called with (images done, images).
 
@@ -105,7 +105,9 @@ def compare(
     )
 
 
-def _differences(ours: Detection, exported: ExportedModel, image: Path) -> tuple[float, float, float, float, bool]:
+def _differences(
+    ours: Detection, exported: ExportedModel | AnomalyDetector, image: Path
+) -> tuple[float, float, float, float, bool]:
     """Both scores, and the differences of mean logit, map and verdict; NaN where the file gives no finite score."""
     try:
         theirs = exported.predict(image)

@@ -1,4 +1,4 @@
-"""Set the thresholds of a detector from good images that no stage of its training has seen. Needs numpy alone."""
+"""Set the thresholds of a detector from scores of good images that the fit has not seen. Needs numpy alone."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,11 @@ from flawmap.runs.calibration import Calibration, MapScale
 
 
 def calibrate(
-    scores: Sequence[float], map_peaks: Sequence[float], false_alarm_rate: float, groups: Groups | None = None
+    scores: Sequence[float],
+    map_peaks: Sequence[float],
+    false_alarm_rate: float,
+    groups: Groups | None = None,
+    is_estimate: bool = False,
 ) -> Calibration:
     """Thresholds from good images.
 
@@ -21,6 +25,7 @@ def calibrate(
         map_peaks: the highest value of each image's anomaly map.
         false_alarm_rate: accepted share of good images above the threshold, in (0, 1).
         groups: of each image; None where each image is on its own.
+        is_estimate: see :class:`Calibration`.
 
     Raises:
         UserError: there are no images, or the rate is outside (0, 1).
@@ -42,6 +47,7 @@ def calibrate(
         map_scale=map_scale_around(pixel.value),
         held_out_scores=tuple(sorted(float(score) for score in scores)),
         n_groups=image.n if image.n < len(scores) else None,
+        is_estimate=is_estimate,
     )
 
 

@@ -79,7 +79,9 @@ class AnomalyDetector:
         stages: "StageChoice" = "all",
         pool: Pool | None = None,
     ) -> "AnomalyDetector":
-        """Train on good images and set the thresholds from those that are held out.
+        """Train on good images, and set the thresholds from what they score in fits that have not seen them.
+
+        The paper's method sets them from images that are held out of its training.
 
         Args:
             images: good images only, for example from :func:`flawmap.load_images`.
@@ -106,40 +108,46 @@ class AnomalyDetector:
         self.calibrations_, self.record_, recipe = Calibrations(), ModelRecord(), self.recipe
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         normals = by_image_if_few(grouped(normals, recipe.data.group_by))
-        train, held_out = split_normals(normals, recipe.calibration.held_out_fraction, recipe.seed)
+        train, held_out = split_normals(normals, recipe.held_out_fraction, recipe.seed)
         pool = read_pool_for(normals, recipe) if pool is None else pool
         compute = choose_compute(device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
         precision = "int8" if recipe.encoder_precision == "int8" else compute.precision
         say("device", f"{compute.device}, {precision}: {compute.reason}")
-        fitted = fit_scorer(train, held_out, recipe, run, compute, stages, pool=pool.images)
+        fitted = fit_scorer(train, recipe, run, compute, stages, pool=pool.images)
         self.origin_, self.stage_keys_ = fitted.origin, fitted.stage_keys
         if fitted.scorer is None:
             return self
         self.scorer_, self._at_once = fitted.scorer.to(compute.device).eval(), None
         self.encoder_backend_ = self.scorer_.encoder_backend
-        if held_out:
-            self._judge_held_out(held_out, fitted, compute, run)
+        if fitted.unseen is not None or held_out:
+            judged = held_out if fitted.unseen is None else [train[number] for number in fitted.unseen.images]
+            self._judge_unseen(judged, fitted, compute, run)
         return self
 
-    def _judge_held_out(
-        self, images: Sequence[NormalImage], fitted: "Fitted", compute: Compute, run: RunFolder
-    ) -> None:
-        """Set the thresholds, and measure and show how simulated defects on held-out images are found."""
-        from flawmap.detect.held_out import score_defects, simulate_on, squares_of, write_samples
+    def _judge_unseen(self, images: Sequence[NormalImage], fitted: "Fitted", compute: Compute, run: RunFolder) -> None:
+        """Set the thresholds, and measure how simulated defects are found, on images that a fit has not seen."""
+        from flawmap.detect.simulated_defects import (
+            score_defects,
+            simulate_on,
+            squares_of,
+            unseen_squares,
+            write_samples,
+        )
 
-        recipe, scorer = self.recipe, self._fitted
-        if fitted.held_out is None:
+        recipe, scorer, unseen = self.recipe, self._fitted, fitted.unseen
+        size_px = round_to_patches(recipe.training_size_px, scorer.encoder.patch_size_px)
+        if unseen is None:
             self.calibrate(images, recipe.calibration.false_alarm_rate)
-            size_px = round_to_patches(recipe.training_size_px, scorer.encoder.patch_size_px)
             squares = squares_of(images, fitted.guide, size_px, compute)
         else:
-            scores, peaks = fitted.held_out.image_scores, fitted.held_out.map_peaks
-            deciding = peaks if recipe.detect.image_score == "map_max" else scores
+            deciding = unseen.map_peaks if recipe.detect.image_score == "map_max" else unseen.image_scores
             groups = [image.group for image in images]
-            self.calibration_ = calibrate(deciding, peaks, recipe.calibration.false_alarm_rate, groups)
-            squares = fitted.held_out.squares
+            rate = recipe.calibration.false_alarm_rate
+            self.calibration_ = calibrate(deciding, unseen.map_peaks, rate, groups, is_estimate=True)
+            squares = unseen_squares(images, unseen, size_px)
         defects = simulate_on(squares, recipe)
-        scored = score_defects(scorer, defects, self.sizes_px, recipe.detect.image_score, self.at_once)
+        without = unseen.scorer_without if unseen is not None else lambda _: scorer
+        scored = score_defects(without, defects, self.sizes_px, recipe.detect.image_score, self.at_once)
         self.proxy_ = scored.scores
         write_samples(run, defects, scored.maps, recipe.pretrain.masking.drop_ratio, self.map_scale)
 

@@ -15,13 +15,13 @@ from flawmap.errors import UserError
 from flawmap.memory.fit import fit as fit_on_tokens
 from flawmap.recipe.settings import Method, Recipe
 from flawmap.runs.run_folder import RunFolder
-from flawmap.scorer import FittedScorer, HeldOutScores, Scorer
+from flawmap.scorer import FittedScorer, Scorer, UnseenScores
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import WeightsOrigin, load_encoder
 
-ALGORITHM_VERSION = 9  # raised when code changes what a stage computes: older results are then not reused
+ALGORITHM_VERSION = 10  # raised when code changes what a stage computes: older results are then not reused
 
 StageChoice = Literal["all", "pretrain", "finetune"]
 
@@ -35,19 +35,19 @@ class Fitted:
         guide: the frozen encoder whose attention placed the simulated defects.
         origin: of the initial weights.
         stage_keys: hashes under which the stages' results are shared.
-        held_out: what held-out images score; None for the paper's method, which scores them at several sizes.
+        unseen: what good images score that a fit has not seen; None for the paper's method, which scores held-out ones
+            at several sizes, and where no threshold is wanted.
     """
 
     scorer: Scorer | None
     guide: Encoder
     origin: WeightsOrigin
     stage_keys: dict[str, str]
-    held_out: HeldOutScores | None = None
+    unseen: UnseenScores | None = None
 
 
 def fit_scorer(
     images: Sequence[NormalImage],
-    held_out: Sequence[NormalImage],
     recipe: Recipe,
     run: RunFolder,
     compute: Compute,
@@ -59,7 +59,6 @@ def fit_scorer(
 
     Args:
         images: good images to learn from.
-        held_out: good images that nothing is learned from.
         recipe: all settings.
         run: results, log and checkpoints go there; what it already holds is reused.
         compute: device and precision.
@@ -101,8 +100,8 @@ def fit_scorer(
         return Fitted(None, encoder, origin, dict(context.earlier))
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     fit = _fit_of(recipe.method)
-    fitted = fit(images, held_out, encoder, recipe, context, simulate)
-    return Fitted(fitted.scorer, encoder, origin, fitted.stage_keys, fitted.held_out)
+    fitted = fit(images, encoder, recipe, context, simulate)
+    return Fitted(fitted.scorer, encoder, origin, fitted.stage_keys, fitted.unseen)
 
 
 def _fit_of(method: Method) -> Callable[..., FittedScorer]:

@@ -1,5 +1,7 @@
 """Tensors in safetensors files, written whole or not at all."""
 
+import ctypes
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,3 +29,32 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:  # safetensors' own error type, or OSError
         raise UserError(f"the file is damaged: {error}", str(path), "delete it and run again") from error
+
+
+MAPPINGS = Path("/proc/self/maps")  # Linux only
+
+
+def release_pages(tensor: Tensor) -> None:
+    """Take the pages of a tensor that is mapped from its file out of memory; the next use reads them again.
+
+    Loops over many tokens call it now and then, so that a process does not seem to need all that it has ever read.
+    Nothing happens to a tensor that is not mapped, and on systems that do not list their mappings. What was written to
+    the tensor is lost.
+    """
+    if tensor.device.type != "cpu" or not MAPPINGS.is_file():
+        return
+    storage = tensor.untyped_storage()
+    start = -(-storage.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (storage.data_ptr() + storage.nbytes()) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > start and _is_file(start, end):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+
+
+def _is_file(start: int, end: int) -> bool:
+    """Whether these addresses are mapped from one file; other memory would be lost if its pages were released."""
+    for line in MAPPINGS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        addresses, _, _, _, inode, *_ = line.split(maxsplit=5)
+        first, last = (int(address, 16) for address in addresses.split("-"))
+        if first <= start and end <= last:
+            return inode != "0"
+    return False

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flawmap.recipe.settings import ExpectationSettings
@@ -54,6 +54,12 @@ class NormalExpectation(nn.Module):
         aligned in memory, and products would then be rounded differently.
         """
         self.appearances, self.tops, self.means = (state[name].clone() for name in ("appearances", "tops", "means"))
+
+    def of_images(self, kept: Bool[Tensor, "r"]) -> "NormalExpectation":
+        """What some of the remembered images show."""
+        fewer = NormalExpectation(self.settings, 0, self.appearances.shape[1], self.tops.shape[1])
+        fewer.appearances, fewer.tops, fewer.means = self.appearances[kept], self.tops[kept], self.means[kept]
+        return fewer
 
     @property
     def num_neighbours(self) -> int:

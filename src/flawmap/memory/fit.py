@@ -4,52 +4,52 @@ The encoder is never changed. Everything else is fitted here; :func:`fit` is the
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
+from flawmap.data.groups import by_image_if_few, identities
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import NormalImage
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.progress import say
 from flawmap.engine.sampling import evenly_spread
 from flawmap.engine.stage import Stage, StageContext
+from flawmap.engine.tensor_files import release_pages
 from flawmap.engine.transfer import to_device
 from flawmap.errors import UserError
+from flawmap.memory.coreset import Coreset
+from flawmap.memory.folds import Folds, deal, evidence_out_of_fold
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages, encode_good_images
 from flawmap.memory.head_training import train_head
-from flawmap.memory.held_out import held_out_images, score_held_out
 from flawmap.memory.patch_memory import Lookup, Nearest, PatchMemory
 from flawmap.memory.scorer import COPIES, Evidence, ResidualScorer, TokenScorer, build_scorer
 from flawmap.memory.search import bytes_per_query
 from flawmap.recipe.settings import Recipe, ResidualSettings
-from flawmap.scorer import FittedScorer
+from flawmap.scorer import FittedScorer, UnseenScores, upsample_map
 from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.frozen_encoder import FrozenEncoder
 
 PIXELS_KEPT_BYTES = 64 * 1024**2  # of few images, which get several defects each
-OF_OTHERS = "of_others."  # tensors of the memory's stage: for the reference images, the nearest tokens of other images
+# Tensors of the memory's stage beside the memory itself.
+OF_OTHERS = "of_others."  # for the reference images, the nearest tokens of other images
+WITHOUT_FOLD = "without_fold."  # candidates in the memory without a fold
 
 
 def fit(
-    images: Sequence[NormalImage],
-    held_out: Sequence[NormalImage],
-    encoder: Encoder,
-    recipe: Recipe,
-    context: StageContext,
-    simulate: Simulator,
+    images: Sequence[NormalImage], encoder: Encoder, recipe: Recipe, context: StageContext, simulate: Simulator
 ) -> FittedScorer:
     """Fit the scorer of the recipe's method (``memory``, ``residual`` or ``fused``).
 
     Args:
         images: good images to learn from.
-        held_out: good images that are kept out of memory, head and expectation. They set the map's scales, and the
-            caller sets the threshold from their scores. May be empty.
         encoder: frozen.
-        recipe: ``memory``, ``residual``, ``fusion`` and ``expectation`` hold all hyperparameters of the method.
+        recipe: ``memory``, ``residual``, ``fusion``, ``expectation`` and ``calibration.folds`` hold all
+            hyperparameters of the method.
         context: the run; results that it holds already are reused.
         simulate: makes the defects that the head learns from.
 
@@ -59,16 +59,18 @@ def fit(
     if len(images) < 2:
         raise UserError(f"{len(images)} training image", "", "at least 2 are needed: each is compared with the others")
     frozen = FrozenEncoder(encoder.eval().to(context.compute.device), recipe.encoder_precision)
-    stages = plan_stages(recipe, context, frozen)
+    stages = plan_stages(images, recipe, context, frozen)
 
     # Encode the good images, once. Pixels are read when they are needed and not kept.
     pixels = NormalPixels(images, context.size_px, memory_limit_bytes=0)
     good = GoodImages.of(stages.encoding.result(lambda: encode(pixels, frozen, recipe, context).tensors(), BATCH_SIZE))
     del frozen  # its session holds a copy of the weights
 
-    # Choose the memory, and measure its spacing and scale (see PatchMemory).
-    memory_state = stages.memory.result(lambda: fit_memory(good, recipe, context), BATCH_SIZE)
+    # Choose the memory, and what it would be without each fold; measure its spacing and scale (see PatchMemory).
+    fold_of_image = deal(good, identities(by_image_if_few(images)), max(1, recipe.calibration.folds), recipe.seed)
+    memory_state = stages.memory.result(lambda: fit_memory(good, fold_of_image, recipe, context), BATCH_SIZE)
     of_others = Lookup(memory_state.pop(f"{OF_OTHERS}distances"), memory_state.pop(f"{OF_OTHERS}indices"))
+    folds = Folds(fold_of_image, taken_from(memory_state), good.references)
     scorer = build_scorer(encoder, recipe, memory_tokens=memory_state["tokens"].shape[1])
     scorer.memory.load_state_dict(memory_state)
     good = GoodImages.of(stages.encoding.reopened())
@@ -85,15 +87,17 @@ def fit(
         stages.expectation.result(lambda: learn_expectation(scorer, good, of_others, context), BATCH_SIZE)
     )
 
-    # Set the map's scales, and score the held-out images for the threshold.
+    # Set the map's scales, and score the good images for the threshold, each by a fit that has not seen it.
     scorer.eval().to(context.compute.device)
-    evaluated = held_out_images(scorer, held_out, context.size_px)
-    if len(evaluated) >= recipe.memory.min_map_scale_images:
-        indices = evenly_spread(len(evaluated), recipe.memory.map_scale_images)
-        scorer.fit_map_scales([evaluated[index].evidence for index in indices])
-    else:
-        scorer.fit_map_scales(reference_evidence(scorer, good, of_others, recipe.memory.map_scale_images))
-    return FittedScorer(scorer, stages.keys, score_held_out(scorer, evaluated, context.size_px))
+    at_most = recipe.memory.map_scale_images
+    if not folds.chosen:
+        scorer.fit_map_scales(reference_evidence(scorer, good, of_others, at_most))
+        return FittedScorer(scorer, stages.keys, None)
+    say("folds", f"scores {len(good.references)} good images, each without the images of its fold")
+    at_once = ImagesAtOnce.on(context.compute.device, scorer.bytes_per_image(context.size_px))
+    evidence = evidence_out_of_fold(scorer, good, folds, recipe.memory.spacing_neighbours, at_once)
+    scorer.fit_map_scales([evidence[row] for row in evenly_spread(len(evidence), at_most)])
+    return FittedScorer(scorer, stages.keys, scores_out_of_fold(scorer, good, folds, evidence, recipe))
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class Stages:
         return {**self.expectation.context.earlier, self.expectation.name: self.expectation.key}
 
 
-def plan_stages(recipe: Recipe, context: StageContext, frozen: FrozenEncoder) -> Stages:
+def plan_stages(images: Sequence[NormalImage], recipe: Recipe, context: StageContext, frozen: FrozenEncoder) -> Stages:
     """The stages; each key is a hash of exactly what its result depends on."""
     memory, expectation = recipe.memory, recipe.expectation
     encoding = context.stage(
@@ -131,6 +135,8 @@ def plan_stages(recipe: Recipe, context: StageContext, frozen: FrozenEncoder) ->
         tokens=memory.tokens,
         projection_dim=memory.projection_dim,
         spacing_neighbours=memory.spacing_neighbours,
+        folds=recipe.calibration.folds,
+        identities=identities(images),
     )
     context = context.after(chosen)
     head = None
@@ -151,7 +157,9 @@ def encode(pixels: NormalPixels, frozen: FrozenEncoder, recipe: Recipe, context:
     size_px, num_blocks = context.size_px, len(recipe.memory.blocks)
     by = f"{frozen.backend} in {frozen.precision}"
     say("encoder", f"{len(pixels)} images at {size_px} px, tokens of {num_blocks} blocks, by {by}")
-    good = encode_good_images(frozen, pixels, recipe, context)
+    good = replace(
+        encode_good_images(frozen, pixels, recipe, context), originals_px=torch.from_numpy(pixels.originals_px)
+    )
     num_bytes = sum(tensor.nbytes for tensor in good.tensors().values())
     say("encoder", f"keeps the tokens of {len(good.references)} images in the run: {num_bytes / 1e6:,.0f} MB")
     return good
@@ -160,27 +168,52 @@ def encode(pixels: NormalPixels, frozen: FrozenEncoder, recipe: Recipe, context:
 # ---- choose the memory, measure spacing and scale
 
 
-def fit_memory(good: GoodImages, recipe: Recipe, context: StageContext) -> dict[str, Tensor]:
+def fit_memory(
+    good: GoodImages, fold_of_image: Int[Tensor, "i"], recipe: Recipe, context: StageContext
+) -> dict[str, Tensor]:
     """Keep the tokens of each block that cover all others best, and measure how far good tokens lie apart.
 
     Each reference image is looked up once, without its own tokens. That lookup sets the scale here; the expectation and
     the head are fitted to it later.
 
     Returns:
-        the memory's state, and the lookup.
+        the memory's state, the lookup, and what is in the memory without each fold.
     """
     settings = recipe.memory
     num_candidates, num_blocks, dim = good.candidates.shape
     kept = min(settings.tokens, num_candidates)
     say("memory", f"keeps {kept:,} of {num_candidates:,} tokens of each block")
     memory = PatchMemory(num_blocks, kept, dim, recipe.encoder_precision).to(context.compute.device)
-    memory.choose(good.candidates, good.sources, settings.projection_dim, context.seed)
+    folds = fold_of_image[good.sources.long()] if recipe.calibration.folds else None  # (n,)
+    chosen, without = choose_tokens(good, kept, folds, settings.projection_dim, context)
+    memory.fill(good.candidates, good.sources, chosen)
     memory.fit_spacing(settings.spacing_neighbours)
     say("memory", f"compares {len(good.references)} good images with the tokens of the others")
     of_others = lookup_of_others(memory, good)
     memory.fit_scale(of_others)
     lookup = {f"{OF_OTHERS}distances": of_others.distances, f"{OF_OTHERS}indices": of_others.indices}
-    return {**memory.state_dict(), **lookup}
+    return {**memory.state_dict(), **lookup, **{f"{WITHOUT_FOLD}{fold}": tokens for fold, tokens in enumerate(without)}}
+
+
+def choose_tokens(
+    good: GoodImages, size: int, folds: Int[Tensor, "n"] | None, projection_dim: int, context: StageContext
+) -> tuple[Int[Tensor, "l m"], list[Int[Tensor, "l _"]]]:
+    """The candidates of each block that cover all others best; and for each fold, those that do so without it."""
+    num_folds = 0 if folds is None else int(folds.max()) + 1
+    chosen, without = [], [[] for _ in range(num_folds)]
+    for block in range(good.candidates.shape[1]):
+        generator = torch.Generator().manual_seed(context.seed)
+        coreset = Coreset(good.candidates[:, block], generator, projection_dim, context.compute.device, folds)
+        chosen.append(coreset.pick(size))
+        for fold, of_blocks in enumerate(without):
+            of_blocks.append(coreset.without_fold(fold, size))
+    return torch.stack(chosen), [torch.stack(of_blocks).int() for of_blocks in without]
+
+
+def taken_from(memory_state: dict[str, Tensor]) -> tuple[Int[Tensor, "l _"], ...]:
+    """What is in the memory without each fold; it is taken out of the stage's result."""
+    names = [name for name in memory_state if name.startswith(WITHOUT_FOLD)]
+    return tuple(memory_state.pop(f"{WITHOUT_FOLD}{fold}").long() for fold in range(len(names)))
 
 
 @torch.no_grad()
@@ -191,8 +224,10 @@ def lookup_of_others(memory: PatchMemory, good: GoodImages) -> Lookup:
     at_once = ImagesAtOnce.on(device.type, patches * per_token, BATCH_SIZE)
 
     def in_batches(size: int) -> Lookup:
-        batches = zip(good.reference_tokens.split(size), good.references.split(size), strict=True)
-        found = [memory.lookup(to_device(tokens, device), numbers) for tokens, numbers in batches]
+        found = []
+        for tokens, numbers in zip(good.reference_tokens.split(size), good.references.split(size), strict=True):
+            found.append(memory.lookup(to_device(tokens, device), numbers))
+            release_pages(tokens)
         return Lookup(torch.cat([part.distances for part in found]), torch.cat([part.indices.int() for part in found]))
 
     return at_once.run(in_batches)
@@ -236,6 +271,7 @@ def learn_expectation(
             to_device(of_all[rows], device)
             for of_all in (good.reference_tokens, of_others.distances, of_others.indices)
         )
+        release_pages(good.reference_tokens)
         return tokens.float(), scorer.memory.recalled(Lookup(distances, indices))
 
     def in_batches(size: int) -> None:
@@ -246,11 +282,38 @@ def learn_expectation(
     return scorer.cpu().expectation_state()
 
 
+# ---- score good images for the threshold
+
+
+@torch.no_grad()
+def scores_out_of_fold(
+    scorer: TokenScorer, good: GoodImages, folds: Folds, evidence: Sequence[Evidence], recipe: Recipe
+) -> UnseenScores:
+    """Image scores and map peaks of the reference images from their evidence, as detection gives them."""
+    grid, scores, peaks, maps = (good.attention.shape[1], good.attention.shape[2]), [], [], []
+    images = good.references.tolist()
+    for number, of_image in zip(images, evidence, strict=True):
+        output = scorer.output(of_image, grid)
+        scores.append(float(output.image[0]))
+        on_grid, (height, width) = output.evidence.cpu(), good.originals_px[number].tolist()
+        peaks.append(float(upsample_map(on_grid, height, width).max()))
+        maps.append(on_grid[0].numpy())
+    return UnseenScores(
+        images,
+        scores,
+        peaks,
+        maps,
+        folds.of_reference.tolist(),
+        [*good.attention[good.references].float().numpy()],
+        lambda fold: folds.without(scorer, good, fold, recipe.memory.spacing_neighbours).eval(),
+    )
+
+
 @torch.no_grad()
 def reference_evidence(scorer: TokenScorer, good: GoodImages, of_others: Lookup, at_most: int) -> list[Evidence]:
     """The evidence of reference images, each compared with the tokens of the others.
 
-    It sets the map's scales if too few images are held out to show how evidence varies.
+    It sets the map's scales where there are no folds.
     """
     device = scorer.memory.unit.device
     evidence = []

@@ -37,6 +37,7 @@ class GoodImages:
         reference_tokens: (k, p, l, d) all their tokens.
         candidates: (n, l, d) tokens that the memory is chosen from, equally many of each image.
         sources: (n,) int32, number of the image that a candidate comes from.
+        originals_px: (i, 2) int32, height and width of the images before they were resized.
     """
 
     attention: Float[Tensor, "i r c"]
@@ -45,6 +46,7 @@ class GoodImages:
     reference_tokens: Float[Tensor, "k p l d"]
     candidates: Float[Tensor, "n l d"]
     sources: Int[Tensor, "n"]
+    originals_px: Int[Tensor, "i 2"]
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored. Where the references' tokens are the candidates, they are stored once."""
@@ -151,4 +153,5 @@ def encode_good_images(
         reference_tokens=reference_tokens,
         candidates=reference_tokens.flatten(0, 1) if stores_all else candidates,  # (n, l, d)
         sources=torch.from_numpy(np.repeat(np.arange(num_images, dtype=np.int32), shares.per_image)),
+        originals_px=torch.zeros(num_images, 2, dtype=torch.int32),  # fit.py knows them
     )

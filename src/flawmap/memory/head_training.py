@@ -18,6 +18,7 @@ from flawmap.engine.progress import say
 from flawmap.engine.schedules import WarmupCosine
 from flawmap.engine.stage import StageContext, return_freed_memory
 from flawmap.engine.step_log import StepLog
+from flawmap.engine.tensor_files import release_pages
 from flawmap.engine.transfer import to_device
 from flawmap.errors import UserError
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages
@@ -135,6 +136,7 @@ def train_on_examples(
     for step in range(settings.steps):
         set_rates(optimizer, learning_rate.at(step))
         batch, targets = examples.batch(generator, beside_share)
+        release_pages(examples.good.tokens)
         logits = head_logits(head, scorer.memory, batch)  # (n,)
         loss = F.binary_cross_entropy_with_logits(logits, targets.to(logits))
         check_finite(loss, STAGE, step)

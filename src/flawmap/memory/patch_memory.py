@@ -9,10 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from flawmap.memory.coreset import greedy_coreset
-from flawmap.memory.search import NearestSearch, fastest_product
-
-CHUNK = 256  # tokens that are compared with the whole memory at once
+from flawmap.memory.search import NearestSearch, Product, fastest_product
 
 
 @dataclass(frozen=True)
@@ -144,26 +141,24 @@ class PatchMemory(nn.Module):
             self._searches = [NearestSearch(unit, fastest_product(self.unit.device.type)) for unit in self.unit]
         return self._searches
 
+    def search_in(self, product: Product) -> None:
+        """Search in this type until the memory changes, instead of the device's fastest; for comparisons."""
+        self._searches = [NearestSearch(unit, product) for unit in self.unit]
+
     # ---- fitting
 
     @torch.no_grad()
-    def choose(
-        self, candidates: Float[Tensor, "n l d"], sources: Int[Tensor, "n"], projection_dim: int, seed: int
-    ) -> None:
-        """Keep a coreset of each block's candidates, as many as the memory holds.
+    def fill(self, candidates: Float[Tensor, "n l d"], sources: Int[Tensor, "n"], chosen: Int[Tensor, "l m"]) -> None:
+        """Take tokens of good images.
 
         Args:
-            candidates: tokens of good images.
+            candidates: the tokens.
             sources: number of the image that each comes from.
-            projection_dim: see :func:`flawmap.memory.coreset.greedy_coreset`.
-            seed: of the projection and the first pick.
+            chosen: numbers of those that are kept, per block.
         """
-        for block in range(len(self.tokens)):
-            generator = torch.Generator().manual_seed(seed)
-            size, device = self.tokens.shape[1], self.tokens.device
-            chosen = greedy_coreset(candidates[:, block], size, generator, projection_dim, device)  # (m,)
-            self.tokens[block] = self._as_stored(candidates[chosen, block].to(device))
-            self.sources[block] = sources[chosen].to(self.sources)
+        for block, numbers in enumerate(chosen):  # (m,)
+            self.tokens[block] = self._as_stored(candidates[numbers, block].to(self.tokens.device))
+            self.sources[block] = sources[numbers].to(self.sources)
         self.normalise()
 
     def _as_stored(self, tokens: Float[Tensor, "m d"]) -> Tensor:
@@ -186,8 +181,8 @@ class PatchMemory(nn.Module):
             if count == 0:
                 continue
             # The nearest token of each is itself and is left out.
-            distances = [1 - (chunk @ memory.T).topk(count + 1, dim=1).values[:, 1:] for chunk in memory.split(CHUNK)]
-            mean = torch.cat(distances).mean(dim=1).clamp(min=1e-6)  # (m,)
+            similarity = self._searches_here()[block].highest(memory, count + 1)[:, 1:]  # (m, neighbours)
+            mean = (1 - similarity).mean(dim=1).clamp(min=1e-6)  # (m,)
             self.spacing[block] = (mean / mean.mean()).sqrt()
 
     @torch.no_grad()

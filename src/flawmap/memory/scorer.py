@@ -1,5 +1,6 @@
 """From tokens to an image score and an anomaly map, by a memory of normal tokens, a trained head, or both."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,12 @@ class TokenScorer(Scorer):
     def encoder_backend(self) -> Backend:
         """What computes the encoder where this scorer lies."""
         return self.frozen.backend
+
+    def with_memory(self, memory: PatchMemory, expectation: NormalExpectation) -> "TokenScorer":
+        """A scorer with another memory and expectation, which shares all else with this one."""
+        other = copy.copy(self)
+        other._modules = {**self._modules, "memory": memory, "expectation": expectation}
+        return other
 
     # ---- scoring
 

@@ -20,6 +20,7 @@ GROUP = 16  # columns of the coarse product of which the highest is looked at fi
 ROWS = 256  # queries at once on a processor, so that their products stay in its cache
 SMALLEST_COARSE = 1024  # tokens; in a smaller memory the exact product costs no more than the detour
 LOWEST = -1.0  # similarity there can be
+NEVER = -(2**30)  # of a coarse product: below all others
 
 
 def fastest_product(device: str) -> Product:
@@ -79,23 +80,43 @@ class NearestSearch:
         similarities, indices = zip(*found, strict=True)
         return torch.cat(similarities), torch.cat(indices)
 
+    def highest(self, queries: Float[Tensor, "n d"], count: int) -> Float[Tensor, "n k"]:
+        """The ``count`` highest similarities of each query, descending; at most as many as the memory has tokens."""
+        if self.product == "fp32" or (proposals := max(PROPOSED, 2 * count)) > len(self.memory) // GROUP:
+            similarities = ((chunk @ self.memory.T).topk(count, dim=1).values for chunk in queries.split(ROWS))
+        else:
+            similarities = (
+                self._compared(chunk, self._proposed(chunk, None, proposals)).topk(count, dim=1).values
+                for chunk in queries.split(ROWS)
+            )
+        return torch.cat([*similarities])
+
     def _by_proposals(
         self, queries: Float[Tensor, "n d"], excluded: Int[Tensor, "e"] | None
     ) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:
-        num_tokens = len(self.memory)
-        coarse = self._coarse_product(queries)  # (n, m')
-        if excluded is not None:
-            # the first tokens stand in twice; a choice by their numbers would make the host wait for the device
-            again = torch.where(excluded < coarse.shape[1] - num_tokens, excluded + num_tokens, excluded)
-            coarse.index_fill_(1, torch.cat([excluded, again]), -(2**30))
-        proposed = highest_columns(coarse, PROPOSED) % num_tokens  # (n, k)
-        similarity = torch.einsum("nd,nkd->nk", queries, F.embedding(proposed, self.memory))  # (n, k)
+        proposed = self._proposed(queries, excluded, PROPOSED)  # (n, k)
+        similarity = self._compared(queries, proposed)  # (n, k)
         if excluded is not None:  # fewer tokens than are proposed may be left
-            is_excluded = torch.zeros(num_tokens, dtype=torch.bool, device=excluded.device)
+            is_excluded = torch.zeros(len(self.memory), dtype=torch.bool, device=excluded.device)
             is_excluded = is_excluded.index_fill(0, excluded, True)
             similarity = similarity.masked_fill(is_excluded[proposed], LOWEST)
         best, position = similarity.max(dim=1)
         return best, proposed.gather(1, position[:, None])[:, 0]
+
+    def _proposed(
+        self, queries: Float[Tensor, "n d"], excluded: Int[Tensor, "e"] | None, count: int
+    ) -> Int[Tensor, "n k"]:
+        """The tokens that the coarse product finds most similar."""
+        num_tokens = len(self.memory)
+        coarse = self._coarse_product(queries)  # (n, m')
+        coarse[:, num_tokens:] = NEVER  # what fills the last group
+        if excluded is not None:
+            coarse.index_fill_(1, excluded, NEVER)
+        return highest_columns(coarse, count) % num_tokens
+
+    def _compared(self, queries: Float[Tensor, "n d"], numbers: Int[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Exact similarities with some tokens of the memory."""
+        return torch.einsum("nd,nkd->nk", queries, F.embedding(numbers, self.memory))
 
     def _coarse_product(self, queries: Float[Tensor, "n d"]) -> Tensor:
         """(n, m') in a unit of its own for each row."""

@@ -70,7 +70,6 @@ def pretrain(
 
 def fit(
     images: Sequence[NormalImage],
-    held_out: Sequence[NormalImage],
     guide: Encoder,
     recipe: Recipe,
     context: StageContext,
@@ -80,7 +79,6 @@ def fit(
 
     Args:
         images: good images.
-        held_out: not used; detection scores them at several sizes.
         guide: frozen encoder of stage 1; its attention places the anomalies, and training starts from its weights.
         recipe: ``finetune`` and ``model`` hold the settings.
         context: the run; a result that it holds already is reused.

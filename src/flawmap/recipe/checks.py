@@ -189,6 +189,9 @@ def _in_scoring(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     if recipe.detect.image_score not in ("mean_logit", "map_max"):
         problem = f"method {recipe.method} has no votes, but detect.image_score is {recipe.detect.image_score}"
         yield problem, "detect.image_score", "--set detect.image_score=mean_logit, or --set method=paper"
+    if recipe.calibration.folds == 1:
+        remedy = "--set calibration.folds=5, or 0 to train without a threshold"
+        yield "calibration.folds is 1, but each fold is scored by the others", "calibration.folds", remedy
     blocks = list(recipe.memory.blocks)
     if blocks != sorted(set(blocks)):
         yield f"memory.blocks is {blocks}", "memory.blocks", "list each block once, in ascending order"

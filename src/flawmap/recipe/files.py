@@ -15,7 +15,7 @@ import yaml
 
 from flawmap.errors import UserError
 from flawmap.recipe.checks import SEE_ALL, Entry, checked_value, cross_check, refuse_unless_setting
-from flawmap.recipe.fields import resolved, settings_and_groups, used_values, with_values
+from flawmap.recipe.fields import resolved, settings_and_groups, used_values, values_of, with_values
 from flawmap.recipe.retired import BEFORE_THE_SETTING, RETIRED, refuse_retired
 from flawmap.recipe.settings import DataSettings, Recipe
 
@@ -91,7 +91,8 @@ def _refuse_what_no_method_here_uses(entries: Mapping[str, Entry], path: Path, m
     own_method = entries["method"].value if "method" in entries else Recipe().method
     for key, entry in entries.items():
         methods = settings_and_groups()[key].methods
-        if entry.value is None or own_method in methods or method in methods:
+        is_default = entry.value == dict(values_of(Recipe()))[key]  # a recipe that flawmap wrote names all settings
+        if entry.value is None or is_default or own_method in methods or method in methods:
             continue
         if not entry.place.startswith(f"{path} line "):
             continue

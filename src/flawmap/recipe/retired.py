@@ -20,6 +20,7 @@ class Retired:
 
 RETIRED = {
     "memory.scale_tokens": Retired(20_000, "remove it: the scale now comes from all reference images"),
+    "memory.min_map_scale_images": Retired(8, "remove it: scales now come from good images of all folds"),
     "residual.batch_size": Retired(8, "remove it: residual.simulated_images sets how many defects are simulated"),
 }
 

@@ -174,8 +174,7 @@ class MemorySettings:
     projection_dim: int = setting(64, "dimensions of the random projection in which coverage is measured", 1, 4096)
     spacing_neighbours: int = setting(5, "nearest neighbours that measure how densely normal tokens lie", 1, 1000)
     image_share: float = setting(0.02, "image score: mean of this share of the patches, the highest", 1e-6, 1)
-    map_scale_images: int = setting(64, "held-out images that put memory and head on one scale in the map", 1, 100_000)
-    min_map_scale_images: int = setting(8, "with fewer held-out images, training images are used instead", 1, 100_000)
+    map_scale_images: int = setting(64, "good images that put memory and head on one scale in the map", 1, 100_000)
 
 
 @dataclass(frozen=True)
@@ -239,9 +238,12 @@ class DetectSettings:
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """The threshold, from good images that were held out of training."""
+    """The threshold, from what good images score that the model, or a model of other folds, has not seen."""
 
-    held_out_fraction: float = setting(0.1, "share of the good images held out to set the threshold", 0, 0.9)
+    folds: int = setting(5, "good images are scored by fits without their fold; 0: no threshold", 0, 1000, ON_TOKENS)
+    held_out_fraction: float = setting(
+        0.1, "share of the good images held out to set the threshold; 0: no threshold", 0, 0.9, ("paper",)
+    )
     false_alarm_rate: float = setting(0.01, "share of good images that may be called anomalous", 1e-6, 0.5)
 
 
@@ -290,6 +292,18 @@ class Recipe:
         if not self.trains_encoder:
             return "fp32"
         return "auto" if self.compute.precision == "int8" else self.compute.precision
+
+    @property
+    def held_out_fraction(self) -> float:
+        """Share of the good images that nothing is learned from; methods on tokens learn from all."""
+        return self.calibration.held_out_fraction if self.method == "paper" else 0.0
+
+    @property
+    def no_threshold(self) -> str | None:
+        """The setting that trains without a threshold; None where the recipe has it already."""
+        if self.method == "paper":
+            return "calibration.held_out_fraction=0" if self.calibration.held_out_fraction else None
+        return "calibration.folds=0" if self.calibration.folds else None
 
     @property
     def simulation(self) -> SimulationSettings:

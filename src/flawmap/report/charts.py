@@ -61,7 +61,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of marks, such as the held-out scores."""
+    """One row of marks, such as the scores of good images."""
 
     title: str
     n: int

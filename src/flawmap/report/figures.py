@@ -104,7 +104,7 @@ def draw_figures(files: RunFiles, features: Features | str) -> "dict[str, Figure
 
 
 def training_figure(samples: Sequence[SampleRow]) -> "Figure | str":
-    """Image, attention, masked view and simulated defect of held-out good images (the paper's Fig. 1)."""
+    """Image, attention, masked view and simulated defect of good images (the paper's Fig. 1)."""
     if not samples:
         return "the run has no samples"
     titles = {"input": "image", "attention": "attention", "masked": "masked view", "simulated": "simulated defect"}

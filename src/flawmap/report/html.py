@@ -122,14 +122,14 @@ def _training(files: RunFiles) -> dict[str, Any]:
 
 
 def _strips(files: RunFiles) -> dict[str, Any] | None:
-    """Held-out scores beside those of the test images, on one axis; None without a calibration."""
+    """The scores that set the threshold beside those of test images, on one axis; None without a calibration."""
     if files.calibration is None:
         return None
-    # the threshold of the held-out scores, which may be newer than the evaluation's
-    threshold, held_out = files.calibration.threshold, files.calibration.held_out_scores
+    # the threshold of these scores, which may be newer than the evaluation's
+    threshold, unseen = files.calibration.threshold, files.calibration.held_out_scores
     good, anomalous = files.scores(is_anomalous=False), files.scores(is_anomalous=True)
-    axis = charts.axis_of([*held_out, *good, *anomalous], threshold)
-    scores_by_title = {"held-out good": held_out, "test, good": good, "test, anomalous": anomalous}
+    axis = charts.axis_of([*unseen, *good, *anomalous], threshold)
+    scores_by_title = {"good, not trained on": unseen, "test, good": good, "test, anomalous": anomalous}
     rows = [charts.strip(title, scores, axis) for title, scores in scores_by_title.items() if scores]
     return {"axis": axis, "rows": rows, "threshold_x": axis.at(threshold)}
 

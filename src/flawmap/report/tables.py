@@ -82,13 +82,15 @@ def _promise(calibration: Calibration | None) -> tuple[str, ...]:
     if calibration is None:
         return ()
     text = (
-        f"Threshold {calibration.threshold:.4g}, for {_rate(calibration.false_alarm_rate)} false alarms, from "
-        f"{plural(calibration.n_held_out, 'held-out good image')}{calibration.of_groups}"
+        f"Threshold {calibration.threshold:.4g}, for {_rate(calibration.false_alarm_rate)} false alarms, "
+        f"{'estimated ' if calibration.is_estimate else ''}from {plural(calibration.n_held_out, 'good image')}"
+        f"{calibration.of_groups}"
     )
     if not calibration.is_resolved:
         finest = _rate(calibration.smallest_resolvable_rate)
         more = "good images of further groups" if calibration.of_groups else "good images"
-        text += f", which cannot guarantee less than {finest}: add {more} for a firmer threshold"
+        verb = "promise" if calibration.is_estimate else "guarantee"
+        text += f", which cannot {verb} less than {finest}: add {more} for a firmer threshold"
     return (text + ".",)
 
 
@@ -103,7 +105,7 @@ def _drift(files: RunFiles) -> tuple[str, ...]:
 
 
 def simulated(config: ModelConfig | None) -> Table:
-    """How well simulated defects on held-out images are found; empty when training did not measure it."""
+    """How well simulated defects on unseen good images are found; empty when training did not measure it."""
     proxy = config.held_out_simulated_defects if config else None
     if proxy is None:
         return Table((), ())

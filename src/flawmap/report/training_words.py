@@ -31,10 +31,10 @@ def samples_sentence(recipe: Recipe | None) -> str:
     )
     if _only_remembers(recipe):
         return (
-            f"Good images that were held out: {shown} This recipe remembers good images and does not learn from "
+            f"Good images that a fit has not seen: {shown} This recipe remembers good images and does not learn from "
             "simulated defects; these are only a check."
         )
-    return f"Good images that were held out, treated as training treats its own: {shown}"
+    return f"Good images that a fit has not seen, treated as training treats its own: {shown}"
 
 
 def no_curves_sentence(recipe: Recipe | None) -> str:

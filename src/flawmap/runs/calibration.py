@@ -38,6 +38,8 @@ class Calibration:
         map_scale: ends of the colour scale.
         held_out_scores: image scores of the held-out good images, ascending.
         n_groups: how many patients, parts, boards or lots the images are of; None where each image is on its own.
+        is_estimate: whether the images were scored by fits to other folds of the training images. The rate is then
+            estimated; from images that no training has seen it is guaranteed on average.
     """
 
     threshold: float
@@ -48,6 +50,7 @@ class Calibration:
     map_scale: MapScale
     held_out_scores: tuple[float, ...]
     n_groups: int | None = None
+    is_estimate: bool = False
 
     def __post_init__(self) -> None:
         """Raises: ValueError: a number cannot be a threshold, a score or a colour scale; no reader lets it through."""
@@ -78,12 +81,14 @@ class Calibration:
     def words(self) -> list[str]:
         """The threshold and what it can promise, in a line; and a second one where that is less than was wanted."""
         rate, smallest = f"{self.false_alarm_rate:.2%}", f"{self.smallest_resolvable_rate:.1%}"
-        promise = f"{self.threshold:.4g} for {rate} false alarms, from {self.n_held_out} images{self.of_groups}"
+        source = f"{'estimated ' if self.is_estimate else ''}from {self.n_held_out} images{self.of_groups}"
+        promise = f"{self.threshold:.4g} for {rate} false alarms, {source}"
         lines = [f"{promise} (cannot resolve below {smallest})"]
         if not self.is_resolved:
             needed = images_for_rate(self.false_alarm_rate)
             what = "good images" if self.n_groups is None else "groups of good images"
-            lines.append(f"only {smallest} can be guaranteed; {rate} needs {needed} {what}")
+            kept = "expected" if self.is_estimate else "guaranteed"
+            lines.append(f"only {smallest} can be {kept}; {rate} needs {needed} {what}")
         return lines
 
 

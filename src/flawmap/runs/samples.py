@@ -1,4 +1,4 @@
-"""samples/ of a run: images of what training saw, one row for each of some held-out good images."""
+"""samples/ of a run: images of what training saw, one row for each of some good images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SAMPLE_COLUMNS: tuple[SampleColumn, ...] = get_args(SampleColumn)
 
 @dataclass(frozen=True)
 class SampleRow:
-    """The images of one held-out good image.
+    """The images of one good image.
 
     Attributes:
         number: two digits, from "00".

@@ -313,7 +313,7 @@ def test_only_the_test_needs_the_boxes_and_the_test_list(nih: Path, name: str):
         open_test_data(nih, DEFAULT)
     data = open_training_data(nih, DEFAULT)
     assert len(data.images) == 2  # training opens neither
-    assert check_leak(check_training_data(data, 0.0), find_all_test_data(nih, DEFAULT)) is None
+    assert check_leak(check_training_data(data, None), find_all_test_data(nih, DEFAULT)) is None
 
 
 def test_a_truncated_x_ray_with_a_box_can_be_skipped(nih: Path):

@@ -21,6 +21,9 @@ class NormalPixels:
         memory_limit_bytes: if the pixels need more, only the image that was read last is kept, and another one is read
             from its file again.
 
+    Attributes:
+        originals_px: (n, 2) int32, height and width of the images that have been read, 0 of the others.
+
     Raises:
         UserError: a file cannot be decoded.
     """
@@ -30,6 +33,7 @@ class NormalPixels:
     ) -> None:
         self._images = tuple(images)
         self.size_px = size_px
+        self.originals_px = np.zeros((len(images), 2), np.int32)
         self._kept: np.ndarray | None = None
         self._last: tuple[int, np.ndarray] | None = None
         if len(images) * size_px * size_px * 3 <= memory_limit_bytes:
@@ -49,4 +53,6 @@ class NormalPixels:
         return last[1]
 
     def _read(self, index: int) -> np.ndarray:
-        return resize_image(read_image(self._images[index].path), self.size_px, self.size_px)
+        pixels = read_image(self._images[index].path)
+        self.originals_px[index] = pixels.shape[:2]
+        return resize_image(pixels, self.size_px, self.size_px)

@@ -1,4 +1,4 @@
-"""Simulated defects on held-out images: fixed by the seed, measured as scikit-learn would, shown as they are."""
+"""Simulated defects on unseen good images: fixed by the seed, measured as scikit-learn would, shown as they are."""
 
 from dataclasses import replace
 
@@ -9,13 +9,14 @@ from sklearn.metrics import roc_auc_score
 from assertions import quantised_scores
 from flawmap.data.open_data import load_images
 from flawmap.detect.fit import fit_scorer
-from flawmap.detect.held_out import (
+from flawmap.detect.simulated_defects import (
     NUM_SAMPLES,
     SimulatedDefect,
     masked_view,
     score_defects,
     simulate_on,
     squares_of,
+    unseen_squares,
     write_samples,
 )
 from flawmap.engine.batch_size import ImagesAtOnce
@@ -73,28 +74,36 @@ def test_proxy_scores_are_scikit_learns(images):
     labels = [bool(footprint.any()) for _, footprint in pairs]
     values = quantised_scores(np.stack([result.anomaly_map for result in results]))
     truth = np.stack([footprint for _, footprint in pairs])
-    proxy = score_defects(detector.scorer_, defects, detector.sizes_px, "mean_logit", detector.at_once).scores
+    proxy = score_defects(lambda _: detector.scorer_, defects, detector.sizes_px, "mean_logit", detector.at_once).scores
     assert proxy.n == len(images)
     assert proxy.image_auroc == pytest.approx(roc_auc_score(labels, [r.scores["mean_logit"] for r in results]))
     assert proxy.pixel_auroc == pytest.approx(roc_auc_score(truth.ravel(), values.ravel()), abs=1e-9)
 
 
-def test_an_image_that_was_scored_in_training_is_not_scored_again(tmp_path):
+def test_each_image_is_scored_by_a_fit_without_its_fold(tmp_path):
     recipe = tiny_recipe(*ON_TOKENS)
     good = load_images(write_good(tmp_path / "good", 20)).images
-    train, held_out = good[:12], good[12:]
     run = create_run(tmp_path / "run", "test", recipe)
-    fitted = fit_scorer(train, held_out, recipe, run, choose_compute("cpu", "fp32"))
-    assert fitted.held_out is not None and len(fitted.held_out.squares) == len(held_out)
+    fitted = fit_scorer(good, recipe, run, choose_compute("cpu", "fp32"))
+    assert fitted.unseen is not None and sorted(set(fitted.unseen.folds)) == [0, 1, 2, 3, 4]
+    squares = unseen_squares(good, fitted.unseen, 64)
+    defects, asked = simulate_on(squares, recipe), []
+
+    def scorer_without(fold: int):
+        asked.append(fold)
+        return fitted.unseen.scorer_without(fold)
+
     sizes_px = fitted.scorer.sizes_px(recipe)
-    defects = simulate_on(fitted.held_out.squares, recipe)
+    kept = score_defects(scorer_without, defects, sizes_px, "map_max", ImagesAtOnce(1)).scores
+    assert asked == [0, 1, 2, 3, 4] and kept.n == 20
+    # What was kept of training is what the fit gives for the image: it need not be scored again.
     afresh = [replace(defect, good=replace(defect.good, score=None, evidence=None)) for defect in defects]
-    kept = score_defects(fitted.scorer, defects, sizes_px, "map_max", ImagesAtOnce(1)).scores
-    again = score_defects(fitted.scorer, afresh, sizes_px, "map_max", ImagesAtOnce(1)).scores
-    assert kept.image_auroc == again.image_auroc and kept.pixel_auroc == pytest.approx(again.pixel_auroc, abs=1e-4)
-    attention = cache_attention(fitted.guide, [square.square for square in fitted.held_out.squares], 64, "cpu")
-    for square, expected in zip(fitted.held_out.squares, attention, strict=True):
-        np.testing.assert_allclose(square.attention, expected, atol=1e-6)
+    again = score_defects(scorer_without, afresh, sizes_px, "map_max", ImagesAtOnce(1)).scores
+    assert kept.image_auroc == pytest.approx(again.image_auroc, abs=0.01)  # tokens are kept in float16
+    assert kept.pixel_auroc == pytest.approx(again.pixel_auroc, abs=1e-3)
+    attention = cache_attention(fitted.guide, [square.square for square in squares], 64, "cpu")
+    for square, expected in zip(squares, attention, strict=True):
+        np.testing.assert_allclose(square.attention, expected, atol=2e-3)  # kept in float16, too
 
 
 def test_a_masked_view_hides_the_patches_with_least_attention():
@@ -109,7 +118,7 @@ def test_a_masked_view_hides_the_patches_with_least_attention():
 def test_samples_show_what_was_simulated(images, tmp_path):
     detector, defects = fitted_detector(), simulated(images)
     scale = MapScale(-1.0, 3.0)
-    maps = score_defects(detector.scorer_, defects, detector.sizes_px, "mean_logit", detector.at_once).maps
+    maps = score_defects(lambda _: detector.scorer_, defects, detector.sizes_px, "mean_logit", detector.at_once).maps
     write_samples(RunFolder(tmp_path), defects, maps, 0.3, scale)
     names = ("input", "attention", "masked", "simulated", "footprint", "map")
     expected = [f"{number:02d}_{name}.png" for number in range(NUM_SAMPLES) for name in names]

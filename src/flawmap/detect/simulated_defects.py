@@ -1,10 +1,10 @@
-"""Simulated defects on held-out good images: does the detector find them?
+"""Simulated defects on good images that a fit has not seen: does it find them?
 
-The images were held out of training. The defects on them are fixed by the seed, so runs can be compared. The numbers
-say how well the simulated defects were learned; they are not a test result.
+The images were held out of training, or of a fold's fit. The defects on them are fixed by the seed, so runs can be
+compared. The numbers say how well the simulated defects were learned; they are not a test result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -29,7 +29,7 @@ from flawmap.runs.calibration import MapScale
 from flawmap.runs.model_config import ProxyScores
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.samples import DROPPED_GRAY, SampleColumn, sample_file, write_map_ends
-from flawmap.scorer import HeldOutSquare, Scorer
+from flawmap.scorer import Scorer, UnseenScores
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
@@ -39,22 +39,57 @@ NUM_SAMPLES = 6
 
 
 @dataclass(frozen=True)
-class SimulatedDefect:
-    """A held-out good image and its fixed simulated defect."""
+class GoodSquare:
+    """A good image, resized; defects are simulated on it.
 
-    good: HeldOutSquare
+    Attributes:
+        square: the pixels.
+        attention: A^[CLS] on the patch grid.
+        fold: of the image; 0 where there are no folds.
+        score, evidence: what a fit gave for it that has not seen it, see :class:`flawmap.scorer.ScorerOutput`; None
+            where none was asked yet.
+    """
+
+    square: UInt8[np.ndarray, "s s 3"]
+    attention: Float[np.ndarray, "r c"]
+    fold: int = 0
+    score: float | None = None
+    evidence: Float[np.ndarray, "r c"] | None = None
+
+
+@dataclass(frozen=True)
+class SimulatedDefect:
+    """A good image and its fixed simulated defect."""
+
+    good: GoodSquare
     simulated: UInt8[np.ndarray, "s s 3"]
     footprint: Bool[np.ndarray, "s s"]
 
 
-def squares_of(images: Sequence[NormalImage], guide: Encoder, size_px: int, compute: Compute) -> list[HeldOutSquare]:
+def squares_of(images: Sequence[NormalImage], guide: Encoder, size_px: int, compute: Compute) -> list[GoodSquare]:
     """At most :data:`MAX_IMAGES` images, evenly over all, resized to a square, with their attention; not scored yet."""
     pixels = NormalPixels([images[number] for number in evenly_spread(len(images), MAX_IMAGES)], size_px)
     attention = cache_attention(guide, pixels, size_px, compute.device)
-    return [HeldOutSquare(pixels[number], attention[number]) for number in range(len(pixels))]
+    return [GoodSquare(pixels[number], attention[number]) for number in range(len(pixels))]
 
 
-def simulate_on(squares: Sequence[HeldOutSquare], recipe: Recipe) -> list[SimulatedDefect]:
+def unseen_squares(images: Sequence[NormalImage], unseen: UnseenScores, size_px: int) -> list[GoodSquare]:
+    """As many images that fits have scored which have not seen them.
+
+    Args:
+        images: those of ``unseen``.
+        unseen: their scores.
+        size_px: at which they were scored.
+    """
+    rows = evenly_spread(len(images), MAX_IMAGES)
+    pixels = NormalPixels([images[row] for row in rows], size_px)
+    return [
+        GoodSquare(pixels[place], unseen.attention[row], unseen.folds[row], unseen.image_scores[row], unseen.maps[row])
+        for place, row in enumerate(rows)
+    ]
+
+
+def simulate_on(squares: Sequence[GoodSquare], recipe: Recipe) -> list[SimulatedDefect]:
     """One fixed defect on each image, made as in training but without augmentation."""
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     defects = []
@@ -80,31 +115,44 @@ class ScoredDefects:
 
 
 def score_defects(
-    scorer: Scorer,
+    scorer_without: Callable[[int], Scorer],
     defects: Sequence[SimulatedDefect],
     sizes_px: Sequence[int],
     image_score: str,
     at_once: ImagesAtOnce,
 ) -> ScoredDefects:
-    """Score each image with its defect, and without it where that has not been done yet."""
-    pixels, scores, labels, maps = BinnedScores(), [], [], []
-    for batch in batches_of(defects, at_once.size):
-        goods = _analyses_without(scorer, [defect.good for defect in batch], sizes_px, at_once)
-        simulated = analyse(scorer, [defect.simulated for defect in batch], sizes_px, at_once)
-        for defect, without, analysis in zip(batch, goods, simulated, strict=True):
-            for found, footprint in ((without, np.zeros_like(defect.footprint)), (analysis, defect.footprint)):
-                refuse_not_finite(found.scores, found.anomaly_map)
-                pixels.add(found.anomaly_map, footprint)
-                scores.append(found.scores[image_score])
-                labels.append(bool(footprint.any()))
-            if len(maps) < NUM_SAMPLES:
-                maps.append(analysis.anomaly_map)
+    """Score each image with its defect, and without it where that has not been done yet.
+
+    Args:
+        scorer_without: gives the scorer that has not seen the images of a fold.
+        defects: to score.
+        sizes_px: sides of the squares that are scored.
+        image_score: which score tells images apart.
+        at_once: how many images share a pass.
+    """
+    pixels, scores, labels, maps = BinnedScores(), [], [], dict[int, np.ndarray]()
+    for fold in sorted({defect.good.fold for defect in defects}):
+        scorer = scorer_without(fold)
+        numbers = [number for number, defect in enumerate(defects) if defect.good.fold == fold]
+        for batch in batches_of(numbers, at_once.size):
+            goods = _analyses_without(scorer, [defects[number].good for number in batch], sizes_px, at_once)
+            simulated = analyse(scorer, [defects[number].simulated for number in batch], sizes_px, at_once)
+            for number, without, analysis in zip(batch, goods, simulated, strict=True):
+                footprint = defects[number].footprint
+                for found, mask in ((without, np.zeros_like(footprint)), (analysis, footprint)):
+                    refuse_not_finite(found.scores, found.anomaly_map)
+                    pixels.add(found.anomaly_map, mask)
+                    scores.append(found.scores[image_score])
+                    labels.append(bool(mask.any()))
+                if number < NUM_SAMPLES:
+                    maps[number] = analysis.anomaly_map
+        del scorer  # before that of the next fold is made
     proxy = ProxyScores(auroc(np.array(scores), np.array(labels)), pixels.auroc(), len(defects))
-    return ScoredDefects(proxy, maps)
+    return ScoredDefects(proxy, [maps[number] for number in sorted(maps)])
 
 
 def _analyses_without(
-    scorer: Scorer, goods: Sequence[HeldOutSquare], sizes_px: Sequence[int], at_once: ImagesAtOnce
+    scorer: Scorer, goods: Sequence[GoodSquare], sizes_px: Sequence[int], at_once: ImagesAtOnce
 ) -> list[Analysis]:
     """The analyses of images without their defects; from training where they were scored there, at their only size."""
     known = [
