@@ -79,6 +79,11 @@ def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
             "leave it out",
         ),
         (
+            ["recipe", "--set", "calibration.held_out_fraction=0"],
+            "calibration.held_out_fraction has no effect on method fused, only on paper",
+            "--set calibration.folds=0 trains without one",
+        ),
+        (
             ["recipe", "--set", "compute.precision=bf16"],
             "bf16 has no effect on method fused, whose encoder is frozen",
             "--set compute.precision=int8",

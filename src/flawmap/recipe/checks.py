@@ -61,6 +61,8 @@ def refuse_without_effect(key: str, recipe: Recipe, place: str) -> None:
     problem, remedy = "without pre-training", "--set pretrain.enabled=true"
     if recipe.method not in methods:
         problem, remedy = f"on method {recipe.method}, only on {' or '.join(methods)}", "leave it out"
+        if key == "calibration.held_out_fraction":
+            remedy = "leave it out: all good images set the threshold; --set calibration.folds=0 trains without one"
     raise UserError(f"{key} has no effect {problem}", place, remedy)
 
 
