@@ -11,8 +11,6 @@ from flawmap_bench.speed.search_parity import main, searching
 from images import striped, write_category, write_good
 from tiny_detector import fitted_detector, tiny_recipe
 
-pytestmark = pytest.mark.usefixtures("small_heads")
-
 ON_TOKENS = (
     *("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "method=memory"),
     *("memory.blocks=[1, 2]", "memory.tokens=200"),
