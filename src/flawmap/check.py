@@ -100,7 +100,7 @@ def read_sound_data(
 
     Args:
         location: a folder of good images, a data set's folder, a ``manifest.csv``, or ``elpv``; or several of these.
-        recipe: how the data is read, what share is held out, and which further images stage 1 uses.
+        recipe: how the data is read, whether a threshold is set, and which further images stage 1 uses.
         skip_unreadable: leave out files that cannot be decoded.
         strict: refuse data with anything beside it that is not read.
 

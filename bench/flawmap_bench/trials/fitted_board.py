@@ -61,7 +61,7 @@ def fit_board(board: Board, seed: int, cache: Path) -> FittedBoard:
     good = good_images(board.encoded_good, recipe, seed)
 
     def fitted() -> dict[str, Tensor]:
-        state = fit_memory(good, torch.zeros(len(board.good), dtype=torch.int64), recipe, context)
+        state = fit_memory(good, None, recipe, context)
         found = _lookup(_scorer(board, state).memory, board.encoded_test, recipe)
         return state | {f"{TEST}{key}": value for key, value in vars(found).items()}
 

@@ -58,7 +58,7 @@ class CheckedData:
     """Good images whose files have all been decoded, and facts of each image in the same order.
 
     The images with the keys ``duplicates`` are left out because their pixels equal those of an earlier one. With one
-    copy in training and the other held out, the threshold would look safer than it is.
+    copy in training and the other setting the threshold, it would look safer than it is.
     """
 
     data: TrainingData

@@ -98,9 +98,7 @@ class JudgedTokens(nn.Module):
 
 def _without_encoder_and_memory(scorer: TokenScorer) -> TokenScorer:
     """A copy that shares its tensors and can judge what was found, but not find it."""
-    memory = PatchMemory(len(scorer.blocks), 0, scorer.encoder.embed_dim)
-    memory.mean, memory.deviation = scorer.memory.mean, scorer.memory.deviation
-    left_out = {id(scorer.encoder): nn.Identity(), id(scorer.memory): memory, id(scorer.frozen): None}
+    left_out = {id(scorer.encoder): nn.Identity(), id(scorer.memory): scorer.memory.emptied(0), id(scorer.frozen): None}
     shared = {id(tensor): tensor for tensor in (*scorer.parameters(), *scorer.buffers())}
     return copy.deepcopy(scorer, shared | left_out)
 

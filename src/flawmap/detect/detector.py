@@ -54,7 +54,7 @@ class AnomalyDetector:
         calibrations_, camera_: the thresholds of all cameras, and whose are used; None stands for the default.
         calibration_: the thresholds in use, or None before calibration.
         origin_: where the initial weights came from.
-        proxy_: AUROC on simulated defects in held-out images, after ``fit``; not a test result.
+        proxy_: AUROC on simulated defects in good images that a fit has not seen, after ``fit``; not a test result.
     """
 
     def __init__(self, recipe: Recipe | None = None) -> None:

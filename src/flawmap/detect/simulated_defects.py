@@ -4,7 +4,7 @@ The images were held out of training, or of a fold's fit. The defects on them ar
 compared. The numbers say how well the simulated defects were learned; they are not a test result.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -131,24 +131,34 @@ def score_defects(
         at_once: how many images share a pass.
     """
     pixels, scores, labels, maps = BinnedScores(), [], [], dict[int, np.ndarray]()
+    for number, without, analysis in _analyses(scorer_without, defects, sizes_px, at_once):
+        footprint = defects[number].footprint
+        for found, mask in ((without, np.zeros_like(footprint)), (analysis, footprint)):
+            refuse_not_finite(found.scores, found.anomaly_map)
+            pixels.add(found.anomaly_map, mask)
+            scores.append(found.scores[image_score])
+            labels.append(bool(mask.any()))
+        if number < NUM_SAMPLES:
+            maps[number] = analysis.anomaly_map
+    proxy = ProxyScores(auroc(np.array(scores), np.array(labels)), pixels.auroc(), len(defects))
+    return ScoredDefects(proxy, [maps[number] for number in sorted(maps)])
+
+
+def _analyses(
+    scorer_without: Callable[[int], Scorer],
+    defects: Sequence[SimulatedDefect],
+    sizes_px: Sequence[int],
+    at_once: ImagesAtOnce,
+) -> Iterator[tuple[int, Analysis, Analysis]]:
+    """Of each defect its number, and the analyses of the image without it and with it, fold by fold."""
     for fold in sorted({defect.good.fold for defect in defects}):
         scorer = scorer_without(fold)
         numbers = [number for number, defect in enumerate(defects) if defect.good.fold == fold]
         for batch in batches_of(numbers, at_once.size):
             goods = _analyses_without(scorer, [defects[number].good for number in batch], sizes_px, at_once)
             simulated = analyse(scorer, [defects[number].simulated for number in batch], sizes_px, at_once)
-            for number, without, analysis in zip(batch, goods, simulated, strict=True):
-                footprint = defects[number].footprint
-                for found, mask in ((without, np.zeros_like(footprint)), (analysis, footprint)):
-                    refuse_not_finite(found.scores, found.anomaly_map)
-                    pixels.add(found.anomaly_map, mask)
-                    scores.append(found.scores[image_score])
-                    labels.append(bool(mask.any()))
-                if number < NUM_SAMPLES:
-                    maps[number] = analysis.anomaly_map
+            yield from zip(batch, goods, simulated, strict=True)
         del scorer  # before that of the next fold is made
-    proxy = ProxyScores(auroc(np.array(scores), np.array(labels)), pixels.auroc(), len(defects))
-    return ScoredDefects(proxy, [maps[number] for number in sorted(maps)])
 
 
 def _analyses_without(

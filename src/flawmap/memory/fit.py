@@ -67,10 +67,10 @@ def fit(
     del frozen  # its session holds a copy of the weights
 
     # Choose the memory, and what it would be without each fold; measure its spacing and scale (see PatchMemory).
-    fold_of_image = deal(good, identities(by_image_if_few(images)), max(1, recipe.calibration.folds), recipe.seed)
+    fold_of_image = dealt(good, images, recipe)
     memory_state = stages.memory.result(lambda: fit_memory(good, fold_of_image, recipe, context), BATCH_SIZE)
     of_others = Lookup(memory_state.pop(f"{OF_OTHERS}distances"), memory_state.pop(f"{OF_OTHERS}indices"))
-    folds = Folds(fold_of_image, taken_from(memory_state), good.references)
+    without = taken_from(memory_state)
     scorer = build_scorer(encoder, recipe, memory_tokens=memory_state["tokens"].shape[1])
     scorer.memory.load_state_dict(memory_state)
     good = GoodImages.of(stages.encoding.reopened())
@@ -90,10 +90,11 @@ def fit(
     # Set the map's scales, and score the good images for the threshold, each by a fit that has not seen it.
     scorer.eval().to(context.compute.device)
     at_most = recipe.memory.map_scale_images
-    if not folds.chosen:
+    if fold_of_image is None:
         scorer.fit_map_scales(reference_evidence(scorer, good, of_others, at_most))
         return FittedScorer(scorer, stages.keys, None)
     say("folds", f"scores {len(good.references)} good images, each without the images of its fold")
+    folds = Folds(fold_of_image, without, good.references)
     at_once = ImagesAtOnce.on(context.compute.device, scorer.bytes_per_image(context.size_px))
     evidence = evidence_out_of_fold(scorer, good, folds, recipe.memory.spacing_neighbours, at_once)
     scorer.fit_map_scales([evidence[row] for row in evenly_spread(len(evidence), at_most)])
@@ -168,8 +169,14 @@ def encode(pixels: NormalPixels, frozen: FrozenEncoder, recipe: Recipe, context:
 # ---- choose the memory, measure spacing and scale
 
 
+def dealt(good: GoodImages, images: Sequence[NormalImage], recipe: Recipe) -> Int[Tensor, "i"] | None:
+    """The fold of each image; None where the recipe wants no threshold."""
+    count = recipe.calibration.folds
+    return deal(good, identities(by_image_if_few(images)), count, recipe.seed) if count else None
+
+
 def fit_memory(
-    good: GoodImages, fold_of_image: Int[Tensor, "i"], recipe: Recipe, context: StageContext
+    good: GoodImages, fold_of_image: Int[Tensor, "i"] | None, recipe: Recipe, context: StageContext
 ) -> dict[str, Tensor]:
     """Keep the tokens of each block that cover all others best, and measure how far good tokens lie apart.
 
@@ -184,7 +191,7 @@ def fit_memory(
     kept = min(settings.tokens, num_candidates)
     say("memory", f"keeps {kept:,} of {num_candidates:,} tokens of each block")
     memory = PatchMemory(num_blocks, kept, dim, recipe.encoder_precision).to(context.compute.device)
-    folds = fold_of_image[good.sources.long()] if recipe.calibration.folds else None  # (n,)
+    folds = None if fold_of_image is None else fold_of_image[good.sources.long()]  # (n,)
     chosen, without = choose_tokens(good, kept, folds, settings.projection_dim, context)
     memory.fill(good.candidates, good.sources, chosen)
     memory.fit_spacing(settings.spacing_neighbours)

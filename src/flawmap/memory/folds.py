@@ -27,7 +27,6 @@ from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.tensor_files import release_pages
 from flawmap.engine.transfer import to_device
 from flawmap.memory.good_images import GoodImages
-from flawmap.memory.patch_memory import PatchMemory
 from flawmap.memory.scorer import Evidence, TokenScorer
 
 NEAR_IDENTICAL = 0.2  # of the median distance between an image and the one that looks most similar
@@ -124,14 +123,10 @@ class Folds:
             fold: whose images count as not seen.
             neighbours: that measure the spacing of the memory, see :meth:`PatchMemory.fit_spacing`.
         """
-        num_blocks, size = self.chosen[fold].shape
-        memory = PatchMemory(num_blocks, size, good.candidates.shape[2])
-        memory.tokens = memory.tokens.to(scorer.memory.tokens.dtype)
+        memory = scorer.memory.emptied(self.chosen[fold].shape[1])
         memory.fill(good.candidates, good.sources, self.chosen[fold])
         release_pages(good.candidates)
-        memory.to(scorer.memory.unit.device).fit_spacing(neighbours)
-        memory.mean.copy_(scorer.memory.mean)
-        memory.deviation.copy_(scorer.memory.deviation)
+        memory.fit_spacing(neighbours)
         others = (self.of_reference != fold).to(memory.unit.device)
         return scorer.with_memory(memory, scorer.expectation.of_images(others))
 

@@ -147,6 +147,13 @@ class PatchMemory(nn.Module):
 
     # ---- fitting
 
+    def emptied(self, num_tokens: int) -> "PatchMemory":
+        """A memory of the same kind and scale, on the same device, which is still to be filled with so many tokens."""
+        other = PatchMemory(len(self.tokens), num_tokens, self.tokens.shape[2])
+        other.tokens = other.tokens.to(self.tokens.dtype)
+        other.mean, other.deviation = self.mean, self.deviation
+        return other.to(self.unit.device)
+
     @torch.no_grad()
     def fill(self, candidates: Float[Tensor, "n l d"], sources: Int[Tensor, "n"], chosen: Int[Tensor, "l m"]) -> None:
         """Take tokens of good images.

@@ -19,7 +19,7 @@ KNOWN_LICENCES = {"elpv": "CC BY-NC-SA 4.0 (elpv-dataset)"}
 
 @dataclass(frozen=True)
 class ProxyScores:
-    """How well simulated defects on n held-out good images are detected; this is not a test result.
+    """How well simulated defects on n unseen good images are detected; this is not a test result.
 
     Each image enters with and without a defect. An AUROC is None where it is undefined.
     """
@@ -36,7 +36,7 @@ class DataRecord:
     Attributes:
         sha256: of the sorted SHA-256 of all images, so it does not depend on their names or order.
         train: images that were trained on.
-        held_out: images that set the threshold.
+        held_out: images that were kept out of training for the threshold.
         pretrain_only: further images of stage 1.
         licence: of the images.
     """
@@ -84,7 +84,7 @@ class ModelConfig:
         stage_keys: hashes of what determined each stage's result.
         memory_tokens: that the memory holds per block; None for the paper's method.
         reference_images: that a new image is compared with; None for the paper's method.
-        held_out_simulated_defects: None where no images were held out.
+        held_out_simulated_defects: None where no good image was scored unseen.
         calibrated: whether the folder holds thresholds.
         weights_sha256: of model.safetensors, which opening compares; None in a folder of an earlier flawmap.
         self_test: what the model must give for the self-test image; None in a folder of an earlier flawmap.
