@@ -1,6 +1,7 @@
 """flawmap benchmark SUITE DATA."""
 
 import json
+import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -143,7 +144,7 @@ def _run_ablations(arguments: Namespace, location: str) -> Path:
         base=base,
         overrides=tuple(arguments.set),
         tables=tables,
-        seeds=_seeds(arguments.seeds or "0"),
+        seeds=seeds_of(arguments.seeds or "0"),
         folder=Path(arguments.output or "runs/ablations"),
         device=arguments.device,
         limit_seconds=_limit_seconds(arguments),
@@ -159,17 +160,17 @@ def _run_paper(arguments: Namespace, root: str) -> Path:
         given = ", ".join(arguments.table) or "missing"
         problem = f"--table is {given}, must be one of {', '.join(PAPER_TABLES)}"
         raise UserError(problem, "flawmap benchmark paper", "for example --table 1")
-    _refuse_out_of_range(arguments)
+    refuse_out_of_range(arguments)
     order = PaperOrder(
         table=int(arguments.table[0]),  # pyright: ignore[reportArgumentType]
         root=root,
         base=arguments.base,
         overrides=tuple(arguments.set),
-        seeds=_seeds(arguments.seeds) if arguments.seeds else None,
+        seeds=seeds_of(arguments.seeds) if arguments.seeds else None,
         folder=Path(arguments.output or "runs/paper"),
         device=arguments.device,
         limit_seconds=_limit_seconds(arguments),
-        methods=() if arguments.methods is None else _method_names(arguments.methods),
+        methods=() if arguments.methods is None else names_of(arguments.methods),
         image_size_px=arguments.image_size,
         minutes_per_method=arguments.minutes_per_method,
     )
@@ -181,11 +182,11 @@ def _run_peers(arguments: Namespace, location: str) -> Path:
     from flawmap_bench.boards.peers import PeersOrder, run_peers
     from flawmap_bench.methods import DEFAULT_METHODS
 
-    seeds = _seeds(arguments.seeds or "0")
-    _refuse_out_of_range(arguments)
+    seeds = seeds_of(arguments.seeds or "0")
+    refuse_out_of_range(arguments)
     order = PeersOrder(
         location=location,
-        methods=DEFAULT_METHODS if arguments.methods is None else _method_names(arguments.methods),
+        methods=DEFAULT_METHODS if arguments.methods is None else names_of(arguments.methods),
         seeds=seeds,
         folder=Path(arguments.output or "runs/peers"),
         image_size_px=arguments.image_size,
@@ -196,7 +197,7 @@ def _run_peers(arguments: Namespace, location: str) -> Path:
     return run_peers(order, arguments.command)
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
     """ "0,1,2" as numbers, each once."""
     try:
         seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
@@ -213,12 +214,12 @@ def _limit_seconds(arguments: Namespace) -> float | None:
     return None if arguments.minutes is None else 60 * arguments.minutes
 
 
-def _method_names(text: str) -> tuple[str, ...]:
-    """ "padim, draem" as names, each once."""
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+def names_of(text: str) -> tuple[str, ...]:
+    """ "padim, draem" as names, each once; a comma in brackets is part of a name (``quick+memory.blocks=[4,8]``)."""
+    return tuple(dict.fromkeys(name.strip() for name in re.split(r",(?![^\[]*\])", text)))
 
 
-def _refuse_out_of_range(arguments: Namespace) -> None:
+def refuse_out_of_range(arguments: Namespace) -> None:
     """Check the methods' image size and budget."""
     if not 0 < arguments.minutes_per_method < float("inf"):
         raise UserError(

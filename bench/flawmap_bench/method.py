@@ -23,6 +23,7 @@ class MethodSettings:
         device: to compute on.
         max_steps: an end of training before the budget's, for tests; None for none.
         overrides: ``--set`` changes, for methods that are flawmap recipes.
+        with_threshold: whether flawmap recipes set a threshold, as ``flawmap train`` does.
     """
 
     seed: int
@@ -31,6 +32,7 @@ class MethodSettings:
     device: DeviceName = "auto"
     max_steps: int | None = None
     overrides: tuple[str, ...] = ()
+    with_threshold: bool = False
 
     @property
     def compute(self) -> Compute:
@@ -81,6 +83,17 @@ class PlannedMethod(Protocol):
     def plan(self, images: Sequence[NormalImage]) -> None:
         """Measure, and choose settings with which ``fit`` stays within the budget; this time does not count."""
         ...
+
+
+@runtime_checkable
+class CalibratedMethod(Protocol):
+    """A method with scores of good images that the fits behind them have not seen, for thresholds.
+
+    Attributes:
+        good_scores: after ``fit``, the image score and the group of each such image; empty without any.
+    """
+
+    good_scores: Sequence[tuple[float, str | None]]
 
 
 class Budget:

@@ -1,8 +1,10 @@
-"""The methods that a board can compare, by name."""
+"""The methods that a board can compare, by name: ``padim``, ``standard``, ``standard+memory.tokens=2000``."""
 
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from flawmap.errors import UserError
@@ -42,6 +44,8 @@ TITLES: dict[str, str] = {
     "inp_former": "INP-Former",
     "supersimplenet": "SuperSimpleNet",
 }
+OVERRIDE = re.compile(r"\+(?=[a-z_]+(?:\.[a-z_]+)*=)")  # what separates a recipe's name from its own settings
+SHARED_DATA = ("normal", "anomalous", "train_subset", "test_subset", "pretrain_on")  # which images: the same for all
 DEFAULT_METHODS = ("standard", "quick", *BASELINES, "patchcore", "anomaly_dino", "dinomaly", "inp_former")
 
 
@@ -51,7 +55,13 @@ def check_method_names(names: tuple[str, ...]) -> None:
     Raises:
         UserError: naming the first of them, and the name that was probably meant.
     """
-    for name in names:
+    for whole in names:
+        name, overrides = split_overrides(whole)
+        if overrides and not is_recipe(name):
+            raise UserError(f"{whole}: only recipes have settings", "--methods", f"name {name} alone")
+        if own := [change for change in overrides if change.partition("=")[0] in map("data.{}".format, SHARED_DATA)]:
+            remedy = f"--set {own[0]} chooses images for all methods"
+            raise UserError(f"{whole}: on a board all methods learn from the same images", "--methods", remedy)
         if name in BASELINES or name in PEER_NAMES or name in PRESETS:
             continue
         if name.startswith(ANY_PEER) or (name.endswith((".yaml", ".yml")) and Path(name).is_file()):
@@ -63,13 +73,28 @@ def check_method_names(names: tuple[str, ...]) -> None:
 
 
 def is_recipe(name: str) -> bool:
-    """Whether a method is a flawmap recipe, and not another method."""
+    """Whether a method is a flawmap recipe, with settings of its own or not, and not another method."""
     return name not in BASELINES and name not in PEER_NAMES and not name.startswith(ANY_PEER)
 
 
 def title_of(name: str) -> str:
     """A method's name on a board."""
-    return TITLES.get(name, name if name.startswith(ANY_PEER) else f"flawmap, {Path(name).stem}")
+    if not is_recipe(name):
+        return TITLES.get(name, name)
+    recipe, overrides = split_overrides(name)
+    return ", ".join(("flawmap", Path(recipe).stem, *overrides))
+
+
+def split_overrides(name: str) -> tuple[str, tuple[str, ...]]:
+    """A recipe and settings of its own: ``quick+memory.tokens=2000`` is ``quick`` and ``memory.tokens=2000``."""
+    recipe, *overrides = OVERRIDE.split(name)
+    return recipe, tuple(overrides)
+
+
+def missing_package(name: str) -> str | None:
+    """The optional package that a method needs and that is not installed; None where nothing is missing."""
+    needs_anomalib = name in PEER_NAMES or name.startswith(ANY_PEER)
+    return "anomalib" if needs_anomalib and find_spec("anomalib") is None else None
 
 
 def build_method(name: str, settings: MethodSettings) -> Method:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flawmap.data.layouts.mvtec import MvtecAd
 from flawmap.data.layouts.nih import ChestXray14
+from flawmap.data.layouts.visa import Visa
 from flawmap.data.sample import Protocol
 from flawmap.errors import UserError
 
@@ -47,6 +48,24 @@ MVTEC_AD = TableProtocol(
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 UNALIGNED = ("bottle", "hazelnut", "metal_nut", "screw")  # parts that lie at any angle
 MAX_ROTATION_DEG = 5
+
+VISA = TableProtocol(
+    **asdict(Visa.published),
+    classes=(
+        "candle",
+        "capsules",
+        "cashew",
+        "chewinggum",
+        "fryum",
+        "macaroni1",
+        "macaroni2",
+        "pcb1",
+        "pcb2",
+        "pcb3",
+        "pcb4",
+        "pipe_fryum",
+    ),
+)
 
 NIH = TableProtocol(**asdict(ChestXray14.published), n_seeds=5)
 

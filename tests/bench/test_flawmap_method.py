@@ -11,6 +11,7 @@ import torch
 from flawmap.data.open_data import load_images
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.metrics.rates import threshold_for_false_alarm_rate
 from flawmap_bench.baselines import flawmap_recipe
 from flawmap_bench.baselines.flawmap_recipe import (
     Costs,
@@ -19,7 +20,7 @@ from flawmap_bench.baselines.flawmap_recipe import (
     steps_within,
     with_steps,
 )
-from flawmap_bench.method import Method, MethodSettings, PlannedMethod
+from flawmap_bench.method import CalibratedMethod, Method, MethodSettings, PlannedMethod
 from images import striped, write_good
 from tiny_detector import tiny_recipe, write_tiny_recipe
 
@@ -160,3 +161,20 @@ def test_costs_are_those_of_images_and_of_steps(monkeypatch: pytest.MonkeyPatch,
     for many in (images * 10, images[:10]):
         costs = method.costs(many)
         assert (costs.fixed, costs.first, costs.second) == pytest.approx((5.0 + 0.1 * len(many), 2.0, 3.0))
+
+
+def test_with_a_threshold_every_good_image_has_a_score_and_its_group(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    write_tiny_recipe(path, *TOKENS, "method=memory", "memory.tokens=50", "calibration.false_alarm_rate=0.2")
+    images = load_images(write_good(tmp_path / "good")).images
+    images = [replace(image, group=f"part {number // 2}") for number, image in enumerate(images)]
+    method = FlawmapRecipe(MethodSettings(0, 224, None, "cpu", with_threshold=True), str(path))
+    assert isinstance(method, CalibratedMethod)
+    method.fit(images)
+    assert [group for _, group in method.good_scores] == [image.group for image in images]
+    calibration = method.detector.calibration_
+    assert calibration is not None and calibration.n_groups == 12
+    scores, groups = zip(*method.good_scores, strict=True)
+    assert threshold_for_false_alarm_rate(np.array(scores), 0.2, groups).value == calibration.threshold
+    method.fit(images[:5])  # too few: the board goes on without a threshold
+    assert method.good_scores == () and method.note.endswith("; no threshold from folds")

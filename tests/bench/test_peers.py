@@ -7,67 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from assertions import files_and_bytes
-from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
 from flawmap_bench.boards import method_job, peers
 from flawmap_bench.boards.peers import PeersOrder, planned_jobs, run_peers
-from flawmap_bench.method import MethodSettings, ScoredImage
-
-
-class Darkness:
-    """Scores an image by how far its darkest pixels are from those of the good images: 4 lines of a method."""
-
-    note = "a method for tests"
-
-    def __init__(self, settings: MethodSettings) -> None:
-        self.seed = settings.seed
-
-    def fit(self, images: Sequence[NormalImage]) -> None:
-        self.count = len(images)
-
-    def score(self, image: np.ndarray) -> ScoredImage:
-        darkness = 255.0 - image.mean(axis=2).astype(np.float32)
-        return ScoredImage(float(np.sort(darkness, axis=None)[-50:].mean()), darkness)
-
-    def num_parameters(self) -> int:
-        return self.count
-
-
-class Broken(Darkness):
-    """Gives no number."""
-
-    def score(self, image: np.ndarray) -> ScoredImage:
-        return ScoredImage(float("nan"), None)
-
-
-@pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Methods are made-up ones that run in this process; the names of those that were built."""
-    names: list[str] = []
-
-    def build(name: str, settings: MethodSettings) -> Darkness:
-        names.append(name)
-        return Broken(settings) if name == "riad" else Darkness(settings)
-
-    def here(folder: Path, limit_seconds: float | None) -> int:
-        try:
-            method_job.run_job(folder)
-        except UserError as error:
-            (folder / method_job.FAILED).write_text(json.dumps({"reason": error.problem}), encoding="utf-8")
-        return 0
-
-    monkeypatch.setattr(method_job, "build_method", build)
-    monkeypatch.setattr(peers, "run_in_own_process", here)
-    return names
 
 
 def order_for(data: Path, out: Path, *methods: str, seeds: tuple[int, ...] = (0,)) -> PeersOrder:

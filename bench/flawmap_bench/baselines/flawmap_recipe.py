@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from flawmap.data.checks import MIN_IMAGES
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.schedules import steps_of_stage
@@ -42,7 +43,9 @@ class Costs:
 class FlawmapRecipe:
     """A recipe by name or file, through :class:`flawmap.detect.detector.AnomalyDetector`.
 
-    No image is held out for a threshold: the board compares rankings, and the other methods train on all images.
+    Without ``settings.with_threshold`` no threshold is set: such a board compares rankings, and the other methods train
+    on all images. With it the recipe trains as ``flawmap train`` does, but that fewer images than a threshold needs are
+    no error.
 
     ``fit`` knows no clock. Before it, :meth:`plan` measures what fixed work and a step cost, and lowers the recipe's
     steps to what the budget holds; its own time does not count. A head on a memory is planned from one fit of all
@@ -60,9 +63,11 @@ class FlawmapRecipe:
     def __init__(self, settings: MethodSettings, name: str) -> None:
         self._settings = settings
         recipe = load_recipe(name, settings.overrides)
-        without_threshold = replace(recipe.calibration, held_out_fraction=0.0, folds=0)
-        self.recipe = replace(recipe, seed=settings.seed, calibration=without_threshold)
+        self.recipe = replace(recipe, seed=settings.seed)
+        if not settings.with_threshold:
+            self.recipe = without_threshold(self.recipe)
         self.detector = AnomalyDetector(self.recipe)
+        self.good_scores: Sequence[tuple[float, str | None]] = ()
         self._steps: tuple[int, int] | None = None  # what was planned
         self.note = ""
 
@@ -82,9 +87,12 @@ class FlawmapRecipe:
         """All stages, with the planned steps; with all of the recipe's where nothing was planned."""
         wanted = recipe_steps(self.recipe, len(images))
         steps = self._steps or wanted
+        if len(images) < MIN_IMAGES:
+            self.recipe = without_threshold(self.recipe)
         self.detector = AnomalyDetector(with_steps(self.recipe, *steps)).fit(
             tuple(images), device=self._settings.device
         )
+        self.good_scores = self.detector.unseen_scores_
         self.note = self._described(steps, wanted)
 
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:
@@ -159,10 +167,17 @@ class FlawmapRecipe:
         note = f"trained at {size_px} px, tested at {tested} px"
         if recipe.method != "paper":
             note += f"; a memory of {recipe.memory.tokens:,} tokens of each of {len(recipe.memory.blocks)} blocks"
+        if self._settings.with_threshold and not self.good_scores:
+            note += "; no threshold from folds"
         if not any(wanted):
             return note
         shortened = "" if steps == wanted else f" of the recipe's {wanted[0]} + {wanted[1]}"
         return f"{note}; steps {steps[0]} + {steps[1]}{shortened}"
+
+
+def without_threshold(recipe: Recipe) -> Recipe:
+    """The recipe with all good images to learn from and none to set a threshold by."""
+    return replace(recipe, calibration=replace(recipe.calibration, held_out_fraction=0.0, folds=0))
 
 
 def recipe_steps(recipe: Recipe, num_images: int) -> tuple[int, int]:

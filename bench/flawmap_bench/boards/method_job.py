@@ -22,7 +22,7 @@ from flawmap.data.sample import NormalImage
 from flawmap.engine.compute import DeviceName
 from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_text
-from flawmap_bench.method import Method, MethodSettings, PlannedMethod
+from flawmap_bench.method import CalibratedMethod, Method, MethodSettings, PlannedMethod
 from flawmap_bench.methods import build_method
 
 JOB, FITTED, DONE, FAILED, SCORED = "job.json", "fit.json", "done.json", "failed.json", "scored"
@@ -40,9 +40,10 @@ class MethodJob:
         max_steps: for tests.
         overrides: of a recipe.
         device: to compute on.
-        good: key and path of each image to learn from.
+        good: key, path and group of each image to learn from.
         to_score: paths of the images to score, in the order of the results.
         content: what else determines the result: the data's hash, the recipe, the version of the algorithm.
+        with_threshold: see :class:`flawmap_bench.method.MethodSettings`.
     """
 
     method: str
@@ -52,9 +53,10 @@ class MethodJob:
     max_steps: int | None
     overrides: tuple[str, ...]
     device: DeviceName
-    good: tuple[tuple[str, str], ...]
+    good: tuple[tuple[str, str, str | None], ...]
     to_score: tuple[str, ...]
     content: str = ""
+    with_threshold: bool = False
 
 
 def write_job(folder: Path, job: MethodJob) -> None:
@@ -67,7 +69,7 @@ def read_job(folder: Path) -> MethodJob:
     content = json.loads((folder / JOB).read_text(encoding="utf-8"))
     lists = {
         "overrides": tuple(content["overrides"]),
-        "good": tuple((key, path) for key, path in content["good"]),
+        "good": tuple((key, path, group) for key, path, group in content["good"]),
         "to_score": tuple(content["to_score"]),
     }
     return MethodJob(**content | lists)
@@ -80,25 +82,34 @@ def run_job(folder: Path) -> None:
         UserError: the method cannot be built, does not learn, or gives a score that is not a number.
     """
     job = read_job(folder)
-    settings = MethodSettings(job.seed, job.image_size_px, job.budget_seconds, job.device, job.max_steps, job.overrides)
+    settings = MethodSettings(
+        job.seed, job.image_size_px, job.budget_seconds, job.device, job.max_steps, job.overrides, job.with_threshold
+    )
     random.seed(job.seed)  # for libraries that draw from the global generators; ours are explicit
     np.random.seed(job.seed)
     torch.manual_seed(job.seed)
     method = build_method(job.method, settings)
-    images = [NormalImage(key, Path(path)) for key, path in job.good]
+    images = [NormalImage(key, Path(path), group=group) for key, path, group in job.good]
     if isinstance(method, PlannedMethod):
         method.plan(images)
-    started = time.monotonic()
+    started, busy = time.monotonic(), processor_seconds()
     method.fit(images)
-    seconds = time.monotonic() - started
-    fitted = {"train_seconds": seconds, "parameters": method.num_parameters(), "note": method.note}
+    fitted = {
+        "train_seconds": time.monotonic() - started,
+        "train_processor_seconds": processor_seconds() - busy,
+        "parameters": method.num_parameters(),
+        "note": method.note,
+    }
     atomic_write_text(folder / FITTED, json.dumps(fitted))
     (folder / SCORED).mkdir(exist_ok=True)
-    seconds = 0.0
+    seconds = busy = 0.0
     for number, path in enumerate(job.to_score):
-        seconds += _score_one(method, path, folder / SCORED / f"{number:05d}.npz", job.method)
+        wall, processor = _score_one(method, path, folder / SCORED / f"{number:05d}.npz", job.method)
+        seconds, busy = seconds + wall, busy + processor
     done = fitted | {
+        "good_scores": list(method.good_scores) if isinstance(method, CalibratedMethod) else [],
         "seconds_per_image": seconds / max(1, len(job.to_score)),
+        "processor_seconds_per_image": busy / max(1, len(job.to_score)),
         "peak_memory_mib": peak_memory_mib(),
         "device": settings.compute.device,
         "precision": settings.compute.precision,
@@ -107,12 +118,12 @@ def run_job(folder: Path) -> None:
     atomic_write_text(folder / DONE, json.dumps(done, indent=2))
 
 
-def _score_one(method: Method, path: str, target: Path, name: str) -> float:
-    """Score one image and write the result; returns the seconds that scoring took."""
+def _score_one(method: Method, path: str, target: Path, name: str) -> tuple[float, float]:
+    """Score one image and write the result; returns the seconds that scoring took, and those of processors."""
     pixels = read_image(path)
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     scored = method.score(pixels)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started, time.process_time() - busy
     anomaly_map = scored.anomaly_map
     if not np.isfinite(scored.image_score) or (anomaly_map is not None and not np.isfinite(anomaly_map).all()):
         raise UserError(f"{name} gives a score that is not a number", path, "see its log; try another seed")
@@ -122,6 +133,12 @@ def _score_one(method: Method, path: str, target: Path, name: str) -> float:
     with target.open("wb") as file:
         np.savez(file, **content)
     return seconds
+
+
+def processor_seconds() -> float:
+    """Processor time of all threads of this process so far, and of the processes that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def peak_memory_mib() -> float | None:

@@ -10,9 +10,10 @@ import numpy as np
 from flawmap.data.images.truth import read_truth
 from flawmap.data.sample import LabelledImage, TestData
 from flawmap.metrics.bootstrap import Estimate
+from flawmap.metrics.curves import average_precision_of_counts, value_or_none
 from flawmap.metrics.image_metrics import image_estimates
 from flawmap.metrics.pixel_pool import PixelPool, PixelPools, count_pixels
-from flawmap.metrics.ranking import auroc
+from flawmap.metrics.ranking import auroc, counts_per_score
 from flawmap.reproducibility import numpy_generator
 
 BOOTSTRAP_SEED = 0
@@ -98,10 +99,16 @@ def _by_stratum(data: TestData, scores: np.ndarray, labels: np.ndarray, pools: M
             "n_anomalous": int(labels[chosen].sum()),
             "n_pixel_images": pools[stratum].n_images if stratum in pools else 0,
             "image_auroc": auroc(scores[chosen], labels[chosen]),
+            "image_average_precision": _average_precision(scores[chosen], labels[chosen]),
             "pixel_auroc": pools[stratum].values().get("auroc") if stratum in pools else None,
         }
         for stratum, chosen in sorted(members.items())
     }
+
+
+def _average_precision(scores: np.ndarray, labels: np.ndarray) -> float | None:
+    _, normal, anomalous = counts_per_score(scores, labels)
+    return value_or_none(average_precision_of_counts(normal, anomalous))
 
 
 def _as_json(estimates: Mapping[str, Estimate]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from flawmap_bench.boards.data_content import data_content
 from flawmap_bench.boards.method_job import DONE, FAILED, FITTED, SCORED, MethodJob, write_job
 from flawmap_bench.boards.method_scores import scored_metrics
 from flawmap_bench.boards.peers_scoreboard import MethodRow, write_peers_scoreboard
-from flawmap_bench.methods import METHODS_VERSION, check_method_names, is_recipe, title_of
+from flawmap_bench.methods import METHODS_VERSION, check_method_names, is_recipe, split_overrides, title_of
 
 RESULT = "result.json"
 LOG = "log.txt"
@@ -49,6 +49,8 @@ class PeersOrder:
         overrides: ``--set`` changes; those of ``data`` hold for all methods, others for recipes.
         device: to compute on.
         max_steps: for tests.
+        with_thresholds: whether flawmap's recipes train in full, as ``flawmap train`` does with all good images; the
+            budget is then that of the other methods, and no recipe is planned.
     """
 
     location: str
@@ -60,6 +62,7 @@ class PeersOrder:
     overrides: tuple[str, ...] = ()
     device: DeviceName = "auto"
     max_steps: int | None = None
+    with_thresholds: bool = False
 
 
 def run_peers(order: PeersOrder, command: str) -> Path:
@@ -79,7 +82,7 @@ def run_peers(order: PeersOrder, command: str) -> Path:
     for number, (name, seed) in enumerate(missing):
         say("peers", f"run {number + 1}/{len(missing)}: {title_of(name)}, seed {seed}")
         started = time.monotonic()
-        reason = _run(order.folder, jobs[name, seed], test)
+        reason = run_method(order.folder, jobs[name, seed], test)
         if reason is not None:
             say("peers", f"{title_of(name)}: {reason}")
             failures[name, seed] = reason
@@ -128,23 +131,27 @@ def _checked_data(order: PeersOrder) -> tuple[TrainingData, TestData]:
 
 
 def _job(order: PeersOrder, name: str, seed: int, good: TrainingData, test: TestData, content: str) -> MethodJob:
-    recipe = to_yaml(load_recipe(name, order.overrides)) if is_recipe(name) else ""
-    version = ALGORITHM_VERSION if is_recipe(name) else METHODS_VERSION
+    method, own_overrides = split_overrides(name)
+    overrides, is_ours = (*order.overrides, *own_overrides), is_recipe(name)
+    recipe = to_yaml(load_recipe(method, overrides)) if is_ours else ""
+    version = ALGORITHM_VERSION if is_ours else METHODS_VERSION
+    minutes = None if is_ours and order.with_thresholds else order.minutes_per_method
     return MethodJob(
-        method=name,
+        method=method,
         seed=seed,
         image_size_px=order.image_size_px,
-        budget_seconds=None if order.minutes_per_method is None else 60 * order.minutes_per_method,
+        budget_seconds=None if minutes is None else 60 * minutes,
         max_steps=order.max_steps,
-        overrides=order.overrides,
+        overrides=overrides,
         device=order.device,
-        good=tuple((image.key, str(image.path.resolve())) for image in good.images),
+        good=tuple((image.key, str(image.path.resolve()), image.group) for image in good.images),
         to_score=tuple(str(sample.path.resolve()) for sample in test.samples),
         content=stable_hash({"data": content, "recipe": recipe, "version": version}),
+        with_threshold=is_ours and order.with_thresholds,
     )
 
 
-def _run(board: Path, job: MethodJob, test: TestData) -> str | None:
+def run_method(board: Path, job: MethodJob, test: TestData) -> str | None:
     """One run from the start; its result is written last. Returns why it failed, if it did."""
     folder = job_folder(board, job)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -239,7 +239,8 @@ def _as_json(row: MethodRow, name: str) -> dict[str, Any]:
     }
     results = {str(seed): dict(result) for seed, result in row.results.items()}
     for result in results.values():
-        result.pop("image_scores", None)  # they stay in the run's own result.json
+        for scores in ("image_scores", "good_scores"):
+            result.pop(scores, None)  # they stay in the run's own result.json
     return {
         "method": row.method,
         "title": row.title,

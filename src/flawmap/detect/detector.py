@@ -69,6 +69,7 @@ class AnomalyDetector:
         self.encoder_backend_: str | None = None  # what computed the frozen encoder in training
         self.stage_keys_: dict[str, str] = {}
         self.record_ = ModelRecord()  # data and evaluation, for the model card
+        self.unseen_scores_: tuple[tuple[float, str | None], ...] = ()  # of folds: each good image's score and group
         self._at_once: ImagesAtOnce | None = None  # measured when it is first needed
 
     def fit(
@@ -106,6 +107,7 @@ class AnomalyDetector:
         validate(self.recipe)
         self.scorer_ = self.camera_ = self.proxy_ = self.self_test_ = self.weights_sha256_ = None
         self.calibrations_, self.record_, recipe = Calibrations(), ModelRecord(), self.recipe
+        self.unseen_scores_ = ()
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         normals = by_image_if_few(grouped(normals, recipe.data.group_by))
         train, held_out = split_normals(normals, recipe.held_out_fraction, recipe.seed)
@@ -143,6 +145,7 @@ class AnomalyDetector:
             deciding = unseen.map_peaks if recipe.detect.image_score == "map_max" else unseen.image_scores
             groups = [image.group for image in images]
             rate = recipe.calibration.false_alarm_rate
+            self.unseen_scores_ = tuple((float(score), group) for score, group in zip(deciding, groups, strict=True))
             self.calibration_ = calibrate(deciding, unseen.map_peaks, rate, groups, is_estimate=True)
             squares = unseen_squares(images, unseen, size_px)
         defects = simulate_on(squares, recipe)

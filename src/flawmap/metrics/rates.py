@@ -105,19 +105,33 @@ def rate_interval(count: int, n: int) -> tuple[float, float]:
 def probability_of_alarms(n_alarms: int, n_good: int, n_held_out: int, rate: float) -> float:
     """How often chance alone raises so many false alarms or more although the threshold's guarantee holds.
 
+    Args:
+        n_alarms: observed false alarms, 0 to ``n_good``.
+        n_good: the number of new good images.
+        n_held_out: the number of scores that the threshold comes from, at least 1.
+        rate: the false-alarm rate that was asked for, in (0, 1).
+
+    Returns:
+        P(false alarms >= ``n_alarms``), in [0, 1].
+    """
+    return min(1.0, sum(alarm_probabilities(n_good, n_held_out, rate)[n_alarms:]))
+
+
+def alarm_probabilities(n_good: int, n_held_out: int, rate: float) -> list[float]:
+    """How probable each number of false alarms is on new good images, where the threshold's guarantee holds.
+
     The threshold of :func:`threshold_for_false_alarm_rate` is an order statistic. The rate of a long run follows a
     Beta(l, n + 1 - l) distribution, where l is the number of held-out scores that may lie at the threshold or above.
     The false alarms among m new good images are then beta-binomial,
     P(k) = C(m, k) B(k + l, m - k + n + 1 - l) / B(l, n + 1 - l).
 
     Args:
-        n_alarms: observed false alarms, 0 to ``n_good``.
         n_good: m, the number of new good images.
         n_held_out: n, the number of scores that the threshold comes from, at least 1.
-        rate: the false-alarm rate that was asked for, in (0, 1).
+        rate: the false-alarm rate that was asked for, in (0, 1). Below 1 / (n + 1), that rate counts instead.
 
     Returns:
-        P(false alarms >= ``n_alarms``), in [0, 1].
+        P(k) for k = 0, ..., m.
     """
     allowed = max(1, min(math.floor((n_held_out + 1) * rate + _TOLERANCE), n_held_out))
     a, b = allowed, n_held_out + 1 - allowed
@@ -129,4 +143,4 @@ def probability_of_alarms(n_alarms: int, n_good: int, n_held_out: int, rate: flo
         ways = math.lgamma(n_good + 1) - math.lgamma(k + 1) - math.lgamma(n_good - k + 1)
         return math.exp(ways + log_beta(k + a, n_good - k + b) - log_beta(a, b))
 
-    return min(1.0, sum(probability(k) for k in range(n_alarms, n_good + 1)))
+    return [probability(k) for k in range(n_good + 1)]

@@ -1,0 +1,1 @@
+"""One table over all boards below a folder: found, run, and put together."""
