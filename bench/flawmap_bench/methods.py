@@ -45,7 +45,8 @@ TITLES: dict[str, str] = {
     "supersimplenet": "SuperSimpleNet",
 }
 OVERRIDE = re.compile(r"\+(?=[a-z_]+(?:\.[a-z_]+)*=)")  # what separates a recipe's name from its own settings
-SHARED_DATA = ("normal", "anomalous", "train_subset", "test_subset", "pretrain_on")  # which images: the same for all
+# these settings say which images there are, and are the same for all methods
+SHARED_DATA = ("data.normal", "data.anomalous", "data.train_subset", "data.test_subset", "data.pretrain_on")
 DEFAULT_METHODS = ("standard", "quick", *BASELINES, "patchcore", "anomaly_dino", "dinomaly", "inp_former")
 
 
@@ -59,7 +60,7 @@ def check_method_names(names: tuple[str, ...]) -> None:
         name, overrides = split_overrides(whole)
         if overrides and not is_recipe(name):
             raise UserError(f"{whole}: only recipes have settings", "--methods", f"name {name} alone")
-        if own := [change for change in overrides if change.partition("=")[0] in map("data.{}".format, SHARED_DATA)]:
+        if own := [change for change in overrides if change.partition("=")[0] in SHARED_DATA]:
             remedy = f"--set {own[0]} chooses images for all methods"
             raise UserError(f"{whole}: on a board all methods learn from the same images", "--methods", remedy)
         if name in BASELINES or name in PEER_NAMES or name in PRESETS:

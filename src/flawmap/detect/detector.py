@@ -106,8 +106,7 @@ class AnomalyDetector:
 
         validate(self.recipe)
         self.scorer_ = self.camera_ = self.proxy_ = self.self_test_ = self.weights_sha256_ = None
-        self.calibrations_, self.record_, recipe = Calibrations(), ModelRecord(), self.recipe
-        self.unseen_scores_ = ()
+        self.calibrations_, self.record_, self.unseen_scores_, recipe = Calibrations(), ModelRecord(), (), self.recipe
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         normals = by_image_if_few(grouped(normals, recipe.data.group_by))
         train, held_out = split_normals(normals, recipe.held_out_fraction, recipe.seed)
@@ -143,8 +142,7 @@ class AnomalyDetector:
             squares = squares_of(images, fitted.guide, size_px, compute)
         else:
             deciding = unseen.map_peaks if recipe.detect.image_score == "map_max" else unseen.image_scores
-            groups = [image.group for image in images]
-            rate = recipe.calibration.false_alarm_rate
+            groups, rate = [image.group for image in images], recipe.calibration.false_alarm_rate
             self.unseen_scores_ = tuple((float(score), group) for score, group in zip(deciding, groups, strict=True))
             self.calibration_ = calibrate(deciding, unseen.map_peaks, rate, groups, is_estimate=True)
             squares = unseen_squares(images, unseen, size_px)
