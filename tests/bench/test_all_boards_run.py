@@ -1,6 +1,11 @@
 """All boards in one table: what runs, what does not run again, and what the command says."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +16,7 @@ from flawmap_bench.boards.__main__ import main
 from flawmap_bench.boards.all_boards import find, run
 from flawmap_bench.boards.all_boards.run import BoardsOrder
 from images import scratched, texture, write_good, write_image
+from tiny_detector import write_tiny_recipe
 
 METHODS = "standard,padim"
 
@@ -141,6 +147,14 @@ def test_mistakes_end_before_anything_runs(
     assert built == [] and not (root.parent / "out").exists()
 
 
+def test_an_output_that_cannot_be_written_is_no_traceback(
+    root: Path, built: list[str], capsys: pytest.CaptureFixture[str]
+):
+    (root.parent / "out").write_text("a file", encoding="utf-8")
+    assert main(words(root)) == 2
+    assert "error: " in (error := capsys.readouterr().err) and "Traceback" not in error and built == []
+
+
 def test_a_folder_without_boards_ends_with_what_was_expected(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--root", str(tmp_path)]) == 2
     error = capsys.readouterr().err
@@ -163,3 +177,28 @@ def test_without_words_standard_runs_everywhere_and_chest_xray_on_x_rays(tmp_pat
     order = BoardsOrder(tmp_path, tmp_path / "out")
     assert (order.methods, order.seeds) == (("standard", "chest_xray"), (0, 1, 2))
     assert [run.is_for_xrays(name) for name in (*order.methods, "chest_xray+memory.tokens=9")] == [False, True, True]
+
+
+@pytest.mark.slow
+def test_after_a_kill_finished_runs_stay_and_the_others_follow(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    on_tokens = ("pretrain.enabled=false", "method=memory", "memory.blocks=[1, 2]", "memory.tokens=50")
+    recipe = write_tiny_recipe(tmp_path / "tiny.yaml", *on_tokens, "detect.image_score=mean_logit")
+    order = [*words(root, str(recipe)), "--boards", "screw"]
+    process = subprocess.Popen([sys.executable, "-m", "flawmap_bench.boards", *order], stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 300
+        while not (first := list(tmp_path.glob("out/screw/runs/*/result.json"))) and time.monotonic() < end:
+            time.sleep(0.1)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)  # in the second run, or on the way to it
+        process.wait()
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first}
+    assert len(before) == 1
+    assert main(order) == 0
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first} == before
+    assert "2 runs, 1 done, 1 to do" in capsys.readouterr().err
+    (row,) = json.loads((tmp_path / "out" / "board.json").read_text(encoding="utf-8"))["rows"]
+    assert row["seeds"] == [0, 1] and row["false_alarms"][1]["n_calibration"] == 24
+    assert row["costs"]["train_processor_seconds"] > 0 and row["costs"]["peak_memory_mib"] > 10

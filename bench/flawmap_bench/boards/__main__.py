@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from flawmap.cli.arguments import add_device_argument
+from flawmap.cli.streams import show_every_character
 from flawmap.errors import UserError
 from flawmap_bench.cli import names_of, refuse_out_of_range, seeds_of
 
@@ -45,11 +46,16 @@ def parser() -> argparse.ArgumentParser:
 def main(words: list[str] | None = None) -> int:
     """Run what is missing, and print the table: 0 done, 2 a usage or data error, 130 interrupted."""
     words = sys.argv[1:] if words is None else words
+    show_every_character()
     arguments = parser().parse_args(words)
     try:
         print(_run(arguments, shlex.join(["python", "-m", "flawmap_bench.boards", *words])), end="")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        remedy = "check the path, its permissions and the free space"
+        print(f"error: {UserError(error.strerror or str(error), str(error.filename or ''), remedy)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; finished runs are kept (the same command continues)", file=sys.stderr)
