@@ -23,7 +23,7 @@ from flawmap.metrics.score_drift import Drift, score_drift
 from flawmap.recipe.settings import DataSettings
 from flawmap.runs.calibration import Calibration, calibration_bytes, calibration_from
 from flawmap.runs.cameras import calibration_file, read_calibrations, refuse_bad_name
-from flawmap.runs.manifest import read_manifest
+from flawmap.runs.manifest import read_used_images
 from flawmap.runs.model_folder import model_folder, read_model, refuse_taken, replace_calibration
 from flawmap.runs.result_folders import exclusive
 from flawmap.runs.run_folder import RunFolder
@@ -218,7 +218,7 @@ def _good_scores(
     strict: bool,
 ) -> GoodScores:
     """Score good images, or take the scores that people have reviewed; the detector is calibrated with them."""
-    trained_rows = [row for row in read_manifest(run.manifest) if row.split != "held_out"]
+    trained_rows = [row for row in read_used_images(run.manifest) if row.split != "held_out"]
     trained_on = {sha256 for row in trained_rows for sha256 in row.hashes}
     if (reviews_at := _reviews_among(locations_of(images))) is not None:
         reviews = _good_reviews(reviews_at, detector.facts("").model_id)

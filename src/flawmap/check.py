@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_training_data, refuse_unwritable_names
 from flawmap.data.groups import groups_in_words, refuse_unmatched
+from flawmap.data.leave_out import LeaveOut, Omitted, without_named
 from flawmap.data.left_out import lines as left_out_lines
 from flawmap.data.left_out import refuse_left_out, unreadable
 from flawmap.data.open_data import Location, find_all_test_data, open_training_data, subset_of_tests
@@ -26,17 +27,20 @@ class SoundData:
         checked: those that can be decoded and do not repeat each other.
         pool: further good images for stage 1.
         leak: how many test images were compared with all of these; None if there are none.
+        omitted: good images that the user does not want to be learned from.
     """
 
     opened: TrainingData
     checked: CheckedData
     pool: Pool
     leak: LeakCheck | None
+    omitted: Omitted = field(default_factory=Omitted)
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
-        """Files and folders that are not read."""
-        return self.opened.left_out + self.pool.left_out + (self.leak.left_out if self.leak else ())
+        """Files and folders that are not read, and good images that the user has named."""
+        beside = self.opened.left_out + self.pool.left_out + (self.leak.left_out if self.leak else ())
+        return beside + self.omitted.left_out
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,11 @@ class DataReport:
 
 
 def read_sound_data(
-    location: Location, recipe: Recipe, skip_unreadable: bool = False, strict: bool = False
+    location: Location,
+    recipe: Recipe,
+    skip_unreadable: bool = False,
+    strict: bool = False,
+    leave_out: LeaveOut | None = None,
 ) -> SoundData:
     """Open a location and decode all its images.
 
@@ -103,10 +111,11 @@ def read_sound_data(
         recipe: how the data is read, whether a threshold is set, and which further images stage 1 uses.
         skip_unreadable: leave out files that cannot be decoded.
         strict: refuse data with anything beside it that is not read.
+        leave_out: good images that are not learned from.
 
     Raises:
         UserError: no such data, unreadable files, too few images, a test image that is also in training or whose group
-            is, or a pattern of groups that matches no image.
+            is, a pattern of groups that matches no image, or no such image to leave out.
     """
     data = open_training_data(location, recipe.data)
     tests = find_all_test_data(location, recipe.data)
@@ -118,7 +127,10 @@ def read_sound_data(
     pool = read_pool(recipe, checked.facts, skip_unreadable)
     if strict:
         refuse_left_out(pool.left_out, str(recipe.data.pretrain_on))
-    return SoundData(data, checked, pool, check_leak(checked, tests, skip_unreadable, pool.facts))
+    omitted = Omitted()
+    if leave_out is not None:  # after stage 1's images, which must not be those that are left out either
+        checked, omitted = without_named(checked, leave_out, recipe.no_threshold)
+    return SoundData(data, checked, pool, check_leak(checked, tests, skip_unreadable, pool.facts), omitted)
 
 
 def _sizes(recipe: Recipe) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from flawmap.advice import command
 from flawmap.check import read_sound_data, remarks, report_on
 from flawmap.data.checks import FileFacts
+from flawmap.data.leave_out import LeaveOut
 from flawmap.data.open_data import Location, absolute_locations, locations_of
 from flawmap.data.sample import LeftOut
 from flawmap.data.split import split_normals
@@ -20,7 +21,7 @@ from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import environment
-from flawmap.runs.manifest import ONLY_PRETRAINED, ManifestRow, read_manifest, write_manifest
+from flawmap.runs.manifest import LEFT_OUT, ONLY_PRETRAINED, ManifestRow, read_manifest, write_manifest
 from flawmap.runs.model_config import record_of_run
 from flawmap.runs.result_folders import exclusive, is_held
 from flawmap.runs.run_folder import (
@@ -35,6 +36,7 @@ from flawmap.runs.run_folder import (
     set_latest,
     unfinished_runs,
 )
+from flawmap.runs.unusual import read_unusual, what_to_do
 from flawmap.vit.weights import load_encoder
 
 
@@ -50,6 +52,7 @@ class TrainingOrder:
     skip_unreadable: bool = False
     command: str = ""
     strict: bool = False
+    leave_out: LeaveOut | None = None
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,14 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
     recipe = order.recipe
     compute = choose_compute(order.device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
     refuse_stage(order.recipe, order.stages)
-    sound = read_sound_data(order.location, order.recipe, order.skip_unreadable, order.strict)
+    sound = read_sound_data(order.location, order.recipe, order.skip_unreadable, order.strict, order.leave_out)
     checked, pool = sound.checked, sound.pool
     train, held_out = split_normals(checked.data.images, recipe.held_out_fraction, recipe.seed)
     side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
     group_of = {image.key: image.group or "" for image in checked.data.images}
     rows = [_row(fact, side[fact.key], group_of[fact.key]) for fact in checked.facts if fact.key in side]
     rows += [_row(fact, ONLY_PRETRAINED) for fact in pool.facts]
+    rows += [_row(fact, LEFT_OUT) for fact in sound.omitted.facts]
     if resumed is not None:
         refuse_other_data(resumed, rows)
     report = report_on(sound, order.recipe)
@@ -95,7 +99,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
                 say("note", f"{before.path} was begun with the same data and settings; to continue it instead: {again}")
             detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages, pool)
             if order.stages != "pretrain":
-                finish(run, detector)
+                finish(run, detector, order.location)
     except UserError:
         if resumed is None and not run.has_results:  # such as --stage finetune without a finished stage 1
             run.discard()
@@ -167,8 +171,8 @@ def refuse_other_data(run: RunFolder, rows: Sequence[ManifestRow]) -> None:
         )
 
 
-def finish(run: RunFolder, detector: AnomalyDetector) -> None:
-    """Save the detector into its run, which is then the latest, and print what its threshold promises."""
+def finish(run: RunFolder, detector: AnomalyDetector, location: Location) -> None:
+    """Save the detector into its run, which is then the latest, and print what training has found."""
     proxy, calibration = detector.proxy_, detector.calibration_
     if proxy is not None and proxy.image_auroc is not None and proxy.pixel_auroc is not None:
         say(
@@ -182,6 +186,11 @@ def finish(run: RunFolder, detector: AnomalyDetector) -> None:
     else:
         for line in calibration.words:
             say("threshold", line)
+    if (found := read_unusual(run.unusual)) is not None:
+        say("unusual", found.words)
+        if found.images:
+            for line in what_to_do(run, locations_of(location)):
+                say("unusual", line)
     detector.record_ = record_of_run(run)
     run.write_environment(run.read_environment() | {FINISHED: iso_time()})
     detector.save_pretrained(run.model)
@@ -208,6 +217,12 @@ def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:
             "leave out --recipe and --set to resume, or train without --resume to start a new run",
         )
     return run
+
+
+def leaves_out(run: RunFolder) -> LeaveOut | None:
+    """The good images that a run was started without; it is then resumed without them, too."""
+    names = tuple(row.key for row in read_manifest(run.manifest) if row.split == LEFT_OUT)
+    return LeaveOut(names, str(run.manifest)) if names else None
 
 
 def skips_unreadable(run: RunFolder) -> bool:

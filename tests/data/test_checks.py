@@ -63,7 +63,7 @@ def test_sound_images_are_described_in_order(good_folder: Path):
     assert first.sha256 == hashlib.sha256((good_folder / "000.png").read_bytes()).hexdigest()
     assert [image.sha256 for image in checked.data.images] == [fact.sha256 for fact in checked.facts]
     assert len({fact.pixels_sha256 for fact in checked.facts}) == 24
-    assert checked.duplicates == ()
+    assert checked.duplicates == {}
 
 
 def test_sizes_are_those_of_the_upright_image(good_folder: Path):

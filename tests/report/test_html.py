@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from flawmap.data.sample import FileRemark, SkippedFile
 from flawmap.errors import UserError
 from flawmap.report import html as report
 from flawmap.runs.calibration import MapScale
+from flawmap.runs.unusual import MOST_PICTURED, PICTURES, Scoring, Unusual, UnusualImage, picture_file, write_unusual
 
 HOSTILE_KEY = "test/scratch/<script>alert(1)&x.png"
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -254,3 +256,30 @@ def test_an_older_report_survives_a_failure(made_up, monkeypatch: pytest.MonkeyP
 def test_another_folder_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a run folder"):
         report.write_report(tmp_path)
+
+
+def test_good_images_that_look_unusual_are_shown(trained_run: Path) -> None:
+    folder = trained_run / "unusual"
+    folder.mkdir()
+    images = tuple(UnusualImage(key, 9.0 - number) for number, key in enumerate([HOSTILE_KEY, *map(str, range(29))]))
+    write_unusual(folder, Unusual(images, Scoring(400, 3.5, MapScale(-1.0, 2.0))))
+    for number in range(MOST_PICTURED - 1):  # the last picture was deleted
+        for name in PICTURES:
+            Image.new("L" if name == "map" else "RGB", (40, 30), 128).save(picture_file(folder, number, name))
+    page = Page(report.write_report(trained_run).read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.text).split())
+    assert f"30 of 400 good images look unusual: {HOSTILE_KEY}, 0, 1 and 27 more: see their pictures" in text
+    assert f"{MOST_PICTURED} of 30 are shown." in text
+    pictures = [tag for name, tag in page.tags if name == "img" and "good image" in tag["alt"]]
+    assert [tag["alt"] for tag in pictures[:2]] == [f"good image {HOSTILE_KEY}", "good image 0"]
+    assert len(pictures) == MOST_PICTURED - 1 and pictures[0]["width"] == "40"
+    assert f"{HOSTILE_KEY}, score 9" in text
+
+
+def test_no_unusual_image_is_said_and_no_search_is_not(trained_run: Path) -> None:
+    assert "look unusual" not in report.write_report(trained_run).read_text(encoding="utf-8")
+    (trained_run / "unusual").mkdir()
+    write_unusual(trained_run / "unusual", Unusual((), Scoring(400, 3.5, MapScale(-1.0, 2.0))))
+    assert "None of 400 good images looks unusual." in " ".join(
+        Page(report.write_report(trained_run).read_text(encoding="utf-8")).text
+    )

@@ -32,17 +32,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="all",
         help="for recipes with pretrain.enabled; pretrain: stop after stage 1, finetune: start after it (default: all)",
     )
+    parser.add_argument(
+        "--leave-out",
+        metavar="FILE",
+        help="learn from all good images but those in this list: rows of a run's unusual/images.csv",
+    )
     add_data_arguments(parser)
     add_device_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Train, and print the run folder."""
+    from flawmap.data.leave_out import read_leave_out
     from flawmap.data.left_out import as_records, counted
     from flawmap.data.open_data import locations_of
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.recipe.files import load_recipe
-    from flawmap.train import TrainedRun, TrainingOrder, data_of, resumed_run, skips_unreadable, train_run
+    from flawmap.runs.unusual import read_unusual
+    from flawmap.train import TrainedRun, TrainingOrder, data_of, leaves_out, resumed_run, skips_unreadable, train_run
 
     requested = Path(arguments.run) if arguments.run else None
     resumed = None
@@ -62,6 +69,9 @@ def run(arguments: Namespace) -> int:
         skip_unreadable = arguments.skip_unreadable
         if resumed is not None and not arguments.strict:
             skip_unreadable = skip_unreadable or skips_unreadable(resumed)
+        leave_out = read_leave_out(Path(arguments.leave_out)) if arguments.leave_out else None
+        if resumed is not None and leave_out is None:
+            leave_out = leaves_out(resumed)
         order = TrainingOrder(
             location,
             recipe,
@@ -71,6 +81,7 @@ def run(arguments: Namespace) -> int:
             skip_unreadable,
             arguments.command,
             arguments.strict,
+            leave_out,
         )
         done = train_run(order, resumed)
         next_words = ["detect", "NEW_IMAGES", "--model", done.run.path]
@@ -80,12 +91,14 @@ def run(arguments: Namespace) -> int:
         remark = f"{beside}next: {command('flawmap', *next_words)}"
     if arguments.json:
         proxy, calibration = done.detector.proxy_, done.detector.calibration_
+        unusual = read_unusual(done.run.unusual)
         facts = {
             "run": str(done.run.path),
             "finished": done.run.is_finished,
             "threshold": calibration.threshold if calibration else None,
             "held_out_simulated_defects": asdict(proxy) if proxy else None,
             "left_out": as_records(done.left_out),
+            "unusual": None if unusual is None else [asdict(image) for image in unusual.images],
         }
         print(json.dumps(facts))
     else:

@@ -57,13 +57,13 @@ class FileFacts:
 class CheckedData:
     """Good images whose files have all been decoded, and facts of each image in the same order.
 
-    The images with the keys ``duplicates`` are left out because their pixels equal those of an earlier one. With one
-    copy in training and the other setting the threshold, it would look safer than it is.
+    ``duplicates`` are left out because their pixels equal those of an earlier image, whose key each of them has as its
+    value. With one copy in training and the other setting the threshold, it would look safer than it is.
     """
 
     data: TrainingData
     facts: tuple[FileFacts, ...]
-    duplicates: tuple[str, ...]
+    duplicates: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def check_training_data(data: TrainingData, no_threshold: str | None, skip_unrea
         UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or too few images.
     """
     facts, bad = _facts_of(data.images, data.root, skip_unreadable)
-    _check_count(facts, no_threshold, data)
+    refuse_few(facts, no_threshold, data)
     return _without_duplicates(data, facts, bad)
 
 
@@ -185,18 +185,24 @@ def _without_duplicates(data: TrainingData, facts: Sequence[FileFacts], bad: Seq
     unique = tuple(fact for fact in facts if first[fact.pixels_sha256] is fact)
     group_of = {image.key: image.group for image in data.images}
     images = tuple(NormalImage(fact.key, fact.path, fact.sha256, group_of[fact.key]) for fact in unique)
-    duplicates = tuple(fact.key for fact in facts if first[fact.pixels_sha256] is not fact)
+    kept = {fact.key: first[fact.pixels_sha256] for fact in facts}
+    duplicates = {fact.key: kept[fact.key].key for fact in facts if kept[fact.key] is not fact}
     checked = replace(
         data,
         images=images,
         skipped=data.skipped + tuple(bad),
-        unused=data.unused + duplicates,
+        unused=data.unused + tuple(duplicates),
         remarks=data.remarks + _remarks_of(facts),
     )
     return CheckedData(checked, unique, duplicates)
 
 
-def _check_count(facts: Sequence[FileFacts], no_threshold: str | None, data: TrainingData) -> None:
+def refuse_few(facts: Sequence[FileFacts], no_threshold: str | None, data: TrainingData) -> None:
+    """Refuse data with too few images; for the arguments see :func:`check_training_data`.
+
+    Raises:
+        UserError: they are too few to train or to set a threshold.
+    """
     needed = MIN_IMAGES if no_threshold else MIN_IMAGES_WITHOUT_THRESHOLD
     copies = Counter(fact.pixels_sha256 for fact in facts)
     if len(copies) >= needed:

@@ -18,7 +18,7 @@ from flawmap.metrics.ranking import auroc
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import DataSettings
 from flawmap.reproducibility import file_sha256
-from flawmap.runs.manifest import read_manifest
+from flawmap.runs.manifest import read_used_images
 from flawmap.runs.run_folder import RunFolder
 
 MAX_SCORE_DIFFERENCE = 1e-3
@@ -156,7 +156,7 @@ def images_of_run(run: Path, count: int) -> tuple[CheckImage, ...]:
         UserError: the run does not say where they are, or they are gone or changed.
     """
     folder = RunFolder(run)
-    rows = {row.key: row for row in read_manifest(folder.manifest)}
+    rows = {row.key: row for row in read_used_images(folder.manifest)}
     try:
         location = folder.read_environment()["data"]
         images = open_training_data(location, load_recipe(folder.recipe, is_of_model=True).data).images

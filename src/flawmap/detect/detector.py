@@ -134,6 +134,7 @@ class AnomalyDetector:
             unseen_squares,
             write_samples,
         )
+        from flawmap.detect.unusual import name_unusual
 
         recipe, scorer, unseen = self.recipe, self._fitted, fitted.unseen
         size_px = round_to_patches(recipe.training_size_px, scorer.encoder.patch_size_px)
@@ -145,6 +146,7 @@ class AnomalyDetector:
             groups, rate = [image.group for image in images], recipe.calibration.false_alarm_rate
             self.unseen_scores_ = tuple((float(score), group) for score, group in zip(deciding, groups, strict=True))
             self.calibration_ = calibrate(deciding, unseen.map_peaks, rate, groups, is_estimate=True)
+            name_unusual(run, images, deciding, unseen.maps, self.map_scale)
             squares = unseen_squares(images, unseen, size_px)
         defects = simulate_on(squares, recipe)
         without = unseen.scorer_without if unseen is not None else lambda _: scorer

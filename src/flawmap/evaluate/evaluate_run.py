@@ -18,7 +18,7 @@ from flawmap.evaluate.report_inputs import keep_attention
 from flawmap.recipe.files import with_data_overrides
 from flawmap.report.html import write_report
 from flawmap.runs.evaluation import Evaluation
-from flawmap.runs.manifest import read_manifest
+from flawmap.runs.manifest import read_used_images
 from flawmap.runs.model_folder import model_folder, refresh_card
 from flawmap.runs.result_folders import free_path, put_in_place
 from flawmap.runs.run_folder import RunFolder
@@ -66,7 +66,7 @@ def evaluate_run(
     detector = AnomalyDetector.from_pretrained(path, device)
     run = RunFolder(path)
     # held-out images have set the threshold, so they cannot be test images either
-    rows = read_manifest(RunFolder(model_folder(path).parent).manifest)
+    rows = read_used_images(RunFolder(model_folder(path).parent).manifest)
     known = {sha256: row.key for row in rows for sha256 in row.hashes}
     known_groups = {row.group: row.key for row in rows if row.group}
     settings = with_data_overrides(detector.recipe.data, overrides)

@@ -14,6 +14,7 @@ from flawmap.memory.expectation import NormalExpectation
 from flawmap.memory.patch_memory import Nearest, PatchMemory
 from flawmap.memory.residual_head import ResidualHead
 from flawmap.memory.search import bytes_per_query
+from flawmap.metrics.unusual_scores import limit_of_usual
 from flawmap.recipe.settings import Recipe
 from flawmap.scorer import Scorer, ScorerOutput
 from flawmap.vit.encoder import Encoder
@@ -168,7 +169,8 @@ class TokenScorer(Scorer):
         """Learn what good images show that the memory does not know, each judged by the tokens of the others.
 
         Their scores beyond what similar images score also set the scale of the image score: standard deviations of
-        good images.
+        good images. An image that looks unusual may have a defect, which must not raise what is expected of others: it
+        is remembered with what similar images show instead.
 
         Args:
             appearances: of all reference images.
@@ -179,12 +181,18 @@ class TokenScorer(Scorer):
             kinds = self.evidence_per_patch(tokens, nearest)  # each (b, n)
             tops.append(torch.stack([self.top_mean(patches) for patches in kinds], dim=1))  # (b, k)
             means.append(torch.stack([patches.mean(dim=1) for patches in kinds], dim=1))  # (b, k)
-        self.expectation.remember(appearances, torch.cat(tops), torch.cat(means))
+        tops, means = torch.cat(tops), torch.cat(means)
+        self.expectation.remember(appearances, tops, means)
         each = torch.arange(len(appearances), device=appearances.device)
-        expected, _ = self.expectation(appearances, exclude=each)  # (r, k)
-        beyond = torch.cat(tops) - expected
-        for scale, values in zip(self.image_scales, beyond.unbind(dim=1), strict=True):
+        expected = self.expectation(appearances, exclude=each)  # (r, k) each
+        beyond = (tops - expected[0]).unbind(dim=1)
+        for scale, values in zip(self.image_scales, beyond, strict=True):
             scale.fit(values)  # pyright: ignore[reportCallIssue]
+        scores = _weighted_sum(self.image_weights, self.image_scales, beyond)
+        usual = scores[:, None] <= limit_of_usual(scores.cpu())
+        self.expectation.remember(
+            appearances, torch.where(usual, tops, expected[0]), torch.where(usual, means, expected[1])
+        )
 
     def expectation_state(self) -> dict[str, Tensor]:
         """The tensors that :meth:`fit_expectation` has set."""

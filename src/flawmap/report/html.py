@@ -14,7 +14,7 @@ from flawmap.report.published import compared_with_published
 from flawmap.report.recipe_diff import recipe_diff
 from flawmap.report.run_files import RunFiles, read_run
 from flawmap.report.templates import page_template
-from flawmap.report.thumbnails import SAMPLE_PX, Thumbnail, sample_images, tiles_of
+from flawmap.report.thumbnails import SAMPLE_PX, Thumbnail, sample_images, tiles_of, unusual_images
 from flawmap.report.training_words import (
     collapse_sentence,
     no_curves_sentence,
@@ -25,6 +25,7 @@ from flawmap.report.training_words import (
 from flawmap.reproducibility import atomic_write_text
 from flawmap.runs.evaluation import Evaluation
 from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.unusual import MOST_PICTURED, UnusualImage, list_file
 
 _MAX_SAMPLES = 6
 
@@ -63,6 +64,9 @@ def render(files: RunFiles) -> str:
         sample_titles=list(sample_columns(files.recipe).values()),
         samples_sentence=samples_sentence(files.recipe),
         samples=_samples(files),
+        unusual=_unusual(files),
+        unusual_words=files.unusual.sentence if files.unusual else "",
+        list_of_unusual=list_file(RunFolder(files.run).unusual),
         why_no_pixels=estimates.why_no_pixels(files),
         number=tables.number,
         **_results(files),
@@ -155,6 +159,18 @@ def _cases(files: RunFiles) -> list[tuple[Choice, list[Thumbnail]]]:
             del texts["truth"]
         cases.append((choice, [Thumbnail(name, alt, tiles.get(name), why) for name, (alt, why) in texts.items()]))
     return cases
+
+
+def _unusual(files: RunFiles) -> list[tuple[UnusualImage, list[Thumbnail]]]:
+    """The good images that look unusual, with picture and map."""
+    if files.unusual is None:
+        return []
+    folder, ends, found = RunFolder(files.run).unusual, files.unusual.scoring.map_ends, []
+    for number, image in enumerate(files.unusual.images[:MOST_PICTURED]):
+        images = unusual_images(folder, number, ends, files.sample_scale, SAMPLE_PX)
+        texts = {"image": f"good image {image.key}", "map": f"anomaly map of {image.key}"}
+        found.append((image, [Thumbnail(name, alt, images.get(name), "missing") for name, alt in texts.items()]))
+    return found
 
 
 def _samples(files: RunFiles) -> list[list[Thumbnail]]:

@@ -18,6 +18,7 @@ from flawmap.runs.model_config import ModelConfig, read_config
 from flawmap.runs.run_folder import MODEL_CONFIG, RunFolder
 from flawmap.runs.samples import SampleRow, read_samples
 from flawmap.runs.training_log import LogFile
+from flawmap.runs.unusual import Unusual, read_unusual
 from flawmap.runs.versions import History, read_history
 
 
@@ -26,7 +27,8 @@ class RunFiles:
     """The content of a run folder. Any part may be missing: then it is None or empty.
 
     ``images`` are the test images with their scores, ``log`` has one record per training step, ``manifest`` lists the
-    images of the training, ``samples`` are what it saw, and ``history`` has the changes of its thresholds since.
+    images of the training, ``samples`` are what it saw, ``unusual`` are those of its images that look unusual, and
+    ``history`` has the changes of its thresholds since.
     """
 
     run: Path
@@ -41,6 +43,7 @@ class RunFiles:
     log: tuple[Mapping[str, Any], ...] = ()
     manifest: tuple[ManifestRow, ...] = ()
     samples: tuple[SampleRow, ...] = ()
+    unusual: Unusual | None = None
     history: History = field(default_factory=History)
 
     @property
@@ -108,6 +111,7 @@ def read_run(path: Path) -> RunFiles:
         log=tuple(LogFile(run.log).records()),
         manifest=read_manifest(run.manifest),
         samples=read_samples(run.samples),
+        unusual=read_unusual(run.unusual),
         history=read_history(run.model),
     )
 

@@ -18,8 +18,10 @@ from flawmap.report.colour import ColourScale
 from flawmap.report.overlay import draw_contour, overlay
 from flawmap.runs.calibration import MapScale
 from flawmap.runs.evaluation import ScoredImage
-from flawmap.runs.run_folder import SAMPLES
+from flawmap.runs.run_folder import SAMPLES, UNUSUAL
 from flawmap.runs.samples import SampleRow
+from flawmap.runs.unusual import PICTURES as UNUSUAL_PICTURES
+from flawmap.runs.unusual import picture_file
 
 TILE_PX = 300  # the longer side of a test image
 SAMPLE_PX = 192
@@ -99,9 +101,35 @@ def sample_images(
         footprint = read_truth(row.files["footprint"], *images["simulated"].shape[:2])
         images["simulated"] = draw_contour(images["simulated"], footprint)
     if "map" in images and scale is not None:
-        low, high = row.map_ends.low, row.map_ends.high
-        images["map"] = scale.colours(low + images["map"][..., 0] / 255 * (high - low))
+        images["map"] = _coloured(images["map"], row.map_ends, scale)
     return images
+
+
+def unusual_images(
+    folder: Path, number: int, map_ends: MapScale, scale: ColourScale | None, longest_px: int
+) -> Mapping[str, NDArray[np.uint8]]:
+    """The pictures of a good image that looks unusual: ``image`` and ``map`` as uint8 (h, w, 3), without missing ones.
+
+    Args:
+        folder: of the pictures.
+        number: of the image in the list.
+        map_ends: the map values that 0 and 255 stand for.
+        scale: the colours of the map; None leaves it gray.
+        longest_px: the longer side of an image.
+    """
+    images = {}
+    for name in UNUSUAL_PICTURES:
+        if (path := picture_file(folder, number, name)).is_file():
+            with open_run_image(path) as file:
+                images[name] = shrink(np.asarray(file.convert("RGB")), longest_px)
+    if "map" in images and scale is not None:
+        images["map"] = _coloured(images["map"], map_ends, scale)
+    return images
+
+
+def _coloured(shades: NDArray[np.uint8], ends: MapScale, scale: ColourScale) -> NDArray[np.uint8]:
+    """The colours of a gray map (h, w, 3)."""
+    return scale.colours(ends.low + shades[..., 0] / 255 * (ends.high - ends.low))
 
 
 def read_map(
@@ -169,6 +197,6 @@ def open_run_image(path: Path) -> Iterator[Image.Image]:
 
 
 def _damaged(path: Path) -> UserError:
-    is_of_training = path.parent.name == SAMPLES
+    is_of_training = path.parent.name in (SAMPLES, UNUSUAL)
     remedy = "remove it; the report works without it" if is_of_training else "run `flawmap evaluate` again"
     return UserError(f"an image of the run cannot be read: {path.name}", str(path), remedy)

@@ -1,4 +1,4 @@
-"""data_manifest.csv: the images that a run was made from."""
+"""data_manifest.csv: the images that a run was made from, and those that it was told to leave out."""
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 from flawmap.runs.json_files import read_csv, write_csv
 
 ONLY_PRETRAINED = "pretrain_only"  # the split of images that stage 1 alone has seen
+LEFT_OUT = "left_out"  # the split of good images that the user did not want to be learned from
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class ManifestRow:
     Attributes:
         key: its path relative to the data.
         sha256: of its bytes.
-        split: ``train``, ``held_out`` or ``pretrain_only``.
+        split: ``train``, ``held_out``, ``pretrain_only`` or ``left_out``.
         pixels_sha256: of what it decodes to.
         group: its patient, part, board or lot; "" if it has none, and in runs of earlier versions.
     """
@@ -39,6 +40,11 @@ def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Write data_manifest.csv."""
     head = ("path", "sha256", "split", "width", "height", "pixels_sha256", "group")
     write_csv(path, head, [astuple(row) for row in rows])
+
+
+def read_used_images(path: Path) -> tuple[ManifestRow, ...]:
+    """The images that a run has used, without those that it was told to leave out; see :func:`read_manifest`."""
+    return tuple(row for row in read_manifest(path) if row.split != LEFT_OUT)
 
 
 def read_manifest(path: Path) -> tuple[ManifestRow, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flawmap.runs.evaluation import Measures, read_evaluation
 from flawmap.runs.json_files import read_json, refuse_unreadable_format
-from flawmap.runs.manifest import ONLY_PRETRAINED, read_manifest
+from flawmap.runs.manifest import ONLY_PRETRAINED, read_used_images
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.self_test import SelfTest
 
@@ -135,7 +135,7 @@ def record_of_run(run: RunFolder) -> ModelRecord:
 
 
 def _data_record(run: RunFolder) -> DataRecord | None:
-    rows = read_manifest(run.manifest)
+    rows = read_used_images(run.manifest)
     if not rows:
         return None
     digest = hashlib.sha256("\n".join(sorted(row.sha256 for row in rows)).encode("ascii")).hexdigest()

@@ -15,7 +15,7 @@ from flawmap.runs.json_files import read_json
 
 LATEST = "latest.txt"  # beside the runs: the name of the one whose training was finished last
 RECIPE = "recipe.yaml"  # of a run and of its model
-MODEL, SAMPLES, EVALUATION = "model", "samples", "evaluation"
+MODEL, SAMPLES, UNUSUAL, EVALUATION = "model", "samples", "unusual", "evaluation"
 WEIGHTS = "model.safetensors"
 MODEL_CONFIG = "config.json"  # written last: a model without it is not complete
 STARTED, FINISHED = "started", "finished"  # in environment.json: when the training began, and when it had its result
@@ -32,6 +32,7 @@ class RunFolder:
         manifest: every training image with its hash and its split: :mod:`flawmap.runs.manifest`.
         log: one JSON object per training step: :mod:`flawmap.runs.training_log`.
         samples: images of what training saw: :mod:`flawmap.runs.samples`.
+        unusual: good images that look unusual: :mod:`flawmap.runs.unusual`.
         model: what ``AnomalyDetector.from_pretrained`` reads: :mod:`flawmap.runs.model_folder`.
         evaluation: what ``flawmap evaluate`` writes: :mod:`flawmap.runs.evaluation`.
         report: what ``flawmap report`` writes.
@@ -44,6 +45,7 @@ class RunFolder:
         self.manifest = path / "data_manifest.csv"
         self.log = path / "log.jsonl"
         self.samples = path / SAMPLES
+        self.unusual = path / UNUSUAL
         self.model = path / MODEL
         self.evaluation = path / EVALUATION
         self.report = path / "report.html"
