@@ -111,7 +111,7 @@ def test_a_taken_run_folder_gets_a_number_and_equal_stages_are_reused(cli, train
 def test_json_is_all_that_is_on_stdout(cli, trained):
     result = cli("train", trained.data, "--resume", "--run", trained.run, "--json")
     calibration = json.loads((trained.run / "model" / "calibration.json").read_text())
-    assert sorted(result.json) == ["finished", "held_out_simulated_defects", "left_out", "run", "threshold"]
+    assert sorted(result.json) == ["finished", "held_out_simulated_defects", "left_out", "run", "threshold", "unusual"]
     assert result.json["run"] == str(trained.run) and result.json["finished"] is True
     assert result.json["threshold"] == calibration["threshold"]
     assert result.json["held_out_simulated_defects"]["n"] == 2
