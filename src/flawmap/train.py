@@ -9,7 +9,7 @@ from typing import Any
 from flawmap.advice import command
 from flawmap.check import read_sound_data, remarks, report_on
 from flawmap.data.checks import FileFacts
-from flawmap.data.leave_out import LeaveOut
+from flawmap.data.leave_out import LeaveOut, read_leave_out
 from flawmap.data.open_data import Location, absolute_locations, locations_of
 from flawmap.data.sample import LeftOut
 from flawmap.data.split import split_normals
@@ -219,10 +219,17 @@ def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:
     return run
 
 
-def leaves_out(run: RunFolder) -> LeaveOut | None:
-    """The good images that a run was started without; it is then resumed without them, too."""
-    names = tuple(row.key for row in read_manifest(run.manifest) if row.split == LEFT_OUT)
-    return LeaveOut(names, str(run.manifest)) if names else None
+def leaves_out(listed: str | None, resumed: RunFolder | None) -> LeaveOut | None:
+    """The good images that are not learned from: those of a list, else those that a resumed run was started without.
+
+    Raises:
+        UserError: the list, or that of the run's images, cannot be read.
+    """
+    if listed is not None:
+        return read_leave_out(Path(listed))
+    rows = read_manifest(resumed.manifest) if resumed is not None else ()
+    names = tuple(row.key for row in rows if row.split == LEFT_OUT)
+    return LeaveOut(names) if names else None
 
 
 def skips_unreadable(run: RunFolder) -> bool:

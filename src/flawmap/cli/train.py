@@ -43,7 +43,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train, and print the run folder."""
-    from flawmap.data.leave_out import read_leave_out
     from flawmap.data.left_out import as_records, counted
     from flawmap.data.open_data import locations_of
     from flawmap.detect.detector import AnomalyDetector
@@ -69,9 +68,6 @@ def run(arguments: Namespace) -> int:
         skip_unreadable = arguments.skip_unreadable
         if resumed is not None and not arguments.strict:
             skip_unreadable = skip_unreadable or skips_unreadable(resumed)
-        leave_out = read_leave_out(Path(arguments.leave_out)) if arguments.leave_out else None
-        if resumed is not None and leave_out is None:
-            leave_out = leaves_out(resumed)
         order = TrainingOrder(
             location,
             recipe,
@@ -81,7 +77,7 @@ def run(arguments: Namespace) -> int:
             skip_unreadable,
             arguments.command,
             arguments.strict,
-            leave_out,
+            leaves_out(arguments.leave_out, resumed),
         )
         done = train_run(order, resumed)
         next_words = ["detect", "NEW_IMAGES", "--model", done.run.path]

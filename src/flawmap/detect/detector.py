@@ -127,32 +127,28 @@ class AnomalyDetector:
 
     def _judge_unseen(self, images: Sequence[NormalImage], fitted: "Fitted", compute: Compute, run: RunFolder) -> None:
         """Set the thresholds, and measure how simulated defects are found, on images that a fit has not seen."""
-        from flawmap.detect.simulated_defects import (
-            score_defects,
-            simulate_on,
-            squares_of,
-            unseen_squares,
-            write_samples,
-        )
+        from flawmap.detect import simulated_defects
         from flawmap.detect.unusual import name_unusual
 
         recipe, scorer, unseen = self.recipe, self._fitted, fitted.unseen
         size_px = round_to_patches(recipe.training_size_px, scorer.encoder.patch_size_px)
         if unseen is None:
             self.calibrate(images, recipe.calibration.false_alarm_rate)
-            squares = squares_of(images, fitted.guide, size_px, compute)
+            squares = simulated_defects.squares_of(images, fitted.guide, size_px, compute)
         else:
             deciding = unseen.map_peaks if recipe.detect.image_score == "map_max" else unseen.image_scores
             groups, rate = [image.group for image in images], recipe.calibration.false_alarm_rate
             self.unseen_scores_ = tuple((float(score), group) for score, group in zip(deciding, groups, strict=True))
             self.calibration_ = calibrate(deciding, unseen.map_peaks, rate, groups, is_estimate=True)
             name_unusual(run, images, deciding, unseen.maps, self.map_scale)
-            squares = unseen_squares(images, unseen, size_px)
-        defects = simulate_on(squares, recipe)
+            squares = simulated_defects.unseen_squares(images, unseen, size_px)
+        defects = simulated_defects.simulate_on(squares, recipe)
         without = unseen.scorer_without if unseen is not None else lambda _: scorer
-        scored = score_defects(without, defects, self.sizes_px, recipe.detect.image_score, self.at_once)
+        image_score = recipe.detect.image_score
+        scored = simulated_defects.score_defects(without, defects, self.sizes_px, image_score, self.at_once)
         self.proxy_ = scored.scores
-        write_samples(run, defects, scored.maps, recipe.pretrain.masking.drop_ratio, self.map_scale)
+        drop_ratio = recipe.pretrain.masking.drop_ratio
+        simulated_defects.write_samples(run, defects, scored.maps, drop_ratio, self.map_scale)
 
     @property
     def calibration_(self) -> Calibration | None:
