@@ -223,8 +223,11 @@ def leaves_out(listed: str | None, resumed: RunFolder | None) -> LeaveOut | None
     """The good images that are not learned from: those of a list, else those that a resumed run was started without.
 
     Raises:
-        UserError: the list, or that of the run's images, cannot be read.
+        UserError: the list, or that of the run's images, cannot be read; or the run is finished.
     """
+    if listed is not None and resumed is not None and resumed.is_finished:
+        problem = "the run is finished, and its images cannot change"
+        raise UserError(problem, str(resumed.path), "leave out --resume and --run to start a new run")
     if listed is not None:
         return read_leave_out(Path(listed))
     rows = read_manifest(resumed.manifest) if resumed is not None else ()

@@ -128,6 +128,21 @@ def test_left_out_images_may_be_tested_and_do_not_count_as_trained_on(cli, with_
     assert config["record"]["data"]["train"] == NUM_GOOD - 1
 
 
+def test_a_finished_run_is_not_changed(cli, trained, tmp_path: Path):
+    Path("list.csv").write_text("image\ntrain/good/003.png\n")
+    result = cli("train", "--resume", "--run", trained.run, "--leave-out", "list.csv")
+    assert_explained(result, ("the run is finished",), str(trained.run), ("leave out --resume and --run",))
+
+
+def test_the_papers_method_names_none_and_leaves_out_all_the_same(cli, trained):
+    assert json.loads(cli("train", "--resume", "--run", trained.run, "--json").out)["unusual"] is None
+    Path("list.csv").write_text("image\ntrain/good/003.png\n")
+    words = ("--recipe", trained.recipe, "--set", "pretrain.enabled=false", "--set", "finetune.steps=1")
+    assert cli("train", trained.data, *words, "--run", "run", "--leave-out", "list.csv").code == 0
+    found = splits(Path("run"))
+    assert found.pop("train/good/003.png") == "left_out" and set(found.values()) == {"train", "held_out"}
+
+
 def test_a_copy_in_the_list_takes_its_original_with_it(cli, with_outlier: Path, recipe: Path):
     write_image(with_outlier / "copy.png", outlier())
     Path("list.csv").write_text("image\ncopy.png\n")

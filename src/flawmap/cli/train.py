@@ -61,6 +61,7 @@ def run(arguments: Namespace) -> int:
     location = arguments.data or (resumed and data_of(resumed))
     if not location:
         raise UserError("no data given", "flawmap train", "name a folder of good images: flawmap train FOLDER")
+    leave_out = leaves_out(arguments.leave_out, resumed)
     if resumed is not None and resumed.is_finished:
         done = TrainedRun(resumed, AnomalyDetector.from_pretrained(resumed.path, arguments.device))
         remark = "was finished already"
@@ -77,7 +78,7 @@ def run(arguments: Namespace) -> int:
             skip_unreadable,
             arguments.command,
             arguments.strict,
-            leaves_out(arguments.leave_out, resumed),
+            leave_out,
         )
         done = train_run(order, resumed)
         next_words = ["detect", "NEW_IMAGES", "--model", done.run.path]
