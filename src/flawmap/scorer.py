@@ -1,7 +1,7 @@
 """The interface of all scorers: an encoder, and what turns its tokens into one number and one map per image."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -69,6 +69,23 @@ class Scorer(nn.Module, ABC):
 
 
 @dataclass(frozen=True)
+class ScaleResult:
+    """What the scorer computes for one image at one size, or for all tiles of the image.
+
+    Attributes:
+        size_px: side of the square that the image was resized to, or of a tile.
+        logit: the scorer's image score; for the paper's head, the logit of p(anomalous). A float32 value.
+        evidence: the anomaly map before it is resized to the image, float32 (r, c) on the patch grid.
+        map_share: of this map in the average.
+    """
+
+    size_px: int
+    logit: float
+    evidence: Float[np.ndarray, "r c"]
+    map_share: float = 1.0
+
+
+@dataclass(frozen=True)
 class UnseenScores:
     """What good images score, each by a fit that has not seen it; the threshold is set from it.
 
@@ -76,7 +93,8 @@ class UnseenScores:
         images: their numbers among all good images, ascending.
         image_scores: one per image.
         map_peaks: the highest value of each anomaly map, at the image's own resolution.
-        maps: (r, c), the evidence in each on the patch grid, see :class:`ScorerOutput`.
+        maps: (r, c), the evidence in each on a grid of patches, see :class:`ScorerOutput`.
+        scales: what each got, of which score and map are the mean.
         folds: the fold of each; images of one fold are scored by the same fit.
         attention: (r, c), A^[CLS] of each on the patch grid.
         scorer_without: the scorer as it would be without the images of a fold.
@@ -86,6 +104,7 @@ class UnseenScores:
     image_scores: list[float]
     map_peaks: list[float]
     maps: list[Float[np.ndarray, "r c"]]
+    scales: list[tuple[ScaleResult, ...]]
     folds: list[int]
     attention: list[Float[np.ndarray, "r c"]]
     scorer_without: Callable[[int], Scorer]
@@ -119,3 +138,30 @@ def upsample_map(evidence: Float[Tensor, "b r c"], height: Any, width: Any) -> T
     """
     resized = torch.nn.functional.interpolate(evidence[:, None], (height, width), mode="bilinear", align_corners=False)
     return resized[:, 0]
+
+
+def average_maps(
+    evidence: Sequence[Float[Tensor, "b _ _"]], height: Any, width: Any, shares: Sequence[float] | None = None
+) -> Tensor:
+    """The anomaly map: each map of evidence at the original resolution, averaged.
+
+    Evidence is the logit of the paper's Y_hat up to the constant b. Unlike probabilities it keeps its order where an
+    image is clearly normal or clearly anomalous.
+
+    Args:
+        evidence: T maps (b, r, c), each on a grid of its own.
+        height, width: of the images in pixels; see :func:`upsample_map`.
+        shares: of each map in the average; None: equal ones.
+
+    Returns:
+        (b, height, width), float32.
+    """
+    if shares is None:
+        total = upsample_map(evidence[0], height, width)  # (b, height, width)
+        for maps in evidence[1:]:
+            total += upsample_map(maps, height, width)
+        return total / len(evidence)
+    total = shares[0] * upsample_map(evidence[0], height, width)
+    for share, maps in zip(shares[1:], evidence[1:], strict=True):
+        total += share * upsample_map(maps, height, width)
+    return total / sum(shares)

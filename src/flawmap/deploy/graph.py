@@ -15,8 +15,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from flawmap.detect.model_facts import ModelFacts
-from flawmap.detect.scoring import average_maps, image_scores, score_squares
-from flawmap.scorer import Scorer
+from flawmap.detect.scoring import image_scores, score_squares
+from flawmap.scorer import Scorer, average_maps
 from flawmap.vit.encoder import Encoder
 
 

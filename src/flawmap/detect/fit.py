@@ -13,7 +13,8 @@ from flawmap.engine.progress import say
 from flawmap.engine.stage import SAVE_EVERY_SECONDS, StageContext
 from flawmap.errors import UserError
 from flawmap.memory.fit import fit as fit_on_tokens
-from flawmap.recipe.settings import Method, Recipe
+from flawmap.memory.tiled_fit import fit_with_tiles
+from flawmap.recipe.settings import Recipe
 from flawmap.runs.run_folder import RunFolder
 from flawmap.scorer import FittedScorer, Scorer, UnseenScores
 from flawmap.simulators.by_name import simulator_by_name
@@ -99,14 +100,14 @@ def fit_scorer(
     if stages == "pretrain":
         return Fitted(None, encoder, origin, dict(context.earlier))
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
-    fit = _fit_of(recipe.method)
+    fit = _fit_of(recipe)
     fitted = fit(images, encoder, recipe, context, simulate)
     return Fitted(fitted.scorer, encoder, origin, fitted.stage_keys, fitted.unseen)
 
 
-def _fit_of(method: Method) -> Callable[..., FittedScorer]:
-    if method != "paper":
-        return fit_on_tokens
+def _fit_of(recipe: Recipe) -> Callable[..., FittedScorer]:
+    if recipe.method != "paper":
+        return fit_on_tokens if recipe.data.tiles == "none" else fit_with_tiles
     from flawmap.paper.fit import fit as fit_paper
 
     return fit_paper

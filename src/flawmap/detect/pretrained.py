@@ -2,6 +2,7 @@
 
 import hashlib
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import flawmap
 from flawmap.engine.tensor_files import read_tensors
 from flawmap.errors import UserError
 from flawmap.memory.scorer import TokenScorer, build_scorer
+from flawmap.memory.tiled_scorer import TiledScorer, build_tiled_scorer
 from flawmap.paper.heads import PaperHead
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.cameras import Calibrations
@@ -24,6 +26,7 @@ from flawmap.runs.run_folder import MODEL_CONFIG, WEIGHTS
 from flawmap.runs.self_test import SelfTest
 from flawmap.scorer import Scorer
 from flawmap.vit.encoder import Encoder
+from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import WeightsOrigin, build_vit
 
 
@@ -63,7 +66,8 @@ def write_pretrained(folder: Path, saved: Saved) -> None:
         UserError: the folder already holds a model or other files of these names.
     """
     scorer, origin, weights = saved.scorer, saved.origin, weights_of(saved.scorer)
-    on_tokens = isinstance(scorer, TokenScorer)
+    whole = scorer.whole if isinstance(scorer, TiledScorer) else scorer
+    on_tokens = isinstance(whole, TokenScorer)
     config = ModelConfig(
         format=FORMAT,
         flawmap=flawmap.__version__,
@@ -71,8 +75,8 @@ def write_pretrained(folder: Path, saved: Saved) -> None:
         weights_source=origin.source,
         weights_licence=origin.licence,
         stage_keys=saved.stage_keys,
-        memory_tokens=scorer.memory.tokens.shape[1] if on_tokens else None,
-        reference_images=len(scorer.expectation.appearances) if on_tokens else None,
+        memory_tokens=whole.memory.tokens.shape[1] if on_tokens else None,
+        reference_images=len(whole.expectation.appearances) if on_tokens else None,
         held_out_simulated_defects=saved.proxy,
         calibrated=saved.calibrations.default is not None,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
@@ -108,11 +112,14 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
         encoder = Encoder(_vit_to_fill(origin.architecture))
     except UserError as error:
         raise UserError(error.problem, str(folder / MODEL_CONFIG), COPY_AGAIN) from error
-    if files.recipe.method == "paper":
-        scorer = PaperHead(encoder)
-    else:
-        scorer = build_scorer(encoder, files.recipe, config.memory_tokens, config.reference_images or 0)
-    scorer.load_state_dict(_tensors_for(scorer, folder / WEIGHTS, origin.architecture))
+    tensors = _tensors_of(folder / WEIGHTS)
+    scorer = _scorer_to_fill(encoder, files, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    if any(
+        tuple(tensors[name].shape) != tuple(x.shape) for name, x in scorer.state_dict().items() if name in tensors
+    ) or (tensors.keys() != scorer.state_dict().keys()):
+        problem = f"the tensors are not those of {origin.architecture} with this recipe's scorer"
+        raise UserError(problem, str(folder / WEIGHTS), COPY_AGAIN)
+    scorer.load_state_dict(tensors)
     # afterwards, because that a file is cut off says more than that it has changed; the hub's cache links to its files
     cached = shlex.quote(str((folder / WEIGHTS).resolve()))
     download_again = f"remove this file, so that it is downloaded again: rm {cached}"
@@ -140,17 +147,25 @@ def _vit_to_fill(architecture: str) -> VisionTransformer:
     return vit.to_empty(device="cpu")
 
 
-def _tensors_for(scorer: Scorer, path: Path, architecture: str) -> dict[str, Tensor]:
-    """The tensors of a weights file, which must have the names and shapes of the scorer's.
+def _scorer_to_fill(encoder: Encoder, files: ModelFiles, shapes: Mapping[str, tuple[int, ...]]) -> Scorer:
+    """The scorer that a recipe names, for tensors of these shapes."""
+    recipe, config = files.recipe, files.config
+    if recipe.method == "paper":
+        return PaperHead(encoder)
+    if "tiles.memory.tokens" in shapes:
+        return build_tiled_scorer(
+            encoder, recipe, round_to_patches(recipe.data.image_size_px, encoder.patch_size_px), shapes
+        )
+    return build_scorer(encoder, recipe, config.memory_tokens, config.reference_images or 0)
 
-    Raises:
-        UserError: the file is damaged, or holds other tensors.
-    """
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _tensors_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file. Raises UserError: it is damaged."""
     try:
-        tensors = read_tensors(path)
+        return read_tensors(path)
     except UserError as error:
         raise UserError(error.problem, error.place, COPY_AGAIN) from error
-    expected = {name: tuple(tensor.shape) for name, tensor in scorer.state_dict().items()}
-    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
-        raise UserError(f"the tensors are not those of {architecture} with this recipe's scorer", str(path), COPY_AGAIN)
-    return tensors

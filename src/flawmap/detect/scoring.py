@@ -6,7 +6,7 @@ This is the only implementation: the detector calls it with one image or a batch
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,26 +20,12 @@ from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.cores import reading_threads
 from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
 from flawmap.engine.transfer import to_device, to_host
-from flawmap.scorer import Scorer, upsample_map
+from flawmap.memory.tiled_scorer import MAP_SHARES, TiledScorer
+from flawmap.scorer import ScaleResult, Scorer, average_maps
 from flawmap.vit.inputs import normalise
 
 IMAGE_SCORES = ("vote_mean", "vote", "mean_logit", "map_max")
 VOTES = ("vote_mean", "vote")
-
-
-@dataclass(frozen=True)
-class ScaleResult:
-    """What the scorer computes for one image at one size.
-
-    Attributes:
-        size_px: side of the square that the image was resized to.
-        logit: the scorer's image score; for the paper's head, the logit of p(anomalous). A float32 value.
-        evidence: the anomaly map before it is resized to the image, float32 (r, c) on the patch grid.
-    """
-
-    size_px: int
-    logit: float
-    evidence: Float[np.ndarray, "r c"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +82,10 @@ def analyse(
         ]
 
     names, by_image = score_names(scorer), at_once.run(in_batches)
+    if isinstance(scorer, TiledScorer):
+        by_image = [
+            _with_tiles(scorer, image, *scales, at_once) for image, scales in zip(images, by_image, strict=True)
+        ]
     shapes = [image.shape[:2] for image in images]
     return tuple(analysis_of(scales, h, w, names) for scales, (h, w) in zip(by_image, shapes, strict=True))
 
@@ -149,6 +139,26 @@ def _scale_results(scorer: Scorer, squares: Sequence[UInt8[Tensor, "b _ _ 3"]]) 
     ]
 
 
+def _with_tiles(
+    scorer: TiledScorer, image: UInt8[np.ndarray, "h w 3"], whole: ScaleResult, at_once: ImagesAtOnce
+) -> tuple[ScaleResult, ScaleResult]:
+    """What the scorer computes for the whole image, with its share of the map, and for the image's tiles."""
+    tiling, device = scorer.tiling, device_of(scorer)
+    tiles = torch.from_numpy(tiling.tiles(image)).permute(0, 3, 1, 2)  # (t, 3, s, s)
+
+    def in_batches(size: int) -> list[Tensor]:
+        with torch.autocast(device, enabled=False):
+            outputs = [
+                scorer.score_tiles(normalise(to_device(some.contiguous(), device))) for some in tiles.split(size)
+            ]
+        return to_host([torch.cat([o.image for o in outputs]), torch.cat([o.evidence for o in outputs])])
+
+    scores, evidence = at_once.run(in_batches)
+    joined = tiling.joined(evidence.numpy(), tiling.grid(*image.shape[:2]))
+    of_tiles = ScaleResult(whole.size_px, scorer.standardised_highest(float(scores.max())), joined, MAP_SHARES[1])
+    return replace(whole, map_share=MAP_SHARES[0]), of_tiles
+
+
 def analysis_of(scales: Sequence[ScaleResult], height: int, width: int, names: Sequence[str]) -> Analysis:
     """The analysis of an image of this height and width, from what the scorer gave at each size."""
     anomaly_map = mean_map(scales, height, width)
@@ -172,28 +182,11 @@ def score_squares(
     return torch.stack([output.image for output in outputs]), [output.evidence for output in outputs]
 
 
-def average_maps(evidence: Sequence[Float[Tensor, "b _ _"]], height: Any, width: Any) -> Tensor:
-    """The anomaly map: each size's evidence at the original resolution, averaged.
-
-    Evidence is the logit of the paper's Y_hat up to the constant b. Unlike probabilities it keeps its order where an
-    image is clearly normal or clearly anomalous.
-
-    Args:
-        evidence: T maps (b, r, c).
-        height, width: of the images in pixels; see :func:`flawmap.scorer.upsample_map`.
-
-    Returns:
-        (b, height, width), float32.
-    """
-    total = upsample_map(evidence[0], height, width)  # (b, height, width)
-    for maps in evidence[1:]:
-        total += upsample_map(maps, height, width)
-    return total / len(evidence)
-
-
 def mean_map(scales: Sequence[ScaleResult], height: int, width: int) -> Float[np.ndarray, "h w"]:
     """The anomaly map from some sizes only, for example one."""
-    return average_maps([torch.from_numpy(scale.evidence)[None] for scale in scales], height, width)[0].numpy()
+    shares = [scale.map_share for scale in scales]
+    evidence = [torch.from_numpy(scale.evidence)[None] for scale in scales]
+    return average_maps(evidence, height, width, shares if len(set(shares)) > 1 else None)[0].numpy()
 
 
 def score_names(scorer: Scorer) -> tuple[str, ...]:

@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from flawmap.data.images.files import read_image
 from flawmap.data.images.normal_pixels import NormalPixels
+from flawmap.data.images.resize import resize_image
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detection import refuse_not_finite
-from flawmap.detect.scoring import Analysis, ScaleResult, analyse, analysis_of, score_names
+from flawmap.detect.scoring import Analysis, analyse, analysis_of, score_names
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import Compute
 from flawmap.engine.in_order import batches_of
@@ -29,32 +31,31 @@ from flawmap.runs.calibration import MapScale
 from flawmap.runs.model_config import ProxyScores
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.samples import DROPPED_GRAY, SampleColumn, sample_file, write_map_ends
-from flawmap.scorer import Scorer, UnseenScores
+from flawmap.scorer import ScaleResult, Scorer, UnseenScores
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
 
 MAX_IMAGES = 64
+MAX_TILED_IMAGES = 16  # each is scored at several times the work, and kept as large as it is
 NUM_SAMPLES = 6
 
 
 @dataclass(frozen=True)
 class GoodSquare:
-    """A good image, resized; defects are simulated on it.
+    """A good image, resized to a square, or, where tiles are scored, as it is; defects are simulated on it.
 
     Attributes:
         square: the pixels.
         attention: A^[CLS] on the patch grid.
         fold: of the image; 0 where there are no folds.
-        score, evidence: what a fit gave for it that has not seen it, see :class:`flawmap.scorer.ScorerOutput`; None
-            where none was asked yet.
+        scales: what a fit gave for it that has not seen it; empty where none was asked yet.
     """
 
-    square: UInt8[np.ndarray, "s s 3"]
+    square: UInt8[np.ndarray, "h w 3"]
     attention: Float[np.ndarray, "r c"]
     fold: int = 0
-    score: float | None = None
-    evidence: Float[np.ndarray, "r c"] | None = None
+    scales: tuple[ScaleResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class SimulatedDefect:
     """A good image and its fixed simulated defect."""
 
     good: GoodSquare
-    simulated: UInt8[np.ndarray, "s s 3"]
-    footprint: Bool[np.ndarray, "s s"]
+    simulated: UInt8[np.ndarray, "h w 3"]
+    footprint: Bool[np.ndarray, "h w"]
 
 
 def squares_of(images: Sequence[NormalImage], guide: Encoder, size_px: int, compute: Compute) -> list[GoodSquare]:
@@ -81,11 +82,16 @@ def unseen_squares(images: Sequence[NormalImage], unseen: UnseenScores, size_px:
         unseen: their scores.
         size_px: at which they were scored.
     """
-    rows = evenly_spread(len(images), MAX_IMAGES)
-    pixels = NormalPixels([images[row] for row in rows], size_px)
+    are_tiled = len(unseen.scales[0]) > 1
+    rows = evenly_spread(len(images), MAX_TILED_IMAGES if are_tiled else MAX_IMAGES)
+    if are_tiled:
+        pixels = [read_image(images[row].path) for row in rows]
+    else:
+        squares = NormalPixels([images[row] for row in rows], size_px)
+        pixels = [squares[place] for place in range(len(rows))]
     return [
-        GoodSquare(pixels[place], unseen.attention[row], unseen.folds[row], unseen.image_scores[row], unseen.maps[row])
-        for place, row in enumerate(rows)
+        GoodSquare(square, unseen.attention[row], unseen.folds[row], unseen.scales[row])
+        for square, row in zip(pixels, rows, strict=True)
     ]
 
 
@@ -95,7 +101,9 @@ def simulate_on(squares: Sequence[GoodSquare], recipe: Recipe) -> list[Simulated
     defects = []
     for index, good in enumerate(squares):
         generator = numpy_generator(recipe.seed, "held out", index)
-        second = squares[(index + 1) % len(squares)].square if "second" in simulate.needs else None
+        second = None
+        if "second" in simulate.needs:
+            second = resize_image(squares[(index + 1) % len(squares)].square, *good.square.shape[:2])
         anomaly = simulate(good.square, generator, good.attention, second)
         defects.append(SimulatedDefect(good, anomaly.image, anomaly.footprint))
     return defects
@@ -165,15 +173,10 @@ def _analyses_without(
     scorer: Scorer, goods: Sequence[GoodSquare], sizes_px: Sequence[int], at_once: ImagesAtOnce
 ) -> list[Analysis]:
     """The analyses of images without their defects; from training where they were scored there, at their only size."""
-    known = [
-        (ScaleResult(sizes_px[0], good.score, good.evidence), good.square.shape)
-        for good in goods
-        if good.score is not None and good.evidence is not None
-    ]
-    if len(known) < len(goods):
+    if not all(good.scales for good in goods):
         return list(analyse(scorer, [good.square for good in goods], sizes_px, at_once))
     names = score_names(scorer)
-    return [analysis_of([scale], height, width, names) for scale, (height, width, _) in known]
+    return [analysis_of(good.scales, *good.square.shape[:2], names) for good in goods]
 
 
 def write_samples(

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flawmap.recipe.settings import ExpectationSettings
+
+EXCLUDED = -2.0  # less similar than any
 
 
 class NormalExpectation(nn.Module):
@@ -69,7 +71,7 @@ class NormalExpectation(nn.Module):
         return min(num_images, max(settings.min_neighbours, round(settings.neighbour_share * num_images)))
 
     def forward(
-        self, appearances: Float[Tensor, "b d"], exclude: Int[Tensor, "b"] | None = None
+        self, appearances: Float[Tensor, "b d"], exclude: Bool[Tensor, "b r"] | None = None
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
         """Weighted mean of ``tops`` and of ``means`` over the remembered images that look most similar.
 
@@ -78,7 +80,7 @@ class NormalExpectation(nn.Module):
 
         Args:
             appearances: of new images.
-            exclude: for each, the index of the remembered image that does not count, because it is the same image.
+            exclude: for each, True for the remembered images that do not count, because they are the same image.
         """
         if len(self.appearances) == 0:
             nothing = self.tops.new_zeros(len(appearances), self.tops.shape[1])
@@ -86,11 +88,11 @@ class NormalExpectation(nn.Module):
         with torch.autocast(appearances.device.type, enabled=False):
             similarity = F.normalize(appearances.float(), dim=-1) @ self.appearances.T  # (b, r)
         if exclude is not None:
-            similarity = similarity.scatter(1, exclude[:, None], -2.0)  # less similar than any
+            similarity = similarity.masked_fill(exclude, EXCLUDED)
         values, neighbours = similarity.topk(min(self.num_neighbours + 1, len(self.appearances)), dim=-1)  # (b, n)
         weights = self._weights(values)
         if exclude is not None:
-            weights = weights.masked_fill(neighbours == exclude[:, None], 0.0)
+            weights = weights.masked_fill(exclude.gather(1, neighbours), 0.0)
             weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
         weights = weights[..., None]
         return (weights * self.tops[neighbours]).sum(dim=1), (weights * self.means[neighbours]).sum(dim=1)

@@ -5,13 +5,14 @@ The encoder is never changed. Everything else is fitted here; :func:`fit` is the
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from flawmap.data.groups import by_image_if_few, identities
-from flawmap.data.images.normal_pixels import NormalPixels
+from flawmap.data.groups import Identity
 from flawmap.data.sample import NormalImage
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.progress import say
@@ -27,8 +28,9 @@ from flawmap.memory.head_training import train_head
 from flawmap.memory.patch_memory import Lookup, Nearest, PatchMemory
 from flawmap.memory.scorer import COPIES, Evidence, ResidualScorer, TokenScorer, build_scorer
 from flawmap.memory.search import bytes_per_query
+from flawmap.memory.units import Tiles, WholeImages
 from flawmap.recipe.settings import Recipe, ResidualSettings
-from flawmap.scorer import FittedScorer, UnseenScores, upsample_map
+from flawmap.scorer import FittedScorer, ScaleResult, UnseenScores, upsample_map
 from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
 from flawmap.vit.encoder import Encoder
@@ -38,6 +40,34 @@ PIXELS_KEPT_BYTES = 64 * 1024**2  # of few images, which get several defects eac
 # Tensors of the memory's stage beside the memory itself.
 OF_OTHERS = "of_others."  # for the reference images, the nearest tokens of other images
 WITHOUT_FOLD = "without_fold."  # candidates in the memory without a fold
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted scorer of whole images or of tiles, and the evidence from which scales and thresholds are set.
+
+    Attributes:
+        scorer: in evaluation mode, on the device.
+        good: what it was fitted to.
+        evidence: in reference images: by a fit that has not seen them, or, without folds, by the tokens of the others.
+        evidence_of: rows among the references that ``evidence`` belongs to.
+        folds: None where no threshold is wanted.
+        fold_of_image: see ``folds``.
+        context: with the keys of the stages.
+    """
+
+    scorer: TokenScorer
+    good: GoodImages
+    evidence: Sequence[Evidence]
+    evidence_of: Sequence[int]
+    folds: Folds | None
+    fold_of_image: Int[Tensor, "i"] | None
+    context: StageContext
+
+    def without(self, fold: int, recipe: Recipe) -> TokenScorer:
+        """The scorer as it would be without the images of a fold."""
+        assert self.folds is not None
+        return self.folds.without(self.scorer, self.good, fold, recipe.memory.spacing_neighbours).eval()
 
 
 def fit(
@@ -56,18 +86,38 @@ def fit(
     Raises:
         UserError: fewer than two images, a block that the encoder does not have, or the device runs out of memory.
     """
-    if len(images) < 2:
-        raise UserError(f"{len(images)} training image", "", "at least 2 are needed: each is compared with the others")
+    whole = fit_units(WholeImages(images), encoder, recipe, context, simulate)
+    return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
+
+
+def fit_units(
+    units: WholeImages | Tiles,
+    encoder: Encoder,
+    recipe: Recipe,
+    context: StageContext,
+    simulate: Simulator,
+    fold_of_image: Int[Tensor, "i"] | None = None,
+) -> Fit:
+    """Fit a scorer to whole images, or to tiles of them; for the other arguments see :func:`fit`.
+
+    Args:
+        units: what to learn from.
+        fold_of_image: as it was dealt before; None deals here.
+    """
+    if len(units.identities) < 2:
+        found = f"{len(units.identities)} training image"
+        raise UserError(found, "", "at least 2 are needed: each is compared with the others")
     frozen = FrozenEncoder(encoder.eval().to(context.compute.device), recipe.encoder_precision)
-    stages = plan_stages(images, recipe, context, frozen)
+    stages = plan_stages(units, recipe, context, frozen)
 
     # Encode the good images, once. Pixels are read when they are needed and not kept.
-    pixels = NormalPixels(images, context.size_px, memory_limit_bytes=0)
-    good = GoodImages.of(stages.encoding.result(lambda: encode(pixels, frozen, recipe, context).tensors(), BATCH_SIZE))
-    del frozen  # its session holds a copy of the weights
+    encoding = stages.encoding.result(lambda: encode(units, frozen, recipe, context).tensors(), BATCH_SIZE)
+    good = GoodImages.of(encoding)
+    del frozen, encoding  # its session holds a copy of the weights
 
     # Choose the memory, and what it would be without each fold; measure its spacing and scale (see PatchMemory).
-    fold_of_image = dealt(good, images, recipe)
+    if fold_of_image is None:
+        fold_of_image = dealt(good, units.identities, recipe)
     memory_state = stages.memory.result(lambda: fit_memory(good, fold_of_image, recipe, context), BATCH_SIZE)
     of_others = Lookup(memory_state.pop(f"{OF_OTHERS}distances"), memory_state.pop(f"{OF_OTHERS}indices"))
     without = taken_from(memory_state)
@@ -78,7 +128,7 @@ def fit(
     # Simulate defects, and train the head to find them.
     if isinstance(scorer, ResidualScorer) and stages.head is not None:
         head_state = stages.head.result(
-            lambda: fit_head(scorer, images, good, of_others, recipe.residual, context, simulate), BATCH_SIZE
+            lambda: fit_head(scorer, units, good, of_others, recipe.residual, context, simulate), BATCH_SIZE
         )
         scorer.head.load_state_dict(head_state)
 
@@ -87,18 +137,20 @@ def fit(
         stages.expectation.result(lambda: learn_expectation(scorer, good, of_others, context), BATCH_SIZE)
     )
 
-    # Set the map's scales, and score the good images for the threshold, each by a fit that has not seen it.
+    # Look at good images by fits that have not seen them, and set the map's scales.
     scorer.eval().to(context.compute.device)
-    at_most = recipe.memory.map_scale_images
+    context, at_most = stages.expectation.context.after(stages.expectation), recipe.memory.map_scale_images
     if fold_of_image is None:
-        scorer.fit_map_scales(reference_evidence(scorer, good, of_others, at_most))
-        return FittedScorer(scorer, stages.keys, None)
-    say("folds", f"scores {len(good.references)} good images, each without the images of its fold")
-    folds = Folds(fold_of_image, without, good.references)
+        rows = range(len(good.references)) if units.name else evenly_spread(len(good.references), at_most)
+        evidence = reference_evidence(scorer, good, of_others, rows)
+        scorer.fit_map_scales([evidence[row] for row in evenly_spread(len(evidence), at_most)])
+        return Fit(scorer, good, evidence, rows, None, None, context)
+    say(f"{units.name}folds", f"scores {len(good.references)} good {units.noun}, each without the images of its fold")
+    folds = Folds(fold_of_image[good.images.long()], without, good.references)
     at_once = ImagesAtOnce.on(context.compute.device, scorer.bytes_per_image(context.size_px))
     evidence = evidence_out_of_fold(scorer, good, folds, recipe.memory.spacing_neighbours, at_once)
     scorer.fit_map_scales([evidence[row] for row in evenly_spread(len(evidence), at_most)])
-    return FittedScorer(scorer, stages.keys, scores_out_of_fold(scorer, good, folds, evidence, recipe))
+    return Fit(scorer, good, evidence, range(len(evidence)), folds, fold_of_image, context)
 
 
 @dataclass(frozen=True)
@@ -110,17 +162,13 @@ class Stages:
     head: Stage | None
     expectation: Stage
 
-    @property
-    def keys(self) -> dict[str, str]:
-        """The cache keys of these stages and of all earlier ones."""
-        return {**self.expectation.context.earlier, self.expectation.name: self.expectation.key}
 
-
-def plan_stages(images: Sequence[NormalImage], recipe: Recipe, context: StageContext, frozen: FrozenEncoder) -> Stages:
+def plan_stages(units: WholeImages | Tiles, recipe: Recipe, context: StageContext, frozen: FrozenEncoder) -> Stages:
     """The stages; each key is a hash of exactly what its result depends on."""
     memory, expectation = recipe.memory, recipe.expectation
     encoding = context.stage(
-        "encoding",
+        f"{units.name}encoding",
+        **units.depends_on,
         backend=frozen.backend,
         precision=frozen.precision,
         blocks=memory.blocks,
@@ -132,20 +180,20 @@ def plan_stages(images: Sequence[NormalImage], recipe: Recipe, context: StageCon
     )
     context = context.after(encoding)
     chosen = context.stage(
-        "memory",
+        f"{units.name}memory",
         tokens=memory.tokens,
         projection_dim=memory.projection_dim,
         spacing_neighbours=memory.spacing_neighbours,
         folds=recipe.calibration.folds,
-        identities=identities(images),
+        identities=units.identities,
     )
     context = context.after(chosen)
     head = None
     if recipe.method != "memory":
-        head = context.stage("residual", settings=asdict(recipe.residual))
+        head = context.stage(f"{units.name}residual", settings=asdict(recipe.residual))
         context = context.after(head)
     expected = context.stage(
-        "expectation", method=recipe.method, image_share=memory.image_share, settings=asdict(expectation)
+        f"{units.name}expectation", method=recipe.method, image_share=memory.image_share, settings=asdict(expectation)
     )
     return Stages(encoding, chosen, head, expected)
 
@@ -153,26 +201,26 @@ def plan_stages(images: Sequence[NormalImage], recipe: Recipe, context: StageCon
 # ---- encode the good images
 
 
-def encode(pixels: NormalPixels, frozen: FrozenEncoder, recipe: Recipe, context: StageContext) -> GoodImages:
+def encode(units: WholeImages | Tiles, frozen: FrozenEncoder, recipe: Recipe, context: StageContext) -> GoodImages:
     """Encode all good images, and say what of them is kept."""
-    size_px, num_blocks = context.size_px, len(recipe.memory.blocks)
+    size_px, num_blocks, pixels = context.size_px, len(recipe.memory.blocks), units.pixels(context.size_px)
     by = f"{frozen.backend} in {frozen.precision}"
-    say("encoder", f"{len(pixels)} images at {size_px} px, tokens of {num_blocks} blocks, by {by}")
-    good = replace(
-        encode_good_images(frozen, pixels, recipe, context), originals_px=torch.from_numpy(pixels.originals_px)
-    )
+    say("encoder", f"{len(pixels)} {units.noun} at {size_px} px, tokens of {num_blocks} blocks, by {by}")
+    good = encode_good_images(frozen, pixels, units.shares(frozen.encoder, recipe, size_px), recipe, context)
+    good = replace(good, images=units.images, originals_px=torch.from_numpy(pixels.originals_px))
+    good = replace(good, sources=good.images[good.sources.long()])
     num_bytes = sum(tensor.nbytes for tensor in good.tensors().values())
-    say("encoder", f"keeps the tokens of {len(good.references)} images in the run: {num_bytes / 1e6:,.0f} MB")
+    say("encoder", f"keeps the tokens of {len(good.references)} {units.noun} in the run: {num_bytes / 1e6:,.0f} MB")
     return good
 
 
 # ---- choose the memory, measure spacing and scale
 
 
-def dealt(good: GoodImages, images: Sequence[NormalImage], recipe: Recipe) -> Int[Tensor, "i"] | None:
+def dealt(good: GoodImages, identities: Sequence[Identity], recipe: Recipe) -> Int[Tensor, "i"] | None:
     """The fold of each image; None where the recipe wants no threshold."""
     count = recipe.calibration.folds
-    return deal(good, identities(by_image_if_few(images)), count, recipe.seed) if count else None
+    return deal(good, identities, count, recipe.seed) if count else None
 
 
 def fit_memory(
@@ -232,7 +280,9 @@ def lookup_of_others(memory: PatchMemory, good: GoodImages) -> Lookup:
 
     def in_batches(size: int) -> Lookup:
         found = []
-        for tokens, numbers in zip(good.reference_tokens.split(size), good.references.split(size), strict=True):
+        for tokens, numbers in zip(
+            good.reference_tokens.split(size), good.images[good.references].split(size), strict=True
+        ):
             found.append(memory.lookup(to_device(tokens, device), numbers))
             release_pages(tokens)
         return Lookup(torch.cat([part.distances for part in found]), torch.cat([part.indices.int() for part in found]))
@@ -245,7 +295,7 @@ def lookup_of_others(memory: PatchMemory, good: GoodImages) -> Lookup:
 
 def fit_head(
     scorer: ResidualScorer,
-    images: Sequence[NormalImage],
+    units: WholeImages | Tiles,
     good: GoodImages,
     of_others: Lookup,
     settings: ResidualSettings,
@@ -254,7 +304,7 @@ def fit_head(
 ) -> dict[str, Tensor]:
     """Train the head on good images with simulated defects, placed by attention; returns the head's state."""
     for_crops_px = round(context.size_px * crop_margin(settings.augmentation))  # so that crops stay sharp
-    pixels = NormalPixels(images, for_crops_px, PIXELS_KEPT_BYTES)
+    pixels = units.pixels(for_crops_px, PIXELS_KEPT_BYTES)
     attention = good.attention.float().numpy()
     defects = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)
     return train_head(scorer, good, of_others, defects, settings, context)
@@ -271,7 +321,7 @@ def learn_expectation(
     device = context.compute.device
     scorer.eval().to(device)
     # Image by image on a processor, where a batch gains nothing and its nearest tokens take much memory.
-    at_once = ImagesAtOnce.on(device, scorer.bytes_per_image(context.size_px))
+    at_once, of_images = ImagesAtOnce.on(device, scorer.bytes_per_image(context.size_px)), good.images[good.references]
 
     def recalled(rows: Tensor) -> tuple[Tensor, Nearest]:
         tokens, distances, indices = (
@@ -283,7 +333,7 @@ def learn_expectation(
 
     def in_batches(size: int) -> None:
         batches = map(recalled, torch.arange(len(good.references)).split(size))
-        scorer.fit_expectation(good.reference_appearances.to(device), batches)
+        scorer.fit_expectation(good.reference_appearances.to(device), of_images, batches)
 
     at_once.run(in_batches)
     return scorer.cpu().expectation_state()
@@ -293,38 +343,40 @@ def learn_expectation(
 
 
 @torch.no_grad()
-def scores_out_of_fold(
-    scorer: TokenScorer, good: GoodImages, folds: Folds, evidence: Sequence[Evidence], recipe: Recipe
-) -> UnseenScores:
+def unseen_scores(fitted: Fit, recipe: Recipe) -> UnseenScores | None:
     """Image scores and map peaks of the reference images from their evidence, as detection gives them."""
-    grid, scores, peaks, maps = (good.attention.shape[1], good.attention.shape[2]), [], [], []
-    images = good.references.tolist()
-    for number, of_image in zip(images, evidence, strict=True):
-        output = scorer.output(of_image, grid)
-        scores.append(float(output.image[0]))
-        on_grid, (height, width) = output.evidence.cpu(), good.originals_px[number].tolist()
-        peaks.append(float(upsample_map(on_grid, height, width).max()))
-        maps.append(on_grid[0].numpy())
-    return UnseenScores(
-        images,
-        scores,
-        peaks,
-        maps,
-        folds.of_reference.tolist(),
-        [*good.attention[good.references].float().numpy()],
-        lambda fold: folds.without(scorer, good, fold, recipe.memory.spacing_neighbours).eval(),
-    )
+    good, folds = fitted.good, fitted.folds
+    if folds is None:
+        return None
+    images, peaks = good.references.tolist(), []
+    scores, maps = outputs_of(fitted)
+    for number, on_grid in zip(images, maps, strict=True):
+        peaks.append(float(upsample_map(torch.from_numpy(on_grid)[None], *good.originals_px[number].tolist()).max()))
+    attention = [*good.attention[good.references].float().numpy()]
+    folds_of = folds.of_reference.tolist()
+    size_px = fitted.context.size_px
+    scales = [(ScaleResult(size_px, score, on_grid),) for score, on_grid in zip(scores, maps, strict=True)]
+    without = partial(fitted.without, recipe=recipe)
+    return UnseenScores(images, scores, peaks, maps, scales, folds_of, attention, without)
 
 
 @torch.no_grad()
-def reference_evidence(scorer: TokenScorer, good: GoodImages, of_others: Lookup, at_most: int) -> list[Evidence]:
+def outputs_of(fitted: Fit) -> tuple[list[float], list[Float[np.ndarray, "r c"]]]:
+    """Image score and map on the patch grid from all the evidence of a fit."""
+    grid = fitted.good.attention.shape[1], fitted.good.attention.shape[2]
+    outputs = [fitted.scorer.output(evidence, grid) for evidence in fitted.evidence]
+    return [float(output.image[0]) for output in outputs], [output.evidence[0].cpu().numpy() for output in outputs]
+
+
+@torch.no_grad()
+def reference_evidence(scorer: TokenScorer, good: GoodImages, of_others: Lookup, rows: Sequence[int]) -> list[Evidence]:
     """The evidence of reference images, each compared with the tokens of the others.
 
     It sets the map's scales where there are no folds.
     """
     device = scorer.memory.unit.device
     evidence = []
-    for row in evenly_spread(len(good.references), at_most):
+    for row in rows:
         of_row = slice(row, row + 1)
         lookup = Lookup(of_others.distances[of_row].to(device), of_others.indices[of_row].to(device))
         tokens = good.reference_tokens[of_row].to(device).float()

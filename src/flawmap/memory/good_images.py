@@ -37,7 +37,8 @@ class GoodImages:
         reference_tokens: (k, p, l, d) all their tokens.
         candidates: (n, l, d) tokens that the memory is chosen from, equally many of each image.
         sources: (n,) int32, number of the image that a candidate comes from.
-        originals_px: (i, 2) int32, height and width of the images before they were resized.
+        images: (i,) int32, number of the image that each is of: its own, or, of tiles, that of the image they lie in.
+        originals_px: (i, 2) int32, height and width of the images before they were resized; of tiles: of their images.
     """
 
     attention: Float[Tensor, "i r c"]
@@ -46,6 +47,7 @@ class GoodImages:
     reference_tokens: Float[Tensor, "k p l d"]
     candidates: Float[Tensor, "n l d"]
     sources: Int[Tensor, "n"]
+    images: Int[Tensor, "i"]
     originals_px: Int[Tensor, "i 2"]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -106,14 +108,15 @@ def _encoded(
 
 @torch.no_grad()
 def encode_good_images(
-    frozen: FrozenEncoder, pixels: NormalImageSource, recipe: Recipe, context: StageContext
+    frozen: FrozenEncoder, pixels: NormalImageSource, shares: Shares, recipe: Recipe, context: StageContext
 ) -> GoodImages:
     """Encode every image once; computed in float32 as in detection, stored in float16.
 
     Args:
         frozen: the encoder, on the device of the context.
         pixels: good images.
-        recipe: says which blocks' tokens are needed, and how many candidates and reference images there are.
+        shares: how many candidates and which reference images there are.
+        recipe: says which blocks' tokens are needed.
         context: device, image size and seed.
 
     Raises:
@@ -123,7 +126,6 @@ def encode_good_images(
     taken = AppearanceAndTokens(encoder, recipe)
     rows, columns = encoder.grid(context.size_px, context.size_px)
     num_images, patches = len(pixels), rows * columns
-    shares = Shares.of(num_images, patches, recipe)
     row_of = {number: row for row, number in enumerate(shares.references)}
     stores_all = shares.per_image == patches and len(shares.references) == num_images
     reference_tokens = torch.empty(len(row_of), patches, len(taken.blocks), encoder.embed_dim, dtype=torch.float16)
@@ -153,5 +155,6 @@ def encode_good_images(
         reference_tokens=reference_tokens,
         candidates=reference_tokens.flatten(0, 1) if stores_all else candidates,  # (n, l, d)
         sources=torch.from_numpy(np.repeat(np.arange(num_images, dtype=np.int32), shares.per_image)),
+        images=torch.arange(num_images, dtype=torch.int32),
         originals_px=torch.zeros(num_images, 2, dtype=torch.int32),  # fit.py knows them
     )

@@ -198,7 +198,7 @@ def encode_examples(
         footprints = torch.stack([item["footprint"] for item in batch]).float()  # (b, s, s)
         cover = F.avg_pool2d(footprints[:, None], scorer.encoder.patch_size_px).flatten(1)  # (b, p)
         images = to_device(torch.stack([item["anomalous"] for item in batch]), device)
-        numbers = torch.stack([item["index"] for item in batch])  # (b,), on the host
+        numbers = good.images[torch.stack([item["index"] for item in batch])]  # (b,), on the host
         tokens = at_once.run(partial(_tokens_of, scorer, frozen, images))  # (b, p, l, d)
         is_anomalous, is_untouched = cover >= settings.anomalous_cover, (cover == 0).nonzero()  # (b, p), (u, 2)
         anomalous.append(looked_up(scorer.memory, tokens, is_anomalous.nonzero(), numbers))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flawmap.memory.appearance import AppearanceAndTokens
@@ -164,7 +164,10 @@ class TokenScorer(Scorer):
 
     @torch.no_grad()
     def fit_expectation(
-        self, appearances: Float[Tensor, "r d"], batches: Iterable[tuple[Float[Tensor, "b n l d"], Nearest]]
+        self,
+        appearances: Float[Tensor, "r d"],
+        images: Int[Tensor, "r"],
+        batches: Iterable[tuple[Float[Tensor, "b n l d"], Nearest]],
     ) -> None:
         """Learn what good images show that the memory does not know, each judged by the tokens of the others.
 
@@ -174,6 +177,7 @@ class TokenScorer(Scorer):
 
         Args:
             appearances: of all reference images.
+            images: number of the image that each is of; those of the same image do not count for each other.
             batches: their tokens in the same order, with the nearest normal tokens of other images.
         """
         tops, means = [], []
@@ -183,8 +187,8 @@ class TokenScorer(Scorer):
             means.append(torch.stack([patches.mean(dim=1) for patches in kinds], dim=1))  # (b, k)
         tops, means = torch.cat(tops), torch.cat(means)
         self.expectation.remember(appearances, tops, means)
-        each = torch.arange(len(appearances), device=appearances.device)
-        expected = self.expectation(appearances, exclude=each)  # (r, k) each
+        same = (images[:, None] == images).to(appearances.device)  # (r, r)
+        expected = self.expectation(appearances, exclude=same)  # (r, k) each
         beyond = (tops - expected[0]).unbind(dim=1)
         for scale, values in zip(self.image_scales, beyond, strict=True):
             scale.fit(values)  # pyright: ignore[reportCallIssue]

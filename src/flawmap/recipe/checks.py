@@ -139,6 +139,10 @@ def _in_data(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     if pretrain_on is not None and not pretrain_on.strip():
         remedy = "name a data location, or give null to pre-train on the category alone"
         yield "data.pretrain_on is empty", "data.pretrain_on", remedy
+    tiles = recipe.data.tiles
+    if tiles not in ("auto", "none") and not (tiles.isdecimal() and 28 <= int(tiles) <= 100_000):
+        problem = f"data.tiles is {tiles!r}, must be auto, none, or a side from 28 to 100000 px"
+        yield problem, "data.tiles", "--set data.tiles=auto chooses the side"
     if (problem := _wrong_pattern(recipe.data.group_by)) is not None:
         remedy = "write folder, image, or a file name with {group} for the group and * for any text: '{group}_*'"
         yield f"data.group_by is {recipe.data.group_by!r}, {problem}", "data.group_by", remedy

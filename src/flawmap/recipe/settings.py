@@ -52,6 +52,9 @@ class DataSettings:
     """How a data folder is read. Names of folders in it are relative to it."""
 
     image_size_px: int = setting(224, "W: images are resized to W x W", 28, 2048)
+    tiles: str = setting(
+        "none", "also score tiles: auto, none, or their side in pixels of the image", methods=ON_TOKENS
+    )
     train_subset: int | None = setting(None, "use only this many training images, spread evenly by name", 2, LARGE)
     test_subset: int | None = setting(None, "use only this many test images per label, spread evenly by name", 1, LARGE)
     normal: str | None = setting(None, "folder of good images, if the layout is not a known one")

@@ -1,0 +1,112 @@
+"""The recommended method on whole images and on their tiles: :mod:`flawmap.memory.fit` twice, and what joins them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from flawmap.data.images.tiles import Tiling, finest_tiling
+from flawmap.data.sample import NormalImage
+from flawmap.engine.progress import say
+from flawmap.engine.stage import StageContext
+from flawmap.errors import UserError
+from flawmap.memory.fit import Fit, fit_units, outputs_of, unseen_scores
+from flawmap.memory.tiled_scorer import MAP_SHARES, TiledScorer, settings_of_tiles
+from flawmap.memory.units import Tiles, WholeImages
+from flawmap.recipe.settings import Recipe
+from flawmap.scorer import FittedScorer, ScaleResult, UnseenScores, average_maps
+from flawmap.simulators.by_name import Simulator
+from flawmap.vit.encoder import Encoder
+
+
+def fit_with_tiles(
+    images: Sequence[NormalImage], encoder: Encoder, recipe: Recipe, context: StageContext, simulate: Simulator
+) -> FittedScorer:
+    """Fit a scorer to whole images and, where tiles show more, one to tiles; see :func:`flawmap.memory.fit.fit`."""
+    whole = fit_units(WholeImages(images), encoder, recipe, context, simulate)
+    originals_px = whole.good.originals_px.numpy()
+    tiling = chosen_tiling(recipe, originals_px, context.size_px, encoder.patch_size_px)
+    if tiling is None:
+        say("tiles", "none: they would show hardly more than the whole images do")
+        return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
+    units = Tiles(images, originals_px, tiling)
+    say("tiles", described(tiling, units.counts))
+    tiles = fit_units(units, encoder, settings_of_tiles(recipe), whole.context, simulate, whole.fold_of_image)
+    scorer = TiledScorer(whole.scorer, tiles.scorer, context.size_px).eval()
+    scorer.scale.fill_(tiling.scale)
+    scorer.to(context.compute.device)
+    return FittedScorer(scorer, dict(tiles.context.earlier), joined_scores(scorer, whole, tiles, recipe))
+
+
+def chosen_tiling(recipe: Recipe, originals_px: np.ndarray, size_px: int, patch_size_px: int) -> Tiling | None:
+    """How images are cut: as the recipe says, or as finely as the time allows.
+
+    Raises:
+        UserError: tiles of the size that the recipe asks for show less than the whole image.
+    """
+    side = size_px // patch_size_px
+    sizes_px = [(int(height), int(width)) for height, width in originals_px]
+    if recipe.data.tiles == "auto":
+        return finest_tiling(sizes_px, side, patch_size_px)
+    tiling = Tiling(size_px / int(recipe.data.tiles), side, patch_size_px)
+    if all(tiling.count(*size) == 1 for size in sizes_px):
+        problem = f"data.tiles is {recipe.data.tiles} px, and no good image is larger than that"
+        raise UserError(problem, "data.tiles", "choose fewer pixels, or --set data.tiles=auto")
+    return tiling
+
+
+def described(tiling: Tiling, counts: Sequence[int]) -> str:
+    """What tiles show, in words."""
+    patch_px = tiling.patch_of_original_px
+    return (
+        f"{np.mean(counts):.1f} per image; a patch is {patch_px:.0f} px of the image, "
+        f"so that defects smaller than {patch_px / 2:.0f} px fade"
+    )
+
+
+@torch.no_grad()
+def joined_scores(scorer: TiledScorer, whole: Fit, tiles: Fit, recipe: Recipe) -> UnseenScores | None:
+    """Set the scale of the tiles' highest scores, and join what whole images and tiles score that no fit has seen."""
+    of_tiles = by_image(tiles, scorer.tiling)
+    scorer.highest.fit(torch.tensor([highest for highest, _ in of_tiles.values()]))
+    of_whole = unseen_scores(whole, recipe)
+    if of_whole is None:
+        return None
+    rows = [row for row, number in enumerate(of_whole.images) if number in of_tiles]
+    image_scores, peaks, maps, scales = [], [], [], []
+    for row in rows:
+        number = of_whole.images[row]
+        highest, tiles_map = of_tiles[number]
+        whole_scale = replace(of_whole.scales[row][0], map_share=MAP_SHARES[0])
+        tiles_scale = ScaleResult(whole_scale.size_px, scorer.standardised_highest(highest), tiles_map, MAP_SHARES[1])
+        scales.append((whole_scale, tiles_scale))
+        image_scores.append((whole_scale.logit + tiles_scale.logit) / 2)
+        both = [torch.from_numpy(evidence)[None] for evidence in (of_whole.maps[row], tiles_map)]
+        peaks.append(float(average_maps(both, *whole.good.originals_px[number].tolist(), MAP_SHARES).max()))
+        maps.append(average_maps(both, *tiles_map.shape, MAP_SHARES)[0].numpy())
+    return UnseenScores(
+        [of_whole.images[row] for row in rows],
+        image_scores,
+        peaks,
+        maps,
+        scales,
+        [of_whole.folds[row] for row in rows],
+        [of_whole.attention[row] for row in rows],
+        lambda fold: scorer.with_parts(*(fitted.without(fold, recipe) for fitted in (whole, tiles))),
+    )
+
+
+def by_image(tiles: Fit, tiling: Tiling) -> dict[int, tuple[float, Float[np.ndarray, "rows columns"]]]:
+    """For each image whose tiles were judged, by its number: their highest score, and one map of all patches."""
+    scores, maps = outputs_of(tiles)
+    rows_of: dict[int, list[int]] = {}
+    for row, unit in enumerate(tiles.evidence_of):
+        rows_of.setdefault(int(tiles.good.images[tiles.good.references[unit]]), []).append(row)
+    found = {}
+    for number, rows in rows_of.items():
+        first_tile = int((tiles.good.images == number).nonzero()[0])
+        grid = tiling.grid(*tiles.good.originals_px[first_tile].tolist())
+        found[number] = max(scores[row] for row in rows), tiling.joined(np.stack([maps[row] for row in rows]), grid)
+    return found
