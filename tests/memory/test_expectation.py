@@ -102,7 +102,7 @@ def test_scores_are_taken_relative_to_what_like_images_show_without_themselves(n
     before = scorer.score(new)
     appearances, of_train = scorer.taken.of_images(scorer.frozen, train)
     nearest = [scorer.memory.nearest(of_train[i : i + 1], torch.tensor([i])) for i in range(3)]
-    scorer.fit_expectation(appearances, zip(of_train.split(1), nearest, strict=True))
+    scorer.fit_expectation(appearances, torch.arange(3), zip(of_train.split(1), nearest, strict=True))
     scales = [(float(scale.mean), float(scale.deviation)) for scale in scorer.image_scales]
     for scale in scorer.image_scales:  # that nothing but the expectation has changed
         scale.mean.zero_(), scale.deviation.fill_(1.0)
@@ -144,7 +144,7 @@ def test_an_image_that_does_not_count_leaves_the_others_their_weights():
     without = NormalExpectation(SETTINGS, 0, 4, 1)
     without.remember(cls[kept], tops[kept], tops[kept])
     expected, _ = without(cls[7:8])
-    found, _ = expectation(cls[7:8], exclude=torch.tensor([7]))
+    found, _ = expectation(cls[7:8], exclude=(torch.arange(40) == 7)[None])
     torch.testing.assert_close(found, expected)
     itself, _ = expectation(cls[7:8])
     assert not torch.allclose(itself, expected)

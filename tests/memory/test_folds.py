@@ -41,7 +41,8 @@ def made_up(num_images: int, seed: int = 0, patches: int = 6, dim: int = 32) -> 
     cls = looks + 0.01 * torch.randn(num_images, dim, generator=generator)
     sizes = torch.full((num_images, 2), 64, dtype=torch.int32)
     attention = torch.ones(num_images, 2, 3)
-    return GoodImages(attention, torch.arange(num_images), cls, tokens, tokens.flatten(0, 1), sources, sizes)
+    images = torch.arange(num_images, dtype=torch.int32)
+    return GoodImages(attention, torch.arange(num_images), cls, tokens, tokens.flatten(0, 1), sources, images, sizes)
 
 
 # ---- which images share a fold

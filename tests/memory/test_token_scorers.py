@@ -77,19 +77,19 @@ def test_the_memory_scorer_is_the_mean_standardised_distance(encoder: Encoder):
 
 
 def batches_of(scorer, images: torch.Tensor):
-    """Their appearances, and one by one their tokens and the nearest ones; they are in no memory."""
+    """Their appearances and numbers, and one by one their tokens and the nearest ones; they are in no memory."""
     appearances, tokens = scorer.taken.of_images(scorer.frozen, images)
-    return appearances, [(one, scorer.memory.nearest(one)) for one in tokens.split(1)]
+    return appearances, torch.arange(len(images)), [(one, scorer.memory.nearest(one)) for one in tokens.split(1)]
 
 
 @pytest.mark.parametrize("name", list(TOKEN_SCORERS))
 @torch.no_grad()
 def test_on_the_images_that_scales_come_from_scores_have_mean_0_and_deviation_1(name: str, encoder: Encoder):
     scorer, images = scorer_of(name, encoder), images_of(encoder, 6)
-    appearances, batches = batches_of(scorer, images)
-    scorer.fit_expectation(appearances, batches)
+    appearances, numbers, batches = batches_of(scorer, images)
+    scorer.fit_expectation(appearances, numbers, batches)
     scorer.fit_map_scales(evidence_of(scorer, images))
-    expected, _ = scorer.expectation(appearances, exclude=torch.arange(6))  # each image without itself among its like
+    expected, _ = scorer.expectation(appearances, exclude=torch.eye(6).bool())  # each image without itself among its like
     standardised = scorer.image_scales[0](scorer.expectation.tops[:, 0] - expected[:, 0])
     assert standardised.mean().item() == pytest.approx(0, abs=1e-4)
     assert standardised.std(correction=0).item() == pytest.approx(1, abs=1e-4)

@@ -87,6 +87,7 @@ def good_images(encoded: EncodedImages, recipe: Recipe, seed: int) -> GoodImages
         reference_tokens=torch.cat([tokens_of(encoded, n, recipe).half() for n in references.tolist()]),
         candidates=torch.cat(candidates),
         sources=torch.from_numpy(np.repeat(np.arange(len(numbers), dtype=np.int32), shares.per_image)),
+        images=torch.arange(len(numbers), dtype=torch.int32),
         originals_px=torch.zeros(len(numbers), 2, dtype=torch.int32),  # only thresholds need them
     )
 

@@ -94,7 +94,7 @@ def score_test_images(fitted: FittedBoard, patches: Patches, appearance: Appeara
         image, by_patch = top_means(scorer, some) - expected_tops, some - expected_means[..., None]
         return Evidence(image.unbind(dim=1), by_patch.unbind(dim=1))
 
-    expected, _ = expectation(of_references, exclude=torch.arange(len(of_references)))
+    expected, _ = expectation(of_references, exclude=torch.eye(len(of_references), dtype=torch.bool))
     for scale, values in zip(scorer.image_scales, (tops - expected).unbind(dim=1), strict=True):
         scale.fit(values)  # pyright: ignore[reportCallIssue]
     rows = evenly_spread(len(of_references), memory_settings.map_scale_images)

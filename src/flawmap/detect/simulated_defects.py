@@ -176,7 +176,8 @@ def _analyses_without(
     if not all(good.scales for good in goods):
         return list(analyse(scorer, [good.square for good in goods], sizes_px, at_once))
     names = score_names(scorer)
-    return [analysis_of(good.scales, *good.square.shape[:2], names) for good in goods]
+    sides = [good.square.shape[:2] for good in goods]
+    return [analysis_of(good.scales, h, w, names) for good, (h, w) in zip(goods, sides, strict=True)]
 
 
 def write_samples(

@@ -206,7 +206,7 @@ def encode(units: WholeImages | Tiles, frozen: FrozenEncoder, recipe: Recipe, co
     size_px, num_blocks, pixels = context.size_px, len(recipe.memory.blocks), units.pixels(context.size_px)
     by = f"{frozen.backend} in {frozen.precision}"
     say("encoder", f"{len(pixels)} {units.noun} at {size_px} px, tokens of {num_blocks} blocks, by {by}")
-    good = encode_good_images(frozen, pixels, units.shares(frozen.encoder, recipe, size_px), recipe, context)
+    good = encode_good_images(frozen, pixels, recipe, context, units.shares(frozen.encoder, recipe, size_px))
     good = replace(good, images=units.images, originals_px=torch.from_numpy(pixels.originals_px))
     good = replace(good, sources=good.images[good.sources.long()])
     num_bytes = sum(tensor.nbytes for tensor in good.tensors().values())

@@ -108,16 +108,20 @@ def _encoded(
 
 @torch.no_grad()
 def encode_good_images(
-    frozen: FrozenEncoder, pixels: NormalImageSource, shares: Shares, recipe: Recipe, context: StageContext
+    frozen: FrozenEncoder,
+    pixels: NormalImageSource,
+    recipe: Recipe,
+    context: StageContext,
+    shares: Shares | None = None,
 ) -> GoodImages:
     """Encode every image once; computed in float32 as in detection, stored in float16.
 
     Args:
         frozen: the encoder, on the device of the context.
         pixels: good images.
-        shares: how many candidates and which reference images there are.
-        recipe: says which blocks' tokens are needed.
+        recipe: says which blocks' tokens are needed, and how many candidates and reference images there are.
         context: device, image size and seed.
+        shares: other candidates and references than the recipe says.
 
     Raises:
         UserError: a token is not finite; everything that is fitted to it would be NaN as well.
@@ -126,6 +130,7 @@ def encode_good_images(
     taken = AppearanceAndTokens(encoder, recipe)
     rows, columns = encoder.grid(context.size_px, context.size_px)
     num_images, patches = len(pixels), rows * columns
+    shares = shares or Shares.of(num_images, patches, recipe)
     row_of = {number: row for row, number in enumerate(shares.references)}
     stores_all = shares.per_image == patches and len(shares.references) == num_images
     reference_tokens = torch.empty(len(row_of), patches, len(taken.blocks), encoder.embed_dim, dtype=torch.float16)

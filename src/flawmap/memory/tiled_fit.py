@@ -84,8 +84,9 @@ def joined_scores(scorer: TiledScorer, whole: Fit, tiles: Fit, recipe: Recipe) -
         scales.append((whole_scale, tiles_scale))
         image_scores.append((whole_scale.logit + tiles_scale.logit) / 2)
         both = [torch.from_numpy(evidence)[None] for evidence in (of_whole.maps[row], tiles_map)]
-        peaks.append(float(average_maps(both, *whole.good.originals_px[number].tolist(), MAP_SHARES).max()))
-        maps.append(average_maps(both, *tiles_map.shape, MAP_SHARES)[0].numpy())
+        (height, width), (rows_of_grid, columns) = whole.good.originals_px[number].tolist(), tiles_map.shape
+        peaks.append(float(average_maps(both, height, width, MAP_SHARES).max()))
+        maps.append(average_maps(both, rows_of_grid, columns, MAP_SHARES)[0].numpy())
     return UnseenScores(
         [of_whole.images[row] for row in rows],
         image_scores,

@@ -87,7 +87,7 @@ def without_encoder(scorer: TokenScorer, encoder_of: TokenScorer | None = None) 
     """
     encoder = (encoder_of or scorer).encoder
     scorer._modules.pop("encoder", None)
-    scorer.__dict__["encoder"] = encoder
+    object.__setattr__(scorer, "encoder", encoder)
     if encoder_of is not None:
         scorer.frozen, scorer.taken = encoder_of.frozen, encoder_of.taken
     return scorer

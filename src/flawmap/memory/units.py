@@ -32,6 +32,7 @@ class WholeImages:
     """
 
     name, noun = "", "images"
+    images: Int[Tensor, "u"]
 
     def __init__(self, images: Sequence[NormalImage]) -> None:
         self._images = tuple(images)
@@ -59,6 +60,7 @@ class Tiles:
     """
 
     name, noun = "tiles_", "tiles"
+    images: Int[Tensor, "u"]
 
     def __init__(self, images: Sequence[NormalImage], originals_px: Int[np.ndarray, "i 2"], tiling: Tiling) -> None:
         self._images, self._originals_px, self._tiling = tuple(images), originals_px, tiling
