@@ -1,11 +1,18 @@
 """What is in a data location: read, checked and counted before anything is trained."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flawmap.data.checks import CheckedData, LeakCheck, check_leak, check_training_data, refuse_unwritable_names
+from flawmap.data.checks import (
+    CheckedData,
+    FileFacts,
+    LeakCheck,
+    check_leak,
+    check_training_data,
+    refuse_unwritable_names,
+)
 from flawmap.data.groups import groups_in_words, refuse_unmatched
 from flawmap.data.leave_out import LeaveOut, Omitted, without_named
 from flawmap.data.left_out import lines as left_out_lines
@@ -133,9 +140,12 @@ def read_sound_data(
     return SoundData(data, checked, pool, check_leak(checked, tests, skip_unreadable, pool.facts), omitted)
 
 
-def _sizes(recipe: Recipe) -> tuple[str, ...]:
-    """The settings that say how large an image is seen: the paper's method is tested at sizes of its own."""
-    return ("data.image_size_px", "detect.sizes_px") if recipe.method == "paper" else ("data.image_size_px",)
+def _detail_lost(facts: Sequence[FileFacts], recipe: Recipe) -> str | None:
+    """What happens to small defects, and the recipe's remedy: the paper's method is tested at sizes of its own."""
+    if recipe.method != "paper":
+        return detail_lost(facts, recipe.seen_px) if recipe.data.tiles == "none" else None
+    closer = " ".join(f"--set {name}={2 * recipe.seen_px}" for name in ("data.image_size_px", "detect.sizes_px"))
+    return detail_lost(facts, recipe.seen_px, f"cut images into parts, or {closer} (slower)")
 
 
 def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
@@ -155,7 +165,7 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         left_out=sound.left_out,
         sizes=dict(sizes.most_common(5)),
         distinct_sizes=len(sizes),
-        detail_lost=detail_lost(facts, recipe.seen_px, _sizes(recipe)),
+        detail_lost=_detail_lost(facts, recipe),
         nearly_black=nearly_black(facts),
         pool=pool.words if pool.images else None,
         pool_images=len(pool.images),

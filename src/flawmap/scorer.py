@@ -93,7 +93,7 @@ class UnseenScores:
         images: their numbers among all good images, ascending.
         image_scores: one per image.
         map_peaks: the highest value of each anomaly map, at the image's own resolution.
-        maps: (r, c), the evidence in each on a grid of patches, see :class:`ScorerOutput`.
+        maps: (rows, columns), the evidence in each on a grid of patches, see :class:`ScorerOutput`.
         scales: what each got, of which score and map are the mean.
         folds: the fold of each; images of one fold are scored by the same fit.
         attention: (r, c), A^[CLS] of each on the patch grid.
@@ -103,7 +103,7 @@ class UnseenScores:
     images: list[int]
     image_scores: list[float]
     map_peaks: list[float]
-    maps: list[Float[np.ndarray, "r c"]]
+    maps: list[Float[np.ndarray, "rows columns"]]
     scales: list[tuple[ScaleResult, ...]]
     folds: list[int]
     attention: list[Float[np.ndarray, "r c"]]

@@ -97,7 +97,7 @@ def test_each_image_is_scored_by_a_fit_without_its_fold(tmp_path):
     kept = score_defects(scorer_without, defects, sizes_px, "map_max", ImagesAtOnce(1)).scores
     assert asked == [0, 1, 2, 3, 4] and kept.n == 20
     # What was kept of training is what the fit gives for the image: it need not be scored again.
-    afresh = [replace(defect, good=replace(defect.good, score=None, evidence=None)) for defect in defects]
+    afresh = [replace(defect, good=replace(defect.good, scales=())) for defect in defects]
     again = score_defects(scorer_without, afresh, sizes_px, "map_max", ImagesAtOnce(1)).scores
     assert kept.image_auroc == pytest.approx(again.image_auroc, abs=0.01)  # tokens are kept in float16
     assert kept.pixel_auroc == pytest.approx(again.pixel_auroc, abs=1e-3)

@@ -89,7 +89,9 @@ def test_on_the_images_that_scales_come_from_scores_have_mean_0_and_deviation_1(
     appearances, numbers, batches = batches_of(scorer, images)
     scorer.fit_expectation(appearances, numbers, batches)
     scorer.fit_map_scales(evidence_of(scorer, images))
-    expected, _ = scorer.expectation(appearances, exclude=torch.eye(6).bool())  # each image without itself among its like
+    expected, _ = scorer.expectation(
+        appearances, exclude=torch.eye(6).bool()
+    )  # each image without itself among its like
     standardised = scorer.image_scales[0](scorer.expectation.tops[:, 0] - expected[:, 0])
     assert standardised.mean().item() == pytest.approx(0, abs=1e-4)
     assert standardised.std(correction=0).item() == pytest.approx(1, abs=1e-4)

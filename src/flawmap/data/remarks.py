@@ -8,18 +8,17 @@ from flawmap.data.checks import FileFacts
 
 DARK = 64  # of 255: the brightest value of 14-bit data in 16-bit files; two of the eight bits are unused
 CAMERA_BITS = (8, 10, 12, 14)
+TILES = "--set data.tiles=auto also looks at each part of an image (up to six times as slow)"
 MUCH_LARGER = 4.0  # an image side relative to what the model sees: details begin to vanish
 
 
-def detail_lost(
-    facts: Sequence[FileFacts], seen_px: int, settings: Sequence[str] = ("data.image_size_px",)
-) -> str | None:
+def detail_lost(facts: Sequence[FileFacts], seen_px: int, remedy: str = TILES) -> str | None:
     """What happens to small defects in images much larger than what the model sees; None if there are none.
 
     Args:
         facts: of the images.
         seen_px: side of the largest square that they are resized to.
-        settings: those that decide it.
+        remedy: against it.
     """
     sides = [(max(fact.width_px, fact.height_px), fact.key) for fact in facts]
     large = [(side, key) for side, key in sides if side >= MUCH_LARGER * seen_px]
@@ -28,10 +27,9 @@ def detail_lost(
     longest, largest = max(large)
     where = "" if len(large) == len(facts) else f" (in {len(large)} of {len(facts)} images, largest {largest})"
     kept = 10 * seen_px / longest
-    closer = " ".join(f"--set {setting}={2 * seen_px}" for setting in settings)
     return (
         f"an image side of {longest} px{where} is seen as {seen_px} px, a defect of 10 px as {kept:.1f} px: for small "
-        f"defects cut images into parts, or {closer} (slower)"
+        f"defects {remedy}"
     )
 
 

@@ -119,7 +119,7 @@ class ScoredDefects:
     """
 
     scores: ProxyScores
-    maps: list[Float[np.ndarray, "s s"]]
+    maps: list[Float[np.ndarray, "_ _"]]
 
 
 def score_defects(
@@ -183,7 +183,7 @@ def _analyses_without(
 def write_samples(
     run: RunFolder,
     defects: Sequence[SimulatedDefect],
-    maps: Sequence[Float[np.ndarray, "s s"]],
+    maps: Sequence[Float[np.ndarray, "_ _"]],
     drop_ratio: float,
     map_scale: MapScale,
 ) -> None:
@@ -206,8 +206,8 @@ def write_samples(
 
 
 def masked_view(
-    image: UInt8[np.ndarray, "s s 3"], attention: Float[np.ndarray, "r c"], drop_ratio: float
-) -> UInt8[np.ndarray, "s s 3"]:
+    image: UInt8[np.ndarray, "h w 3"], attention: Float[np.ndarray, "r c"], drop_ratio: float
+) -> UInt8[np.ndarray, "h w 3"]:
     """What APMask leaves of an image; dropped patches are gray."""
     rows, columns = attention.shape
     mask = attention_patch_mask(torch.from_numpy(attention.reshape(1, -1)), drop_ratio).reshape(rows, columns).numpy()

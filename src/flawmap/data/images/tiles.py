@@ -104,7 +104,7 @@ def finest_tiling(sizes_px: Sequence[tuple[int, int]], side: int, patch_size_px:
         side: of a tile, in patches.
         patch_size_px: side of a patch in the resized image.
     """
-    whole = side * patch_size_px / float(np.mean([np.sqrt(height * width) for height, width in sizes_px]))
+    whole = side * patch_size_px / float(np.mean([max(size) for size in sizes_px]))  # where it is shrunk most
     distinct, counts = np.unique(np.array(sizes_px), axis=0, return_counts=True)
     for scale in np.geomspace(1.0, FINER * whole, STEPS) if FINER * whole <= 1 else ():
         tiling = Tiling(float(scale), side, patch_size_px)
