@@ -3,12 +3,10 @@
 import copy
 import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from without_torch import predicted_without_torch
 
 from assertions import explained
 from images import pixels_of, striped
@@ -77,28 +75,9 @@ def test_the_copy_with_stored_positions_shares_the_weights_and_leaves_the_scorer
     assert copied.encoder.stored_positions.keys() == {(2, 2), (4, 4)} and scorer.encoder.stored_positions == {}
 
 
-WITHOUT_TORCH = """
-import json, sys
-
-class Forbid:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "torchvision", "timm", "lightning", "cv2", "jaxtyping", "onnx", "openvino"}:
-            raise ImportError(name + " is not part of the base installation")
-
-sys.meta_path.insert(0, Forbid())
-sys.path.insert(0, sys.argv[1])
-import flawmap.deploy
-print(json.dumps(flawmap.deploy.load(sys.argv[2], threads=1).predict(sys.argv[3]).to_json()))
-"""
-
-
 def test_the_runtime_needs_no_torch(onnx_file, images):
-    source = Path(flawmap.__file__).parents[1]
-    command = [sys.executable, "-I", "-c", WITHOUT_TORCH, str(source), str(onnx_file), str(images[-1].path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
     native = fitted_detector().predict(images[-1].path)
-    assert json.loads(done.stdout)["score"] == pytest.approx(native.score, abs=1e-4)
+    assert predicted_without_torch(onnx_file, images[-1].path)["score"] == pytest.approx(native.score, abs=1e-4)
 
 
 def test_a_file_that_answers_otherwise_is_not_left_behind(tmp_path, images, monkeypatch):

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from flawmap.advice import install
+from flawmap.data.images.tiles import Tiling
 from flawmap.deploy.file_digest import UNKNOWN, files_sha256
 from flawmap.deploy.graph import DetectionGraph, ScoreSquares
 from flawmap.deploy.half_weights import halve_weights
 from flawmap.deploy.parity import CheckImage, Parity, compare, given_images, images_of_run
 from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load
+from flawmap.deploy.tiled_graph import tiled_graph
 from flawmap.deploy.token_graph import token_graph
 from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
@@ -28,6 +30,7 @@ from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
 from flawmap.errors import UserError
 from flawmap.memory.scorer import TokenScorer
 from flawmap.memory.search_graph import search_name
+from flawmap.memory.tiled_scorer import TiledScorer
 from flawmap.runs.calibration import MapScale
 from flawmap.runs.model_folder import home_of, model_folder
 from flawmap.runs.result_folders import free_path
@@ -143,7 +146,9 @@ def export_model(
     if not images:
         raise UserError("there are no images to check the export with", "", "give a few with --images FOLDER")
     native = detector.self_test()  # a damaged detector is refused before the work begins
-    facts = replace(detector.facts(name or path.stem, precision), self_test=None, search=_search(detector, to))
+    _refuse_tiles_elsewhere(detector, to)
+    facts = replace(detector.facts(name or path.stem, precision), self_test=None)
+    facts = replace(facts, search=_search(detector, to), tiling=_tiling(detector))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         draft = Path(folder) / path.name
@@ -181,6 +186,23 @@ def _refuse_impossible(path: Path, to: Format, precision: Precision, fitted: Pre
         raise UserError(problem, "", install("export"))
 
 
+def _refuse_tiles_elsewhere(detector: AnomalyDetector, to: Format) -> None:
+    """A graph that torch traces as a whole has no tiles: it would answer for the whole image alone."""
+    scorer = detector.scorer_
+    if not isinstance(scorer, TiledScorer):
+        return
+    if to != "onnx":
+        raise UserError(f"a model that scores tiles cannot be written as {to}", "--to", "--to onnx")
+    if unknown := unknown_parts(scorer.encoder):
+        problem = f"the file of a model that scores tiles cannot hold this encoder, because of {unknown[0]}"
+        raise UserError(problem, "--to", "train a model without tiles: flawmap train DATA --set data.tiles=none")
+
+
+def _tiling(detector: AnomalyDetector) -> Tiling | None:
+    scorer = detector.scorer_
+    return scorer.tiling if isinstance(scorer, TiledScorer) else None
+
+
 def _self_test(exported: ExportedModel, native: SelfTest, parity: Parity, map_scale: MapScale) -> SelfTest:
     """What the file gives for the self-test image; it may differ elsewhere as much as it differs from the detector."""
     try:
@@ -202,14 +224,17 @@ def _write_with_digest(write: Write, facts: ModelFacts, path: Path) -> None:
 
 
 def _module_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[ScoreSquares, list[Tensor]]:
-    assert detector.scorer_ is not None
+    assert detector.scorer_ is not None and facts.tiling is None
     module = ScoreSquares(detector.scorer_.cpu(), facts.sizes_px).eval()
     return module, [torch.zeros(1, size, size, 3, dtype=torch.uint8) for size in facts.sizes_px]
 
 
 def _onnx_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Write:
     scorer = detector.scorer_
-    model = token_graph(scorer.cpu(), facts) if _is_composed(scorer) else _traced(detector, facts).model_proto
+    if isinstance(scorer, TiledScorer):
+        model = tiled_graph(scorer.cpu(), facts)
+    else:
+        model = token_graph(scorer.cpu(), facts) if _is_composed(scorer) else _traced(detector, facts).model_proto
     if facts.precision == "fp16":
         halve_weights(model)
 
@@ -228,6 +253,9 @@ def _is_composed(scorer: Scorer | None) -> TypeGuard[TokenScorer]:
 def _search(detector: AnomalyDetector, to: Format) -> str | None:
     """Of the file's memory, in words; None without a memory."""
     scorer = detector.scorer_
+    if isinstance(scorer, TiledScorer):
+        whole, tiles = search_name(scorer.whole.memory), search_name(scorer.tiles.memory)
+        return whole if whole == tiles else f"{whole}; of tiles: {tiles}"
     if not isinstance(scorer, TokenScorer):
         return None
     return search_name(scorer.memory) if to == "onnx" and _is_composed(scorer) else "fp32"

@@ -58,10 +58,12 @@ class Verdict(nn.Module):
 
     Args:
         facts: thresholds, and which image score decides.
+        map_shares: of each map in the average; None: equal ones.
     """
 
-    def __init__(self, facts: ModelFacts) -> None:
+    def __init__(self, facts: ModelFacts, map_shares: Sequence[float] | None = None) -> None:
         super().__init__()
+        self.map_shares = map_shares
         self.image_score, self.score_names = facts.image_score, facts.score_names
         self.threshold = facts.calibration.threshold if facts.calibration else float("inf")  # nothing is above it
 
@@ -69,7 +71,7 @@ class Verdict(nn.Module):
         self, logits: Float[Tensor, "t 1"], evidence: list[Float[Tensor, "1 _ _"]], size_px: Int[Tensor, "2"]
     ) -> tuple[Tensor, ...]:
         """Returns score (), is_anomalous () bool, anomaly_map (height, width), scores (k,) as the facts name them."""
-        anomaly_map = average_maps(evidence, *_sides(size_px))[0]  # (height, width)
+        anomaly_map = average_maps(evidence, *_sides(size_px), self.map_shares)[0]  # (height, width)
         scores = image_scores(logits[:, 0].unbind(), anomaly_map.max(), self.score_names)
         score, all_scores = scores[self.image_score], torch.stack(list(scores.values()))  # (), (k,)
         is_finite = all_scores.isfinite().all() & anomaly_map.isfinite().all()

@@ -23,8 +23,9 @@ EXTENSIONS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"
 EXTRAS = {"torch": "train", "openvino": "export"}  # that bring a package
 MAX_REASON_LENGTH = 120  # characters of a runtime's own error message
 
-# one (1, s, s, 3) square per size, and the original (height, width) -> score, is_anomalous, anomaly_map, scores
-RunGraph = Callable[[list[NDArray[np.uint8]], NDArray[np.int64]], list[Any]]
+# what is made of the image, in the order of the graph's inputs: a square (1, s, s, 3) per size, or one with tiles
+# (t, s, s, 3) and their places (t, 2); and the original (height, width) -> score, is_anomalous, anomaly_map, scores
+RunGraph = Callable[[list[NDArray], NDArray[np.int64]], list[Any]]
 
 
 class ExportedModel:
@@ -52,8 +53,10 @@ class ExportedModel:
             NotScoredError: a score or the map is not finite, because the model is damaged.
         """
         pixels = read_image(image) if isinstance(image, str | Path) else to_rgb(image)
-        squares = [np.array(resize_image(pixels, size, size))[None] for size in self.facts.sizes_px]
-        _, _, anomaly_map, values = self._run_graph(squares, np.array(pixels.shape[:2], np.int64))
+        inputs: list[NDArray] = [np.array(resize_image(pixels, size, size))[None] for size in self.facts.sizes_px]
+        if tiling := self.facts.tiling:
+            inputs += [tiling.tiles(pixels), np.array(tiling.places(tiling.grid(*pixels.shape[:2])), np.int64)]
+        _, _, anomaly_map, values = self._run_graph(inputs, np.array(pixels.shape[:2], np.int64))
         scores = {name: float(value) for name, value in zip(self.facts.score_names, values, strict=True)}
         return judge(scores, self.facts.image_score, anomaly_map, self.facts.calibration)
 
@@ -120,8 +123,8 @@ def _load_onnx(path: Path, threads: int, at_once: int) -> tuple[str | None, RunG
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [graph_input.name for graph_input in session.get_inputs()]
 
-    def run_graph(squares: list[NDArray[np.uint8]], size_px: NDArray[np.int64]) -> list[Any]:
-        return list(session.run(None, dict(zip(names, [*squares, size_px], strict=True))))
+    def run_graph(inputs: list[NDArray], size_px: NDArray[np.int64]) -> list[Any]:
+        return list(session.run(None, dict(zip(names, [*inputs, size_px], strict=True))))
 
     return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), run_graph
 
@@ -138,9 +141,9 @@ def _load_openvino(path: Path, threads: int, at_once: int) -> tuple[str | None, 
     settings |= {"NUM_STREAMS": at_once, "INFERENCE_NUM_THREADS": threads * at_once}
     compiled = openvino.compile_model(model, "CPU", settings)
 
-    def run_graph(squares: list[NDArray[np.uint8]], size_px: NDArray[np.int64]) -> list[Any]:
+    def run_graph(inputs: list[NDArray], size_px: NDArray[np.int64]) -> list[Any]:
         request = compiled.create_infer_request()  # its own, because several threads may use the model
-        results = request.infer([*squares, size_px])
+        results = request.infer([*inputs, size_px])
         return [np.array(results[output]) for output in compiled.outputs]
 
     has_facts = model.has_rt_info([METADATA_KEY])
@@ -155,7 +158,7 @@ def _load_torchscript(path: Path, threads: int, at_once: int) -> tuple[str | Non
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch recommends torch.export instead
         module = torch.jit.load(path, map_location="cpu", _extra_files=extra)
 
-    def run_graph(squares: list[NDArray[np.uint8]], size_px: NDArray[np.int64]) -> list[Any]:
+    def run_graph(squares: list[NDArray], size_px: NDArray[np.int64]) -> list[Any]:
         with torch.no_grad():
             outputs = module([torch.from_numpy(square) for square in squares], torch.from_numpy(size_px))
         return [tensor.numpy() for tensor in outputs]

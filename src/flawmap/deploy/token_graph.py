@@ -5,6 +5,7 @@ traces the small rest. Traced as a whole, the encoder would be slower and the se
 """
 
 import copy
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from flawmap.vit.onnx_graph import Wanted, onnx_graph
 from flawmap.vit.onnx_nodes import OPSET, OnnxNodes
 from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
 
-EXAMPLE_SIZE_PX = (37, 53)  # of an original image; it stays free in the graph
+SIZE_PX = {"size_px": torch.tensor((37, 53))}  # of an original image, as an example; it stays free in the graph
+VERDICT = ("score", "is_anomalous", "anomaly_map", "scores")  # outputs of every graph
 EPSILON = 1e-5  # of torch's norm of a layer
 
 
@@ -33,53 +35,55 @@ def token_graph(scorer: TokenScorer, facts: ModelFacts) -> ModelProto:
         facts: thresholds, the side of the square, and which image score decides.
     """
     (size_px,) = facts.sizes_px  # a scorer without votes has one size
-    encoder, nodes = scorer.encoder, OnnxNodes()
-    square = f"square_{size_px}px"
+    nodes, square = OnnxNodes(), f"square_{size_px}px"
     inputs = [
         helper.make_tensor_value_info(square, TensorProto.UINT8, [1, size_px, size_px, 3]),
         helper.make_tensor_value_info("size_px", TensorProto.INT64, [2]),
     ]
-    grid = encoder.grid(size_px, size_px)
-    positions = nodes.stored(encoder.patch_positions(grid)[1].detach().contiguous().numpy())
-    taken = scorer.taken
-    encoding = onnx_graph(encoder, Wanted(taken.wanted, cls=taken.mean_of is None), scorer.frozen.precision)
-    prefix = "encoder/"
-    images = {"images": _normalised(nodes, square), "positions": positions}
-    nodes.include(encoding.model.graph, prefix, images, encoding.weights)
-
-    normed = {number: _normed(nodes, f"{prefix}block_{number}", encoder.embed_dim) for number in taken.wanted}
-    mean_token = None if taken.mean_of is None else _mean(nodes, normed[taken.mean_of], keepdims=0)  # (1, d)
-    tokens = [normed[number] for number in scorer.blocks]  # each (1, n, d)
-    if scorer.settings.relative:
-        tokens = [nodes.op("Sub", x, _mean(nodes, x, keepdims=1)) for x in tokens]
-    found = [_nearest(nodes, scorer.memory, block, x, grid[0] * grid[1]) for block, x in enumerate(tokens)]
-    rest = {
-        "appearance": mean_token or f"{prefix}cls",
-        "tokens": _stacked(nodes, tokens),
-        "distances": _stacked(nodes, [nearest.distances for nearest in found]),
-        "nearest": _stacked(nodes, [nearest.tokens for nearest in found]),
-        "spacing": _stacked(nodes, [nearest.spacing for nearest in found]),
-        "size_px": "size_px",
-    }
-    judged = _traced(JudgedTokens(scorer, facts, grid))
-    outputs = {output.name: output.name for output in judged.graph.output}
-    nodes.include(judged.graph, "rest/", rest | outputs, {})
+    grid = scorer.encoder.grid(size_px, size_px)
+    found = write_found(nodes, scorer, write_encoder(nodes, scorer, square, size_px), grid)
+    judged = traced(JudgedTokens(scorer, facts, grid), example_of_found(scorer, grid) | SIZE_PX, VERDICT)
+    include_traced(nodes, judged, found | {"size_px": "size_px"}, {name: name for name in VERDICT})
     return nodes.graph("detection", inputs, list(judged.graph.output)).with_weights()
 
 
-class JudgedTokens(nn.Module):
+class ScoredTokens(nn.Module):
     """What follows the encoder and the search.
 
     Args:
         scorer: its settings and tensors are used, without encoder and memory.
-        facts: see :class:`flawmap.deploy.graph.Verdict`.
         grid: rows and columns of patches.
+    """
+
+    def __init__(self, scorer: TokenScorer, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.scorer, self.grid = _without_encoder_and_memory(scorer), grid
+
+    def forward(
+        self,
+        appearance: Float[Tensor, "1 d"],
+        tokens: Float[Tensor, "1 n l d"],
+        distances: Float[Tensor, "1 n l"],
+        nearest: Float[Tensor, "1 n l d"],
+        spacing: Float[Tensor, "1 n l"],
+    ) -> tuple[Float[Tensor, "1"], Float[Tensor, "1 r c"]]:
+        """Image score and evidence; ``distances``, ``nearest`` and ``spacing`` are those of ``Nearest``."""
+        evidence = self.scorer.evidence_in(appearance, tokens, Nearest(distances, nearest, spacing))
+        output = self.scorer.output(evidence, self.grid)
+        return output.image, output.evidence
+
+
+class JudgedTokens(nn.Module):
+    """The same, and the verdict on it.
+
+    Args:
+        scorer, grid: see :class:`ScoredTokens`.
+        facts: see :class:`flawmap.deploy.graph.Verdict`.
     """
 
     def __init__(self, scorer: TokenScorer, facts: ModelFacts, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.scorer = _without_encoder_and_memory(scorer)
-        self.verdict, self.grid = Verdict(facts), grid
+        self.scored, self.verdict = ScoredTokens(scorer, grid), Verdict(facts)
 
     def forward(
         self,
@@ -90,10 +94,9 @@ class JudgedTokens(nn.Module):
         spacing: Float[Tensor, "1 n l"],
         size_px: Int[Tensor, "2"],
     ) -> tuple[Tensor, ...]:
-        """What ``Verdict`` gives; ``distances``, ``nearest`` and ``spacing`` are those of ``Nearest``."""
-        evidence = self.scorer.evidence_in(appearance, tokens, Nearest(distances, nearest, spacing))
-        output = self.scorer.output(evidence, self.grid)
-        return self.verdict(output.image[None], [output.evidence], size_px)
+        """What ``Verdict`` gives."""
+        image, evidence = self.scored(appearance, tokens, distances, nearest, spacing)
+        return self.verdict(image[None], [evidence], size_px)
 
 
 def _without_encoder_and_memory(scorer: TokenScorer) -> TokenScorer:
@@ -103,33 +106,100 @@ def _without_encoder_and_memory(scorer: TokenScorer) -> TokenScorer:
     return copy.deepcopy(scorer, shared | left_out)
 
 
-def _traced(module: JudgedTokens) -> ModelProto:
-    """The graph of a module, by torch's exporter."""
-    scorer, (rows, columns) = module.scorer, module.grid
-    num_tokens, blocks, dim = rows * columns, len(scorer.blocks), scorer.expectation.appearances.shape[1]
-    inputs = {  # a tensor for each: the exporter would take one that is given twice for one input
+def example_of_found(scorer: TokenScorer, grid: tuple[int, int]) -> dict[str, Tensor]:
+    """Inputs of :class:`ScoredTokens`, by name."""
+    num_tokens, blocks, dim = grid[0] * grid[1], len(scorer.blocks), scorer.expectation.appearances.shape[1]
+    return {  # a tensor for each: the exporter would take one that is given twice for one input
         "appearance": torch.zeros(1, dim),
         "tokens": torch.zeros(1, num_tokens, blocks, dim),
         "distances": torch.zeros(1, num_tokens, blocks),
         "nearest": torch.zeros(1, num_tokens, blocks, dim),
         "spacing": torch.ones(1, num_tokens, blocks),
-        "size_px": torch.tensor(EXAMPLE_SIZE_PX),
     }
+
+
+def traced(
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], free: Mapping[str, Sequence[int]] = {}
+) -> ModelProto:
+    """The graph of a module, by torch's exporter.
+
+    Args:
+        module: traced in evaluation mode.
+        inputs: an example of each, by name.
+        outputs: their names.
+        free: the axes of inputs that may have other lengths than the example.
+    """
+    auto = torch.export.Dim.DYNAMIC
+    shapes = {name: dict.fromkeys(free.get(name, ()), auto) for name in inputs}
     with torch.no_grad():
         program = torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
             input_names=list(inputs),
-            output_names=["score", "is_anomalous", "anomaly_map", "scores"],
+            output_names=list(outputs),
             opset_version=OPSET,
             dynamo=True,
+            dynamic_shapes=tuple(shapes.values()) if free else None,
             verbose=False,
         )
     assert program is not None
     return program.model_proto
 
 
-# ---- between the parts
+# ---- the parts, and what lies between them
+
+
+def write_encoder(nodes: OnnxNodes, scorer: TokenScorer, square: str, size_px: int) -> dict[str, str]:
+    """Add the encoder.
+
+    Args:
+        nodes: of the graph.
+        scorer: which says what is wanted of its encoder.
+        square: name of the image, uint8 (1, s, s, 3).
+        size_px: s.
+
+    Returns:
+        names of the patch tokens (1, n, d) of each block and of [CLS] (1, d), by their names in the encoder's graph.
+    """
+    encoder, taken = scorer.encoder, scorer.taken
+    positions = encoder.patch_positions(encoder.grid(size_px, size_px))[1].detach().contiguous().numpy()
+    wanted = Wanted(taken.wanted, cls=taken.mean_of is None)
+    encoding = onnx_graph(encoder, wanted, scorer.frozen.precision)
+    images = {"images": _normalised(nodes, square), "positions": nodes.stored(positions)}
+    nodes.include(encoding.model.graph, "encoder/", images, encoding.weights)
+    return {name: f"encoder/{name}" for name in wanted.names if name != "cls_attention"}
+
+
+def write_found(
+    nodes: OnnxNodes, scorer: TokenScorer, encoded: Mapping[str, str], grid: tuple[int, int]
+) -> dict[str, str]:
+    """Add the search; returns the inputs of :class:`ScoredTokens` by name.
+
+    Args:
+        nodes: of the graph.
+        scorer: with the memory.
+        encoded: see :func:`write_encoder`.
+        grid: rows and columns of patches.
+    """
+    taken = scorer.taken
+    normed = {number: _normed(nodes, encoded[f"block_{number}"], scorer.encoder.embed_dim) for number in taken.wanted}
+    mean_token = None if taken.mean_of is None else _mean(nodes, normed[taken.mean_of], keepdims=0)  # (1, d)
+    tokens = [normed[number] for number in scorer.blocks]  # each (1, n, d)
+    if scorer.settings.relative:
+        tokens = [nodes.op("Sub", x, _mean(nodes, x, keepdims=1)) for x in tokens]
+    found = [_nearest(nodes, scorer.memory, block, x, grid[0] * grid[1]) for block, x in enumerate(tokens)]
+    return {
+        "appearance": mean_token or encoded["cls"],
+        "tokens": _stacked(nodes, tokens),
+        "distances": _stacked(nodes, [nearest.distances for nearest in found]),
+        "nearest": _stacked(nodes, [nearest.tokens for nearest in found]),
+        "spacing": _stacked(nodes, [nearest.spacing for nearest in found]),
+    }
+
+
+def include_traced(nodes: OnnxNodes, model: ModelProto, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+    """Take a traced graph in, whose inputs and outputs have these names here."""
+    nodes.include(model.graph, "rest/", {**inputs, **outputs}, {})
 
 
 def _normalised(nodes: OnnxNodes, square: str) -> str:

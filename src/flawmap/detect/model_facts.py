@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass, field, replace
 
 import msgspec
 
+from flawmap.data.images.tiles import OVERLAP, Tiling
 from flawmap.errors import UserError
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
 from flawmap.runs.cameras import command_for_camera, refuse_unknown_camera
 from flawmap.runs.json_files import refuse_unreadable_format
 from flawmap.runs.self_test import SelfTest
 
-OLDEST_FORMAT, FORMAT = 1, 1  # of an exported file's facts: the oldest that is read, and the one that is written
+OLDEST_FORMAT, FORMAT = 1, 2  # of an exported file's facts: the oldest and the newest that is read
+WITHOUT_TILES = 1  # the format of files that an earlier flawmap runs as well
 EXPORT_AGAIN = "export it again: flawmap export RUN"
 NO_CHECKSUM = (
     "this model is from an earlier flawmap and carries no checksum, so damage to it may go unnoticed; "
@@ -44,6 +46,8 @@ class ModelFacts:
         self_test: what the model must give for the self-test image; None from an earlier flawmap.
         files_sha256: of an exported file and of those beside it, by their endings, see
             :mod:`flawmap.deploy.file_digest`; None of a folder, and from an earlier flawmap.
+        tiling: how the runtime of an exported file cuts an image into tiles; None of a model without tiles, and of a
+            folder, whose detector cuts them.
     """
 
     name: str
@@ -62,6 +66,7 @@ class ModelFacts:
     self_test: SelfTest | None = None
     search: str | None = None
     files_sha256: dict[str, str] | None = None
+    tiling: Tiling | None = None
 
     @property
     def model_id(self) -> str:
@@ -87,7 +92,7 @@ class ModelFacts:
 
     def to_text(self) -> str:
         """As JSON, for the metadata of a file."""
-        return json.dumps({"format": FORMAT, **asdict(self)})
+        return json.dumps({"format": FORMAT if self.tiling else WITHOUT_TILES, **asdict(self)})
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,10 @@ def read_facts(text: str | None, place: str) -> ModelFacts:
         facts = msgspec.json.decode(text, type=ModelFacts)
         if facts.image_score not in facts.score_names or not facts.sizes_px:
             raise ValueError(f"image score {facts.image_score!r}, sizes {facts.sizes_px}")
+        if (tiling := facts.tiling) and (
+            tiling.scale <= 0 or tiling.side <= OVERLAP or facts.sizes_px != (tiling.side_px,)
+        ):
+            raise ValueError(f"{tiling}, sizes {facts.sizes_px}")
         return facts
     except (ValueError, msgspec.MsgspecError) as error:
         raise UserError(f"the file's description of its model is damaged: {error}", place, EXPORT_AGAIN) from error

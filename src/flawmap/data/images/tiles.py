@@ -73,13 +73,18 @@ class Tiling:
         corners = [[round(start * side_px / self.side) for start in place] for place in self.places(grid)]
         return np.stack([resized[top : top + side_px, left : left + side_px] for top, left in corners])
 
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """Of the patches (r, c) of a tile in :meth:`joined`: larger, the farther they are from its edge."""
+        weight = np.minimum(np.arange(1, self.side + 1), np.arange(self.side, 0, -1)).clip(max=OVERLAP + 1)
+        return np.outer(weight, weight).astype(np.float32)
+
     def joined(self, maps: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
         """One map of an image (rows, columns) from the maps of its tiles (t, r, c).
 
-        Where tiles overlap, a patch counts the more the farther it is from the edge of its tile, so that no seam shows.
+        Where tiles overlap, a patch counts by its weight, so that no seam shows.
         """
-        weight = np.minimum(np.arange(1, self.side + 1), np.arange(self.side, 0, -1)).clip(max=OVERLAP + 1)
-        weights = np.outer(weight, weight).astype(np.float32)  # (r, c)
+        weights = self.weights
         total, counted = np.zeros(grid, np.float32), np.zeros(grid, np.float32)
         for (row, column), of_tile in zip(self.places(grid), maps, strict=True):
             where = np.s_[row : row + self.side, column : column + self.side]

@@ -1,0 +1,164 @@
+"""The graph of a method on tokens that judges an image as a whole and by its tiles, for ONNX Runtime.
+
+Two loops keep it small. One encodes the whole image and each tile, so that the encoder's weights are there once. The
+other searches each tile's tokens in the memory of tiles, scores the tile and adds its map to that of the image. The
+number of tiles is free, and as in detection, no tile's result depends on another, not even by rounding in int8.
+
+Shapes in comments: t tiles, s pixels, n patches of an image or tile, d dimensions; r, c patches of the image's rows and
+columns in its tiles' grid.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
+from torch import Tensor, nn
+
+from flawmap.data.images.tiles import Tiling
+from flawmap.deploy.graph import Verdict
+from flawmap.deploy.token_graph import (
+    SIZE_PX,
+    VERDICT,
+    ScoredTokens,
+    example_of_found,
+    include_traced,
+    traced,
+    write_encoder,
+    write_found,
+)
+from flawmap.detect.model_facts import ModelFacts
+from flawmap.memory.scorer import TokenScorer
+from flawmap.memory.tiled_scorer import MAP_SHARES, TiledScorer
+from flawmap.vit.onnx_nodes import TO_THE_END, OnnxNodes
+
+EXAMPLE_GRID = (5, 7)  # of an image in its tiles' grid; it stays free in the graph
+
+
+def tiled_graph(scorer: TiledScorer, facts: ModelFacts) -> ModelProto:
+    """The whole graph.
+
+    Its inputs are the whole image uint8 (1, s, s, 3), its tiles uint8 (t, s, s, 3), row and column of each tile's first
+    patch int64 (t, 2), and the original size. Its outputs are what ``Verdict`` gives.
+
+    Args:
+        scorer: fitted, on the processor; :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing in its encoder.
+        facts: thresholds, the side of the square, and which image score decides.
+    """
+    (size_px,) = facts.sizes_px  # a scorer without votes has one size
+    nodes, square, grid = OnnxNodes(), f"square_{size_px}px", scorer.encoder.grid(size_px, size_px)
+    inputs = [
+        helper.make_tensor_value_info(square, TensorProto.UINT8, [1, size_px, size_px, 3]),
+        helper.make_tensor_value_info("tiles", TensorProto.UINT8, ["t", size_px, size_px, 3]),
+        helper.make_tensor_value_info("tile_places", TensorProto.INT64, ["t", 2]),
+        helper.make_tensor_value_info("size_px", TensorProto.INT64, [2]),
+    ]
+    images = nodes.op("Concat", square, "tiles", axis=0)  # (1 + t, s, s, 3)
+    of_all = _encoded(nodes, scorer, nodes.op("Unsqueeze", images, nodes.integers(1)), size_px)
+    of_whole = {name: nodes.op("Squeeze", nodes.slice(x, 0, 0, 1), nodes.integers(0)) for name, x in of_all.items()}
+    of_tiles = {name: nodes.slice(x, 0, 1, TO_THE_END) for name, x in of_all.items()}
+    highest, joined = _judged_tiles(nodes, scorer, of_tiles, grid)
+    found = write_found(nodes, scorer.whole, of_whole, grid)
+    example = example_of_found(scorer.whole, grid) | {
+        "highest": torch.zeros(1),
+        "tiles_map": torch.zeros(1, *EXAMPLE_GRID),
+    }
+    judged = traced(JudgedWithTiles(scorer, facts, grid), example | SIZE_PX, VERDICT, {"tiles_map": (1, 2)})
+    given = {"highest": highest, "tiles_map": joined, "size_px": "size_px"}
+    include_traced(nodes, judged, found | given, {name: name for name in VERDICT})
+    return nodes.graph("detection", inputs, list(judged.graph.output)).with_weights()
+
+
+class JudgedWithTiles(nn.Module):
+    """What follows the search in the whole image and the judgement of its tiles.
+
+    Args:
+        scorer: fitted.
+        facts: see :class:`flawmap.deploy.graph.Verdict`.
+        grid: rows and columns of patches of the whole image's square.
+    """
+
+    def __init__(self, scorer: TiledScorer, facts: ModelFacts, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.whole, self.highest = ScoredTokens(scorer.whole, grid), scorer.highest
+        self.verdict = Verdict(facts, MAP_SHARES)
+
+    def forward(
+        self,
+        appearance: Float[Tensor, "1 d"],
+        tokens: Float[Tensor, "1 n l d"],
+        distances: Float[Tensor, "1 n l"],
+        nearest: Float[Tensor, "1 n l d"],
+        spacing: Float[Tensor, "1 n l"],
+        highest: Float[Tensor, "1"],
+        tiles_map: Float[Tensor, "1 r c"],
+        size_px: Int[Tensor, "2"],
+    ) -> tuple[Tensor, ...]:
+        """What ``Verdict`` gives, of :class:`ScoredTokens`' inputs, the highest score and the joined map of tiles."""
+        whole, evidence = self.whole(appearance, tokens, distances, nearest, spacing)
+        return self.verdict(torch.stack([whole, self.highest(highest)]), [evidence, tiles_map], size_px)
+
+
+def _encoded(nodes: OnnxNodes, scorer: TiledScorer, images: str, size_px: int) -> dict[str, str]:
+    """Tokens (1 + t, 1, n, d) and [CLS] (1 + t, 1, d) of images (1 + t, 1, s, s, 3), by name."""
+    body = OnnxNodes()
+    outputs = write_encoder(body, scorer.whole, "image", size_px)
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, size_px, size_px, 3])
+    graph = _body(body, "each_image", [image], list(outputs.values()))
+    found = nodes.ops("Scan", images, outputs=[f"all/{name}" for name in outputs], body=graph, num_scan_inputs=1)
+    return dict(zip(outputs, found, strict=True))
+
+
+def _judged_tiles(
+    nodes: OnnxNodes, scorer: TiledScorer, encoded: Mapping[str, str], grid: tuple[int, int]
+) -> tuple[str, str]:
+    """The highest score (1,) of the tiles, and one map (1, r, c) of all their patches; see :meth:`Tiling.joined`."""
+    side = scorer.tiling.side
+    shape = nodes.op("Add", nodes.op("ReduceMax", "tile_places", nodes.integers(0), keepdims=0), nodes.integers(side))
+    nothing = nodes.op("ConstantOfShape", shape)  # (r, c)
+    graph = _each_tile(scorer.tiles, scorer.tiling, encoded, grid)
+    names = ["tiles/total", "tiles/counted", "tiles/scores"]
+    inputs = [nothing, nothing, "tile_places", *encoded.values()]
+    total, counted, scores = nodes.ops("Scan", *inputs, outputs=names, body=graph, num_scan_inputs=1 + len(encoded))
+    joined = nodes.op("Unsqueeze", nodes.op("Div", total, counted), nodes.integers(0))  # (1, r, c)
+    return nodes.op("ReduceMax", scores, nodes.integers(0), keepdims=0), joined
+
+
+def _each_tile(scorer: TokenScorer, tiling: Tiling, encoded: Mapping[str, str], grid: tuple[int, int]) -> GraphProto:
+    """Sums of maps and of weights (r, c), a tile's place (2,) and what the encoder gives of it in; new sums and the
+    tile's score (1,) out."""
+    body, dim = OnnxNodes(), scorer.encoder.embed_dim
+    names = {name: f"tile_{name}" for name in encoded}
+    judged = traced(ScoredTokens(scorer, grid), example_of_found(scorer, grid), ("score", "evidence"))
+    include_traced(body, judged, write_found(body, scorer, names, grid), {"score": "score", "evidence": "evidence"})
+
+    weights = body.stored(tiling.weights)
+    after = body.op("Sub", body.op("Shape", "total"), body.op("Add", "place", body.integers(tiling.side)))
+    pads = body.op("Concat", "place", after, axis=0)  # (4,)
+    weighted = body.op("Mul", body.op("Squeeze", "evidence", body.integers(0)), weights)
+    body.op("Add", "total", body.op("Pad", weighted, pads), output="new_total")
+    body.op("Add", "counted", body.op("Pad", weights, pads), output="new_counted")
+    num_tokens = grid[0] * grid[1]
+    inputs = [
+        _float("total", ["r", "c"]),
+        _float("counted", ["r", "c"]),
+        helper.make_tensor_value_info("place", TensorProto.INT64, [2]),
+        *(_float(inner, [1, dim] if name == "cls" else [1, num_tokens, dim]) for name, inner in names.items()),
+    ]
+    return _body(body, "each_tile", inputs, ("new_total", "new_counted", "score"))
+
+
+def _body(nodes: OnnxNodes, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[str]) -> GraphProto:
+    """The graph of a loop, with its weights inside. All its names begin with its own, so that none is one outside."""
+    graph = nodes.graph(name, inputs, [_float(output) for output in outputs]).with_weights().graph
+    prefixed, renamed = OnnxNodes(), list[ValueInfoProto]()
+    prefixed.include(graph, f"{name}/", {}, {})
+    for given in inputs:
+        renamed.append(ValueInfoProto())
+        renamed[-1].CopyFrom(given)
+        renamed[-1].name = f"{name}/{given.name}"
+    return prefixed.graph(name, renamed, [_float(f"{name}/{output}") for output in outputs]).model.graph
+
+
+def _float(name: str, shape: Sequence[int | str] | None = None) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
