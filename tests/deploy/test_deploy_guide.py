@@ -24,6 +24,13 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
 
 
+def python_with(word: str) -> str:
+    """The guide's block of Python that has this word."""
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    (found,) = [block for block in blocks if word in block]
+    return found
+
+
 def test_the_guide_goes_the_whole_way():
     assert [words[1] for words in commands()[:5]] == ["train", "detect", "export", "detect", "serve"]
     assert [words[0] for words in commands()[5:]] == ["curl", "flawmap"]

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ pytest.importorskip("onnxscript")
 import onnx
 import onnxruntime
 from brightness_model import png, serving
+from test_deploy_guide import python_with
 from test_readiness import after_its_self_test
 
 import flawmap.deploy.export as export_module
@@ -90,7 +93,7 @@ def test_the_score_is_that_of_whole_image_and_tiles_and_not_of_one_alone(detecto
 
 
 def run(file: Path, image: np.ndarray, order: list[int] | None = None) -> dict[str, np.ndarray]:
-    """The file's answer where an image is cut as the guide says it, in any order; tiles have 4 x 4 patches of 16 px."""
+    """The graph's answer with tiles in any order; they have 4 x 4 patches of 16 px."""
     (height, width), scale = image.shape[:2], 64 / 28
     rows, columns = (max(4, int(side * scale / 16 + 0.5)) for side in (height, width))
     resized = resize_image(image, rows * 16, columns * 16)
@@ -114,13 +117,19 @@ def starts(length: int) -> list[int]:
     return [round(number * (length - 4) / max(count - 1, 1)) for number in range(count)]
 
 
-def test_the_graph_itself_gives_score_and_verdict_for_programs_in_other_languages(detector, exported):
-    image = holed(9, 40, 90)
-    native, answer = detector.predict(image), run(exported, image)
-    assert float(answer["score"]) == pytest.approx(native.score, abs=1e-4)
-    assert bool(answer["is_anomalous"]) == native.is_anomalous
-    assert answer["scores"].tolist() == pytest.approx(list(native.scores.values()), abs=1e-4)
-    np.testing.assert_allclose(answer["anomaly_map"], native.anomaly_map, atol=1e-4)
+@pytest.mark.parametrize("size", TILES)
+def test_the_guide_says_how_programs_in_other_languages_cut(detector, exported, tmp_path, monkeypatch, size):
+    image = holed(9, *size)
+    write_image(tmp_path / "new" / "0001.png", image)
+    shutil.copy(exported, tmp_path / "parts.onnx")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(python_with("tile_places"), names)
+    native = detector.predict(image)
+    assert float(names["score"]) == pytest.approx(native.score, abs=1e-4)
+    assert bool(names["is_anomalous"]) == native.is_anomalous
+    assert names["scores"].tolist() == pytest.approx(list(native.scores.values()), abs=1e-4)
+    np.testing.assert_allclose(names["anomaly_map"], native.anomaly_map, atol=1e-4)
 
 
 def test_tiles_may_come_in_any_order_and_twice(exported):
