@@ -50,7 +50,8 @@ def test_tiles_have_a_memory_head_and_expectation_of_their_own_and_share_the_enc
     assert isinstance(scorer, TiledScorer)
     assert scorer.tiling.grid(HEIGHT, WIDTH) == (5, 7)  # 0.64 of the image's pixels, patches of 16 px
     assert scorer.tiling.count(HEIGHT, WIDTH) == 6
-    assert scorer.whole.memory.tokens.shape[1] == 40 and scorer.tiles.memory.tokens.shape[1] == 80
+    assert scorer.whole.memory.tokens.shape[1] == scorer.tiles.memory.tokens.shape[1] == 40
+    assert not torch.equal(scorer.whole.memory.tokens, scorer.tiles.memory.tokens)
     assert scorer.whole.encoder is scorer.tiles.encoder is scorer.encoder
     assert len(scorer.whole.expectation.appearances) == COUNT
     assert len(scorer.tiles.expectation.appearances) == 6 * COUNT

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from flawmap.data.groups import by_image_if_few, identities
 from flawmap.data.sample import NormalImage
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import choose_compute
@@ -95,7 +96,7 @@ def train_and_score(board: Board, seed: int) -> Scored:
         context = StageContext(
             RunFolder(Path(folder)), choose_compute("cpu", "fp32"), seed, recipe.data.image_size_px, {}
         )
-        fold_of_image = dealt(good, board.good, recipe)
+        fold_of_image = dealt(good, identities(by_image_if_few(board.good)), recipe)
         assert fold_of_image is not None
         state = fit_memory(good, fold_of_image, recipe, context)
         of_others = Lookup(state.pop(f"{OF_OTHERS}distances"), state.pop(f"{OF_OTHERS}indices"))

@@ -16,7 +16,10 @@ from flawmap.vit.frozen_encoder import Backend
 
 MAP_SHARES = (0.2, 0.8)  # of the whole image and of the tiles in the anomaly map
 TILED = {f"{name}.{tensor}" for name in ("whole", "tiles") for tensor in ("memory.tokens", "expectation.appearances")}
-MORE = 2  # times as many tokens and candidates as of whole images, because tiles show more
+MORE_CANDIDATES = (
+    2  # times as many as of whole images: the more a memory is chosen from, the less of what is normal it lacks
+)
+TILE_SHARE = 0.25  # of the share of whole images whose patches make the score: tiles are for small defects
 
 
 class TiledScorer(Scorer):
@@ -96,8 +99,8 @@ def without_encoder(scorer: TokenScorer, encoder_of: TokenScorer | None = None) 
 def settings_of_tiles(recipe: Recipe) -> Recipe:
     """The recipe of the scorer of tiles."""
     memory = recipe.memory
-    more = replace(memory, tokens=MORE * memory.tokens, candidates=MORE * memory.candidates)
-    return replace(recipe, memory=more)
+    candidates, image_share = MORE_CANDIDATES * memory.candidates, TILE_SHARE * memory.image_share
+    return replace(recipe, memory=replace(memory, candidates=candidates, image_share=image_share))
 
 
 def build_tiled_scorer(

@@ -28,11 +28,11 @@ class WholeImages:
         noun: what they are called in messages.
         depends_on: what determines them, beside the images.
         identities: of the images: what must stay together with each.
-        images: number of the image that each is of.
+        images: (u,) int32, number of the image that each is of.
     """
 
     name, noun = "", "images"
-    images: Int[Tensor, "u"]
+    images: Tensor
 
     def __init__(self, images: Sequence[NormalImage]) -> None:
         self._images = tuple(images)
@@ -60,7 +60,7 @@ class Tiles:
     """
 
     name, noun = "tiles_", "tiles"
-    images: Int[Tensor, "u"]
+    images: Tensor
 
     def __init__(self, images: Sequence[NormalImage], originals_px: Int[np.ndarray, "i 2"], tiling: Tiling) -> None:
         self._images, self._originals_px, self._tiling = tuple(images), originals_px, tiling
