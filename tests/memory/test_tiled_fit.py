@@ -156,6 +156,13 @@ def test_tiles_larger_than_every_image_are_refused(folder):
     assert caught.value.remedy == "choose fewer pixels, or --set data.tiles=auto"
 
 
+def test_tiles_of_two_patches_are_refused(folder):
+    with pytest.raises(UserError) as caught:
+        fit(folder, "two-patches", "data.tiles=auto", "data.image_size_px=32")
+    assert caught.value.problem == "a tile of 32 px has 2 patches a side, and neighbouring tiles share 2"
+    assert caught.value.remedy == "--set data.image_size_px=64 or more"
+
+
 @pytest.mark.parametrize("value", ["many", "12", "1e3", "-100"])
 def test_other_values_of_the_setting_are_refused(value: str):
     with pytest.raises(UserError, match="must be auto, none, or a side from 28 to 100000 px"):

@@ -139,18 +139,11 @@ def fit_units(
 
     # Look at good images by fits that have not seen them, and set the map's scales.
     scorer.eval().to(context.compute.device)
-    context, at_most = stages.expectation.context.after(stages.expectation), recipe.memory.map_scale_images
-    if fold_of_image is None:
-        rows = range(len(good.references)) if units.name else evenly_spread(len(good.references), at_most)
-        evidence = reference_evidence(scorer, good, of_others, rows)
-        scorer.fit_map_scales([evidence[row] for row in evenly_spread(len(evidence), at_most)])
-        return Fit(scorer, good, evidence, rows, None, None, context)
-    say(f"{units.name}folds", f"scores {len(good.references)} good {units.noun}, each without the images of its fold")
-    folds = Folds(fold_of_image[good.images.long()], without, good.references)
-    at_once = ImagesAtOnce.on(context.compute.device, scorer.bytes_per_image(context.size_px))
-    evidence = evidence_out_of_fold(scorer, good, folds, recipe.memory.spacing_neighbours, at_once)
-    scorer.fit_map_scales([evidence[row] for row in evenly_spread(len(evidence), at_most)])
-    return Fit(scorer, good, evidence, range(len(evidence)), folds, fold_of_image, context)
+    folds = None if fold_of_image is None else Folds(fold_of_image[good.images.long()], without, good.references)
+    evidence_of, evidence = evidence_unseen(scorer, good, of_others, folds, units, recipe, context)
+    scorer.fit_map_scales([evidence[row] for row in evenly_spread(len(evidence), recipe.memory.map_scale_images)])
+    context = stages.expectation.context.after(stages.expectation)
+    return Fit(scorer, good, evidence, evidence_of, folds, fold_of_image, context)
 
 
 @dataclass(frozen=True)
@@ -342,6 +335,29 @@ def learn_expectation(
 # ---- score good images for the threshold
 
 
+def evidence_unseen(
+    scorer: TokenScorer,
+    good: GoodImages,
+    of_others: Lookup,
+    folds: Folds | None,
+    units: WholeImages | Tiles,
+    recipe: Recipe,
+    context: StageContext,
+) -> tuple[Sequence[int], list[Evidence]]:
+    """Rows of reference images, and the evidence in each: by fits without their folds, or by the tokens of the others.
+
+    Without folds, nothing but scales is set from it: of whole images, some are enough.
+    """
+    if folds is None:
+        num_references = len(good.references)
+        rows = range(num_references) if units.name else evenly_spread(num_references, recipe.memory.map_scale_images)
+        return rows, reference_evidence(scorer, good, of_others, rows)
+    say(f"{units.name}folds", f"scores {len(good.references)} good {units.noun}, each without the images of its fold")
+    at_once = ImagesAtOnce.on(context.compute.device, scorer.bytes_per_image(context.size_px))
+    evidence = evidence_out_of_fold(scorer, good, folds, recipe.memory.spacing_neighbours, at_once)
+    return range(len(evidence)), evidence
+
+
 @torch.no_grad()
 def unseen_scores(fitted: Fit, recipe: Recipe) -> UnseenScores | None:
     """Image scores and map peaks of the reference images from their evidence, as detection gives them."""
@@ -374,8 +390,7 @@ def reference_evidence(scorer: TokenScorer, good: GoodImages, of_others: Lookup,
 
     It sets the map's scales where there are no folds.
     """
-    device = scorer.memory.unit.device
-    evidence = []
+    device, evidence = scorer.memory.unit.device, []
     for row in rows:
         of_row = slice(row, row + 1)
         lookup = Lookup(of_others.distances[of_row].to(device), of_others.indices[of_row].to(device))

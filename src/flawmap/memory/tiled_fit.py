@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from flawmap.data.images.tiles import Tiling, finest_tiling
+from flawmap.data.images.tiles import OVERLAP, Tiling, finest_tiling
 from flawmap.data.sample import NormalImage
 from flawmap.engine.progress import say
 from flawmap.engine.stage import StageContext
@@ -44,9 +44,12 @@ def chosen_tiling(recipe: Recipe, originals_px: np.ndarray, size_px: int, patch_
     """How images are cut: as the recipe says, or as finely as the time allows.
 
     Raises:
-        UserError: tiles of the size that the recipe asks for show less than the whole image.
+        UserError: tiles of the size that the recipe asks for show less than the whole image, or have too few patches.
     """
     side = size_px // patch_size_px
+    if side <= OVERLAP:
+        problem = f"a tile of {size_px} px has {side} patches a side, and neighbouring tiles share {OVERLAP}"
+        raise UserError(problem, "data.image_size_px", f"--set data.image_size_px={4 * patch_size_px} or more")
     sizes_px = [(int(height), int(width)) for height, width in originals_px]
     if recipe.data.tiles == "auto":
         return finest_tiling(sizes_px, side, patch_size_px)
