@@ -1,6 +1,6 @@
 """From what the memory and a head see in each patch to scores and maps of the test images, for any appearance.
 
-It repeats ``TokenScorer.evidence_in``, ``fit_expectation`` and ``fit_map_scales`` with patches that are computed once.
+It repeats ``TokenScorer.evidence_in`` and ``fit_map_scales`` with patches that are computed once.
 """
 
 from collections.abc import Callable, Iterable
@@ -86,17 +86,14 @@ def score_test_images(fitted: FittedBoard, patches: Patches, appearance: Appeara
     of_good, of_test = appearance(board.encoded_good), appearance(board.encoded_test)
     of_references = of_good[fitted.good.references]
     expectation = NormalExpectation(board.recipe.expectation, 0, of_references.shape[1], patches.test.shape[1])
-    tops = top_means(scorer, patches.references)
-    expectation.remember(of_references, tops, patches.references.mean(dim=2))
+    scorer.expectation, numbers = expectation, torch.arange(len(of_references))
+    scorer.remember(of_references, numbers, top_means(scorer, patches.references), patches.references.mean(dim=2))
 
     def beyond(some: Float[Tensor, "n k p"], looks: Float[Tensor, "n e"]) -> Evidence:
         expected_tops, expected_means = expectation(looks)
         image, by_patch = top_means(scorer, some) - expected_tops, some - expected_means[..., None]
         return Evidence(image.unbind(dim=1), by_patch.unbind(dim=1))
 
-    expected, _ = expectation(of_references, exclude=torch.eye(len(of_references), dtype=torch.bool))
-    for scale, values in zip(scorer.image_scales, (tops - expected).unbind(dim=1), strict=True):
-        scale.fit(values)  # pyright: ignore[reportCallIssue]
     rows = evenly_spread(len(of_references), memory_settings.map_scale_images)
     scorer.fit_map_scales([beyond(patches.references[rows], of_references[rows])])
     grid = fitted.good.attention.shape[1], fitted.good.attention.shape[2]

@@ -185,7 +185,17 @@ class TokenScorer(Scorer):
             kinds = self.evidence_per_patch(tokens, nearest)  # each (b, n)
             tops.append(torch.stack([self.top_mean(patches) for patches in kinds], dim=1))  # (b, k)
             means.append(torch.stack([patches.mean(dim=1) for patches in kinds], dim=1))  # (b, k)
-        tops, means = torch.cat(tops), torch.cat(means)
+        self.remember(appearances, images, torch.cat(tops), torch.cat(means))
+
+    @torch.no_grad()
+    def remember(
+        self,
+        appearances: Float[Tensor, "r d"],
+        images: Int[Tensor, "r"],
+        tops: Float[Tensor, "r k"],
+        means: Float[Tensor, "r k"],
+    ) -> None:
+        """The same from what the images show: of each kind, the mean over its highest values and over all values."""
         self.expectation.remember(appearances, tops, means)
         same = (images[:, None] == images).to(appearances.device)  # (r, r)
         expected = self.expectation(appearances, exclude=same)  # (r, k) each
