@@ -38,7 +38,7 @@ class WholeImages:
         self._images = tuple(images)
         self.depends_on: dict[str, Any] = {}
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
-        self.images: Int[Tensor, u] = torch.arange(len(images), dtype=torch.int32)
+        self.images = torch.arange(len(images), dtype=torch.int32)
 
     def pixels(self, size_px: int, memory_limit_bytes: int = 0) -> "NormalPixels":
         """Squares of this size; see :class:`NormalPixels`."""
@@ -67,7 +67,7 @@ class Tiles:
         self.depends_on: dict[str, Any] = {"scale": tiling.scale}
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
         self.counts = [tiling.count(int(height), int(width)) for height, width in originals_px]
-        self.images: Int[Tensor, u] = torch.from_numpy(np.repeat(np.arange(len(images), dtype=np.int32), self.counts))
+        self.images = torch.from_numpy(np.repeat(np.arange(len(images), dtype=np.int32), self.counts))
 
     def pixels(self, size_px: int, memory_limit_bytes: int = 0) -> "TilePixels":
         """Tiles of this size; the images are larger or smaller by as much as tiles differ from the encoder's."""
