@@ -53,7 +53,7 @@ def chosen_tiling(recipe: Recipe, originals_px: np.ndarray, size_px: int, patch_
     sizes_px = [(int(height), int(width)) for height, width in originals_px]
     if recipe.data.tiles == "auto":
         return finest_tiling(sizes_px, side, patch_size_px)
-    tiling = Tiling(size_px / int(recipe.data.tiles), side, patch_size_px)
+    tiling = Tiling(float(np.float32(size_px / int(recipe.data.tiles))), side, patch_size_px)
     if all(tiling.count(*size) == 1 for size in sizes_px):
         problem = f"data.tiles is {recipe.data.tiles} px, and no good image is larger than that"
         raise UserError(problem, "data.tiles", "choose fewer pixels, or --set data.tiles=auto")

@@ -16,9 +16,7 @@ from flawmap.vit.frozen_encoder import Backend
 
 MAP_SHARES = (0.2, 0.8)  # of the whole image and of the tiles in the anomaly map
 TILED = {f"{name}.{tensor}" for name in ("whole", "tiles") for tensor in ("memory.tokens", "expectation.appearances")}
-MORE_CANDIDATES = (
-    2  # times as many as of whole images: the more a memory is chosen from, the less of what is normal it lacks
-)
+MORE_CANDIDATES = 2  # times as many as of whole images: a memory lacks less of what is normal
 TILE_SHARE = 0.25  # of the share of whole images whose patches make the score: tiles are for small defects
 
 
@@ -35,7 +33,7 @@ class TiledScorer(Scorer):
         size_px: side of a tile as the encoder sees it.
 
     Attributes:
-        scale: pixels of a resized image per pixel of the original, where it is cut into tiles; float64.
+        scale: pixels of a resized image per pixel of the original, where it is cut into tiles.
         highest: of good images, mean and deviation of the highest score of an image's tiles.
     """
 
@@ -44,7 +42,7 @@ class TiledScorer(Scorer):
     def __init__(self, whole: TokenScorer, tiles: TokenScorer, size_px: int) -> None:
         super().__init__(whole.encoder)
         self.whole, self.tiles, self._size_px = without_encoder(whole), without_encoder(tiles, whole), size_px
-        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(()))
         self.highest = Standardisation()
 
     @property

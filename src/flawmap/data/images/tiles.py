@@ -24,7 +24,8 @@ class Tiling:
     """How images are cut into tiles.
 
     Attributes:
-        scale: pixels of a resized image per pixel of the original, at most 1 where it was chosen automatically.
+        scale: pixels of a resized image per pixel of the original, at most 1 where it was chosen automatically; a
+            float32 value, as models store it.
         side: of a tile, in patches.
         patch_size_px: side of a patch in the resized image.
     """
@@ -112,7 +113,7 @@ def finest_tiling(sizes_px: Sequence[tuple[int, int]], side: int, patch_size_px:
     whole = side * patch_size_px / float(np.mean([max(size) for size in sizes_px]))  # where it is shrunk most
     distinct, counts = np.unique(np.array(sizes_px), axis=0, return_counts=True)
     for scale in np.geomspace(1.0, FINER * whole, STEPS) if FINER * whole <= 1 else ():
-        tiling = Tiling(float(scale), side, patch_size_px)
+        tiling = Tiling(float(np.float32(scale)), side, patch_size_px)
         tiles = [tiling.count(int(height), int(width)) for height, width in distinct]
         if np.average(tiles, weights=counts) <= MOST_TILES:
             return tiling
