@@ -178,7 +178,7 @@ def test_no_name_in_a_loop_hides_one_outside(exported):
 
 def test_the_file_says_how_it_cuts_and_searches(detector, exported):
     facts = load(exported, threads=1).facts
-    assert facts.tiling == detector.scorer_.tiling == Tiling(64 / 28, 4, 16)
+    assert facts.tiling == detector.scorer_.tiling == Tiling(float(np.float32(64 / 28)), 4, 16)
     assert facts.search == "fp32" and facts.sizes_px == (64,) and facts.model_id == detector.facts("").model_id
 
 
