@@ -156,12 +156,8 @@ def average_maps(
     Returns:
         (b, height, width), float32.
     """
-    if shares is None:
-        total = upsample_map(evidence[0], height, width)  # (b, height, width)
-        for maps in evidence[1:]:
-            total += upsample_map(maps, height, width)
-        return total / len(evidence)
-    total = shares[0] * upsample_map(evidence[0], height, width)
+    shares = [1.0] * len(evidence) if shares is None else shares
+    total = shares[0] * upsample_map(evidence[0], height, width)  # (b, height, width)
     for share, maps in zip(shares[1:], evidence[1:], strict=True):
         total += share * upsample_map(maps, height, width)
     return total / sum(shares)

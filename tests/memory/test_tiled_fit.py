@@ -11,9 +11,11 @@ from flawmap.data.open_data import load_images
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.tensor_files import read_tensors
 from flawmap.errors import UserError
+from flawmap.memory import tiled_fit
 from flawmap.memory.tiled_scorer import MAP_SHARES, TiledScorer
 from flawmap.runs.run_folder import create_run
 from flawmap.scorer import average_maps
+from flawmap.vit.inputs import channels_first, normalise
 from images import striped, write_image
 from tiny_detector import tiny_recipe
 
@@ -72,8 +74,6 @@ def test_scores_and_maps_are_joined_from_the_whole_and_its_tiles(tiled):
     )
     np.testing.assert_allclose(analysis.anomaly_map, expected[0].numpy(), rtol=1e-5, atol=1e-5)
     scorer, tiling = tiled.scorer_, tiled.scorer_.tiling
-    from flawmap.vit.inputs import channels_first, normalise
-
     with torch.no_grad():
         alone = [scorer.tiles.score(normalise(channels_first(tile)[None])) for tile in tiling.tiles(image)]
     highest = max(float(output.image[0]) for output in alone)
@@ -94,8 +94,6 @@ def test_a_saved_model_gives_the_same(tiled, folder):
 
 
 def test_the_threshold_rests_on_joined_scores_of_fits_that_have_not_seen_the_image(folder, monkeypatch):
-    from flawmap.memory import tiled_fit
-
     kept = []
     joined = tiled_fit.joined_scores
     monkeypatch.setattr(tiled_fit, "joined_scores", lambda *args: kept.append(joined(*args)) or kept[-1])

@@ -186,7 +186,7 @@ def mean_map(scales: Sequence[ScaleResult], height: int, width: int) -> Float[np
     """The anomaly map from some sizes only, for example one."""
     shares = [scale.map_share for scale in scales]
     evidence = [torch.from_numpy(scale.evidence)[None] for scale in scales]
-    return average_maps(evidence, height, width, shares if len(set(shares)) > 1 else None)[0].numpy()
+    return average_maps(evidence, height, width, shares)[0].numpy()
 
 
 def score_names(scorer: Scorer) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ class Tiles:
 
     def pixels(self, size_px: int, memory_limit_bytes: int = 0) -> "TilePixels":
         """Tiles of this size; the images are larger or smaller by as much as tiles differ from the encoder's."""
-        return TilePixels(self._images, self._originals_px, self._tiling, size_px)
+        return TilePixels(self._images, self._originals_px, self.counts, self._tiling, size_px)
 
     def shares(self, encoder: Encoder, recipe: Recipe, size_px: int) -> Shares:
         """Of which tokens are kept: the references are all tiles of some images, so that those can be judged whole."""
@@ -90,6 +90,7 @@ class TilePixels:
     Args:
         images: to read.
         originals_px: (i, 2), their heights and widths.
+        counts: of the tiles of each.
         tiling: how they are cut.
         size_px: side s.
 
@@ -101,10 +102,14 @@ class TilePixels:
     """
 
     def __init__(
-        self, images: Sequence[NormalImage], originals_px: Int[np.ndarray, "i 2"], tiling: Tiling, size_px: int
+        self,
+        images: Sequence[NormalImage],
+        originals_px: Int[np.ndarray, "i 2"],
+        counts: Sequence[int],
+        tiling: Tiling,
+        size_px: int,
     ) -> None:
         self._images, self._tiling, self._size_px = images, tiling, size_px
-        counts = [tiling.count(int(height), int(width)) for height, width in originals_px]
         self._places = [(image, tile) for image, count in enumerate(counts) for tile in range(count)]
         self.originals_px = np.repeat(originals_px, counts, axis=0)
         self._last: tuple[int, np.ndarray] | None = None
