@@ -79,8 +79,10 @@ def test_images_are_encoded_once(
 
 
 def trained(board: Board, seed: int, folder: Path) -> TokenScorer:
-    """The scorer of a training without folds."""
-    recipe = replace(board.recipe, calibration=replace(board.recipe.calibration, folds=0))
+    """The scorer of a training without folds and shifted images."""
+    recipe = board.recipe
+    memory, calibration = replace(recipe.memory, shifts=0), replace(recipe.calibration, folds=0)
+    recipe = replace(recipe, memory=memory, calibration=calibration)
     context = fit_board(board, seed, folder / "trial").context
     context = StageContext(RunFolder(folder / "run"), context.compute, seed, SIZE_PX, {})
     context.run.path.mkdir()

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
+from argparse import ArgumentParser
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from safetensors.numpy import load_file
 
 import flawmap.detect.fit
 from assertions import assert_explained, files_and_bytes
+from flawmap.cli import main
+from flawmap.cli.arguments import recipe_of
+from flawmap.cli.train import add_arguments
 from flawmap.paper.finetune import FinetuneModule
 from flawmap.recipe.files import load_recipe
 from flawmap.runs.result_folders import exclusive
@@ -42,6 +46,15 @@ def interrupted(monkeypatch):
     monkeypatch.setattr(FinetuneModule, "training_step", counted)
     stop = {"at": 2, "begun": begun}
     return stop
+
+
+def test_the_smallest_defect_is_short_for_two_settings(capsys):
+    parser = ArgumentParser()
+    add_arguments(parser)
+    data = recipe_of(parser.parse_args(["good", "--smallest-defect-px", "7.5", "--set", "seed=3"])).data
+    assert (data.tiles, data.smallest_defect_px) == ("auto", 7.5)
+    assert main(["train", "good", "--smallest-defect-px", "8", "--set", "data.tiles=none"]) == 2
+    assert "data.smallest_defect_px has no effect with data.tiles none" in capsys.readouterr().err
 
 
 # ---- a finished run

@@ -55,9 +55,13 @@ def encoder() -> Encoder:
     return Encoder(build_vit("test_vit", 0.0)).eval()
 
 
-def recipe_of(tokens: int = 30, relative: bool = False, candidates: int = 200_000, **expectation: int) -> Recipe:
+def recipe_of(
+    tokens: int = 30, relative: bool = False, candidates: int = 200_000, shifts: int = 0, **expectation: int
+) -> Recipe:
     return Recipe(
-        memory=MemorySettings(blocks=(1, 2), tokens=tokens, relative=relative, candidates=candidates, image_share=0.1),
+        memory=MemorySettings(
+            blocks=(1, 2), relative=relative, candidates=candidates, shifts=shifts, tokens=tokens, image_share=0.1
+        ),
         residual=ResidualSettings(hidden=16),
         expectation=ExpectationSettings(**expectation),
     )
@@ -162,6 +166,33 @@ def test_where_all_tokens_are_candidates_but_not_all_images_references_each_toke
     assert memory_on(normal, recipe).tokens.isfinite().all()
 
 
+@pytest.mark.parametrize("shifts", [1, 3])
+@pytest.mark.parametrize("relative", [False, True])
+def test_tokens_of_shifted_images_are_candidates_that_know_their_image(encoder: Encoder, shifts: int, relative: bool):
+    images = [striped(seed, 64, 64) for seed in range(11)]  # more than a batch
+    recipe = recipe_of(shifts=shifts, relative=relative)
+    normal, plain = encoded(encoder, images, recipe), encoded(encoder, images, recipe_of(relative=relative))
+    rows, columns = encoder.grid(64, 64)
+    count = len(plain.candidates)
+    assert torch.equal(normal.candidates[:count], plain.candidates)  # the order of the unshifted ones may not change
+    assert torch.equal(normal.sources[:count], plain.sources)
+    assert torch.equal(normal.reference_tokens, plain.reference_tokens)
+    half = encoder.patch_size_px // 2
+    for number in (0, 10):
+        expected = []
+        for down, right in ((half, half), (half, 0), (0, half))[:shifts]:
+            moved = np.pad(images[number], ((0, down), (0, right), (0, 0)), mode="edge")[down:, right:]
+            with torch.no_grad():
+                tokens = encoder.tokens_of(normalise(channels_first(moved)[None]), (0, 1), relative)[0]
+            on_grid = tokens.unflatten(0, (rows, columns))
+            expected.append(on_grid[: rows - (down > 0), : columns - (right > 0)].flatten(0, 1))
+        found = normal.candidates[count:][normal.sources[count:] == number].float()
+        torch.testing.assert_close(found, torch.cat(expected), atol=4e-3, rtol=0)  # fp16
+    assert len(normal.sources) == len(normal.candidates)
+    reopened = GoodImages.of(normal.tensors())
+    assert torch.equal(reopened.candidates, normal.candidates)
+
+
 def test_memories_of_one_seed_are_equal(encoder: Encoder):
     images = [striped(seed, 64, 64) for seed in range(3)]
     first, second = memory_of(encoder, images), memory_of(encoder, images)
@@ -200,7 +231,8 @@ def test_stages_that_are_done_already_give_the_same_model(tmp_path: Path):
 
 
 def test_without_folds_the_scales_come_from_all_images_each_without_its_own_tokens(tmp_path: Path):
-    recipe = tiny_recipe(*SMALL, "method=memory", "calibration.folds=0")
+    # Shifted stripes are nearly equal, so that the last digit says which is nearest.
+    recipe = tiny_recipe(*SMALL, "method=memory", "calibration.folds=0", "memory.shifts=0")
     images = load_images(write_good(tmp_path / "good"))
     detector = AnomalyDetector(recipe).fit(images, device="cpu")
     assert detector.calibration_ is None

@@ -130,7 +130,7 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
     if values["calibration.folds"] == 1:
         values["calibration.folds"] = 0
     values["compute.devices"] = 1
-    values["data.tiles"] = "auto" if values["data.tiles"] else "512"
+    values["data.tiles"] = "auto" if values["data.tiles"] or values["data.smallest_defect_px"] else "512"
     values["finetune.detection_weight"] = values["finetune.detection_weight"] or 1.0
     if "{stem}" not in values["data.mask_pattern"]:
         values["data.mask_pattern"] += "{stem}"

@@ -1,12 +1,12 @@
 """A board after everything that does not differ between variants: the memory, and what it finds for every image.
 
-It is what a training without folds (``calibration.folds=0``) makes of the board: no variant needs a threshold.
+It is what a training without folds and shifts (``calibration.folds=0``, ``memory.shifts=0``) makes of the board: no
+variant needs a threshold, and shifted images are not encoded.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,8 +16,9 @@ from flawmap.data.sample import NormalImage, content_hash
 from flawmap.detect.fit import ALGORITHM_VERSION
 from flawmap.engine.compute import choose_compute
 from flawmap.engine.stage import StageContext
+from flawmap.memory.candidates import Candidates, Shares
 from flawmap.memory.fit import OF_OTHERS, PIXELS_KEPT_BYTES, fit_memory
-from flawmap.memory.good_images import BATCH_SIZE, GoodImages, Shares
+from flawmap.memory.good_images import BATCH_SIZE, GoodImages
 from flawmap.memory.head_training import HeadExamples, TokenPool, encode_examples
 from flawmap.memory.patch_memory import Lookup, PatchMemory
 from flawmap.memory.scorer import ResidualScorer, TokenScorer, build_scorer
@@ -72,21 +73,20 @@ def fit_board(board: Board, seed: int, cache: Path) -> FittedBoard:
 
 def good_images(encoded: EncodedImages, recipe: Recipe, seed: int) -> GoodImages:
     """What :func:`flawmap.memory.good_images.encode_good_images` keeps of images that are encoded already."""
-    numbers, patches = range(len(encoded.tokens)), encoded.tokens.shape[1]
-    shares = Shares.of(len(numbers), patches, recipe)
-    generator = torch.Generator().manual_seed(seed)
-    takes_all = shares.per_image == patches and len(shares.references) == len(numbers)
-    orders = (torch.arange(patches) if takes_all else torch.randperm(patches, generator=generator) for _ in numbers)
-    drawn = [order[: shares.per_image] for order in orders]
-    candidates = [tokens_of(encoded, n, recipe).half()[0, picked] for n, picked in zip(numbers, drawn, strict=True)]
+    numbers, grid = range(len(encoded.tokens)), (encoded.attention.shape[1], encoded.attention.shape[2])
+    shares = replace(Shares.of(len(numbers), grid, recipe), shifts=())  # no shifted images are encoded
     references = torch.tensor(shares.references)
+    of_references = torch.cat([tokens_of(encoded, n, recipe).half() for n in shares.references])
+    candidates = Candidates(len(numbers), grid, shares, of_references.shape[-2:], seed)
+    for number in numbers:
+        candidates.take(number, tokens_of(encoded, number, recipe)[0])
     return GoodImages(
         attention=encoded.attention,
         references=references,
         reference_appearances=encoded.cls[references, -1],
-        reference_tokens=torch.cat([tokens_of(encoded, n, recipe).half() for n in references.tolist()]),
-        candidates=torch.cat(candidates),
-        sources=torch.from_numpy(np.repeat(np.arange(len(numbers), dtype=np.int32), shares.per_image)),
+        reference_tokens=of_references,
+        candidates=candidates.tokens(of_references),
+        sources=candidates.sources,
         images=torch.arange(len(numbers), dtype=torch.int32),
         originals_px=torch.zeros(len(numbers), 2, dtype=torch.int32),  # only thresholds need them
     )

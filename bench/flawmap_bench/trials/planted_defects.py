@@ -87,7 +87,7 @@ class Scored:
 
 
 def train_and_score(board: Board, seed: int) -> Scored:
-    """What a training with this seed gives; encoded images are the board's."""
+    """What a training with this seed and without shifted images gives; encoded images are the board's."""
     recipe = replace(board.recipe, method="memory", seed=seed)  # the head draws maps only
     good = good_images(board.encoded_good, recipe, seed)
     looks = appearance_of(board)

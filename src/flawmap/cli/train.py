@@ -1,9 +1,10 @@
 """flawmap train DATA."""
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from flawmap.advice import command
 from flawmap.cli.arguments import (
@@ -14,6 +15,13 @@ from flawmap.cli.arguments import (
     recipe_of,
 )
 from flawmap.errors import UserError
+
+
+class _SetTiles(Action):
+    """Two settings in one option."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: object = None) -> None:
+        namespace.set = [*namespace.set, "data.tiles=auto", f"data.smallest_defect_px={values}"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,6 +39,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=("all", "pretrain", "finetune"),
         default="all",
         help="for recipes with pretrain.enabled; pretrain: stop after stage 1, finetune: start after it (default: all)",
+    )
+    parser.add_argument(
+        "--smallest-defect-px",
+        metavar="PX",
+        action=_SetTiles,
+        help="width of the smallest defect, in pixels of your images: they are also scored in tiles that show it "
+        "(short for --set data.tiles=auto --set data.smallest_defect_px=PX)",
     )
     parser.add_argument(
         "--leave-out",

@@ -22,7 +22,7 @@ from flawmap.vit.encoder import Encoder
 from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import WeightsOrigin, load_encoder
 
-ALGORITHM_VERSION = 12  # raised when code changes what a stage computes: older results are then not reused
+ALGORITHM_VERSION = 13  # raised when code changes what a stage computes: older results are then not reused
 
 StageChoice = Literal["all", "pretrain", "finetune"]
 

@@ -52,6 +52,10 @@ class AppearanceAndTokens:
             return output.cls.float(), self._encoder.tokens_in(output, self.blocks, self._relative)
         return self._with_mean(self._encoder.tokens_in(output, self.wanted), self.mean_of)
 
+    def tokens_of(self, frozen: FrozenEncoder, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n l d"]:
+        """The tokens alone; the blocks after them are not computed."""
+        return frozen.tokens_of(images, self.blocks, self._relative)
+
     def _with_mean(
         self, tokens: Float[Tensor, "b n w d"], mean_of: int
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n l d"]]:

@@ -168,6 +168,7 @@ def plan_stages(units: WholeImages | Tiles, recipe: Recipe, context: StageContex
         relative=memory.relative,
         appearance=expectation.appearance,
         candidates=memory.candidates,
+        shifts=memory.shifts,
         reference_images=expectation.images,
         reference_tokens=expectation.tokens,
     )
@@ -386,10 +387,7 @@ def outputs_of(fitted: Fit) -> tuple[list[float], list[Float[np.ndarray, "r c"]]
 
 @torch.no_grad()
 def reference_evidence(scorer: TokenScorer, good: GoodImages, of_others: Lookup, rows: Sequence[int]) -> list[Evidence]:
-    """The evidence of reference images, each compared with the tokens of the others.
-
-    It sets the map's scales where there are no folds.
-    """
+    """The evidence of reference images, each compared with the tokens of the others; without folds it sets scales."""
     device, evidence = scorer.memory.unit.device, []
     for row in rows:
         of_row = slice(row, row + 1)

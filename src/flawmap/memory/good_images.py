@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from flawmap.engine.batch_size import ImagesAtOnce
-from flawmap.engine.sampling import evenly_spread
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
 from flawmap.memory.appearance import AppearanceAndTokens
+from flawmap.memory.candidates import Candidates, Shares
+from flawmap.memory.shifts import Shift
 from flawmap.recipe.settings import Recipe
 from flawmap.vit.encoder import mean_cls_attention
 from flawmap.vit.frozen_encoder import FrozenEncoder
@@ -35,7 +35,8 @@ class GoodImages:
             distances and the expectation are learned, and the head learns what is normal.
         reference_appearances: (k, d) float32, by which like-looking images are found.
         reference_tokens: (k, p, l, d) all their tokens.
-        candidates: (n, l, d) tokens that the memory is chosen from, equally many of each image.
+        candidates: (n, l, d) tokens that the memory is chosen from, equally many of each image; where there is room
+            also tokens of shifted images, see :mod:`flawmap.memory.shifts`.
         sources: (n,) int32, number of the image that a candidate comes from.
         images: (i,) int32, number of the image that each is of: its own, or, of tiles, that of the image they lie in.
         originals_px: (i, 2) int32, height and width of the images before they were resized; of tiles: of their images.
@@ -65,26 +66,6 @@ class GoodImages:
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Of which images, and how many of each, tokens are kept.
-
-    Attributes:
-        per_image: candidates for the memory from each image.
-        references: numbers of the images whose tokens are all kept, ascending.
-    """
-
-    per_image: int
-    references: tuple[int, ...]
-
-    @classmethod
-    def of(cls, num_images: int, patches: int, recipe: Recipe) -> "Shares":
-        """As many as the recipe's limits allow, at least one token of every image and one reference."""
-        per_image = max(1, min(patches, recipe.memory.candidates // num_images))
-        num_references = min(recipe.expectation.images, max(1, recipe.expectation.tokens // patches))
-        return cls(per_image, tuple(evenly_spread(num_images, num_references)))
-
-
-@dataclass(frozen=True)
 class _Encoded:
     """A batch of images after the encoder, on the host."""
 
@@ -104,6 +85,24 @@ def _encoded(
         parts.append([mean_cls_attention(output).half().cpu(), appearances.cpu(), tokens.half().cpu()])
     kinds = parts[0] if len(parts) == 1 else [torch.cat(of_kind) for of_kind in zip(*parts, strict=True)]
     return _Encoded(*kinds)
+
+
+def _shifted_tokens(
+    frozen: FrozenEncoder,
+    taken: AppearanceAndTokens,
+    images: Float[Tensor, "b 3 s s"],
+    shifts: tuple[Shift, ...],
+    at_once: int,
+) -> Float[Tensor, "b m l d"]:
+    """Tokens of all shifts in float16, on the host; ``at_once`` images share a pass."""
+    encoder, parts = frozen.encoder, []
+    grid = encoder.grid(images.shape[-2], images.shape[-1])
+    for some in images.split(at_once):
+        of_shifts = [
+            shift.inside(taken.tokens_of(frozen, shift.images(some, encoder.patch_size_px)), grid) for shift in shifts
+        ]
+        parts.append(torch.cat(of_shifts, dim=1).half().cpu())
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -128,17 +127,13 @@ def encode_good_images(
     """
     encoder = frozen.encoder
     taken = AppearanceAndTokens(encoder, recipe)
-    rows, columns = encoder.grid(context.size_px, context.size_px)
-    num_images, patches = len(pixels), rows * columns
-    shares = shares or Shares.of(num_images, patches, recipe)
+    rows, columns = grid = encoder.grid(context.size_px, context.size_px)
+    num_images, blocks_and_dim = len(pixels), (len(taken.blocks), encoder.embed_dim)
+    shares = shares or Shares.of(num_images, grid, recipe)
     row_of = {number: row for row, number in enumerate(shares.references)}
-    stores_all = shares.per_image == patches and len(shares.references) == num_images
-    reference_tokens = torch.empty(len(row_of), patches, len(taken.blocks), encoder.embed_dim, dtype=torch.float16)
+    reference_tokens = torch.empty(len(row_of), rows * columns, *blocks_and_dim, dtype=torch.float16)
     reference_appearances = torch.empty(len(row_of), encoder.embed_dim)
-    generator = torch.Generator().manual_seed(context.seed)
-    num_candidates = 0 if stores_all else num_images * shares.per_image
-    # filled piece by piece, because pieces would be in memory twice when they are joined
-    candidates = reference_tokens.new_empty(num_candidates, *reference_tokens.shape[2:])
+    candidates = Candidates(num_images, grid, shares, blocks_and_dim, context.seed)
     attention, device = reference_tokens.new_empty(num_images, rows, columns), context.compute.device
     at_once = ImagesAtOnce.on(device, encoder.bytes_per_image(context.size_px, len(taken.wanted)), BATCH_SIZE)
     for numbers, images in normal_batches(pixels, context.size_px, at_once.size, device):
@@ -150,16 +145,17 @@ def encode_good_images(
                 raise UserError(problem, "model.weights", "copy or download the weights again, or choose others")
             if (row := row_of.get(number)) is not None:
                 reference_tokens[row], reference_appearances[row] = image_tokens, appearance
-            if not stores_all:
-                chosen = torch.randperm(patches, generator=generator)[: shares.per_image]
-                candidates[number * shares.per_image :][: shares.per_image] = image_tokens[chosen]
+            candidates.take(number, image_tokens)
+        if shares.shifts:
+            shifted = at_once.run(partial(_shifted_tokens, frozen, taken, images, shares.shifts))
+            candidates.take_shifted(numbers, shifted)
     return GoodImages(
         attention=attention,
         references=torch.tensor(shares.references),
         reference_appearances=reference_appearances,
         reference_tokens=reference_tokens,
-        candidates=reference_tokens.flatten(0, 1) if stores_all else candidates,  # (n, l, d)
-        sources=torch.from_numpy(np.repeat(np.arange(num_images, dtype=np.int32), shares.per_image)),
+        candidates=candidates.tokens(reference_tokens),  # (n, l, d)
+        sources=candidates.sources,
         images=torch.arange(num_images, dtype=torch.int32),
         originals_px=torch.zeros(num_images, 2, dtype=torch.int32),  # fit.py knows them
     )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from flawmap.data.images.tiles import OVERLAP, Tiling, finest_tiling
+from flawmap.data.images.tiles import OVERLAP, Tiling, finest_tiling, tiling_for_defects
 from flawmap.data.sample import NormalImage
 from flawmap.engine.progress import say
 from flawmap.engine.stage import StageContext
@@ -29,7 +29,7 @@ def fit_with_tiles(
     originals_px = whole.good.originals_px.numpy()
     tiling = chosen_tiling(recipe, originals_px, context.size_px, encoder.patch_size_px)
     if tiling is None:
-        say("tiles", "none: they would show hardly more than the whole images do")
+        say("tiles", "none: the whole images show enough")
         return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
     units = Tiles(images, originals_px, tiling)
     say("tiles", described(tiling, units.counts))
@@ -41,7 +41,7 @@ def fit_with_tiles(
 
 
 def chosen_tiling(recipe: Recipe, originals_px: np.ndarray, size_px: int, patch_size_px: int) -> Tiling | None:
-    """How images are cut: as the recipe says, or as finely as the time allows.
+    """How images are cut: as the recipe or the smallest defect asks for, or as finely as the time allows.
 
     Raises:
         UserError: tiles of the size that the recipe asks for show less than the whole image, or have too few patches.
@@ -51,6 +51,8 @@ def chosen_tiling(recipe: Recipe, originals_px: np.ndarray, size_px: int, patch_
         problem = f"a tile of {size_px} px has {side} patches a side, and neighbouring tiles share {OVERLAP}"
         raise UserError(problem, "data.image_size_px", f"--set data.image_size_px={4 * patch_size_px} or more")
     sizes_px = [(int(height), int(width)) for height, width in originals_px]
+    if (smallest_px := recipe.data.smallest_defect_px) is not None:
+        return tiling_for_defects(smallest_px, sizes_px, side, patch_size_px)
     if recipe.data.tiles == "auto":
         return finest_tiling(sizes_px, side, patch_size_px)
     tiling = Tiling(float(np.float32(size_px / int(recipe.data.tiles))), side, patch_size_px)
@@ -63,9 +65,10 @@ def chosen_tiling(recipe: Recipe, originals_px: np.ndarray, size_px: int, patch_
 def described(tiling: Tiling, counts: Sequence[int]) -> str:
     """What tiles show, in words."""
     patch_px = tiling.patch_of_original_px
+    per_image = np.mean(counts)
     return (
-        f"{np.mean(counts):.1f} per image; a patch is {patch_px:.0f} px of the image, "
-        f"so that defects smaller than {patch_px / 2:.0f} px fade"
+        f"{per_image:.1f} per image, so that an image takes {per_image + 1:.1f} times as long as without them; "
+        f"a patch is {patch_px:.0f} px of the image: defects smaller than {patch_px / 2:.0f} px fade"
     )
 
 

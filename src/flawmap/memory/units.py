@@ -15,7 +15,7 @@ from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.tiles import Tiling
 from flawmap.data.sample import NormalImage
 from flawmap.engine.sampling import evenly_spread
-from flawmap.memory.good_images import Shares
+from flawmap.memory.candidates import Shares
 from flawmap.recipe.settings import Recipe
 from flawmap.vit.encoder import Encoder
 
@@ -47,7 +47,7 @@ class WholeImages:
     def shares(self, encoder: Encoder, recipe: Recipe, size_px: int) -> Shares:
         """Of which tokens are kept."""
         rows, columns = encoder.grid(size_px, size_px)
-        return Shares.of(len(self._images), rows * columns, recipe)
+        return Shares.of(len(self._images), (rows, columns), recipe)
 
 
 class Tiles:
@@ -76,7 +76,7 @@ class Tiles:
     def shares(self, encoder: Encoder, recipe: Recipe, size_px: int) -> Shares:
         """Of which tokens are kept: the references are all tiles of some images, so that those can be judged whole."""
         rows, columns = encoder.grid(size_px, size_px)
-        share = Shares.of(len(self.images), rows * columns, recipe)
+        share = Shares.of(len(self.images), (rows, columns), recipe)
         at_most = min(
             recipe.expectation.images, int(recipe.expectation.tokens / (rows * columns) / np.mean(self.counts))
         )

@@ -143,6 +143,9 @@ def _in_data(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     if tiles not in ("auto", "none") and not (tiles.isdecimal() and 28 <= int(tiles) <= 100_000):
         problem = f"data.tiles is {tiles!r}, must be auto, none, or a side from 28 to 100000 px"
         yield problem, "data.tiles", "--set data.tiles=auto chooses the side"
+    if recipe.data.smallest_defect_px is not None and tiles != "auto":
+        problem = f"data.smallest_defect_px has no effect with data.tiles {tiles}"
+        yield problem, "data.smallest_defect_px", "--set data.tiles=auto, which chooses tiles that fit the defect"
     if (problem := _wrong_pattern(recipe.data.group_by)) is not None:
         remedy = "write folder, image, or a file name with {group} for the group and * for any text: '{group}_*'"
         yield f"data.group_by is {recipe.data.group_by!r}, {problem}", "data.group_by", remedy

@@ -55,6 +55,9 @@ class DataSettings:
     tiles: str = setting(
         "none", "also score tiles: auto, none, or their side in pixels of the image", methods=ON_TOKENS
     )
+    smallest_defect_px: float | None = setting(
+        None, "width of the smallest defect in the image: tiles auto are as fine as it needs", 0.5, LARGE, ON_TOKENS
+    )
     train_subset: int | None = setting(None, "use only this many training images, spread evenly by name", 2, LARGE)
     test_subset: int | None = setting(None, "use only this many test images per label, spread evenly by name", 1, LARGE)
     normal: str | None = setting(None, "folder of good images, if the layout is not a known one")
@@ -173,6 +176,7 @@ class MemorySettings:
     blocks: tuple[int, ...] = setting((4, 6, 8, 10), "encoder blocks whose tokens are compared; 1 is the first", 1, 100)
     relative: bool = setting(False, "subtract the mean token of the image, which cancels its exposure")
     candidates: int = setting(200_000, "tokens per block from which the memory is chosen", 2, LARGE)
+    shifts: int = setting(1, "of each image by half a patch, whose tokens are chosen from too, if there is room", 0, 3)
     tokens: int = setting(10_000, "tokens kept per block, chosen to cover all others best", 1, 1_000_000)
     projection_dim: int = setting(64, "dimensions of the random projection in which coverage is measured", 1, 4096)
     spacing_neighbours: int = setting(5, "nearest neighbours that measure how densely normal tokens lie", 1, 1000)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flawmap.data.images.resize import resize_image
-from flawmap.data.images.tiles import MOST_TILES, OVERLAP, Tiling, finest_tiling, starts
+from flawmap.data.images.tiles import MOST_TILES, OVERLAP, Tiling, finest_tiling, starts, tiling_for_defects
 from images import striped
 
 TILING = Tiling(scale=0.5, side=4, patch_size_px=8)
@@ -82,3 +82,14 @@ def test_images_of_many_sizes_share_one_scale_and_the_work_is_their_mean():
     tiling = finest_tiling(sizes, side=16, patch_size_px=14)
     assert tiling is not None
     assert [tiling.count(*size) for size in sizes] == [4] * 9 + [9]  # 4.5 on average
+
+
+@given(smallest_px=st.floats(0.5, 500), longest=st.integers(30, 6000))
+def test_tiles_for_a_defect_show_it_half_a_patch_wide_where_the_image_has_the_pixels(smallest_px: float, longest: int):
+    tiling = tiling_for_defects(smallest_px, [(30, longest), (20, 20)], side=16, patch_size_px=14)
+    patch_in_whole = longest / 16
+    if tiling is None:  # the whole image shows it, or has not even the pixels that it sees
+        assert patch_in_whole <= 2 * smallest_px * (1 + 1e-6) or longest <= 224
+    else:
+        assert patch_in_whole > 2 * smallest_px * (1 - 1e-6)
+        assert tiling.patch_of_original_px == pytest.approx(max(14, 2 * smallest_px), rel=1e-6)

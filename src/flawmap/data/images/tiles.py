@@ -118,3 +118,20 @@ def finest_tiling(sizes_px: Sequence[tuple[int, int]], side: int, patch_size_px:
         if np.average(tiles, weights=counts) <= MOST_TILES:
             return tiling
     return None
+
+
+def tiling_for_defects(
+    smallest_px: float, sizes_px: Sequence[tuple[int, int]], side: int, patch_size_px: int
+) -> Tiling | None:
+    """The coarsest tiling in which the smallest defect is half a patch wide; None where the whole image shows as much.
+
+    Args:
+        smallest_px: width of the smallest defect, in pixels of the original image.
+        sizes_px: height and width of the good images.
+        side: of a tile, in patches.
+        patch_size_px: side of a patch in the resized image.
+    """
+    needed = min(1.0, patch_size_px / (2 * smallest_px))  # an image has no more detail than its pixels
+    if needed <= side * patch_size_px / max(max(size) for size in sizes_px):
+        return None
+    return Tiling(float(np.float32(needed)), side, patch_size_px)
