@@ -21,11 +21,11 @@ def sharing_passes(
     kind = type(detector.scorer_)
     score = kind.score
 
-    def noted(self: object, images: Tensor) -> ScorerOutput:
+    def noted(self: object, images: Tensor, inside: Tensor | None = None) -> ScorerOutput:
         if len(images) > fitting:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         passes.append(len(images))
-        return score(self, images)
+        return score(self, images, inside)
 
     monkeypatch.setattr(kind, "score", noted)
     monkeypatch.setattr(detector, "_at_once", ImagesAtOnce(size))

@@ -21,6 +21,7 @@ from flawmap.data.open_data import Location, find_all_test_data, open_training_d
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remark_lines import remark_lines
 from flawmap.data.remarks import detail_lost, nearly_black, ungrouped_patients
+from flawmap.data.roi import in_words, refuse_unfit
 from flawmap.data.sample import FileRemark, LeftOut, SkippedFile, TrainingData
 from flawmap.recipe.settings import Recipe
 
@@ -77,6 +78,7 @@ class DataReport:
         groups: how many groups of images there are, in words; None where no image has one.
         ungrouped: a warning that the images of patients are split.
         test_files_compared: test images that share neither content nor a group with training.
+        roi: how much of an image counts, in words; None without a region of interest.
     """
 
     data: str
@@ -97,6 +99,7 @@ class DataReport:
     groups: str | None
     ungrouped: str | None
     test_files_compared: int
+    roi: str | None = None
 
     @property
     def passed_over(self) -> tuple[LeftOut, ...]:
@@ -131,6 +134,8 @@ def read_sound_data(
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     refuse_unmatched(data.images, recipe.data.group_by, str(data.root))
     checked = check_training_data(data, recipe.no_threshold, skip_unreadable)
+    sizes_px = {fact.key: (fact.height_px, fact.width_px) for fact in checked.facts}
+    refuse_unfit(recipe, sizes_px, str(data.root))
     pool = read_pool(recipe, checked.facts, skip_unreadable)
     if strict:
         refuse_left_out(pool.left_out, str(recipe.data.pretrain_on))
@@ -172,6 +177,7 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         groups=groups_in_words(data.images, data.grouped_by),
         ungrouped=ungrouped_patients(facts) if nobody_said else None,
         test_files_compared=leak.num_compared if leak else 0,
+        roi=in_words(recipe),
     )
 
 
@@ -180,6 +186,8 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "data", f'{report.data}  {report.good_images} good images, layout "{report.layout}"'
     more = f", {report.distinct_sizes} different sizes in total" if report.distinct_sizes > len(report.sizes) else ""
     yield "sizes", ", ".join(f"{size} ({count})" for size, count in report.sizes.items()) + more
+    if report.roi:
+        yield "region", report.roi
     if report.groups:
         yield "groups", report.groups
     if report.ungrouped:

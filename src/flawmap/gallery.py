@@ -13,12 +13,14 @@ from jaxtyping import Bool, Float, UInt8
 
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.open_data import evenly_spaced
+from flawmap.data.roi import region_of
 from flawmap.data.sample import TrainingData
 from flawmap.paper.patch_masking import patch_mask
 from flawmap.recipe.settings import MaskingSettings, Recipe
 from flawmap.report.gallery import GalleryDefect, GalleryImage, GalleryPage, write_gallery
 from flawmap.reproducibility import numpy_generator
 from flawmap.simulators.by_name import simulator_by_name, simulator_names
+from flawmap.simulators.simulated_anomaly import anomaly_inside
 from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.positions import round_to_patches
@@ -72,17 +74,20 @@ def gallery_images(data: TrainingData, encoder: Encoder, recipe: Recipe, count: 
     chosen = evenly_spaced(data.images, count)
     following = {image.key: ordered[(place + 1) % len(ordered)] for place, image in enumerate(ordered)}
     size_px = round_to_patches(recipe.training_size_px, encoder.patch_size_px)
-    pixels = NormalPixels(chosen, size_px)
-    others = NormalPixels([following[image.key] for image in chosen], size_px)
+    roi = region_of(recipe)
+    pixels = NormalPixels(chosen, size_px, roi=roi)
+    others = NormalPixels([following[image.key] for image in chosen], size_px, roi=roi)
+    as_they_are = pixels if roi is None else NormalPixels(chosen, size_px)
     attention = cache_attention(encoder, pixels, size_px, "cpu")  # (n, r, c)
     return [
         GalleryImage(
             image.key,
-            pixels[index],
+            as_they_are[index],
             attention[index],
             masks_of(attention[index], recipe, image.key),
             defects_on(pixels[index], attention[index], others[index], recipe, image.key),
             training_defects(pixels[index], attention[index], others[index], recipe, image.key),
+            pixels.inside(index),
         )
         for index, image in enumerate(chosen)
     ]
@@ -135,6 +140,10 @@ def _defect(
     draw: tuple[str | int, ...],
 ) -> GalleryDefect:
     """A defect by one simulator; ``draw`` tells the random numbers of one from those of another."""
-    simulate = simulator_by_name(simulator, recipe.simulation)
+    simulate, roi = simulator_by_name(simulator, recipe.simulation), region_of(recipe)
+    if roi is not None:
+        attention = attention * roi.patches((attention.shape[0], attention.shape[1]))
     anomaly = simulate(image, numpy_generator(recipe.seed, "gallery", *draw), attention, second)
+    if roi is not None:
+        anomaly = anomaly_inside(image, anomaly.image, anomaly.footprint & roi.at(*image.shape[:2]))
     return GalleryDefect(anomaly.image, anomaly.footprint)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flawmap.recipe.settings import Recipe
@@ -49,10 +49,15 @@ class Scorer(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
+    def score(self, images: Float[Tensor, "b 3 h w"], inside: Bool[Tensor, "b n"] | None = None) -> ScorerOutput:
         """Score normalised images whose sides are multiples of the patch size, each independently of the others.
 
         Several threads may call it at once, so it must not change the scorer.
+
+        Args:
+            images: normalised.
+            inside: the patches in the region of interest, at least one of each image; the others enter neither score
+                nor map. None: all count. Methods on tokens alone know regions.
         """
 
     def bytes_per_image(self, size_px: int) -> int:

@@ -27,6 +27,7 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "pool_images": 0,
         "groups": None,
         "ungrouped": None,
+        "roi": None,
         "test_files_compared": 3 * NUM_TEST,
         "test": {
             "good": NUM_TEST,

@@ -5,6 +5,7 @@ import re
 import shlex
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -95,8 +96,13 @@ def amount(text: str) -> float:
 
 
 def add_recipe_arguments(parser: ArgumentParser) -> None:
-    """``--recipe`` and ``--set``."""
+    """``--recipe``, ``--roi`` and ``--set``."""
     parser.add_argument("--recipe", help="a preset (quick, standard, paper, ...) or a YAML file (default: standard)")
+    parser.add_argument(
+        "--roi",
+        metavar="FILE",
+        help="region of interest: a PNG mask (white counts) or JSON; short for --set data.roi=FILE (default: all)",
+    )
     add_set_argument(parser)
 
 
@@ -159,9 +165,17 @@ def recipe_of(arguments: Namespace) -> Recipe:
     """The recipe that the arguments name, the recommended one if none, with ``--set`` applied.
 
     Raises:
-        UserError: as :func:`load_recipe`; or ``--set`` changes a setting that the method does not use.
+        UserError: as :func:`load_recipe`; or ``--set`` changes a setting that the method does not use; or the region of
+            interest cannot be read.
     """
     recipe = load_recipe(arguments.recipe or "standard", arguments.set)
     for override in arguments.set:
         refuse_without_effect(override.partition("=")[0].strip(), recipe, f"--set {override}")
-    return recipe
+    if (roi := getattr(arguments, "roi", None)) is not None:  # flawmap recipe has no such option
+        refuse_without_effect("data.roi", recipe, "--roi")
+        recipe = replace(recipe, data=replace(recipe.data, roi=roi))
+    if recipe.data.roi is None:
+        return recipe
+    from flawmap.data.roi import with_roi_content  # here, because it loads numpy and Pillow
+
+    return with_roi_content(recipe)

@@ -63,6 +63,7 @@ def summary(evaluation: "Evaluation", report: Path | None = None) -> str:
     """The metrics for people, and where the report is; brackets hold 95 % bootstrap intervals over images or groups."""
     counts = f"{evaluation.n_good} good, {evaluation.n_anomalous} anomalous"
     lines = [f"data       {evaluation.data}: {counts}", *_groups(evaluation), *_left_out(evaluation)]
+    lines += [f"region     {evaluation.outside_roi.words}"] if evaluation.outside_roi else []
     if evaluation.n_good and evaluation.n_anomalous:
         lines += [*_measures(evaluation), *_comparisons(evaluation)]
     else:

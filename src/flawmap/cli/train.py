@@ -68,7 +68,7 @@ def run(arguments: Namespace) -> int:
     requested = Path(arguments.run) if arguments.run else None
     resumed = None
     if arguments.resume:
-        given = recipe_of(arguments) if arguments.recipe or arguments.set else None
+        given = recipe_of(arguments) if arguments.recipe or arguments.set or arguments.roi else None
         resumed = resumed_run(requested, given)
         recipe = load_recipe(resumed.recipe, is_of_model=True)
     else:

@@ -147,6 +147,8 @@ def export_model(
         raise UserError("there are no images to check the export with", "", "give a few with --images FOLDER")
     native = detector.self_test()  # a damaged detector is refused before the work begins
     _refuse_tiles_elsewhere(detector, to)
+    if detector.roi is not None:
+        raise UserError("a model with a region of interest cannot be exported yet", "", "flawmap serve RUN")
     facts = replace(detector.facts(name or path.stem, precision), self_test=None)
     facts = replace(facts, search=_search(detector, to), tiling=_tiling(detector))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,8 @@ class Detection:
             detector share the colour scale ``AnomalyDetector.map_scale``.
         regions: parts of the map above the map's threshold, highest peak first.
         scores: all image scores of the detector, by name.
+        inside: bool (height, width), the pixels in the region of interest; None: all. Outside, the map has the lowest
+            value of those inside.
     """
 
     score: float
@@ -62,14 +64,16 @@ class Detection:
     anomaly_map: np.ndarray = field(repr=False)
     regions: tuple[Region, ...]
     scores: dict[str, float]
+    inside: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Raises: NotScoredError: a score or a value of the map is not finite."""
         refuse_not_finite({**self.scores, "score": self.score}, self.anomaly_map)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything except the map, as JSON-ready values."""
-        return {
+        """Everything except the map, as JSON-ready values; with a region of interest, the share of the image in it."""
+        share = {} if self.inside is None else {"inside_share": float(self.inside.mean())}
+        return share | {
             "score": self.score,
             "is_anomalous": self.is_anomalous,
             "threshold": self.threshold,
@@ -79,7 +83,11 @@ class Detection:
 
 
 def judge(
-    scores: Mapping[str, float], image_score: str, anomaly_map: np.ndarray, calibration: Calibration | None
+    scores: Mapping[str, float],
+    image_score: str,
+    anomaly_map: np.ndarray,
+    calibration: Calibration | None,
+    inside: np.ndarray | None = None,
 ) -> Detection:
     """The verdict from an image's scores and map.
 
@@ -88,18 +96,21 @@ def judge(
         image_score: the name of the one that decides.
         anomaly_map: float32 (h, w).
         calibration: thresholds; without them nothing is called anomalous.
+        inside: bool (h, w), the pixels in the region of interest, in which alone regions lie; None: all.
 
     Raises:
         NotScoredError: a score or a value of the map is not finite.
     """
     score = scores[image_score]
+    counted = anomaly_map if inside is None else np.where(inside, anomaly_map, np.float32(-np.inf))
     return Detection(
         score=score,
         is_anomalous=calibration is not None and score > calibration.threshold,
         threshold=calibration.threshold if calibration else None,
         anomaly_map=anomaly_map,
-        regions=find_regions(anomaly_map, calibration.map_threshold) if calibration else (),
+        regions=find_regions(counted, calibration.map_threshold) if calibration else (),
         scores=dict(scores),
+        inside=inside,
     )
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 import flawmap
 from flawmap.data.groups import by_image_if_few, grouped
 from flawmap.data.pool import Pool, read_pool_for
+from flawmap.data.roi import RegionOfInterest, region_of, with_roi_content
 from flawmap.data.sample import NormalImage, TrainingData
 from flawmap.data.split import split_normals
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
@@ -104,6 +105,7 @@ class AnomalyDetector:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
         from flawmap.detect.fit import fit_scorer  # here, because loading what trains takes seconds
 
+        self.recipe = with_roi_content(self.recipe)
         validate(self.recipe)
         self.scorer_ = self.camera_ = self.proxy_ = self.self_test_ = self.weights_sha256_ = None
         self.calibrations_, self.record_, self.unseen_scores_, recipe = Calibrations(), ModelRecord(), (), self.recipe
@@ -141,11 +143,11 @@ class AnomalyDetector:
             self.unseen_scores_ = tuple((float(score), group) for score, group in zip(deciding, groups, strict=True))
             self.calibration_ = calibrate(deciding, unseen.map_peaks, rate, groups, is_estimate=True)
             name_unusual(run, images, deciding, unseen.maps, self.map_scale)
-            squares = simulated_defects.unseen_squares(images, unseen, size_px)
+            squares = simulated_defects.unseen_squares(images, unseen, size_px, self.roi)
         defects = simulated_defects.simulate_on(squares, recipe)
         without = unseen.scorer_without if unseen is not None else lambda _: scorer
         image_score = recipe.detect.image_score
-        scored = simulated_defects.score_defects(without, defects, self.sizes_px, image_score, self.at_once)
+        scored = simulated_defects.score_defects(without, defects, self.sizes_px, image_score, self.at_once, self.roi)
         self.proxy_ = scored.scores
         drop_ratio = recipe.pretrain.masking.drop_ratio
         simulated_defects.write_samples(run, defects, scored.maps, drop_ratio, self.map_scale)
@@ -158,6 +160,11 @@ class AnomalyDetector:
     @calibration_.setter
     def calibration_(self, calibration: Calibration | None) -> None:
         self.calibrations_ = self.calibrations_.replaced(self.camera_, calibration)
+
+    @property
+    def roi(self) -> RegionOfInterest | None:
+        """The part of an image that counts; None for the whole image."""
+        return region_of(self.recipe)
 
     @property
     def sizes_px(self) -> tuple[int, ...]:
@@ -216,7 +223,8 @@ class AnomalyDetector:
             NotScoredError: a score or a map is not finite, because the model is damaged.
         """
         places = places or [place_of(image, number, len(images)) for number, image in enumerate(images, 1)]
-        analyses = list(analyse(self._fitted, [as_rgb(image) for image in images], self.sizes_px, self.at_once))
+        scorer, pixels = self._fitted, [as_rgb(image) for image in images]
+        analyses = list(analyse(scorer, pixels, self.sizes_px, self.at_once, self.roi))
         for analysis, place in zip(analyses, places, strict=True):
             try:
                 refuse_not_finite(analysis.scores, analysis.anomaly_map)
@@ -247,7 +255,8 @@ class AnomalyDetector:
 
     def verdict(self, analysis: Analysis) -> Detection:
         """Turn an analysis into a verdict by the calibrated thresholds; without them nothing is called anomalous."""
-        return judge(analysis.scores, self.recipe.detect.image_score, analysis.anomaly_map, self.calibration_)
+        name = self.recipe.detect.image_score
+        return judge(analysis.scores, name, analysis.anomaly_map, self.calibration_, analysis.inside)
 
     def score_samples(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Float[np.ndarray, "n"]:
         """Image scores, one per image, float64; higher = more anomalous, the opposite of scikit-learn's sign."""
@@ -337,18 +346,8 @@ class AnomalyDetector:
         """
         scorer, origin = self._fitted, self.origin_
         assert origin is not None
-        saved = Saved(
-            scorer,
-            self.recipe,
-            self.calibrations_,
-            origin,
-            self.stage_keys_,
-            self.proxy_,
-            self.self_test(),
-            self.encoder_backend_,
-            self.record_,
-        )
-        write_pretrained(Path(folder), saved)
+        of_training = self.stage_keys_, self.proxy_, self.self_test(), self.encoder_backend_, self.record_
+        write_pretrained(Path(folder), Saved(scorer, self.recipe, self.calibrations_, origin, *of_training))
 
     def push_to_hub(self, repository: str, private: bool = True) -> str:
         """Upload the model folder to ``OWNER/NAME`` on the Hugging Face hub; returns the address of the commit.

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from flawmap.data.images.resize import resize_image
+from flawmap.data.roi import RegionOfInterest
 from flawmap.detect.image_like import ImageLike, as_rgb, place_of
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.cores import reading_threads
@@ -34,13 +35,16 @@ class Analysis:
 
     Attributes:
         scales: one result per test size, smallest size first.
-        anomaly_map: float32 (h, w) at the image's own resolution; higher = more anomalous.
+        anomaly_map: float32 (h, w) at the image's own resolution; higher = more anomalous. Outside of a region of
+            interest, it is the lowest value inside.
         scores: the image scores by name, float64; higher = more anomalous.
+        inside: (h, w), the pixels in the region of interest; None: all.
     """
 
     scales: tuple[ScaleResult, ...]
     anomaly_map: Float[np.ndarray, "h w"]
     scores: dict[str, float]
+    inside: Bool[np.ndarray, "h w"] | None = None
 
 
 def images_at_once(scorer: Scorer, sizes_px: Sequence[int]) -> ImagesAtOnce:
@@ -59,6 +63,7 @@ def analyse(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     sizes_px: Sequence[int],
     at_once: ImagesAtOnce,
+    roi: RegionOfInterest | None = None,
 ) -> tuple[Analysis, ...]:
     """Score whole images at each size, in fp32.
 
@@ -70,7 +75,15 @@ def analyse(
         images: of any sizes.
         sizes_px: sides of the squares, multiples of the patch size.
         at_once: how many images share a pass.
+        roi: the part of each image that counts; None: all.
+
+    Raises:
+        UserError: the region of interest covers no patch of an image.
     """
+    shapes = [image.shape[:2] for image in images]
+    if roi is not None:
+        images = [roi.with_grey_outside(image) for image in images]
+    inside = None if roi is None else [_patches(roi, scorer.encoder.grid(size, size)) for size in sizes_px]
     squares = [torch.from_numpy(np.stack([resize_image(image, size, size) for image in images])) for size in sizes_px]
 
     def in_batches(size: int) -> list[tuple[ScaleResult, ...]]:
@@ -78,16 +91,19 @@ def analyse(
         return [
             scales
             for start in starts
-            for scales in _scale_results(scorer, [of_size[start : start + size] for of_size in squares])
+            for scales in _scale_results(scorer, [of_size[start : start + size] for of_size in squares], inside)
         ]
 
     names, by_image = score_names(scorer), at_once.run(in_batches)
     if isinstance(scorer, TiledScorer):
         by_image = [
-            _with_tiles(scorer, image, *scales, at_once) for image, scales in zip(images, by_image, strict=True)
+            _with_tiles(scorer, image, *scales, at_once, roi) for image, scales in zip(images, by_image, strict=True)
         ]
-    shapes = [image.shape[:2] for image in images]
-    return tuple(analysis_of(scales, h, w, names) for scales, (h, w) in zip(by_image, shapes, strict=True))
+    return tuple(analysis_of(scales, h, w, names, roi) for scales, (h, w) in zip(by_image, shapes, strict=True))
+
+
+def _patches(roi: RegionOfInterest, grid: tuple[int, int]) -> Bool[Tensor, "1 n"]:
+    return torch.from_numpy(roi.patches(grid)).flatten()[None]
 
 
 def analyse_in_order(
@@ -126,11 +142,13 @@ def analyse_in_order(
             yield from of_batch
 
 
-def _scale_results(scorer: Scorer, squares: Sequence[UInt8[Tensor, "b _ _ 3"]]) -> list[tuple[ScaleResult, ...]]:
+def _scale_results(
+    scorer: Scorer, squares: Sequence[UInt8[Tensor, "b _ _ 3"]], inside: Sequence[Bool[Tensor, "1 _"]] | None
+) -> list[tuple[ScaleResult, ...]]:
     """For each image of one batch, what the scorer computes at each size; results are copied to the host together."""
     device = device_of(scorer)
     with torch.autocast(device, enabled=False):
-        logits, evidence = score_squares(scorer, [to_device(of_size, device) for of_size in squares])
+        logits, evidence = score_squares(scorer, [to_device(of_size, device) for of_size in squares], inside)
     logits, *evidence = to_host([logits, *evidence])
     sizes_px, maps = [of_size.shape[1] for of_size in squares], [of_size.numpy() for of_size in evidence]
     return [
@@ -140,45 +158,70 @@ def _scale_results(scorer: Scorer, squares: Sequence[UInt8[Tensor, "b _ _ 3"]]) 
 
 
 def _with_tiles(
-    scorer: TiledScorer, image: UInt8[np.ndarray, "h w 3"], whole: ScaleResult, at_once: ImagesAtOnce
+    scorer: TiledScorer,
+    image: UInt8[np.ndarray, "h w 3"],
+    whole: ScaleResult,
+    at_once: ImagesAtOnce,
+    roi: RegionOfInterest | None,
 ) -> tuple[ScaleResult, ScaleResult]:
     """What the scorer computes for the whole image, with its share of the map, and for the image's tiles."""
     tiling, device = scorer.tiling, device_of(scorer)
-    tiles = torch.from_numpy(tiling.tiles(image)).permute(0, 3, 1, 2)  # (t, 3, s, s)
+    grid = tiling.grid(*image.shape[:2])
+    inside = None if roi is None else roi.patches(grid)
+    tiles = torch.from_numpy(tiling.tiles(image, inside=inside)).permute(0, 3, 1, 2)  # (t, 3, s, s)
+    patches = None
+    if inside is not None:  # (t, n)
+        of_tiles = [inside[tiling.where(place)].ravel() for place in tiling.places(grid, inside)]
+        patches = to_device(torch.from_numpy(np.stack(of_tiles)), device)
 
     def in_batches(size: int) -> list[Tensor]:
+        masks = [None] * len(tiles) if patches is None else patches.split(size)
         with torch.autocast(device, enabled=False):
             outputs = [
-                scorer.score_tiles(normalise(to_device(some.contiguous(), device))) for some in tiles.split(size)
+                scorer.score_tiles(normalise(to_device(some.contiguous(), device)), mask)
+                for some, mask in zip(tiles.split(size), masks, strict=False)
             ]
         return to_host([torch.cat([o.image for o in outputs]), torch.cat([o.evidence for o in outputs])])
 
     scores, evidence = at_once.run(in_batches)
-    joined = tiling.joined(evidence.numpy(), tiling.grid(*image.shape[:2]))
+    joined = tiling.joined(evidence.numpy(), grid, inside)
     of_tiles = ScaleResult(whole.size_px, scorer.standardised_highest(float(scores.max())), joined, MAP_SHARES[1])
     return replace(whole, map_share=MAP_SHARES[0]), of_tiles
 
 
-def analysis_of(scales: Sequence[ScaleResult], height: int, width: int, names: Sequence[str]) -> Analysis:
+def analysis_of(
+    scales: Sequence[ScaleResult], height: int, width: int, names: Sequence[str], roi: RegionOfInterest | None = None
+) -> Analysis:
     """The analysis of an image of this height and width, from what the scorer gave at each size."""
     anomaly_map = mean_map(scales, height, width)
+    if roi is not None:
+        anomaly_map = roi.only_inside(anomaly_map)
     scores = image_scores([scale.logit for scale in scales], float(anomaly_map.max()), names)
-    return Analysis(tuple(scales), anomaly_map, scores)
+    return Analysis(tuple(scales), anomaly_map, scores, None if roi is None else roi.at(height, width))
 
 
 def score_squares(
-    scorer: Scorer, squares: Sequence[UInt8[Tensor, "b _ _ 3"]]
+    scorer: Scorer,
+    squares: Sequence[UInt8[Tensor, "b _ _ 3"]],
+    inside: Sequence[Bool[Tensor, "1 _"]] | None = None,
 ) -> tuple[Float[Tensor, "t b"], list[Float[Tensor, "b _ _"]]]:
     """Score resized images.
 
     Args:
         scorer: in evaluation mode.
         squares: one batch per test size (T of them), all of the same images.
+        inside: for each size, the patches of all images that count; None: all.
 
     Returns:
         image scores (T, b) and the evidence on each size's patch grid, T maps (b, r, c).
     """
-    outputs = [scorer.score(normalise(batch.permute(0, 3, 1, 2).contiguous())) for batch in squares]
+    masks = [None] * len(squares) if inside is None else [of_size.to(squares[0].device) for of_size in inside]
+    outputs = [
+        scorer.score(
+            normalise(batch.permute(0, 3, 1, 2).contiguous()), None if mask is None else mask.expand(len(batch), -1)
+        )
+        for batch, mask in zip(squares, masks, strict=True)
+    ]
     return torch.stack([output.image for output in outputs]), [output.evidence for output in outputs]
 
 

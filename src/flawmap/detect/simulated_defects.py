@@ -16,6 +16,7 @@ from PIL import Image
 from flawmap.data.images.files import read_image
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
+from flawmap.data.roi import RegionOfInterest, region_of
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detection import refuse_not_finite
 from flawmap.detect.scoring import Analysis, analyse, analysis_of, score_names
@@ -33,6 +34,7 @@ from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.samples import DROPPED_GRAY, SampleColumn, sample_file, write_map_ends
 from flawmap.scorer import ScaleResult, Scorer, UnseenScores
 from flawmap.simulators.by_name import simulator_by_name
+from flawmap.simulators.simulated_anomaly import anomaly_inside
 from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
 
@@ -74,20 +76,24 @@ def squares_of(images: Sequence[NormalImage], guide: Encoder, size_px: int, comp
     return [GoodSquare(pixels[number], attention[number]) for number in range(len(pixels))]
 
 
-def unseen_squares(images: Sequence[NormalImage], unseen: UnseenScores, size_px: int) -> list[GoodSquare]:
+def unseen_squares(
+    images: Sequence[NormalImage], unseen: UnseenScores, size_px: int, roi: RegionOfInterest | None = None
+) -> list[GoodSquare]:
     """As many images that fits have scored which have not seen them.
 
     Args:
         images: those of ``unseen``.
         unseen: their scores.
         size_px: at which they were scored.
+        roi: the part of each that counts; None: all.
     """
     are_tiled = len(unseen.scales[0]) > 1
     rows = evenly_spread(len(images), MAX_TILED_IMAGES if are_tiled else MAX_IMAGES)
     if are_tiled:
         pixels = [read_image(images[row].path) for row in rows]
+        pixels = pixels if roi is None else [roi.with_grey_outside(image) for image in pixels]
     else:
-        squares = NormalPixels([images[row] for row in rows], size_px)
+        squares = NormalPixels([images[row] for row in rows], size_px, roi=roi)
         pixels = [squares[place] for place in range(len(rows))]
     return [
         GoodSquare(square, unseen.attention[row], unseen.folds[row], unseen.scales[row])
@@ -96,7 +102,8 @@ def unseen_squares(images: Sequence[NormalImage], unseen: UnseenScores, size_px:
 
 
 def simulate_on(squares: Sequence[GoodSquare], recipe: Recipe) -> list[SimulatedDefect]:
-    """One fixed defect on each image, made as in training but without augmentation."""
+    """One fixed defect on each image, made as in training but without augmentation; inside the region of interest."""
+    roi = region_of(recipe)
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     defects = []
     for index, good in enumerate(squares):
@@ -104,7 +111,12 @@ def simulate_on(squares: Sequence[GoodSquare], recipe: Recipe) -> list[Simulated
         second = None
         if "second" in simulate.needs:
             second = resize_image(squares[(index + 1) % len(squares)].square, *good.square.shape[:2])
-        anomaly = simulate(good.square, generator, good.attention, second)
+        rows, columns = good.attention.shape
+        attention = good.attention if roi is None else good.attention * roi.patches((rows, columns))
+        anomaly = simulate(good.square, generator, attention, second)
+        if roi is not None:
+            inside = anomaly.footprint & roi.at(*good.square.shape[:2])
+            anomaly = anomaly_inside(good.square, anomaly.image, inside)
         defects.append(SimulatedDefect(good, anomaly.image, anomaly.footprint))
     return defects
 
@@ -128,6 +140,7 @@ def score_defects(
     sizes_px: Sequence[int],
     image_score: str,
     at_once: ImagesAtOnce,
+    roi: RegionOfInterest | None = None,
 ) -> ScoredDefects:
     """Score each image with its defect, and without it where that has not been done yet.
 
@@ -137,13 +150,15 @@ def score_defects(
         sizes_px: sides of the squares that are scored.
         image_score: which score tells images apart.
         at_once: how many images share a pass.
+        roi: the part of each image that counts; None: all.
     """
     pixels, scores, labels, maps = BinnedScores(), [], [], dict[int, np.ndarray]()
-    for number, without, analysis in _analyses(scorer_without, defects, sizes_px, at_once):
+    for number, without, analysis in _analyses(scorer_without, defects, sizes_px, at_once, roi):
         footprint = defects[number].footprint
         for found, mask in ((without, np.zeros_like(footprint)), (analysis, footprint)):
             refuse_not_finite(found.scores, found.anomaly_map)
-            pixels.add(found.anomaly_map, mask)
+            counted = np.ones_like(mask) if found.inside is None else found.inside
+            pixels.add(found.anomaly_map[counted], mask[counted])
             scores.append(found.scores[image_score])
             labels.append(bool(mask.any()))
         if number < NUM_SAMPLES:
@@ -157,27 +172,32 @@ def _analyses(
     defects: Sequence[SimulatedDefect],
     sizes_px: Sequence[int],
     at_once: ImagesAtOnce,
+    roi: RegionOfInterest | None,
 ) -> Iterator[tuple[int, Analysis, Analysis]]:
     """Of each defect its number, and the analyses of the image without it and with it, fold by fold."""
     for fold in sorted({defect.good.fold for defect in defects}):
         scorer = scorer_without(fold)
         numbers = [number for number, defect in enumerate(defects) if defect.good.fold == fold]
         for batch in batches_of(numbers, at_once.size):
-            goods = _analyses_without(scorer, [defects[number].good for number in batch], sizes_px, at_once)
-            simulated = analyse(scorer, [defects[number].simulated for number in batch], sizes_px, at_once)
+            goods = _analyses_without(scorer, [defects[number].good for number in batch], sizes_px, at_once, roi)
+            simulated = analyse(scorer, [defects[number].simulated for number in batch], sizes_px, at_once, roi)
             yield from zip(batch, goods, simulated, strict=True)
         del scorer  # before that of the next fold is made
 
 
 def _analyses_without(
-    scorer: Scorer, goods: Sequence[GoodSquare], sizes_px: Sequence[int], at_once: ImagesAtOnce
+    scorer: Scorer,
+    goods: Sequence[GoodSquare],
+    sizes_px: Sequence[int],
+    at_once: ImagesAtOnce,
+    roi: RegionOfInterest | None,
 ) -> list[Analysis]:
     """The analyses of images without their defects; from training where they were scored there, at their only size."""
     if not all(good.scales for good in goods):
-        return list(analyse(scorer, [good.square for good in goods], sizes_px, at_once))
+        return list(analyse(scorer, [good.square for good in goods], sizes_px, at_once, roi))
     names = score_names(scorer)
     sides = [good.square.shape[:2] for good in goods]
-    return [analysis_of(good.scales, h, w, names) for good, (h, w) in zip(goods, sides, strict=True)]
+    return [analysis_of(good.scales, h, w, names, roi) for good, (h, w) in zip(goods, sides, strict=True)]
 
 
 def write_samples(

@@ -217,6 +217,7 @@ def _evaluation(
         left_out=tuple(as_records(data.left_out)),
         grouped_by=data.grouped_by,
         n_groups=_n_groups(data),
+        outside_roi=pixels.outside_roi,
     )
 
 

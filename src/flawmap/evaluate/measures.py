@@ -20,7 +20,7 @@ from flawmap.metrics.ranking import BinnedScores
 from flawmap.metrics.saturated_overlap import count_saturated
 from flawmap.reproducibility import numpy_generator
 from flawmap.runs.calibration import Calibration
-from flawmap.runs.evaluation import Block, Measure
+from flawmap.runs.evaluation import Block, Measure, OutsideRoi
 
 BOOTSTRAP_SEED = 0  # fixed, so that the same scores always have the same intervals
 IMAGE_KEYS = {
@@ -73,6 +73,9 @@ class PooledPixels:
         by_stratum: ``sex=F`` and the like.
         by_scale: by the size in pixels that the detector looked at.
         n_images: how many entered.
+        inside_pixels, all_pixels: of all images, in the region of interest and in all.
+        defect_pixels, defect_pixels_outside: of anomalous images; outside of the region of interest.
+        images_outside: anomalous images whose whole defect lies there.
     """
 
     protocol: Protocol
@@ -83,30 +86,58 @@ class PooledPixels:
     by_stratum: dict[str, PixelPool] = field(default_factory=lambda: defaultdict(PixelPool))
     by_scale: dict[int, BinnedScores] = field(default_factory=lambda: defaultdict(BinnedScores))
     n_images: int = 0
+    inside_pixels: int = 0
+    all_pixels: int = 0
+    defect_pixels: int = 0
+    defect_pixels_outside: int = 0
+    images_outside: int = 0
 
     def add(self, sample: LabelledImage, analysis: Analysis, marked: Truth) -> None:
         """Count one image, if the protocol admits it.
 
-        An anomalous image whose defect vanishes at the evaluation size is left out: nothing there says where it is.
+        An anomalous image whose defect vanishes at the evaluation size, or lies outside of the region of interest, is
+        left out: nothing there says where it is.
         """
-        truth = marked.pixels  # (h, w)
+        truth, inside = marked.pixels, analysis.inside  # (h, w)
+        if truth is not None and inside is not None:
+            self._count_outside(sample, truth, inside)
         if truth is None or (self.protocol.pixel_pool == "truth_only" and not sample.is_anomalous):
             return
         if self.protocol.saturated_overlap:
             defects = [(defect.pixels, defect.saturation_px) for defect in marked.defects]
-            self.saturated.add(count_saturated(analysis.anomaly_map, defects), sample.kind, group=sample.group)
+            of_image = count_saturated(analysis.anomaly_map, defects, inside)
+            self.saturated.add(of_image, sample.kind, group=sample.group)
         anomaly_map, resized_truth = self._resized(analysis.anomaly_map, truth)
-        if sample.is_anomalous and not resized_truth.any():
+        counted = None if inside is None else self._resized(analysis.anomaly_map, inside)[1]
+        if sample.is_anomalous and not (resized_truth if counted is None else resized_truth & counted).any():
             return
         self.n_images += 1
         threshold = self.calibration.map_threshold if self.calibration is not None else None
-        image = count_pixels(anomaly_map, resized_truth, threshold)
+        image = count_pixels(anomaly_map, resized_truth, threshold, counted)
         self.pools.add(image, sample.kind, float(truth.mean()) if sample.is_anomalous else None, sample.group)
         for name in self.protocol.strata:
             if name in sample.strata:
                 self.by_stratum[f"{name}={sample.strata[name]}"].add(image, sample.group)
         for scale in analysis.scales:
-            self.by_scale[scale.size_px].add(*self._resized(mean_map([scale], *truth.shape), truth))
+            of_scale, flags = self._resized(mean_map([scale], *truth.shape), truth)
+            which = slice(None) if counted is None else counted
+            self.by_scale[scale.size_px].add(of_scale[which], flags[which])
+
+    def _count_outside(
+        self, sample: LabelledImage, truth: Bool[np.ndarray, "h w"], inside: Bool[np.ndarray, "h w"]
+    ) -> None:
+        self.inside_pixels, self.all_pixels = self.inside_pixels + int(inside.sum()), self.all_pixels + inside.size
+        self.defect_pixels += int(truth.sum())
+        self.defect_pixels_outside += int((truth & ~inside).sum())
+        self.images_outside += sample.is_anomalous and not (truth & inside).any()
+
+    @property
+    def outside_roi(self) -> OutsideRoi | None:
+        """What does not count; None without a region of interest."""
+        if not self.all_pixels:
+            return None
+        share = self.inside_pixels / self.all_pixels
+        return OutsideRoi(share, self.defect_pixels, self.defect_pixels_outside, self.images_outside)
 
     def _resized(self, anomaly_map: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.evaluation_size_px is None:

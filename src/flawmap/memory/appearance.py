@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flawmap.errors import UserError
+from flawmap.memory.inside import mean_inside
 from flawmap.recipe.settings import Recipe
 from flawmap.vit.encoder import Encoder, EncoderOutput
 from flawmap.vit.frozen_encoder import FrozenEncoder
@@ -39,30 +40,51 @@ class AppearanceAndTokens:
         self.wanted = tuple(sorted({*self.blocks, *appearance_from}))
 
     def of_images(
-        self, frozen: FrozenEncoder, images: Float[Tensor, "b 3 h w"]
+        self, frozen: FrozenEncoder, images: Float[Tensor, "b 3 h w"], inside: Bool[Tensor, "b n"] | None = None
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n l d"]]:
-        """Appearance and tokens of normalised images, by no more blocks than are needed."""
-        if self.mean_of is None:
-            return frozen.cls_and_tokens_of(images, self.blocks, self._relative)
-        return self._with_mean(frozen.tokens_of(images, self.wanted), self.mean_of)
+        """Appearance and tokens of normalised images, by no more blocks than are needed.
 
-    def in_output(self, output: EncoderOutput) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n l d"]]:
+        Args:
+            frozen: the encoder.
+            images: normalised.
+            inside: the patches that count in means over an image; None: all.
+        """
+        if self.mean_of is None:
+            cls, tokens = frozen.cls_and_tokens_of(images, self.blocks, self._relative and inside is None)
+            return cls, self._relative_inside(tokens, inside)
+        return self._with_mean(frozen.tokens_of(images, self.wanted), self.mean_of, inside)
+
+    def in_output(
+        self, output: EncoderOutput, inside: Bool[Tensor, "b n"] | None = None
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n l d"]]:
         """The same from a pass that was asked for the blocks ``wanted``."""
         if self.mean_of is None:
-            return output.cls.float(), self._encoder.tokens_in(output, self.blocks, self._relative)
-        return self._with_mean(self._encoder.tokens_in(output, self.wanted), self.mean_of)
+            tokens = self._encoder.tokens_in(output, self.blocks, self._relative and inside is None)
+            return output.cls.float(), self._relative_inside(tokens, inside)
+        return self._with_mean(self._encoder.tokens_in(output, self.wanted), self.mean_of, inside)
 
-    def tokens_of(self, frozen: FrozenEncoder, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n l d"]:
+    def tokens_of(
+        self, frozen: FrozenEncoder, images: Float[Tensor, "b 3 h w"], inside: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b n l d"]:
         """The tokens alone; the blocks after them are not computed."""
-        return frozen.tokens_of(images, self.blocks, self._relative)
+        tokens = frozen.tokens_of(images, self.blocks, self._relative and inside is None)
+        return self._relative_inside(tokens, inside)
 
     def _with_mean(
-        self, tokens: Float[Tensor, "b n w d"], mean_of: int
+        self, tokens: Float[Tensor, "b n w d"], mean_of: int, inside: Bool[Tensor, "b n"] | None
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n l d"]]:
-        appearance = tokens[:, :, self.wanted.index(mean_of)].mean(dim=1)
+        appearance = mean_inside(tokens[:, :, self.wanted.index(mean_of)], inside)
         if self.blocks != self.wanted:
             tokens = tokens[:, :, [self.wanted.index(block) for block in self.blocks]]
-        return appearance, tokens - tokens.mean(dim=1, keepdim=True) if self._relative else tokens
+        if self._relative and inside is None:
+            tokens = tokens - tokens.mean(dim=1, keepdim=True)
+        return appearance, self._relative_inside(tokens, inside)
+
+    def _relative_inside(
+        self, tokens: Float[Tensor, "b n l d"], inside: Bool[Tensor, "b n"] | None
+    ) -> Float[Tensor, "b n l d"]:
+        """Less the mean token inside, where tokens are relative; as they are where all patches count."""
+        return tokens if inside is None or not self._relative else tokens - mean_inside(tokens, inside)[:, None]
 
 
 def appearance_block(num_blocks: int) -> int:

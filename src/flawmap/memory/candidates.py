@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flawmap.engine.sampling import evenly_spread
@@ -52,6 +52,7 @@ class Candidates:
         shares: how many tokens of each image.
         blocks_and_dim: number of blocks l and width d of their tokens.
         seed: of the choice among an image's tokens.
+        inside: the patches in the region of interest, whose tokens alone are candidates; None: all.
 
     Attributes:
         sources: (n,) int32, number of the image that a candidate comes from.
@@ -60,36 +61,54 @@ class Candidates:
     sources: Tensor
 
     def __init__(
-        self, num_images: int, grid: tuple[int, int], shares: Shares, blocks_and_dim: tuple[int, int], seed: int
+        self,
+        num_images: int,
+        grid: tuple[int, int],
+        shares: Shares,
+        blocks_and_dim: tuple[int, int],
+        seed: int,
+        inside: Bool[Tensor, "i p"] | None = None,
     ) -> None:
-        patches = grid[0] * grid[1]
-        self.shifts, self._per_image, self._patches = shares.shifts, shares.per_image, patches
-        grids = [shift.grid(*grid) for shift in shares.shifts]
-        self._per_shifted = sum(rows * columns for rows, columns in grids)
-        self.are_the_references = (
-            shares.per_image == patches and len(shares.references) == num_images and not shares.shifts
-        )
+        patches, shifts = grid[0] * grid[1], shares.shifts
+        self._inside, self._of_shifts = inside, None
+        counts = torch.full((num_images,), patches)  # of each image, the tokens to choose from
+        shifted = torch.full((num_images,), sum(rows * columns for rows, columns in (s.grid(*grid) for s in shifts)))
+        if inside is not None:
+            masks = [shift.inside(shift.counted(inside, grid), grid) for shift in shifts]
+            self._of_shifts = torch.cat(masks, dim=1) if masks else None  # (i, m)
+            counts = inside.sum(dim=1)
+            shifted = shifted if self._of_shifts is None else self._of_shifts.sum(dim=1)
+        counts = counts.clamp(max=shares.per_image)
+        is_all = shares.per_image == patches and len(shares.references) == num_images
+        self.are_the_references = is_all and not shifts and inside is None
+        self._ends = torch.cat([counts, shifted]).cumsum(dim=0).tolist()  # of each image's tokens, then of its shifts'
+        self._per_image, self._num_images = shares.per_image, num_images
         # filled piece by piece, because pieces would be in memory twice when they are joined
-        count = 0 if self.are_the_references else num_images * (shares.per_image + self._per_shifted)
+        count = 0 if self.are_the_references else self._ends[-1]
         self._tokens = torch.empty(count, *blocks_and_dim, dtype=torch.float16)
-        numbers = torch.arange(num_images, dtype=torch.int32)
-        of_shifted = numbers.repeat_interleave(self._per_shifted)
-        self.sources = torch.cat([numbers.repeat_interleave(shares.per_image), of_shifted])
-        self._first_shifted = num_images * shares.per_image
+        numbers = torch.arange(num_images, dtype=torch.int32).repeat(2)
+        self.sources = numbers.repeat_interleave(torch.cat([counts, shifted]))
         self._generator = torch.Generator().manual_seed(seed)
 
     def take(self, number: int, tokens: Float[Tensor, "p l d"]) -> None:
         """Keep the tokens of an image, or some of them."""
         if self.are_the_references:
             return
-        if self._per_image < self._patches:
-            tokens = tokens[torch.randperm(self._patches, generator=self._generator)[: self._per_image]]
-        self._tokens[number * self._per_image :][: self._per_image] = tokens
+        if self._inside is not None:
+            tokens = tokens[self._inside[number]]
+        if self._per_image < len(tokens):
+            tokens = tokens[torch.randperm(len(tokens), generator=self._generator)[: self._per_image]]
+        self._put(number, tokens)
 
     def take_shifted(self, numbers: range, tokens: Float[Tensor, "b m l d"]) -> None:
         """Keep all tokens of all shifts of some images."""
-        start = self._first_shifted + numbers.start * self._per_shifted
-        self._tokens[start:][: len(numbers) * self._per_shifted] = tokens.flatten(0, 1)
+        for number, of_image in zip(numbers, tokens, strict=True):
+            kept = of_image if self._of_shifts is None else of_image[self._of_shifts[number]]
+            self._put(self._num_images + number, kept)
+
+    def _put(self, place: int, tokens: Float[Tensor, "n l d"]) -> None:
+        end = self._ends[place]
+        self._tokens[end - len(tokens) : end] = tokens
 
     def tokens(self, reference_tokens: Float[Tensor, "k p l d"]) -> Float[Tensor, "n l d"]:
         """All candidates."""

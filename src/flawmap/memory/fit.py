@@ -5,14 +5,13 @@ The encoder is never changed. Everything else is fitted here; :func:`fit` is the
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from flawmap.data.groups import Identity
+from flawmap.data.roi import region_of
 from flawmap.data.sample import NormalImage
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.progress import say
@@ -22,6 +21,7 @@ from flawmap.engine.tensor_files import release_pages
 from flawmap.engine.transfer import to_device
 from flawmap.errors import UserError
 from flawmap.memory.coreset import Coreset
+from flawmap.memory.fitted import Fit, unseen_scores
 from flawmap.memory.folds import Folds, deal, evidence_out_of_fold
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages, encode_good_images
 from flawmap.memory.head_training import train_head
@@ -30,7 +30,7 @@ from flawmap.memory.scorer import COPIES, Evidence, ResidualScorer, TokenScorer,
 from flawmap.memory.search import bytes_per_query
 from flawmap.memory.units import Tiles, WholeImages
 from flawmap.recipe.settings import Recipe, ResidualSettings
-from flawmap.scorer import FittedScorer, ScaleResult, UnseenScores, upsample_map
+from flawmap.scorer import FittedScorer
 from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
 from flawmap.vit.encoder import Encoder
@@ -40,34 +40,6 @@ PIXELS_KEPT_BYTES = 64 * 1024**2  # of few images, which get several defects eac
 # Tensors of the memory's stage beside the memory itself.
 OF_OTHERS = "of_others."  # for the reference images, the nearest tokens of other images
 WITHOUT_FOLD = "without_fold."  # candidates in the memory without a fold
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted scorer of whole images or of tiles, and the evidence from which scales and thresholds are set.
-
-    Attributes:
-        scorer: in evaluation mode, on the device.
-        good: what it was fitted to.
-        evidence: in reference images: by a fit that has not seen them, or, without folds, by the tokens of the others.
-        evidence_of: rows among the references that ``evidence`` belongs to.
-        folds: None where no threshold is wanted.
-        fold_of_image: see ``folds``.
-        context: with the keys of the stages.
-    """
-
-    scorer: TokenScorer
-    good: GoodImages
-    evidence: Sequence[Evidence]
-    evidence_of: Sequence[int]
-    folds: Folds | None
-    fold_of_image: Int[Tensor, "i"] | None
-    context: StageContext
-
-    def without(self, fold: int, recipe: Recipe) -> TokenScorer:
-        """The scorer as it would be without the images of a fold."""
-        assert self.folds is not None
-        return self.folds.without(self.scorer, self.good, fold, recipe.memory.spacing_neighbours).eval()
 
 
 def fit(
@@ -86,7 +58,7 @@ def fit(
     Raises:
         UserError: fewer than two images, a block that the encoder does not have, or the device runs out of memory.
     """
-    whole = fit_units(WholeImages(images), encoder, recipe, context, simulate)
+    whole = fit_units(WholeImages(images, region_of(recipe)), encoder, recipe, context, simulate)
     return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
 
 
@@ -200,7 +172,8 @@ def encode(units: WholeImages | Tiles, frozen: FrozenEncoder, recipe: Recipe, co
     size_px, num_blocks, pixels = context.size_px, len(recipe.memory.blocks), units.pixels(context.size_px)
     by = f"{frozen.backend} in {frozen.precision}"
     say("encoder", f"{len(pixels)} {units.noun} at {size_px} px, tokens of {num_blocks} blocks, by {by}")
-    good = encode_good_images(frozen, pixels, recipe, context, units.shares(frozen.encoder, recipe, size_px))
+    shares, inside = units.shares(frozen.encoder, recipe, size_px), units.inside(frozen.encoder.grid(size_px, size_px))
+    good = encode_good_images(frozen, pixels, recipe, context, shares, inside)
     good = replace(good, images=units.images, originals_px=torch.from_numpy(pixels.originals_px))
     good = replace(good, sources=good.images[good.sources.long()])
     num_bytes = sum(tensor.nbytes for tensor in good.tensors().values())
@@ -239,7 +212,7 @@ def fit_memory(
     memory.fit_spacing(settings.spacing_neighbours)
     say("memory", f"compares {len(good.references)} good images with the tokens of the others")
     of_others = lookup_of_others(memory, good)
-    memory.fit_scale(of_others)
+    memory.fit_scale(of_others, good.references_inside)
     lookup = {f"{OF_OTHERS}distances": of_others.distances, f"{OF_OTHERS}indices": of_others.indices}
     return {**memory.state_dict(), **lookup, **{f"{WITHOUT_FOLD}{fold}": tokens for fold, tokens in enumerate(without)}}
 
@@ -300,7 +273,8 @@ def fit_head(
     for_crops_px = round(context.size_px * crop_margin(settings.augmentation))  # so that crops stay sharp
     pixels = units.pixels(for_crops_px, PIXELS_KEPT_BYTES)
     attention = good.attention.float().numpy()
-    defects = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)
+    made = context.size_px, settings.augmentation, simulate, context.seed
+    defects = SimulationDataset(pixels, attention, *made, pixels.inside)
     return train_head(scorer, good, of_others, defects, settings, context)
 
 
@@ -327,7 +301,7 @@ def learn_expectation(
 
     def in_batches(size: int) -> None:
         batches = map(recalled, torch.arange(len(good.references)).split(size))
-        scorer.fit_expectation(good.reference_appearances.to(device), of_images, batches)
+        scorer.fit_expectation(good.reference_appearances.to(device), of_images, batches, good.references_inside)
 
     at_once.run(in_batches)
     return scorer.cpu().expectation_state()
@@ -360,32 +334,6 @@ def evidence_unseen(
 
 
 @torch.no_grad()
-def unseen_scores(fitted: Fit, recipe: Recipe) -> UnseenScores | None:
-    """Image scores and map peaks of the reference images from their evidence, as detection gives them."""
-    good, folds = fitted.good, fitted.folds
-    if folds is None:
-        return None
-    images, peaks = good.references.tolist(), []
-    scores, maps = outputs_of(fitted)
-    for number, on_grid in zip(images, maps, strict=True):
-        peaks.append(float(upsample_map(torch.from_numpy(on_grid)[None], *good.originals_px[number].tolist()).max()))
-    attention = [*good.attention[good.references].float().numpy()]
-    folds_of = folds.of_reference.tolist()
-    size_px = fitted.context.size_px
-    scales = [(ScaleResult(size_px, score, on_grid),) for score, on_grid in zip(scores, maps, strict=True)]
-    without = partial(fitted.without, recipe=recipe)
-    return UnseenScores(images, scores, peaks, maps, scales, folds_of, attention, without)
-
-
-@torch.no_grad()
-def outputs_of(fitted: Fit) -> tuple[list[float], list[Float[np.ndarray, "r c"]]]:
-    """Image score and map on the patch grid from all the evidence of a fit."""
-    grid = fitted.good.attention.shape[1], fitted.good.attention.shape[2]
-    outputs = [fitted.scorer.output(evidence, grid) for evidence in fitted.evidence]
-    return [float(output.image[0]) for output in outputs], [output.evidence[0].cpu().numpy() for output in outputs]
-
-
-@torch.no_grad()
 def reference_evidence(scorer: TokenScorer, good: GoodImages, of_others: Lookup, rows: Sequence[int]) -> list[Evidence]:
     """The evidence of reference images, each compared with the tokens of the others; without folds it sets scales."""
     device, evidence = scorer.memory.unit.device, []
@@ -394,5 +342,6 @@ def reference_evidence(scorer: TokenScorer, good: GoodImages, of_others: Lookup,
         lookup = Lookup(of_others.distances[of_row].to(device), of_others.indices[of_row].to(device))
         tokens = good.reference_tokens[of_row].to(device).float()
         appearance = good.reference_appearances[of_row].to(device)
-        evidence.append(scorer.evidence_in(appearance, tokens, scorer.memory.recalled(lookup)))
+        inside = None if good.references_inside is None else good.references_inside[of_row].to(device)
+        evidence.append(scorer.evidence_in(appearance, tokens, scorer.memory.recalled(lookup), inside))
     return evidence

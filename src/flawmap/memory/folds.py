@@ -27,6 +27,7 @@ from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.tensor_files import release_pages
 from flawmap.engine.transfer import to_device
 from flawmap.memory.good_images import GoodImages
+from flawmap.memory.inside import mean_inside
 from flawmap.memory.scorer import Evidence, TokenScorer
 
 NEAR_IDENTICAL = 0.2  # of the median distance between an image and the one that looks most similar
@@ -77,9 +78,13 @@ def near_identical(good: GoodImages) -> list[tuple[int, int]]:
     unit = F.normalize(good.reference_appearances, dim=-1)
     similarity = (unit @ unit.T).fill_diagonal_(-1)
     likest, distances = similarity.argmax(dim=1), []  # (k,)
-    for tokens, others in zip(good.reference_tokens.split(CHUNK), likest.split(CHUNK), strict=True):
+    for rows in torch.arange(len(likest)).split(CHUNK):
+        tokens, others = good.reference_tokens[rows[0] : rows[-1] + 1], likest[rows]
         of_others = good.reference_tokens[others].float()  # (b, p, l, d)
-        distances.append(1 - F.cosine_similarity(tokens.float(), of_others, dim=-1).mean(dim=(1, 2)))
+        alike = F.cosine_similarity(tokens.float(), of_others, dim=-1)  # (b, p, l)
+        inside = good.references_inside
+        mean = alike.mean(dim=(1, 2)) if inside is None else mean_inside(alike.mean(dim=2), inside[rows])
+        distances.append(1 - mean)
         release_pages(good.reference_tokens)
     distances = torch.cat(distances)  # (k,)
     pairs = (distances < NEAR_IDENTICAL * distances.median()).nonzero()[:, 0]
@@ -155,7 +160,8 @@ def _evidence_in(scorer: TokenScorer, good: GoodImages, rows: Int[Tensor, "b"], 
         appearances, tokens = (
             to_device(of_all[some], device) for of_all in (good.reference_appearances, good.reference_tokens)
         )
-        tokens = tokens.float()
-        found += scorer.evidence_in(appearances, tokens, scorer.memory.nearest(tokens)).of_each_image()
+        tokens, inside = tokens.float(), good.references_inside
+        inside = None if inside is None else inside[some].to(device)
+        found += scorer.evidence_in(appearances, tokens, scorer.memory.nearest(tokens), inside).of_each_image()
         release_pages(good.reference_tokens)
     return found

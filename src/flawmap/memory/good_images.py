@@ -1,11 +1,11 @@
 """Good images after their one pass through the encoder; everything that is fitted later reads this."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flawmap.engine.batch_size import ImagesAtOnce
@@ -40,6 +40,8 @@ class GoodImages:
         sources: (n,) int32, number of the image that a candidate comes from.
         images: (i,) int32, number of the image that each is of: its own, or, of tiles, that of the image they lie in.
         originals_px: (i, 2) int32, height and width of the images before they were resized; of tiles: of their images.
+        inside: (i, p), the patches in the region of interest: tokens of others are not candidates, and do not count
+            among the references' either. None: all.
     """
 
     attention: Float[Tensor, "i r c"]
@@ -50,10 +52,16 @@ class GoodImages:
     sources: Int[Tensor, "n"]
     images: Int[Tensor, "i"]
     originals_px: Int[Tensor, "i 2"]
+    inside: Bool[Tensor, "i p"] | None = None
+
+    @property
+    def references_inside(self) -> Bool[Tensor, "k p"] | None:
+        """The patches of the references that count; None: all."""
+        return None if self.inside is None else self.inside[self.references]
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored. Where the references' tokens are the candidates, they are stored once."""
-        stored = dict(vars(self))
+        stored = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
         if self.candidates.data_ptr() == self.reference_tokens.data_ptr():
             del stored["candidates"]
         return stored
@@ -75,13 +83,17 @@ class _Encoded:
 
 
 def _encoded(
-    frozen: FrozenEncoder, taken: AppearanceAndTokens, images: Float[Tensor, "b 3 s s"], at_once: int
+    frozen: FrozenEncoder,
+    taken: AppearanceAndTokens,
+    images: Float[Tensor, "b 3 s s"],
+    inside: Bool[Tensor, "b n"] | None,
+    at_once: int,
 ) -> _Encoded:
     """Attention and tokens in float16, appearances in float32; ``at_once`` images share a pass."""
     parts: list[list[Tensor]] = []
-    for some in images.split(at_once):
+    for some, mask in zip(images.split(at_once), _split(inside, images, at_once), strict=True):
         output = frozen.encode(some, taken.wanted)
-        appearances, tokens = taken.in_output(output)
+        appearances, tokens = taken.in_output(output, mask)
         parts.append([mean_cls_attention(output).half().cpu(), appearances.cpu(), tokens.half().cpu()])
     kinds = parts[0] if len(parts) == 1 else [torch.cat(of_kind) for of_kind in zip(*parts, strict=True)]
     return _Encoded(*kinds)
@@ -92,17 +104,27 @@ def _shifted_tokens(
     taken: AppearanceAndTokens,
     images: Float[Tensor, "b 3 s s"],
     shifts: tuple[Shift, ...],
+    inside: Bool[Tensor, "b n"] | None,
     at_once: int,
 ) -> Float[Tensor, "b m l d"]:
     """Tokens of all shifts in float16, on the host; ``at_once`` images share a pass."""
     encoder, parts = frozen.encoder, []
     grid = encoder.grid(images.shape[-2], images.shape[-1])
-    for some in images.split(at_once):
-        of_shifts = [
-            shift.inside(taken.tokens_of(frozen, shift.images(some, encoder.patch_size_px)), grid) for shift in shifts
-        ]
+    for some, mask in zip(images.split(at_once), _split(inside, images, at_once), strict=True):
+        of_shifts = []
+        for shift in shifts:
+            counted = None if mask is None else shift.counted(mask, grid)
+            tokens = taken.tokens_of(frozen, shift.images(some, encoder.patch_size_px), counted)
+            of_shifts.append(shift.inside(tokens, grid))
         parts.append(torch.cat(of_shifts, dim=1).half().cpu())
     return torch.cat(parts)
+
+
+def _split(
+    inside: Bool[Tensor, "b n"] | None, images: Float[Tensor, "b 3 s s"], size: int
+) -> Sequence[Bool[Tensor, "_ n"] | None]:
+    """The patches that count in each part of a batch, where its images lie."""
+    return [None] * len(images.split(size)) if inside is None else inside.to(images.device).split(size)
 
 
 @torch.no_grad()
@@ -112,6 +134,7 @@ def encode_good_images(
     recipe: Recipe,
     context: StageContext,
     shares: Shares | None = None,
+    inside: Bool[Tensor, "i p"] | None = None,
 ) -> GoodImages:
     """Encode every image once; computed in float32 as in detection, stored in float16.
 
@@ -121,6 +144,7 @@ def encode_good_images(
         recipe: says which blocks' tokens are needed, and how many candidates and reference images there are.
         context: device, image size and seed.
         shares: other candidates and references than the recipe says.
+        inside: the patches in the region of interest, at least one of each image; None: all.
 
     Raises:
         UserError: a token is not finite; everything that is fitted to it would be NaN as well.
@@ -133,11 +157,12 @@ def encode_good_images(
     row_of = {number: row for row, number in enumerate(shares.references)}
     reference_tokens = torch.empty(len(row_of), rows * columns, *blocks_and_dim, dtype=torch.float16)
     reference_appearances = torch.empty(len(row_of), encoder.embed_dim)
-    candidates = Candidates(num_images, grid, shares, blocks_and_dim, context.seed)
+    candidates = Candidates(num_images, grid, shares, blocks_and_dim, context.seed, inside)
     attention, device = reference_tokens.new_empty(num_images, rows, columns), context.compute.device
     at_once = ImagesAtOnce.on(device, encoder.bytes_per_image(context.size_px, len(taken.wanted)), BATCH_SIZE)
     for numbers, images in normal_batches(pixels, context.size_px, at_once.size, device):
-        batch = at_once.run(partial(_encoded, frozen, taken, images))
+        masks = None if inside is None else inside[numbers.start : numbers.stop]
+        batch = at_once.run(partial(_encoded, frozen, taken, images, masks))
         attention[numbers.start : numbers.stop] = batch.attention.reshape(-1, rows, columns)  # (b, r, c)
         for number, image_tokens, appearance in zip(numbers, batch.tokens, batch.appearances, strict=True):
             if not (image_tokens.isfinite().all() and appearance.isfinite().all()):
@@ -147,7 +172,7 @@ def encode_good_images(
                 reference_tokens[row], reference_appearances[row] = image_tokens, appearance
             candidates.take(number, image_tokens)
         if shares.shifts:
-            shifted = at_once.run(partial(_shifted_tokens, frozen, taken, images, shares.shifts))
+            shifted = at_once.run(partial(_shifted_tokens, frozen, taken, images, shares.shifts, masks))
             candidates.take_shifted(numbers, shifted)
     return GoodImages(
         attention=attention,
@@ -158,4 +183,5 @@ def encode_good_images(
         sources=candidates.sources,
         images=torch.arange(num_images, dtype=torch.int32),
         originals_px=torch.zeros(num_images, 2, dtype=torch.int32),  # fit.py knows them
+        inside=inside,
     )

@@ -7,9 +7,10 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from flawmap.data.roi import MIN_COVER
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.cores import reading_threads
 from flawmap.engine.in_order import PixelBudget, batches_of, in_order
@@ -22,6 +23,7 @@ from flawmap.engine.tensor_files import release_pages
 from flawmap.engine.transfer import to_device
 from flawmap.errors import UserError
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages
+from flawmap.memory.inside import mean_inside
 from flawmap.memory.patch_memory import Lookup, PatchMemory
 from flawmap.memory.residual_head import ResidualHead
 from flawmap.memory.scorer import ResidualScorer
@@ -46,17 +48,20 @@ class TokenPool:
     Attributes:
         tokens: of l blocks, float16.
         nearest: numbers of the nearest normal tokens of other images in the memory.
+        among: numbers of those that are drawn; None: all.
     """
 
     tokens: Float[Tensor, "n l d"]
     nearest: Int[Tensor, "n l"]
+    among: Int[Tensor, "m"] | None = None
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.tokens if self.among is None else self.among)
 
     def some(self, count: int, generator: torch.Generator) -> "TokenPool":
         """So many of them, drawn with replacement."""
         drawn = torch.randint(len(self), (count,), generator=generator)
+        drawn = drawn if self.among is None else self.among[drawn]
         return TokenPool(self.tokens[drawn], self.nearest[drawn])
 
 
@@ -199,8 +204,15 @@ def encode_examples(
         cover = F.avg_pool2d(footprints[:, None], scorer.encoder.patch_size_px).flatten(1)  # (b, p)
         images = to_device(torch.stack([item["anomalous"] for item in batch]), device)
         numbers = good.images[torch.stack([item["index"] for item in batch])]  # (b,), on the host
-        tokens = at_once.run(partial(_tokens_of, scorer, frozen, images))  # (b, p, l, d)
-        is_anomalous, is_untouched = cover >= settings.anomalous_cover, (cover == 0).nonzero()  # (b, p), (u, 2)
+        inside = None
+        if good.inside is not None:
+            of_pixels = torch.stack([item["inside"] for item in batch]).float()  # (b, s, s)
+            inside = F.avg_pool2d(of_pixels[:, None], scorer.encoder.patch_size_px).flatten(1) >= MIN_COVER  # (b, p)
+        tokens = at_once.run(partial(_tokens_of, scorer, frozen, images, inside))  # (b, p, l, d)
+        is_anomalous, is_untouched = cover >= settings.anomalous_cover, cover == 0  # (b, p)
+        if inside is not None:
+            is_anomalous, is_untouched = is_anomalous & inside, is_untouched & inside
+        is_untouched = is_untouched.nonzero()  # (u, 2)
         anomalous.append(looked_up(scorer.memory, tokens, is_anomalous.nonzero(), numbers))
         if len(is_untouched):  # all of them would take as much memory as the good images' tokens
             drawn = torch.randint(len(is_untouched), (BESIDE_PER_IMAGE * len(batch),), generator=generator)
@@ -211,7 +223,9 @@ def encode_examples(
             "look at them with flawmap check DATA --gallery; --set residual.simulation.min_size=0.1 makes larger ones"
         )
         raise UserError(problem, f"stage {STAGE}", remedy)
-    of_good = TokenPool(good.reference_tokens.flatten(0, 1), of_others.indices.flatten(0, 1))
+    inside = good.references_inside
+    among = None if inside is None else inside.flatten().nonzero()[:, 0]
+    of_good = TokenPool(good.reference_tokens.flatten(0, 1), of_others.indices.flatten(0, 1), among)
     return HeadExamples(_joined(anomalous), _joined(beside) if beside else of_good, of_good)
 
 
@@ -240,13 +254,22 @@ def looked_up(
 
 
 def _tokens_of(
-    scorer: ResidualScorer, frozen: FrozenEncoder, images: UInt8[Tensor, "b 3 s s"], at_once: int
+    scorer: ResidualScorer,
+    frozen: FrozenEncoder,
+    images: UInt8[Tensor, "b 3 s s"],
+    inside: Bool[Tensor, "b p"] | None,
+    at_once: int,
 ) -> Float[Tensor, "b p l d"]:
     """Tokens of images, of which ``at_once`` share a pass."""
+    relative = scorer.settings.relative
     parts = [
-        frozen.tokens_of(normalise(some), scorer.blocks, scorer.settings.relative) for some in images.split(at_once)
+        frozen.tokens_of(normalise(some), scorer.blocks, relative and inside is None) for some in images.split(at_once)
     ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    tokens = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if relative and inside is not None:
+        # An image whose crop shows nothing inside has no token that counts.
+        tokens = tokens - mean_inside(tokens, inside.to(tokens.device)).nan_to_num()[:, None]
+    return tokens
 
 
 def _simulated(

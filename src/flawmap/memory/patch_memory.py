@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flawmap.memory.search import NearestSearch, Product, fastest_product
@@ -193,14 +193,17 @@ class PatchMemory(nn.Module):
             self.spacing[block] = (mean / mean.mean()).sqrt()
 
     @torch.no_grad()
-    def fit_scale(self, of_others: Lookup) -> None:
+    def fit_scale(self, of_others: Lookup, inside: Bool[Tensor, "b n"] | None = None) -> None:
         """Measure mean and deviation of normal tokens' spaced distances to the nearest token of another image.
 
         Args:
             of_others: of good images, each without its own tokens in the memory.
+            inside: the tokens that count; None: all.
         """
         blocks = torch.arange(len(self.unit), device=self.unit.device)
         spaced = of_others.distances / self.spacing[blocks, of_others.indices]  # (b, n, l)
+        if inside is not None:
+            spaced = spaced[inside.to(spaced.device)][None]  # (1, m, l)
         self.mean.copy_(spaced.mean(dim=(0, 1)))
         self.deviation.copy_(spaced.flatten(0, 1).std(dim=0, correction=0).clamp(min=1e-6))
 

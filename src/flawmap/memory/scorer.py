@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flawmap.memory.appearance import AppearanceAndTokens
 from flawmap.memory.expectation import NormalExpectation
+from flawmap.memory.inside import mean_inside, smoothed, top_mean
 from flawmap.memory.patch_memory import Nearest, PatchMemory
 from flawmap.memory.residual_head import ResidualHead
 from flawmap.memory.search import bytes_per_query
@@ -31,15 +32,24 @@ class Evidence:
     Attributes:
         image: of each kind, (b,): the mean over the patches with most evidence.
         patches: of each kind, (b, n): one value per patch.
+        inside: (b, n), the patches in the region of interest; None: all.
     """
 
     image: tuple[Float[Tensor, "b"], ...]
     patches: tuple[Float[Tensor, "b n"], ...]
+    inside: Bool[Tensor, "b n"] | None = None
 
     def of_each_image(self) -> "list[Evidence]":
         """One for each of the images."""
-        rows = [slice(row, row + 1) for row in range(len(self.image[0]))]
-        return [Evidence(tuple(k[row] for k in self.image), tuple(k[row] for k in self.patches)) for row in rows]
+        rows, inside = [slice(row, row + 1) for row in range(len(self.image[0]))], self.inside
+        return [
+            Evidence(
+                tuple(kind[row] for kind in self.image),
+                tuple(kind[row] for kind in self.patches),
+                None if inside is None else inside[row],
+            )
+            for row in rows
+        ]
 
     @classmethod
     def joined(cls, parts: "Sequence[Evidence]") -> "Evidence":
@@ -48,7 +58,12 @@ class Evidence:
         return cls(
             tuple(torch.cat([part.image[kind] for part in parts]) for kind in kinds),
             tuple(torch.cat([part.patches[kind] for part in parts]) for kind in kinds),
+            None if parts[0].inside is None else torch.cat([part.inside for part in parts if part.inside is not None]),
         )
+
+    def values(self, kind: int) -> Float[Tensor, "m"]:
+        """Of one kind, the values of all patches that count."""
+        return self.patches[kind].flatten() if self.inside is None else self.patches[kind][self.inside]
 
 
 class Standardisation(nn.Module):
@@ -123,24 +138,29 @@ class TokenScorer(Scorer):
         per_token = bytes_per_query(num_tokens, dim) + 4 * COPIES * num_blocks * dim
         return self.encoder.bytes_per_image(size_px, num_blocks) + rows * columns * per_token
 
-    def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
-        """Score normalised images whose sides are multiples of the patch size; each on its own."""
-        return self.output(self.evidence(images), self.encoder.grid(images.shape[-2], images.shape[-1]))
+    def score(self, images: Float[Tensor, "b 3 h w"], inside: Bool[Tensor, "b n"] | None = None) -> ScorerOutput:
+        """Score normalised images whose sides are multiples of the patch size; each on its own; see :class:`Scorer`."""
+        return self.output(self.evidence(images, inside), self.encoder.grid(images.shape[-2], images.shape[-1]))
 
-    def evidence(self, images: Float[Tensor, "b 3 h w"]) -> Evidence:
+    def evidence(self, images: Float[Tensor, "b 3 h w"], inside: Bool[Tensor, "b n"] | None = None) -> Evidence:
         """The evidence in normalised images beyond what good images of similar appearance show."""
-        appearance, tokens = self.taken.of_images(self.frozen, images)
-        return self.evidence_in(appearance, tokens, self.memory.nearest(tokens))
+        appearance, tokens = self.taken.of_images(self.frozen, images, inside)
+        return self.evidence_in(appearance, tokens, self.memory.nearest(tokens), inside)
 
     def evidence_in(
-        self, appearance: Float[Tensor, "b d"], tokens: Float[Tensor, "b n l d"], nearest: Nearest
+        self,
+        appearance: Float[Tensor, "b d"],
+        tokens: Float[Tensor, "b n l d"],
+        nearest: Nearest,
+        inside: Bool[Tensor, "b n"] | None = None,
     ) -> Evidence:
         """The same from an image's appearance, its tokens and the normal ones nearest to them."""
         kinds = self.evidence_per_patch(tokens, nearest)  # each (b, n)
         expected_tops, expected_means = self.expectation(appearance)  # (b, k) each
         return Evidence(
-            tuple(self.top_mean(patches) - expected_tops[:, kind] for kind, patches in enumerate(kinds)),
+            tuple(self.top_mean(patches, inside) - expected_tops[:, kind] for kind, patches in enumerate(kinds)),
             tuple(patches - expected_means[:, kind, None] for kind, patches in enumerate(kinds)),
+            inside,
         )
 
     @abstractmethod
@@ -149,16 +169,16 @@ class TokenScorer(Scorer):
     ) -> tuple[Float[Tensor, "b n"], ...]:
         """The kinds of evidence for an anomaly in each patch, not yet standardised."""
 
-    def top_mean(self, patches: Float[Tensor, "b n"]) -> Float[Tensor, "b"]:
+    def top_mean(self, patches: Float[Tensor, "b n"], inside: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b"]:
         """Mean over the share ``image_share`` of an image's patches that have most evidence, at least one patch."""
-        count = max(1, round(self.settings.image_share * patches.shape[1]))
-        return patches.topk(count, dim=1).values.mean(dim=1)
+        return top_mean(patches, self.settings.image_share, inside)
 
     def output(self, evidence: Evidence, grid: tuple[int, int]) -> ScorerOutput:
         """The weighted mean of the standardised kinds per image, and their weighted sum per patch, smoothed."""
         image = _weighted_sum(self.image_weights, self.image_scales, evidence.image) / sum(self.image_weights)  # (b,)
         patches = _weighted_sum(self.map_weights, self.map_scales, evidence.patches)  # (b, n)
-        return ScorerOutput(image, smoothed(patches.reshape(-1, *grid)))  # (b, r, c)
+        inside = None if evidence.inside is None else evidence.inside.reshape(-1, *grid)
+        return ScorerOutput(image, smoothed(patches.reshape(-1, *grid), inside))  # (b, r, c)
 
     # ---- fitting
 
@@ -168,6 +188,7 @@ class TokenScorer(Scorer):
         appearances: Float[Tensor, "r d"],
         images: Int[Tensor, "r"],
         batches: Iterable[tuple[Float[Tensor, "b n l d"], Nearest]],
+        inside: Bool[Tensor, "r n"] | None = None,
     ) -> None:
         """Learn what good images show that the memory does not know, each judged by the tokens of the others.
 
@@ -179,12 +200,16 @@ class TokenScorer(Scorer):
             appearances: of all reference images.
             images: number of the image that each is of; those of the same image do not count for each other.
             batches: their tokens in the same order, with the nearest normal tokens of other images.
+            inside: the patches of each that count; None: all.
         """
         tops, means = [], []
+        done = 0
         for tokens, nearest in batches:
             kinds = self.evidence_per_patch(tokens, nearest)  # each (b, n)
-            tops.append(torch.stack([self.top_mean(patches) for patches in kinds], dim=1))  # (b, k)
-            means.append(torch.stack([patches.mean(dim=1) for patches in kinds], dim=1))  # (b, k)
+            mask = None if inside is None else inside[done : done + len(tokens)].to(tokens.device)
+            tops.append(torch.stack([self.top_mean(patches, mask) for patches in kinds], dim=1))  # (b, k)
+            means.append(torch.stack([mean_inside(patches, mask) for patches in kinds], dim=1))  # (b, k)
+            done += len(tokens)
         self.remember(appearances, images, torch.cat(tops), torch.cat(means))
 
     @torch.no_grad()
@@ -222,7 +247,7 @@ class TokenScorer(Scorer):
     def fit_map_scales(self, images: Sequence[Evidence]) -> None:
         """Take mean and deviation of each kind of evidence over the patches of good images."""
         for kind, scale in enumerate(self.map_scales):
-            scale.fit(torch.cat([evidence.patches[kind] for evidence in images]))  # pyright: ignore[reportCallIssue]
+            scale.fit(torch.cat([evidence.values(kind) for evidence in images]))  # pyright: ignore[reportCallIssue]
 
 
 class MemoryScorer(TokenScorer):
@@ -294,13 +319,6 @@ def build_scorer(
     """
     tokens = recipe.memory.tokens if memory_tokens is None else memory_tokens
     return TOKEN_SCORERS[recipe.method](encoder, recipe, tokens, reference_images)
-
-
-def smoothed(evidence: Float[Tensor, "b r c"]) -> Float[Tensor, "b r c"]:
-    """Weighted mean over 3 x 3 patches, 1-2-1 in each direction; the border is repeated."""
-    kernel = evidence.new_tensor([0.25, 0.5, 0.25])
-    padded = nn.functional.pad(evidence[:, None], (1, 1, 1, 1), mode="replicate")  # (b, 1, r + 2, c + 2)
-    return nn.functional.conv2d(padded, torch.outer(kernel, kernel)[None, None])[:, 0]
 
 
 def _weighted_sum(weights: Sequence[float], scales: nn.ModuleList, kinds: Sequence[Tensor]) -> Tensor:

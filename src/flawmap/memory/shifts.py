@@ -8,7 +8,7 @@ costs the same.
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 
@@ -34,8 +34,22 @@ class Shift:
         padded = F.pad(images, (0, right_px, 0, down_px), mode="replicate")
         return padded[..., down_px:, right_px:]
 
-    def inside(self, tokens: Float[Tensor, "b n l d"], grid: tuple[int, int]) -> Float[Tensor, "b m l d"]:
-        """Tokens of the patches that lie within the image."""
+    def counted(self, inside: Bool[Tensor, "b n"], grid: tuple[int, int]) -> Bool[Tensor, "b n"]:
+        """The patches of the shifted grid that count: those that touch no patch outside of the region of interest.
+
+        Args:
+            inside: the patches of the grid that count.
+            grid: its rows and columns.
+        """
+        on_grid = inside.unflatten(1, grid)  # (b, r, c)
+        kept_rows, kept_columns = self.grid(*grid)
+        counted = on_grid[:, self.down :, self.right :] & on_grid[:, :kept_rows, :kept_columns]
+        counted = counted & on_grid[:, self.down :, :kept_columns] & on_grid[:, :kept_rows, self.right :]
+        # beyond the border, where it is repeated, a patch counts as the one beside it
+        return (F.pad(counted.float(), (0, self.right, 0, self.down), mode="replicate") > 0).flatten(1)
+
+    def inside(self, tokens: Shaped[Tensor, "b n *d"], grid: tuple[int, int]) -> Shaped[Tensor, "b m *d"]:
+        """Tokens of the patches that lie within the image, or whatever else each patch has."""
         kept_rows, kept_columns = self.grid(*grid)
         on_grid = tokens.unflatten(1, grid)  # (b, r, c, l, d)
         return on_grid[:, :kept_rows, :kept_columns].flatten(1, 2)

@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Float
 
 from flawmap.data.images.tiles import OVERLAP, Tiling, finest_tiling, tiling_for_defects
+from flawmap.data.roi import RegionOfInterest, region_of
 from flawmap.data.sample import NormalImage
 from flawmap.engine.progress import say
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
-from flawmap.memory.fit import Fit, fit_units, outputs_of, unseen_scores
+from flawmap.memory.fit import fit_units
+from flawmap.memory.fitted import Fit, outputs_of, peak_of, unseen_scores
 from flawmap.memory.tiled_scorer import MAP_SHARES, TiledScorer, settings_of_tiles
 from flawmap.memory.units import Tiles, WholeImages
 from flawmap.recipe.settings import Recipe
@@ -25,13 +27,14 @@ def fit_with_tiles(
     images: Sequence[NormalImage], encoder: Encoder, recipe: Recipe, context: StageContext, simulate: Simulator
 ) -> FittedScorer:
     """Fit a scorer to whole images and, where tiles show more, one to tiles; see :func:`flawmap.memory.fit.fit`."""
-    whole = fit_units(WholeImages(images), encoder, recipe, context, simulate)
+    roi = region_of(recipe)
+    whole = fit_units(WholeImages(images, roi), encoder, recipe, context, simulate)
     originals_px = whole.good.originals_px.numpy()
     tiling = chosen_tiling(recipe, originals_px, context.size_px, encoder.patch_size_px)
     if tiling is None:
         say("tiles", "none: the whole images show enough")
         return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
-    units = Tiles(images, originals_px, tiling)
+    units = Tiles(images, originals_px, tiling, roi)
     say("tiles", described(tiling, units.counts))
     tiles = fit_units(units, encoder, settings_of_tiles(recipe), whole.context, simulate, whole.fold_of_image)
     scorer = TiledScorer(whole.scorer, tiles.scorer, context.size_px).eval()
@@ -75,7 +78,8 @@ def described(tiling: Tiling, counts: Sequence[int]) -> str:
 @torch.no_grad()
 def joined_scores(scorer: TiledScorer, whole: Fit, tiles: Fit, recipe: Recipe) -> UnseenScores | None:
     """Set the scale of the tiles' highest scores, and join what whole images and tiles score that no fit has seen."""
-    of_tiles = by_image(tiles, scorer.tiling)
+    roi = region_of(recipe)
+    of_tiles = by_image(tiles, scorer.tiling, roi)
     scorer.highest.fit(torch.tensor([highest for highest, _ in of_tiles.values()]))
     of_whole = unseen_scores(whole, recipe)
     if of_whole is None:
@@ -91,7 +95,7 @@ def joined_scores(scorer: TiledScorer, whole: Fit, tiles: Fit, recipe: Recipe) -
         image_scores.append((whole_scale.logit + tiles_scale.logit) / 2)
         both = [torch.from_numpy(evidence)[None] for evidence in (of_whole.maps[row], tiles_map)]
         (height, width), (rows_of_grid, columns) = whole.good.originals_px[number].tolist(), tiles_map.shape
-        peaks.append(float(average_maps(both, height, width, MAP_SHARES).max()))
+        peaks.append(peak_of(average_maps(both, height, width, MAP_SHARES)[0].numpy(), roi))
         maps.append(average_maps(both, rows_of_grid, columns, MAP_SHARES)[0].numpy())
     return UnseenScores(
         [of_whole.images[row] for row in rows],
@@ -105,7 +109,9 @@ def joined_scores(scorer: TiledScorer, whole: Fit, tiles: Fit, recipe: Recipe) -
     )
 
 
-def by_image(tiles: Fit, tiling: Tiling) -> dict[int, tuple[float, Float[np.ndarray, "rows columns"]]]:
+def by_image(
+    tiles: Fit, tiling: Tiling, roi: RegionOfInterest | None = None
+) -> dict[int, tuple[float, Float[np.ndarray, "rows columns"]]]:
     """For each image whose tiles were judged, by its number: their highest score, and one map of all patches."""
     scores, maps = outputs_of(tiles)
     rows_of: dict[int, list[int]] = {}
@@ -115,5 +121,7 @@ def by_image(tiles: Fit, tiling: Tiling) -> dict[int, tuple[float, Float[np.ndar
     for number, rows in rows_of.items():
         first_tile = int((tiles.good.images == number).nonzero()[0])
         grid = tiling.grid(*tiles.good.originals_px[first_tile].tolist())
-        found[number] = max(scores[row] for row in rows), tiling.joined(np.stack([maps[row] for row in rows]), grid)
+        inside = None if roi is None else roi.patches(grid)
+        joined = tiling.joined(np.stack([maps[row] for row in rows]), grid, inside)
+        found[number] = max(scores[row] for row in rows), joined
     return found

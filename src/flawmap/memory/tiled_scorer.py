@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flawmap.data.images.tiles import Tiling
@@ -60,13 +60,13 @@ class TiledScorer(Scorer):
         """See :class:`Scorer`."""
         return max(self.whole.bytes_per_image(size_px), self.tiles.bytes_per_image(size_px))
 
-    def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
+    def score(self, images: Float[Tensor, "b 3 h w"], inside: Bool[Tensor, "b n"] | None = None) -> ScorerOutput:
         """Score whole images; see :class:`Scorer`."""
-        return self.whole.score(images)
+        return self.whole.score(images, inside)
 
-    def score_tiles(self, tiles: Float[Tensor, "t 3 s s"]) -> ScorerOutput:
-        """Score tiles, each on its own."""
-        return self.tiles.score(tiles)
+    def score_tiles(self, tiles: Float[Tensor, "t 3 s s"], inside: Bool[Tensor, "t n"] | None = None) -> ScorerOutput:
+        """Score tiles, each on its own; see :meth:`score`."""
+        return self.tiles.score(tiles, inside)
 
     def standardised_highest(self, score: float) -> float:
         """The highest score of an image's tiles, in standard deviations of those of good images; float32."""

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from flawmap.data.groups import Identity, by_image_if_few, identities
 from flawmap.data.images.files import read_image
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.tiles import Tiling
+from flawmap.data.roi import RegionOfInterest
 from flawmap.data.sample import NormalImage
 from flawmap.engine.sampling import evenly_spread
 from flawmap.memory.candidates import Shares
@@ -22,6 +23,10 @@ from flawmap.vit.encoder import Encoder
 
 class WholeImages:
     """Good images, each resized to a square.
+
+    Args:
+        images: good images.
+        roi: the part of each that counts; None: all.
 
     Attributes:
         name: begins the names of the stages.
@@ -34,15 +39,21 @@ class WholeImages:
     name, noun = "", "images"
     images: Tensor
 
-    def __init__(self, images: Sequence[NormalImage]) -> None:
-        self._images = tuple(images)
-        self.depends_on: dict[str, Any] = {}
+    def __init__(self, images: Sequence[NormalImage], roi: RegionOfInterest | None = None) -> None:
+        self._images, self._roi = tuple(images), roi
+        self.depends_on: dict[str, Any] = {} if roi is None else {"roi": roi.text}
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
         self.images = torch.arange(len(images), dtype=torch.int32)
 
     def pixels(self, size_px: int, memory_limit_bytes: int = 0) -> "NormalPixels":
         """Squares of this size; see :class:`NormalPixels`."""
-        return NormalPixels(self._images, size_px, memory_limit_bytes)
+        return NormalPixels(self._images, size_px, memory_limit_bytes, self._roi)
+
+    def inside(self, grid: tuple[int, int]) -> Bool[Tensor, "u n"] | None:
+        """The patches of each that count; None: all."""
+        if self._roi is None:
+            return None
+        return torch.from_numpy(self._roi.patches(grid)).flatten().repeat(len(self._images), 1)
 
     def shares(self, encoder: Encoder, recipe: Recipe, size_px: int) -> Shares:
         """Of which tokens are kept."""
@@ -57,21 +68,45 @@ class Tiles:
         images: good images.
         originals_px: (i, 2), their heights and widths.
         tiling: how they are cut.
+        roi: the part of each image that counts; tiles without any of it are left out. None: all.
     """
 
     name, noun = "tiles_", "tiles"
     images: Tensor
 
-    def __init__(self, images: Sequence[NormalImage], originals_px: Int[np.ndarray, "i 2"], tiling: Tiling) -> None:
-        self._images, self._originals_px, self._tiling = tuple(images), originals_px, tiling
-        self.depends_on: dict[str, Any] = {"scale": tiling.scale}
+    def __init__(
+        self,
+        images: Sequence[NormalImage],
+        originals_px: Int[np.ndarray, "i 2"],
+        tiling: Tiling,
+        roi: RegionOfInterest | None = None,
+    ) -> None:
+        self._images, self._originals_px, self._tiling, self._roi = tuple(images), originals_px, tiling, roi
+        self.depends_on: dict[str, Any] = {"scale": tiling.scale} | ({} if roi is None else {"roi": roi.text})
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
-        self.counts = [tiling.count(int(height), int(width)) for height, width in originals_px]
+        self._patches = [self.patches(int(height), int(width)) for height, width in originals_px]
+        grids = [tiling.grid(int(height), int(width)) for height, width in originals_px]
+        self.counts = [len(tiling.places(*of_image)) for of_image in zip(grids, self._patches, strict=True)]
         self.images = torch.from_numpy(np.repeat(np.arange(len(images), dtype=np.int32), self.counts))
 
     def pixels(self, size_px: int, memory_limit_bytes: int = 0) -> "TilePixels":
         """Tiles of this size; the images are larger or smaller by as much as tiles differ from the encoder's."""
-        return TilePixels(self._images, self._originals_px, self.counts, self._tiling, size_px)
+        return TilePixels(self._images, self._originals_px, self._patches, self._tiling, size_px, self._roi)
+
+    def patches(self, height_px: int, width_px: int) -> Bool[np.ndarray, "r c"] | None:
+        """The patches of an image of this size that count, in its tiles' grid; None: all."""
+        return None if self._roi is None else self._roi.patches(self._tiling.grid(height_px, width_px))
+
+    def inside(self, grid: tuple[int, int]) -> Bool[Tensor, "u n"] | None:
+        """The patches of each tile that count; None: all."""
+        if self._roi is None:
+            return None
+        tiling, of_tiles = self._tiling, list[np.ndarray]()
+        for patches in self._patches:
+            assert patches is not None
+            rows, columns = patches.shape
+            of_tiles += [patches[tiling.where(place)].ravel() for place in tiling.places((rows, columns), patches)]
+        return torch.from_numpy(np.stack(of_tiles))
 
     def shares(self, encoder: Encoder, recipe: Recipe, size_px: int) -> Shares:
         """Of which tokens are kept: the references are all tiles of some images, so that those can be judged whole."""
@@ -90,9 +125,10 @@ class TilePixels:
     Args:
         images: to read.
         originals_px: (i, 2), their heights and widths.
-        counts: of the tiles of each.
+        patches: of each image, those that count in its tiles' grid; None: all.
         tiling: how they are cut.
         size_px: side s.
+        roi: outside of it, pixels get one colour; None keeps all.
 
     Attributes:
         originals_px: of the image of each tile.
@@ -105,13 +141,16 @@ class TilePixels:
         self,
         images: Sequence[NormalImage],
         originals_px: Int[np.ndarray, "i 2"],
-        counts: Sequence[int],
+        patches: Sequence[Bool[np.ndarray, "_ _"] | None],
         tiling: Tiling,
         size_px: int,
+        roi: RegionOfInterest | None = None,
     ) -> None:
-        self._images, self._tiling, self._size_px = images, tiling, size_px
-        self._places = [(image, tile) for image, count in enumerate(counts) for tile in range(count)]
-        self.originals_px = np.repeat(originals_px, counts, axis=0)
+        self._images, self._tiling, self._size_px, self._patches, self._roi = images, tiling, size_px, patches, roi
+        sizes_px = [(int(height), int(width)) for height, width in originals_px]
+        of_images = [tiling.places(tiling.grid(*size), of) for size, of in zip(sizes_px, patches, strict=True)]
+        self._places = [(image, tile) for image, places in enumerate(of_images) for tile in range(len(places))]
+        self.originals_px = np.repeat(originals_px, [len(places) for places in of_images], axis=0)
         self._last: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -121,5 +160,19 @@ class TilePixels:
         image, tile = self._places[number]
         if (last := self._last) is None or last[0] != image:
             pixels = read_image(self._images[image].path)
-            last = self._last = image, self._tiling.tiles(pixels, self._size_px)
+            if self._roi is not None:
+                pixels = self._roi.with_grey_outside(pixels)
+            last = self._last = image, self._tiling.tiles(pixels, self._size_px, self._patches[image])
         return last[1][tile]
+
+    def inside(self, number: int) -> Bool[np.ndarray, "s s"] | None:
+        """The pixels of a tile in the region of interest; None: all."""
+        if self._roi is None:
+            return None
+        image, tile = self._places[number]
+        tiling, (height, width) = self._tiling, self.originals_px[number].tolist()
+        grid = tiling.grid(height, width)
+        scale = self._size_px / tiling.side
+        top, left = (round(start * scale) for start in tiling.places(grid, self._patches[image])[tile])
+        drawn = self._roi.at(round(grid[0] * scale), round(grid[1] * scale))
+        return drawn[top : top + self._size_px, left : left + self._size_px]

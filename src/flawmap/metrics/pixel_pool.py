@@ -54,7 +54,12 @@ class PixelImage:
         return n_anomalous / (n_anomalous + float(self.counts.normal.sum()))
 
 
-def count_pixels(anomaly_map: ArrayLike, truth: ArrayLike, threshold: float | None = None) -> PixelImage:
+def count_pixels(
+    anomaly_map: ArrayLike,
+    truth: ArrayLike,
+    threshold: float | None = None,
+    inside: NDArray[np.bool_] | None = None,
+) -> PixelImage:
     """Count a map against its ground truth, once for all pools that it belongs to.
 
     Args:
@@ -62,6 +67,7 @@ def count_pixels(anomaly_map: ArrayLike, truth: ArrayLike, threshold: float | No
         truth: (h, w), bool; True = anomalous. All False for a good image. A defective image without a mask must not
             be counted.
         threshold: of map values, fixed before any test image was seen; None without one.
+        inside: (h, w), the pixels that count: a defect is what of it lies there. None: all.
 
     Raises:
         ValueError: the shapes differ or are not (h, w) with at least one pixel, or a value is not finite.
@@ -70,8 +76,12 @@ def count_pixels(anomaly_map: ArrayLike, truth: ArrayLike, threshold: float | No
     flags = as_flags(truth, values.shape)
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"a map has shape (height, width), but this one {values.shape}")
+    if inside is not None:
+        flags = flags & inside
     regions = number_regions(flags)
     areas = np.bincount(regions)
+    if inside is not None:
+        values, flags = values[inside], flags[inside]  # (m,), with the defect's pixels in the same order
     decisions = None if threshold is None else decisions_at(values, flags, threshold)
     return counted_image(count_scores(values, flags, 1 / areas[regions]), areas.size, decisions)
 

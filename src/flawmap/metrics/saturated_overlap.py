@@ -15,7 +15,9 @@ from flawmap.metrics.pixel_pool import PixelImage, counted_image
 from flawmap.metrics.score_bins import ScoreCounts, as_finite_float32, as_flags, count_scores
 
 
-def count_saturated(anomaly_map: ArrayLike, defects: Sequence[tuple[NDArray[np.bool_], int]]) -> PixelImage:
+def count_saturated(
+    anomaly_map: ArrayLike, defects: Sequence[tuple[NDArray[np.bool_], int]], inside: NDArray[np.bool_] | None = None
+) -> PixelImage:
     """Count an image for a pool in which ``aupro_30`` and ``aupro_05`` then are AU-sPRO.
 
     A pixel of a higher score is found earlier, so a defect's pixels add to its overlap from the highest score on until
@@ -25,6 +27,7 @@ def count_saturated(anomaly_map: ArrayLike, defects: Sequence[tuple[NDArray[np.b
         anomaly_map: (h, w), finite; rounded to float32; higher = more anomalous.
         defects: for each its pixels, bool (h, w), connected or not, and its saturation area, in px, from 1 to their
             number. Defects may share pixels. A pixel is normal if no defect has it. Empty for a good image.
+        inside: (h, w), the pixels that count; a defect outside does not. None: all.
 
     Raises:
         ValueError: the shapes differ or are not (h, w), a value is not finite, or a saturation area is out of range.
@@ -38,11 +41,15 @@ def count_saturated(anomaly_map: ArrayLike, defects: Sequence[tuple[NDArray[np.b
         area_px = int(np.count_nonzero(pixels))
         if not 1 <= saturation_px <= area_px:
             raise ValueError(f"a defect of {area_px} pixels cannot saturate at {saturation_px}")
+    if inside is not None:
+        values, union = values[inside], union[inside]  # (m,)
+        defects = [(pixels[inside], saturation_px) for pixels, saturation_px in defects if pixels[inside].any()]
+        defects = [(pixels, min(saturation_px, int(pixels.sum()))) for pixels, saturation_px in defects]
     counts = count_scores(values, union)
     overlap = np.zeros(counts.bins.size)
     for pixels, saturation_px in defects:
-        inside = values[pixels]
-        found = count_scores(inside, np.ones(inside.shape, np.bool_))
+        of_defect = values[pixels]
+        found = count_scores(of_defect, np.ones(of_defect.shape, np.bool_))
         from_top = np.minimum(np.cumsum(np.flip(found.anomalous)) / saturation_px, 1)
         overlap[np.searchsorted(counts.bins, found.bins)] += np.flip(np.diff(from_top, prepend=0))
     return counted_image(ScoreCounts(counts.bins, counts.normal, counts.anomalous, overlap), len(defects))

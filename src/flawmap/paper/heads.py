@@ -4,7 +4,7 @@ import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flawmap.paper.projection import BOTTLENECK_DIM, mlp_layers
@@ -86,8 +86,9 @@ class PaperHead(Scorer):
         rows, columns = self.encoder.grid(images.shape[-2], images.shape[-1])
         return self.detection(output.cls), evidence.reshape(-1, rows, columns)
 
-    def score(self, images: Float[Tensor, "b 3 h w"]) -> ScorerOutput:
-        """The image's logit and the map's evidence."""
+    def score(self, images: Float[Tensor, "b 3 h w"], inside: Bool[Tensor, "b n"] | None = None) -> ScorerOutput:
+        """The image's logit and the map's evidence, of whole images alone."""
+        assert inside is None
         logits, evidence = self(images)
         return ScorerOutput(image_logit(logits), evidence)
 

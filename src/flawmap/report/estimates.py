@@ -59,6 +59,8 @@ def headline_notes(evaluation: Evaluation | None) -> tuple[str, ...]:
         notes.append("Pixel scores are counted in fine bins, which changes a pixel measure by less than 0.001.")
     if evaluation.evaluation_size_px:
         notes.append(f"Maps and ground truth were compared at {evaluation.evaluation_size_px} px.")
+    if evaluation.outside_roi is not None:
+        notes.append(f"Pixels are counted in the region of interest alone: {evaluation.outside_roi.words}.")
     return tuple(notes)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flawmap.report.colour import ColourScale
-from flawmap.report.overlay import draw_contour
+from flawmap.report.overlay import dim_outside, draw_contour
 from flawmap.report.templates import page_template
 from flawmap.report.thumbnails import Thumbnail
 from flawmap.reproducibility import atomic_write_text
@@ -59,6 +59,7 @@ class GalleryImage:
         dropped: bool (r, c) by masking strategy; True = the student does not see the patch.
         simulated: by simulator.
         training: defects by the simulator that the recipe trains with; none where it trains with no defects.
+        inside: bool (s, s), the pixels in the region of interest; None: all.
     """
 
     key: str
@@ -67,6 +68,7 @@ class GalleryImage:
     dropped: Mapping[str, NDArray[np.bool_]]
     simulated: Mapping[str, GalleryDefect]
     training: tuple[GalleryDefect, ...] = ()
+    inside: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,19 @@ def resized(pixels: NDArray[np.uint8], side_px: int = SIDE_PX) -> NDArray[np.uin
     return np.asarray(Image.fromarray(pixels).resize((side_px, side_px), filter_))
 
 
+def with_region(image: GalleryImage, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
+    """The image at the page's size, dark outside of the region of interest, whose rim is outlined."""
+    if image.inside is None:
+        return resized(image.pixels, side_px)
+    places = (np.arange(side_px) * len(image.inside)) // side_px
+    inside = image.inside[np.ix_(places, places)]
+    return draw_contour(dim_outside(resized(image.pixels, side_px), inside), inside, width=LINE_PX)
+
+
+def _share_inside(image: GalleryImage) -> str:
+    return "" if image.inside is None else f", {image.inside.mean():.0%} of it counts"
+
+
 def grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """A mask (h, w) with a rim of ``width`` pixels, so that an outline in the rim hides nothing of a thin defect."""
     for _ in range(width):
@@ -160,7 +175,8 @@ def grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
 
 def _training_figures(image: GalleryImage) -> list[Thumbnail]:
     """The good image, and the same with each of the defects that training will see."""
-    figures = [Thumbnail("Good image", f"good image {image.key}", resized(image.pixels, LARGE_PX), "as it is")]
+    good = with_region(image, LARGE_PX)
+    figures = [Thumbnail("Good image", f"good image {image.key}", good, f"as it is{_share_inside(image)}")]
     for number, defect in enumerate(image.training, 1):
         alt = f"{image.key} with simulated defect {number}"
         figures.append(Thumbnail(f"Defect {number}", alt, defect_picture(defect, LARGE_PX), _size_of(defect)))
@@ -178,7 +194,9 @@ def _row(image: GalleryImage, scale: ColourScale) -> tuple[str, list[Thumbnail],
     size_px, relative = image.pixels.shape[0], relative_attention(image.attention)
     colours = Image.fromarray(scale.colours(relative)).resize((SIDE_PX, SIDE_PX), Image.Resampling.NEAREST)
     encoded = [
-        Thumbnail("Image", f"good image {image.key}", resized(image.pixels), f"{size_px} × {size_px} px"),
+        Thumbnail(
+            "Image", f"good image {image.key}", with_region(image), f"{size_px} × {size_px} px{_share_inside(image)}"
+        ),
         Thumbnail(
             "Attention",
             f"attention of [CLS] on {image.key}",

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from flawmap.report.colour import ColourScale
 
 TRUTH_GREEN = (34, 197, 94)  # not on the colour scale, so that an outline is not taken for a map value
+DIMMED = 0.4  # of the brightness, outside of a region of interest
 _POSITIONS = (0.0, 0.25, 0.5, 1.0)  # of the colour scale; 0.5 is the threshold
 _OPACITIES = (0.0, 0.0, 0.5, 0.8)
 _PIXELS_AT_ONCE = 1 << 18  # mixed in float64, so that a large image needs little memory beside its result
@@ -43,6 +44,19 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: C
             colours = (1.0 - opacity) * pixels[tinted] + opacity * scale.colours(values[tinted])  # (n, 3)
             pixels[tinted] = np.round(colours).astype(np.uint8)
     return mixed
+
+
+def dim_outside(image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The image with dark, colourless pixels outside of the region of interest, where nothing is scored.
+
+    Args:
+        image: uint8 (H, W, 3); not modified.
+        inside: bool (H, W).
+    """
+    dimmed = image.copy()
+    gray = image[~inside].mean(axis=1) * DIMMED  # (n,)
+    dimmed[~inside] = gray[:, None].astype(np.uint8)
+    return dimmed
 
 
 def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flawmap.data.roi import RegionOfInterest, region_of
 from flawmap.errors import UserError
 from flawmap.metrics.curve_points import PixelCurves
 from flawmap.recipe.files import load_recipe
@@ -50,6 +51,11 @@ class RunFiles:
     def is_evaluated(self) -> bool:
         """Whether there are scores of test images."""
         return self.evaluation is not None and bool(self.images)
+
+    @property
+    def roi(self) -> RegionOfInterest | None:
+        """The part of each image that counts; None for the whole image."""
+        return None if self.recipe is None else region_of(self.recipe)
 
     @property
     def has_truth(self) -> bool:

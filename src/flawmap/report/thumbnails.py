@@ -13,9 +13,10 @@ from PIL import Image
 
 from flawmap.data.images.files import read_image
 from flawmap.data.images.mask import read_mask
+from flawmap.data.roi import RegionOfInterest
 from flawmap.errors import UserError
 from flawmap.report.colour import ColourScale
-from flawmap.report.overlay import draw_contour, overlay
+from flawmap.report.overlay import dim_outside, draw_contour, overlay
 from flawmap.runs.calibration import MapScale
 from flawmap.runs.evaluation import ScoredImage
 from flawmap.runs.run_folder import SAMPLES, UNUSUAL
@@ -45,7 +46,11 @@ class Thumbnail:
 
 
 def tiles_of(
-    scored: ScoredImage, map_ends: MapScale, scale: ColourScale | None, longest_px: int = TILE_PX
+    scored: ScoredImage,
+    map_ends: MapScale,
+    scale: ColourScale | None,
+    longest_px: int = TILE_PX,
+    roi: RegionOfInterest | None = None,
 ) -> dict[str, NDArray[np.uint8]]:
     """What is shown of a test image: uint8 (h, w, 3) of one size by name, without what cannot be shown.
 
@@ -54,6 +59,7 @@ def tiles_of(
         map_ends: the map values that 0 and 65535 stand for in its file.
         scale: the colour scale; None draws no map.
         longest_px: the longer side of what is drawn.
+        roi: outside of it, image, overlay and map are dark; None: all counts.
 
     Returns:
         ``image``, ``truth`` (the outline of the defect on the image), ``map``, ``overlay`` (the map on the image) and
@@ -74,6 +80,9 @@ def tiles_of(
         if size:
             tiles["overlay"] = overlay(tiles["image"], values, scale)
         size = values.shape
+    if roi is not None and size:
+        inside = roi.at(*size)
+        tiles = {name: dim_outside(tile, inside) for name, tile in tiles.items()}
     if size and scored.attention_file is not None:
         with open_run_image(scored.attention_file) as file:  # one pixel per patch
             enlarged = file.convert("RGB").resize((size[1], size[0]), Image.Resampling.NEAREST)

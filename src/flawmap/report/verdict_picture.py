@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flawmap.detect.detection import Detection
 from flawmap.report.colour import ColourScale
-from flawmap.report.overlay import contour, overlay
+from flawmap.report.overlay import contour, dim_outside, overlay
 
 NARROWEST_PX = 420  # of the picture: a narrower image is put in its middle, so that the words below have room
 PAPER, INK, QUIET = (28, 31, 35), (240, 242, 244), (168, 175, 184)
@@ -32,7 +32,10 @@ def verdict_picture(image: NDArray[np.uint8], detection: Detection, scale: Colou
     """
     pixels = overlay(image, detection.anomaly_map, scale)
     if detection.threshold is not None:
-        outline(pixels, detection.anomaly_map > scale.threshold)
+        above = detection.anomaly_map > scale.threshold
+        outline(pixels, above if detection.inside is None else above & detection.inside)
+    if detection.inside is not None:
+        pixels = dim_outside(pixels, detection.inside)
     height, width = image.shape[:2]
     strip = caption(detection, scale, max(width, NARROWEST_PX))
     picture = np.empty((height + strip.shape[0], strip.shape[1], 3), np.uint8)

@@ -115,6 +115,31 @@ class ScaleScore:
 
 
 @dataclass(frozen=True)
+class OutsideRoi:
+    """What of the ground truth lay outside of the model's region of interest, where nothing is scored.
+
+    Attributes:
+        inside_share: share of the images' pixels in the region.
+        defect_pixels: of all anomalous images.
+        defect_pixels_outside: of these, those outside.
+        images_outside: anomalous images whose whole defect lies outside; they count for image measures only.
+    """
+
+    inside_share: float
+    defect_pixels: int
+    defect_pixels_outside: int
+    images_outside: int
+
+    @property
+    def words(self) -> str:
+        """In a sentence."""
+        share = self.defect_pixels_outside / max(1, self.defect_pixels)
+        pixels = f"{self.defect_pixels_outside:,} of {self.defect_pixels:,} defect pixels ({share:.1%}) lie outside"
+        images = f"{self.images_outside} anomalous image{'s have' if self.images_outside != 1 else ' has'}"
+        return f"{self.inside_share:.0%} of the image counts; {pixels}; {images} no defect inside"
+
+
+@dataclass(frozen=True)
 class Evaluation(Block):
     """metrics.json: one detector on one labelled data set. The inherited measures are those of all images.
 
@@ -143,6 +168,7 @@ class Evaluation(Block):
         left_out: files and folders beside the images that were passed over: ``path``, ``reason`` and ``kind`` of each.
         grouped_by: what the images' groups are, such as ``patient``.
         n_groups: how many groups the images are of; None where each image is on its own.
+        outside_roi: ground truth that does not count; None of a model without a region of interest.
     """
 
     data: str
@@ -172,6 +198,7 @@ class Evaluation(Block):
     left_out: tuple[Mapping[str, str], ...] = ()
     grouped_by: str | None = None
     n_groups: int | None = None
+    outside_roi: OutsideRoi | None = None
 
     @property
     def single_scale(self) -> ScaleScore:

@@ -3,16 +3,19 @@
 It is built from good images alone and holds no labels or masks. Seed, epoch and index determine every item.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from flawmap.data.roi import OUTSIDE_COLOUR
 from flawmap.recipe.settings import NormalAugmentation
 from flawmap.reproducibility import numpy_generator
 from flawmap.simulators.normal_augmentation import augment_normal
-from flawmap.simulators.simulated_anomaly import Simulator
+from flawmap.simulators.simulated_anomaly import Simulator, anomaly_inside
 from flawmap.vit.inputs import NormalImageSource, channels_first
 
 CROP_MARGIN = 1.15  # good images are kept this much larger than a training image, so that crops stay sharp
@@ -35,6 +38,7 @@ class SimulationDataset(Dataset):
         augmentation: applied to the good image before the simulation.
         simulator: makes the defects.
         seed: of the run.
+        inside: gives the pixels of an image, by its index, in the region of interest; None for all. Defects lie inside.
     """
 
     def __init__(
@@ -45,10 +49,11 @@ class SimulationDataset(Dataset):
         augmentation: NormalAugmentation,
         simulator: Simulator,
         seed: int,
+        inside: Callable[[int], Bool[np.ndarray, "h w"] | None] = lambda _: None,
     ) -> None:
         self._pixels, self._attention, self._size_px = pixels, attention, size_px
         self._augmentation, self._seed = augmentation, seed
-        self._simulate = simulator
+        self._simulate, self._inside = simulator, inside
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -58,17 +63,20 @@ class SimulationDataset(Dataset):
 
         Returns:
             ``normal`` and ``anomalous``: uint8 (3, s, s); ``footprint``: bool (s, s), True = defect; ``label``: 1, or
-            0 where nothing changed; ``index``: of the image.
+            0 where nothing changed; ``index``: of the image; with a region of interest, ``inside``: bool (s, s).
         """
         epoch, index = item
         generator = numpy_generator(self._seed, "simulation", epoch, index)
-        normal, attention = self._augmented(index, generator)
+        normal, attention, inside = self._augmented(index, generator)
         second = None
         if "second" in self._simulate.needs:
             other = (index + int(generator.integers(1, max(2, len(self))))) % len(self)
-            second, _ = self._augmented(other, generator)
+            second, _, _ = self._augmented(other, generator)
         anomaly = self._simulate(normal, generator, attention, second)
-        return {
+        if inside is not None:
+            anomaly = anomaly_inside(normal, anomaly.image, anomaly.footprint & inside)
+        of_region = {} if inside is None else {"inside": torch.from_numpy(inside)}
+        return of_region | {
             "normal": channels_first(normal),
             "anomalous": channels_first(anomaly.image),
             "footprint": torch.from_numpy(anomaly.footprint),
@@ -76,6 +84,14 @@ class SimulationDataset(Dataset):
             "index": torch.tensor(index),
         }
 
-    def _augmented(self, index: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """An image and its attention, warped alike."""
-        return augment_normal(self._pixels[index], self._attention[index], self._size_px, self._augmentation, generator)
+    def _augmented(
+        self, index: int, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """An image, its attention and its region of interest, warped alike."""
+        settings, inside = self._augmentation, self._inside(index)
+        pixels, attention = self._pixels[index], self._attention[index]
+        image, attention = augment_normal(pixels, attention, self._size_px, settings, generator, inside)
+        if inside is None:
+            return image, attention, None
+        inside = attention > 0
+        return np.where(inside[..., None], image, np.array(OUTSIDE_COLOUR, np.uint8)), attention, inside

@@ -2,10 +2,12 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from flawmap.recipe.settings import NormalAugmentation
 from flawmap.simulators.color_jitter import color_jitter
+
+LEAST_ATTENTION = 1e-12  # inside a region of interest
 
 
 def augment_normal(
@@ -14,6 +16,7 @@ def augment_normal(
     size_px: int,
     settings: NormalAugmentation,
     generator: np.random.Generator,
+    inside: Bool[np.ndarray, "h w"] | None = None,
 ) -> tuple[UInt8[np.ndarray, "s s 3"], Float[np.ndarray, "s s"]]:
     """Crop, flip, rotate and jitter ``image``, and warp ``attention`` in the same way.
 
@@ -21,9 +24,11 @@ def augment_normal(
         image: the whole good image, a little larger than ``size_px``.
         attention: A^[CLS] of the whole image on its patch grid.
         size_px: side W of the result.
+        inside: the region of interest.
 
     Returns:
-        the augmented image and the attention at its resolution, >= 0, not normalised.
+        the augmented image and the attention at its resolution, >= 0, not normalised. With a region of interest, it is
+        above 0 inside and 0 outside.
     """
     height, width = image.shape[:2]
     matrix = _random_geometry(height, width, size_px, settings, generator)  # output pixel -> image pixel
@@ -38,6 +43,11 @@ def augment_normal(
     attention = cv2.warpAffine(
         attention.astype(np.float32), to_grid[:2], size, flags=flags, borderMode=cv2.BORDER_REFLECT
     )
+    if inside is not None:
+        mirrored = cv2.BORDER_REFLECT_101
+        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        is_inside = cv2.warpAffine(inside.astype(np.uint8), matrix, size, flags=flags, borderMode=mirrored) > 0
+        return warped, np.where(is_inside, attention.clip(min=LEAST_ATTENTION), 0).astype(np.float32)
     return warped, attention.clip(min=0)
 
 

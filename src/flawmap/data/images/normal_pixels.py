@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flawmap.data.images.files import read_image
 from flawmap.data.images.resize import resize_image
+from flawmap.data.roi import RegionOfInterest
 from flawmap.data.sample import NormalImage
 
 MEMORY_LIMIT_BYTES = 3 * 1024**3
@@ -20,6 +22,7 @@ class NormalPixels:
         size_px: both sides after :func:`resize_image`.
         memory_limit_bytes: if the pixels need more, only the image that was read last is kept, and another one is read
             from its file again.
+        roi: outside of it, pixels get one colour; None keeps all.
 
     Attributes:
         originals_px: (n, 2) int32, height and width of the images that have been read, 0 of the others.
@@ -29,9 +32,13 @@ class NormalPixels:
     """
 
     def __init__(
-        self, images: Sequence[NormalImage], size_px: int, memory_limit_bytes: int = MEMORY_LIMIT_BYTES
+        self,
+        images: Sequence[NormalImage],
+        size_px: int,
+        memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+        roi: RegionOfInterest | None = None,
     ) -> None:
-        self._images = tuple(images)
+        self._images, self._roi = tuple(images), roi
         self.size_px = size_px
         self.originals_px = np.zeros((len(images), 2), np.int32)
         self._kept: np.ndarray | None = None
@@ -52,7 +59,13 @@ class NormalPixels:
             last = self._last = index, self._read(index)
         return last[1]
 
+    def inside(self, index: int) -> NDArray[np.bool_] | None:
+        """The pixels (size, size) of an image in the region of interest; None: all."""
+        return None if self._roi is None else self._roi.at(self.size_px, self.size_px)
+
     def _read(self, index: int) -> np.ndarray:
         pixels = read_image(self._images[index].path)
+        if self._roi is not None:
+            pixels = self._roi.with_grey_outside(pixels)
         self.originals_px[index] = pixels.shape[:2]
         return resize_image(pixels, self.size_px, self.size_px)

@@ -51,27 +51,40 @@ class Tiling:
         )
         return rows, columns
 
-    def places(self, grid: tuple[int, int]) -> list[tuple[int, int]]:
-        """Row and column of the first patch of each tile, row by row."""
+    def places(self, grid: tuple[int, int], inside: NDArray[np.bool_] | None = None) -> list[tuple[int, int]]:
+        """Row and column of the first patch of each tile, row by row.
+
+        Args:
+            grid: rows and columns of patches of the image.
+            inside: (rows, columns), the patches that count; a tile without any is left out. None: all count.
+        """
         rows, columns = (starts(length, self.side) for length in grid)
-        return [(row, column) for row in rows for column in columns]
+        places = [(row, column) for row in rows for column in columns]
+        return places if inside is None else [place for place in places if inside[self.where(place)].any()]
+
+    def where(self, place: tuple[int, int]) -> tuple[slice, slice]:
+        """The rows and columns of patches of the tile that begins there."""
+        return slice(place[0], place[0] + self.side), slice(place[1], place[1] + self.side)
 
     def count(self, height_px: int, width_px: int) -> int:
         """Number of an image's tiles."""
         return len(self.places(self.grid(height_px, width_px)))
 
-    def tiles(self, image: NDArray[np.uint8], side_px: int | None = None) -> NDArray[np.uint8]:
+    def tiles(
+        self, image: NDArray[np.uint8], side_px: int | None = None, inside: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.uint8]:
         """The tiles of an image, (t, s, s, 3).
 
         Args:
             image: the original, (h, w, 3).
             side_px: of a tile, where other than :attr:`side_px` is wanted of the same part of the image.
+            inside: see :meth:`places`.
         """
         side_px = side_px or self.side_px
         grid = self.grid(*image.shape[:2])
         height, width = (round(length * side_px / self.side) for length in grid)
         resized = resize_image(image, height, width)
-        corners = [[round(start * side_px / self.side) for start in place] for place in self.places(grid)]
+        corners = [[round(start * side_px / self.side) for start in place] for place in self.places(grid, inside)]
         return np.stack([resized[top : top + side_px, left : left + side_px] for top, left in corners])
 
     @property
@@ -80,18 +93,28 @@ class Tiling:
         weight = np.minimum(np.arange(1, self.side + 1), np.arange(self.side, 0, -1)).clip(max=OVERLAP + 1)
         return np.outer(weight, weight).astype(np.float32)
 
-    def joined(self, maps: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
+    def joined(
+        self, maps: NDArray[np.float32], grid: tuple[int, int], inside: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
         """One map of an image (rows, columns) from the maps of its tiles (t, r, c).
 
         Where tiles overlap, a patch counts by its weight, so that no seam shows.
+
+        Args:
+            maps: of the tiles at :meth:`places`.
+            grid: rows and columns of patches of the image.
+            inside: see :meth:`places`; patches outside get the lowest value of those inside.
         """
         weights = self.weights
         total, counted = np.zeros(grid, np.float32), np.zeros(grid, np.float32)
-        for (row, column), of_tile in zip(self.places(grid), maps, strict=True):
-            where = np.s_[row : row + self.side, column : column + self.side]
+        for place, of_tile in zip(self.places(grid, inside), maps, strict=True):
+            where = self.where(place)
             total[where] += weights * of_tile
             counted[where] += weights
-        return total / counted
+        if inside is None:
+            return total / counted
+        joined = total / np.where(inside, counted, 1)
+        return np.where(inside, joined, joined[inside].min())
 
 
 def starts(length: int, side: int) -> list[int]:
