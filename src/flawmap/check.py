@@ -22,8 +22,14 @@ from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remark_lines import remark_lines
 from flawmap.data.remarks import detail_lost, nearly_black, ungrouped_patients
 from flawmap.data.roi import in_words, refuse_unfit
+from flawmap.data.roi_proposal import RoiProposal, propose_roi
 from flawmap.data.sample import FileRemark, LeftOut, SkippedFile, TrainingData
+from flawmap.recipe.fields import is_used
 from flawmap.recipe.settings import Recipe
+from flawmap.reproducibility import atomic_write_text
+from flawmap.runs.result_folders import free_path
+
+PROPOSED_ROI = "proposed-roi.json"
 
 
 @dataclass(frozen=True)
@@ -223,3 +229,22 @@ def report_on_tests(sound: SoundData, location: Location, recipe: Recipe) -> Tes
         with_truth=sum(sample.truth is not None for sample in anomalous),
         kinds=dict(Counter(sample.kind for sample in anomalous)),
     )
+
+
+def proposed_roi(sound: SoundData, recipe: Recipe) -> RoiProposal | None:
+    """What a region of interest should leave out; None also where the recipe has one, or its method knows none."""
+    if recipe.data.roi is not None or not is_used("data.roi", recipe):
+        return None
+    return propose_roi(sound.checked.data.images)
+
+
+def write_proposed_roi(proposal: RoiProposal, folder: Path) -> Path:
+    """Write a proposal as JSON, unless the folder has it. A proposal that somebody has changed is kept."""
+    text, path = proposal.to_text(), folder / PROPOSED_ROI
+    for written in sorted(folder.glob(f"{path.stem}*{path.suffix}")):
+        if written.read_bytes() == text.encode("ascii"):
+            return written
+    path = free_path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, text)
+    return path

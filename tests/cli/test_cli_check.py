@@ -1,5 +1,8 @@
 """flawmap check: what it finds in good data. (For bad data see test_cli_mistakes.py.)"""
 
+import json
+
+import numpy as np
 import pytest
 
 from assertions import assert_explained, files_and_bytes
@@ -28,6 +31,7 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "groups": None,
         "ungrouped": None,
         "roi": None,
+        "proposed_roi": None,
         "test_files_compared": 3 * NUM_TEST,
         "test": {
             "good": NUM_TEST,
@@ -115,3 +119,29 @@ def test_groups_are_counted(cli, tmp_path):
     (tmp_path / "parts" / "manifest.csv").write_text("\n".join(["image,split,label,lot", *rows]))
     said = cli("check", tmp_path / "parts", "--json")
     assert said.json["groups"].startswith("3 groups (lot), largest 8 images; too few to split by")
+
+
+def test_a_region_without_a_constant_border_is_proposed_and_can_be_passed(cli, tmp_path, monkeypatch):
+    """The proposal is a file, which nothing applies by itself, and which is kept once it has been changed."""
+    monkeypatch.chdir(tmp_path)
+    for seed in range(20):
+        pixels = np.repeat(striped(seed, 60, 100)[..., :1] // 2 + 60, 3, axis=2)
+        pixels[:, :10] = 0
+        write_image(tmp_path / "scans" / f"{seed}.png", pixels)
+    result = cli("check", "scans", "--json")
+    path = tmp_path / result.json["proposed_roi"]
+    assert path == tmp_path / "runs/check/scans/proposed-roi.json" and result.json["roi"] is None
+    assert json.loads(path.read_text()) == {"inside": [{"rectangle": [0.1, 0, 1, 1]}]}
+    lines = cli("check", "scans").out.splitlines()
+    found = "a region of interest without a dark border in 80% of the images (left 10.0%)"
+    assert f"proposal   {found}: {path.relative_to(tmp_path)}" in lines
+    look = f"flawmap check scans --roi {path.relative_to(tmp_path)} --gallery"
+    assert f"           nothing uses it unless you say so; to look at it: {look}" in lines
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # it is there already
+    used = cli("check", "scans", "--roi", path)
+    assert "region     90.0% of each image counts; nothing outside is learned or scored" in used.out.splitlines()
+    assert "proposal" not in used.out
+    path.write_text('{"inside": [{"rectangle": [0.2, 0, 1, 1]}]}')
+    assert [cli("check", "scans", "--json").json["proposed_roi"] for _ in range(2)] == [
+        "runs/check/scans/proposed-roi-2.json"
+    ] * 2

@@ -101,5 +101,6 @@ def test_text_inside_the_border_needs_no_place_of_its_own():
     cells[0:2, 10:20] = True  # in the border
     cells[6:10, 30:34] = True
     proposal = proposal_of([(0.0, 0.125, 0.0, 0.0)] * 3, [cells] * 3)
+    assert proposal is not None
     assert proposal.border == (0.0, 0.125, 0.0, 0.0)
     assert proposal.texts == ((30 / CELLS, 8 / CELLS, 34 / CELLS, 10 / CELLS),)

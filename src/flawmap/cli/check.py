@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 
+from flawmap.advice import command
 from flawmap.cli.arguments import add_data_argument, add_data_arguments, add_recipe_arguments, count, recipe_of
 from flawmap.errors import UserError
 from flawmap.runs.result_folders import free_path
@@ -28,7 +29,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Check the data and print what was found. Exits with 2 at the first thing that train would refuse."""
-    from flawmap.check import read_sound_data, remarks, report_on, report_on_tests
+    from flawmap.check import (
+        proposed_roi,
+        read_sound_data,
+        remarks,
+        report_on,
+        report_on_tests,
+        write_proposed_roi,
+    )
     from flawmap.data.left_out import as_records, counted
 
     recipe = recipe_of(arguments)
@@ -36,7 +44,7 @@ def run(arguments: Namespace) -> int:
     sound = read_sound_data(arguments.data, recipe, arguments.skip_unreadable, arguments.strict)
     report, test = report_on(sound, recipe), report_on_tests(sound, arguments.data, recipe)
     facts = asdict(report) | {"test": asdict(test) if test else None}
-    facts |= {"root": str(report.root), "left_out": as_records(report.left_out)}
+    facts |= {"root": str(report.root), "left_out": as_records(report.left_out), "proposed_roi": None}
     lines = [f"{label:<10} {text}" for label, text in remarks(report)]
     if test is not None:
         group = " and no group" if report.groups else ""
@@ -45,6 +53,13 @@ def run(arguments: Namespace) -> int:
             f"test       {test.good} good, {test.anomalous} anomalous{kinds}; {test.with_truth} have a mask or boxes",
             f"leak       none: {report.test_files_compared} test files share no content{group} with training",
         ]
+    if (proposal := proposed_roi(sound, recipe)) is not None:
+        written = write_proposed_roi(proposal, Path("runs") / "check" / report.data)
+        facts["proposed_roi"] = str(written)
+        lines.append(f"proposal   a region of interest without {proposal.words}: {written}")
+        recipe_words = ["--recipe", arguments.recipe] if arguments.recipe else []
+        look = command("flawmap", "check", *arguments.data, *recipe_words, "--roi", written, "--gallery")
+        lines.append(f"           nothing uses it unless you say so; to look at it: {look}")
     if arguments.gallery:
         from flawmap.gallery import write_gallery_page
 
