@@ -26,7 +26,7 @@ def test_detail_is_lost_if_images_are_much_larger_than_the_model_sees():
     assert detail_lost(facts((895, 895), (100, 895)), 224) is None
     assert detail_lost(facts((3000, 4096)), 224) == (
         "an image side of 4096 px is seen as 224 px, a defect of 10 px as 0.5 px: for small defects "
-        "--set data.tiles=auto also looks at each part of an image (up to six times as slow)"
+        "--set data.tiles=auto also looks at each part of an image (up to five times as slow)"
     )
     assert str(detail_lost(facts((300, 200), (3000, 4096)), 224)).startswith(
         "an image side of 4096 px (in 1 of 2 images, largest a) is seen as 224 px, "

@@ -142,7 +142,7 @@ def test_auto_takes_no_tiles_where_the_whole_image_is_seen(folder, tmp_path, cap
         write_image(tmp_path / "good" / f"{number:02d}.png", striped(number, 64, 64))
     detector = fit(tmp_path, "small", "data.tiles=auto")
     assert not isinstance(detector.scorer_, TiledScorer)
-    assert "tiles      none: the whole images show enough" in capsys.readouterr().err
+    assert "tiles      none: 4 tiles per image would not show 1.5 times as much" in capsys.readouterr().err
     larger = fit(folder, "auto", "data.tiles=auto")
     assert isinstance(larger.scorer_, TiledScorer) and larger.scorer_.tiling.count(HEIGHT, WIDTH) <= 5
 
@@ -152,10 +152,11 @@ def test_the_smallest_defect_chooses_the_tiles(folder, capsys):
     scorer = detector.scorer_
     assert isinstance(scorer, TiledScorer) and scorer.tiling.patch_of_original_px == pytest.approx(24)
     count = scorer.tiling.count(HEIGHT, WIDTH)
-    said = f"{count:.1f} per image, so that an image takes {count + 1:.1f} times as long as without them"
+    said = f"{count:.1f} per image, so that an image takes {count + 1:.1f} times as long as with data.tiles none"
     assert said in capsys.readouterr().err
     enough = fit(folder, "coarse", "data.tiles=auto", "data.smallest_defect_px=500")
     assert not isinstance(enough.scorer_, TiledScorer)
+    assert "tiles      none: the whole images show the smallest defect" in capsys.readouterr().err
 
 
 def test_tiles_larger_than_every_image_are_refused(folder):

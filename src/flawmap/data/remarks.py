@@ -8,7 +8,7 @@ from flawmap.data.checks import FileFacts
 
 DARK = 64  # of 255: the brightest value of 14-bit data in 16-bit files; two of the eight bits are unused
 CAMERA_BITS = (8, 10, 12, 14)
-TILES = "--set data.tiles=auto also looks at each part of an image (up to six times as slow)"
+TILES = "--set data.tiles=auto also looks at each part of an image (up to five times as slow)"
 MUCH_LARGER = 4.0  # an image side relative to what the model sees: details begin to vanish
 
 

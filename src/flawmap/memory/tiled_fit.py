@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from flawmap.data.images.tiles import OVERLAP, Tiling, finest_tiling, tiling_for_defects
+from flawmap.data.images.tiles import FINER, MOST_TILES, OVERLAP, Tiling, finest_tiling, tiling_for_defects
 from flawmap.data.roi import RegionOfInterest, region_of
 from flawmap.data.sample import NormalImage
 from flawmap.engine.progress import say
@@ -22,6 +22,9 @@ from flawmap.scorer import FittedScorer, ScaleResult, UnseenScores, average_maps
 from flawmap.simulators.by_name import Simulator
 from flawmap.vit.encoder import Encoder
 
+NONE_NEEDED = "none: the whole images show the smallest defect"
+NONE_FINER = f"none: {MOST_TILES} tiles per image would not show {FINER} times as much as the whole image"
+
 
 def fit_with_tiles(
     images: Sequence[NormalImage], encoder: Encoder, recipe: Recipe, context: StageContext, simulate: Simulator
@@ -32,7 +35,7 @@ def fit_with_tiles(
     originals_px = whole.good.originals_px.numpy()
     tiling = chosen_tiling(recipe, originals_px, context.size_px, encoder.patch_size_px)
     if tiling is None:
-        say("tiles", "none: the whole images show enough")
+        say("tiles", NONE_NEEDED if recipe.data.smallest_defect_px else NONE_FINER)
         return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
     units = Tiles(images, originals_px, tiling, roi)
     say("tiles", described(tiling, units.counts))
@@ -70,7 +73,7 @@ def described(tiling: Tiling, counts: Sequence[int]) -> str:
     patch_px = tiling.patch_of_original_px
     per_image = np.mean(counts)
     return (
-        f"{per_image:.1f} per image, so that an image takes {per_image + 1:.1f} times as long as without them; "
+        f"{per_image:.1f} per image, so that an image takes {per_image + 1:.1f} times as long as with data.tiles none; "
         f"a patch is {patch_px:.0f} px of the image: defects smaller than {patch_px / 2:.0f} px fade"
     )
 

@@ -53,7 +53,7 @@ class DataSettings:
 
     image_size_px: int = setting(224, "W: images are resized to W x W", 28, 2048)
     tiles: str = setting(
-        "none", "also score tiles: auto, none, or their side in pixels of the image", methods=ON_TOKENS
+        "auto", "also score tiles: auto, none, or their side in pixels of the image", methods=ON_TOKENS
     )
     smallest_defect_px: float | None = setting(
         None, "width of the smallest defect in the image: tiles auto are as fine as it needs", 0.5, LARGE, ON_TOKENS
@@ -216,7 +216,7 @@ class ResidualSettings:
 class FusionSettings:
     """How memory and head are weighted, after each has been standardised on good images."""
 
-    map_weights: tuple[float, float] = setting((0.25, 1.0), "weights of memory and head in the anomaly map", 0, 1000)
+    map_weights: tuple[float, float] = setting((0.5, 1.0), "weights of memory and head in the anomaly map", 0, 1000)
     image_weights: tuple[float, float] = setting((1.0, 0.0), "weights of memory and head in the image score", 0, 1000)
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from flawmap.data.images.resize import resize_image
 
 OVERLAP = 2  # patches that neighbouring tiles share at least; a token at the edge of a tile sees half of its surround
-MOST_TILES = 5  # on average over the good images, beside the whole image: six times the work of the whole image alone
-FINER = 1.2  # than in the whole image: tiles that show less more are not worth their time
+MOST_TILES = 4  # on average over the good images, beside the whole image: five times the work of the whole image alone
+FINER = 1.5  # than in the whole image: tiles that show less more are not worth their time
 STEPS = 400  # of scales that are tried
 
 
@@ -126,7 +126,7 @@ def starts(length: int, side: int) -> list[int]:
 
 
 def finest_tiling(sizes_px: Sequence[tuple[int, int]], side: int, patch_size_px: int) -> Tiling | None:
-    """The finest tiling that costs at most :data:`MOST_TILES` tiles per image; None where tiles show hardly more.
+    """The finest tiling with at most :data:`MOST_TILES` tiles per image; None where tiles do not show much more.
 
     Args:
         sizes_px: height and width of the good images.
