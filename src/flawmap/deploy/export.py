@@ -18,12 +18,13 @@ from torch import Tensor
 from flawmap.advice import install
 from flawmap.data.images.tiles import Tiling
 from flawmap.deploy.file_digest import UNKNOWN, files_sha256
-from flawmap.deploy.graph import DetectionGraph, ScoreSquares
+from flawmap.deploy.graph import THRESHOLD, DetectionGraph, ScoreSquares, WithStoredThreshold, default_threshold
 from flawmap.deploy.half_weights import halve_weights
+from flawmap.deploy.openvino_threshold import store_threshold
 from flawmap.deploy.parity import CheckImage, Parity, compare, given_images, images_of_run
 from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load
 from flawmap.deploy.tiled_graph import tiled_graph
-from flawmap.deploy.token_graph import token_graph
+from flawmap.deploy.token_graph import token_graph, with_default_threshold
 from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
@@ -236,7 +237,7 @@ def _onnx_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Wri
     if isinstance(scorer, TiledScorer):
         model = tiled_graph(scorer.cpu(), facts)
     else:
-        model = token_graph(scorer.cpu(), facts) if _is_composed(scorer) else _traced(detector, facts).model_proto
+        model = token_graph(scorer.cpu(), facts) if _is_composed(scorer) else _traced_model(detector, facts)
     if facts.precision == "fp16":
         halve_weights(model)
 
@@ -268,8 +269,8 @@ def _traced(detector: AnomalyDetector, facts: ModelFacts) -> torch.onnx.ONNXProg
     with torch.no_grad():
         program = torch.onnx.export(
             DetectionGraph(module, facts),
-            (squares, torch.tensor(EXAMPLE_SIZE_PX)),
-            input_names=[*(f"square_{size}px" for size in facts.sizes_px), "size_px"],
+            (squares, torch.tensor(EXAMPLE_SIZE_PX), torch.tensor(0.0)),
+            input_names=[*(f"square_{size}px" for size in facts.sizes_px), "size_px", THRESHOLD],
             output_names=["score", "is_anomalous", "anomaly_map", "scores"],
             opset_version=OPSET,
             dynamo=True,
@@ -279,12 +280,17 @@ def _traced(detector: AnomalyDetector, facts: ModelFacts) -> torch.onnx.ONNXProg
     return program
 
 
+def _traced_model(detector: AnomalyDetector, facts: ModelFacts) -> onnx.ModelProto:
+    return with_default_threshold(_traced(detector, facts).model_proto, facts)
+
+
 def _openvino_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Write:
     import openvino
 
     onnx_path = _beside(path, "intermediate.onnx")  # stays until all is written: the weights may be read late
     _traced(detector, facts).save(onnx_path)
     model = openvino.convert_model(onnx_path)
+    store_threshold(model, float(default_threshold(facts)))
 
     def write(facts: ModelFacts) -> None:
         model.set_rt_info(facts.to_text(), [METADATA_KEY])
@@ -305,7 +311,7 @@ def _torchscript_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path)
     with torch.no_grad():
         # torch.export first: it turns the encoder's grids into constants, which the older trace cannot
         flat = torch.export.export(module, tuple(squares)).module()
-        graph = DetectionGraph(flat, facts)
+        graph = WithStoredThreshold(DetectionGraph(flat, facts), default_threshold(facts))
         traced = torch.jit.trace(graph, (squares, torch.tensor(EXAMPLE_SIZE_PX)), check_trace=False)
 
     def write(facts: ModelFacts) -> None:

@@ -3,13 +3,15 @@
 The graph begins after the image resize, because Pillow's bilinear filter rounds to 8 bits after each of its two
 passes, which no graph operator repeats. A runtime resizes with Pillow, as training did. Everything else is inside the
 graph, by the functions of :mod:`flawmap.detect.scoring`: normalisation, the scorer at all test sizes, the average of
-the maps at the original resolution, the image scores and the calibrated threshold.
+the maps at the original resolution, the image scores and the comparison with a threshold. The threshold is an input,
+whose default is the calibrated one: another threshold needs no other file.
 """
 
 import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
@@ -18,6 +20,8 @@ from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.scoring import image_scores, score_squares
 from flawmap.scorer import Scorer, average_maps
 from flawmap.vit.encoder import Encoder
+
+THRESHOLD = "threshold"  # name of the input that has a default
 
 
 class ScoreSquares(nn.Module):
@@ -51,13 +55,14 @@ def with_stored_positions(scorer: Scorer, sizes_px: Sequence[int]) -> Scorer:
 
 
 class Verdict(nn.Module):
-    """Image scores and maps of all test sizes in; score, verdict, map at the original size and all image scores out.
+    """Image scores, maps of all test sizes and a threshold in; score, verdict, map at the original size and all image
+    scores out.
 
     An image whose scores or map are not finite is called anomalous here, because the output is a bool: a program that
     looks at nothing else must not pass a part that was not scored. flawmap's own runtime gives no verdict on it.
 
     Args:
-        facts: thresholds, and which image score decides.
+        facts: which image score decides.
         map_shares: of each map in the average; None: equal ones.
     """
 
@@ -65,21 +70,24 @@ class Verdict(nn.Module):
         super().__init__()
         self.map_shares = map_shares
         self.image_score, self.score_names = facts.image_score, facts.score_names
-        self.threshold = facts.calibration.threshold if facts.calibration else float("inf")  # nothing is above it
 
     def forward(
-        self, logits: Float[Tensor, "t 1"], evidence: list[Float[Tensor, "1 _ _"]], size_px: Int[Tensor, "2"]
+        self,
+        logits: Float[Tensor, "t 1"],
+        evidence: list[Float[Tensor, "1 _ _"]],
+        size_px: Int[Tensor, "2"],
+        threshold: Float[Tensor, ""],
     ) -> tuple[Tensor, ...]:
         """Returns score (), is_anomalous () bool, anomaly_map (height, width), scores (k,) as the facts name them."""
         anomaly_map = average_maps(evidence, *_sides(size_px), self.map_shares)[0]  # (height, width)
         scores = image_scores(logits[:, 0].unbind(), anomaly_map.max(), self.score_names)
         score, all_scores = scores[self.image_score], torch.stack(list(scores.values()))  # (), (k,)
         is_finite = all_scores.isfinite().all() & anomaly_map.isfinite().all()
-        return score, (score > self.threshold) | ~is_finite, anomaly_map, all_scores
+        return score, (score > threshold) | ~is_finite, anomaly_map, all_scores
 
 
 class DetectionGraph(nn.Module):
-    """Squares and the original size in; what :class:`Verdict` gives out.
+    """Squares, the original size and a threshold in; what :class:`Verdict` gives out.
 
     Args:
         score_squares: a :class:`ScoreSquares`, possibly traced.
@@ -90,10 +98,41 @@ class DetectionGraph(nn.Module):
         super().__init__()
         self.score_squares, self.verdict = score_squares, Verdict(facts)
 
-    def forward(self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"]) -> tuple[Tensor, ...]:
+    def forward(
+        self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"], threshold: Float[Tensor, ""]
+    ) -> tuple[Tensor, ...]:
         """What :class:`Verdict` gives."""
         logits, *evidence = self.score_squares(*squares)  # (t, 1), t x (1, r, c)
-        return self.verdict(logits, evidence, size_px)
+        return self.verdict(logits, evidence, size_px, threshold)
+
+
+class WithStoredThreshold(nn.Module):
+    """A graph whose threshold is a tensor in it, for TorchScript, whose traced modules have no default inputs.
+
+    Args:
+        graph: a :class:`DetectionGraph`.
+        threshold: see :func:`default_threshold`.
+    """
+
+    def __init__(self, graph: nn.Module, threshold: Float[Tensor, ""]) -> None:
+        super().__init__()
+        self.graph = graph
+        self.register_buffer(THRESHOLD, threshold)
+
+    def forward(self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"]) -> tuple[Tensor, ...]:
+        """What :class:`Verdict` gives."""
+        return self.graph(squares, size_px, self.threshold)
+
+
+def default_threshold(facts: ModelFacts) -> Float[Tensor, ""]:
+    """The threshold that a graph uses where none is given: float32 (), infinite before calibration.
+
+    A graph's scores are float32. They are above the calibrated number, which has more digits, exactly where they are
+    above the largest float32 that is not greater.
+    """
+    exact = facts.calibration.threshold if facts.calibration else np.inf
+    rounded = np.float32(exact)
+    return torch.tensor(rounded if rounded <= exact else np.nextafter(rounded, np.float32(-np.inf)))
 
 
 def _sides(size_px: Tensor) -> tuple[Any, Any]:

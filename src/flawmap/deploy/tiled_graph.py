@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from flawmap.data.images.tiles import Tiling
 from flawmap.deploy.graph import Verdict
 from flawmap.deploy.token_graph import (
-    SIZE_PX,
     VERDICT,
+    VERDICT_INPUTS,
     ScoredTokens,
     example_of_found,
     include_traced,
     traced,
+    with_default_threshold,
     write_encoder,
     write_found,
 )
@@ -64,10 +65,10 @@ def tiled_graph(scorer: TiledScorer, facts: ModelFacts) -> ModelProto:
         "highest": torch.zeros(1),
         "tiles_map": torch.zeros(1, *EXAMPLE_GRID),
     }
-    judged = traced(JudgedWithTiles(scorer, facts, grid), example | SIZE_PX, VERDICT, {"tiles_map": (1, 2)})
-    given = {"highest": highest, "tiles_map": joined, "size_px": "size_px"}
+    judged = traced(JudgedWithTiles(scorer, facts, grid), example | VERDICT_INPUTS, VERDICT, {"tiles_map": (1, 2)})
+    given = {"highest": highest, "tiles_map": joined} | {name: name for name in VERDICT_INPUTS}
     include_traced(nodes, judged, found | given, {name: name for name in VERDICT})
-    return nodes.graph("detection", inputs, list(judged.graph.output)).with_weights()
+    return with_default_threshold(nodes.graph("detection", inputs, list(judged.graph.output)).with_weights(), facts)
 
 
 class JudgedWithTiles(nn.Module):
@@ -94,10 +95,11 @@ class JudgedWithTiles(nn.Module):
         highest: Float[Tensor, "1"],
         tiles_map: Float[Tensor, "1 r c"],
         size_px: Int[Tensor, "2"],
+        threshold: Float[Tensor, ""],
     ) -> tuple[Tensor, ...]:
         """What ``Verdict`` gives, of :class:`ScoredTokens`' inputs, the highest score and the joined map of tiles."""
         whole, evidence = self.whole(appearance, tokens, distances, nearest, spacing)
-        return self.verdict(torch.stack([whole, self.highest(highest)]), [evidence, tiles_map], size_px)
+        return self.verdict(torch.stack([whole, self.highest(highest)]), [evidence, tiles_map], size_px, threshold)
 
 
 def _encoded(nodes: OnnxNodes, scorer: TiledScorer, images: str, size_px: int) -> dict[str, str]:

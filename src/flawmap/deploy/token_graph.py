@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from flawmap.deploy.graph import Verdict
+from flawmap.deploy.graph import THRESHOLD, Verdict, default_threshold
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.memory.patch_memory import Nearest, PatchMemory
 from flawmap.memory.scorer import TokenScorer
@@ -22,7 +22,8 @@ from flawmap.vit.onnx_graph import Wanted, onnx_graph
 from flawmap.vit.onnx_nodes import OPSET, OnnxNodes
 from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
 
-SIZE_PX = {"size_px": torch.tensor((37, 53))}  # of an original image, as an example; it stays free in the graph
+# inputs of every verdict, as examples: the size of an original image, and a threshold; both stay free in the graph
+VERDICT_INPUTS = {"size_px": torch.tensor((37, 53)), THRESHOLD: torch.tensor(0.0)}
 VERDICT = ("score", "is_anomalous", "anomaly_map", "scores")  # outputs of every graph
 EPSILON = 1e-5  # of torch's norm of a layer
 
@@ -42,9 +43,19 @@ def token_graph(scorer: TokenScorer, facts: ModelFacts) -> ModelProto:
     ]
     grid = scorer.encoder.grid(size_px, size_px)
     found = write_found(nodes, scorer, write_encoder(nodes, scorer, square, size_px), grid)
-    judged = traced(JudgedTokens(scorer, facts, grid), example_of_found(scorer, grid) | SIZE_PX, VERDICT)
-    include_traced(nodes, judged, found | {"size_px": "size_px"}, {name: name for name in VERDICT})
-    return nodes.graph("detection", inputs, list(judged.graph.output)).with_weights()
+    judged = traced(JudgedTokens(scorer, facts, grid), example_of_found(scorer, grid) | VERDICT_INPUTS, VERDICT)
+    given = {name: name for name in VERDICT_INPUTS}
+    include_traced(nodes, judged, found | given, {name: name for name in VERDICT})
+    return with_default_threshold(nodes.graph("detection", inputs, list(judged.graph.output)).with_weights(), facts)
+
+
+def with_default_threshold(model: ModelProto, facts: ModelFacts) -> ModelProto:
+    """The same model with the calibrated threshold as the default of its input: an initializer of the same name."""
+    graph = model.graph
+    if THRESHOLD not in {given.name for given in graph.input}:
+        graph.input.append(helper.make_tensor_value_info(THRESHOLD, TensorProto.FLOAT, []))
+    graph.initializer.append(numpy_helper.from_array(default_threshold(facts).numpy(), THRESHOLD))
+    return model
 
 
 class ScoredTokens(nn.Module):
@@ -93,10 +104,11 @@ class JudgedTokens(nn.Module):
         nearest: Float[Tensor, "1 n l d"],
         spacing: Float[Tensor, "1 n l"],
         size_px: Int[Tensor, "2"],
+        threshold: Float[Tensor, ""],
     ) -> tuple[Tensor, ...]:
         """What ``Verdict`` gives."""
         image, evidence = self.scored(appearance, tokens, distances, nearest, spacing)
-        return self.verdict(image[None], [evidence], size_px)
+        return self.verdict(image[None], [evidence], size_px, threshold)
 
 
 def _without_encoder_and_memory(scorer: TokenScorer) -> TokenScorer:
