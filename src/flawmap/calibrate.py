@@ -2,28 +2,21 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from flawmap import advice
-from flawmap.data.checks import CheckedData, check_good_images
-from flawmap.data.groups import refuse_shared_groups
-from flawmap.data.left_out import refuse_left_out, unreadable
-from flawmap.data.open_data import Location, absolute_locations, locations_of, open_training_data
-from flawmap.data.sample import LeftOut
-from flawmap.deploy.reviews import Review, is_review_file, read_reviews
-from flawmap.detect.calibration import calibrate, refuse_bad_rate
+from flawmap.data.open_data import Location, absolute_locations
+from flawmap.data.sample import TrainingData
+from flawmap.deploy.good_scores import GoodImages, Recalibration, change_of, drift_of, good_scores
+from flawmap.detect.calibration import refuse_bad_rate
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.pretrained import load_pretrained
 from flawmap.engine.compute import DeviceName
 from flawmap.errors import UserError
-from flawmap.metrics.score_drift import Drift, score_drift
-from flawmap.recipe.settings import DataSettings
 from flawmap.runs.calibration import Calibration, calibration_bytes, calibration_from
 from flawmap.runs.cameras import calibration_file, read_calibrations, refuse_bad_name
-from flawmap.runs.manifest import read_used_images
 from flawmap.runs.model_folder import model_folder, read_model, refuse_taken, replace_calibration
 from flawmap.runs.result_folders import exclusive
 from flawmap.runs.run_folder import RunFolder
@@ -38,49 +31,6 @@ from flawmap.runs.versions import (
     versions_folder,
     write_version,
 )
-
-FEWEST_GOOD = 5  # images of a threshold: with fewer, more than one good part in six may be called anomalous
-
-
-@dataclass(frozen=True)
-class Recalibration:
-    """A new calibration beside the former one.
-
-    Attributes:
-        calibration: the new one; None where the first one was taken back.
-        former: of the same camera; None where there was none.
-        drift: the new images' scores against those of the former calibration, or of the default one for a new camera;
-            None without one.
-        version: of the change; None where the model was written to another folder.
-        undone: the version that was taken back.
-        n_duplicates: images that were left out because their pixels equal another one's.
-        left_out: what lies beside the images.
-    """
-
-    calibration: Calibration | None
-    former: Calibration | None
-    drift: Drift | None = None
-    version: Version | None = None
-    undone: Version | None = None
-    n_duplicates: int = 0
-    left_out: tuple[LeftOut, ...] = ()
-
-
-@dataclass(frozen=True)
-class GoodScores:
-    """What good images score.
-
-    Attributes:
-        calibration: from these scores.
-        images: name and SHA-256 of each.
-        n_duplicates: images that were left out because their pixels equal another one's.
-        left_out: what lies beside the images.
-    """
-
-    calibration: Calibration
-    images: tuple[tuple[str, str], ...]
-    n_duplicates: int = 0
-    left_out: tuple[LeftOut, ...] = ()
 
 
 def calibrate_run(
@@ -124,13 +74,15 @@ def calibrate_run(
         former, default = detector.calibration_, detector.calibrations_.default
         before = former or default
         rate = false_alarm_rate or (before or detector.recipe.calibration).false_alarm_rate
-        scores = _good_scores(detector, RunFolder(folder.parent), images, rate, skip_unreadable, strict)
-        drift, version = _drift(before, scores.calibration, "former" if former else "default"), None
+        rows, group_by = RunFolder(folder.parent).manifest, detector.recipe.data.group_by
+        asked = GoodImages(images, rate, group_by, skip_unreadable, strict)
+        scores = good_scores(asked, detector.facts("").model_id, partial(_calibrated, detector), rows)
+        drift, version = drift_of(before, scores.calibration, "former" if former else "default"), None
         if output is not None:
             detector.calibration_ = scores.calibration
             detector.save_pretrained(output)
         else:
-            change = _change(CALIBRATE, command, camera, scores.calibration, former)
+            change = change_of(CALIBRATE, command, camera, scores.calibration, former)
             change = replace(
                 change,
                 locations=tuple(absolute_locations(images)),
@@ -139,6 +91,12 @@ def calibrate_run(
             )
             version = put_in_force(folder, change, calibration_bytes(scores.calibration), scores.images)
     return Recalibration(scores.calibration, former, drift, version, None, scores.n_duplicates, scores.left_out)
+
+
+def _calibrated(detector: AnomalyDetector, images: TrainingData, false_alarm_rate: float) -> Calibration:
+    detector.calibrate(images, false_alarm_rate)
+    assert detector.calibration_ is not None
+    return detector.calibration_
 
 
 def _opened(folder: Path, device: DeviceName, camera: str | None, skip_damaged: bool) -> AnomalyDetector:
@@ -150,17 +108,6 @@ def _opened(folder: Path, device: DeviceName, camera: str | None, skip_damaged: 
     detector = AnomalyDetector.from_saved(replace(saved, calibrations=known), device)
     detector.camera_ = camera
     return detector
-
-
-def _change(kind: str, command: str, camera: str | None, now: Calibration | None, former: Calibration | None) -> Change:
-    return Change(
-        kind=kind,
-        command=command,
-        camera=camera,
-        threshold=now.threshold if now else None,
-        former_threshold=former.threshold if former else None,
-        false_alarm_rate=now.false_alarm_rate if now else None,
-    )
 
 
 def undo_calibration(path: Path, camera: str | None = None, command: str = "") -> Recalibration:
@@ -189,7 +136,7 @@ def undo_calibration(path: Path, camera: str | None = None, command: str = "") -
         content = former_content(folder, undone, file)
         restored = None if content is None else calibration_from(content, str(folder_of(folder, undone)))
         former = known.of(camera)
-        change = replace(_change(UNDO, command, camera, restored, former), undoes=undone.number)
+        change = replace(change_of(UNDO, command, camera, restored, former), undoes=undone.number)
         version = put_in_force(folder, change, content, ())
     return Recalibration(restored, former, version=version, undone=undone)
 
@@ -199,97 +146,3 @@ def put_in_force(folder: Path, change: Change, content: bytes | None, images: Se
     version = write_version(folder, change, {calibration_file(change.camera): content}, images)
     replace_calibration(folder, change.camera, content)
     return version
-
-
-def _drift(before: Calibration | None, new: Calibration, name: str) -> Drift | None:
-    if before is None:
-        return None
-    scores = np.array(before.held_out_scores), np.array(new.held_out_scores)
-    n_groups = before.n_groups, new.n_groups
-    return score_drift(scores[0], before.threshold, before.false_alarm_rate, scores[1], name, n_groups)
-
-
-def _good_scores(
-    detector: AnomalyDetector,
-    run: RunFolder,
-    images: Location,
-    false_alarm_rate: float,
-    skip_unreadable: bool,
-    strict: bool,
-) -> GoodScores:
-    """Score good images, or take the scores that people have reviewed; the detector is calibrated with them."""
-    trained_rows = [row for row in read_used_images(run.manifest) if row.split != "held_out"]
-    trained_on = {sha256 for row in trained_rows for sha256 in row.hashes}
-    if (reviews_at := _reviews_among(locations_of(images))) is not None:
-        reviews = _good_reviews(reviews_at, detector.facts("").model_id)
-        _refuse_few(len(reviews), "reviewed as good", reviews_at, "review more good parts on the page")
-        _refuse_seen([review.image for review in reviews if review.sha256 in trained_on], run)
-        scores, peaks = [review.score for review in reviews], [review.map_peak for review in reviews]
-        used = tuple((review.image, review.sha256) for review in reviews)
-        return GoodScores(calibrate(scores, peaks, false_alarm_rate), used)
-    checked = _checked(images, detector.recipe.data.group_by, skip_unreadable, strict)
-    _refuse_seen([fact.path for fact in checked.facts if trained_on & {fact.sha256, fact.pixels_sha256}], run)
-    _refuse_few(len(checked.facts), "here", checked.data.root, "add good images that training has not seen")
-    data, groups = checked.data, {row.group: row.key for row in trained_rows if row.group}
-    refuse_shared_groups(data.images, groups, data.grouped_by, str(data.root), "the calibration")
-    detector.calibrate(checked.data, false_alarm_rate)
-    assert detector.calibration_ is not None
-    used = tuple((fact.key, fact.sha256) for fact in checked.facts)
-    left_out = checked.data.left_out + unreadable(checked.data.skipped)
-    return GoodScores(detector.calibration_, used, len(checked.duplicates), left_out)
-
-
-def _reviews_among(locations: Sequence[str | Path]) -> Path | None:
-    """The file of reviews; None where images are given.
-
-    Raises:
-        UserError: both are given.
-    """
-    files = [Path(location) for location in locations if is_review_file(Path(location))]
-    if files and len(locations) > 1:
-        remedy = "calibrate from the reviews alone, or from folders of good images alone"
-        raise UserError("reviews cannot be combined with other images", str(files[0]), remedy)
-    return files[0] if files else None
-
-
-def _checked(images: Location, group_by: str | None, skip_unreadable: bool, strict: bool) -> CheckedData:
-    data = open_training_data(images, DataSettings(group_by=group_by))
-    if strict:
-        refuse_left_out(data.left_out, str(data.root))
-    return check_good_images(data, skip_unreadable)
-
-
-def _good_reviews(path: Path, model_id: str) -> list[Review]:
-    """Reviews of images that people call good.
-
-    Raises:
-        UserError: there are none, or reviews are of another model.
-    """
-    reviews = read_reviews(path)
-    if foreign := [review for review in reviews if review.model_id != model_id]:
-        raise UserError(
-            f"{len(foreign)} of {len(reviews)} reviews are of another model, first: {foreign[0].image}",
-            str(path),
-            "serve this run, or a file of `flawmap export RUN`, and review again; or give a folder of good images",
-        )
-    good = [review for review in reviews if review.truth == "good"]
-    if not good:
-        raise UserError("no image was reviewed as good", str(path), "agree with an ok, or disagree with an anomaly")
-    return good
-
-
-def _refuse_few(n_good: int, where: str, place: Path, remedy: str) -> None:
-    """A threshold from one or two images would be what these happen to score."""
-    if n_good < FEWEST_GOOD:
-        images = "1 image is" if n_good == 1 else f"{n_good} images are"
-        problem = f"{images} {where}, too few for a threshold: at least {FEWEST_GOOD} are needed"
-        raise UserError(problem, str(place), remedy)
-
-
-def _refuse_seen(seen: Sequence[object], run: RunFolder) -> None:
-    if seen:
-        raise UserError(
-            f"{len(seen)} of these images were trained on, first: {seen[0]}",
-            str(run.manifest),
-            "give good images that training has not seen; otherwise the threshold would be too low",
-        )

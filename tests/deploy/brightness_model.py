@@ -1,5 +1,6 @@
 """A model without networks: bright images are anomalous, the map is the red channel. And a server around a model."""
 
+import copy
 import http.client
 import io
 import json
@@ -59,7 +60,13 @@ class BrightnessModel:
         if self.spoils and image.shape[1] == 12:
             scores["mean_logit"] = self.spoils.get("score", scores["mean_logit"])
             anomaly_map[-1, -1] = self.spoils.get("map", anomaly_map[-1, -1])
-        return judge(scores, "mean_logit", anomaly_map, self.facts.calibration)
+        facts = self.facts
+        return judge(scores, "mean_logit", anomaly_map, facts.calibration, facts.min_area_px)
+
+    def with_facts(self, facts: ModelFacts) -> "BrightnessModel":
+        other = copy.copy(self)
+        other.facts = facts
+        return other
 
     def attention(self, image: np.ndarray) -> np.ndarray | None:
         return np.array([[0.0, 0.5], [1.0, 0.25]], np.float32) if image.shape[0] > 10 else None

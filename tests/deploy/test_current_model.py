@@ -13,6 +13,7 @@ from brightness_model import BrightnessModel, Client, gray_png, serving
 from flawmap.calibrate import undo_calibration
 from flawmap.deploy.current_model import CurrentModel
 from flawmap.deploy.opened_model import OpenedRun, open_model
+from flawmap.deploy.threshold_choice import ThresholdChoice
 from flawmap.runs.calibration import Calibration, calibration_bytes
 from flawmap.runs.cameras import calibration_file, read_calibrations
 from flawmap.runs.model_folder import replace_calibration
@@ -46,7 +47,7 @@ def with_threshold(threshold: float) -> Calibration:
 
 
 def opened(run: Path, camera: str | None = None) -> CurrentModel:
-    return CurrentModel(open_model(run, "cpu", camera=camera), run)
+    return CurrentModel(open_model(run, "cpu", choice=ThresholdChoice(camera)), run)
 
 
 def calibrate(run: Path, threshold: float, camera: str | None = None) -> None:
@@ -206,7 +207,7 @@ def test_an_uncalibrated_model_takes_its_first_threshold(run: Path):
 
 @pytest.fixture
 def client(run: Path, tmp_path: Path) -> Iterator[Client]:
-    with serving(open_model(run, "cpu", camera="left"), tmp_path / "reviews.csv", run) as found:
+    with serving(open_model(run, "cpu", choice=ThresholdChoice("left")), tmp_path / "reviews.csv", run) as found:
         yield found
 
 

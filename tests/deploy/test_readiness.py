@@ -51,6 +51,7 @@ def test_a_model_that_gives_what_it_carries_is_ready_and_both_numbers_are_said(t
         assert ready.json == {
             "status": "ready",
             "reason": "",
+            "judged_by": BrightnessModel().facts.judged_by,
             "self_test": {
                 **{"expected": MEAN, "got": MEAN, "tolerance": 0.01},
                 **{"expected_map_peak": RED_PEAK, "got_map_peak": RED_PEAK, "map_tolerance": 0.5},

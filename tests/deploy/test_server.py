@@ -67,7 +67,9 @@ def test_the_model_says_who_it_is(client):
 def test_health_and_readiness(client):
     assert client.get("/healthz").json == {"status": "ok"}
     ready = client.get("/readyz")
-    assert ready.status == 200 and ready.json == {"status": "ready", "reason": NOT_TESTED, "self_test": None}
+    judged_by = BrightnessModel().facts.judged_by
+    assert ready.status == 200
+    assert ready.json == {"status": "ready", "reason": NOT_TESTED, "self_test": None, "judged_by": judged_by}
 
 
 def test_metrics_count_images_and_answers(tmp_path):

@@ -7,7 +7,8 @@ from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from flawmap.cli.verbs import VERBS
 from flawmap.errors import UserError
@@ -15,6 +16,9 @@ from flawmap.recipe.checks import refuse_without_effect
 from flawmap.recipe.fields import settings_and_groups
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
+
+if TYPE_CHECKING:
+    from flawmap.deploy.threshold_choice import ThresholdChoice
 
 STRICT_HELP = "exit with 2 before anything is done if anything in a folder is left out"
 NUMBERS = {
@@ -154,6 +158,47 @@ def add_camera_argument(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="use the threshold that calibrate set for this camera (default: the common one)",
     )
+
+
+def add_threshold_arguments(parser: ArgumentParser) -> None:
+    """``--camera``, ``--threshold``, ``--false-alarm-rate``, ``--min-area`` and ``--mm-per-pixel``: how to judge."""
+    add_camera_argument(parser)
+    parser.add_argument(
+        "--threshold",
+        metavar="FILE",
+        help="use the thresholds in this file of flawmap calibrate (default: MODEL.threshold.json beside an exported "
+        "file, else those that the model carries)",
+    )
+    parser.add_argument(
+        "--false-alarm-rate",
+        type=float,
+        help="use the thresholds that the same good images set for this rate (default: as calibrated)",
+    )
+    parser.add_argument(
+        "--min-area",
+        type=amount,
+        metavar="AREA",
+        help="leave out regions smaller than this many pixels of the image, or square millimetres with --mm-per-pixel; "
+        "an image with smaller regions only is good (default: keep all)",
+    )
+    parser.add_argument("--mm-per-pixel", type=amount, metavar="MM", help="side of a pixel on the part, for --min-area")
+
+
+def threshold_choice(arguments: Namespace) -> "ThresholdChoice":
+    """How to judge, of the arguments of :func:`add_threshold_arguments`.
+
+    Raises:
+        UserError: the rate is outside (0, 1), or ``--mm-per-pixel`` has nothing to convert.
+    """
+    from flawmap.deploy.threshold_choice import ThresholdChoice
+
+    area, side_mm = arguments.min_area or 0.0, arguments.mm_per_pixel
+    if side_mm is not None and not area:
+        problem = "--mm-per-pixel says what --min-area means, which is not given"
+        raise UserError(problem, "--mm-per-pixel", "add --min-area with square millimetres, or leave it out")
+    file = Path(arguments.threshold) if arguments.threshold else None
+    min_area_px = area if side_mm is None else area / side_mm**2
+    return ThresholdChoice(arguments.camera, file, arguments.false_alarm_rate, min_area_px)
 
 
 def add_json_argument(parser: ArgumentParser) -> None:

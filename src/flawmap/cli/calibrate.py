@@ -1,4 +1,4 @@
-"""flawmap calibrate RUN GOOD_IMAGES, --undo and --versions."""
+"""flawmap calibrate RUN|FILE GOOD_IMAGES, --undo and --versions."""
 
 import json
 import sys
@@ -12,12 +12,12 @@ from flawmap.cli.arguments import add_data_arguments, add_device_argument
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
-    from flawmap.calibrate import Recalibration
+    from flawmap.deploy.good_scores import Recalibration
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """RUN, GOOD_IMAGES, the camera and the wanted rate; or what is to be done instead."""
-    parser.add_argument("run", help="a run folder of flawmap train, or a model folder")
+    parser.add_argument("run", help="a run or model folder, or a file of flawmap export")
     parser.add_argument(
         "images",
         nargs="*",
@@ -31,7 +31,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--camera", metavar="NAME", help="set the threshold of this camera (default: the one without a camera)"
     )
-    parser.add_argument("--output", help="write the recalibrated model to this folder instead")
+    parser.add_argument(
+        "--output",
+        help="write the recalibrated model to this folder instead; of an exported file: the threshold, as a file",
+    )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--undo", action="store_true", help="take back the last change of the threshold; again: the one before"
@@ -43,27 +46,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Calibrate, take back or list; prints the new threshold."""
-    from flawmap.calibrate import calibrate_run, undo_calibration
     from flawmap.data.left_out import lines as left_out_lines
+    from flawmap.deploy.runtime import is_exported
 
     run_path = Path(arguments.run)
     _refuse_contradictions(arguments)
     if arguments.versions:
         return _list(run_path, arguments.json)
-    if arguments.undo:
-        result = undo_calibration(run_path, arguments.camera, arguments.command)
-    else:
-        result = calibrate_run(
-            run_path,
-            arguments.images,
-            arguments.false_alarm_rate,
-            Path(arguments.output) if arguments.output else None,
-            arguments.skip_unreadable,
-            arguments.device,
-            arguments.strict,
-            arguments.camera,
-            arguments.command,
-        )
+    result = _of_file(run_path, arguments) if is_exported(run_path) else _of_run(run_path, arguments)
     if result.n_duplicates:
         duplicates = f"{result.n_duplicates} images with the same pixels as another one"
         print(f"left out   {duplicates}: each content counts once", file=sys.stderr)
@@ -71,6 +61,41 @@ def run(arguments: Namespace) -> int:
         print(f"left out   {line}", file=sys.stderr)
     print(json.dumps(_as_json(result, arguments.camera)) if arguments.json else "\n".join(_as_lines(result, arguments)))
     return 0
+
+
+def _of_run(run: Path, arguments: Namespace) -> "Recalibration":
+    from flawmap.calibrate import calibrate_run, undo_calibration
+
+    if arguments.undo:
+        return undo_calibration(run, arguments.camera, arguments.command)
+    return calibrate_run(
+        run,
+        arguments.images,
+        arguments.false_alarm_rate,
+        Path(arguments.output) if arguments.output else None,
+        arguments.skip_unreadable,
+        arguments.device,
+        arguments.strict,
+        arguments.camera,
+        arguments.command,
+    )
+
+
+def _of_file(file: Path, arguments: Namespace) -> "Recalibration":
+    from flawmap.deploy.calibrate_file import calibrate_file, undo_file_calibration
+
+    if arguments.undo:
+        return undo_file_calibration(file, arguments.camera, arguments.command)
+    return calibrate_file(
+        file,
+        arguments.images,
+        arguments.false_alarm_rate,
+        Path(arguments.output) if arguments.output else None,
+        arguments.skip_unreadable,
+        arguments.strict,
+        arguments.camera,
+        arguments.command,
+    )
 
 
 def _refuse_contradictions(arguments: Namespace) -> None:
@@ -86,10 +111,14 @@ def _refuse_contradictions(arguments: Namespace) -> None:
 
 
 def _list(run: Path, as_json: bool) -> int:
+    from flawmap.deploy.runtime import is_exported
     from flawmap.runs.model_folder import model_folder, read_model
     from flawmap.runs.versions import describe, read_history
 
-    read_model(run, with_thresholds=False)  # raises where there is none
+    if not is_exported(run):
+        read_model(run, with_thresholds=False)  # raises where there is none
+    elif not run.is_file():
+        raise UserError(f"no such file: {run}  (you are in {Path.cwd()})", "", "flawmap export RUN --to onnx")
     history = read_history(model_folder(run))
     if as_json:
         print(json.dumps(asdict(history) | {"without_effect": sorted(history.without_effect)}))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawmap.advice import command
-from flawmap.cli.arguments import STRICT_HELP, add_camera_argument, add_device_argument, count
+from flawmap.cli.arguments import STRICT_HELP, add_device_argument, add_threshold_arguments, count, threshold_choice
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="also write each anomaly map as float32 numbers, at the size of its image, to OUTPUT/maps",
     )
     parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
-    add_camera_argument(parser)
+    add_threshold_arguments(parser)
     parser.add_argument("--fail-on-anomaly", action="store_true", help="exit with 1 if any image is anomalous")
     add_device_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per image, as it is scored")
@@ -112,7 +112,10 @@ def _load(arguments: Namespace, workers: int) -> tuple[Path, "OpenedModel"]:
     if not arguments.model:
         print(f"model      {path} (the latest run)", file=sys.stderr)
     # one core for each image: a score then does not depend on how many there are
-    model = open_model(path, arguments.device, threads=1, camera=arguments.camera, at_once=workers)
+    choice = threshold_choice(arguments)
+    model = open_model(path, arguments.device, threads=1, choice=choice, at_once=workers)
+    if model.facts.threshold_file or choice.false_alarm_rate is not None:
+        print(f"threshold  {model.facts.threshold_words[0]}", file=sys.stderr)
     if model.facts.self_test is None:
         print(f"note       {NO_CHECKSUM}", file=sys.stderr)
     if model.facts.calibration is None:
@@ -132,6 +135,9 @@ def as_line(record: dict[str, Any], width: int) -> str:
         left, top, right, bottom = regions[0]["box_xyxy_px"]
         noun, area = "region" if len(regions) == 1 else "regions", regions[0]["area_px"]
         line += f"   {len(regions)} {noun}, {area} px at ({(left + right) // 2}, {(top + bottom) // 2})"
+    elif record["n_small_regions"] and not regions and record["score"] > record["threshold"]:
+        noun = "region" if record["n_small_regions"] == 1 else "regions"
+        line += f"   {record['n_small_regions']} {noun} smaller than --min-area"
     elif record["is_anomalous"]:
         line += "   unusual as a whole, no region stands out"
     return line

@@ -5,14 +5,14 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from flawmap.cli.arguments import add_camera_argument, add_device_argument, amount, count
+from flawmap.cli.arguments import add_device_argument, add_threshold_arguments, amount, count, threshold_choice
 from flawmap.errors import UserError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The model, where to listen, and limits."""
     parser.add_argument("model", help="a run or model folder, or a file of flawmap export")
-    add_camera_argument(parser)
+    add_threshold_arguments(parser)
     parser.add_argument("--port", type=int, default=8321, help="default: 8321")
     parser.add_argument(
         "--host",
@@ -44,14 +44,17 @@ def run(arguments: Namespace) -> int:
         queue_size=arguments.queue,
     )
     refuse_address(host, port, settings.token)
-    model = open_model(arguments.model, arguments.device, camera=arguments.camera)
+    choice = threshold_choice(arguments)
+    model = open_model(arguments.model, arguments.device, choice=choice)
     if model.facts.self_test is None:
         print(f"note       {NO_CHECKSUM}", file=sys.stderr)
     if model.facts.calibration is None:
         note = "no threshold yet, so nothing is called anomalous: flawmap calibrate sets one"
         print(f"note       {note}", file=sys.stderr)
+    else:
+        print(f"threshold  {model.facts.threshold_words[0]}", file=sys.stderr)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     camera = f" for camera {arguments.camera}" if arguments.camera else ""
     print(f"serving    {model.facts.name}{camera} on {address}  (stop with Ctrl-C)", file=sys.stderr)
-    serve(model, settings, port, Path(arguments.model))
+    serve(model, settings, port, Path(arguments.model), choice)
     return 0

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -39,9 +40,15 @@ class DetectionAnswer(BaseModel):
     model_config = ConfigDict(protected_namespaces=())  # pydantic reserves names that begin with model_
 
     score: float = Field(description="higher = more anomalous")
-    is_anomalous: bool = Field(description="score above threshold")
+    is_anomalous: bool = Field(
+        description="score above threshold; not where all regions are smaller than the server's minimum area"
+    )
     threshold: float | None = Field(description="null before calibration; then nothing is called anomalous")
     regions: tuple[Region, ...] = Field(description="highest peak first")
+    n_small_regions: int = Field(
+        0, description="regions that were left out because they are smaller than the minimum area"
+    )
+    false_alarm_rate: float | None = Field(None, description="the rate that the threshold was set for")
     scores: dict[str, float] = Field(description="all image scores, by name")
     model_id: str = Field(description="scores with equal ids are comparable")
     sha256: str = Field(description="of the file's bytes; a review names it")
@@ -79,6 +86,8 @@ class ModelAnswer(BaseModel):
     threshold: float | None
     false_alarm_rate: float | None = Field(description="the rate that the threshold was chosen for")
     n_held_out: int | None = Field(description="number of good images that the threshold rests on")
+    threshold_file: str | None = Field(description="name of the file the threshold is from; null: the model carries it")
+    min_area_px: float = Field(description="regions with fewer pixels are left out; 0: none")
     map_threshold: float | None
     map_scale: list[float] = Field(min_length=2, max_length=2, description="map values at the ends of the colour scale")
     max_bytes: int = Field(description="of an upload")
@@ -132,12 +141,24 @@ class SelfTestAnswer(BaseModel):
     map_tolerance: float
 
 
+class JudgedByAnswer(BaseModel):
+    """The thresholds that verdicts are given by, and where they are from."""
+
+    threshold: float | None = Field(description="of the image score; null before calibration")
+    map_threshold: float | None = Field(description="of map values; regions lie above it")
+    false_alarm_rate: float | None
+    n_held_out: int | None = Field(description="number of good images that the thresholds rest on")
+    threshold_file: str | None = Field(description="name of the file they are from; null: the model carries them")
+    min_area_px: float = Field(description="regions with fewer pixels are left out; 0: none")
+
+
 class ReadinessAnswer(BaseModel):
     """Whether the server's verdicts can be trusted."""
 
     status: Literal["ready", "not ready"]
     reason: str = Field(description="why not; or that the model carries no self-test")
     self_test: SelfTestAnswer | None = Field(description="null for a model of an earlier flawmap")
+    judged_by: JudgedByAnswer
 
 
 class Problem(BaseModel):
@@ -158,6 +179,7 @@ def detection_answer(
     detection = scored.detection
     return DetectionAnswer(
         **detection.to_json(),
+        false_alarm_rate=facts.calibration.false_alarm_rate if facts.calibration else None,
         model_id=facts.model_id,
         sha256=sha256,
         width_px=scored.pixels.shape[1],
@@ -192,7 +214,7 @@ def picture_answer(data: bytes, max_pixels: int) -> PictureAnswer:
 def model_answer(model: CurrentModel, max_bytes: int, max_pixels: int) -> ModelAnswer:
     """The model's facts and the server's limits."""
     facts = model.facts
-    calibration, scale = facts.calibration, facts.map_scale
+    scale, judged_by = facts.map_scale, judged_by_answer(facts)
     same = ("name", "architecture", "weights_source", "weights_licence", "image_score", "precision", "flawmap")
     return ModelAnswer(
         **{name: getattr(facts, name) for name in same},
@@ -201,18 +223,21 @@ def model_answer(model: CurrentModel, max_bytes: int, max_pixels: int) -> ModelA
         version=model.version,
         behind=model.behind,
         sizes_px=list(facts.sizes_px),
-        threshold=calibration.threshold if calibration else None,
-        false_alarm_rate=calibration.false_alarm_rate if calibration else None,
-        n_held_out=calibration.n_held_out if calibration else None,
-        map_threshold=calibration.map_threshold if calibration else None,
+        **judged_by.model_dump(),
         map_scale=[scale.low, scale.high],
         max_bytes=max_bytes,
         max_pixels=max_pixels,
     )
 
 
-def readiness_answer(readiness: Readiness) -> ReadinessAnswer:
-    """The state of the model."""
+def judged_by_answer(facts: ModelFacts) -> JudgedByAnswer:
+    """The thresholds in use, without the folder of their file, which is the machine's own affair."""
+    name = None if facts.threshold_file is None else Path(facts.threshold_file).name
+    return JudgedByAnswer(**facts.judged_by | {"threshold_file": name})
+
+
+def readiness_answer(readiness: Readiness, facts: ModelFacts) -> ReadinessAnswer:
+    """The state of the model, and its thresholds."""
     expected, self_test = readiness.expected, None
     if expected is not None:
         self_test = SelfTestAnswer(
@@ -224,7 +249,9 @@ def readiness_answer(readiness: Readiness) -> ReadinessAnswer:
             map_tolerance=expected.map_tolerance,
         )
     status = "ready" if readiness.is_ready else "not ready"
-    return ReadinessAnswer(status=status, reason=readiness.reason, self_test=self_test)
+    return ReadinessAnswer(
+        status=status, reason=readiness.reason, self_test=self_test, judged_by=judged_by_answer(facts)
+    )
 
 
 def map_png(anomaly_map: NDArray[np.float32], scale: MapScale) -> str:

@@ -91,7 +91,7 @@ class Batch:
         not_scored: images that could not be read, with the reason.
 
     Raises:
-        UserError: with ``resume``, the folder holds results of another model, camera or threshold.
+        UserError: with ``resume``, the folder holds results of another model, camera, threshold or minimum area.
     """
 
     def __init__(
@@ -110,7 +110,8 @@ class Batch:
         (self.folder / MAPS if maps else self.folder).mkdir(parents=True, exist_ok=True)
         calibration = model.facts.calibration
         threshold = calibration.threshold if calibration else None
-        self._log = ResultLog(self.folder, model.facts.model_id, threshold, model.facts.camera)
+        facts = model.facts
+        self._log = ResultLog(self.folder, facts.model_id, threshold, facts.camera, facts.min_area_px)
         self._jobs = self._plan()
         self.n_resumed = len(self._images) - len(self._jobs)
         self.not_scored: dict[Path, str] = {}
@@ -167,7 +168,8 @@ class Batch:
             raise UserError("out of memory", "--workers", remedy) from error
         finally:  # also when interrupted
             failures = [{"image": str(path), "problem": problem} for path, problem in self.not_scored.items()]
-            self._log.close(str(model_path), failures, as_records(self._left_out), is_complete)
+            left_out = as_records(self._left_out)
+            self._log.close(str(model_path), failures, left_out, is_complete, self._model.facts.judged_by)
             write_table(self.folder, self.not_scored)
 
     def _outcomes(self, workers: int) -> Generator[tuple[Job, Finished | UserError], None, None]:
@@ -212,13 +214,14 @@ class Batch:
             scale = facts.map_scale
             colours = ColourScale(scale.low, (scale.low + scale.high) / 2, scale.high)
             path = job.picture(VERDICT_NAMES[verdict_of(detection)])
-            files[path] = as_png(verdict_picture(image, detection, colours))
+            files[path] = as_png(verdict_picture(image, detection, colours, facts.min_area_px))
             record["overlay"] = str(path)
         if self._maps is not None:
             path = job.map(self._maps)
             files[path] = _packed_map(detection.anomaly_map, self._maps)
             record["map"] = str(path)
-        return Finished(record | {"model_id": facts.model_id, "camera": facts.camera}, files)
+        of_model = {"model_id": facts.model_id, "camera": facts.camera, "min_area_px": facts.min_area_px}
+        return Finished(record | of_model, files)
 
 
 def _read(job: Job) -> NDArray[np.uint8] | UserError:

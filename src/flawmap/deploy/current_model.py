@@ -1,6 +1,7 @@
-"""The model of a running server: it takes a new threshold of its run at once, and says when it is behind what is there.
+"""The model of a running server: it takes a new threshold at once, and says when it is behind what is there.
 
-``flawmap calibrate`` replaces one small file, which the server looks at before each batch. Other weights, and a newer
+``flawmap calibrate`` replaces one small file, in the run or beside the exported file, which the server looks at before
+each batch. Other weights, and a newer
 exported file, need a restart; until then the model goes on with what it has loaded, and says so.
 """
 
@@ -11,13 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.deploy.opened_model import OpenedModel, OpenedRun
+from flawmap.deploy.opened_model import OpenedModel
+from flawmap.deploy.threshold_choice import ThresholdChoice
 from flawmap.detect.detection import Detection
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
-from flawmap.runs.calibration import read_calibration
-from flawmap.runs.cameras import calibration_file
 from flawmap.runs.model_folder import model_folder
 from flawmap.runs.run_folder import WEIGHTS
 from flawmap.runs.versions import number_in_force
@@ -34,6 +34,7 @@ class CurrentModel:
     Args:
         model: as it was opened.
         source: the path that it was opened from; None for a model that is nowhere on disk.
+        choice: of the thresholds, as it was opened with; None stands for the model's camera and minimum area alone.
 
     Attributes:
         facts_of_batch: of the last batch that was scored; answers on its images are made from them.
@@ -42,10 +43,12 @@ class CurrentModel:
             the versions of the model are not known.
     """
 
-    def __init__(self, model: OpenedModel, source: Path | None = None) -> None:
+    def __init__(self, model: OpenedModel, source: Path | None = None, choice: ThresholdChoice | None = None) -> None:
         self._model, self._lock = model, threading.Lock()
-        self._folder = model_folder(source) if source is not None and source.is_dir() else None
-        loaded = [self._folder / WEIGHTS] if self._folder else [source, source.with_suffix(".bin")] if source else []
+        self._source = model_folder(source) if source is not None and source.is_dir() else source
+        self._choice = choice or ThresholdChoice(model.facts.camera, min_area_px=model.facts.min_area_px)
+        weights = self._source / WEIGHTS if self._source is not None and self._source.is_dir() else None
+        loaded = [weights] if weights else [source, source.with_suffix(".bin")] if source else []
         self._loaded = {path: _stamp(path) for path in loaded}
         self._seen: Stamp = None  # of the threshold's file; it is read again in any case
         self.facts_of_batch, self.behind, self.version = model.facts, "", None
@@ -68,6 +71,10 @@ class CurrentModel:
         self.facts_of_batch = model.facts
         return model.predict_many(images)
 
+    def with_facts(self, facts: ModelFacts) -> OpenedModel:
+        """The opened model with other thresholds, which follows nothing."""
+        return self._model.with_facts(facts)
+
     def attention(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """As that of the opened model."""
         return self._model.attention(image)
@@ -78,31 +85,37 @@ class CurrentModel:
             was = self.behind
             if any(_stamp(path) != stamp for path, stamp in self._loaded.items()):
                 self.behind = f"another model is on disk now; {RESTART}"
-            elif self._folder is not None and isinstance(self._model, OpenedRun):
-                self.behind = self._take_threshold(self._folder, self._model)
+            elif self._source is not None and (file := self._choice.file_of(self._source)) is not None:
+                self.behind = self._take_threshold(self._source, file)
             if self.behind and self.behind != was:
                 say("behind", self.behind)
 
-    def _take_threshold(self, folder: Path, model: OpenedRun) -> str:
+    def _take_threshold(self, source: Path, file: Path) -> str:
         """Returns why the threshold in use is not that on disk; empty where it is."""
-        camera = model.facts.camera
-        file = folder / calibration_file(camera)
+        facts, choice = self._model.facts, self._choice
         stamp = _stamp(file)
         if stamp is not None and stamp == self._seen:
             return ""
         try:
-            calibration = read_calibration(file)
+            calibration = choice.read(source, facts)
+            beside = None if source.is_dir() and choice.file is None else file
+            taken = None if calibration is None else choice.applied(facts, calibration, beside)
         except UserError as error:  # also while a network drive is away; tried again with the next batch
             return f"the threshold in use is an earlier one: {error.problem}"
-        if calibration is None:
-            had_one = model.facts.calibration is not None
+        if taken is None:
+            had_one = facts.calibration is not None if source.is_dir() else facts.threshold_file is not None
             return f"the threshold in use is no longer on disk; {RESTART}" if had_one else ""
-        if calibration != model.facts.calibration:
-            self._model = model.with_calibration(calibration)
-            whose = f"camera {camera}: " if camera else ""
-            say("threshold", f"{whose}{calibration.words[0]}; taken from {file}")
-        self._seen, self.version = stamp, number_in_force(folder, camera)
+        if taken != facts and taken.calibration is not None:
+            self._model = self._model.with_facts(taken)
+            whose = f"camera {choice.camera}: " if choice.camera else ""
+            say("threshold", f"{whose}{taken.calibration.words[0]}; taken from {file}")
+        self._seen = stamp
+        self.version = None if choice.file else number_in_force(source, file.relative_to(_home(source)).as_posix())
         return ""
+
+
+def _home(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
 
 
 def _stamp(path: Path) -> Stamp:

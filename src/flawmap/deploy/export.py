@@ -22,7 +22,7 @@ from flawmap.deploy.graph import THRESHOLD, DetectionGraph, ScoreSquares, WithSt
 from flawmap.deploy.half_weights import halve_weights
 from flawmap.deploy.openvino_threshold import store_threshold
 from flawmap.deploy.parity import CheckImage, Parity, compare, given_images, images_of_run
-from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load
+from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load_as_exported
 from flawmap.deploy.tiled_graph import tiled_graph
 from flawmap.deploy.token_graph import token_graph, with_default_threshold
 from flawmap.detect.detection import NotScoredError
@@ -36,6 +36,7 @@ from flawmap.runs.calibration import MapScale
 from flawmap.runs.model_folder import home_of, model_folder
 from flawmap.runs.result_folders import free_path
 from flawmap.runs.self_test import SCORE, SelfTest, self_test_image
+from flawmap.runs.sidecar import sidecar_path
 from flawmap.scorer import Scorer
 from flawmap.vit.onnx_known import unknown_parts
 
@@ -101,6 +102,8 @@ def export_run(
     if taken := [file for file in files if file and file.exists()]:
         raise UserError("this file already exists", str(taken[0]), "choose another --output, or move the file away")
     folder = model_folder(run)
+    if output is not None:
+        _refuse_threshold_beside(output)
     detector = AnomalyDetector.from_pretrained(folder, "cpu")
     precision = precision or detector.recipe.encoder_precision
     home = home_of(folder)
@@ -108,6 +111,7 @@ def export_run(
     check_images = given_images(images, count) if images else images_of_run(home, count)
     if output is None:
         output = free_path(home / f"{name}{'' if precision == 'fp32' else f'-{precision}'}{EXTENSIONS[to]}")
+        _refuse_threshold_beside(output)
     parity = export_model(detector, output, to, check_images, precision, name, progress)
     return Export(output, to, precision, parity)
 
@@ -158,7 +162,7 @@ def export_model(
         with _quiet():
             write = GRAPHS[to](detector, facts, draft)
             write(facts)
-        exported = load(draft)
+        exported = load_as_exported(draft)
         parity = compare(detector, exported, images, progress)
         if parity.is_good or (parity.is_finite and precision != fitted):
             tested = replace(facts, self_test=_self_test(exported, native, parity, detector.map_scale))
@@ -168,6 +172,13 @@ def export_model(
             for file in sorted(file for file in draft.parent.iterdir() if file.is_file()):  # .bin before .xml
                 shutil.move(file, path.parent / file.name)
     return parity
+
+
+def _refuse_threshold_beside(path: Path) -> None:
+    """A threshold that waits there would come before those of the run, which the user expects."""
+    if (waiting := sidecar_path(path)).exists():
+        problem = "a threshold of an earlier file lies here, and would come before that of the run"
+        raise UserError(problem, str(waiting), "move it away, or choose another --output")
 
 
 def _refuse_impossible(path: Path, to: Format, precision: Precision, fitted: Precision) -> None:
@@ -223,7 +234,7 @@ def _write_with_digest(write: Write, facts: ModelFacts, path: Path) -> None:
     beside = files_sha256(path)  # of OpenVINO's .bin, which does not depend on the facts
     write(replace(facts, files_sha256={**beside, path.suffix: UNKNOWN}))
     write(replace(facts, files_sha256=files_sha256(path)))
-    load(path)
+    load_as_exported(path)
 
 
 def _module_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[ScoreSquares, list[Tensor]]:

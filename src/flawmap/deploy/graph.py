@@ -132,7 +132,7 @@ def default_threshold(facts: ModelFacts) -> Float[Tensor, ""]:
     """
     exact = facts.calibration.threshold if facts.calibration else np.inf
     rounded = np.float32(exact)
-    return torch.tensor(rounded if rounded <= exact else np.nextafter(rounded, np.float32(-np.inf)))
+    return torch.tensor(rounded if float(rounded) <= exact else np.nextafter(rounded, np.float32(-np.inf)))
 
 
 def _sides(size_px: Tensor) -> tuple[Any, Any]:

@@ -1,19 +1,18 @@
 """A model that is ready to score images: a run folder (with torch) or an exported file (without)."""
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.deploy.runtime import EXTENSIONS, load
-from flawmap.detect.detection import Detection
+from flawmap.deploy.runtime import EXTENSIONS, is_exported, load_with
+from flawmap.deploy.threshold_choice import AS_CARRIED, ThresholdChoice, facts_in_use
+from flawmap.detect.detection import Detection, judge
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
-from flawmap.runs.calibration import Calibration
 
 if TYPE_CHECKING:
     from flawmap.detect.detector import AnomalyDetector
@@ -38,6 +37,10 @@ class OpenedModel(Protocol):
         """The verdict on each image, uint8 (h, w, 3); several threads may ask at the same time."""
         ...
 
+    def with_facts(self, facts: ModelFacts) -> "OpenedModel":
+        """The same model with other thresholds; this one keeps its own."""
+        ...
+
     def attention(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """The last block's mean [CLS] attention on the patch grid (r, c); None where the model has no such output."""
         ...
@@ -56,14 +59,14 @@ class OpenedRun:
         return self.detector.batch_size
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
-        """The verdict on each image."""
-        return self.detector.predict(images)
+        """The verdict on each image, by the thresholds of the facts."""
+        name, calibration, min_area_px = self.facts.image_score, self.facts.calibration, self.facts.min_area_px
+        found = self.detector.analyse_many(images) if images else ()
+        return [judge(one.scores, name, one.anomaly_map, calibration, one.inside, min_area_px) for one in found]
 
-    def with_calibration(self, calibration: Calibration | None) -> "OpenedRun":
+    def with_facts(self, facts: ModelFacts) -> "OpenedRun":
         """The same model with other thresholds; this one keeps its own."""
-        detector = copy.copy(self.detector)
-        detector.calibration_ = calibration
-        return OpenedRun(detector, replace(self.facts, calibration=calibration))
+        return OpenedRun(self.detector, facts)
 
     def attention(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The mean [CLS] attention (r, c)."""
@@ -74,7 +77,7 @@ def open_model(
     path: str | Path,
     device: "DeviceName" = "auto",
     threads: int | None = None,
-    camera: str | None = None,
+    choice: ThresholdChoice = AS_CARRIED,
     at_once: int = 1,
 ) -> OpenedModel:
     """Open a run folder, a model folder or an exported file.
@@ -83,20 +86,22 @@ def open_model(
         path: of the folder or file.
         device: for a folder: ``auto``, ``cpu``, ``cuda`` or ``mps``. Files run on the processor.
         threads: of the processor, for one image; all cores when None.
-        camera: whose thresholds are used; None takes the default ones.
+        choice: of the thresholds.
         at_once: images that will be scored at the same time, each by ``threads``.
 
     Raises:
-        UserError: there is no model, it is damaged, or the camera has no thresholds.
+        UserError: there is no model, it is damaged, the camera has no thresholds, or a threshold file is of another
+            model.
     """
     path = Path(path)
-    if path.suffix in EXTENSIONS.values() and not path.is_dir():
-        return load(path, threads, camera, at_once)
+    if is_exported(path):
+        return load_with(path, choice, threads, at_once)
     if path.is_file():
         remedy = f"give a run folder of flawmap train, or a file of flawmap export ({', '.join(EXTENSIONS.values())})"
         raise UserError("this is neither a run folder nor an exported file", str(path), remedy)
     from flawmap.detect.detector import AnomalyDetector  # needs torch
     from flawmap.runs.model_folder import home_of, model_folder
 
-    detector, folder = AnomalyDetector.from_pretrained(path, device, threads, camera), model_folder(path)
-    return OpenedRun(detector, detector.facts(home_of(folder).resolve().name))
+    detector = AnomalyDetector.from_pretrained(path, device, threads)
+    facts = detector.facts(home_of(model_folder(path)).resolve().name)
+    return OpenedRun(detector, facts_in_use(facts, path, choice))

@@ -1,6 +1,6 @@
 """The threshold of an OpenVINO model: a variable with a default, because inputs there have none.
 
-An input that a program does not fill is not refused by OpenVINO: it holds zeros, or whatever was there. A variable keeps
+OpenVINO does not refuse an input that a program has not filled: it holds zeros, or whatever was there. A variable keeps
 its default until a program sets it, with ``request.query_state()``.
 """
 

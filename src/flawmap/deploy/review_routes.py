@@ -33,7 +33,8 @@ def add_reviews(
         given = await asyncio.to_thread(session.given_score, order.sha256, order.model_id)
         if given is None:
             raise HTTPException(409, NOT_SCORED)
-        written = make_review(**order.model_dump(), score=given.score, map_peak=given.map_peak)
+        measured = {"score": given.score, "map_peak": given.map_peak, "is_tolerated": given.is_tolerated}
+        written = make_review(**order.model_dump(), **measured)
         await asyncio.to_thread(reviews.append, written)
         await asyncio.to_thread(session.note_review, order.sha256, order.review, order.note)
         return ReviewAnswer(shown=written.shown, truth=written.truth)

@@ -62,9 +62,13 @@ def make_review(
     threshold: float,
     review: Literal["agree", "disagree"],
     note: str,
+    is_tolerated: bool = False,
 ) -> Review:
-    """A review made now; verdict and truth follow from score, threshold and the person's answer."""
-    was_anomalous = score > threshold
+    """A review made now; verdict and truth follow from score, threshold and the person's answer.
+
+    An image whose regions are all smaller than a minimum area was shown as ok whatever its score.
+    """
+    was_anomalous = score > threshold and not is_tolerated
     is_good = was_anomalous == (review == "disagree")
     return Review(
         time_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

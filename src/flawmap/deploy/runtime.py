@@ -14,6 +14,7 @@ from flawmap.data.images.files import read_image
 from flawmap.data.images.resize import resize_image
 from flawmap.data.images.rgb import to_rgb
 from flawmap.deploy.file_digest import COPY_OR_EXPORT_AGAIN, refuse_changed_file
+from flawmap.deploy.threshold_choice import ThresholdChoice, facts_in_use
 from flawmap.detect.detection import Detection, judge
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, read_facts
 from flawmap.engine.cores import usable_cores
@@ -58,31 +59,70 @@ class ExportedModel:
             inputs += [tiling.tiles(pixels), np.array(tiling.places(tiling.grid(*pixels.shape[:2])), np.int64)]
         _, _, anomaly_map, values = self._run_graph(inputs, np.array(pixels.shape[:2], np.int64))
         scores = {name: float(value) for name, value in zip(self.facts.score_names, values, strict=True)}
-        return judge(scores, self.facts.image_score, anomaly_map, self.facts.calibration)
+        facts = self.facts
+        return judge(scores, facts.image_score, anomaly_map, facts.calibration, min_area_px=facts.min_area_px)
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image; one at a time, because a batch gains nothing on a processor."""
         return [self.predict(image) for image in images]
+
+    def with_facts(self, facts: ModelFacts) -> "ExportedModel":
+        """The same model with other thresholds; this one keeps its own."""
+        return ExportedModel(facts, self._run_graph)
 
     def attention(self, image: NDArray[np.uint8]) -> None:
         """None: an exported graph has no output for it."""
         return
 
 
-def load(path: str | Path, threads: int | None = None, camera: str | None = None, at_once: int = 1) -> ExportedModel:
+def is_exported(path: Path) -> bool:
+    """Whether a path is that of an exported file, which need not exist, and not of a run or model folder."""
+    return path.suffix in LOADERS and not path.is_dir()
+
+
+def load(
+    path: str | Path,
+    threads: int | None = None,
+    camera: str | None = None,
+    at_once: int = 1,
+    threshold: str | Path | None = None,
+    false_alarm_rate: float | None = None,
+    min_area_px: float = 0.0,
+) -> ExportedModel:
     """Load a file that ``flawmap export`` wrote: .onnx, .xml (OpenVINO) or .torchscript.
+
+    A threshold beside the file, NAME.threshold.json, comes before the one in it; ``flawmap calibrate FILE`` writes it.
 
     Args:
         path: of the file.
         threads: of the runtime, for one image; all cores when None.
         camera: whose thresholds are used; None takes the default ones. The file carries those of all cameras.
         at_once: images that will be scored at the same time, each by ``threads``; OpenVINO has to know.
+        threshold: a threshold file to use instead.
+        false_alarm_rate: that the thresholds are set for; None keeps the one that they were set for.
+        min_area_px: regions with fewer pixels of the image are left out; an image that has no other is called good.
 
     Raises:
         UserError: the file does not exist, is damaged, has changed since its export or was not written by flawmap, its
-            runtime is not installed, or the camera has no thresholds.
+            runtime is not installed, the camera has no thresholds, or a threshold file is of another model.
     """
     path = Path(path)
+    file = None if threshold is None else Path(threshold)
+    return load_with(path, ThresholdChoice(camera, file, false_alarm_rate, min_area_px), threads, at_once)
+
+
+def load_with(path: Path, choice: ThresholdChoice, threads: int | None = None, at_once: int = 1) -> ExportedModel:
+    """As :func:`load`, with thresholds as chosen."""
+    facts, run_graph = _opened(path, threads, at_once)
+    return ExportedModel(facts_in_use(facts, path, choice), run_graph)
+
+
+def load_as_exported(path: Path, threads: int | None = None) -> ExportedModel:
+    """As :func:`load`, with the default thresholds in the file, whatever lies beside it."""
+    return ExportedModel(*_opened(path, threads, 1))
+
+
+def _opened(path: Path, threads: int | None, at_once: int) -> tuple[ModelFacts, RunGraph]:
     if not path.is_file():
         problem = f"{path} is a folder, not an exported file" if path.is_dir() else f"no such file: {path}"
         raise UserError(f"{problem}  (you are in {Path.cwd()})", "", "flawmap export RUN --to onnx")
@@ -102,7 +142,7 @@ def load(path: str | Path, threads: int | None = None, camera: str | None = None
     except Exception as error:  # each runtime, and the reader of zip files, raises its own errors for a damaged file
         problem = f"the file cannot be loaded: it is damaged, or not a {path.suffix} file ({_reason(error)})"
         raise UserError(problem, str(path), COPY_OR_EXPORT_AGAIN) from error
-    return ExportedModel(facts.for_camera(camera, str(path)), run_graph)
+    return facts, run_graph
 
 
 def _reason(error: Exception) -> str:

@@ -10,12 +10,12 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -42,11 +42,15 @@ from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.review_routes import add_reviews, add_session
 from flawmap.deploy.reviews import ReviewFile
 from flawmap.deploy.session import GivenScore, Session
+from flawmap.deploy.threshold_choice import ThresholdChoice
 from flawmap.deploy.upload_limits import UploadLimits
 from flawmap.deploy.work_queue import Scored, WorkQueue
+from flawmap.detect.calibration import at_rate
 from flawmap.detect.detection import NotScoredError
+from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 from flawmap.report.colour import colour_table
+from flawmap.runs.calibration import Calibration
 
 UPLOAD_PATH = "/v1/detect"
 MAX_NAME_LENGTH = 255  # characters of a file's name that the session keeps
@@ -152,7 +156,13 @@ class ServerMetrics:
         return generate_latest(self._registry)
 
 
-def serve(model: OpenedModel, settings: ServerSettings, port: int, source: Path | None = None) -> None:
+def serve(
+    model: OpenedModel,
+    settings: ServerSettings,
+    port: int,
+    source: Path | None = None,
+    choice: ThresholdChoice | None = None,
+) -> None:
     """Serve until interrupted; requests in progress are then finished.
 
     Args:
@@ -160,9 +170,10 @@ def serve(model: OpenedModel, settings: ServerSettings, port: int, source: Path 
         settings: address, files and limits; see :func:`refuse_address` for which addresses are possible.
         port: to listen on.
         source: the path of the model, whose thresholds are followed.
+        choice: of the thresholds, as the model was opened with.
     """
     uvicorn.run(
-        create_app(model, settings, source),
+        create_app(model, settings, source, choice),
         host=settings.host,
         port=port,
         log_level="warning",
@@ -199,15 +210,21 @@ def refuse_address(host: str, port: int, token: str) -> None:
         raise UserError(f"this machine has no address {host}", "--host", "leave --host out") from error
 
 
-def create_app(model: OpenedModel, settings: ServerSettings, source: Path | None = None) -> FastAPI:
+def create_app(
+    model: OpenedModel,
+    settings: ServerSettings,
+    source: Path | None = None,
+    choice: ThresholdChoice | None = None,
+) -> FastAPI:
     """The ASGI application.
 
     Args:
         model: used by one thread of the application only.
         settings: files and limits.
         source: the path of the model, whose thresholds are followed; None for one that is nowhere on disk.
+        choice: see :class:`CurrentModel`.
     """
-    current = CurrentModel(model, source)
+    current = CurrentModel(model, source, choice)
     session = Session(settings.reviews.with_suffix(SESSION_SUFFIX))
     work = WorkQueue(current, max(settings.batch_size, current.batch_size), settings.max_pixels)
     metrics = ServerMetrics(work)
@@ -227,7 +244,7 @@ def create_app(model: OpenedModel, settings: ServerSettings, source: Path | None
         lifespan=lifespan,
     )
     _add_interface(app, current, settings, work, metrics, session)
-    _add_health(app, work, metrics, settings.token)
+    _add_health(app, current, work, metrics, settings.token)
     add_page(app, ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table().tolist()])
     _add_refusals(app)
     names = [settings.host, "localhost", "127.0.0.1", "[::1]"]
@@ -267,20 +284,29 @@ def _add_interface(
         with_attention: bool = False,
         with_picture: bool = False,
         in_session: bool = False,
+        false_alarm_rate: Annotated[float | None, Query(gt=0, lt=1, description="for a trial: 0.01 is 1 %")] = None,
     ) -> DetectionAnswer:
         """Score one image: the body is the image file itself, or a form with one file.
 
-        The page asks to keep the file in its session, so that it can show it again after a reload.
+        The page asks to keep the file in its session, so that it can show it again after a reload. With a false-alarm
+        rate, this one answer is by the thresholds that the model's good images set for it.
         """
+        trial = None if false_alarm_rate is None else _trial(model.facts, false_alarm_rate)
         upload = await _uploaded(request)
 
         def answer_of(scored: Scored) -> DetectionAnswer:
             metrics.count_image(scored)
+            facts, is_tolerated = model.facts_of_batch, scored.detection.is_tolerated
+            if trial is not None:
+                facts = replace(facts, calibration=trial)
+                again = scored.detection.judged_again(facts.image_score, trial, facts.min_area_px)
+                scored = replace(scored, detection=again)
             picture = picture_answer(upload.data, settings.max_pixels) if with_picture else None
-            thumbnail = thumbnail_of(scored.pixels) if in_session else None
+            is_kept = in_session and trial is None  # the page shows verdicts of the model, and no trials
+            thumbnail = thumbnail_of(scored.pixels) if is_kept else None
             sha256 = hashlib.sha256(upload.data).hexdigest()
-            answer = detection_answer(scored, sha256, model.facts_of_batch, with_map, picture, thumbnail)
-            _keep(session, answer, upload if in_session else None)
+            answer = detection_answer(scored, sha256, facts, with_map, picture, thumbnail)
+            _keep(session, answer, is_tolerated, upload if is_kept else None)
             return answer
 
         try:
@@ -294,6 +320,20 @@ def _add_interface(
         """Name, origin, thresholds and limits; and whether all of it is what lies on disk now."""
         model.refresh()
         return model_answer(model, settings.max_bytes, settings.max_pixels)
+
+
+def _trial(facts: ModelFacts, false_alarm_rate: float) -> Calibration:
+    """The thresholds for another rate.
+
+    Raises:
+        HTTPException: the model has no threshold, or one that does not say what another rate needs.
+    """
+    if facts.calibration is None:
+        raise HTTPException(422, "without a threshold there is no false-alarm rate to change")
+    try:
+        return at_rate(facts.calibration, false_alarm_rate)
+    except UserError as error:
+        raise HTTPException(422, error.problem) from error
 
 
 async def _answered(
@@ -312,10 +352,10 @@ async def _answered(
         raise HTTPException(500, FAILED) from error
 
 
-def _keep(session: Session, answer: DetectionAnswer, upload: Upload | None) -> None:
+def _keep(session: Session, answer: DetectionAnswer, is_tolerated: bool, upload: Upload | None) -> None:
     """Note the score, and the upload if it is the page's. A full disk costs the session, not the answer."""
     try:
-        session.remember(answer.sha256, answer.model_id, GivenScore(answer.score, answer.map_peak))
+        session.remember(answer.sha256, answer.model_id, GivenScore(answer.score, answer.map_peak, is_tolerated))
         if upload is not None:
             without_pictures = answer.model_copy(update={"map_png": None, "attention_png": None, "picture": None})
             session.show(answer.sha256, upload.name, without_pictures.model_dump_json(), upload.data)
@@ -354,7 +394,7 @@ def _token_check(token: str) -> Any:
     return check
 
 
-def _add_health(app: FastAPI, work: WorkQueue, metrics: ServerMetrics, token: str) -> None:
+def _add_health(app: FastAPI, model: CurrentModel, work: WorkQueue, metrics: ServerMetrics, token: str) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """The process is alive; whether its verdicts can be trusted, /readyz says."""
@@ -367,7 +407,7 @@ def _add_health(app: FastAPI, work: WorkQueue, metrics: ServerMetrics, token: st
         """
         readiness = work.health.readiness
         response.status_code = 200 if readiness.is_ready else 503
-        return readiness_answer(readiness)
+        return readiness_answer(readiness, model.facts)
 
     @app.get("/metrics", response_class=Response, dependencies=[Depends(_token_check(token))])
     async def numbers() -> Response:

@@ -19,7 +19,10 @@ KEPT_BYTES = 2_000_000_000  # of files
 APPLICATION_ID = 0x666C6177  # "flaw", in the header of the SQLite file
 CREATE = """
 PRAGMA application_id = {id};
-CREATE TABLE scored (sha256 TEXT, model_id TEXT, score REAL, map_peak REAL, PRIMARY KEY (sha256, model_id));
+CREATE TABLE scored (
+    sha256 TEXT, model_id TEXT, score REAL, map_peak REAL, is_tolerated INTEGER DEFAULT 0,
+    PRIMARY KEY (sha256, model_id)
+);
 CREATE TABLE shown (
     sha256 TEXT PRIMARY KEY, name TEXT, answer TEXT, file BLOB, bytes INTEGER, review TEXT, note TEXT, at REAL
 );
@@ -28,10 +31,11 @@ CREATE TABLE shown (
 
 @dataclass(frozen=True)
 class GivenScore:
-    """The score and the highest map value that this server gave an image."""
+    """What this server gave an image: its score, the highest map value, and whether all its regions were too small."""
 
     score: float
     map_peak: float
+    is_tolerated: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class Session:
         self._base.execute("PRAGMA synchronous = NORMAL")
         if not tables:
             self._base.executescript(CREATE.format(id=APPLICATION_ID))
+        elif "is_tolerated" not in {row[1] for row in self._base.execute("PRAGMA table_info(scored)")}:
+            self._base.execute("ALTER TABLE scored ADD COLUMN is_tolerated INTEGER DEFAULT 0")  # of an earlier flawmap
 
     def close(self) -> None:
         """Close the file."""
@@ -96,16 +102,16 @@ class Session:
         """Note the score of an upload; the oldest beyond the limit is forgotten."""
         with self._changes() as base:
             base.execute("DELETE FROM scored WHERE sha256 = ? AND model_id = ?", (sha256, model_id))
-            row = (sha256, model_id, given.score, given.map_peak)
-            number = base.execute("INSERT INTO scored VALUES (?, ?, ?, ?)", row).lastrowid or 0
+            row = (sha256, model_id, given.score, given.map_peak, given.is_tolerated)
+            number = base.execute("INSERT INTO scored VALUES (?, ?, ?, ?, ?)", row).lastrowid or 0
             base.execute("DELETE FROM scored WHERE rowid <= ?", (number - self._kept_scores,))
 
     def given_score(self, sha256: str, model_id: str) -> GivenScore | None:
         """What a model gave an image here; None if it is not remembered."""
         with self._lock:
-            query = "SELECT score, map_peak FROM scored WHERE sha256 = ? AND model_id = ?"
+            query = "SELECT score, map_peak, is_tolerated FROM scored WHERE sha256 = ? AND model_id = ?"
             row = self._base.execute(query, (sha256, model_id)).fetchone()
-        return GivenScore(*row) if row else None
+        return GivenScore(row[0], row[1], bool(row[2])) if row else None
 
     def show(self, sha256: str, name: str, answer: str, file: bytes) -> None:
         """Add an image to the page, or replace its answer; its review stays."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from flawmap.detect.detection import DAMAGED_MODEL, NotScoredError
 from flawmap.errors import UserError
-from flawmap.metrics.group_numbers import Groups
+from flawmap.metrics.group_numbers import Groups, group_numbers
 from flawmap.metrics.rates import threshold_for_false_alarm_rate
 from flawmap.runs.calibration import Calibration, MapScale
 
@@ -37,6 +37,9 @@ def calibrate(
     if n_bad := len(scores) - int((np.isfinite(scores) & np.isfinite(map_peaks)).sum()):
         raise NotScoredError(f"{n_bad} of {len(scores)} good images have no finite score", "", DAMAGED_MODEL)
     image = threshold_for_false_alarm_rate(scores, false_alarm_rate, groups)
+    # equal scores by their peaks, so that the order of the images does not matter
+    order = np.lexsort((np.asarray(map_peaks, np.float64), np.asarray(scores, np.float64)))
+    numbers, is_grouped = group_numbers(groups, len(scores)), image.n < len(scores)
     pixel = threshold_for_false_alarm_rate(map_peaks, false_alarm_rate, groups)
     return Calibration(
         threshold=image.value,
@@ -45,10 +48,32 @@ def calibrate(
         smallest_resolvable_rate=image.smallest_resolvable_rate,
         map_threshold=pixel.value,
         map_scale=map_scale_around(pixel.value),
-        held_out_scores=tuple(sorted(float(score) for score in scores)),
-        n_groups=image.n if image.n < len(scores) else None,
+        held_out_scores=tuple(float(scores[image]) for image in order),
+        n_groups=image.n if is_grouped else None,
         is_estimate=is_estimate,
+        held_out_peaks=tuple(float(map_peaks[image]) for image in order),
+        held_out_groups=tuple(int(numbers[image]) for image in order) if is_grouped else (),
     )
+
+
+def at_rate(calibration: Calibration, false_alarm_rate: float) -> Calibration:
+    """The thresholds that the same good images set for another false-alarm rate.
+
+    Args:
+        calibration: from any rate.
+        false_alarm_rate: in (0, 1).
+
+    Raises:
+        UserError: the rate is outside (0, 1), or the calibration is of an earlier flawmap, which has not kept the peaks
+            of the maps.
+    """
+    refuse_bad_rate(false_alarm_rate)
+    if not calibration.held_out_peaks:
+        problem = "this threshold is from an earlier flawmap and has not kept what another false-alarm rate needs"
+        raise UserError(problem, "--false-alarm-rate", "set it from good images: flawmap calibrate MODEL GOOD_IMAGES")
+    groups = [str(number) for number in calibration.held_out_groups] or None
+    scores, peaks = list(calibration.held_out_scores), list(calibration.held_out_peaks)
+    return calibrate(scores, peaks, false_alarm_rate, groups, calibration.is_estimate)
 
 
 def refuse_bad_rate(false_alarm_rate: float) -> None:

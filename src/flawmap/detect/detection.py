@@ -48,7 +48,7 @@ class Detection:
 
     Attributes:
         score: higher = more anomalous; comparable between images of one detector.
-        is_anomalous: whether ``score`` is above ``threshold``.
+        is_anomalous: whether ``score`` is above ``threshold``, see ``n_small_regions``.
         threshold: the detector's, from good images; None for an uncalibrated detector.
         anomaly_map: float32 (height, width) of the original image; higher = more evidence of a defect. All maps of a
             detector share the colour scale ``AnomalyDetector.map_scale``.
@@ -56,6 +56,8 @@ class Detection:
         scores: all image scores of the detector, by name.
         inside: bool (height, width), the pixels in the region of interest; None: all. Outside, the map has the lowest
             value of those inside.
+        n_small_regions: parts above the map's threshold that were left out because of a minimum area. Where no other is
+            left, the image is not called anomalous.
     """
 
     score: float
@@ -65,10 +67,20 @@ class Detection:
     regions: tuple[Region, ...]
     scores: dict[str, float]
     inside: np.ndarray | None = field(default=None, repr=False)
+    n_small_regions: int = 0
 
     def __post_init__(self) -> None:
         """Raises: NotScoredError: a score or a value of the map is not finite."""
         refuse_not_finite({**self.scores, "score": self.score}, self.anomaly_map)
+
+    @property
+    def is_tolerated(self) -> bool:
+        """Whether all that is above the map's threshold is smaller than the minimum area."""
+        return self.n_small_regions > 0 and not self.regions
+
+    def judged_again(self, image_score: str, calibration: Calibration, min_area_px: float) -> "Detection":
+        """The verdict on the same scores and map by other thresholds; see :func:`judge`."""
+        return judge(self.scores, image_score, self.anomaly_map, calibration, self.inside, min_area_px)
 
     def to_json(self) -> dict[str, Any]:
         """Everything except the map, as JSON-ready values; with a region of interest, the share of the image in it."""
@@ -78,6 +90,7 @@ class Detection:
             "is_anomalous": self.is_anomalous,
             "threshold": self.threshold,
             "regions": [asdict(region) | {"box_xyxy_px": list(region.box_xyxy_px)} for region in self.regions],
+            "n_small_regions": self.n_small_regions,
             "scores": self.scores,
         }
 
@@ -88,6 +101,7 @@ def judge(
     anomaly_map: np.ndarray,
     calibration: Calibration | None,
     inside: np.ndarray | None = None,
+    min_area_px: float = 0.0,
 ) -> Detection:
     """The verdict from an image's scores and map.
 
@@ -97,20 +111,25 @@ def judge(
         anomaly_map: float32 (h, w).
         calibration: thresholds; without them nothing is called anomalous.
         inside: bool (h, w), the pixels in the region of interest, in which alone regions lie; None: all.
+        min_area_px: smaller regions are left out, see :class:`Detection`; 0 keeps all. An image above the threshold
+            without any region is called anomalous whatever the minimum: nothing says that its defect is small.
 
     Raises:
         NotScoredError: a score or a value of the map is not finite.
     """
     score = scores[image_score]
     counted = anomaly_map if inside is None else np.where(inside, anomaly_map, np.float32(-np.inf))
+    regions, n_small = _regions(counted, calibration.map_threshold, min_area_px) if calibration else ((), 0)
+    is_tolerated = n_small > 0 and not regions
     return Detection(
         score=score,
-        is_anomalous=calibration is not None and score > calibration.threshold,
+        is_anomalous=calibration is not None and score > calibration.threshold and not is_tolerated,
         threshold=calibration.threshold if calibration else None,
         anomaly_map=anomaly_map,
-        regions=find_regions(counted, calibration.map_threshold) if calibration else (),
+        regions=regions,
         scores=dict(scores),
         inside=inside,
+        n_small_regions=n_small,
     )
 
 
@@ -141,10 +160,15 @@ def find_regions(anomaly_map: NDArray[np.float32], threshold: float) -> tuple[Re
         anomaly_map: (h, w).
         threshold: a map value; a pixel at the threshold is outside.
     """
+    return _regions(anomaly_map, threshold, 0.0)[0]
+
+
+def _regions(anomaly_map: NDArray[np.float32], threshold: float, min_area_px: float) -> tuple[tuple[Region, ...], int]:
+    """As :func:`find_regions`, without smaller ones; and how many these are."""
     above = anomaly_map > threshold
     numbers = number_regions(above)  # (n,), the region of each pixel above the threshold
     if numbers.size == 0:
-        return ()
+        return (), 0
     rows, columns = np.nonzero(above)
     areas = np.bincount(numbers)
     low, high = np.iinfo(np.int64).max, np.iinfo(np.int64).min
@@ -156,8 +180,19 @@ def find_regions(anomaly_map: NDArray[np.float32], threshold: float) -> tuple[Re
     np.minimum.at(top, numbers, rows)
     np.maximum.at(bottom, numbers, rows)
     np.maximum.at(peaks, numbers, anomaly_map[above])
-    strongest = np.argsort(-peaks, kind="stable")[:MAX_REGIONS]
-    return tuple(
+    large = np.flatnonzero(areas >= min_area_px)
+    strongest = large[np.argsort(-peaks[large], kind="stable")[:MAX_REGIONS]]
+    regions = tuple(
         Region((int(left[i]), int(top[i]), int(right[i]) + 1, int(bottom[i]) + 1), int(areas[i]), float(peaks[i]))
         for i in strongest
     )
+    return regions, int(areas.size - large.size)
+
+
+def above_threshold(anomaly_map: NDArray[np.float32], threshold: float, min_area_px: float = 0.0) -> NDArray[np.bool_]:
+    """Where the map is above ``threshold``, (h, w), without regions of fewer pixels than ``min_area_px``."""
+    mask = anomaly_map > threshold
+    if min_area_px > 1:
+        numbers = number_regions(mask)
+        mask[mask] = np.bincount(numbers)[numbers] >= min_area_px
+    return mask

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import msgspec
 
 from flawmap.data.images.tiles import OVERLAP, Tiling
 from flawmap.errors import UserError
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
-from flawmap.runs.cameras import command_for_camera, refuse_unknown_camera
 from flawmap.runs.json_files import refuse_unreadable_format
 from flawmap.runs.self_test import SelfTest
 
@@ -48,6 +48,8 @@ class ModelFacts:
             :mod:`flawmap.deploy.file_digest`; None of a folder, and from an earlier flawmap.
         tiling: how the runtime of an exported file cuts an image into tiles; None of a model without tiles, and of a
             folder, whose detector cuts them.
+        threshold_file: that the thresholds in use were read from; None where they are those that the model carries.
+        min_area_px: regions with fewer pixels of the image are left out of verdicts; 0 keeps all.
     """
 
     name: str
@@ -67,6 +69,8 @@ class ModelFacts:
     search: str | None = None
     files_sha256: dict[str, str] | None = None
     tiling: Tiling | None = None
+    threshold_file: str | None = None
+    min_area_px: float = 0.0
 
     @property
     def model_id(self) -> str:
@@ -78,17 +82,29 @@ class ModelFacts:
         """Ends of the colour scale of all anomaly maps."""
         return self.calibration.map_scale if self.calibration else UNCALIBRATED_MAP_SCALE
 
-    def for_camera(self, camera: str | None, place: str) -> "ModelFacts":
-        """The same with the thresholds of a camera in use; None leaves the default ones.
+    @property
+    def threshold_words(self) -> list[str]:
+        """The thresholds in use and what they can promise, and where they are from; one line or two."""
+        if self.calibration is None:
+            return ["none, so nothing is called anomalous"]
+        first, *second = self.calibration.words
+        return [
+            f"{first}, {f'from {self.threshold_file}' if self.threshold_file else 'as the model carries it'}",
+            *second,
+        ]
 
-        Raises:
-            UserError: the camera has none.
-        """
-        if camera is None:
-            return self
-        remedy = f"{command_for_camera('RUN', camera)}, then {EXPORT_AGAIN}"
-        refuse_unknown_camera(camera, self.cameras, place, remedy)
-        return replace(self, camera=camera, calibration=self.cameras[camera])
+    @property
+    def judged_by(self) -> dict[str, Any]:
+        """The thresholds in use and where they are from, as JSON-ready values."""
+        calibration = self.calibration
+        return {
+            "threshold": calibration.threshold if calibration else None,
+            "map_threshold": calibration.map_threshold if calibration else None,
+            "false_alarm_rate": calibration.false_alarm_rate if calibration else None,
+            "n_held_out": calibration.n_held_out if calibration else None,
+            "threshold_file": self.threshold_file,
+            "min_area_px": self.min_area_px,
+        }
 
     def to_text(self) -> str:
         """As JSON, for the metadata of a file."""

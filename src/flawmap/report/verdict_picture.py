@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from flawmap.detect.detection import Detection
+from flawmap.detect.detection import Detection, above_threshold
 from flawmap.report.colour import ColourScale
 from flawmap.report.overlay import contour, dim_outside, overlay
 
@@ -19,21 +19,23 @@ PX_PER_LINE_WIDTH = 700  # of the longer side
 FASTEST = 1  # of zlib's levels; its files are a fifth larger than those of the default, which takes four times as long
 
 
-def verdict_picture(image: NDArray[np.uint8], detection: Detection, scale: ColourScale) -> NDArray[np.uint8]:
-    """The overlay, the outline of all places above the map's threshold, and a strip with verdict, score and legend.
+def verdict_picture(
+    image: NDArray[np.uint8], detection: Detection, scale: ColourScale, min_area_px: float = 0.0
+) -> NDArray[np.uint8]:
+    """The overlay, the outline of the regions above the map's threshold, and a strip with verdict, score and legend.
 
     Args:
         image: uint8 (h, w, 3).
         detection: of this image.
         scale: the model's colour scale; its middle is the map's threshold.
+        min_area_px: regions with fewer pixels have no outline.
 
     Returns:
         uint8 (h + strip, max(w, 420), 3); the image is at the top, in the middle.
     """
     pixels = overlay(image, detection.anomaly_map, scale)
     if detection.threshold is not None:
-        above = detection.anomaly_map > scale.threshold
-        outline(pixels, above if detection.inside is None else above & detection.inside)
+        outline(pixels, above_threshold(detection.anomaly_map, scale.threshold, min_area_px, detection.inside))
     if detection.inside is not None:
         pixels = dim_outside(pixels, detection.inside)
     height, width = image.shape[:2]
@@ -88,6 +90,7 @@ def caption(detection: Detection, scale: ColourScale, width_px: int) -> NDArray[
     draw.text((2 * gap, height // 2), word, (255, 255, 255), font, anchor="lm")
     words = f"score {detection.score:.3f}"
     words += f", threshold {detection.threshold:.3f}" if detection.threshold is not None else ""
+    words += ", small regions only" if detection.is_tolerated else ""
     draw.text((badge + 2 * gap, height // 2), words, INK, font, anchor="lm")
     _draw_legend(strip, scale, size, left_px=int(badge + 3 * gap + draw.textlength(words, font)))
     return np.asarray(strip)

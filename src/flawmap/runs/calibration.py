@@ -38,6 +38,9 @@ class Calibration:
         map_scale: ends of the colour scale.
         held_out_scores: image scores of the held-out good images, ascending.
         n_groups: how many patients, parts, boards or lots the images are of; None where each image is on its own.
+        held_out_peaks: the highest map value of each of these images, in the order of the scores; empty in files of
+            earlier versions.
+        held_out_groups: a number for the group of each of these images; empty where each is on its own.
         is_estimate: whether the images were scored by fits to other folds of the training images. The rate is then
             estimated; from images that no training has seen it is guaranteed on average.
     """
@@ -51,15 +54,21 @@ class Calibration:
     held_out_scores: tuple[float, ...]
     n_groups: int | None = None
     is_estimate: bool = False
+    held_out_peaks: tuple[float, ...] = ()
+    held_out_groups: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises: ValueError: a number cannot be a threshold, a score or a colour scale; no reader lets it through."""
         scale, rates = self.map_scale, (self.false_alarm_rate, self.smallest_resolvable_rate)
         numbers = (self.threshold, self.map_threshold, scale.low, scale.high, *rates, *self.held_out_scores)
+        numbers += self.held_out_peaks
         if not all(math.isfinite(number) for number in numbers) or scale.low >= scale.high:
             raise ValueError("a threshold, a score or an end of the colour scale is not a usable number")
         if self.n_groups is not None and not 0 < self.n_groups <= self.n_held_out:
             raise ValueError(f"{self.n_held_out} images cannot be of {self.n_groups} groups")
+        for beside in (self.held_out_peaks, self.held_out_groups):
+            if beside and len(beside) != len(self.held_out_scores):
+                raise ValueError("not every score has the peak of its map, or its group")
 
     @property
     def is_resolved(self) -> bool:

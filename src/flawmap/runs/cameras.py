@@ -65,7 +65,7 @@ def refuse_unknown_camera(
 
 def command_for_camera(path: str | Path, camera: str) -> str:
     """The command that gives a camera of this model its threshold, under a name that it can have."""
-    name = camera if _is_usable(camera) else _usable(camera)
+    name = camera if is_camera_name(camera) else _usable(camera)
     return command("flawmap", "calibrate", Path(path), "GOOD_IMAGES", "--camera", name)
 
 
@@ -79,7 +79,7 @@ def refuse_bad_name(camera: str, known: Mapping[str, Calibration]) -> None:
     if same := [name for name in known if name != camera and name.lower() == camera.lower()]:
         problem = f"there is a camera {same[0]!r}, and names that differ in case only are one file on some systems"
         raise UserError(problem, f"--camera {camera}", f"--camera {same[0]}, or another name")
-    if _is_usable(camera):
+    if is_camera_name(camera):
         return
     problem = f"a camera cannot be named {camera!r}"
     if camera.lower() == DEFAULT:
@@ -91,7 +91,8 @@ def refuse_bad_name(camera: str, known: Mapping[str, Calibration]) -> None:
     raise UserError(problem, "--camera", f"--camera {_usable(camera)}")
 
 
-def _is_usable(camera: str) -> bool:
+def is_camera_name(camera: str) -> bool:
+    """Whether a file on any system can be named after the camera."""
     return bool(_NAME.fullmatch(camera)) and not _DEVICES.fullmatch(camera) and camera.lower() != DEFAULT
 
 

@@ -46,7 +46,7 @@ def is_held(folder: Path) -> bool:
 
 
 def _lock_of(folder: Path) -> "FileLock":
-    from filelock import FileLock  # of the extra "train"; the rest of this module is of the base
+    from filelock import FileLock  # here, because few commands need it
 
     return FileLock(folder.parent / f".{folder.name}.lock")
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,25 @@ class ResultLog:
         model_id: of the model that scores; a file holds scores of one model only.
         threshold: of its verdicts, None without one; a file holds verdicts by one threshold only.
         camera: whose threshold that is; None stands for the default.
+        min_area_px: of regions; a file holds verdicts by one minimum only.
 
     Attributes:
         done: images that are scored, and whether they are anomalous.
 
     Raises:
-        UserError: the file is not ours, or is from another model, camera or threshold.
+        UserError: the file is not ours, or is from another model, camera, threshold or minimum area.
     """
 
-    def __init__(self, folder: Path, model_id: str, threshold: float | None, camera: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model_id: str,
+        threshold: float | None,
+        camera: str | None = None,
+        min_area_px: float = 0.0,
+    ) -> None:
         self._path, self._model_id, self._camera = folder / LINES, model_id, camera
+        self._min_area_px = min_area_px
         self.done: dict[str, bool] = {}
         if self._path.exists():
             kept = 0
@@ -65,10 +74,15 @@ class ResultLog:
         if line_threshold != threshold:
             problem = f"the verdicts there used the threshold {_shown(line_threshold)}; now it is {_shown(threshold)}"
             raise UserError(problem, str(self._path), OTHER_OUTPUT)
+        if (theirs := record.get("min_area_px", 0.0)) != self._min_area_px:
+            problem = f"the verdicts there used a minimum area of {theirs:g} px; now it is {self._min_area_px:g} px"
+            raise UserError(problem, str(self._path), OTHER_OUTPUT)
 
     def add(self, record: dict[str, Any]) -> str:
         """Write a record; returns its line."""
-        line = json.dumps(record | {"model_id": self._model_id, "camera": self._camera})
+        line = json.dumps(
+            record | {"model_id": self._model_id, "camera": self._camera, "min_area_px": self._min_area_px}
+        )
         self._file.write(line.encode("ascii") + b"\n")
         self._file.flush()
         self.done[record["image"]] = record["is_anomalous"]
@@ -80,6 +94,7 @@ class ResultLog:
         not_scored: Sequence[dict[str, Any]],
         left_out: Sequence[dict[str, str]] = (),
         is_complete: bool = True,
+        judged_by: Mapping[str, Any] | None = None,
     ) -> None:
         """Write result.json from the lines, one at a time, so that memory does not grow with their number.
 
@@ -88,12 +103,18 @@ class ResultLog:
             not_scored: images without a result, with the reason.
             left_out: files beside the images that were passed over.
             is_complete: whether every image was tried; not after an interruption.
+            judged_by: the thresholds that were used, and where they are from.
         """
         self._file.close()
         target = self._path.with_name(RESULT)
         unfinished = self._path.with_name(f".{RESULT}.tmp")
         with self._path.open(encoding="ascii") as lines, unfinished.open("w", encoding="ascii") as file:
-            head = {"model": model, "camera": self._camera, "complete": is_complete}
+            head = {
+                "model": model,
+                "camera": self._camera,
+                "judged_by": dict(judged_by or {}),
+                "complete": is_complete,
+            }
             file.write(f'{json.dumps(head)[:-1]}, "images": [')
             for number, line in enumerate(lines):
                 file.write((",\n" if number else "\n") + line.rstrip("\n"))

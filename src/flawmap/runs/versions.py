@@ -6,6 +6,8 @@ A change is written completely before it takes effect. Its folder, such as ``000
     images.csv      the images that it rests on, each with its hash
     former/, new/   the changed files as they were and as they are now, under their names in the model folder
 
+The model is a folder, or an exported file; the threshold of a file lies beside it, and its versions in NAME.versions/.
+
 A version that was interrupted between the two is recognised by the hashes: its files never came into force. Later kinds
 of change need no other layout.
 """
@@ -23,7 +25,6 @@ from pathlib import Path
 import flawmap
 from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_bytes
-from flawmap.runs.cameras import calibration_file
 from flawmap.runs.json_files import read_json, refuse_unreadable_format, write_csv, write_json
 from flawmap.runs.run_folder import MODEL, RECIPE, iso_time
 
@@ -138,14 +139,16 @@ class History:
 
 
 def versions_folder(model: Path) -> Path:
-    """Where the versions of a model folder are: in its run, or in itself where it was copied alone."""
+    """Where the versions of a model are: in its run, or in itself where the folder was copied alone; beside a file."""
     model = model.resolve()
+    if model.is_file():
+        return model.with_name(f"{model.stem}.versions")
     is_in_run = model.name == MODEL and (model.parent / RECIPE).is_file()
     return (model.parent if is_in_run else model) / VERSIONS
 
 
 def read_history(model: Path) -> History:
-    """The versions of a model folder; nothing where nothing was changed.
+    """The versions of a model; nothing where nothing was changed.
 
     Raises:
         UserError: a version is of a format that this flawmap cannot read.
@@ -173,9 +176,10 @@ def write_version(
     """Record a change of the model that is about to be made. The caller holds the folder exclusively.
 
     Args:
-        model: the model folder.
+        model: the model folder, or the exported file.
         change: what will be done.
-        files: the content that each file of the model folder will have; None where it will be removed.
+        files: the content that each file of the model folder, or beside the exported file, will have; None where it
+            will be removed.
         images: name and SHA-256 of each image that the change rests on.
 
     Returns:
@@ -186,7 +190,7 @@ def write_version(
     for leftover in parent.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(leftover, ignore_errors=True)  # of a command that was killed
     number = 1 + max((number for number, _ in _folders(model)), default=0)
-    former = {path: _content(model / path) for path in files}
+    former = {path: _content(_home(model) / path) for path in files}
     changed = tuple(ChangedFile(path, _sha256(former[path]), _sha256(content)) for path, content in files.items())
     version = Version(FORMAT, number, iso_time(), flawmap.__version__, change, changed)
     unfinished = parent / f"{_UNFINISHED}{secrets.token_hex(4)}"
@@ -230,11 +234,10 @@ def former_content(model: Path, version: Version, path: str) -> bytes | None:
     return content
 
 
-def number_in_force(model: Path, camera: str | None) -> int | None:
-    """The version that set the threshold in force of a camera; None where none did, or the versions cannot be read."""
-    file = calibration_file(camera)
+def number_in_force(model: Path, file: str) -> int | None:
+    """The version that set the threshold in a file of the model; None where none did, or they cannot be read."""
     with suppress(UserError, OSError):
-        history, now = read_history(model), _sha256(_content(model / file))
+        history, now = read_history(model), _sha256(_content(_home(model) / file))
         for version in reversed(history.versions):
             changed = {file.path: file.after for file in version.files}
             if version.number not in history.without_effect and file in changed:
@@ -269,12 +272,17 @@ def _without_effect(model: Path, versions: Sequence[Version]) -> frozenset[int]:
     idle = set()
     for version in reversed(versions):
         for file in version.files:
-            now.setdefault(file.path, _sha256(_content(model / file.path)))
+            now.setdefault(file.path, _sha256(_content(_home(model) / file.path)))
         if all(now[file.path] == file.before != file.after for file in version.files):
             idle.add(version.number)
         else:
             now |= {file.path: file.before for file in version.files}
     return frozenset(idle)
+
+
+def _home(model: Path) -> Path:
+    """The folder with the files that change."""
+    return model.parent if model.is_file() else model
 
 
 def _content(path: Path) -> bytes | None:

@@ -1,7 +1,9 @@
 // The table of scored images, highest score first, its filter, and the counts above it.
 "use strict";
 
-const isAnomalous = (row) => state.threshold !== null && row.answer.score > state.threshold;
+// All regions are smaller than the server's minimum area: such an image is ok whatever its score.
+const isTolerated = (row) => row.answer.n_small_regions > 0 && !row.answer.regions.length;
+const isAnomalous = (row) => state.threshold !== null && row.answer.score > state.threshold && !isTolerated(row);
 const number = (value) => (value === 0 || Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
 const FILTERS = {
   all: () => true,

@@ -27,10 +27,10 @@ async function loadModel() {
 }
 
 function showModel() {
-  const { name, camera, threshold, false_alarm_rate: rate, n_held_out: count, sizes_px: sizes, precision, behind } = state.model;
+  const { name, camera, threshold, false_alarm_rate: rate, n_held_out: count, sizes_px: sizes, precision, behind, threshold_file: file, min_area_px: area } = state.model;
   const promise = threshold === null
     ? "no threshold yet; flawmap calibrate sets one"
-    : `threshold ${number(threshold)}${camera ? ` of camera ${camera}` : ""} for ${(100 * rate).toFixed(1)} % false alarms, from ${count} good images`;
+    : `threshold ${number(threshold)}${camera ? ` of camera ${camera}` : ""} for ${(100 * rate).toFixed(1)} % false alarms, from ${count} good images${file ? `, in ${file}` : ""}${area ? `; regions from ${number(area)} px` : ""}`;
   byId("model").textContent = `${name} · ${sizes.join(", ")} px, ${precision} · ${promise}`;
   byId("behind").textContent = behind;
 }
@@ -163,8 +163,9 @@ function showReview(row) {
 }
 
 function showRegions(row) {
-  const regions = row.answer.regions;
-  byId("regions-title").textContent = regions.length === 1 ? "1 region" : `${regions.length || "No"} regions`;
+  const { regions, n_small_regions: small } = row.answer;
+  const count = regions.length === 1 ? "1 region" : `${regions.length || "No"} regions`;
+  byId("regions-title").textContent = small ? `${count}, ${small} too small` : count;
   byId("regions").replaceChildren(...regions.map((region) => {
     const item = document.createElement("li");
     const button = document.createElement("button");
