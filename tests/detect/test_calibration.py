@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawmap.detect.calibration import calibrate, map_scale_around
+from flawmap.detect.calibration import at_rate, calibrate, map_scale_around
 from flawmap.errors import UserError
 from flawmap.runs.calibration import MapScale, read_calibration
 
@@ -133,3 +133,22 @@ def test_images_without_groups_are_calibrated_as_ever(tmp_path):
         (tmp_path / "calibration.json").write_text(json.dumps(record | {"n_groups": wrong}))
         with pytest.raises(UserError, match=f"3 images cannot be of {wrong} groups"):
             read_calibration(tmp_path / "calibration.json")
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=1, max_size=40), rates, rates)
+def test_another_rate_is_what_the_same_images_would_have_set(held_out, rate, other):
+    scores, peaks = ([pair[side] for pair in held_out] for side in (0, 1))
+    groups = [str(number % 3) for number in range(len(scores))]
+    for of in (None, groups):
+        calibration = calibrate(scores, peaks, rate, of, is_estimate=True)
+        assert at_rate(calibration, other) == calibrate(scores, peaks, other, of, is_estimate=True)
+        assert at_rate(calibration, rate) == calibration
+
+
+def test_peaks_and_groups_stay_beside_their_scores():
+    calibration = calibrate([4.0, 1.0, 3.0], [0.5, 0.25, 1.0], 0.4, ["a", "b", "a"])
+    assert calibration.held_out_scores == (1.0, 3.0, 4.0) and calibration.held_out_peaks == (0.25, 1.0, 0.5)
+    of_one, *of_two = calibration.held_out_groups
+    assert of_two == [of_two[0]] * 2 != [of_one] * 2
+    with pytest.raises(ValueError, match="peak"):
+        replace(calibration, held_out_peaks=(1.0,))

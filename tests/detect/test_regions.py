@@ -1,12 +1,14 @@
 """Regions of a map, against scipy's labelling and by hand."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from flawmap.detect.detection import MAX_REGIONS, find_regions
+from flawmap.detect.detection import MAX_REGIONS, above_threshold, find_regions, judge
+from flawmap.runs.calibration import Calibration, MapScale
 
 
 def drawn(*rows: str) -> np.ndarray:
@@ -68,3 +70,47 @@ def test_regions_equal_scipys_components(anomaly_map):
     assert len(found) == count
     assert sorted((*r.box_xyxy_px, r.area_px, r.peak_score) for r in found) == sorted(expected)
     assert sum(r.area_px for r in found) == (anomaly_map > 1).sum()
+
+
+CALIBRATION = Calibration(10.0, 0.1, 9, 0.1, 1.0, MapScale(0.0, 2.0), (1.0, 10.0))
+
+
+@pytest.mark.parametrize(
+    ("score", "min_area_px", "areas", "n_small", "is_anomalous"),
+    [
+        (11.0, 0.0, [3, 1], 0, True),
+        (11.0, 1.0, [3, 1], 0, True),
+        (11.0, 2.5, [3], 1, True),
+        (11.0, 3.0, [3], 1, True),
+        (11.0, 3.5, [], 2, False),  # all that the map shows is tolerated
+        (9.0, 0.0, [3, 1], 0, False),
+        (9.0, 2.0, [3], 1, False),
+    ],
+)
+def test_a_minimum_area_leaves_regions_out_and_then_the_verdict(score, min_area_px, areas, n_small, is_anomalous):
+    anomaly_map = drawn("22...", "2....", ".....", "....3")
+    found = judge({"a": score}, "a", anomaly_map, CALIBRATION, min_area_px)
+    assert sorted((region.area_px for region in found.regions), reverse=True) == areas
+    assert (found.n_small_regions, found.is_anomalous) == (n_small, is_anomalous)
+    assert found.is_tolerated == (n_small == 2)
+    assert int(above_threshold(anomaly_map, 1.0, min_area_px).sum()) == sum(areas)
+    assert found.to_json()["n_small_regions"] == n_small
+
+
+def test_an_image_that_is_unusual_as_a_whole_stays_anomalous_whatever_the_minimum_area():
+    found = judge({"a": 11.0}, "a", drawn("...", "..."), CALIBRATION, 1e9)
+    assert found.is_anomalous and found.regions == () and not found.is_tolerated
+
+
+def test_without_a_threshold_a_minimum_area_changes_nothing():
+    found = judge({"a": 11.0}, "a", drawn("22", ".."), None, 1e9)
+    assert not found.is_anomalous and found.n_small_regions == 0
+
+
+def test_large_regions_are_kept_where_many_small_ones_have_higher_peaks():
+    spots = np.zeros((40, 40), np.float32)
+    spots[::4, ::4] = 9  # a hundred pixels on their own
+    spots[2, :] = 2
+    found = judge({"a": 11.0}, "a", spots, CALIBRATION, 2.0)
+    assert [(region.area_px, region.peak_score) for region in found.regions] == [(40, 2.0)]
+    assert found.n_small_regions == 100

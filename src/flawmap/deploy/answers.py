@@ -233,7 +233,9 @@ def model_answer(model: CurrentModel, max_bytes: int, max_pixels: int) -> ModelA
 def judged_by_answer(facts: ModelFacts) -> JudgedByAnswer:
     """The thresholds in use, without the folder of their file, which is the machine's own affair."""
     name = None if facts.threshold_file is None else Path(facts.threshold_file).name
-    return JudgedByAnswer(**facts.judged_by | {"threshold_file": name})
+    judged_by = facts.judged_by
+    judged_by["threshold_file"] = name
+    return JudgedByAnswer(**judged_by)
 
 
 def readiness_answer(readiness: Readiness, facts: ModelFacts) -> ReadinessAnswer:

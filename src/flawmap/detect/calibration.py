@@ -39,7 +39,9 @@ def calibrate(
     image = threshold_for_false_alarm_rate(scores, false_alarm_rate, groups)
     # equal scores by their peaks, so that the order of the images does not matter
     order = np.lexsort((np.asarray(map_peaks, np.float64), np.asarray(scores, np.float64)))
-    numbers, is_grouped = group_numbers(groups, len(scores)), image.n < len(scores)
+    numbers = [int(number) for number in group_numbers(groups, len(scores))[order]]
+    in_order = {number: place for place, number in enumerate(dict.fromkeys(numbers))}  # of their first image
+    is_grouped = image.n < len(scores)
     pixel = threshold_for_false_alarm_rate(map_peaks, false_alarm_rate, groups)
     return Calibration(
         threshold=image.value,
@@ -52,7 +54,7 @@ def calibrate(
         n_groups=image.n if is_grouped else None,
         is_estimate=is_estimate,
         held_out_peaks=tuple(float(map_peaks[image]) for image in order),
-        held_out_groups=tuple(int(numbers[image]) for image in order) if is_grouped else (),
+        held_out_groups=tuple(in_order[number] for number in numbers) if is_grouped else (),
     )
 
 
