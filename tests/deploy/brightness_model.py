@@ -61,7 +61,7 @@ class BrightnessModel:
             scores["mean_logit"] = self.spoils.get("score", scores["mean_logit"])
             anomaly_map[-1, -1] = self.spoils.get("map", anomaly_map[-1, -1])
         facts = self.facts
-        return judge(scores, "mean_logit", anomaly_map, facts.calibration, facts.min_area_px)
+        return judge(scores, "mean_logit", anomaly_map, facts.calibration, min_area_px=facts.min_area_px)
 
     def with_facts(self, facts: ModelFacts) -> "BrightnessModel":
         other = copy.copy(self)

@@ -82,11 +82,11 @@ def test_the_threads_of_a_batch_take_turns_in_one_model_whose_images_share_a_pas
     passes = sharing_passes(monkeypatch, detector, 4)
     scoring, most, score = [], [], type(detector.scorer_).score
 
-    def watched(self, images):
+    def watched(self, images, *inside):
         scoring.append(self)
         most.append(len(scoring))
         time.sleep(0.002)
-        output = score(self, images)
+        output = score(self, images, *inside)
         scoring.pop()
         return output
 

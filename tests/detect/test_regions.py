@@ -89,7 +89,7 @@ CALIBRATION = Calibration(10.0, 0.1, 9, 0.1, 1.0, MapScale(0.0, 2.0), (1.0, 10.0
 )
 def test_a_minimum_area_leaves_regions_out_and_then_the_verdict(score, min_area_px, areas, n_small, is_anomalous):
     anomaly_map = drawn("22...", "2....", ".....", "....3")
-    found = judge({"a": score}, "a", anomaly_map, CALIBRATION, min_area_px)
+    found = judge({"a": score}, "a", anomaly_map, CALIBRATION, min_area_px=min_area_px)
     assert sorted((region.area_px for region in found.regions), reverse=True) == areas
     assert (found.n_small_regions, found.is_anomalous) == (n_small, is_anomalous)
     assert found.is_tolerated == (n_small == 2)
@@ -98,12 +98,12 @@ def test_a_minimum_area_leaves_regions_out_and_then_the_verdict(score, min_area_
 
 
 def test_an_image_that_is_unusual_as_a_whole_stays_anomalous_whatever_the_minimum_area():
-    found = judge({"a": 11.0}, "a", drawn("...", "..."), CALIBRATION, 1e9)
+    found = judge({"a": 11.0}, "a", drawn("...", "..."), CALIBRATION, min_area_px=1e9)
     assert found.is_anomalous and found.regions == () and not found.is_tolerated
 
 
 def test_without_a_threshold_a_minimum_area_changes_nothing():
-    found = judge({"a": 11.0}, "a", drawn("22", ".."), None, 1e9)
+    found = judge({"a": 11.0}, "a", drawn("22", ".."), None, min_area_px=1e9)
     assert not found.is_anomalous and found.n_small_regions == 0
 
 
@@ -111,6 +111,6 @@ def test_large_regions_are_kept_where_many_small_ones_have_higher_peaks():
     spots = np.zeros((40, 40), np.float32)
     spots[::4, ::4] = 9  # a hundred pixels on their own
     spots[2, :] = 2
-    found = judge({"a": 11.0}, "a", spots, CALIBRATION, 2.0)
+    found = judge({"a": 11.0}, "a", spots, CALIBRATION, min_area_px=2.0)
     assert [(region.area_px, region.peak_score) for region in found.regions] == [(40, 2.0)]
     assert found.n_small_regions == 100

@@ -135,7 +135,7 @@ def as_line(record: dict[str, Any], width: int) -> str:
         left, top, right, bottom = regions[0]["box_xyxy_px"]
         noun, area = "region" if len(regions) == 1 else "regions", regions[0]["area_px"]
         line += f"   {len(regions)} {noun}, {area} px at ({(left + right) // 2}, {(top + bottom) // 2})"
-    elif record["n_small_regions"] and not regions and record["score"] > record["threshold"]:
+    elif record.get("n_small_regions") and not regions and record["score"] > record["threshold"]:
         noun = "region" if record["n_small_regions"] == 1 else "regions"
         line += f"   {record['n_small_regions']} {noun} smaller than --min-area"
     elif record["is_anomalous"]:

@@ -189,9 +189,17 @@ def _regions(anomaly_map: NDArray[np.float32], threshold: float, min_area_px: fl
     return regions, int(areas.size - large.size)
 
 
-def above_threshold(anomaly_map: NDArray[np.float32], threshold: float, min_area_px: float = 0.0) -> NDArray[np.bool_]:
-    """Where the map is above ``threshold``, (h, w), without regions of fewer pixels than ``min_area_px``."""
-    mask = anomaly_map > threshold
+def above_threshold(
+    anomaly_map: NDArray[np.float32],
+    threshold: float,
+    min_area_px: float = 0.0,
+    inside: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """Where the map is above ``threshold``, bool (h, w), without regions of fewer pixels than ``min_area_px``.
+
+    Only pixels in ``inside``, bool (h, w), count; None: all.
+    """
+    mask = anomaly_map > threshold if inside is None else (anomaly_map > threshold) & inside
     if min_area_px > 1:
         numbers = number_regions(mask)
         mask[mask] = np.bincount(numbers)[numbers] >= min_area_px
