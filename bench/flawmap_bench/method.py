@@ -91,9 +91,11 @@ class CalibratedMethod(Protocol):
 
     Attributes:
         good_scores: after ``fit``, the image score and the group of each such image; empty without any.
+        map_threshold: of map values, from the same images; regions lie above it. None without one.
     """
 
     good_scores: Sequence[tuple[float, str | None]]
+    map_threshold: float | None
 
 
 class Budget:

@@ -34,6 +34,7 @@ class CalibratedDarkness(Darkness):
     def fit(self, images: Sequence[NormalImage]) -> None:
         super().fit(images)
         wanted = images if self.settings.with_threshold else ()
+        self.map_threshold = 0.5 if self.settings.with_threshold else None
         self.good_scores = [(self.score(read_image(image.path)).image_score, image.group) for image in wanted]
 
 

@@ -92,6 +92,8 @@ def test_recipes_train_in_full_with_a_threshold_and_others_within_minutes(root: 
     assert facts == [("padim", 1, 600.0, False), ("standard", 1, None, True), ("standard", 2, None, True)]
     text = (root.parent / "out" / "board.md").read_text(encoding="utf-8")
     assert "| screw | flawmap, standard, memory.tokens=2000 | 100.0 |" in text
+    regions = text.partition("Regions above the map's threshold")[2].partition("\n## ")[0]
+    assert "| screw | flawmap, standard |" in regions and "PaDiM" not in regions  # which has no threshold
 
 
 def test_a_missing_peer_is_said_in_a_line_and_left_out(

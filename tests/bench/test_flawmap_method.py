@@ -174,7 +174,10 @@ def test_with_a_threshold_every_good_image_has_a_score_and_its_group(tmp_path: P
     assert [group for _, group in method.good_scores] == [image.group for image in images]
     calibration = method.detector.calibration_
     assert calibration is not None and calibration.n_groups == 12
+    assert method.map_threshold == calibration.map_threshold
     scores, groups = zip(*method.good_scores, strict=True)
     assert threshold_for_false_alarm_rate(np.array(scores), 0.2, groups).value == calibration.threshold
     method.fit(images[:5])  # too few: the board goes on without a threshold
-    assert method.good_scores == () and method.note.endswith("; no threshold from folds")
+    assert (
+        method.good_scores == () and method.map_threshold is None and method.note.endswith("; no threshold from folds")
+    )

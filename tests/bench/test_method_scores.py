@@ -49,6 +49,24 @@ def test_all_pixels_of_normal_and_masked_images_are_pooled(tmp_path: Path):
     assert found["by_kind"]["hole"]["image_auroc"] == 1.0 and found["by_kind"]["stain"]["image_auroc"] == 0.0
     assert found["by_kind"]["stain"]["pixel_auroc"] is None
     assert found["image_scores"] == {"a": 0.1, "b": 0.9, "c": 0.05}
+    assert not {"f1_at_threshold", "region_precision"} & set(found["pixel"])
+
+
+def test_with_a_threshold_of_maps_regions_are_counted(tmp_path: Path):
+    mask = np.zeros((6, 9), bool)
+    mask[1:3, 1:3] = True
+    file = MaskFile(write_image(tmp_path / "mask.png", mask.astype(np.uint8) * 255))
+    samples = (
+        LabelledImage("a", Path("a"), False, "good"),
+        LabelledImage("b", write_image(tmp_path / "b.png", mask.astype(np.uint8)), True, "hole", file),
+    )
+    good, bad = np.zeros((6, 9), np.float32), np.zeros((6, 9), np.float32)
+    good[0, 0] = good[5, 8] = 1.0  # two regions on nothing
+    bad[2, 2:4] = 1.0  # half in the defect
+    folder = written(tmp_path / "scored", [0.1, 0.9], [good, bad])
+    found = scored_metrics(data_types.TestData("x", tmp_path, "", samples, Protocol("x")), folder, 0.5)["pixel"]
+    assert found["region_precision"]["value"] == pytest.approx(1 / 3)
+    assert found["f1_at_threshold"]["value"] == pytest.approx(2 / (2 + 3 + 3))
 
 
 def test_a_chest_protocol_pools_boxed_images_alone_and_by_sex(tmp_path: Path):

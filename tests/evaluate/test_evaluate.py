@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.stats import ks_2samp
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score, roc_curve
 
@@ -70,6 +71,18 @@ def maps_and_truth(data: data_types.TestData, kinds: set[str]) -> tuple[np.ndarr
     maps = [fitted_detector().predict(sample.path).anomaly_map.ravel() for sample in samples]
     truth = [read_truth(sample, SIDE_PX, SIDE_PX).ravel() for sample in samples]
     return np.concatenate(maps), np.concatenate(truth)
+
+
+def precision_of_regions(maps: np.ndarray, truth: np.ndarray, threshold: float) -> float | None:
+    """By scipy's labels of one map after the other; None without a region."""
+    n_regions = n_on_defects = 0
+    for above, marked in zip(
+        maps.reshape(-1, SIDE_PX, SIDE_PX) > threshold, truth.reshape(-1, SIDE_PX, SIDE_PX), strict=True
+    ):
+        labels, count = ndimage.label(above, np.ones((3, 3)))
+        n_regions += count
+        n_on_defects += len(set(labels[marked].tolist()) - {0})
+    return n_on_defects / n_regions if n_regions else None
 
 
 # ---- batches
@@ -256,7 +269,10 @@ def test_the_image_measures_are_scikit_learns_each_inside_its_interval(metrics, 
 def test_the_pixel_measures_are_scikit_learns_on_the_binned_maps(metrics, data):
     maps, truth = maps_and_truth(data, {"good", "hole"})
     binned = quantised_scores(maps)
-    assert list(metrics.pixel) == ["auroc", "ap", "f1_max", "aupro_30", "aupro_05", "f1_at_threshold"]
+    names = ["auroc", "ap", "f1_max", "aupro_30", "aupro_05", "f1_at_threshold"]
+    precision = precision_of_regions(maps, truth, metrics.calibration.map_threshold)
+    assert list(metrics.pixel) == (names if precision is None else [*names, "region_precision"])
+    assert precision is None or metrics.pixel["region_precision"].value == pytest.approx(precision, abs=1e-12)
     at_threshold = f1_score(truth, maps > np.float32(metrics.calibration.map_threshold), zero_division=0)
     assert metrics.pixel["f1_at_threshold"].value == pytest.approx(at_threshold, abs=1e-12)
     assert metrics.pixel["ap"].value == pytest.approx(average_precision_score(truth, binned), abs=1e-9)

@@ -81,12 +81,13 @@ def test_an_evaluation_of_an_earlier_version_lacks_the_new_measures_and_is_read(
     blocks = [content, *(block for name in ("by_kind", "by_size", "by_stratum") for block in content[name].values())]
     for block in blocks:
         for measures in (block["image"], block["pixel"]):
-            for name in (*SATURATED, "f1_at_threshold"):
+            for name in (*SATURATED, "f1_at_threshold", "region_precision"):
                 measures.pop(name, None)
     (tmp_path / METRICS).write_text(json.dumps(content), encoding="utf-8")
     earlier = read_evaluation(tmp_path)
     assert earlier is not None and list(earlier.image) == ["auroc", "ap", "f1_max", "fpr_at_95_tpr"]
     assert "sPRO" not in summary(earlier) and "F1 at this threshold" not in summary(earlier)
+    assert "touch a defect" not in summary(earlier)
     titles = [row[0] for row in headline(RunFiles(run=Path("run"), evaluation=earlier)).rows]
     assert not any("F1 at the" in title or "sPRO" in title for title in titles)
 

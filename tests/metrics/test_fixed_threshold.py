@@ -1,13 +1,21 @@
-"""F1 at a fixed threshold: closed forms, scikit-learn, and the bootstrap image by image."""
+"""F1 and region precision at a fixed threshold: closed forms, scikit-learn, scipy, the bootstrap image by image."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 from sklearn.metrics import f1_score
 
 from flawmap.metrics.bootstrap import NOTHING, percentile_interval, resample_weights
-from flawmap.metrics.fixed_threshold import F1_AT_THRESHOLD, Decisions, decisions_at, f1_of_decisions
+from flawmap.metrics.fixed_threshold import (
+    F1_AT_THRESHOLD,
+    REGION_PRECISION,
+    Decisions,
+    decisions_at,
+    f1_of_decisions,
+    region_precision,
+)
 from flawmap.metrics.image_metrics import IMAGE_METRICS, image_estimates, image_estimates_by
 from flawmap.metrics.pixel_pool import PIXEL_METRICS, PixelPool, PixelPools, count_pixels
 
@@ -15,8 +23,57 @@ from flawmap.metrics.pixel_pool import PIXEL_METRICS, PixelPool, PixelPools, cou
 def test_decisions_are_counted_and_a_score_at_the_threshold_is_not_above_it():
     scores = np.array([[0.1, 0.5], [0.6, 0.9]])
     labels = np.array([[False, True], [False, True]])
-    assert decisions_at(scores, labels, 0.5) == Decisions(hits=1, false_alarms=1, misses=1)
-    assert decisions_at(scores, labels, 0.0) == Decisions(hits=2, false_alarms=2, misses=0)
+    assert decisions_at(scores, labels, 0.5) == Decisions(1, 1, 1, n_regions=1, n_on_defects=1)
+    assert decisions_at(scores, labels, 0.0) == Decisions(2, 2, 0, n_regions=1, n_on_defects=1)
+    assert decisions_at(scores, labels, 1.0) == Decisions(0, 0, 2, n_regions=0, n_on_defects=0)
+
+
+def test_regions_that_touch_at_a_corner_are_one_and_one_pixel_in_a_defect_suffices():
+    above = np.array([[1, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1]], float)
+    truth = np.zeros((3, 5), bool)
+    truth[1, 1:3] = True
+    assert decisions_at(above, truth, 0.5) == Decisions(hits=1, false_alarms=3, misses=1, n_regions=3, n_on_defects=1)
+
+
+def test_what_lies_outside_of_the_region_of_interest_is_no_region_and_joins_none():
+    above = np.array([[1, 1, 1, 0, 1]], float)
+    truth, inside = np.array([[0, 1, 1, 0, 0]], bool), np.array([[1, 0, 1, 1, 0]], bool)
+    expected = Decisions(hits=1, false_alarms=1, misses=0, n_regions=2, n_on_defects=1)
+    assert decisions_at(above, truth, 0.5, inside) == expected
+    assert count_pixels(above, truth, 0.5, inside).decisions == expected
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_region_precision_is_that_of_scipys_labels(seed: int, threshold: float):
+    generator = np.random.default_rng(seed)
+    maps, pool = [(generator.random((7, 9)), generator.random((7, 9)) > 0.8) for _ in range(3)], PixelPool()
+    n_regions = n_on_defects = 0
+    for anomaly_map, truth in maps:
+        pool.add(count_pixels(anomaly_map, truth, threshold))
+        labels, count = ndimage.label(anomaly_map.astype(np.float32) > threshold, np.ones((3, 3)))
+        n_regions += count
+        n_on_defects += len(set(labels[truth].tolist()) - {0})
+    found = pool.values().get(REGION_PRECISION)
+    assert found == (pytest.approx(n_on_defects / n_regions) if n_regions else None)
+
+
+def test_region_precision_in_closed_form():
+    assert region_precision(np.array([[4.0, 1.0], [2.0, 2.0], [3.0, 0.0]])).tolist() == [0.25, 1.0, 0.0]
+    assert np.isnan(region_precision(np.array([0.0, 0.0])))
+
+
+def test_region_precision_has_an_interval_from_resampled_images():
+    maps, pool = random_maps(14), PixelPool()
+    rows = []
+    for anomaly_map, truth in maps:
+        pool.add(count_pixels(anomaly_map, truth, 1.2))
+        decided = decisions_at(anomaly_map, truth, 1.2)
+        rows.append((decided.n_regions, decided.n_on_defects))
+    found = pool.estimates(np.random.default_rng(5), 50)[REGION_PRECISION]
+    has_defect, counts = np.array([truth.any() for _, truth in maps]), np.array(rows, float)
+    drawn = np.concatenate([w @ counts for w in resample_weights(has_defect, 50, np.random.default_rng(5))])
+    assert found.value == pytest.approx(counts[:, 1].sum() / counts[:, 0].sum())
+    assert (found.low, found.high) == pytest.approx(percentile_interval(drawn[:, 1] / drawn[:, 0]), abs=1e-9)
 
 
 @pytest.mark.parametrize(

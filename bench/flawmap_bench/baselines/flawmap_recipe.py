@@ -68,6 +68,7 @@ class FlawmapRecipe:
             self.recipe = without_threshold(self.recipe)
         self.detector = AnomalyDetector(self.recipe)
         self.good_scores: Sequence[tuple[float, str | None]] = ()
+        self.map_threshold: float | None = None
         self._steps: tuple[int, int] | None = None  # what was planned
         self.note = ""
 
@@ -92,7 +93,8 @@ class FlawmapRecipe:
         self.detector = AnomalyDetector(with_steps(self.recipe, *steps)).fit(
             tuple(images), device=self._settings.device
         )
-        self.good_scores = self.detector.unseen_scores_
+        self.good_scores, calibration = self.detector.unseen_scores_, self.detector.calibration_
+        self.map_threshold = calibration.map_threshold if calibration is not None else None
         self.note = self._described(steps, wanted)
 
     def score(self, image: UInt8[np.ndarray, "h w 3"]) -> ScoredImage:

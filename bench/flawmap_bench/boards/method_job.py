@@ -108,6 +108,7 @@ def run_job(folder: Path) -> None:
         seconds, busy = seconds + wall, busy + processor
     done = fitted | {
         "good_scores": list(method.good_scores) if isinstance(method, CalibratedMethod) else [],
+        "map_threshold": method.map_threshold if isinstance(method, CalibratedMethod) else None,
         "seconds_per_image": seconds / max(1, len(job.to_score)),
         "processor_seconds_per_image": busy / max(1, len(job.to_score)),
         "peak_memory_mib": peak_memory_mib(),

@@ -19,17 +19,19 @@ from flawmap.reproducibility import numpy_generator
 BOOTSTRAP_SEED = 0
 
 
-def scored_metrics(data: TestData, folder: Path) -> dict[str, Any]:
+def scored_metrics(data: TestData, folder: Path, map_threshold: float | None = None) -> dict[str, Any]:
     """All metrics of one method.
 
     Args:
         data: labelled images and their protocol.
         folder: NUMBER.npz for each of them in order, with ``image_score`` and, where the method has maps,
             ``anomaly_map``.
+        map_threshold: of map values, from good images; None where the method has none.
 
     Returns:
         JSON-ready: ``image`` and ``pixel`` estimates by measure, AUROC per kind and per stratum; pixel values are None
-        without maps, without masks, or where the protocol counts no pixels.
+        without maps, without masks, or where the protocol counts no pixels. With a threshold, F1 of pixels and
+        region precision at it are among the pixel measures.
     """
     scores, pools, strata = [], PixelPools(), dict[str, PixelPool]()
     for number, sample in enumerate(data.samples):
@@ -41,7 +43,7 @@ def scored_metrics(data: TestData, folder: Path) -> dict[str, Any]:
         truth = read_truth(sample, *anomaly_map.shape)
         if truth is None:
             continue
-        image = count_pixels(anomaly_map, truth)
+        image = count_pixels(anomaly_map, truth, map_threshold)
         pools.add(image, sample.kind, group=sample.group)
         for stratum in strata_of(sample, data.protocol.strata):
             strata.setdefault(stratum, PixelPool()).add(image, sample.group)

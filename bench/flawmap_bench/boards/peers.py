@@ -170,7 +170,7 @@ def _run_alone(folder: Path, job: MethodJob, test: TestData) -> str | None:
             return failure_reason(folder, code)
     result = json.loads((folder / DONE).read_text(encoding="utf-8"))
     try:
-        result |= scored_metrics(test, folder / SCORED)
+        result |= scored_metrics(test, folder / SCORED, result.get("map_threshold"))
     except UserError as error:
         return error.problem
     result |= {"method": job.method, "seed": job.seed, "budget_seconds": job.budget_seconds}

@@ -150,13 +150,16 @@ def _saturated(evaluation: "Evaluation") -> list[str]:
 
 
 def _f1_at_threshold(evaluation: "Evaluation") -> list[str]:
-    """F1 of the verdicts on images, and of pixels above the map's threshold."""
+    """F1 of the verdicts on images, and of pixels above the map's threshold; and what regions above it are worth."""
     of_images, of_pixels = (
         (measures or {}).get("f1_at_threshold") for measures in (evaluation.image, evaluation.pixel)
     )
     found = [f"images {_interval(of_images)}"] if of_images else []
     found += [f"pixels {_interval(of_pixels)}"] if of_pixels else []
-    return [f"           F1 at this threshold and the map's: {', '.join(found)}"] if found else []
+    lines = [f"           F1 at this threshold and the map's: {', '.join(found)}"] if found else []
+    if precision := (evaluation.pixel or {}).get("region_precision"):
+        lines.append(f"           regions above the map's threshold that touch a defect: {_interval(precision)}")
+    return lines
 
 
 def _block_line(name: str, number: str, block: "Block") -> str:

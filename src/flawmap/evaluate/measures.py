@@ -13,7 +13,7 @@ from flawmap.detect.scoring import Analysis, mean_map
 from flawmap.metrics.bootstrap import Estimate
 from flawmap.metrics.defect_size import size_class
 from flawmap.metrics.evaluation_size import at_evaluation_size
-from flawmap.metrics.fixed_threshold import F1_AT_THRESHOLD
+from flawmap.metrics.fixed_threshold import F1_AT_THRESHOLD, REGION_PRECISION
 from flawmap.metrics.image_metrics import image_estimates, image_estimates_by
 from flawmap.metrics.pixel_pool import PixelPool, PixelPools, count_pixels
 from flawmap.metrics.ranking import BinnedScores
@@ -37,6 +37,7 @@ PIXEL_KEYS = {
     "aupro_30": "aupro_30",
     "aupro_05": "aupro_05",
     F1_AT_THRESHOLD: F1_AT_THRESHOLD,
+    REGION_PRECISION: REGION_PRECISION,
 }
 SATURATED_KEYS = {"au_spro_30": "aupro_30", "au_spro_05": "aupro_05"}  # of a pool of saturated overlaps
 

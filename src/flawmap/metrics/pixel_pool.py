@@ -19,7 +19,7 @@ from flawmap.metrics.bootstrap import N_RESAMPLES, NOTHING, Estimate, bootstrap_
 from flawmap.metrics.curve_points import PixelCurves, pixel_curves
 from flawmap.metrics.defect_regions import number_regions
 from flawmap.metrics.defect_size import size_class
-from flawmap.metrics.fixed_threshold import F1_AT_THRESHOLD, Decisions, as_row, decisions_at, f1_of_decisions
+from flawmap.metrics.fixed_threshold import Decisions, as_row, decisions_at, measures_of_rows
 from flawmap.metrics.ranking import BinnedScores
 from flawmap.metrics.score_bins import ScoreCounts, as_finite_float32, as_flags, count_scores
 
@@ -80,9 +80,9 @@ def count_pixels(
         flags = flags & inside
     regions = number_regions(flags)
     areas = np.bincount(regions)
+    decisions = None if threshold is None else decisions_at(values, flags, threshold, inside)
     if inside is not None:
         values, flags = values[inside], flags[inside]  # (m,), with the defect's pixels in the same order
-    decisions = None if threshold is None else decisions_at(values, flags, threshold)
     return counted_image(count_scores(values, flags, 1 / areas[regions]), areas.size, decisions)
 
 
@@ -141,7 +141,8 @@ class PixelPool:
     def values(self) -> dict[str, float]:
         """A value for each name of ``PIXEL_METRICS``; nothing where no pixel is normal or none is anomalous.
 
-        Where all images were counted with a threshold, F1 at it, exact, is among them.
+        Where all images were counted with a threshold, F1 at it, exact, is among them, and so is the precision of
+        regions above it if there are any.
         """
         counts = self._scores.counts()
         if not counts.normal.any() or not counts.anomalous.any():
@@ -150,11 +151,12 @@ class PixelPool:
         measures = _measures(counts.normal, counts.anomalous, counts.region_share, n_regions)
         decisions = self._decided()
         if decisions is not None:
-            measures[F1_AT_THRESHOLD] = f1_of_decisions(decisions.sum(axis=0))
+            fixed = measures_of_rows(decisions.sum(axis=0))
+            measures |= {name: value for name, value in fixed.items() if np.isfinite(value)}
         return {name: float(value) for name, value in measures.items()}
 
     def _decided(self) -> NDArray[np.float64] | None:
-        """Hits, false alarms and misses of each image, (n, 3); None where an image was counted without a threshold."""
+        """The decisions on each image as a row, (n, 5); None where an image was counted without a threshold."""
         rows = [as_row(decisions) for decisions in self._decisions if decisions is not None]
         return np.array(rows, np.float64) if rows and len(rows) == self.n_images else None
 
@@ -204,7 +206,7 @@ class PixelPool:
                 total += weights[:, members] @ spread
         measures = _measures(sums["normal"], sums["anomalous"], sums["region_share"], weights @ n_regions)
         decisions = self._decided()
-        return measures if decisions is None else measures | {F1_AT_THRESHOLD: f1_of_decisions(weights @ decisions)}
+        return measures if decisions is None else measures | measures_of_rows(weights @ decisions)
 
 
 class PixelPools:

@@ -42,6 +42,7 @@ PIXEL_TITLES = {
     "aupro_30": "AUPRO up to 30 % false pixels",
     "aupro_05": "AUPRO up to 5 % false pixels",
     "f1_at_threshold": "pixel F1 at the map's threshold",
+    "region_precision": "regions above the map's threshold that touch a defect",
     "au_spro_30": "AU-sPRO up to 30 % false pixels",
     "au_spro_05": "AU-sPRO up to 5 % false pixels",
 }
@@ -78,8 +79,9 @@ class Block:
         image: of image scores: ``auroc``, ``ap``, ``f1_max`` and ``fpr_at_95_tpr``; of the verdicts of a calibrated
             detector: ``f1_at_threshold`` (ClassF1 of MVTec AD 2).
         pixel: of pixels: ``auroc``, ``ap``, ``f1_max``, ``aupro_30`` and ``aupro_05``; with a calibration
-            ``f1_at_threshold`` (SegF1); where defects have an area at which they count as found in full, ``au_spro_30``
-            and ``au_spro_05``. None where no pixel of these images is known to be anomalous.
+            ``f1_at_threshold`` (SegF1) and, where there are regions above the map's threshold, ``region_precision``;
+            where defects have an area at which they count as found in full, ``au_spro_30`` and ``au_spro_05``. None
+            where no pixel of these images is known to be anomalous.
 
     Evaluations of earlier versions lack the measures that came later.
     """

@@ -36,6 +36,10 @@ MEASURES = (
     AUPRO_30,
     Measure("AUPRO .05", "pixel", "aupro_05"),
 )
+REGION_MEASURES = (  # of methods that have a threshold of map values
+    Measure("SegF1", "pixel", "f1_at_threshold"),
+    Measure("region precision", "pixel", "region_precision"),
+)
 COSTS = ("train_processor_seconds", "processor_seconds_per_image", "peak_memory_mib")
 
 

@@ -21,6 +21,7 @@ from flawmap_bench.boards.all_boards.measures import (
     COSTS,
     IMAGE_AUROC,
     MEASURES,
+    REGION_MEASURES,
     BoardRow,
     in_percent,
     view_values,
@@ -77,7 +78,8 @@ def write_table(
     """
     plain = [one.row for one in rows]
     means = mean_rows(plain, everywhere, on_xrays)
-    tables = [_main_table(plain), _means_table(means), _view_table(plain), _alarm_table(rows), _missed_table(rows)]
+    of_thresholds = _alarm_table(rows), _missed_table(rows), _region_table(plain)
+    tables = [_main_table(plain), _means_table(means), _view_table(plain), *of_thresholds]
     page = Board(
         "All boards",
         about,
@@ -159,6 +161,18 @@ def _missed_table(rows: Sequence[JudgedRow]) -> BoardTable:
     return BoardTable("Defects missed, % (the percentile is a diagnostic and sets no threshold)", columns, tuple(lines))
 
 
+def _region_table(rows: Sequence[BoardRow]) -> BoardTable:
+    """What regions above the map's threshold are worth, of methods that have one."""
+    lines = []
+    for row in rows:
+        cells = tuple(in_percent(row.summary(measure)) for measure in REGION_MEASURES)
+        if any(row.summary(measure) for measure in REGION_MEASURES):
+            lines.append(BoardLine((row.board.name, row.title, *cells)))
+    columns = ("board", "method", *(measure.title for measure in REGION_MEASURES))
+    title = "Regions above the map's threshold, %: F1 of their pixels, and the share of them that touch a defect"
+    return BoardTable(title, columns, tuple(lines))
+
+
 def _notes(rows: Sequence[BoardRow]) -> list[str]:
     """What methods say of themselves, with the boards on which they say it, and why runs failed."""
     boards_of: dict[str, list[str]] = {}
@@ -170,7 +184,8 @@ def _notes(rows: Sequence[BoardRow]) -> list[str]:
 
 
 def _row_as_json(one: JudgedRow) -> dict[str, Any]:
-    row, summaries = one.row, {measure.key: one.row.summary(measure) for measure in MEASURES}
+    row, measures = one.row, (*MEASURES, *REGION_MEASURES)
+    summaries = {measure.key: row.summary(measure) for measure in measures}
     return {
         "board": row.board.name,
         "method": row.method,
@@ -178,7 +193,7 @@ def _row_as_json(one: JudgedRow) -> dict[str, Any]:
         "seeds": sorted(row.results),
         "is_image_within_views": row.is_within_views,
         "by_seed": {
-            measure.key: {str(seed): value for seed, value in row.values(measure).items()} for measure in MEASURES
+            measure.key: {str(seed): value for seed, value in row.values(measure).items()} for measure in measures
         },
         "mean": {key: summary and summary.mean for key, summary in summaries.items()},
         "standard_error": {key: summary and summary.standard_error for key, summary in summaries.items()},
