@@ -33,7 +33,7 @@ def test_steps_of_a_recipe_are_its_own_or_those_of_its_epochs():
     assert recipe_steps(in_epochs, 100) == (3, 5 * (100 // recipe.finetune.batch_size))
 
 
-TOKENS = ("pretrain.enabled=false", "memory.blocks=[1, 2]", "detect.image_score=mean_logit")
+TOKENS = ("data.tiles=none", "pretrain.enabled=false", "memory.blocks=[1, 2]", "detect.image_score=mean_logit")
 
 
 @pytest.mark.parametrize(("scoring", "steps"), [("memory", 0), ("residual", 9), ("fused", 9)])
