@@ -152,8 +152,7 @@ def export_model(
         raise UserError("there are no images to check the export with", "", "give a few with --images FOLDER")
     native = detector.self_test()  # a damaged detector is refused before the work begins
     _refuse_tiles_elsewhere(detector, to)
-    if detector.roi is not None:
-        raise UserError("a model with a region of interest cannot be exported yet", "", "flawmap serve RUN")
+    _refuse_peak_of_region(detector)
     facts = replace(detector.facts(name or path.stem, precision), self_test=None)
     facts = replace(facts, search=_search(detector, to), tiling=_tiling(detector))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,6 +211,14 @@ def _refuse_tiles_elsewhere(detector: AnomalyDetector, to: Format) -> None:
         raise UserError(problem, "--to", "train a model without tiles: flawmap train DATA --set data.tiles=none")
 
 
+def _refuse_peak_of_region(detector: AnomalyDetector) -> None:
+    """A graph knows the patches of a region of interest, not its pixels: it could find a peak just outside."""
+    if detector.roi is not None and detector.recipe.detect.image_score == "map_max":
+        problem = "the file of a model with a region of interest cannot decide by the map's peak (map_max)"
+        remedy = "train a model with the other score: flawmap train DATA --roi FILE --set detect.image_score=mean_logit"
+        raise UserError(problem, "detect.image_score", remedy)
+
+
 def _tiling(detector: AnomalyDetector) -> Tiling | None:
     scorer = detector.scorer_
     return scorer.tiling if isinstance(scorer, TiledScorer) else None
@@ -239,7 +246,7 @@ def _write_with_digest(write: Write, facts: ModelFacts, path: Path) -> None:
 
 def _module_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[ScoreSquares, list[Tensor]]:
     assert detector.scorer_ is not None and facts.tiling is None
-    module = ScoreSquares(detector.scorer_.cpu(), facts.sizes_px).eval()
+    module = ScoreSquares(detector.scorer_.cpu(), facts.sizes_px, detector.roi).eval()
     return module, [torch.zeros(1, size, size, 3, dtype=torch.uint8) for size in facts.sizes_px]
 
 

@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from flawmap.data.roi import RegionOfInterest
 from flawmap.detect.model_facts import ModelFacts
-from flawmap.detect.scoring import image_scores, score_squares
+from flawmap.detect.scoring import counted_patches, image_scores, score_squares
 from flawmap.scorer import Scorer, average_maps
 from flawmap.vit.encoder import Encoder
 
@@ -30,15 +31,18 @@ class ScoreSquares(nn.Module):
     Args:
         scorer: in evaluation mode, on the processor; it is copied, and the copy's positions are stored at ``sizes_px``.
         sizes_px: sides of the squares, multiples of the patch size.
+        roi: the part of each image that counts; None: all.
     """
 
-    def __init__(self, scorer: Scorer, sizes_px: Sequence[int]) -> None:
+    def __init__(self, scorer: Scorer, sizes_px: Sequence[int], roi: RegionOfInterest | None = None) -> None:
         super().__init__()
-        self.scorer = with_stored_positions(scorer, sizes_px)
+        self.scorer, self.inside = with_stored_positions(scorer, sizes_px), None
+        if roi is not None:
+            self.inside = [counted_patches(roi, scorer.encoder.grid(size, size)) for size in sizes_px]
 
     def forward(self, *squares: UInt8[Tensor, "1 _ _ 3"]) -> tuple[Tensor, ...]:
         """Image scores (T, 1), then T maps (1, r, c); all float32."""
-        logits, evidence = score_squares(self.scorer, squares)
+        logits, evidence = score_squares(self.scorer, squares, self.inside)
         return logits, *evidence
 
 

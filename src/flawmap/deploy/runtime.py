@@ -13,6 +13,8 @@ from flawmap.advice import command, install
 from flawmap.data.images.files import read_image
 from flawmap.data.images.resize import resize_image
 from flawmap.data.images.rgb import to_rgb
+from flawmap.data.images.tiles import Tiling
+from flawmap.data.roi import RegionOfInterest, roi_of_text
 from flawmap.deploy.file_digest import COPY_OR_EXPORT_AGAIN, refuse_changed_file
 from flawmap.deploy.threshold_choice import ThresholdChoice, facts_in_use
 from flawmap.detect.detection import Detection, judge
@@ -54,13 +56,20 @@ class ExportedModel:
             NotScoredError: a score or the map is not finite, because the model is damaged.
         """
         pixels = read_image(image) if isinstance(image, str | Path) else to_rgb(image)
+        roi = None if self.facts.roi is None else roi_of_text(self.facts.roi)
+        if roi is not None:
+            pixels = roi.with_grey_outside(pixels)
         inputs: list[NDArray] = [np.array(resize_image(pixels, size, size))[None] for size in self.facts.sizes_px]
         if tiling := self.facts.tiling:
-            inputs += [tiling.tiles(pixels), np.array(tiling.places(tiling.grid(*pixels.shape[:2])), np.int64)]
+            inputs += _of_tiles(tiling, pixels, roi)
         _, _, anomaly_map, values = self._run_graph(inputs, np.array(pixels.shape[:2], np.int64))
         scores = {name: float(value) for name, value in zip(self.facts.score_names, values, strict=True)}
+        inside = None
+        if roi is not None:  # the graph knows patches; here are pixels
+            anomaly_map, inside = roi.only_inside(anomaly_map), roi.at(*anomaly_map.shape)
+            scores["map_max"] = float(anomaly_map.max())
         facts = self.facts
-        return judge(scores, facts.image_score, anomaly_map, facts.calibration, min_area_px=facts.min_area_px)
+        return judge(scores, facts.image_score, anomaly_map, facts.calibration, inside, facts.min_area_px)
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image; one at a time, because a batch gains nothing on a processor."""
@@ -73,6 +82,17 @@ class ExportedModel:
     def attention(self, image: NDArray[np.uint8]) -> None:
         """None: an exported graph has no output for it."""
         return
+
+
+def _of_tiles(tiling: Tiling, pixels: NDArray[np.uint8], roi: RegionOfInterest | None) -> list[NDArray]:
+    """The graph's inputs of an image's tiles."""
+    grid = tiling.grid(*pixels.shape[:2])
+    inside = None if roi is None else roi.patches(grid)
+    places = tiling.places(grid, inside)
+    inputs: list[NDArray] = [tiling.tiles(pixels, inside=inside), np.array(places, np.int64)]
+    if inside is not None:
+        inputs += [np.stack([inside[tiling.where(place)].ravel() for place in places]), np.array(grid, np.int64)]
+    return inputs
 
 
 def is_exported(path: Path) -> bool:

@@ -11,6 +11,7 @@ columns in its tiles' grid.
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
@@ -24,6 +25,7 @@ from flawmap.deploy.token_graph import (
     ScoredTokens,
     example_of_found,
     include_traced,
+    inside_of,
     traced,
     with_default_threshold,
     write_encoder,
@@ -34,6 +36,7 @@ from flawmap.memory.scorer import TokenScorer
 from flawmap.memory.tiled_scorer import MAP_SHARES, TiledScorer
 from flawmap.vit.onnx_nodes import TO_THE_END, OnnxNodes
 
+TILES_INSIDE, TILES_GRID = "tiles_inside", "tiles_grid"  # inputs of a graph with a region of interest
 EXAMPLE_GRID = (5, 7)  # of an image in its tiles' grid; it stays free in the graph
 
 
@@ -41,7 +44,9 @@ def tiled_graph(scorer: TiledScorer, facts: ModelFacts) -> ModelProto:
     """The whole graph.
 
     Its inputs are the whole image uint8 (1, s, s, 3), its tiles uint8 (t, s, s, 3), row and column of each tile's first
-    patch int64 (t, 2), and the original size. Its outputs are what ``Verdict`` gives.
+    patch int64 (t, 2), and the original size. Its outputs are what ``Verdict`` gives. With a region of interest, only
+    tiles with some of it are given, and further inputs are each tile's patches inside, bool (t, n), and how many rows
+    and columns of patches the image has, int64 (2,).
 
     Args:
         scorer: fitted, on the processor; :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing in its encoder.
@@ -55,12 +60,19 @@ def tiled_graph(scorer: TiledScorer, facts: ModelFacts) -> ModelProto:
         helper.make_tensor_value_info("tile_places", TensorProto.INT64, ["t", 2]),
         helper.make_tensor_value_info("size_px", TensorProto.INT64, [2]),
     ]
+    if facts.roi is not None:
+        inputs[3:3] = [
+            helper.make_tensor_value_info(TILES_INSIDE, TensorProto.BOOL, ["t", grid[0] * grid[1]]),
+            helper.make_tensor_value_info(TILES_GRID, TensorProto.INT64, [2]),
+        ]
     images = nodes.op("Concat", square, "tiles", axis=0)  # (1 + t, s, s, 3)
     of_all = _encoded(nodes, scorer, nodes.op("Unsqueeze", images, nodes.integers(1)), size_px)
     of_whole = {name: nodes.op("Squeeze", nodes.slice(x, 0, 0, 1), nodes.integers(0)) for name, x in of_all.items()}
     of_tiles = {name: nodes.slice(x, 0, 1, TO_THE_END) for name, x in of_all.items()}
-    highest, joined = _judged_tiles(nodes, scorer, of_tiles, grid)
-    found = write_found(nodes, scorer.whole, of_whole, grid)
+    has_roi, inside = facts.roi is not None, inside_of(facts, grid)
+    highest, joined = _judged_tiles(nodes, scorer, of_tiles, grid, has_roi)
+    counted = None if inside is None else nodes.stored(inside.numpy())
+    found = write_found(nodes, scorer.whole, of_whole, grid, counted)
     example = example_of_found(scorer.whole, grid) | {
         "highest": torch.zeros(1),
         "tiles_map": torch.zeros(1, *EXAMPLE_GRID),
@@ -82,7 +94,7 @@ class JudgedWithTiles(nn.Module):
 
     def __init__(self, scorer: TiledScorer, facts: ModelFacts, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.whole, self.highest = ScoredTokens(scorer.whole, grid), scorer.highest
+        self.whole, self.highest = ScoredTokens(scorer.whole, grid, inside_of(facts, grid)), scorer.highest
         self.verdict = Verdict(facts, MAP_SHARES)
 
     def forward(
@@ -113,39 +125,59 @@ def _encoded(nodes: OnnxNodes, scorer: TiledScorer, images: str, size_px: int) -
 
 
 def _judged_tiles(
-    nodes: OnnxNodes, scorer: TiledScorer, encoded: Mapping[str, str], grid: tuple[int, int]
+    nodes: OnnxNodes, scorer: TiledScorer, encoded: Mapping[str, str], grid: tuple[int, int], has_roi: bool
 ) -> tuple[str, str]:
     """The highest score (1,) of the tiles, and one map (1, r, c) of all their patches; see :meth:`Tiling.joined`."""
-    side = scorer.tiling.side
-    shape = nodes.op("Add", nodes.op("ReduceMax", "tile_places", nodes.integers(0), keepdims=0), nodes.integers(side))
+    side, last = scorer.tiling.side, nodes.op("ReduceMax", "tile_places", nodes.integers(0), keepdims=0)
+    shape = TILES_GRID if has_roi else nodes.op("Add", last, nodes.integers(side))
     nothing = nodes.op("ConstantOfShape", shape)  # (r, c)
-    graph = _each_tile(scorer.tiles, scorer.tiling, encoded, grid)
+    graph = _each_tile(scorer.tiles, scorer.tiling, encoded, grid, has_roi)
     names = ["tiles/total", "tiles/counted", "tiles/scores"]
-    inputs = [nothing, nothing, "tile_places", *encoded.values()]
-    total, counted, scores = nodes.ops("Scan", *inputs, outputs=names, body=graph, num_scan_inputs=1 + len(encoded))
-    joined = nodes.op("Unsqueeze", nodes.op("Div", total, counted), nodes.integers(0))  # (1, r, c)
+    of_tiles = ["tile_places", *([TILES_INSIDE] if has_roi else []), *encoded.values()]
+    inputs = [nothing, nothing, *of_tiles]
+    total, counted, scores = nodes.ops("Scan", *inputs, outputs=names, body=graph, num_scan_inputs=len(of_tiles))
+    mean = _mean_inside(nodes, total, counted) if has_roi else nodes.op("Div", total, counted)
+    joined = nodes.op("Unsqueeze", mean, nodes.integers(0))  # (1, r, c)
     return nodes.op("ReduceMax", scores, nodes.integers(0), keepdims=0), joined
 
 
-def _each_tile(scorer: TokenScorer, tiling: Tiling, encoded: Mapping[str, str], grid: tuple[int, int]) -> GraphProto:
-    """Sums of maps and of weights (r, c), a tile's place (2,) and what the encoder gives of it in; new sums and the
-    tile's score (1,) out."""
-    body, dim = OnnxNodes(), scorer.encoder.embed_dim
-    names = {name: f"tile_{name}" for name in encoded}
-    judged = traced(ScoredTokens(scorer, grid), example_of_found(scorer, grid), ("score", "evidence"))
-    include_traced(body, judged, write_found(body, scorer, names, grid), {"score": "score", "evidence": "evidence"})
+def _mean_inside(nodes: OnnxNodes, total: str, counted: str) -> str:
+    """Total over counted (r, c), and where nothing counted, which is outside, the lowest of these values."""
+    is_outside = nodes.op("Equal", counted, nodes.constant(np.float32(0)))
+    divisor = nodes.op("Where", is_outside, nodes.constant(np.float32(1)), counted)
+    mean = nodes.op("Div", total, divisor)
+    among = nodes.op("Where", is_outside, nodes.constant(np.float32(np.inf)), mean)
+    return nodes.op("Where", is_outside, nodes.op("ReduceMin", among, keepdims=0), mean)
 
-    weights = body.stored(tiling.weights)
+
+def _each_tile(
+    scorer: TokenScorer, tiling: Tiling, encoded: Mapping[str, str], grid: tuple[int, int], has_roi: bool
+) -> GraphProto:
+    """Sums of maps and of weights (r, c), a tile's place (2,), with a region of interest its patches inside (n,), and
+    what the encoder gives of it in; new sums and the tile's score (1,) out."""
+    body, dim, num_tokens = OnnxNodes(), scorer.encoder.embed_dim, grid[0] * grid[1]
+    names = {name: f"tile_{name}" for name in encoded}
+    example, given, weights = example_of_found(scorer, grid), {}, body.stored(tiling.weights)
+    if has_roi:
+        example["inside"] = torch.ones(1, num_tokens, dtype=torch.bool)
+        given["inside"] = body.op("Unsqueeze", "patches", body.integers(0))  # (1, n)
+        on_grid = body.op("Reshape", body.op("Cast", "patches", to=TensorProto.FLOAT), body.integers(*grid))
+        weights = body.op("Mul", weights, on_grid)
+    judged = traced(ScoredTokens(scorer, grid), example, ("score", "evidence"))
+    found = write_found(body, scorer, names, grid, given.get("inside")) | given
+    include_traced(body, judged, found, {"score": "score", "evidence": "evidence"})
+
     after = body.op("Sub", body.op("Shape", "total"), body.op("Add", "place", body.integers(tiling.side)))
     pads = body.op("Concat", "place", after, axis=0)  # (4,)
     weighted = body.op("Mul", body.op("Squeeze", "evidence", body.integers(0)), weights)
     body.op("Add", "total", body.op("Pad", weighted, pads), output="new_total")
     body.op("Add", "counted", body.op("Pad", weights, pads), output="new_counted")
-    num_tokens = grid[0] * grid[1]
+    patches = [helper.make_tensor_value_info("patches", TensorProto.BOOL, [num_tokens])] if has_roi else []
     inputs = [
         _float("total", ["r", "c"]),
         _float("counted", ["r", "c"]),
         helper.make_tensor_value_info("place", TensorProto.INT64, [2]),
+        *patches,
         *(_float(inner, [1, dim] if name == "cls" else [1, num_tokens, dim]) for name, inner in names.items()),
     ]
     return _body(body, "each_tile", inputs, ("new_total", "new_counted", "score"))

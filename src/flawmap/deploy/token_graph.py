@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from flawmap.data.roi import roi_of_text
 from flawmap.deploy.graph import THRESHOLD, Verdict, default_threshold
 from flawmap.detect.model_facts import ModelFacts
+from flawmap.detect.scoring import counted_patches
 from flawmap.memory.patch_memory import Nearest, PatchMemory
 from flawmap.memory.scorer import TokenScorer
 from flawmap.memory.search_graph import NearestNames, write_search
@@ -42,7 +44,9 @@ def token_graph(scorer: TokenScorer, facts: ModelFacts) -> ModelProto:
         helper.make_tensor_value_info("size_px", TensorProto.INT64, [2]),
     ]
     grid = scorer.encoder.grid(size_px, size_px)
-    found = write_found(nodes, scorer, write_encoder(nodes, scorer, square, size_px), grid)
+    inside = inside_of(facts, grid)
+    counted = None if inside is None else nodes.stored(inside.numpy())
+    found = write_found(nodes, scorer, write_encoder(nodes, scorer, square, size_px), grid, counted)
     judged = traced(JudgedTokens(scorer, facts, grid), example_of_found(scorer, grid) | VERDICT_INPUTS, VERDICT)
     given = {name: name for name in VERDICT_INPUTS}
     include_traced(nodes, judged, found | given, {name: name for name in VERDICT})
@@ -58,17 +62,26 @@ def with_default_threshold(model: ModelProto, facts: ModelFacts) -> ModelProto:
     return model
 
 
+def inside_of(facts: ModelFacts, grid: tuple[int, int]) -> Bool[Tensor, "1 n"] | None:
+    """The patches of the whole image's square that count; None: all."""
+    return None if facts.roi is None else counted_patches(roi_of_text(facts.roi), grid)
+
+
 class ScoredTokens(nn.Module):
     """What follows the encoder and the search.
 
     Args:
         scorer: its settings and tensors are used, without encoder and memory.
         grid: rows and columns of patches.
+        inside: the patches that count in every image; None: all, or those that are given with each image.
     """
 
-    def __init__(self, scorer: TokenScorer, grid: tuple[int, int]) -> None:
+    inside: Tensor | None
+
+    def __init__(self, scorer: TokenScorer, grid: tuple[int, int], inside: Bool[Tensor, "1 n"] | None = None) -> None:
         super().__init__()
         self.scorer, self.grid = _without_encoder_and_memory(scorer), grid
+        self.register_buffer("inside", inside)
 
     def forward(
         self,
@@ -77,9 +90,11 @@ class ScoredTokens(nn.Module):
         distances: Float[Tensor, "1 n l"],
         nearest: Float[Tensor, "1 n l d"],
         spacing: Float[Tensor, "1 n l"],
+        inside: Bool[Tensor, "1 n"] | None = None,
     ) -> tuple[Float[Tensor, "1"], Float[Tensor, "1 r c"]]:
         """Image score and evidence; ``distances``, ``nearest`` and ``spacing`` are those of ``Nearest``."""
-        evidence = self.scorer.evidence_in(appearance, tokens, Nearest(distances, nearest, spacing))
+        inside = self.inside if inside is None else inside
+        evidence = self.scorer.evidence_in(appearance, tokens, Nearest(distances, nearest, spacing), inside)
         output = self.scorer.output(evidence, self.grid)
         return output.image, output.evidence
 
@@ -94,7 +109,7 @@ class JudgedTokens(nn.Module):
 
     def __init__(self, scorer: TokenScorer, facts: ModelFacts, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.scored, self.verdict = ScoredTokens(scorer, grid), Verdict(facts)
+        self.scored, self.verdict = ScoredTokens(scorer, grid, inside_of(facts, grid)), Verdict(facts)
 
     def forward(
         self,
@@ -183,7 +198,7 @@ def write_encoder(nodes: OnnxNodes, scorer: TokenScorer, square: str, size_px: i
 
 
 def write_found(
-    nodes: OnnxNodes, scorer: TokenScorer, encoded: Mapping[str, str], grid: tuple[int, int]
+    nodes: OnnxNodes, scorer: TokenScorer, encoded: Mapping[str, str], grid: tuple[int, int], inside: str | None = None
 ) -> dict[str, str]:
     """Add the search; returns the inputs of :class:`ScoredTokens` by name.
 
@@ -192,13 +207,14 @@ def write_found(
         scorer: with the memory.
         encoded: see :func:`write_encoder`.
         grid: rows and columns of patches.
+        inside: name of the patches (1, n) that count in means over an image; None: all.
     """
-    taken = scorer.taken
+    taken, shares = scorer.taken, None if inside is None else _shares(nodes, inside)
     normed = {number: _normed(nodes, encoded[f"block_{number}"], scorer.encoder.embed_dim) for number in taken.wanted}
-    mean_token = None if taken.mean_of is None else _mean(nodes, normed[taken.mean_of], keepdims=0)  # (1, d)
+    mean_token = None if taken.mean_of is None else _mean(nodes, normed[taken.mean_of], 0, shares)  # (1, d)
     tokens = [normed[number] for number in scorer.blocks]  # each (1, n, d)
     if scorer.settings.relative:
-        tokens = [nodes.op("Sub", x, _mean(nodes, x, keepdims=1)) for x in tokens]
+        tokens = [nodes.op("Sub", x, _mean(nodes, x, 1, shares)) for x in tokens]
     found = [_nearest(nodes, scorer.memory, block, x, grid[0] * grid[1]) for block, x in enumerate(tokens)]
     return {
         "appearance": mean_token or encoded["cls"],
@@ -230,9 +246,17 @@ def _normed(nodes: OnnxNodes, tokens: str, dim: int) -> str:
     return nodes.op("LayerNormalization", tokens, ones, axis=-1, epsilon=EPSILON)
 
 
-def _mean(nodes: OnnxNodes, tokens: str, keepdims: int) -> str:
-    """The mean token of (1, n, d)."""
-    return nodes.op("ReduceMean", tokens, nodes.integers(1), keepdims=keepdims)
+def _mean(nodes: OnnxNodes, tokens: str, keepdims: int, shares: str | None) -> str:
+    """The mean token of (1, n, d), in which each counts by its share (1, n, 1); None: all alike."""
+    if shares is None:
+        return nodes.op("ReduceMean", tokens, nodes.integers(1), keepdims=keepdims)
+    return nodes.op("ReduceSum", nodes.op("Mul", tokens, shares), nodes.integers(1), keepdims=keepdims)
+
+
+def _shares(nodes: OnnxNodes, inside: str) -> str:
+    """Of each token in a mean over those inside (1, n): (1, n, 1)."""
+    weights = nodes.op("Cast", nodes.op("Unsqueeze", inside, nodes.integers(2)), to=TensorProto.FLOAT)
+    return nodes.op("Div", weights, nodes.op("ReduceSum", weights, nodes.integers(1), keepdims=1))
 
 
 def _nearest(nodes: OnnxNodes, memory: PatchMemory, block: int, tokens: str, num_tokens: int) -> NearestNames:

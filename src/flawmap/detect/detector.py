@@ -324,6 +324,7 @@ class AnomalyDetector:
             camera=self.camera_,
             cameras=self.calibrations_.cameras,
             self_test=self.self_test_,
+            roi=self.recipe.data.roi,
         )
 
     def self_test(self) -> SelfTest:

@@ -13,8 +13,8 @@ from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapSca
 from flawmap.runs.json_files import refuse_unreadable_format
 from flawmap.runs.self_test import SelfTest
 
-OLDEST_FORMAT, FORMAT = 1, 2  # of an exported file's facts: the oldest and the newest that is read
-WITHOUT_TILES = 1  # the format of files that an earlier flawmap runs as well
+OLDEST_FORMAT, FORMAT = 1, 3  # of an exported file's facts: the oldest and the newest that is read
+WITHOUT_TILES, WITHOUT_ROI = 1, 2  # the formats of files that an earlier flawmap runs as well
 EXPORT_AGAIN = "export it again: flawmap export RUN"
 NO_CHECKSUM = (
     "this model is from an earlier flawmap and carries no checksum, so damage to it may go unnoticed; "
@@ -50,6 +50,7 @@ class ModelFacts:
             folder, whose detector cuts them.
         threshold_file: that the thresholds in use were read from; None where they are those that the model carries.
         min_area_px: regions with fewer pixels of the image are left out of verdicts; 0 keeps all.
+        roi: the region of interest as :func:`flawmap.data.roi.roi_of_text` reads it; None for the whole image.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ModelFacts:
     tiling: Tiling | None = None
     threshold_file: str | None = None
     min_area_px: float = 0.0
+    roi: str | None = None
 
     @property
     def model_id(self) -> str:
@@ -108,7 +110,8 @@ class ModelFacts:
 
     def to_text(self) -> str:
         """As JSON, for the metadata of a file."""
-        return json.dumps({"format": FORMAT if self.tiling else WITHOUT_TILES, **asdict(self)})
+        older = WITHOUT_ROI if self.tiling else WITHOUT_TILES
+        return json.dumps({"format": FORMAT if self.roi else older, **asdict(self)})
 
 
 @dataclass(frozen=True)

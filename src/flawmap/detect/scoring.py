@@ -83,7 +83,7 @@ def analyse(
     shapes = [image.shape[:2] for image in images]
     if roi is not None:
         images = [roi.with_grey_outside(image) for image in images]
-    inside = None if roi is None else [_patches(roi, scorer.encoder.grid(size, size)) for size in sizes_px]
+    inside = None if roi is None else [counted_patches(roi, scorer.encoder.grid(size, size)) for size in sizes_px]
     squares = [torch.from_numpy(np.stack([resize_image(image, size, size) for image in images])) for size in sizes_px]
 
     def in_batches(size: int) -> list[tuple[ScaleResult, ...]]:
@@ -102,7 +102,8 @@ def analyse(
     return tuple(analysis_of(scales, h, w, names, roi) for scales, (h, w) in zip(by_image, shapes, strict=True))
 
 
-def _patches(roi: RegionOfInterest, grid: tuple[int, int]) -> Bool[Tensor, "1 n"]:
+def counted_patches(roi: RegionOfInterest, grid: tuple[int, int]) -> Bool[Tensor, "1 n"]:
+    """The patches of a grid in the region of interest."""
     return torch.from_numpy(roi.patches(grid)).flatten()[None]
 
 
