@@ -1,4 +1,4 @@
-"""Exports of models with a region of interest: they answer as the detector does, and what lies outside counts nowhere."""
+"""Exports of models with a region of interest: they answer as the detector does, and nothing outside counts."""
 
 import json
 from dataclasses import replace

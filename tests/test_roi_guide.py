@@ -1,0 +1,49 @@
+"""The guide's section on regions of interest, run as it stands on made-up images."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flawmap.cli import main
+from flawmap.data.roi import roi_of_text
+from flawmap.recipe.files import load_recipe, to_yaml
+from images import striped, write_good
+from test_readme import GUIDE, blocks
+from tiny_detector import tiny_recipe
+
+pytestmark = pytest.mark.usefixtures("small_heads")
+SETTINGS = ("data.image_size_px=64", "pretrain.enabled=false", "method=memory", "detect.image_score=mean_logit")
+
+
+def section() -> str:
+    return GUIDE.read_text(encoding="utf-8").split("## Region of interest\n")[1].split("\n## ")[0]
+
+
+def test_the_region_of_the_guide_is_checked_trained_and_detected_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_good(Path("parts"))
+    write_good(Path("new"), 3, first_seed=650)
+    Path("tiny.yaml").write_text(
+        to_yaml(tiny_recipe(*SETTINGS, "memory.blocks=[1, 2]", "memory.tokens=40")), encoding="utf-8"
+    )
+    (content,) = blocks(section(), "json")
+    (name,) = re.findall(r"such as `(\S+\.json)`", section())
+    Path(name).write_text(content, encoding="utf-8")
+    (commands,) = blocks(section(), "sh")
+    for line in commands.splitlines():
+        words = shlex.split(line, comments=True)[1:]
+        recipe = ["--recipe", "tiny.yaml"] if words[0] in ("check", "train") else []
+        assert main([*words, *recipe]) == 0, capsys.readouterr().err
+    Path(name).unlink()
+    recipe = load_recipe("runs/line3/model/recipe.yaml", is_of_model=True)
+    roi = roi_of_text(recipe.data.roi)
+    assert json.loads(recipe.data.roi) == json.loads(content)
+    inside = roi.at(*striped(0).shape[:2])
+    images = json.loads(Path("found/result.json").read_text(encoding="utf-8"))["images"]
+    assert [image["inside_share"] for image in images] == [pytest.approx(inside.mean())] * 3
+    assert inside.sum() == 44 * 40 - 8 * 6 and np.argwhere(inside).min(axis=0).tolist() == [4, 2]
+    assert Path("runs/check/parts/gallery.html").is_file()
