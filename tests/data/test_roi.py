@@ -57,7 +57,7 @@ def test_a_patch_counts_if_half_of_it_or_more_lies_inside():
     for share, counts in ((0.45, [True, False]), (0.5, [True, True]), (0.55, [True, True])):
         roi = roi_of_text(text(inside=[{"rectangle": [0, 0, 0.5 + share / 2, 1]}]))
         assert roi.patches((1, 2))[0].tolist() == counts
-    with pytest.raises(UserError, match="half of none of the 2 x 2 patches"):
+    with pytest.raises(UserError, match="too small: of 2 x 2 patches"):
         roi_of_text(text(inside=[{"rectangle": [0.4, 0.4, 0.6, 0.6]}])).patches((2, 2))
 
 

@@ -66,7 +66,7 @@ class RegionOfInterest:
         points = self.at(rows * SAMPLES, columns * SAMPLES).reshape(rows, SAMPLES, columns, SAMPLES)
         inside = points.mean(axis=(1, 3)) >= MIN_COVER
         if not inside.any():
-            problem = f"the region of interest covers half of none of the {rows} x {columns} patches"
+            problem = f"the region of interest is too small: of {rows} x {columns} patches, it covers no half of any"
             remedy = "draw a larger region, or cut the images to the part that counts and train on those"
             raise UserError(problem, "data.roi", remedy)
         return inside
