@@ -49,6 +49,9 @@ class DetectionAnswer(BaseModel):
         0, description="regions that were left out because they are smaller than the minimum area"
     )
     false_alarm_rate: float | None = Field(None, description="the rate that the threshold was set for")
+    inside_share: float | None = Field(
+        None, description="share of the image in the region of interest; null where the whole image counts"
+    )
     scores: dict[str, float] = Field(description="all image scores, by name")
     model_id: str = Field(description="scores with equal ids are comparable")
     sha256: str = Field(description="of the file's bytes; a review names it")
