@@ -44,6 +44,7 @@ class BrightnessModel:
         self.facts, self.seconds = facts, seconds
         self.batches: list[int] = []
         self.spoils: dict[str, float] = {}  # what "score" and "map" become for images that are 12 px wide
+        self.left_counts = False  # whether the region of interest is the left half, and not the whole image
         self.may_go = threading.Event()
         self.may_go.set()
 
@@ -60,8 +61,11 @@ class BrightnessModel:
         if self.spoils and image.shape[1] == 12:
             scores["mean_logit"] = self.spoils.get("score", scores["mean_logit"])
             anomaly_map[-1, -1] = self.spoils.get("map", anomaly_map[-1, -1])
-        facts = self.facts
-        return judge(scores, "mean_logit", anomaly_map, facts.calibration, min_area_px=facts.min_area_px)
+        facts, inside = self.facts, None
+        if self.left_counts:
+            inside = np.zeros(anomaly_map.shape, bool)
+            inside[:, : image.shape[1] // 2] = True
+        return judge(scores, "mean_logit", anomaly_map, facts.calibration, inside, min_area_px=facts.min_area_px)
 
     def with_facts(self, facts: ModelFacts) -> "BrightnessModel":
         other = copy.copy(self)

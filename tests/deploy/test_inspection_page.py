@@ -391,3 +391,21 @@ def test_a_new_threshold_is_shown_on_the_open_page(browser, tmp_path, parts):
         page.evaluate("followModel()")
         assert page.inner_text("#behind") == "another model is on disk now; restart the server to use it"
     assert errors == []
+
+
+def test_what_lies_outside_of_the_region_of_interest_is_dark(browser, tmp_path, parts):
+    model, errors = BrightnessModel(), []
+    model.left_counts = True
+    with serving(model, tmp_path / "reviews.csv") as server, new_page(browser) as page:
+        collect_errors(page, errors)
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        wait_for(page, "document.querySelector('#model').innerText.includes('bright')")
+        page.set_input_files("#files", [part for part in parts if part.name == "part 110.png"])
+        wait_for(page, "state.rows.length === 1 && !state.active")
+        show(page, "part 110.png")
+        colour = colour_table()[round(110 / 300 * 255)]
+        for view, shown in (("map", colour), ("overlay", np.array(pixel(page, "overlay", 49, 5)[:3]))):
+            assert pixel(page, view, 49, 5)[:3] == shown.tolist()
+            assert np.allclose(pixel(page, view, 50, 5)[:3], 0.4 * shown, atol=1)
+        assert pixel(page, "original", 50, 5)[:3] == [110, 110, 110]
+    assert errors == []

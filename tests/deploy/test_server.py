@@ -48,6 +48,20 @@ def test_the_map_is_on_the_models_scale_at_the_images_size(client):
     assert gray_pixels(one["attention_png"]).tolist() == [[0, 128], [255, 64]]
 
 
+def test_the_region_of_interest_comes_with_the_map(tmp_path):
+    """As a mask of the image's size; without a map its share alone, and nothing where all of an image counts."""
+    model = BrightnessModel()
+    with serving(model, tmp_path / "reviews.csv") as server:
+        one = Client(server.port).detect(gray_png(160), "?with_map=true").json
+        assert one["inside_png"] is None and one["inside_share"] is None
+        model.left_counts = True
+        one = Client(server.port).detect(gray_png(160), "?with_map=true").json
+        assert (one["inside_share"], one["regions"][0]["box_xyxy_px"]) == (0.5, [0, 0, 10, 12])
+        inside = gray_pixels(one["inside_png"])
+        assert inside.shape == (12, 20) and (inside[:, :10] == 255).all() and not inside[:, 10:].any()
+        assert Client(server.port).detect(gray_png(160)).json["inside_png"] is None
+
+
 def test_exif_rotation_is_applied(client):
     buffer = io.BytesIO()
     exif = Image.Exif()

@@ -62,6 +62,14 @@ class DetectionAnswer(BaseModel):
     map_png: str | None = Field(
         description="base64 gray PNG of the image's size: 0 = low end of the scale, 127.5 = map threshold, 255 = high"
     )
+    inside_share: float | None = Field(
+        default=None, description="of the image, in the model's region of interest; null where all of it counts"
+    )
+    inside_png: str | None = Field(
+        default=None,
+        description="base64 gray PNG of the image's size: 255 in the region of interest, 0 where nothing is scored; "
+        "null where all counts or no map was asked for",
+    )
     attention_png: str | None = Field(
         description="base64 gray PNG on the patch grid; null where not asked for or not available"
     )
@@ -180,6 +188,7 @@ def detection_answer(
 ) -> DetectionAnswer:
     """The answer to an upload."""
     detection = scored.detection
+    inside = detection.inside if with_map else None
     return DetectionAnswer(
         **detection.to_json(),
         false_alarm_rate=facts.calibration.false_alarm_rate if facts.calibration else None,
@@ -190,6 +199,7 @@ def detection_answer(
         map_peak=float(detection.anomaly_map.max()),
         seconds=scored.seconds,
         map_png=map_png(detection.anomaly_map, facts.map_scale) if with_map else None,
+        inside_png=None if inside is None else png_text(inside.astype(np.uint8) * 255),
         attention_png=None if scored.attention is None else attention_png(scored.attention),
         picture=picture,
         thumbnail=thumbnail,

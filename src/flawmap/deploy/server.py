@@ -319,7 +319,8 @@ def _keep(session: Session, answer: DetectionAnswer, is_tolerated: bool, upload:
     try:
         session.remember(answer.sha256, answer.model_id, GivenScore(answer.score, answer.map_peak, is_tolerated))
         if upload is not None:
-            without_pictures = answer.model_copy(update={"map_png": None, "attention_png": None, "picture": None})
+            pictures = ("map_png", "inside_png", "attention_png", "picture")
+            without_pictures = answer.model_copy(update=dict.fromkeys(pictures))
             session.show(answer.sha256, upload.name, without_pictures.model_dump_json(), upload.data)
     except sqlite3.Error as error:
         print(f"note       the session cannot be written: {error}", file=sys.stderr)

@@ -5,6 +5,8 @@ const TITLES = { overlay: "Overlay", original: "Original", map: "Map", attention
 // As in flawmap.report.overlay: the tint begins half-way to the threshold and grows with the map.
 const TINT = [[0, 0], [0.25, 0], [0.5, 0.5], [1, 0.8]];
 
+const SHADE = 153; // of 255: 40 % of the brightness is left outside of the region of interest, as in flawmap.report.overlay
+
 class ImagePanes {
   constructor(container, onZoom) {
     this.container = container;
@@ -21,9 +23,11 @@ class ImagePanes {
     container.addEventListener("keydown", (event) => this.onKey(event));
   }
 
-  // source: an ImageBitmap or a canvas; map and attention: ImageData-like gray bitmaps or null; colours: 256 [r, g, b]
-  show(source, map, attention, colours) {
+  // source: an ImageBitmap or a canvas; map, inside and attention: ImageData-like gray bitmaps or null, inside 255 in the
+  // region of interest; colours: 256 [r, g, b]
+  show(source, map, inside, attention, colours) {
     this.parts = { source, map, attention, colours };
+    this.shade = inside && shadeOf(inside);
     this.compose();
     this.marked = null;
     this.layOut();
@@ -64,6 +68,7 @@ class ImagePanes {
     if (map) {
       this.mapValues = grayOf(map);
       this.layers.map = coloured(map.width, map.height, this.mapValues, colours, () => 255);
+      if (this.shade) this.layers.map.getContext("2d").drawImage(this.shade, 0, 0, map.width, map.height);
       this.layers.overlay = this.overlay();
     }
     if (attention) {
@@ -83,6 +88,7 @@ class ImagePanes {
     const context = overlay.getContext("2d");
     context.drawImage(this.layers.original, 0, 0);
     context.drawImage(tint, 0, 0, source.width, source.height);
+    if (this.shade) context.drawImage(this.shade, 0, 0, source.width, source.height);
     return overlay;
   }
 
@@ -258,6 +264,11 @@ function coloured(width, height, values, colours, alphaOf) {
   }
   context.putImageData(content, 0, 0);
   return canvas;
+}
+
+function shadeOf(inside) {
+  const black = Array.from({ length: 256 }, () => [0, 0, 0]);
+  return coloured(inside.width, inside.height, grayOf(inside), black, (value) => (value ? 0 : SHADE));
 }
 
 function grayTable() {

@@ -122,9 +122,9 @@ async function select(row) {
   }
   forgetOldDetails(row);
   if (state.selected !== row) return;
-  const { source, map, attention, deep } = row.details;
+  const { source, map, inside, attention, deep } = row.details;
   windowLevel.show(deep);
-  panes.show(deep ? deep.canvas : source, map, attention, state.colours);
+  panes.show(deep ? deep.canvas : source, map, inside, attention, state.colours);
   await painted();
   if (state.selected !== row) return;
   state.painted = row;
@@ -138,11 +138,12 @@ async function detailsOf(row) {
   row.file ??= await keptFile(row.answer.sha256, row.name);
   const answer = await score(row.file, { name: row.name, withMaps: true });
   const map = await bitmapOf(answer.map_png);
+  const inside = answer.inside_png ? await bitmapOf(answer.inside_png) : null;
   const attention = answer.attention_png ? await bitmapOf(answer.attention_png) : null;
   const { picture } = answer;
-  if (picture?.window) return { source: null, map, attention, deep: new DeepImage(await bitmapOf(picture.png), picture) };
+  if (picture?.window) return { source: null, map, inside, attention, deep: new DeepImage(await bitmapOf(picture.png), picture) };
   const source = picture ? await bitmapOf(picture.png) : await createImageBitmap(row.file);
-  return { source, map, attention, deep: null };
+  return { source, map, inside, attention, deep: null };
 }
 
 function forgetOldDetails(newest) {
