@@ -62,9 +62,6 @@ class DetectionAnswer(BaseModel):
     map_png: str | None = Field(
         description="base64 gray PNG of the image's size: 0 = low end of the scale, 127.5 = map threshold, 255 = high"
     )
-    inside_share: float | None = Field(
-        default=None, description="of the image, in the model's region of interest; null where all of it counts"
-    )
     inside_png: str | None = Field(
         default=None,
         description="base64 gray PNG of the image's size: 255 in the region of interest, 0 where nothing is scored; "
