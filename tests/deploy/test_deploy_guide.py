@@ -24,6 +24,11 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
 
 
+def beside_the_file() -> list[list[str]]:
+    """The commands of a threshold beside the exported file."""
+    return commands()[5:11]
+
+
 def python_with(word: str) -> str:
     """The guide's block of Python that has this word."""
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
@@ -33,7 +38,10 @@ def python_with(word: str) -> str:
 
 def test_the_guide_goes_the_whole_way():
     assert [words[1] for words in commands()[:5]] == ["train", "detect", "export", "detect", "serve"]
-    assert [words[0] for words in commands()[5:]] == ["curl", "flawmap"]
+    assert [words[1] for words in beside_the_file()] == [
+        *("calibrate", "detect", "evaluate", "detect", "detect", "calibrate"),
+    ]
+    assert [words[0] for words in commands()[-2:]] == ["curl", "flawmap"] and len(commands()) == 13
 
 
 @pytest.mark.slow
@@ -49,11 +57,29 @@ def test_the_whole_way_works_as_it_is_written(tmp_path, monkeypatch, capsys):
         assert main(words) == 0, words
     by_run, by_file = (json.loads(Path(f, "result.json").read_text())["images"] for f in ("detections", "by-file"))
     assert [one["score"] for one in by_file] == pytest.approx([one["score"] for one in by_run], abs=1e-4)
+    write_good(Path("fresh"), 8, first_seed=300)
+    write_good(Path("labelled/test/good"), 5, first_seed=400)
+    write_good(Path("labelled/test/scratch"), 5, first_seed=420)
+    judged_by = {}
+    for words in beside_the_file():
+        assert main(words[1:]) == 0, words
+        if "--output" in words:
+            folder = words[words.index("--output") + 1]
+            judged_by[folder] = json.loads(Path(folder, "result.json").read_text())["judged_by"]
+    assert {name: (by["false_alarm_rate"], by["min_area_px"]) for name, by in judged_by.items()} == {
+        "by-threshold": (0.05, 0.0),
+        "trial": (0.2, 0.0),
+        "large": (0.05, pytest.approx(200.0)),
+    }
+    assert {by["threshold_file"] for by in judged_by.values()} == {"parts.threshold.json"}
+    assert judged_by["trial"]["threshold"] <= judged_by["large"]["threshold"]
+    assert not Path("parts.threshold.json").exists()
+    capsys.readouterr()
     answer, reviewed = _served(serve)
     assert answer["score"] == pytest.approx(next(o["score"] for o in by_run if "0001" in o["image"]), abs=1e-4)
     assert reviewed == {"shown": "anomaly" if answer["is_anomalous"] else "ok", "truth": "good"}
     capsys.readouterr()
-    assert main([*commands()[6][1:], "--json"]) == 0
+    assert main([*commands()[-1][1:], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["held_out_scores"] == [answer["score"]]
 
 

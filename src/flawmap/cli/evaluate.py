@@ -1,4 +1,4 @@
-"""flawmap evaluate RUN DATA."""
+"""flawmap evaluate RUN|FILE DATA."""
 
 import json
 from argparse import ArgumentParser, Namespace
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """RUN, DATA and options."""
-    parser.add_argument("run", help="a run folder of flawmap train, or a model folder")
+    parser.add_argument("run", help="a run or model folder, or a file of flawmap export")
     parser.add_argument(
         "data",
         nargs="+",
         help="labelled data: MVTec AD folder, manifest.csv, or elpv; several count as one data set",
     )
     parser.add_argument("--set", action="append", default=[], metavar="data.B=C", help="change how the data is read")
-    parser.add_argument("--output", help="folder for metrics and maps (default: RUN/evaluation)")
+    parser.add_argument(
+        "--output",
+        help="folder for metrics and maps (default: RUN/evaluation; of an exported file they are only printed)",
+    )
     parser.add_argument(
         "--evaluation-size",
         type=int,
@@ -38,21 +41,32 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Evaluate; prints the metrics."""
     from flawmap.cli.progress_line import ProgressLine
-    from flawmap.evaluate.evaluate_run import evaluate_run
+    from flawmap.deploy.runtime import is_exported
+    from flawmap.evaluate.test_images import TestImages
     from flawmap.runs.run_folder import RunFolder
 
-    evaluation = evaluate_run(
-        Path(arguments.run),
-        arguments.data,
-        overrides=arguments.set,
-        output=Path(arguments.output) if arguments.output else None,
-        skip_unreadable=arguments.skip_unreadable,
-        device=arguments.device,
-        command=arguments.command,
-        evaluation_size_px=arguments.evaluation_size,
-        progress=ProgressLine("evaluate"),
-        strict=arguments.strict,
-    )
+    path, output = Path(arguments.run), Path(arguments.output) if arguments.output else None
+    progress, size = ProgressLine("evaluate"), arguments.evaluation_size
+    if is_exported(path):
+        from flawmap.deploy.evaluate_file import evaluate_file
+
+        asked = TestImages(arguments.data, arguments.set, arguments.skip_unreadable, arguments.strict)
+        evaluation = evaluate_file(path, asked, output, arguments.command, size, progress)
+    else:
+        from flawmap.evaluate.evaluate_run import evaluate_run
+
+        evaluation = evaluate_run(
+            path,
+            arguments.data,
+            overrides=arguments.set,
+            output=output,
+            skip_unreadable=arguments.skip_unreadable,
+            device=arguments.device,
+            command=arguments.command,
+            evaluation_size_px=size,
+            progress=progress,
+            strict=arguments.strict,
+        )
     report = RunFolder(Path(arguments.run)).report
     written = report if not arguments.output and report.is_file() else None
     print(json.dumps(asdict(evaluation)) if arguments.json else summary(evaluation, written))
@@ -175,7 +189,7 @@ def _number_and_interval(measure: "Measure | None") -> str:
 def _comparisons(evaluation: "Evaluation") -> list[str]:
     """What several scales and the vote are worth, by the same images."""
     scores, single, count = evaluation.image_scores, evaluation.single_scale, len(evaluation.per_scale)
-    if "vote" not in scores:
+    if "vote" not in scores or single is None:
         return [
             f"score      image {_number(scores['mean_logit'])}, the map's peak instead {_number(scores['map_max'])}"
         ]

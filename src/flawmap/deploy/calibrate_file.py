@@ -10,20 +10,24 @@ import flawmap
 from flawmap import advice
 from flawmap.data.open_data import Location, absolute_locations
 from flawmap.data.sample import TrainingData
-from flawmap.deploy.good_scores import GoodImages, Recalibration, change_of, drift_of, good_scores
+from flawmap.deploy.good_scores import (
+    GoodImages,
+    Recalibration,
+    change_of,
+    drift_of,
+    good_scores,
+    manifest_of,
+)
 from flawmap.deploy.runtime import ExportedModel, load_as_exported
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import NotScoredError
 from flawmap.detect.model_facts import ModelFacts
-from flawmap.engine.progress import say
 from flawmap.errors import UserError
 from flawmap.recipe.settings import CalibrationSettings
 from flawmap.reproducibility import atomic_write_bytes
 from flawmap.runs.calibration import Calibration
 from flawmap.runs.cameras import refuse_bad_name
-from flawmap.runs.model_config import read_config
 from flawmap.runs.result_folders import exclusive
-from flawmap.runs.run_folder import MODEL_CONFIG, RunFolder
 from flawmap.runs.sidecar import (
     FORMAT,
     Sidecar,
@@ -88,7 +92,7 @@ def calibrate_file(
         former = _former(path, facts, camera)
         before = former or facts.calibration
         rate = false_alarm_rate or (before or CalibrationSettings()).false_alarm_rate
-        manifest = _manifest_of(path, facts)
+        manifest = manifest_of(path, facts)
         asked = GoodImages(images, rate, None, skip_unreadable, strict)
         scores = good_scores(asked, facts.model_id, partial(_calibrated, model), manifest)
         drift, version = drift_of(before, scores.calibration, "former" if former else "default"), None
@@ -174,19 +178,6 @@ def _former(path: Path, facts: ModelFacts, camera: str | None) -> Calibration | 
         return None
     refuse_other_model(sidecar, beside, facts.weights_sha256, facts.precision, remedy)
     return sidecar.calibration
-
-
-def _manifest_of(path: Path, facts: ModelFacts) -> Path | None:
-    """The list of training images of the run that the file lies in; None where it lies in none."""
-    run = RunFolder(path.resolve().parent)
-    try:
-        is_its_run = read_config(run.model / MODEL_CONFIG).weights_sha256 == facts.weights_sha256
-    except (UserError, OSError):
-        is_its_run = False
-    if not is_its_run:
-        say("note", "an exported file does not know its training images: these images must not be among them")
-        return None
-    return run.manifest
 
 
 def _put_in_force(path: Path, change: Change, content: bytes | None, images: Sequence[tuple[str, str]]) -> Version:

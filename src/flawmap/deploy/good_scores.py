@@ -14,12 +14,15 @@ from flawmap.data.open_data import Location, locations_of, open_training_data
 from flawmap.data.sample import LeftOut, TrainingData
 from flawmap.deploy.reviews import Review, is_review_file, read_reviews
 from flawmap.detect.calibration import calibrate
+from flawmap.detect.model_facts import ModelFacts
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
 from flawmap.metrics.score_drift import Drift, score_drift
 from flawmap.recipe.settings import DataSettings
 from flawmap.runs.calibration import Calibration
 from flawmap.runs.manifest import read_used_images
+from flawmap.runs.model_config import read_config
+from flawmap.runs.run_folder import MODEL_CONFIG, RunFolder
 from flawmap.runs.versions import Change, Version
 
 FEWEST_GOOD = 5  # images of a threshold: with fewer, more than one good part in six may be called anomalous
@@ -204,3 +207,16 @@ def change_of(
         former_threshold=former.threshold if former else None,
         false_alarm_rate=now.false_alarm_rate if now else None,
     )
+
+
+def manifest_of(path: Path, facts: ModelFacts) -> Path | None:
+    """The list of training images of the run that the file lies in; None where it lies in none."""
+    run = RunFolder(path.resolve().parent)
+    try:
+        is_its_run = read_config(run.model / MODEL_CONFIG).weights_sha256 == facts.weights_sha256
+    except (UserError, OSError):
+        is_its_run = False
+    if not is_its_run:
+        say("note", "an exported file does not know its training images: these images must not be among them")
+        return None
+    return run.manifest

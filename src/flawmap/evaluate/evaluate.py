@@ -3,6 +3,7 @@
 Nothing here flows back: thresholds and settings are those of the detector as it was saved.
 """
 
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -10,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Bool
+from numpy.typing import NDArray
 
+from flawmap.advice import install
 from flawmap.data.groups import groups_of, identities
 from flawmap.data.images.files import DecodedImage, decode_with_remarks, read_file
 from flawmap.data.images.truth import Truth, truth_of
 from flawmap.data.left_out import as_records
 from flawmap.data.sample import LabelledImage, TestData
-from flawmap.detect.detector import AnomalyDetector
-from flawmap.detect.scoring import Analysis
-from flawmap.engine.cores import reading_threads
+from flawmap.engine.cores import reading_threads, usable_cores
 from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
+from flawmap.engine.progress import say
+from flawmap.evaluate.evaluable import Analysed, Evaluable
 from flawmap.evaluate.measures import (
     PooledPixels,
     ScoredSample,
@@ -45,7 +46,7 @@ from flawmap.runs.evaluation import (
 
 
 def evaluate(
-    detector: AnomalyDetector,
+    detector: Evaluable,
     data: TestData,
     folder: Path | None = None,
     command: str = "",
@@ -95,13 +96,13 @@ class _Judged:
     """A test image after scoring: what is pooled, its line of the record where files are written, and its time."""
 
     sample: LabelledImage
-    analysis: Analysis
+    analysis: Analysed
     marked: Truth
     record: ScoredImage | None
     seconds: float
 
 
-def _judged(detector: AnomalyDetector, data: TestData, folder: Path | None) -> Generator[_Judged, None, None]:
+def _judged(detector: Evaluable, data: TestData, folder: Path | None) -> Generator[_Judged, None, None]:
     """Read, score and write each image; in several threads where an accelerator scores. The order is that of the data.
 
     On a processor one thread does this, and each image has all cores.
@@ -136,12 +137,12 @@ def _decoded(sample: LabelledImage) -> DecodedImage:
 
 
 def _written(
-    detector: AnomalyDetector,
+    detector: Evaluable,
     folder: Path,
     index: int,
     sample: LabelledImage,
-    analysis: Analysis,
-    truth: Bool[np.ndarray, "h w"] | None,
+    analysis: Analysed,
+    truth: NDArray[np.bool_] | None,
 ) -> ScoredImage:
     """Write an image's map and truth; returns its line of the record."""
     name = f"{index:04d}_{sample.path.stem[:48]}.png"  # not too long for any file system
@@ -166,7 +167,7 @@ def _truth(sample: LabelledImage, image: DecodedImage) -> Truth:
 
 
 def _evaluation(
-    detector: AnomalyDetector,
+    detector: Evaluable,
     data: TestData,
     scored: Sequence[ScoredSample],
     pixels: PooledPixels,
@@ -185,7 +186,10 @@ def _evaluation(
             np.array(calibration.held_out_scores),
             (calibration.n_groups, _n_groups(data, only_good=True)),
         )
-        drift = score_drift(before, calibration.threshold, wanted, scores[~labels], n_groups=n_groups)
+        try:
+            drift = score_drift(before, calibration.threshold, wanted, scores[~labels], n_groups=n_groups)
+        except ImportError:  # scipy is not in the base installation, which evaluates an exported file
+            say("note", f"not compared with the scores of the calibration: {install('train')}")
     return Evaluation(
         **vars(all_images),
         data=data.name,
@@ -200,14 +204,14 @@ def _evaluation(
         by_kind=blocks_by_kind(scored, name, pixels, threshold),
         by_size=blocks_by_size(scored, name, pixels, threshold),
         by_stratum=blocks_by_stratum(scored, name, pixels, threshold),
-        per_scale=tuple(_scale_score(size, scored, labels, pixels) for size in detector.sizes_px),
+        per_scale=tuple(_scale_score(size, scored, labels, pixels) for size in _sizes(scored)),
         training_size_px=detector.recipe.training_size_px,
         calibration=calibration,
         realised_false_alarm_rate=_share(flagged[~labels]) if flagged is not None else None,
         missed_rate=_share(~flagged[labels]) if flagged is not None else None,
         drift=drift,
         seconds_per_image=seconds_per_image,
-        threads=torch.get_num_threads(),
+        threads=_threads(),
         device=detector.device,
         without_truth=tuple(
             s.sample.key for s in scored if has_truth and s.sample.is_anomalous and s.anomalous_share is None
@@ -222,10 +226,21 @@ def _evaluation(
 
 
 def _scale_score(
-    size_px: int, scored: Sequence[ScoredSample], labels: Bool[np.ndarray, "n"], pixels: PooledPixels
+    size_px: int, scored: Sequence[ScoredSample], labels: NDArray[np.bool_], pixels: PooledPixels
 ) -> ScaleScore:
     image_auroc = auroc(np.array([s.logits[size_px] for s in scored]), labels)
     return ScaleScore(size_px, image_auroc, pixels.by_scale[size_px].auroc() if size_px in pixels.by_scale else None)
+
+
+def _sizes(scored: Sequence[ScoredSample]) -> list[int]:
+    """The test sizes that have scores of their own."""
+    return sorted({size for sample in scored for size in sample.logits})
+
+
+def _threads() -> int:
+    """Of the processor, for one image."""
+    torch = sys.modules.get("torch")  # an exported file is evaluated without it, on all cores
+    return torch.get_num_threads() if torch else usable_cores()
 
 
 def _n_groups(data: TestData, only_good: bool = False) -> int | None:
@@ -234,5 +249,5 @@ def _n_groups(data: TestData, only_good: bool = False) -> int | None:
     return len(set(identities(samples))) if groups_of(samples) else None
 
 
-def _share(flags: Bool[np.ndarray, "n"]) -> float | None:
+def _share(flags: NDArray[np.bool_]) -> float | None:
     return float(flags.mean()) if len(flags) else None

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 
 from flawmap.data.images.truth import Truth
 from flawmap.data.sample import LabelledImage, Protocol
-from flawmap.detect.scoring import Analysis, mean_map
+from flawmap.evaluate.evaluable import Analysed
 from flawmap.metrics.bootstrap import Estimate
 from flawmap.metrics.defect_size import size_class
 from flawmap.metrics.evaluation_size import at_evaluation_size
@@ -93,7 +93,7 @@ class PooledPixels:
     defect_pixels_outside: int = 0
     images_outside: int = 0
 
-    def add(self, sample: LabelledImage, analysis: Analysis, marked: Truth) -> None:
+    def add(self, sample: LabelledImage, analysis: Analysed, marked: Truth) -> None:
         """Count one image, if the protocol admits it.
 
         An anomalous image whose defect vanishes at the evaluation size, or lies outside of the region of interest, is
@@ -119,14 +119,14 @@ class PooledPixels:
         for name in self.protocol.strata:
             if name in sample.strata:
                 self.by_stratum[f"{name}={sample.strata[name]}"].add(image, sample.group)
+        if analysis.scales:
+            from flawmap.detect.scoring import mean_map  # needs torch; an exported file has no maps of single sizes
         for scale in analysis.scales:
             of_scale, flags = self._resized(mean_map([scale], *truth.shape), truth)
             which = slice(None) if counted is None else counted
             self.by_scale[scale.size_px].add(of_scale[which], flags[which])
 
-    def _count_outside(
-        self, sample: LabelledImage, truth: Bool[np.ndarray, "h w"], inside: Bool[np.ndarray, "h w"]
-    ) -> None:
+    def _count_outside(self, sample: LabelledImage, truth: NDArray[np.bool_], inside: NDArray[np.bool_]) -> None:
         self.inside_pixels, self.all_pixels = self.inside_pixels + int(inside.sum()), self.all_pixels + inside.size
         self.defect_pixels += int(truth.sum())
         self.defect_pixels_outside += int((truth & ~inside).sum())
@@ -146,9 +146,7 @@ class PooledPixels:
         return at_evaluation_size(anomaly_map, truth, self.evaluation_size_px, self.evaluation_size_px)
 
 
-def scores_and_labels(
-    scored: Sequence[ScoredSample], score_name: str
-) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+def scores_and_labels(scored: Sequence[ScoredSample], score_name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """One image score of every sample, and whether it is anomalous."""
     scores = np.array([s.scores[score_name] for s in scored], np.float64)
     return scores, np.array([s.sample.is_anomalous for s in scored], bool)
@@ -230,7 +228,7 @@ def _pixel_estimates(pool: PixelPool, saturated: PixelPool, name: str) -> dict[s
     return estimates
 
 
-def _block(labels: Bool[np.ndarray, "n"], image: Mapping[str, Estimate], pixel: Mapping[str, Estimate]) -> Block:
+def _block(labels: NDArray[np.bool_], image: Mapping[str, Estimate], pixel: Mapping[str, Estimate]) -> Block:
     pixel_measures = {key: _measure(estimate) for key, estimate in pixel.items()}
     return Block(
         n_good=int((~labels).sum()),

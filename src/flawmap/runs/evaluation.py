@@ -156,8 +156,8 @@ class Evaluation(Block):
         by_kind: each kind of defect against all good images.
         by_size: each class of defect size against all good images; :mod:`flawmap.metrics.defect_size` has the classes.
         by_stratum: the images of each stratum (``sex=F``, ...) on their own.
-        per_scale: each test size alone, ascending.
-        training_size_px: side of the images that the detector learned from.
+        per_scale: each test size alone, ascending; empty for an exported file.
+        training_size_px: side of the images that the detector learned from; of an exported file, its smallest test size.
         calibration: the thresholds that were used; None without.
         realised_false_alarm_rate: share of the good images that were flagged; None without threshold or good images.
         missed_rate: share of the anomalous images that were not flagged; None as above.
@@ -203,8 +203,10 @@ class Evaluation(Block):
     outside_roi: OutsideRoi | None = None
 
     @property
-    def single_scale(self) -> ScaleScore:
-        """The test size nearest to that of training."""
+    def single_scale(self) -> ScaleScore | None:
+        """The test size nearest to that of training; None of an exported file, which gives no scores of sizes alone."""
+        if not self.per_scale:
+            return None
         return min(self.per_scale, key=lambda scale: abs(scale.size_px - self.training_size_px))
 
     def mean_over_kinds(self, name: str) -> float | None:
