@@ -157,7 +157,8 @@ class Evaluation(Block):
         by_size: each class of defect size against all good images; :mod:`flawmap.metrics.defect_size` has the classes.
         by_stratum: the images of each stratum (``sex=F``, ...) on their own.
         per_scale: each test size alone, ascending; empty for an exported file.
-        training_size_px: side of the images that the detector learned from; of an exported file, its smallest test size.
+        training_size_px: side of the images that the detector learned from; of an exported file, the smallest test
+            size.
         calibration: the thresholds that were used; None without.
         realised_false_alarm_rate: share of the good images that were flagged; None without threshold or good images.
         missed_rate: share of the anomalous images that were not flagged; None as above.
