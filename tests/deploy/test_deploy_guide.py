@@ -48,7 +48,7 @@ def test_the_guide_goes_the_whole_way():
 def test_the_whole_way_works_as_it_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_good(Path("parts/good"))
-    write_good(Path("new"), 3, first_seed=500)
+    write_good(Path("new"), 5, first_seed=500)
     Path("new/000.png").rename("new/0001.png")
     Path("tiny.yaml").write_text(to_yaml(tiny_recipe()), encoding="utf-8")
     train, *steps, serve = [words[1:] for words in commands()[:5]]
@@ -75,16 +75,17 @@ def test_the_whole_way_works_as_it_is_written(tmp_path, monkeypatch, capsys):
     assert judged_by["trial"]["threshold"] <= judged_by["large"]["threshold"]
     assert not Path("parts.threshold.json").exists()
     capsys.readouterr()
-    answer, reviewed = _served(serve)
-    assert answer["score"] == pytest.approx(next(o["score"] for o in by_run if "0001" in o["image"]), abs=1e-4)
-    assert reviewed == {"shown": "anomaly" if answer["is_anomalous"] else "ok", "truth": "good"}
+    answers, reviewed = _served(serve)
+    assert [answer["score"] for answer in answers] == pytest.approx([o["score"] for o in by_run], abs=1e-4)
+    shown = ["anomaly" if answer["is_anomalous"] else "ok" for answer in answers]
+    assert reviewed == [{"shown": word, "truth": "good"} for word in shown]
     capsys.readouterr()
     assert main([*commands()[-1][1:], "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["held_out_scores"] == [answer["score"]]
+    assert json.loads(capsys.readouterr().out)["held_out_scores"] == sorted(a["score"] for a in answers)
 
 
-def _served(words: list[str]) -> tuple[dict, dict]:
-    """Serve as the guide says, on a free port, ask as its curl does, and review the answer."""
+def _served(words: list[str]) -> tuple[list[dict], list[dict]]:
+    """Serve as the guide says, on a free port, ask as its curl does for each image, and review the answers."""
     import uvicorn
 
     servers: list[uvicorn.Server] = []
@@ -104,16 +105,18 @@ def _served(words: list[str]) -> tuple[dict, dict]:
             assert thread.is_alive()
             time.sleep(0.05)
         address = f"http://127.0.0.1:{servers[0].servers[0].sockets[0].getsockname()[1]}"
-        image = Path("new/0001.png").read_bytes()
-        answer = _post(f"{address}/v1/detect", image, "image/png")
-        verdict = {name: answer[name] for name in ("sha256", "model_id", "threshold")}
-        word = "disagree" if answer["is_anomalous"] else "agree"
-        review = {"image": "0001.png", "review": word, **verdict}
-        reviewed = _post(f"{address}/v1/reviews", json.dumps(review).encode(), "application/json")
+        answers, reviewed = [], []
+        for path in sorted(Path("new").glob("*.png")):
+            answer = _post(f"{address}/v1/detect", path.read_bytes(), "image/png")
+            verdict = {name: answer[name] for name in ("sha256", "model_id", "threshold")}
+            word = "disagree" if answer["is_anomalous"] else "agree"
+            review = {"image": path.name, "review": word, **verdict}
+            answers.append(answer)
+            reviewed.append(_post(f"{address}/v1/reviews", json.dumps(review).encode(), "application/json"))
         servers[0].should_exit = True
         thread.join(timeout=120)
         assert not thread.is_alive()
-    return answer, reviewed
+    return answers, reviewed
 
 
 def _post(address: str, body: bytes, content_type: str) -> dict:

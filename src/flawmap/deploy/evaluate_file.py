@@ -59,12 +59,12 @@ def evaluate_file(
 
 @dataclass(frozen=True)
 class _Analysed:
-    """An ``Analysed`` of a file: the graph gives no scores of single sizes, and no region of interest."""
+    """An ``Analysed`` of a file, whose graph gives no scores of single sizes."""
 
     scores: Mapping[str, float]
     anomaly_map: NDArray[np.float32]
+    inside: NDArray[np.bool_] | None
     scales: tuple[()] = ()
-    inside: None = None
 
 
 class _ExportedFile:
@@ -93,5 +93,5 @@ class _ExportedFile:
                 detection = self._model.predict(image)
             except NotScoredError as error:
                 raise error.at(place) from None
-            found.append(_Analysed(detection.scores, detection.anomaly_map))
+            found.append(_Analysed(detection.scores, detection.anomaly_map, detection.inside))
         return found

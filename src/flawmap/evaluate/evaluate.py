@@ -78,7 +78,7 @@ def evaluate(
             pixels.add(sample, analysis, marked)
             logits = {scale.size_px: scale.logit for scale in analysis.scales}
             share = float(marked.pixels.mean()) if sample.is_anomalous and marked.pixels is not None else None
-            scored.append(ScoredSample(sample, analysis.scores, logits, share))
+            scored.append(ScoredSample(sample, dict(analysis.scores), logits, share))
             seconds += judged.seconds
             if judged.record is not None:
                 images.append(judged.record)
@@ -157,7 +157,7 @@ def _written(
         is_flagged=calibration is not None and score > calibration.threshold,
         map_file=map_file,
         truth_file=truth_file,
-        scores=analysis.scores,
+        scores=dict(analysis.scores),
     )
 
 

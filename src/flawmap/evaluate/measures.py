@@ -119,9 +119,9 @@ class PooledPixels:
         for name in self.protocol.strata:
             if name in sample.strata:
                 self.by_stratum[f"{name}={sample.strata[name]}"].add(image, sample.group)
-        if analysis.scales:
-            from flawmap.detect.scoring import mean_map  # needs torch; an exported file has no maps of single sizes
         for scale in analysis.scales:
+            from flawmap.detect.scoring import mean_map  # needs torch; an exported file has no maps of single sizes
+
             of_scale, flags = self._resized(mean_map([scale], *truth.shape), truth)
             which = slice(None) if counted is None else counted
             self.by_scale[scale.size_px].add(of_scale[which], flags[which])
