@@ -55,7 +55,7 @@ def test_a_defect_of_one_pixel_is_still_outlined(tmp_path: Path) -> None:
 
 
 def test_an_image_that_is_gone_leaves_its_map(made_up) -> None:
-    scored = read_run(made_up.run).images[70]
+    scored = read_run(made_up.run).images[69]
     scored.path.unlink()
     tiles = tiles_of(scored, MapScale(-1.0, 2.0), SCALE)
     assert set(tiles) == {"map"} and tiles["map"].shape == (96, 128, 3)

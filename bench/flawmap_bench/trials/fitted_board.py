@@ -77,7 +77,8 @@ def good_images(encoded: EncodedImages, recipe: Recipe, seed: int) -> GoodImages
     shares = replace(Shares.of(len(numbers), grid, recipe), shifts=())  # no shifted images are encoded
     references = torch.tensor(shares.references)
     of_references = torch.cat([tokens_of(encoded, n, recipe).half() for n in shares.references])
-    candidates = Candidates(len(numbers), grid, shares, of_references.shape[-2:], seed)
+    num_blocks, dim = of_references.shape[-2:]
+    candidates = Candidates(len(numbers), grid, shares, (num_blocks, dim), seed)
     for number in numbers:
         candidates.take(number, tokens_of(encoded, number, recipe)[0])
     return GoodImages(
