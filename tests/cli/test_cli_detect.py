@@ -449,3 +449,30 @@ def test_very_long_names_and_equal_names_do_not_collide(cli, trained, tmp_path):
     paths = [write_image(tmp_path / folder / long, striped(0)) for folder in ("a", "b")]
     said = cli("detect", *paths, "--model", trained.run, "--json")
     assert said.code == 0 and len({one["overlay"] for one in lines_of(said)}) == 2
+
+
+def test_a_rate_and_a_minimum_area_are_in_the_results(cli, trained, parts):
+    words = ("--model", trained.run, "--false-alarm-rate", "0.4", "--min-area", "0.5", "--mm-per-pixel", "0.05")
+    result = cli("detect", parts, *words, "--output", "tried")
+    assert result.code == 0, result.err
+    judged_by = json.loads(Path("tried/result.json").read_text())["judged_by"]
+    assert (judged_by["false_alarm_rate"], judged_by["threshold_file"]) == (0.4, None)
+    assert judged_by["min_area_px"] == pytest.approx(200.0)
+    assert "threshold  " in result.err and "for 40.00% false alarms" in result.err
+    other = cli("detect", parts, "--model", trained.run, "--false-alarm-rate", "0.4", "--resume", "--output", "tried")
+    assert other.code == 2 and "minimum area of 200 px; now it is 0 px" in other.err
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--min-area", "-3"), "--min-area is -3, must be a number above 0"),
+        (("--min-area", "x"), "--min-area is x, must be a number above 0"),
+        (("--mm-per-pixel", "0.1"), "--mm-per-pixel says what --min-area means, which is not given"),
+        (("--false-alarm-rate", "2"), "the false-alarm rate is 2, must be between 0 and 1"),
+        (("--threshold", "missing.json"), "no such file: missing.json"),
+    ],
+)
+def test_a_way_to_judge_that_is_none_is_refused(cli, trained, parts, words, problem):
+    result = cli("detect", parts, "--model", trained.run, *words)
+    assert result.code == 2 and problem in result.err and result.out == ""

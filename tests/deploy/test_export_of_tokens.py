@@ -56,6 +56,19 @@ def test_neither_the_detector_nor_its_file_votes(detector, exported):
     assert native.score == native.scores["mean_logit"] and found.score == pytest.approx(native.score, abs=1e-3)
 
 
+def test_a_composed_graph_takes_another_threshold(detector, exported):
+    session, image = onnxruntime.InferenceSession(exported), striped(8)
+    (optional,) = session.get_overridable_initializers()
+    assert optional.name == "threshold"
+    square, size_px = (given.name for given in session.get_inputs())
+    inputs = {square: np.array(resize_image(image, 64, 64))[None], size_px: np.array(image.shape[:2], np.int64)}
+    score, by_default = session.run(["score", "is_anomalous"], inputs)
+    assert by_default == (score > detector.calibration_.threshold)
+    for threshold, expected in ((score - np.float32(0.1), True), (score, False)):
+        (flag,) = session.run(["is_anomalous"], inputs | {"threshold": np.array(threshold)})
+        assert flag == expected
+
+
 def test_the_file_says_how_it_searches_and_holds_the_memory_once(detector, exported):
     facts = load(exported, threads=1).facts
     assert (facts.precision, facts.search) == ("fp32", "fp32")  # a memory of 40 tokens is compared exactly

@@ -171,7 +171,7 @@ def _former(path: Path, facts: ModelFacts, camera: str | None) -> Calibration | 
     beside = sidecar_path(path, camera)
     if not beside.exists():
         return _exported(facts, camera)
-    remedy = "move the file away, or choose another one with --output, for --threshold of detect, serve and evaluate"
+    remedy = "move the file away, or choose another one with --output, for --threshold of detect and serve"
     try:
         sidecar = decoded_sidecar(beside, remedy)
     except UserError:
