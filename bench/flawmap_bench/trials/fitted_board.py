@@ -112,7 +112,11 @@ def head_examples(fitted: FittedBoard) -> HeadExamples:
         defects = SimulationDataset(pixels, attention, context.size_px, settings.augmentation, simulate, context.seed)
         examples = encode_examples(scorer, fitted.good, fitted.of_others, defects, settings, context)
         pools = {"anomalous": examples.anomalous, "beside": examples.beside}
-        return {f"{name}.{key}": value for name, pool in pools.items() for key, value in vars(pool).items()}
+        return {
+            f"{name}.{key}": value
+            for name, pool in pools.items()
+            for key, value in (("tokens", pool.tokens), ("nearest", pool.nearest))
+        }
 
     state = context.stage("examples", memory=vars(board.recipe.memory)).result(encoded, BATCH_SIZE)
     anomalous, beside = (
