@@ -93,7 +93,7 @@ def test_a_mask_file_is_read_by_white_and_kept_as_text(tmp_path):
     [
         (np.zeros((8, 8), np.uint8), "no pixel of the mask is white .brightest: 0 of 255"),
         (np.ones((8, 8), np.uint8), "brightest: 1 of 255"),
-        (noise(0, 40, 40), "a picture and no mask"),
+        (noise(0, 40, 40), "a picture, not a mask"),
     ],
 )
 def test_files_that_are_no_mask_are_refused(tmp_path, pixels, problem):
@@ -105,7 +105,7 @@ def test_files_that_are_no_mask_are_refused(tmp_path, pixels, problem):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{", "this is no JSON"),
+        ("{", "this is not JSON"),
         ("[]", "must be a JSON object"),
         ("{}", "has no shapes"),
         (text(inside=[], outside=[]), "has no shapes"),

@@ -155,7 +155,7 @@ def read_roi(path: str | Path) -> RegionOfInterest:
     """Read a region: a mask (any image file; white is inside) or JSON.
 
     Raises:
-        UserError: there is no such file, or it is no mask and no region; the file is never changed.
+        UserError: there is no such file, or it is neither a mask nor a region; the file is never changed.
     """
     path = Path(path)
     if not path.is_file():
@@ -204,13 +204,13 @@ def roi_of_text(text: str, place: str = "data.roi") -> RegionOfInterest:
         place: where it comes from, for errors.
 
     Raises:
-        UserError: the text is no JSON, has unknown fields, a shape that covers nothing or leaves the image, or covers
+        UserError: the text is not JSON, has unknown fields, a shape that covers nothing or leaves the image, or covers
             nothing as a whole.
     """
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise UserError(f"this is no JSON: {error}", place, f"write it like {EXAMPLE}") from error
+        raise UserError(f"this is not JSON: {error}", place, f"write it like {EXAMPLE}") from error
     if not isinstance(content, dict):
         raise UserError("the region of interest must be a JSON object", place, f"write it like {EXAMPLE}")
     _refuse_unknown(content, FIELDS, place)
@@ -342,7 +342,7 @@ def _mask_of(image: NDArray[np.uint8], place: str) -> NDArray[np.bool_]:
         problem = f"the region of interest is empty: no pixel of the mask is white (brightest: {gray.max():.0f} of 255)"
         raise UserError(problem, place, "paint what counts white (255), and the rest black (0)")
     if (between := float(((gray > 32) & (gray < 223)).mean())) > MAX_GRAY_SHARE:
-        problem = f"{between:.0%} of the pixels are neither black nor white, so that this is a picture and no mask"
+        problem = f"{between:.0%} of the pixels are neither black nor white, so this is a picture, not a mask"
         raise UserError(problem, place, "give an image with white where the part counts and black elsewhere")
     return mask
 

@@ -118,7 +118,7 @@ def mark_cells(gray: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
     A mark is far brighter than what remains when everything is removed that is smaller than a square of
     :data:`LARGEST_MARK` (a morphological opening). It is computed in a small image of the highest values, which can
-    only miss marks and takes no edge for one.
+    only miss marks and never takes an edge for one.
     """
     factor = max(1, -(-max(gray.shape) // OPENING_PX))
     highest = _highest_of_blocks(gray, factor)
