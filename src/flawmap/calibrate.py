@@ -17,7 +17,7 @@ from flawmap.engine.compute import DeviceName
 from flawmap.errors import UserError
 from flawmap.runs.calibration import Calibration, calibration_bytes, calibration_from
 from flawmap.runs.cameras import calibration_file, read_calibrations, refuse_bad_name
-from flawmap.runs.model_folder import model_folder, read_model, refuse_taken, replace_calibration
+from flawmap.runs.model_folder import home_of, model_folder, read_model, refuse_taken, replace_calibration, run_around
 from flawmap.runs.result_folders import exclusive
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.versions import (
@@ -28,7 +28,6 @@ from flawmap.runs.versions import (
     folder_of,
     former_content,
     read_history,
-    versions_folder,
     write_version,
 )
 
@@ -68,7 +67,7 @@ def calibrate_run(
         refuse_taken(output)
     read_model(path, with_thresholds=False)  # raises where there is none, before the folder is held
     folder = model_folder(path)
-    with exclusive(versions_folder(folder).parent) if output is None else nullcontext():
+    with exclusive(_held(folder)) if output is None else nullcontext():
         # a damaged threshold is no reason not to set another one
         detector = _opened(folder, device, camera, skip_damaged=output is None)
         former, default = detector.calibration_, detector.calibrations_.default
@@ -91,6 +90,11 @@ def calibrate_run(
             )
             version = put_in_force(folder, change, calibration_bytes(scores.calibration), scores.images)
     return Recalibration(scores.calibration, former, drift, version, None, scores.n_duplicates, scores.left_out)
+
+
+def _held(folder: Path) -> Path:
+    """What is held while the thresholds of a model change: its run, or the folder itself where it is in none."""
+    return home_of(folder) if run_around(folder) else folder
 
 
 def _calibrated(detector: AnomalyDetector, images: TrainingData, false_alarm_rate: float) -> Calibration:
@@ -126,7 +130,7 @@ def undo_calibration(path: Path, camera: str | None = None, command: str = "") -
     """
     read_model(path, with_thresholds=False)  # raises where there is none, before the folder is held
     folder, file = model_folder(path), calibration_file(camera)
-    with exclusive(versions_folder(folder).parent):
+    with exclusive(_held(folder)):
         known, in_force = read_calibrations(folder, skip_damaged=True), read_history(folder).in_force(camera)
         if not in_force:
             whose = "the default threshold" if camera is None else f"the threshold of camera {camera!r}"

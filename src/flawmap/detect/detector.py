@@ -23,7 +23,7 @@ from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
 from flawmap.detect.scoring import Analysis, analyse, analyse_in_order, device_of, images_at_once, score_names
 from flawmap.engine.batch_size import ImagesAtOnce
-from flawmap.engine.compute import Compute, DeviceName, choose_compute
+from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
 from flawmap.recipe.checks import validate
@@ -32,16 +32,16 @@ from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapSca
 from flawmap.runs.cameras import Calibrations, refuse_unknown_camera
 from flawmap.runs.hub import upload
 from flawmap.runs.model_config import ModelRecord, ProxyScores
-from flawmap.runs.model_folder import SHARED_FILES
+from flawmap.runs.model_folder import SHARED_FILES, run_around
 from flawmap.runs.run_folder import RunFolder, create_run
 from flawmap.runs.self_test import SCORE, SelfTest, self_test_image
 from flawmap.scorer import Scorer
 from flawmap.vit.class_token import class_token
-from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import WeightsOrigin
 
 if TYPE_CHECKING:
-    from flawmap.detect.fit import Fitted, StageChoice
+    from flawmap.detect.fit import StageChoice
+    from flawmap.memory.update import Learned
 
 
 class AnomalyDetector:
@@ -71,6 +71,8 @@ class AnomalyDetector:
         self.stage_keys_: dict[str, str] = {}
         self.record_ = ModelRecord()  # data and evaluation, for the model card
         self.unseen_scores_: tuple[tuple[float, str | None], ...] = ()  # of folds: each good image's score and group
+        self.run_: RunFolder | None = None  # that keeps what the scorer was fitted to
+        self.learned_: Learned | None = None  # what that is, once it was read
         self._at_once: ImagesAtOnce | None = None  # measured when it is first needed
 
     def fit(
@@ -104,10 +106,12 @@ class AnomalyDetector:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
                 return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
         from flawmap.detect.fit import fit_scorer  # here, because loading what trains takes seconds
+        from flawmap.detect.judge_unseen import judge_unseen
 
         self.recipe = with_roi_content(self.recipe)
         validate(self.recipe)
         self.scorer_ = self.camera_ = self.proxy_ = self.self_test_ = self.weights_sha256_ = None
+        self.run_ = self.learned_ = None
         self.calibrations_, self.record_, self.unseen_scores_, recipe = Calibrations(), ModelRecord(), (), self.recipe
         normals = only_normal(images.images if isinstance(images, TrainingData) else images)
         normals = by_image_if_few(grouped(normals, recipe.data.group_by))
@@ -124,33 +128,36 @@ class AnomalyDetector:
         self.encoder_backend_ = self.scorer_.encoder_backend
         if fitted.unseen is not None or held_out:
             judged = held_out if fitted.unseen is None else [train[number] for number in fitted.unseen.images]
-            self._judge_unseen(judged, fitted, compute, run)
+            judge_unseen(self, judged, fitted, compute, run)
         return self
 
-    def _judge_unseen(self, images: Sequence[NormalImage], fitted: "Fitted", compute: Compute, run: RunFolder) -> None:
-        """Set the thresholds, and measure how simulated defects are found, on images that a fit has not seen."""
-        from flawmap.detect import simulated_defects
-        from flawmap.detect.unusual import name_unusual
+    def update(
+        self,
+        images: TrainingData | Sequence[NormalImage],
+        is_reviewed: bool = False,
+        run: RunFolder | None = None,
+        device: DeviceName = "auto",
+    ) -> "AnomalyDetector":
+        """Learn from further good images, beside those that the run of this detector has learned from; returns self.
 
-        recipe, scorer, unseen = self.recipe, self._fitted, fitted.unseen
-        size_px = round_to_patches(recipe.training_size_px, scorer.encoder.patch_size_px)
-        if unseen is None:
-            self.calibrate(images, recipe.calibration.false_alarm_rate)
-            squares = simulated_defects.squares_of(images, fitted.guide, size_px, compute)
-        else:
-            deciding = unseen.map_peaks if recipe.detect.image_score == "map_max" else unseen.image_scores
-            groups, rate = [image.group for image in images], recipe.calibration.false_alarm_rate
-            self.unseen_scores_ = tuple((float(score), group) for score, group in zip(deciding, groups, strict=True))
-            self.calibration_ = calibrate(deciding, unseen.map_peaks, rate, groups, is_estimate=True)
-            name_unusual(run, images, deciding, unseen.maps, self.map_scale)
-            squares = simulated_defects.unseen_squares(images, unseen, size_px, self.roi)
-        defects = simulated_defects.simulate_on(squares, recipe)
-        without = unseen.scorer_without if unseen is not None else lambda _: scorer
-        image_score = recipe.detect.image_score
-        scored = simulated_defects.score_defects(without, defects, self.sizes_px, image_score, self.at_once, self.roi)
-        self.proxy_ = scored.scores
-        drop_ratio = recipe.pretrain.masking.drop_ratio
-        simulated_defects.write_samples(run, defects, scored.maps, drop_ratio, self.map_scale)
+        All but the head is fitted again: memory, expectation, scales and thresholds. On disk nothing changes.
+
+        Args:
+            images: good images only; those whose content is known already are left out.
+            is_reviewed: whether they were chosen for their scores, such as reviewed false alarms. They then set neither
+                scales nor thresholds. Otherwise they must be a random sample of good parts.
+            run: the folder for the results; None uses a temporary one.
+            device: as in :meth:`fit`.
+
+        Raises:
+            UserError: the detector was not opened from a run, or that keeps no tokens; the method is ``paper``; or no
+                image is new.
+        """
+        from flawmap.detect.update import update_detector  # here, because loading what fits takes seconds
+
+        with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
+            update_detector(self, images, is_reviewed, run or RunFolder(Path(folder)), device)
+        return self
 
     @property
     def calibration_(self) -> Calibration | None:
@@ -378,6 +385,7 @@ class AnomalyDetector:
         if threads is not None:
             torch.set_num_threads(threads)
         detector = cls.from_saved(load_pretrained(folder), device)
+        detector.run_ = run_around(folder)
         refuse_unknown_camera(camera, detector.calibrations_.cameras, folder)
         detector.camera_ = camera
         return detector

@@ -37,6 +37,7 @@ class StageContext:
         earlier: keys of the stages that came before, by name.
         workers: loader processes of a training stage; None leaves the choice to the machine.
         save_every_seconds: how often a training stage writes a checkpoint.
+        is_shared: whether runs beside this one use its results, and it theirs.
     """
 
     run: RunFolder
@@ -47,6 +48,7 @@ class StageContext:
     earlier: Mapping[str, str] = field(default_factory=dict)
     workers: int | None = None
     save_every_seconds: float = SAVE_EVERY_SECONDS
+    is_shared: bool = True
 
     def stage(self, name: str, **depends_on: Any) -> "Stage":
         """A stage, with the key of its result.
@@ -128,7 +130,9 @@ class Stage:
 
     def _finished(self) -> Path | None:
         run = self.context.run
-        paths = (run.stage_output(self.name), run.shared_stage(self.name, self.key))
+        paths = [run.stage_output(self.name)]
+        if self.context.is_shared:
+            paths.append(run.shared_stage(self.name, self.key))
         return next((path for path in paths if _is_result(path, self.key)), None)
 
     def _keep(self, tensors: Mapping[str, Tensor]) -> None:
@@ -146,7 +150,8 @@ class Stage:
         }
         # Written last: a result without it does not count as finished.
         atomic_write_text(path.with_suffix(".json"), json.dumps(about, indent=2))
-        _share(path, run.shared_stage(self.name, self.key))
+        if self.context.is_shared:
+            _share(path, run.shared_stage(self.name, self.key))
         for state in (checkpoint, Path(f"{checkpoint}.part")):
             state.unlink(missing_ok=True)
 

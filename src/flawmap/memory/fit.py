@@ -25,6 +25,7 @@ from flawmap.memory.fitted import Fit, unseen_scores
 from flawmap.memory.folds import Folds, deal, evidence_out_of_fold
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages, encode_good_images
 from flawmap.memory.head_training import train_head
+from flawmap.memory.joined import Joining, joined
 from flawmap.memory.patch_memory import Lookup, Nearest, PatchMemory
 from flawmap.memory.scorer import COPIES, Evidence, ResidualScorer, TokenScorer, build_scorer
 from flawmap.memory.search import bytes_per_query
@@ -69,12 +70,14 @@ def fit_units(
     context: StageContext,
     simulate: Simulator,
     fold_of_image: Int[Tensor, "i"] | None = None,
+    joining: Joining | None = None,
 ) -> Fit:
     """Fit a scorer to whole images, or to tiles of them; for the other arguments see :func:`fit`.
 
     Args:
         units: what to learn from.
         fold_of_image: as it was dealt before; None deals here.
+        joining: an earlier fit that is gone on from; of its images, nothing is encoded again.
     """
     if len(units.identities) < 2:
         found = f"{len(units.identities)} training image"
@@ -83,7 +86,7 @@ def fit_units(
     stages = plan_stages(units, recipe, context, frozen)
 
     # Encode the good images, once. Pixels are read when they are needed and not kept.
-    encoding = stages.encoding.result(lambda: encode(units, frozen, recipe, context).tensors(), BATCH_SIZE)
+    encoding = stages.encoding.result(lambda: encode(units, frozen, recipe, context, joining).tensors(), BATCH_SIZE)
     good = GoodImages.of(encoding)
     del frozen, encoding  # its session holds a copy of the weights
 
@@ -98,7 +101,9 @@ def fit_units(
     good = GoodImages.of(stages.encoding.reopened())
 
     # Simulate defects, and train the head to find them.
-    if isinstance(scorer, ResidualScorer) and stages.head is not None:
+    if isinstance(scorer, ResidualScorer) and joining is not None and joining.head is not None:
+        scorer.head.load_state_dict(joining.head)
+    elif isinstance(scorer, ResidualScorer) and stages.head is not None:
         head_state = stages.head.result(
             lambda: fit_head(scorer, units, good, of_others, recipe.residual, context, simulate), BATCH_SIZE
         )
@@ -113,7 +118,8 @@ def fit_units(
     scorer.eval().to(context.compute.device)
     folds = None if fold_of_image is None else Folds(fold_of_image[good.images.long()], without, good.references)
     evidence_of, evidence = evidence_unseen(scorer, good, of_others, folds, units, recipe, context)
-    scorer.fit_map_scales([evidence[row] for row in evenly_spread(len(evidence), recipe.memory.map_scale_images)])
+    counted = evidence if joining is None else joining.counted(good, evidence_of, evidence)
+    scorer.fit_map_scales([counted[row] for row in evenly_spread(len(counted), recipe.memory.map_scale_images)])
     context = stages.expectation.context.after(stages.expectation)
     return Fit(scorer, good, evidence, evidence_of, folds, fold_of_image, context)
 
@@ -167,15 +173,24 @@ def plan_stages(units: WholeImages | Tiles, recipe: Recipe, context: StageContex
 # ---- encode the good images
 
 
-def encode(units: WholeImages | Tiles, frozen: FrozenEncoder, recipe: Recipe, context: StageContext) -> GoodImages:
-    """Encode all good images, and say what of them is kept."""
-    size_px, num_blocks, pixels = context.size_px, len(recipe.memory.blocks), units.pixels(context.size_px)
-    by = f"{frozen.backend} in {frozen.precision}"
+def encode(
+    units: WholeImages | Tiles,
+    frozen: FrozenEncoder,
+    recipe: Recipe,
+    context: StageContext,
+    joining: Joining | None = None,
+) -> GoodImages:
+    """Encode all good images, or those that are new, and say what of all is kept."""
+    size_px, num_blocks, grid = context.size_px, len(recipe.memory.blocks), frozen.encoder.grid(*[context.size_px] * 2)
+    shares = units.shares(frozen.encoder, recipe, size_px)
+    if joining is not None:
+        units, shares = joining.added, joining.shares_of_added(grid, recipe)
+    pixels, by = units.pixels(size_px), f"{frozen.backend} in {frozen.precision}"
     say("encoder", f"{len(pixels)} {units.noun} at {size_px} px, tokens of {num_blocks} blocks, by {by}")
-    shares, inside = units.shares(frozen.encoder, recipe, size_px), units.inside(frozen.encoder.grid(size_px, size_px))
-    good = encode_good_images(frozen, pixels, recipe, context, shares, inside)
+    good = encode_good_images(frozen, pixels, recipe, context, shares, units.inside(grid))
     good = replace(good, images=units.images, originals_px=torch.from_numpy(pixels.originals_px))
     good = replace(good, sources=good.images[good.sources.long()])
+    good = good if joining is None else joined(joining, good, recipe)
     num_bytes = sum(tensor.nbytes for tensor in good.tensors().values())
     say("encoder", f"keeps the tokens of {len(good.references)} {units.noun} in the run: {num_bytes / 1e6:,.0f} MB")
     return good

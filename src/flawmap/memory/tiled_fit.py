@@ -79,11 +79,16 @@ def described(tiling: Tiling, counts: Sequence[int]) -> str:
 
 
 @torch.no_grad()
-def joined_scores(scorer: TiledScorer, whole: Fit, tiles: Fit, recipe: Recipe) -> UnseenScores | None:
-    """Set the scale of the tiles' highest scores, and join what whole images and tiles score that no fit has seen."""
+def joined_scores(
+    scorer: TiledScorer, whole: Fit, tiles: Fit, recipe: Recipe, not_counted: frozenset[int] = frozenset()
+) -> UnseenScores | None:
+    """Set the scale of the tiles' highest scores, and join what whole images and tiles score that no fit has seen.
+
+    The scale is that of all images but those ``not_counted``.
+    """
     roi = region_of(recipe)
     of_tiles = by_image(tiles, scorer.tiling, roi)
-    scorer.highest.fit(torch.tensor([highest for highest, _ in of_tiles.values()]))
+    scorer.highest.fit(torch.tensor([best for number, (best, _) in of_tiles.items() if number not in not_counted]))
     of_whole = unseen_scores(whole, recipe)
     if of_whole is None:
         return None

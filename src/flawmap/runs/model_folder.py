@@ -16,7 +16,7 @@ from flawmap.runs.cameras import CALIBRATION, CAMERAS, Calibrations, calibration
 from flawmap.runs.json_files import write_json
 from flawmap.runs.model_card import model_card
 from flawmap.runs.model_config import COPY_AGAIN, ModelConfig, ModelRecord, read_config, record_of_run
-from flawmap.runs.run_folder import MODEL, MODEL_CONFIG, RECIPE, WEIGHTS, RunFolder
+from flawmap.runs.run_folder import MODEL, MODEL_CONFIG, RECIPE, WEIGHTS, RunFolder, is_update
 
 CARD = "README.md"
 MODEL_FILES = (WEIGHTS, RECIPE, CARD, CALIBRATION, MODEL_CONFIG)
@@ -33,13 +33,22 @@ class ModelFiles:
 
 
 def model_folder(path: Path) -> Path:
-    """The model folder of a run folder; of a model folder, itself."""
-    return path / MODEL if (path / MODEL).is_dir() else path
+    """The current model folder of a run folder; of a model folder, itself."""
+    return RunFolder(path).model if (path / MODEL).is_dir() else path
 
 
 def home_of(folder: Path) -> Path:
-    """The run folder around a model folder; a model folder that is not in a run, itself."""
-    return folder.parent if folder.name == MODEL else folder
+    """The run folder around a model folder, also of an update; a model folder that is not in a run, itself."""
+    if folder.name != MODEL:
+        return folder
+    is_of_update = is_update(folder.parent.resolve())
+    return folder.parent.parent.parent if is_of_update else folder.parent
+
+
+def run_around(path: str | Path) -> RunFolder | None:
+    """The run folder, or that of an update, which the model at a path is of; None for a model that is in no run."""
+    folder = model_folder(Path(path))
+    return RunFolder(folder.parent) if folder.name == MODEL and (folder.parent / RECIPE).is_file() else None
 
 
 def write_model(folder: Path, weights: bytes, files: ModelFiles) -> None:

@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import re
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ MODEL, SAMPLES, UNUSUAL, EVALUATION = "model", "samples", "unusual", "evaluation
 WEIGHTS = "model.safetensors"
 MODEL_CONFIG = "config.json"  # written last: a model without it is not complete
 STARTED, FINISHED = "started", "finished"  # in environment.json: when the training began, and when it had its result
+CURRENT = "current.txt"  # in a run that was updated: the version that its model is of
+VERSIONS = "versions"  # of a run or a model: what was changed after the training
+UPDATE = r"update-\d{4,}"  # names of folders in versions/ of a run
 SKIPS_UNREADABLE = "skip_unreadable"  # in environment.json: whether files that cannot be decoded were left out
 
 
@@ -29,31 +34,72 @@ class RunFolder:
         path: the folder.
         recipe: the resolved recipe, itself a valid ``--recipe``.
         environment: command, seed, data, versions and machine.
-        manifest: every training image with its hash and its split: :mod:`flawmap.runs.manifest`.
         log: one JSON object per training step: :mod:`flawmap.runs.training_log`.
         samples: images of what training saw: :mod:`flawmap.runs.samples`.
         unusual: good images that look unusual: :mod:`flawmap.runs.unusual`.
-        model: what ``AnomalyDetector.from_pretrained`` reads: :mod:`flawmap.runs.model_folder`.
-        evaluation: what ``flawmap evaluate`` writes: :mod:`flawmap.runs.evaluation`.
+        trained: the model that the training made.
         report: what ``flawmap report`` writes.
+
+    A run that was updated has newer models beside the trained one, each with its images and its evaluation in a run
+    folder of its own: :mod:`flawmap.runs.updates`. ``model``, ``manifest`` and ``evaluation`` are those of the current.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.recipe = path / RECIPE
         self.environment = path / "environment.json"
-        self.manifest = path / "data_manifest.csv"
         self.log = path / "log.jsonl"
         self.samples = path / SAMPLES
         self.unusual = path / UNUSUAL
-        self.model = path / MODEL
-        self.evaluation = path / EVALUATION
+        self.trained = path / MODEL
         self.report = path / "report.html"
+
+    @property
+    def version(self) -> str | None:
+        """The folder in versions/ that the current model is in; None for what the training made.
+
+        Raises:
+            UserError: that is not there, or not a name.
+        """
+        pointer = self.path / CURRENT
+        try:
+            name = pointer.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError):
+            name = ""
+        if not re.fullmatch(UPDATE, name) or not (self.path / VERSIONS / name / MODEL).is_dir():
+            problem = "the current version of this run is not there"
+            remedy = (
+                f"copy versions/ of the run again; or remove {shlex.quote(str(pointer))} to return to the training's"
+            )
+            raise UserError(problem, str(pointer), remedy)
+        return name
+
+    @property
+    def current(self) -> Path:
+        """The run folder of the current model: this one, or that of the last update in it."""
+        return self.path if (version := self.version) is None else self.path / VERSIONS / version
+
+    @property
+    def model(self) -> Path:
+        """What ``AnomalyDetector.from_pretrained`` reads: :mod:`flawmap.runs.model_folder`."""
+        return self.current / MODEL
+
+    @property
+    def manifest(self) -> Path:
+        """Every training image with its hash and its split: :mod:`flawmap.runs.manifest`."""
+        return self.current / "data_manifest.csv"
+
+    @property
+    def evaluation(self) -> Path:
+        """What ``flawmap evaluate`` writes: :mod:`flawmap.runs.evaluation`."""
+        return self.current / EVALUATION
 
     @property
     def is_started(self) -> bool:
         """Whether training has begun here."""
-        return self.log.is_file() or self.manifest.is_file()
+        return self.log.is_file() or (self.path / "data_manifest.csv").is_file()
 
     @property
     def has_results(self) -> bool:
@@ -63,7 +109,7 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         """Whether training reached its end."""
-        return (self.model / MODEL_CONFIG).is_file()
+        return (self.trained / MODEL_CONFIG).is_file()
 
     def checkpoint(self, stage: str) -> Path:
         """State from which an interrupted stage resumes; removed when the stage is done."""
@@ -95,6 +141,11 @@ class RunFolder:
             file.unlink(missing_ok=True)
         with suppress(OSError):  # it holds something else
             self.path.rmdir()
+
+
+def is_update(folder: Path) -> bool:
+    """Whether a run folder is that of an update within a run."""
+    return folder.parent.name == VERSIONS and re.fullmatch(UPDATE, folder.name) is not None
 
 
 def iso_time(moment: datetime.datetime | None = None) -> str:
@@ -161,7 +212,9 @@ def latest_run(parent: Path = Path("runs")) -> Path | None:
         if name and RunFolder(parent / name).is_finished:
             return parent / name
     finished = [run for run in _runs_in(parent) if run.is_finished]
-    newest = max(finished, key=lambda run: (_time_of(run, FINISHED, run.model / WEIGHTS), run.path.name), default=None)
+    newest = max(
+        finished, key=lambda run: (_time_of(run, FINISHED, run.trained / WEIGHTS), run.path.name), default=None
+    )
     return newest.path if newest else None
 
 

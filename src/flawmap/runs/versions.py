@@ -26,9 +26,9 @@ import flawmap
 from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_bytes
 from flawmap.runs.json_files import read_json, refuse_unreadable_format, write_csv, write_json
-from flawmap.runs.run_folder import MODEL, RECIPE, iso_time
+from flawmap.runs.run_folder import MODEL, RECIPE, VERSIONS, iso_time
 
-VERSIONS, VERSION = "versions", "version.json"
+VERSION = "version.json"
 IMAGES, FORMER, NEW = "images.csv", "former", "new"
 CALIBRATE, UNDO = "calibrate", "undo"  # kinds of change
 FORMAT = OLDEST_FORMAT = 1

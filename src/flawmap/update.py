@@ -1,0 +1,276 @@
+"""What ``flawmap update`` does: let a run learn from further good images, and keep the result as a version of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+import flawmap
+from flawmap import advice
+from flawmap.data.checks import CheckedData, FileFacts, check_good_images
+from flawmap.data.left_out import refuse_left_out
+from flawmap.data.open_data import Location, absolute_locations, locations_of, open_training_data
+from flawmap.data.sample import NormalImage, TrainingData
+from flawmap.data.walk import walk
+from flawmap.deploy.reviews import read_reviews
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.judge_unseen import deciding_scores
+from flawmap.detect.update import ENCODING, learned_by, update_detector
+from flawmap.engine.compute import DeviceName
+from flawmap.engine.progress import say
+from flawmap.errors import UserError
+from flawmap.recipe.files import to_yaml
+from flawmap.recipe.settings import DataSettings
+from flawmap.reproducibility import atomic_write_text, environment, file_sha256
+from flawmap.runs.calibration import Calibration
+from flawmap.runs.manifest import REVIEWED, ManifestRow, read_manifest, write_manifest
+from flawmap.runs.model_config import read_config, record_of_run
+from flawmap.runs.result_folders import exclusive
+from flawmap.runs.run_folder import FINISHED, MODEL_CONFIG, VERSIONS, RunFolder, iso_time, open_run
+from flawmap.runs.updates import (
+    FORMAT,
+    NewImage,
+    Standing,
+    UpdateRecord,
+    make_current,
+    put_in_force,
+    read_update,
+    this_user,
+    unfinished_update,
+    updates_of,
+)
+
+TRAIN = "train"  # the role of images that set scales and threshold, as training images do
+
+
+@dataclass(frozen=True)
+class UpdateOrder:
+    """What shall be learned.
+
+    Attributes:
+        images: where the good images are; with reviews, all folders in which the reviewed images may be.
+        reviews: the reviews.csv of ``flawmap serve``; None where all images are a random sample of good parts.
+        skip_unreadable: leave out files that cannot be decoded.
+        strict: refuse folders with anything in them that is not read.
+        device: where to compute.
+        dry_run: stop before the new version becomes current, and keep nothing.
+        command: that repeats this, for the record.
+    """
+
+    images: Location
+    reviews: Path | None = None
+    skip_unreadable: bool = False
+    strict: bool = False
+    device: DeviceName = "auto"
+    dry_run: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What an update has made: its version (None after a dry run), its record and the new images."""
+
+    version: str | None
+    record: UpdateRecord
+    images: tuple[NewImage, ...]
+
+
+def update_run(path: Path, order: UpdateOrder) -> Updated:
+    """Let a run learn from further good images; its new model becomes the current one by the last step.
+
+    Args:
+        path: of a run folder.
+        order: what shall be learned.
+
+    Raises:
+        UserError: no run, a model that cannot be updated, unusable images or reviews, no new image, or another process
+            works in the run.
+    """
+    run = open_run(path)
+    with exclusive(run.path):
+        detector = AnomalyDetector.from_pretrained(path, order.device)
+        learned_by(detector)  # raises where a run keeps no tokens, before any image is read
+        rows = read_manifest(run.manifest)
+        checked = _new_images(run, detector, order, rows)
+        scores = {key: float(score) for key, score in _scored(detector, checked.data.images)}
+        before, former = detector.calibrations_, run.version
+        with unfinished_update(run) as unfinished:
+            known = len(learned_by(detector).images)
+            is_reviewed = order.reviews is not None
+            unseen = update_detector(detector, checked.data, is_reviewed, unfinished, order.device)
+            images = learned_by(detector).images[known:]
+            facts = {fact.sha256: fact for fact in checked.facts}
+            role = REVIEWED if is_reviewed else TRAIN
+            all_rows = [*rows, *(_row(image, facts[image.sha256 or ""], role) for image in images)]
+            after_of: dict[int, float] = {}
+            if unseen is not None:
+                after_of = dict(zip(unseen.images, map(float, deciding_scores(detector, unseen)), strict=True))
+            new = tuple(
+                NewImage(
+                    image.key, image.sha256 or "", role, scores[facts[image.sha256 or ""].key], after_of.get(number)
+                )
+                for number, image in enumerate(images, known)
+            )
+            _write(unfinished, detector, all_rows, run, order)
+            record = UpdateRecord(
+                format=FORMAT,
+                former=former,
+                at=iso_time(),
+                by=this_user(),
+                flawmap=flawmap.__version__,
+                command=order.command,
+                locations=tuple(absolute_locations(order.images)),
+                reviews=None if order.reviews is None else str(order.reviews.absolute()),
+                n_new=len(new),
+                n_images=known + len(new),
+                kept_bytes=sum(file.stat().st_size for file in unfinished.checkpoint("").parent.iterdir()),
+                before=_standing(before.default, [image.score_before for image in new]),
+                after=_standing(detector.calibrations_.default, [image.score_after for image in new]),
+                dropped=tuple(
+                    name or "the default"
+                    for name in (None, *before.cameras)
+                    if (calibration := before.of(name)) is not None and not calibration.is_estimate
+                ),
+            )
+            version = None if order.dry_run else put_in_force(run, unfinished, record, new)
+    return Updated(version, record, new)
+
+
+def undo_update(path: Path) -> tuple[str, str | None]:
+    """Return to the version before; its files are as they were. Called again, it goes one further back.
+
+    Returns:
+        the version that was current, and the one that is now; None for what the training made.
+
+    Raises:
+        UserError: the run was not updated, or another process works in it.
+    """
+    run = open_run(path)
+    with exclusive(run.path):
+        current = run.version
+        if current is None:
+            problem = "the model of this run is that of its training: there is no update to undo"
+            remedy = f"to take back a threshold: {advice.command('flawmap', 'calibrate', path, '--undo')}"
+            raise UserError(problem, str(path), remedy)
+        former = read_update(run, current).former
+        make_current(run, former)
+    return current, former
+
+
+def _new_images(
+    run: RunFolder, detector: AnomalyDetector, order: UpdateOrder, rows: Sequence[ManifestRow]
+) -> CheckedData:
+    """The good images that the run has not learned from, decoded once.
+
+    Raises:
+        UserError: there are none, or some cannot be read.
+    """
+    if order.reviews is not None:
+        data = _reviewed_as_good(run, order.reviews, order.images)
+    else:
+        data = open_training_data(order.images, DataSettings(group_by=detector.recipe.data.group_by))
+        if order.strict:
+            refuse_left_out(data.left_out, str(data.root))
+    checked = check_good_images(data, order.skip_unreadable)
+    known = {content: row.key for row in rows if row.split in (TRAIN, REVIEWED) for content in row.hashes}
+    kept: list[FileFacts] = []
+    for fact in checked.facts:
+        if (same := known.get(fact.sha256) or known.get(fact.pixels_sha256)) is None:
+            kept.append(fact)
+        else:
+            say("left out", f"{fact.key}: the model has learned from {same}, which has the same content")
+    for key, same in checked.duplicates.items():
+        say("left out", f"{key}: it has the pixels of {same}")
+    if not kept:
+        n_known = len(checked.facts)
+        problem = f"the model has learned from all {n_known} images already" if n_known > 1 else "the model knows it"
+        raise UserError(problem, str(data.root), "give images that are new to it")
+    keys = {fact.key for fact in kept}
+    images = tuple(image for image in checked.data.images if image.key in keys)
+    return replace(checked, data=replace(checked.data, images=images), facts=tuple(kept))
+
+
+def _reviewed_as_good(run: RunFolder, reviews_at: Path, images: Location) -> TrainingData:
+    """The images in some folders that people have reviewed as good, found by their content.
+
+    Raises:
+        UserError: reviews of another model, none of a good image, or no image of them is in the folders.
+    """
+    reviews = read_reviews(reviews_at)
+    ids = _model_ids(run)
+    if foreign := [review for review in reviews if review.model_id.partition("-")[0] not in ids]:
+        problem = f"{len(foreign)} of {len(reviews)} reviews are of another model, first: {foreign[0].image}"
+        raise UserError(problem, str(reviews_at), "give reviews of this run or of a file exported from it")
+    good = {review.sha256: review for review in reviews if review.truth == "good"}
+    if n_defects := len(reviews) - len(good):
+        say("reviews", f"{n_defects} of {len(reviews)} are of defects, and are not learned from")
+    if not good:
+        raise UserError(
+            "no image was reviewed as good", str(reviews_at), "agree with an ok, or disagree with an anomaly"
+        )
+    found: dict[str, NormalImage] = {}
+    names: set[str] = set()
+    roots = [Path(location) for location in locations_of(images)]
+    for missing_root in (root for root in roots if not root.exists()):
+        raise UserError("there is no such file or folder", str(missing_root), "name the folders with the image files")
+    for root in roots:
+        for file in walk(root).images if root.is_dir() else [root]:
+            sha256 = file_sha256(file)
+            if sha256 in good and sha256 not in found:
+                name = file.relative_to(root).as_posix() if root.is_dir() else file.name
+                name = name if name not in names else f"{sha256[:8]}/{name}"
+                names.add(name)
+                found[sha256] = NormalImage(name, file, sha256)
+    missing = [review.image for content, review in good.items() if content not in found]
+    if not found:
+        problem = f"none of the {len(good)} images reviewed as good is in these folders, first: {missing[0]}"
+        raise UserError(problem, ", ".join(map(str, roots)), "name the folders with the reviewed image files")
+    if missing:
+        say("reviews", f"{len(missing)} images reviewed as good are not in these folders, first: {missing[0]}")
+    by_key = sorted(found.values(), key=lambda image: image.key)
+    return TrainingData(roots[0].resolve().name, roots[0], "reviewed images", tuple(by_key))
+
+
+def _model_ids(run: RunFolder) -> set[str]:
+    """What reviews name a model of this run by: that of the training, or of any update."""
+    models = [run.trained, *(RunFolder(run.path / VERSIONS / name).trained for name in updates_of(run))]
+    hashes = [read_config(model / MODEL_CONFIG).weights_sha256 for model in models]
+    return {sha256[:16] for sha256 in hashes if sha256}
+
+
+def _scored(detector: AnomalyDetector, images: Sequence[NormalImage]) -> list[tuple[str, float]]:
+    keys = [image.key for image in images]
+    return list(zip(keys, detector.score_samples(list(images)).tolist(), strict=True))
+
+
+def _standing(calibration: Calibration | None, of_new: Sequence[float | None]) -> Standing:
+    if calibration is None:
+        return Standing(None, 0, 0, None)
+    above = int((np.array(calibration.held_out_scores) > calibration.threshold).sum())
+    known = [score for score in of_new if score is not None]
+    n_new = sum(score > calibration.threshold for score in known) if len(known) == len(of_new) else None
+    return Standing(calibration.threshold, len(calibration.held_out_scores), above, n_new)
+
+
+def _row(image: NormalImage, fact: FileFacts, role: str) -> ManifestRow:
+    size_px = fact.width_px, fact.height_px
+    return ManifestRow(image.key, fact.sha256, role, *size_px, fact.pixels_sha256, image.group or "")
+
+
+def _write(
+    unfinished: RunFolder, detector: AnomalyDetector, rows: Sequence[ManifestRow], run: RunFolder, order: UpdateOrder
+) -> None:
+    """Write all of the new version but its record; config.json of the model comes last."""
+    atomic_write_text(unfinished.recipe, to_yaml(detector.recipe))
+    write_manifest(unfinished.manifest, rows)
+    trained = run.read_environment()
+    unfinished.write_environment(
+        environment(detector.device)
+        | {"command": order.command, "seed": detector.recipe.seed, "data": trained.get("data"), FINISHED: iso_time()}
+    )
+    for file in unfinished.checkpoint("").parent.iterdir():
+        if not file.stem.endswith(ENCODING):
+            file.unlink()  # the next update computes it anew
+    detector.record_ = record_of_run(unfinished)
+    detector.save_pretrained(unfinished.trained)
