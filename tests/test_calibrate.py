@@ -1,12 +1,12 @@
 """Changing and taking back a threshold: killed at every write, one process at a time, and always one in force."""
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from dying_disk import Disk, Killed
 from flawmap.calibrate import put_in_force, undo_calibration
 from flawmap.errors import UserError
 from flawmap.runs.calibration import calibration_bytes
@@ -18,30 +18,6 @@ from made_up_model import made_up_calibration, write_made_up_model, write_made_u
 
 SLOW = [(None, False), ("left", True), ("left", False)]
 CASES = [(None, True), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
-CALLS = ("replace", "rename", "fsync", "mkdir", "unlink", "rmdir")  # of os: all that change the disk
-
-
-class Killed(BaseException):
-    """The process has ended here."""
-
-
-class Disk:
-    """Ends the process before the n-th change of the disk; what it would have done after that does not happen."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, kill_at: int) -> None:
-        self.left, self.is_dead = kill_at, False
-        for name in CALLS:
-            monkeypatch.setattr(os, name, self._counted(getattr(os, name)))
-
-    def _counted(self, call: Callable[..., object]) -> Callable[..., object]:
-        def counted(*arguments: object, **options: object) -> object:
-            self.left -= 1
-            if self.left < 0:
-                self.is_dead = True
-                raise Killed
-            return call(*arguments, **options)
-
-        return counted
 
 
 def calibrate(folder: Path, threshold: float, camera: str | None = None) -> None:

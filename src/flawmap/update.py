@@ -100,17 +100,16 @@ def update_run(path: Path, order: UpdateOrder) -> Updated:
             is_reviewed = order.reviews is not None
             unseen = update_detector(detector, checked.data, is_reviewed, unfinished, order.device)
             images = learned_by(detector).images[known:]
-            facts = {fact.sha256: fact for fact in checked.facts}
+            of_content = {fact.sha256: fact for fact in checked.facts}
+            facts = [of_content[image.sha256 or ""] for image in images]
             role = REVIEWED if is_reviewed else TRAIN
-            all_rows = [*rows, *(_row(image, facts[image.sha256 or ""], role) for image in images)]
+            all_rows = [*rows, *(_row(image, fact, role) for image, fact in zip(images, facts, strict=True))]
             after_of: dict[int, float] = {}
             if unseen is not None:
                 after_of = dict(zip(unseen.images, map(float, deciding_scores(detector, unseen)), strict=True))
             new = tuple(
-                NewImage(
-                    image.key, image.sha256 or "", role, scores[facts[image.sha256 or ""].key], after_of.get(number)
-                )
-                for number, image in enumerate(images, known)
+                NewImage(image.key, fact.sha256, role, scores[fact.key], after_of.get(number))
+                for number, (image, fact) in enumerate(zip(images, facts, strict=True), known)
             )
             _write(unfinished, detector, all_rows, run, order)
             record = UpdateRecord(
