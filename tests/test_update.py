@@ -142,7 +142,7 @@ def test_python_learns_as_the_command_and_leaves_the_run_alone(root: Path):
     np.testing.assert_allclose(detector.score_samples(NEW), scores(run), atol=1e-6)
 
 
-def test_the_head_stays_as_it_was(tmp_path: Path):
+def test_the_head_stays_as_it_was_unless_it_is_trained_again(tmp_path: Path):
     write_images(tmp_path / "a", range(21))
     write_images(tmp_path / "b", range(21, 24))
     settings = ("method=fused", "residual.steps=4", "residual.hidden=8", "residual.simulated_images=8")
@@ -151,6 +151,15 @@ def test_the_head_stays_as_it_was(tmp_path: Path):
     update(tmp_path)
     now = AnomalyDetector.from_pretrained(run, "cpu").scorer_.head.state_dict()
     assert head and all((now[name] == tensor).all() for name, tensor in head.items())
+    undo_update(run)
+    order = UpdateOrder(str(tmp_path / "b"), device="cpu", with_head=True)
+    update_run(run, order)
+    now = AnomalyDetector.from_pretrained(run, "cpu").scorer_.head.state_dict()
+    assert any((now[name] != tensor).any() for name, tensor in head.items())
+    (tmp_path / "a" / "005.png").unlink()
+    write_images(tmp_path / "c", range(24, 27))
+    with pytest.raises(UserError, match=r"1 of the images .* are gone, first: 005.png"):
+        update_run(run, UpdateOrder(str(tmp_path / "c"), device="cpu", with_head=True))
 
 
 # ---- versions

@@ -40,6 +40,7 @@ from flawmap.runs.updates import (
     unfinished_update,
     updates_of,
 )
+from flawmap.train import data_of
 
 TRAIN = "train"  # the role of images that set scales and threshold, as training images do
 
@@ -54,6 +55,7 @@ class UpdateOrder:
         skip_unreadable: leave out files that cannot be decoded.
         strict: refuse folders with anything in them that is not read.
         device: where to compute.
+        with_head: train the head again, on the images of before, which must still be there, and the new ones.
         dry_run: stop before the new version becomes current, and keep nothing.
         command: that repeats this, for the record.
     """
@@ -63,6 +65,7 @@ class UpdateOrder:
     skip_unreadable: bool = False
     strict: bool = False
     device: DeviceName = "auto"
+    with_head: bool = False
     dry_run: bool = False
     command: str = ""
 
@@ -92,13 +95,14 @@ def update_run(path: Path, order: UpdateOrder) -> Updated:
         detector = AnomalyDetector.from_pretrained(path, order.device)
         learned_by(detector)  # raises where a run keeps no tokens, before any image is read
         rows = read_manifest(run.manifest)
+        files = _files_of(run, detector, rows) if order.with_head else None
         checked = _new_images(run, detector, order, rows)
         scores = {key: float(score) for key, score in _scored(detector, checked.data.images)}
         before, former = detector.calibrations_, run.version
         with unfinished_update(run) as unfinished:
             known = len(learned_by(detector).images)
             is_reviewed = order.reviews is not None
-            unseen = update_detector(detector, checked.data, is_reviewed, unfinished, order.device)
+            unseen = update_detector(detector, checked.data, is_reviewed, unfinished, order.device, files)
             images = learned_by(detector).images[known:]
             of_content = {fact.sha256: fact for fact in checked.facts}
             facts = [of_content[image.sha256 or ""] for image in images]
@@ -208,27 +212,56 @@ def _reviewed_as_good(run: RunFolder, reviews_at: Path, images: Location) -> Tra
         raise UserError(
             "no image was reviewed as good", str(reviews_at), "agree with an ok, or disagree with an anomaly"
         )
-    found: dict[str, NormalImage] = {}
-    names: set[str] = set()
     roots = [Path(location) for location in locations_of(images)]
-    for missing_root in (root for root in roots if not root.exists()):
-        raise UserError("there is no such file or folder", str(missing_root), "name the folders with the image files")
-    for root in roots:
-        for file in walk(root).images if root.is_dir() else [root]:
-            sha256 = file_sha256(file)
-            if sha256 in good and sha256 not in found:
-                name = file.relative_to(root).as_posix() if root.is_dir() else file.name
-                name = name if name not in names else f"{sha256[:8]}/{name}"
-                names.add(name)
-                found[sha256] = NormalImage(name, file, sha256)
+    found = {sha256: file for sha256, file in _by_content(roots).items() if sha256 in good}
     missing = [review.image for content, review in good.items() if content not in found]
     if not found:
         problem = f"none of the {len(good)} images reviewed as good is in these folders, first: {missing[0]}"
         raise UserError(problem, ", ".join(map(str, roots)), "name the folders with the reviewed image files")
     if missing:
         say("reviews", f"{len(missing)} images reviewed as good are not in these folders, first: {missing[0]}")
-    by_key = sorted(found.values(), key=lambda image: image.key)
-    return TrainingData(roots[0].resolve().name, roots[0], "reviewed images", tuple(by_key))
+    names: dict[str, str] = {}  # of the files: several folders may have files of the same name
+    for sha256, file in sorted(found.items(), key=lambda item: item[1]):
+        names[f"{sha256[:8]}/{file.name}" if file.name in names else file.name] = sha256
+    data = tuple(NormalImage(name, found[sha256], sha256) for name, sha256 in sorted(names.items()))
+    return TrainingData(roots[0].resolve().name, roots[0], "reviewed images", data)
+
+
+def _by_content(places: Sequence[Path]) -> dict[str, Path]:
+    """The images in some folders, or these files, by the SHA-256 of their bytes.
+
+    Raises:
+        UserError: a place does not exist.
+    """
+    files: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise UserError("there is no such file or folder", str(place), "name the folders with the image files")
+        files += walk(place).images if place.is_dir() else [place]
+    return {file_sha256(file): file for file in files}
+
+
+def _files_of(run: RunFolder, detector: AnomalyDetector, rows: Sequence[ManifestRow]) -> dict[str, Path]:
+    """Where the images are that the run has learned from, by the SHA-256 of their bytes.
+
+    Raises:
+        UserError: not all are where they were.
+    """
+    settings = detector.recipe.data
+    data = data_of(run) or []
+    paths = [image.path for image in open_training_data(data, settings).images] if data else []
+    version = run.version
+    while version is not None:
+        record = read_update(run, version)
+        places = [Path(location) for location in record.locations]
+        paths += places if record.reviews else [image.path for image in open_training_data(places, settings).images]
+        version = record.former
+    files = _by_content(paths)
+    if missing := [row.key for row in rows if row.split in (TRAIN, REVIEWED) and row.sha256 not in files]:
+        problem = f"{len(missing)} of the images that this run has learned from are gone, first: {missing[0]}"
+        remedy = "put them back, or leave out --head, which needs none of them"
+        raise UserError(problem, ", ".join(data), remedy)
+    return files
 
 
 def _model_ids(run: RunFolder) -> set[str]:

@@ -29,6 +29,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="the reviews.csv of flawmap serve: learn from the images that people called good; they do not count for "
         "the threshold",
     )
+    parser.add_argument(
+        "--head", action="store_true", help="train the head again, too; the images of before must still be in place"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would change, and keep nothing")
     parser.add_argument("--undo", action="store_true", help="return to the version before; again: one further back")
     add_data_arguments(parser)
@@ -53,6 +56,7 @@ def run(arguments: Namespace) -> int:
         arguments.skip_unreadable,
         arguments.strict,
         arguments.device,
+        arguments.head,
         arguments.dry_run,
         arguments.command,
     )
@@ -65,6 +69,7 @@ def _refuse_contradictions(arguments: Namespace) -> None:
     place = "flawmap update"
     if arguments.undo:
         given = {"GOOD_IMAGES": arguments.images, "--reviews": arguments.reviews, "--dry-run": arguments.dry_run}
+        given["--head"] = arguments.head
         if also := [name for name, value in given.items() if value]:
             raise UserError(f"--undo goes without {' and '.join(also)}", place, "leave one of them out")
     elif not arguments.images and arguments.reviews:

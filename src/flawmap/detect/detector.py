@@ -132,11 +132,7 @@ class AnomalyDetector:
         return self
 
     def update(
-        self,
-        images: TrainingData | Sequence[NormalImage],
-        is_reviewed: bool = False,
-        run: RunFolder | None = None,
-        device: DeviceName = "auto",
+        self, images: TrainingData | Sequence[NormalImage], is_reviewed: bool = False, device: DeviceName = "auto"
     ) -> "AnomalyDetector":
         """Learn from further good images, beside those that the run of this detector has learned from; returns self.
 
@@ -146,17 +142,15 @@ class AnomalyDetector:
             images: good images only; those whose content is known already are left out.
             is_reviewed: whether they were chosen for their scores, such as reviewed false alarms. They then set neither
                 scales nor thresholds. Otherwise they must be a random sample of good parts.
-            run: the folder for the results; None uses a temporary one.
             device: as in :meth:`fit`.
 
         Raises:
-            UserError: the detector was not opened from a run, or that keeps no tokens; the method is ``paper``; or no
-                image is new.
+            UserError: the detector was opened from no run, or one that keeps no tokens; or no image is new.
         """
         from flawmap.detect.update import update_detector  # here, because loading what fits takes seconds
 
         with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
-            update_detector(self, images, is_reviewed, run or RunFolder(Path(folder)), device)
+            update_detector(self, images, is_reviewed, RunFolder(Path(folder)), device)
         return self
 
     @property

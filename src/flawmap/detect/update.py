@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,13 +42,26 @@ def update_detector(
     is_reviewed: bool,
     run: RunFolder,
     device: DeviceName = "auto",
+    files: Mapping[str, Path] | None = None,
 ) -> UnseenScores | None:
     """See :meth:`AnomalyDetector.update`.
+
+    Args:
+        detector: that learns.
+        images: good images.
+        is_reviewed: whether they were chosen for their scores.
+        run: for the results.
+        device: where to compute.
+        files: where the images are that it has learned from, by the SHA-256 of their bytes: its head is trained again.
+            None keeps the head.
 
     Returns:
         what all images that the run keeps whole score by fits that have not seen them; None without folds.
     """
     scorer, learned = _scorer_of(detector), learned_by(detector)
+    if files is not None:
+        found = (replace(image, path=files[image.sha256 or ""]) for image in learned.images)
+        learned = replace(learned, images=tuple(found))
     recipe = detector.recipe
     new = only_new(only_normal(images.images if isinstance(images, TrainingData) else images), learned.images)
     if not new:
@@ -61,11 +74,12 @@ def update_detector(
         "updated": hashlib.sha256(weights_of(scorer)).hexdigest(),
         "images": content_hash(everything),
         "is_reviewed": is_reviewed,
+        "trains_head": files is not None,
     }
     size_px = round_to_patches(recipe.data.image_size_px, scorer.encoder.patch_size_px)
     context = StageContext(run, compute, recipe.seed, size_px, inputs, is_shared=False)
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
-    fitted, now = fit_on(scorer, learned, new, is_reviewed, recipe, context, simulate)
+    fitted, now = fit_on(scorer, learned, new, is_reviewed, recipe, context, simulate, files is not None)
     rate = (detector.calibrations_.default or recipe.calibration).false_alarm_rate
     detector.scorer_, detector.learned_ = fitted.scorer.to(compute.device).eval(), now
     detector.stage_keys_, detector.encoder_backend_ = fitted.stage_keys, detector.scorer_.encoder_backend

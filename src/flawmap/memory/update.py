@@ -45,17 +45,19 @@ def fit_on(
     recipe: Recipe,
     context: StageContext,
     simulate: Simulator,
+    trains_head: bool = False,
 ) -> tuple[FittedScorer, Learned]:
-    """Fit memory, expectation and scales again, to the images of before and to new ones; the head stays.
+    """Fit memory, expectation and scales again, to the images of before and to new ones; the head may stay.
 
     Args:
         scorer: of the earlier fit, which is left as it is.
-        learned: what that was fitted to; none of these images is read.
+        learned: what that was fitted to; these images are read where a head is trained, and else need not exist.
         new: images.
         not_counted: whether the new ones set neither scales nor threshold.
         recipe: of the earlier fit.
         context: of the new fit.
-        simulate: makes the defects for a head; none is trained.
+        simulate: makes the defects that a head learns from.
+        trains_head: whether another head is trained on all images; otherwise it stays.
 
     Returns:
         the scorer, with what all images score by fits that have not seen them; and what it was fitted to.
@@ -66,7 +68,7 @@ def fit_on(
     roi, images, first = region_of(recipe), (*learned.images, *new), len(learned.images)
     excluded = learned.not_counted | frozenset(range(first, len(images)) if not_counted else ())
     of_whole = scorer.whole if isinstance(scorer, TiledScorer) else scorer
-    joining = Joining(learned.whole, WholeImages(new, roi), _head_of(of_whole), excluded)
+    joining = Joining(learned.whole, WholeImages(new, roi), None if trains_head else _head_of(of_whole), excluded)
     whole = fit_units(WholeImages(images, roi), of_whole.encoder, recipe, context, simulate, joining=joining)
     if not isinstance(scorer, TiledScorer):
         fitted = FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
@@ -74,7 +76,7 @@ def fit_on(
     assert learned.tiles is not None
     originals_px, of_tiles = whole.good.originals_px.numpy(), settings_of_tiles(recipe)
     added = Tiles(new, originals_px[first:], scorer.tiling, roi)
-    joining = Joining(learned.tiles, added, _head_of(scorer.tiles), excluded)
+    joining = Joining(learned.tiles, added, None if trains_head else _head_of(scorer.tiles), excluded)
     units = Tiles(images, originals_px, scorer.tiling, roi)
     tiles = fit_units(units, of_whole.encoder, of_tiles, whole.context, simulate, whole.fold_of_image, joining)
     updated = TiledScorer(whole.scorer, tiles.scorer, context.size_px).eval()
