@@ -1,10 +1,8 @@
 """What ``flawmap update`` does: let a run learn from further good images, and keep the result as a version of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 import flawmap
 from flawmap import advice
@@ -16,7 +14,7 @@ from flawmap.data.walk import walk
 from flawmap.deploy.reviews import read_reviews
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.judge_unseen import deciding_scores
-from flawmap.detect.update import ENCODING, learned_by, update_detector
+from flawmap.detect.update import ENCODING, TRAIN_AGAIN, learned_by, update_detector
 from flawmap.engine.compute import DeviceName
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
@@ -24,10 +22,12 @@ from flawmap.recipe.files import to_yaml
 from flawmap.recipe.settings import DataSettings
 from flawmap.reproducibility import atomic_write_text, environment, file_sha256
 from flawmap.runs.calibration import Calibration
+from flawmap.runs.cameras import Calibrations
 from flawmap.runs.manifest import REVIEWED, ManifestRow, read_manifest, write_manifest
 from flawmap.runs.model_config import read_config, record_of_run
+from flawmap.runs.model_folder import home_of, run_around
 from flawmap.runs.result_folders import exclusive
-from flawmap.runs.run_folder import FINISHED, MODEL_CONFIG, VERSIONS, RunFolder, iso_time, open_run
+from flawmap.runs.run_folder import FINISHED, MODEL, MODEL_CONFIG, VERSIONS, RunFolder, is_update, iso_time, open_run
 from flawmap.runs.updates import (
     FORMAT,
     NewImage,
@@ -90,52 +90,18 @@ def update_run(path: Path, order: UpdateOrder) -> Updated:
         UserError: no run, a model that cannot be updated, unusable images or reviews, no new image, or another process
             works in the run.
     """
-    run = open_run(path)
+    run = _run_at(path)
     with exclusive(run.path):
         detector = AnomalyDetector.from_pretrained(path, order.device)
         learned_by(detector)  # raises where a run keeps no tokens, before any image is read
         rows = read_manifest(run.manifest)
         files = _files_of(run, detector, rows) if order.with_head else None
         checked = _new_images(run, detector, order, rows)
-        scores = {key: float(score) for key, score in _scored(detector, checked.data.images)}
         before, former = detector.calibrations_, run.version
         with unfinished_update(run) as unfinished:
-            known = len(learned_by(detector).images)
-            is_reviewed = order.reviews is not None
-            unseen = update_detector(detector, checked.data, is_reviewed, unfinished, order.device, files)
-            images = learned_by(detector).images[known:]
-            of_content = {fact.sha256: fact for fact in checked.facts}
-            facts = [of_content[image.sha256 or ""] for image in images]
-            role = REVIEWED if is_reviewed else TRAIN
-            all_rows = [*rows, *(_row(image, fact, role) for image, fact in zip(images, facts, strict=True))]
-            after_of: dict[int, float] = {}
-            if unseen is not None:
-                after_of = dict(zip(unseen.images, map(float, deciding_scores(detector, unseen)), strict=True))
-            new = tuple(
-                NewImage(image.key, fact.sha256, role, scores[fact.key], after_of.get(number))
-                for number, (image, fact) in enumerate(zip(images, facts, strict=True), known)
-            )
-            _write(unfinished, detector, all_rows, run, order)
-            record = UpdateRecord(
-                format=FORMAT,
-                former=former,
-                at=iso_time(),
-                by=this_user(),
-                flawmap=flawmap.__version__,
-                command=order.command,
-                locations=tuple(absolute_locations(order.images)),
-                reviews=None if order.reviews is None else str(order.reviews.absolute()),
-                n_new=len(new),
-                n_images=known + len(new),
-                kept_bytes=sum(file.stat().st_size for file in unfinished.checkpoint("").parent.iterdir()),
-                before=_standing(before.default, [image.score_before for image in new]),
-                after=_standing(detector.calibrations_.default, [image.score_after for image in new]),
-                dropped=tuple(
-                    name or "the default"
-                    for name in (None, *before.cameras)
-                    if (calibration := before.of(name)) is not None and not calibration.is_estimate
-                ),
-            )
+            new = _learn(detector, checked, order, unfinished, files)
+            _write(unfinished, detector, [*rows, *_rows_of(checked, new, detector)], run, order)
+            record = _record(detector, before, order, former, new, unfinished)
             version = None if order.dry_run else put_in_force(run, unfinished, record, new)
     return Updated(version, record, new)
 
@@ -149,7 +115,7 @@ def undo_update(path: Path) -> tuple[str, str | None]:
     Raises:
         UserError: the run was not updated, or another process works in it.
     """
-    run = open_run(path)
+    run = _run_at(path)
     with exclusive(run.path):
         current = run.version
         if current is None:
@@ -159,6 +125,23 @@ def undo_update(path: Path) -> tuple[str, str | None]:
         former = read_update(run, current).former
         make_current(run, former)
     return current, former
+
+
+def _run_at(path: Path) -> RunFolder:
+    """The run at a path.
+
+    Raises:
+        UserError: there is none, or a model or a version of a run is there.
+    """
+    run, place = open_run(path), path.resolve()
+    if is_update(place):
+        remedy = advice.command("flawmap", "update", home_of(path / MODEL), "GOOD_IMAGES")
+        raise UserError("this is a version of a run, not the run", str(path), remedy)
+    if (path / MODEL_CONFIG).is_file():
+        within = run_around(path)
+        remedy = TRAIN_AGAIN if within is None else f"name the run: {advice.command(home_of(path))}"
+        raise UserError("this is a model folder; only a run keeps what an update needs", str(path), remedy)
+    return run
 
 
 def _new_images(
@@ -271,23 +254,78 @@ def _model_ids(run: RunFolder) -> set[str]:
     return {sha256[:16] for sha256 in hashes if sha256}
 
 
-def _scored(detector: AnomalyDetector, images: Sequence[NormalImage]) -> list[tuple[str, float]]:
-    keys = [image.key for image in images]
-    return list(zip(keys, detector.score_samples(list(images)).tolist(), strict=True))
+def _learn(
+    detector: AnomalyDetector,
+    checked: CheckedData,
+    order: UpdateOrder,
+    unfinished: RunFolder,
+    files: Mapping[str, Path] | None,
+) -> tuple[NewImage, ...]:
+    """Let the detector learn; returns the new images, with what they score before and after."""
+    scores = detector.score_samples(list(checked.data.images)).tolist()
+    before = dict(zip((fact.sha256 for fact in checked.facts), scores, strict=True))
+    known, is_reviewed = len(learned_by(detector).images), order.reviews is not None
+    unseen = update_detector(detector, checked.data, is_reviewed, unfinished, order.device, files)
+    after: dict[int, float] = {}
+    if unseen is not None:
+        after = dict(zip(unseen.images, map(float, deciding_scores(detector, unseen)), strict=True))
+    role = REVIEWED if is_reviewed else TRAIN
+    return tuple(
+        NewImage(image.key, sha256, role, before[sha256], after.get(number))
+        for number, image in enumerate(learned_by(detector).images[known:], known)
+        if (sha256 := image.sha256) is not None
+    )
+
+
+def _rows_of(checked: CheckedData, new: Sequence[NewImage], detector: AnomalyDetector) -> list[ManifestRow]:
+    """What the list of images says of the new ones."""
+    facts = {fact.sha256: fact for fact in checked.facts}
+    groups = {image.key: image.group or "" for image in learned_by(detector).images}
+    rows = []
+    for image in new:
+        fact = facts[image.sha256]
+        size_px = fact.width_px, fact.height_px
+        rows.append(ManifestRow(image.path, image.sha256, image.role, *size_px, fact.pixels_sha256, groups[image.path]))
+    return rows
+
+
+def _record(
+    detector: AnomalyDetector,
+    before: Calibrations,
+    order: UpdateOrder,
+    former: str | None,
+    new: Sequence[NewImage],
+    unfinished: RunFolder,
+) -> UpdateRecord:
+    """What was done, and what it changed."""
+    cameras = {"the default": before.default, **before.cameras}
+    kept = unfinished.checkpoint("").parent
+    return UpdateRecord(
+        format=FORMAT,
+        former=former,
+        at=iso_time(),
+        by=this_user(),
+        flawmap=flawmap.__version__,
+        command=order.command,
+        locations=tuple(absolute_locations(order.images)),
+        reviews=None if order.reviews is None else str(order.reviews.absolute()),
+        trains_head=order.with_head,
+        n_new=len(new),
+        n_images=len(learned_by(detector).images),
+        kept_bytes=sum(file.stat().st_size for file in kept.iterdir()),
+        before=_standing(before.default, [image.score_before for image in new]),
+        after=_standing(detector.calibrations_.default, [image.score_after for image in new]),
+        dropped=tuple(name for name, calibration in cameras.items() if calibration and not calibration.is_estimate),
+    )
 
 
 def _standing(calibration: Calibration | None, of_new: Sequence[float | None]) -> Standing:
-    if calibration is None:
-        return Standing(None, 0, 0, None)
-    above = int((np.array(calibration.held_out_scores) > calibration.threshold).sum())
     known = [score for score in of_new if score is not None]
-    n_new = sum(score > calibration.threshold for score in known) if len(known) == len(of_new) else None
-    return Standing(calibration.threshold, len(calibration.held_out_scores), above, n_new)
-
-
-def _row(image: NormalImage, fact: FileFacts, role: str) -> ManifestRow:
-    size_px = fact.width_px, fact.height_px
-    return ManifestRow(image.key, fact.sha256, role, *size_px, fact.pixels_sha256, image.group or "")
+    if calibration is None:
+        return Standing(None, 0, 0, len(known), 0)
+    threshold, scores = calibration.threshold, calibration.held_out_scores
+    above, new_above = (sum(score > threshold for score in of) for of in (scores, known))
+    return Standing(threshold, len(scores), above, len(known), new_above)
 
 
 def _write(

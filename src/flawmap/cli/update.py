@@ -95,7 +95,7 @@ def _as_lines(updated: "Updated", path: Path) -> list[str]:
         f"           {'before':>38}{'after':>16}",
         _line("threshold", *(_number(side.threshold) for side in (record.before, record.after))),
         _line("good images above it", *(_alarms(side) for side in (record.before, record.after))),
-        _line("new images above it", *(_new_alarms(side, record.n_new) for side in (record.before, record.after))),
+        _line("new images above it", *(_new_alarms(side) for side in (record.before, record.after))),
         "           after: good images are scored by fits that have not seen them",
     ]
     if record.reviews is not None:
@@ -125,5 +125,5 @@ def _alarms(side: "Standing") -> str:
     return "-" if side.threshold is None else f"{side.n_alarms} of {side.n_good}"
 
 
-def _new_alarms(side: "Standing", n_new: int) -> str:
-    return "-" if side.n_new_alarms is None else f"{side.n_new_alarms} of {n_new}"
+def _new_alarms(side: "Standing") -> str:
+    return "-" if side.threshold is None else f"{side.n_new_alarms} of {side.n_new}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flawmap.runs.evaluation import Measures, read_evaluation
 from flawmap.runs.json_files import read_json, refuse_unreadable_format
-from flawmap.runs.manifest import ONLY_PRETRAINED, read_used_images
+from flawmap.runs.manifest import ONLY_PRETRAINED, REVIEWED, read_used_images
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.self_test import SelfTest
 
@@ -142,7 +142,7 @@ def _data_record(run: RunFolder) -> DataRecord | None:
     counts = Counter(row.split for row in rows)
     location = str(run.read_environment().get("data"))
     licence = KNOWN_LICENCES.get(location, "not stated: that of whoever took the images")
-    return DataRecord(digest, counts["train"], counts["held_out"], counts[ONLY_PRETRAINED], licence)
+    return DataRecord(digest, counts["train"] + counts[REVIEWED], counts["held_out"], counts[ONLY_PRETRAINED], licence)
 
 
 def _test_record(run: RunFolder) -> TestRecord | None:

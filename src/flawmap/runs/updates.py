@@ -37,13 +37,15 @@ class Standing:
         threshold: of the image score; None without one.
         n_good: good images that the threshold rests on.
         n_alarms: of these, how many are above it.
-        n_new_alarms: how many of the new images are above it; None where nobody knows.
+        n_new: new images with a score; those that the run does not keep whole have none after an update.
+        n_new_alarms: of these, how many are above the threshold.
     """
 
     threshold: float | None
     n_good: int
     n_alarms: int
-    n_new_alarms: int | None
+    n_new: int
+    n_new_alarms: int
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class UpdateRecord:
         command: as it was typed.
         locations: where the new images were.
         reviews: the file that told good images from defects; None without.
+        trains_head: whether the head was trained again.
         n_new: images that it learned from.
         n_images: of all that the model has learned from.
         kept_bytes: what it keeps of them for the next update.
@@ -94,6 +97,7 @@ class UpdateRecord:
     command: str
     locations: tuple[str, ...]
     reviews: str | None
+    trains_head: bool
     n_new: int
     n_images: int
     kept_bytes: int
