@@ -13,15 +13,20 @@ from PIL import Image
 from assertions import files_and_bytes
 from dying_disk import Disk, Killed
 from flawmap import AnomalyDetector, load_images
+from flawmap.calibrate import calibrate_run, undo_calibration
+from flawmap.deploy.opened_model import open_model
 from flawmap.deploy.reviews import ReviewFile, make_review
 from flawmap.errors import UserError
+from flawmap.evaluate.evaluate_run import evaluate_run
 from flawmap.recipe.files import load_recipe
 from flawmap.reproducibility import file_sha256
 from flawmap.runs.manifest import read_manifest
 from flawmap.runs.model_config import read_config
+from flawmap.runs.model_folder import home_of, model_folder
 from flawmap.runs.result_folders import exclusive
 from flawmap.runs.run_folder import MODEL_CONFIG, RunFolder
 from flawmap.runs.updates import updates_of
+from flawmap.runs.versions import read_history
 from flawmap.train import TrainingOrder, train_run
 from flawmap.update import UpdateOrder, undo_update, update_run
 from images import texture, write_image
@@ -159,7 +164,7 @@ def test_the_head_stays_as_it_was_unless_it_is_trained_again(tmp_path: Path):
     assert any((now[name] != tensor).any() for name, tensor in head.items())
     (tmp_path / "a" / "005.png").unlink()
     write_images(tmp_path / "c", range(24, 27))
-    with pytest.raises(UserError, match=r"1 of the images .* are gone, first: 005.png"):
+    with pytest.raises(UserError, match=r"1 of the images .* are gone, first: 005\.png"):
         update_run(run, UpdateOrder(str(tmp_path / "c"), device="cpu", with_head=True))
 
 
@@ -197,6 +202,32 @@ def test_the_record_says_who_when_and_what(root: Path):
     kept = folder / "checkpoints"
     assert sorted(file.name for file in kept.iterdir()) == ["encoding.json", "encoding.safetensors"]
     assert record["kept_bytes"] == sum(file.stat().st_size for file in kept.iterdir())
+
+
+def test_a_calibration_belongs_to_the_version_that_it_was_made_for(root: Path):
+    run, fresh = root / "runs" / "run", write_images(root / "fresh", range(60, 66))
+    calibrate_run(run, str(fresh), 0.2, device="cpu")
+    calibrate_run(run, str(fresh), 0.2, device="cpu", camera="left")
+    assert update(root).record.dropped == ("the default", "left")
+    after = AnomalyDetector.from_pretrained(run, "cpu").calibrations_
+    assert not after.cameras and after.default.is_estimate and after.default.false_alarm_rate == 0.2
+    calibrate_run(run, str(fresh), 0.3, device="cpu")
+    assert [version.number for version in read_history(model_folder(run)).versions] == [1]
+    assert undo_calibration(run).calibration == after.default
+    undo_update(run)
+    before = AnomalyDetector.from_pretrained(run, "cpu").calibrations_
+    assert list(before.cameras) == ["left"] and not before.default.is_estimate
+    assert len(read_history(model_folder(run)).versions) == 2
+
+
+def test_the_name_of_a_run_stays_and_its_new_images_are_no_test_images(root: Path):
+    run = root / "runs" / "run"
+    update(root)
+    assert home_of(model_folder(run)) == run and open_model(run, "cpu").facts.name == "run"
+    write_image(root / "labelled" / "test" / "good" / "x.png", texture(21))
+    write_image(root / "labelled" / "test" / "bad" / "y.png", 255 - texture(70))
+    with pytest.raises(UserError, match=r"also in training as 021\.png"):
+        evaluate_run(run, str(root / "labelled"), device="cpu")
 
 
 def test_a_dry_run_keeps_nothing(root: Path):

@@ -1,0 +1,42 @@
+"""flawmap update: what it prints, and what it refuses."""
+
+from pathlib import Path
+
+from flawmap.runs.run_folder import RunFolder
+from images import texture, write_image
+
+TINY = (
+    *("--set", "method=memory", "--set", "data.image_size_px=64", "--set", "model.weights=random"),
+    *("--set", "model.architecture=test_vit", "--set", "memory.blocks=[1, 2]", "--set", "memory.tokens=40"),
+)
+
+
+def test_an_update_is_told_and_taken_back(cli):
+    for number in range(24):
+        write_image(Path("parts" if number < 21 else "new") / f"{number:03d}.png", texture(number))
+    assert cli("train", "parts", "--run", "runs/a", "--device", "cpu", *TINY).code == 0
+    facts = cli("update", "runs/a", "new", "--device", "cpu", "--dry-run", "--json").json
+    assert (facts["version"], facts["n_new"], facts["n_images"]) == (None, 3, 24)
+    assert facts["before"]["n_good"] == 21 and facts["after"]["n_good"] == 24
+    assert [image["path"] for image in facts["images"]] == ["021.png", "022.png", "023.png"]
+    lines = cli("update", "runs/a", "new", "--device", "cpu").out.splitlines()
+    assert " ".join(lines[0].split()) == "images 3 new, of 24 that the model has learned from"
+    assert [line.split()[-3:] for line in lines if "good images above" in line] == [["0", "of", "24"]]
+    assert lines[-1].endswith("flawmap update runs/a --undo") and "update-0001 is current" in lines[-1]
+    undone = cli("update", "runs/a", "--undo")
+    assert " ".join(undone.out.split()) == "undone update-0001; the model is again what the training made"
+    assert RunFolder(Path("runs/a")).version is None
+
+
+def test_what_cannot_be_updated_is_refused_with_what_to_do(cli, run_copy, trained):
+    refused = cli("update", run_copy, trained.data)
+    assert refused.code == 2 and "method 'paper' keeps no tokens" in refused.err
+    assert "train again with the old and the new images" in refused.err
+    for words, remedy in (
+        ((), "flawmap update RUN GOOD_IMAGES, or --undo"),
+        (("--reviews", "reviews.csv"), "flawmap update RUN FOLDER --reviews reviews.csv"),
+        (("new", "--undo"), "leave one of them out"),
+        (("--undo", "--head"), "leave one of them out"),
+    ):
+        refused = cli("update", run_copy, *words)
+        assert refused.code == 2 and remedy in refused.err
