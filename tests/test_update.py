@@ -19,6 +19,8 @@ from flawmap.deploy.reviews import ReviewFile, make_review
 from flawmap.errors import UserError
 from flawmap.evaluate.evaluate_run import evaluate_run
 from flawmap.recipe.files import load_recipe
+from flawmap.report.run_files import read_run
+from flawmap.report.tables import commands
 from flawmap.reproducibility import file_sha256
 from flawmap.runs.manifest import read_manifest
 from flawmap.runs.model_config import read_config
@@ -178,6 +180,7 @@ def test_undo_restores_bit_for_bit_and_an_update_builds_on_an_update(root: Path)
     updated = scores(run)
     write_images(root / "c", range(30, 33))
     second = update(root, images="c")
+    assert commands(read_run(run))[-2:] == ["flawmap update", "flawmap update"]
     assert second.version == "update-0002" and second.record.former == "update-0001" and second.record.n_images == 28
     assert undo_update(run) == ("update-0002", "update-0001") and scores(run) == updated
     assert undo_update(run) == ("update-0001", None) and scores(run) == was

@@ -38,6 +38,7 @@ from flawmap.runs.updates import (
     read_update,
     this_user,
     unfinished_update,
+    updates_in_force,
     updates_of,
 )
 from flawmap.train import data_of
@@ -233,12 +234,9 @@ def _files_of(run: RunFolder, detector: AnomalyDetector, rows: Sequence[Manifest
     settings = detector.recipe.data
     data = data_of(run) or []
     paths = [image.path for image in open_training_data(data, settings).images] if data else []
-    version = run.version
-    while version is not None:
-        record = read_update(run, version)
+    for record in updates_in_force(run):
         places = [Path(location) for location in record.locations]
         paths += places if record.reviews else [image.path for image in open_training_data(places, settings).images]
-        version = record.former
     files = _by_content(paths)
     if missing := [row.key for row in rows if row.split in (TRAIN, REVIEWED) and row.sha256 not in files]:
         problem = f"{len(missing)} of the images that this run has learned from are gone, first: {missing[0]}"

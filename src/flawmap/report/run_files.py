@@ -20,6 +20,7 @@ from flawmap.runs.run_folder import MODEL_CONFIG, RunFolder
 from flawmap.runs.samples import SampleRow, read_samples
 from flawmap.runs.training_log import LogFile
 from flawmap.runs.unusual import Unusual, read_unusual
+from flawmap.runs.updates import UpdateRecord, updates_in_force
 from flawmap.runs.versions import History, read_history
 
 
@@ -29,7 +30,7 @@ class RunFiles:
 
     ``images`` are the test images with their scores, ``log`` has one record per training step, ``manifest`` lists the
     images of the training, ``samples`` are what it saw, ``unusual`` are those of its images that look unusual, and
-    ``history`` has the changes of its thresholds since.
+    ``history`` has the changes of its thresholds since, and ``updates`` are those that its model has learned from.
     """
 
     run: Path
@@ -46,6 +47,7 @@ class RunFiles:
     samples: tuple[SampleRow, ...] = ()
     unusual: Unusual | None = None
     history: History = field(default_factory=History)
+    updates: tuple[UpdateRecord, ...] = ()
 
     @property
     def is_evaluated(self) -> bool:
@@ -119,6 +121,7 @@ def read_run(path: Path) -> RunFiles:
         samples=read_samples(run.samples),
         unusual=read_unusual(run.unusual),
         history=read_history(run.model),
+        updates=updates_in_force(run),
     )
 
 

@@ -150,16 +150,17 @@ def identity(files: RunFiles) -> str:
 
 
 def commands(files: RunFiles) -> list[str]:
-    """What makes this run again, in order: the training, the calibrations in force, and the evaluation.
+    """What makes this run again, in order: the training, its updates, the calibrations in force, and the evaluation.
 
     The evaluation comes after the calibration that set its threshold.
     """
     calibrations = files.history.calibrations
-    found = [files.environment.get("command"), *(version.change.command for version in calibrations)]
+    made_by = [files.environment.get("command"), *(update.command for update in files.updates)]
+    found = [*made_by, *(version.change.command for version in calibrations)]
     if (evaluation := files.evaluation) is not None:
         of_default = [version.change if version.change.camera is None else None for version in calibrations]
         before = [i for i, change in enumerate(of_default, 1) if change and change.threshold == evaluation.threshold]
-        found.insert(1 + max(before, default=0), evaluation.command)
+        found.insert(len(made_by) + max(before, default=0), evaluation.command)
     return [command for command in found if command]
 
 

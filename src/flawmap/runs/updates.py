@@ -160,6 +160,20 @@ def make_current(run: RunFolder, version: str | None) -> None:
         atomic_write_text(run.path / CURRENT, f"{version}\n")
 
 
+def updates_in_force(run: RunFolder) -> tuple[UpdateRecord, ...]:
+    """The updates that the current model has learned from, oldest first.
+
+    Raises:
+        UserError: a record is damaged, or gone.
+    """
+    records: list[UpdateRecord] = []
+    version = run.version
+    while version is not None:
+        records.append(read_update(run, version))
+        version = records[-1].former
+    return tuple(reversed(records))
+
+
 def read_update(run: RunFolder, version: str) -> UpdateRecord:
     """The record of an update.
 
