@@ -284,13 +284,41 @@ def test_an_image_with_a_known_name_and_other_content_is_learned(root: Path):
     assert len(set(keys)) == 22
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_a_run_without_its_tokens_asks_for_the_old_images(root: Path, damage: str):
+@pytest.mark.parametrize("damage", ["gone", "cut", "other"])
+def test_a_run_without_its_tokens_takes_shared_ones_or_asks_for_the_old_images(root: Path, damage: str):
     tokens = root / "runs" / "run" / "checkpoints" / "encoding.safetensors"
-    tokens.unlink() if damage == "gone" else tokens.write_bytes(tokens.read_bytes()[:-1])
-    with pytest.raises(UserError, match="are not there any more" if damage == "gone" else "are damaged") as error:
+    if damage == "other":  # of a training with another seed, put here by hand
+        other = train(root / "a", root / "others" / "run", "seed=1") / "checkpoints"
+        for suffix in (".safetensors", ".json"):
+            tokens.with_suffix(suffix).unlink()
+            shutil.copy(other / f"encoding{suffix}", tokens.with_suffix(suffix))
+    else:
+        cut = tokens.read_bytes()[:-1]
+        tokens.unlink()  # the shared file is a link to it
+        if damage == "cut":
+            tokens.write_bytes(cut)
+    assert update(root, dry_run=True).record.n_images == 25
+    shutil.rmtree(root / "runs" / "stages")
+    expected = "are not there any more" if damage == "gone" else "are damaged, or of another training"
+    with pytest.raises(UserError, match=expected) as error:
         update(root)
     assert "train again with the old and the new images" in error.value.remedy
+
+
+def test_tokens_are_kept_of_the_training_the_current_version_and_the_one_before(root: Path):
+    run = root / "runs" / "run"
+    for number in range(3):
+        write_images(root / f"new{number}", range(30 + number, 31 + number))
+        update(root, images=f"new{number}")
+    have = [folder.name for folder in sorted((run / "versions").iterdir()) if (folder / "checkpoints").is_dir()]
+    assert have == ["update-0002", "update-0003"] and (run / "checkpoints" / "encoding.safetensors").is_file()
+    undo_update(run)
+    assert update(root, images="new2").record.n_images == 24
+    assert undo_update(run) == ("update-0004", "update-0002") and undo_update(run) == ("update-0002", "update-0001")
+    with pytest.raises(UserError, match="are not there any more"):
+        update(root)
+    undo_update(run)
+    assert update(root).record.n_images == 25
 
 
 def test_a_model_without_its_run_asks_for_the_run(root: Path):

@@ -1,5 +1,7 @@
 """Joining good images that are encoded already: as all together where there is room, and evenly where there is none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,10 +15,10 @@ GRID, PATCHES, BLOCKS, DIM = (3, 4), 12, 2, 5
 
 
 class Added(WholeImages):
-    """New images without files: the number of the image that each is of is all that joining asks for."""
+    """New images without files: how many, and which image each unit is of, is all that joining asks for."""
 
-    def __init__(self, images: torch.Tensor) -> None:
-        self.images = images
+    def __init__(self, images: torch.Tensor, count: int) -> None:
+        self.images, self.identities = images, ((),) * count
 
 
 def recipe_of(candidates: int = 10_000, shifts: int = 0, images: int = 100) -> Recipe:
@@ -60,9 +62,9 @@ def join(before: GoodImages, count: int, recipe: Recipe, with_roi: bool, tiles: 
     """Before, and so many new ones."""
     numbers = range(len(before.images), len(before.images) + count)
     images = torch.arange(count, dtype=torch.int32) // tiles
-    shares = Joining(before, Added(images), None, frozenset()).shares_of_added(GRID, recipe)
-    added = good_images(numbers, shares, with_roi, tiles)
-    return joined(Joining(before, Added(added.images), None, frozenset()), added, recipe)
+    num_before, num_added = len(before.images) // tiles, count // tiles
+    joining = Joining(before, num_before, Added(images, num_added), None, frozenset())
+    return joined(joining, good_images(numbers, joining.shares_of_added(GRID, recipe), with_roi, tiles), recipe)
 
 
 @pytest.mark.parametrize("with_roi", [False, True])
@@ -108,3 +110,14 @@ def test_of_tiles_whole_images_stay_references():
     assert found.images.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert found.images[found.references].tolist() == [0, 0, 0, 3, 3, 3]
     assert torch.bincount(found.sources).tolist() == [36] * 4
+
+
+def test_images_without_a_tile_in_the_region_keep_their_numbers():
+    recipe = recipe_of(images=4)
+    before = good_images(range(6), Shares(12, tuple(range(6)), ()), tiles=3)  # two images; a third one has no tile
+    joining = Joining(before, 3, Added(torch.tensor([1, 1], dtype=torch.int32), 3), None, frozenset())
+    shares = joining.shares_of_added(GRID, recipe)
+    added = replace(good_images(range(6, 8), shares), images=joining.added.images)
+    found = joined(joining, replace(added, sources=added.images[added.sources.long()]), recipe)
+    assert found.images.tolist() == [0, 0, 0, 1, 1, 1, 4, 4]
+    assert found.sources.unique().tolist() == [0, 1, 4]

@@ -1,7 +1,6 @@
 """A detector learns from further good images: what its run keeps of the earlier ones is joined by them."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from flawmap.detect.judge_unseen import calibration_of, deciding_scores
 from flawmap.detect.pretrained import weights_of
 from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
-from flawmap.engine.stage import StageContext
+from flawmap.engine.stage import StageContext, is_result
 from flawmap.engine.tensor_files import read_tensors
 from flawmap.errors import UserError
 from flawmap.memory.good_images import GoodImages
@@ -120,12 +119,17 @@ def learned_by(detector: AnomalyDetector) -> Learned:
         if detector.run_ is None:
             problem = "this model is in no run, which would keep the tokens of its images"
             raise UserError(problem, "", f"give the run folder of flawmap train; or {TRAIN_AGAIN}")
-        detector.learned_ = read_learned(detector.run_, _scorer_of(detector))
+        detector.learned_ = read_learned(detector.run_, _scorer_of(detector), detector.stage_keys_)
     return detector.learned_
 
 
-def read_learned(run: RunFolder, scorer: TokenScorer | TiledScorer) -> Learned:
+def read_learned(run: RunFolder, scorer: TokenScorer | TiledScorer, stage_keys: Mapping[str, str]) -> Learned:
     """What the scorer of a run was fitted to.
+
+    Args:
+        run: that keeps it.
+        scorer: of its model.
+        stage_keys: of its model; tokens under other keys are of another training.
 
     Raises:
         UserError: the run does not keep it, or it is damaged.
@@ -133,27 +137,25 @@ def read_learned(run: RunFolder, scorer: TokenScorer | TiledScorer) -> Learned:
     rows = [row for row in read_manifest(run.path / "data_manifest.csv") if row.split in ("train", REVIEWED)]
     images = tuple(NormalImage(row.key, Path(row.key), row.sha256, row.group or None) for row in rows)
     not_counted = frozenset(number for number, row in enumerate(rows) if row.split == REVIEWED)
-    whole = _encoding_of(run, WholeImages.name + ENCODING)
-    tiles = _encoding_of(run, Tiles.name + ENCODING) if isinstance(scorer, TiledScorer) else None
+    whole, tiles = WholeImages.name + ENCODING, Tiles.name + ENCODING
+    of_whole = _encoding_of(run, whole, stage_keys.get(whole))
+    of_tiles = _encoding_of(run, tiles, stage_keys.get(tiles)) if isinstance(scorer, TiledScorer) else None
     if not images:
         problem = "the run has no list of the images that it has learned from"
         raise UserError(problem, str(run.path / "data_manifest.csv"), TRAIN_AGAIN)
-    if len(whole.images) != len(images):
-        problem = f"the run keeps the tokens of {len(whole.images)} images, and its list of images has {len(images)}"
+    if len(of_whole.images) != len(images):
+        problem = f"the run keeps the tokens of {len(of_whole.images)} images, and its list of images has {len(images)}"
         raise UserError(problem, str(run.path), TRAIN_AGAIN)
-    return Learned(images, not_counted, whole, tiles)
+    return Learned(images, not_counted, of_whole, of_tiles)
 
 
-def _encoding_of(run: RunFolder, name: str) -> GoodImages:
-    path = run.stage_output(name)
-    try:
-        known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
-        is_whole = path.is_file() and file_sha256(path) == known
-    except (OSError, ValueError, KeyError, TypeError):
-        is_whole = False
-    if not is_whole:
-        state = "are damaged" if path.is_file() else "are not there any more"
-        raise UserError(f"the tokens of the images that this model was trained on {state}", str(path), TRAIN_AGAIN)
+def _encoding_of(run: RunFolder, name: str, key: str | None) -> GoodImages:
+    """What the encoder gave for the images of a model, from its run or from a stage that runs share."""
+    own = run.stage_output(name)
+    path = next((path for path in (own, run.shared_stage(name, key or "")) if is_result(path, key)), None)
+    if path is None:
+        state = "are damaged, or of another training," if own.is_file() else "are not there any more"
+        raise UserError(f"the tokens of the images that this model was trained on {state}", str(own), TRAIN_AGAIN)
     try:
         return GoodImages.of(read_tensors(path))
     except (KeyError, TypeError) as error:

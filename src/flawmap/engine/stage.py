@@ -133,7 +133,7 @@ class Stage:
         paths = [run.stage_output(self.name)]
         if self.context.is_shared:
             paths.append(run.shared_stage(self.name, self.key))
-        return next((path for path in paths if _is_result(path, self.key)), None)
+        return next((path for path in paths if is_result(path, self.key)), None)
 
     def _keep(self, tensors: Mapping[str, Tensor]) -> None:
         """Store the result for this run and for others, then delete the state that was kept for resuming."""
@@ -162,12 +162,13 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _is_result(path: Path, key: str) -> bool:
+def is_result(path: Path, key: str | None) -> bool:
+    """Whether a file holds the whole result of the stage with this key."""
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return about.get("key") == key and path.is_file() and about.get("sha256") == file_sha256(path)
+    return key is not None and about.get("key") == key and path.is_file() and about.get("sha256") == file_sha256(path)
 
 
 def _share(source: Path, target: Path) -> None:

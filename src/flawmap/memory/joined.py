@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flawmap.engine.sampling import evenly_spread
@@ -28,23 +28,25 @@ class Joining:
 
     Attributes:
         before: the good images of the earlier fit.
+        num_before: how many images those are; of tiles, in how many images they may lie.
         added: new ones, whole or in tiles.
         head: state of the head, which stays; None trains another one, or the method has none.
         not_counted: numbers of images that set neither scales nor threshold, because they were chosen for their scores.
     """
 
     before: GoodImages
+    num_before: int
     added: WholeImages | Tiles
     head: dict[str, Tensor] | None
     not_counted: frozenset[int]
 
     def shares_of_added(self, grid: Grid, recipe: Recipe) -> Shares:
         """How many tokens of each new image are kept, and of which all: as if all images were encoded together."""
-        num_before, added = len(self.before.images), self.added.images
-        share = Shares.of(num_before + len(added), grid, recipe)
-        counts = torch.bincount(added.long())
-        most = _most_references(recipe, grid, num_before + len(added), self._num_images)
-        of_images = torch.tensor(evenly_spread(len(counts), most))
+        added = self.added.images
+        num_units = len(self.before.images) + len(added)
+        share = Shares.of(num_units, grid, recipe)
+        most = _most_references(recipe, grid, num_units, self.num_images)
+        of_images = torch.tensor(evenly_spread(len(self.added.identities), most))
         references = torch.isin(added.long(), of_images).nonzero()[:, 0].tolist()
         return Shares(share.per_image, tuple(references), share.shifts)
 
@@ -54,8 +56,9 @@ class Joining:
         return [of for number, of in zip(numbers, evidence, strict=True) if number not in self.not_counted]
 
     @property
-    def _num_images(self) -> int:
-        return int(self.before.images.max()) + 1 + int(self.added.images.max()) + 1
+    def num_images(self) -> int:
+        """Of before and new ones."""
+        return self.num_before + len(self.added.identities)
 
 
 def joined(joining: Joining, added: GoodImages, recipe: Recipe) -> GoodImages:
@@ -69,13 +72,13 @@ def joined(joining: Joining, added: GoodImages, recipe: Recipe) -> GoodImages:
     """
     before, (rows, columns) = joining.before, added.attention.shape[1:]
     grid, num_units = (rows, columns), len(before.images) + len(added.images)
-    first_unit, first_image = len(before.images), int(before.images.max()) + 1
+    first_unit, first_image = len(before.images), joining.num_before
     images = torch.cat([before.images, added.images + first_image])
     share = Shares.of(num_units, grid, recipe)
     references = torch.cat([before.references, added.references + first_unit])
-    most = _most_references(recipe, grid, num_units, int(images.max()) + 1)
+    most = _most_references(recipe, grid, num_units, joining.num_images)
     kept = _kept_references(images[references.long()], most)
-    tokens = torch.cat([before.reference_tokens, added.reference_tokens])[kept]
+    tokens = _rows_of_both(before.reference_tokens, added.reference_tokens, kept)
     inside = None if before.inside is None or added.inside is None else torch.cat([before.inside, added.inside])
     are_all = len(kept) == num_units and share.per_image == rows * columns and not share.shifts and inside is None
     if are_all:
@@ -101,6 +104,12 @@ def joined(joining: Joining, added: GoodImages, recipe: Recipe) -> GoodImages:
         originals_px=torch.cat([before.originals_px, added.originals_px]),
         inside=inside,
     )
+
+
+def _rows_of_both(before: Float[Tensor, "a *d"], added: Float[Tensor, "b *d"], rows: Int[Tensor, "k"]) -> Tensor:
+    """Rows, in ascending order, of two tensors as if they were one; only what is kept is copied."""
+    first = len(before)
+    return torch.cat([before[rows[rows < first]], added[rows[rows >= first] - first]])
 
 
 def _most_references(recipe: Recipe, grid: Grid, num_units: int, num_images: int) -> int:

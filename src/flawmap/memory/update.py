@@ -68,7 +68,8 @@ def fit_on(
     roi, images, first = region_of(recipe), (*learned.images, *new), len(learned.images)
     excluded = learned.not_counted | frozenset(range(first, len(images)) if not_counted else ())
     of_whole = scorer.whole if isinstance(scorer, TiledScorer) else scorer
-    joining = Joining(learned.whole, WholeImages(new, roi), None if trains_head else _head_of(of_whole), excluded)
+    head = None if trains_head else _head_of(of_whole)
+    joining = Joining(learned.whole, first, WholeImages(new, roi), head, excluded)
     whole = fit_units(WholeImages(images, roi), of_whole.encoder, recipe, context, simulate, joining=joining)
     if not isinstance(scorer, TiledScorer):
         fitted = FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
@@ -76,7 +77,8 @@ def fit_on(
     assert learned.tiles is not None
     originals_px, of_tiles = whole.good.originals_px.numpy(), settings_of_tiles(recipe)
     added = Tiles(new, originals_px[first:], scorer.tiling, roi)
-    joining = Joining(learned.tiles, added, None if trains_head else _head_of(scorer.tiles), excluded)
+    head = None if trains_head else _head_of(scorer.tiles)
+    joining = Joining(learned.tiles, first, added, head, excluded)
     units = Tiles(images, originals_px, scorer.tiling, roi)
     tiles = fit_units(units, of_whole.encoder, of_tiles, whole.context, simulate, whole.fold_of_image, joining)
     updated = TiledScorer(whole.scorer, tiles.scorer, context.size_px).eval()

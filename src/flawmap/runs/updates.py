@@ -141,7 +141,10 @@ def unfinished_update(run: RunFolder) -> Iterator[RunFolder]:
 
 
 def put_in_force(run: RunFolder, unfinished: RunFolder, record: UpdateRecord, images: Sequence[NewImage]) -> str:
-    """Give a finished update its name, and make it the current version; returns the name."""
+    """Give a finished update its name, and make it the current version; returns the name.
+
+    Only this version, the one before, and the training keep tokens: each version would take as much space as the run.
+    """
     head = ("path", "sha256", "role", "score_before", "score_after")
     write_csv(unfinished.path / IMAGES, head, [astuple(image) for image in images])
     write_json(unfinished.path / RECORD, record)
@@ -149,6 +152,9 @@ def put_in_force(run: RunFolder, unfinished: RunFolder, record: UpdateRecord, im
     name = f"update-{number:04d}"
     unfinished.path.rename(run.path / VERSIONS / name)
     make_current(run, name)
+    for other in updates_of(run):
+        if other not in (name, record.former):
+            shutil.rmtree(RunFolder(run.path / VERSIONS / other).checkpoint("").parent, ignore_errors=True)
     return name
 
 
