@@ -14,6 +14,7 @@ from flawmap.data.checks import (
     refuse_unwritable_names,
 )
 from flawmap.data.groups import groups_in_words, refuse_unmatched
+from flawmap.data.known_defects import KnownDefects, read_known_defects, refuse_without_head
 from flawmap.data.leave_out import LeaveOut, Omitted, without_named
 from flawmap.data.left_out import lines as left_out_lines
 from flawmap.data.left_out import refuse_left_out, unreadable
@@ -42,6 +43,7 @@ class SoundData:
         pool: further good images for stage 1.
         leak: how many test images were compared with all of these; None if there are none.
         omitted: good images that the user does not want to be learned from.
+        known: defects that the head learns from.
     """
 
     opened: TrainingData
@@ -49,12 +51,13 @@ class SoundData:
     pool: Pool
     leak: LeakCheck | None
     omitted: Omitted = field(default_factory=Omitted)
+    known: KnownDefects = field(default_factory=KnownDefects)
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
         """Files and folders that are not read, and good images that the user has named."""
         beside = self.opened.left_out + self.pool.left_out + (self.leak.left_out if self.leak else ())
-        return beside + self.omitted.left_out
+        return beside + self.omitted.left_out + self.known.left_out
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class DataReport:
         ungrouped: a warning that the images of patients are split.
         test_files_compared: test images that share neither content nor a group with training.
         roi: how much of an image counts, in words; None without a region of interest.
+        known_defects: how many there are, in words; None without any.
     """
 
     data: str
@@ -106,6 +110,7 @@ class DataReport:
     ungrouped: str | None
     test_files_compared: int
     roi: str | None = None
+    known_defects: str | None = None
 
     @property
     def passed_over(self) -> tuple[LeftOut, ...]:
@@ -119,6 +124,7 @@ def read_sound_data(
     skip_unreadable: bool = False,
     strict: bool = False,
     leave_out: LeaveOut | None = None,
+    defects: str | Path | None = None,
 ) -> SoundData:
     """Open a location and decode all its images.
 
@@ -128,6 +134,7 @@ def read_sound_data(
         skip_unreadable: leave out files that cannot be decoded.
         strict: refuse data with anything beside it that is not read.
         leave_out: good images that are not learned from.
+        defects: where known defects are, for the head; None where there are none.
 
     Raises:
         UserError: no such data, unreadable files, too few images, a test image that is also in training or whose group
@@ -148,7 +155,16 @@ def read_sound_data(
     omitted = Omitted()
     if leave_out is not None:  # after stage 1's images, which must not be those that are left out either
         checked, omitted = without_named(checked, leave_out, recipe.no_threshold)
-    return SoundData(data, checked, pool, check_leak(checked, tests, skip_unreadable, pool.facts), omitted)
+    known = KnownDefects()
+    if defects is not None:
+        refuse_without_head(recipe)
+        good = (*checked.facts, *omitted.facts)
+        known = read_known_defects(defects, recipe.data, good, skip_unreadable)
+        if strict:
+            refuse_left_out(known.left_out, str(known.root))
+    further = (*pool.facts, *known.facts)
+    leak = check_leak(checked, tests, skip_unreadable, further, known.defects)
+    return SoundData(data, checked, pool, leak, omitted, known)
 
 
 def _detail_lost(facts: Sequence[FileFacts], recipe: Recipe) -> str | None:
@@ -171,8 +187,10 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         good_images=len(data.images),
         identical_images=len(sound.checked.duplicates),
         first_identical=next(iter(sound.checked.duplicates), None),
-        skipped=(*data.skipped, *pool.skipped, *(leak.skipped if leak else ())),
-        file_remarks=tuple(dict.fromkeys((*data.remarks, *(leak.remarks if leak else ())))),  # a list has those of both
+        skipped=(*data.skipped, *pool.skipped, *(leak.skipped if leak else ()), *sound.known.skipped),
+        file_remarks=tuple(
+            dict.fromkeys((*data.remarks, *(leak.remarks if leak else ()), *sound.known.remarks))
+        ),  # a list has those of both
         left_out=sound.left_out,
         sizes=dict(sizes.most_common(5)),
         distinct_sizes=len(sizes),
@@ -184,6 +202,7 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         ungrouped=ungrouped_patients(facts) if nobody_said else None,
         test_files_compared=leak.num_compared if leak else 0,
         roi=in_words(recipe),
+        known_defects=sound.known.words if sound.known.defects else None,
     )
 
 
@@ -194,6 +213,8 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "sizes", ", ".join(f"{size} ({count})" for size, count in report.sizes.items()) + more
     if report.roi:
         yield "region", report.roi
+    if report.known_defects:
+        yield "defects", report.known_defects
     if report.groups:
         yield "groups", report.groups
     if report.ungrouped:

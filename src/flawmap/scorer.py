@@ -116,6 +116,19 @@ class UnseenScores:
 
 
 @dataclass(frozen=True)
+class UnseenDefects:
+    """Known defects, and scorers that have not seen them.
+
+    Attributes:
+        folds: the fold of each.
+        scorer_without: the scorer as it would be without the known defects of a fold.
+    """
+
+    folds: list[int]
+    scorer_without: Callable[[int], Scorer]
+
+
+@dataclass(frozen=True)
 class FittedScorer:
     """What a method gives.
 
@@ -124,11 +137,13 @@ class FittedScorer:
         stage_keys: hashes under which the results of its stages, and of those before, are shared.
         unseen: what good images score that a fit has not seen; None for a method that leaves the scoring to detection,
             and where no threshold is wanted.
+        unseen_defects: None where there are no known defects.
     """
 
     scorer: Scorer
     stage_keys: dict[str, str]
     unseen: UnseenScores | None
+    unseen_defects: UnseenDefects | None = None
 
 
 def upsample_map(evidence: Float[Tensor, "b r c"], height: Any, width: Any) -> Tensor:

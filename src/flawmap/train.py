@@ -21,10 +21,11 @@ from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import environment
-from flawmap.runs.manifest import LEFT_OUT, ONLY_PRETRAINED, ManifestRow, read_manifest, write_manifest
+from flawmap.runs.manifest import KNOWN_DEFECT, LEFT_OUT, ONLY_PRETRAINED, ManifestRow, read_manifest, write_manifest
 from flawmap.runs.model_config import record_of_run
 from flawmap.runs.result_folders import exclusive, is_held
 from flawmap.runs.run_folder import (
+    DEFECTS,
     FINISHED,
     SKIPS_UNREADABLE,
     STARTED,
@@ -42,7 +43,7 @@ from flawmap.vit.weights import load_encoder
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """A training: the data, the recipe, the run folder, and the command line for the record."""
+    """A training: the data, the recipe, the run folder, known defects, and the command line for the record."""
 
     location: Location
     recipe: Recipe
@@ -53,6 +54,7 @@ class TrainingOrder:
     command: str = ""
     strict: bool = False
     leave_out: LeaveOut | None = None
+    defects: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
     recipe = order.recipe
     compute = choose_compute(order.device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
     refuse_stage(order.recipe, order.stages)
-    sound = read_sound_data(order.location, order.recipe, order.skip_unreadable, order.strict, order.leave_out)
+    how = order.skip_unreadable, order.strict, order.leave_out, order.defects
+    sound = read_sound_data(order.location, order.recipe, *how)
     checked, pool = sound.checked, sound.pool
     train, held_out = split_normals(checked.data.images, recipe.held_out_fraction, recipe.seed)
     side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
@@ -81,6 +84,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
     rows = [_row(fact, side[fact.key], group_of[fact.key]) for fact in checked.facts if fact.key in side]
     rows += [_row(fact, ONLY_PRETRAINED) for fact in pool.facts]
     rows += [_row(fact, LEFT_OUT) for fact in sound.omitted.facts]
+    known = zip(sound.known.facts, sound.known.defects, strict=True)
+    rows += [_row(fact, KNOWN_DEFECT, defect.group or "") for fact, defect in known]
     if resumed is not None:
         refuse_other_data(resumed, rows)
     report = report_on(sound, order.recipe)
@@ -97,7 +102,8 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
             if resumed is None and (before := _unfinished_before(run, order)) is not None:
                 again = command("flawmap", "train", *locations_of(order.location), "--run", before.path, "--resume")
                 say("note", f"{before.path} was begun with the same data and settings; to continue it instead: {again}")
-            detector = AnomalyDetector(order.recipe).fit(checked.data, run, order.device, order.stages, pool)
+            detector = AnomalyDetector(order.recipe)
+            detector.fit(checked.data, run, order.device, order.stages, pool, sound.known.defects)
             if order.stages != "pretrain":
                 finish(run, detector, order.location)
     except UserError:
@@ -126,6 +132,7 @@ def _beginning_of(run: RunFolder, order: TrainingOrder) -> dict[str, Any]:
         STARTED: before.get(STARTED) or iso_time(),
         "seed": order.recipe.seed,
         "data": record_of(order.location),
+        **({DEFECTS: record_of(order.defects)} if order.defects else {}),
         SKIPS_UNREADABLE: order.skip_unreadable,
     }
 
@@ -148,6 +155,16 @@ def data_of(run: RunFolder) -> list[str] | None:
     """
     recorded = run.read_environment().get("data")
     return [recorded] if isinstance(recorded, str) else recorded if isinstance(recorded, list) else None
+
+
+def defects_of(run: RunFolder) -> str | None:
+    """Where the known defects are that a run was started with; None where there are none.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    recorded = run.read_environment().get(DEFECTS)
+    return recorded if isinstance(recorded, str) else None
 
 
 def refuse_other_data(run: RunFolder, rows: Sequence[ManifestRow]) -> None:
@@ -186,6 +203,8 @@ def finish(run: RunFolder, detector: AnomalyDetector, location: Location) -> Non
     else:
         for line in calibration.words:
             say("threshold", line)
+    if detector.record_.known_defects is not None:
+        say("defects", detector.record_.known_defects.words)
     if (found := read_unusual(run.unusual)) is not None:
         say("unusual", found.words)
         if found.images:

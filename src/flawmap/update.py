@@ -7,9 +7,10 @@ from pathlib import Path
 import flawmap
 from flawmap import advice
 from flawmap.data.checks import CheckedData, FileFacts, check_good_images
+from flawmap.data.known_defects import find_known_defects
 from flawmap.data.left_out import refuse_left_out
 from flawmap.data.open_data import Location, absolute_locations, locations_of, open_training_data
-from flawmap.data.sample import NormalImage, TrainingData
+from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
 from flawmap.data.walk import walk
 from flawmap.deploy.reviews import read_reviews
 from flawmap.detect.detector import AnomalyDetector
@@ -23,7 +24,7 @@ from flawmap.recipe.settings import DataSettings
 from flawmap.reproducibility import atomic_write_text, environment, file_sha256
 from flawmap.runs.calibration import Calibration
 from flawmap.runs.cameras import Calibrations
-from flawmap.runs.manifest import REVIEWED, ManifestRow, read_manifest, write_manifest
+from flawmap.runs.manifest import KNOWN_DEFECT, REVIEWED, ManifestRow, read_manifest, write_manifest
 from flawmap.runs.model_config import read_config, record_of_run
 from flawmap.runs.model_folder import home_of, run_around
 from flawmap.runs.result_folders import exclusive
@@ -41,7 +42,7 @@ from flawmap.runs.updates import (
     updates_in_force,
     updates_of,
 )
-from flawmap.train import data_of
+from flawmap.train import data_of, defects_of
 
 TRAIN = "train"  # the role of images that set scales and threshold, as training images do
 
@@ -97,10 +98,11 @@ def update_run(path: Path, order: UpdateOrder) -> Updated:
         learned_by(detector)  # raises where a run keeps no tokens, before any image is read
         rows = read_manifest(run.manifest)
         files = _files_of(run, detector, rows) if order.with_head else None
+        defects = _known_defects_of(run, detector, rows) if order.with_head else ()
         checked = _new_images(run, detector, order, rows)
         before, former = detector.calibrations_, run.version
         with unfinished_update(run) as unfinished:
-            new = _learn(detector, checked, order, unfinished, files)
+            new = _learn(detector, checked, order, unfinished, files, defects)
             _write(unfinished, detector, [*rows, *_rows_of(checked, new, detector)], run, order)
             record = _record(detector, before, order, former, new, unfinished)
             version = None if order.dry_run else put_in_force(run, unfinished, record, new)
@@ -161,8 +163,12 @@ def _new_images(
             refuse_left_out(data.left_out, str(data.root))
     checked = check_good_images(data, order.skip_unreadable)
     known = {content: row.key for row in rows if row.split in (TRAIN, REVIEWED) for content in row.hashes}
+    defects = {content: row.key for row in rows if row.split == KNOWN_DEFECT for content in row.hashes}
     kept: list[FileFacts] = []
     for fact in checked.facts:
+        if (defect := defects.get(fact.sha256) or defects.get(fact.pixels_sha256)) is not None:
+            problem = f"{fact.key} is the known defect {defect} (same content), so it cannot be learned as good"
+            raise UserError(problem, str(data.root), "remove it from the good images, or train again")
         if (same := known.get(fact.sha256) or known.get(fact.pixels_sha256)) is None:
             kept.append(fact)
         else:
@@ -245,6 +251,26 @@ def _files_of(run: RunFolder, detector: AnomalyDetector, rows: Sequence[Manifest
     return files
 
 
+def _known_defects_of(run: RunFolder, detector: AnomalyDetector, rows: Sequence[ManifestRow]) -> list[KnownDefect]:
+    """The known defects that the training of a run has learned from; none where it knew none.
+
+    Raises:
+        UserError: not all are where they were.
+    """
+    known = [row for row in rows if row.split == KNOWN_DEFECT]
+    if not known:
+        return []
+    location, remedy = defects_of(run) or "", "put them back, or leave out --head, which needs none of them"
+    found: dict[str, KnownDefect] = {}
+    if Path(location).exists():
+        _, listed = find_known_defects(location, detector.recipe.data)
+        found = {file_sha256(defect.path): defect for defect in listed.images}
+    if missing := [row.key for row in known if row.sha256 not in found]:
+        problem = f"{len(missing)} of the known defects that this run has learned from are gone, first: {missing[0]}"
+        raise UserError(problem, location or str(run.path), remedy)
+    return [replace(found[row.sha256], sha256=row.sha256) for row in known]
+
+
 def _model_ids(run: RunFolder) -> set[str]:
     """What reviews name a model of this run by: that of the training, or of any update."""
     models = [run.trained, *(RunFolder(run.path / VERSIONS / name).trained for name in updates_of(run))]
@@ -258,12 +284,13 @@ def _learn(
     order: UpdateOrder,
     unfinished: RunFolder,
     files: Mapping[str, Path] | None,
+    defects: Sequence[KnownDefect],
 ) -> tuple[NewImage, ...]:
     """Let the detector learn; returns the new images, with what they score before and after."""
     scores = detector.score_samples(list(checked.data.images)).tolist()
     before = dict(zip((fact.sha256 for fact in checked.facts), scores, strict=True))
     known, is_reviewed = len(learned_by(detector).images), order.reviews is not None
-    unseen = update_detector(detector, checked.data, is_reviewed, unfinished, order.device, files)
+    unseen = update_detector(detector, checked.data, is_reviewed, unfinished, order.device, files, defects)
     after: dict[int, float] = {}
     if unseen is not None:
         after = dict(zip(unseen.images, map(float, deciding_scores(detector, unseen)), strict=True))

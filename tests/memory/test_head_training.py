@@ -20,7 +20,6 @@ from flawmap.memory.head_training import (
     BESIDE_PER_IMAGE,
     TOKENS_PER_STEP,
     HeadExamples,
-    TokenPool,
     encode_examples,
     looked_up,
     simulated_items,
@@ -28,6 +27,7 @@ from flawmap.memory.head_training import (
 )
 from flawmap.memory.patch_memory import Lookup
 from flawmap.memory.scorer import ResidualScorer, build_scorer
+from flawmap.memory.token_pool import TokenPool
 from flawmap.recipe.settings import MemorySettings, NormalAugmentation, Recipe, ResidualSettings
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.training_log import LogFile

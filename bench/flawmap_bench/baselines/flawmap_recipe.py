@@ -13,8 +13,9 @@ from flawmap.data.checks import MIN_IMAGES
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.schedules import steps_of_stage
-from flawmap.memory.head_training import TOKENS_PER_STEP, TokenPool, head_logits, update
+from flawmap.memory.head_training import TOKENS_PER_STEP, head_logits, update
 from flawmap.memory.scorer import ResidualScorer
+from flawmap.memory.token_pool import TokenPool
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap_bench.method import MethodSettings, ScoredImage

@@ -19,9 +19,10 @@ from flawmap.engine.stage import StageContext
 from flawmap.memory.candidates import Candidates, Shares
 from flawmap.memory.fit import OF_OTHERS, PIXELS_KEPT_BYTES, fit_memory
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages
-from flawmap.memory.head_training import HeadExamples, TokenPool, encode_examples
+from flawmap.memory.head_training import HeadExamples, encode_examples
 from flawmap.memory.patch_memory import Lookup, PatchMemory
 from flawmap.memory.scorer import ResidualScorer, TokenScorer, build_scorer
+from flawmap.memory.token_pool import TokenPool
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.run_folder import RunFolder
 from flawmap.simulators.by_name import simulator_by_name

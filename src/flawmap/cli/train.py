@@ -52,6 +52,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="learn from all good images but those in this list: rows of a run's unusual/images.csv",
     )
+    parser.add_argument(
+        "--defects",
+        metavar="FOLDER",
+        help="images of known defects, with or without masks: the head learns from them too, and how many of them are "
+        "missed is measured; the good images alone still say what is normal",
+    )
     add_data_arguments(parser)
     add_device_argument(parser)
 
@@ -63,7 +69,16 @@ def run(arguments: Namespace) -> int:
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.recipe.files import load_recipe
     from flawmap.runs.unusual import read_unusual
-    from flawmap.train import TrainedRun, TrainingOrder, data_of, leaves_out, resumed_run, skips_unreadable, train_run
+    from flawmap.train import (
+        TrainedRun,
+        TrainingOrder,
+        data_of,
+        defects_of,
+        leaves_out,
+        resumed_run,
+        skips_unreadable,
+        train_run,
+    )
 
     requested = Path(arguments.run) if arguments.run else None
     resumed = None
@@ -76,6 +91,9 @@ def run(arguments: Namespace) -> int:
     location = arguments.data or (resumed and data_of(resumed))
     if not location:
         raise UserError("no data given", "flawmap train", "name a folder of good images: flawmap train FOLDER")
+    if arguments.defects and resumed is not None and resumed.is_finished:
+        problem = "the run is finished, and its known defects cannot change"
+        raise UserError(problem, str(resumed.path), "leave out --resume and --run to start a new run")
     leave_out = leaves_out(arguments.leave_out, resumed)
     if resumed is not None and resumed.is_finished:
         done = TrainedRun(resumed, AnomalyDetector.from_pretrained(resumed.path, arguments.device))
@@ -94,6 +112,7 @@ def run(arguments: Namespace) -> int:
             arguments.command,
             arguments.strict,
             leave_out,
+            arguments.defects or (resumed and defects_of(resumed)),
         )
         done = train_run(order, resumed)
         next_words = ["detect", "NEW_IMAGES", "--model", done.run.path]
@@ -109,6 +128,7 @@ def run(arguments: Namespace) -> int:
             "finished": done.run.is_finished,
             "threshold": calibration.threshold if calibration else None,
             "held_out_simulated_defects": asdict(proxy) if proxy else None,
+            "known_defects": asdict(known) if (known := done.detector.record_.known_defects) else None,
             "left_out": as_records(done.left_out),
             "unusual": None if unusual is None else [asdict(image) for image in unusual.images],
         }

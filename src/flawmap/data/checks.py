@@ -13,11 +13,12 @@ from flawmap.data.groups import groups_of, refuse_shared_groups
 from flawmap.data.images.boxes import fit_as_corners, leave_image
 from flawmap.data.images.dicom import dicom_patient, is_dicom
 from flawmap.data.images.files import UnreadableImageError, decode_with_remarks, read_file
-from flawmap.data.images.truth import truth_of
+from flawmap.data.images.truth import truth_of, truth_of_defect
 from flawmap.data.left_out import counted
 from flawmap.data.sample import (
     Boxes,
     FileRemark,
+    KnownDefect,
     LabelledImage,
     LeftOut,
     NormalImage,
@@ -38,7 +39,7 @@ class FileFacts:
 
     ``remarks`` say how it was read, and what is odd about its mask or boxes; those on a mask have its name as key.
     ``largest_of_16_bits`` is the largest value of an image of 16 bits, on the scale in which 65535 is white.
-    ``patient`` is that of a DICOM file; it is compared and never written.
+    ``patient`` is that of a DICOM file; it is compared and never written. ``marks_nothing``: its mask is empty.
     """
 
     key: str
@@ -51,6 +52,7 @@ class FileFacts:
     remarks: tuple[FileRemark, ...] = ()
     largest_of_16_bits: int | None = None
     patient: str | None = field(default=None, repr=False)
+    marks_nothing: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def check_training_data(data: TrainingData, no_threshold: str | None, skip_unrea
     Raises:
         UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or too few images.
     """
-    facts, bad = _facts_of(data.images, data.root, skip_unreadable)
+    facts, bad = facts_of(data.images, data.root, skip_unreadable)
     refuse_few(facts, no_threshold, data)
     return _without_duplicates(data, facts, bad)
 
@@ -102,7 +104,7 @@ def check_good_images(data: TrainingData, skip_unreadable: bool = False) -> Chec
     Raises:
         UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or none can.
     """
-    facts, bad = _facts_of(data.images, data.root, skip_unreadable)
+    facts, bad = facts_of(data.images, data.root, skip_unreadable)
     if not facts:
         raise UserError("no image can be read", str(data.root), "copy the images again")
     return _without_duplicates(data, facts, bad)
@@ -135,7 +137,11 @@ def check_test_data(
 
 
 def check_leak(
-    checked: CheckedData, tests: TestData | None, skip_unreadable: bool = False, pool: Sequence[FileFacts] = ()
+    checked: CheckedData,
+    tests: TestData | None,
+    skip_unreadable: bool = False,
+    further: Sequence[FileFacts] = (),
+    known: Sequence[KnownDefect] = (),
 ) -> LeakCheck | None:
     """Compare the test images with the training images, their pixels and their groups; labels are not used.
 
@@ -146,13 +152,15 @@ def check_leak(
         checked: the training images.
         tests: all test images beside them; None if there are none.
         skip_unreadable: leave out test images that cannot be decoded.
-        pool: further images of stage 1.
+        further: of other images that training sees: those of stage 1, and known defects.
+        known: defects, of which the groups count, too.
 
     Returns:
         None if there are no test images.
 
     Raises:
-        UserError: a test image has the pixels or the group of a training image; or as :func:`check_test_data`.
+        UserError: a test image has the pixels or the group of a training image or a known defect; or as
+            :func:`check_test_data`.
     """
     if tests is None:
         return None
@@ -160,9 +168,9 @@ def check_leak(
     good = {image.key for image in data.images} | {file.key for file in data.skipped} | set(data.unused)
     others = tuple(sample for sample in tests.samples if sample.key not in good)
     kept, facts = _check_samples(replace(tests, samples=others), skip_unreadable)
-    trained = {fact.pixels_sha256: fact.key for fact in (*pool, *checked.facts)}
+    trained = {fact.pixels_sha256: fact.key for fact in (*further, *checked.facts)}
     _refuse_trained(facts, trained, data.root)
-    refuse_shared_groups(kept.samples, groups_of(data.images), tests.grouped_by, str(data.root))
+    refuse_shared_groups(kept.samples, groups_of(known) | groups_of(data.images), tests.grouped_by, str(data.root))
     return LeakCheck(len(facts), kept.skipped, kept.remarks, kept.left_out)
 
 
@@ -237,7 +245,7 @@ def _refuse_trained(tests: Sequence[FileFacts], trained: Mapping[str, str], root
 
 def _check_samples(data: TestData, skip_unreadable: bool) -> tuple[TestData, list[FileFacts]]:
     """The test data without unreadable files, and facts of the images that are left, in the same order."""
-    facts, bad = _facts_of(data.samples, data.root, skip_unreadable)
+    facts, bad = facts_of(data.samples, data.root, skip_unreadable)
     unreadable = {file.key for file in bad}
     kept = tuple(sample for sample in data.samples if sample.key not in unreadable)
     remarks = (*data.remarks, *_remarks_of(facts), *_remarks_on_corners(kept, facts))
@@ -269,10 +277,15 @@ def _remarks_on_corners(samples: Sequence[LabelledImage], facts: Sequence[FileFa
     return tuple(FileRemark(key, text) for key, _, _ in with_boxes)
 
 
-def _facts_of(
-    images: Sequence[NormalImage | LabelledImage], root: Path, skip_unreadable: bool
+def facts_of(
+    images: Sequence[NormalImage | LabelledImage | KnownDefect], root: Path, skip_unreadable: bool
 ) -> tuple[list[FileFacts], list[SkippedFile]]:
-    """Facts of the readable images and reasons for the others, in order."""
+    """Facts of the readable images and reasons for the others, in order.
+
+    Raises:
+        UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or a mask or box that does
+            not fit its image.
+    """
     with ThreadPoolExecutor(max_workers=THREADS) as threads:
         results = list(threads.map(lambda image: _read(image, root), images))
     facts = [result for result in results if isinstance(result, FileFacts)]
@@ -304,7 +317,7 @@ def _remedy(unreadable: Sequence[_Unreadable]) -> str:
     return "; ".join((*remedies[:3], "move them to another folder, or --skip-unreadable"))
 
 
-def _read(image: NormalImage | LabelledImage, root: Path) -> FileFacts | _Unreadable:
+def _read(image: NormalImage | LabelledImage | KnownDefect, root: Path) -> FileFacts | _Unreadable:
     """An unreadable mask makes its image unreadable; a mask or box that does not fit its image is an error."""
     try:
         data = read_file(image.path)
@@ -313,14 +326,17 @@ def _read(image: NormalImage | LabelledImage, root: Path) -> FileFacts | _Unread
         return _Unreadable(SkippedFile(image.key, error.problem), error.remedy)
     pixels, remarks = decoded.pixels, [FileRemark(image.key, remark) for remark in decoded.remarks]
     height, width = pixels.shape[:2]
-    if isinstance(image, LabelledImage) and image.truth is not None:
+    marks_nothing = False
+    if not isinstance(image, NormalImage) and image.truth is not None:
+        read = truth_of if isinstance(image, LabelledImage) else truth_of_defect
         try:
-            truth = truth_of(image, height, width, decoded.orientation)
+            truth = read(image, height, width, decoded.orientation)
         except UnreadableImageError as error:
             reason = f"its mask {Path(error.place).name}: {error.problem}"
             return _Unreadable(SkippedFile(image.key, reason), error.remedy)
         key = image.key if truth.path is None else _key_of(truth.path, root)
         remarks += [FileRemark(key, remark) for remark in truth.remarks]
+        marks_nothing = truth.pixels is None
     pixel_hash = hashlib.sha256(repr(pixels.shape).encode())
     pixel_hash.update(np.ascontiguousarray(pixels).data)  # no copy: an image may have 170 million pixels
     content = hashlib.sha256(data).hexdigest()
@@ -335,6 +351,7 @@ def _read(image: NormalImage | LabelledImage, root: Path) -> FileFacts | _Unread
         remarks=tuple(remarks),
         largest_of_16_bits=decoded.largest_of_16_bits,
         patient=dicom_patient(data) if is_dicom(data) else None,
+        marks_nothing=marks_nothing,
     )
 
 

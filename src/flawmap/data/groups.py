@@ -14,16 +14,16 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from flawmap.data.sample import LabelledImage, NormalImage
+from flawmap.data.sample import KnownDefect, LabelledImage, NormalImage
 from flawmap.errors import UserError
 
 GROUP_COLUMNS = ("group", "patient", "part", "board", "lot")  # of a manifest: names of the same thing
 MIN_GROUPS = 5  # with fewer, the held-out images would be those of one group, and say little about others
 SETTING = "data.group_by"
 FOLDER, IMAGE = "folder", "image"  # what the setting may be, besides a pattern
-Image = NormalImage | LabelledImage
+Image = NormalImage | LabelledImage | KnownDefect
 Identity = tuple[str, str]  # kind and name
-ImageT = TypeVar("ImageT", NormalImage, LabelledImage)
+ImageT = TypeVar("ImageT", NormalImage, LabelledImage, KnownDefect)
 
 
 def group_name(text: str | None) -> str | None:

@@ -1,7 +1,8 @@
-"""The two kinds of images: a normal image for training and a labelled image for evaluation.
+"""The kinds of images: a normal image and a known defect for training, and a labelled image for evaluation.
 
 They are separate types on purpose. Training code takes :class:`NormalImage` and :class:`TrainingData`, which have no
-field for a label or a mask, so no test label can reach it.
+field for a label or a mask, so no test label can reach it. :class:`KnownDefect` has a mask; it is made by
+:mod:`flawmap.data.known_defects` alone, from what the user names as defects to learn from, and no reader of a test.
 """
 
 from collections.abc import Mapping, Sequence
@@ -96,6 +97,26 @@ class LabelledImage:
     truth: MaskFile | Boxes | DefectMasks | None = None
     strata: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
+
+
+@dataclass(frozen=True)
+class KnownDefect:
+    """One image of a defect that training may learn from; ``key``, ``sha256`` and ``group`` as in :class:`NormalImage`.
+
+    Attributes:
+        truth: where the defect is; None if nobody has marked it.
+    """
+
+    key: str
+    path: Path
+    truth: MaskFile | Boxes | None = None
+    sha256: str | None = field(default=None, compare=False)
+    group: str | None = None
+
+    def content(self) -> tuple[object, ...]:
+        """What changes with the image or with what is marked in it; files are read where their hash is not known."""
+        marked = file_sha256(self.truth.path) if isinstance(self.truth, MaskFile) else self.truth
+        return self.sha256 or file_sha256(self.path), marked
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,12 @@ import torch
 from jaxtyping import Float
 
 import flawmap
-from flawmap.data.groups import by_image_if_few, grouped
-from flawmap.data.pool import Pool, read_pool_for
-from flawmap.data.roi import RegionOfInterest, region_of, with_roi_content
-from flawmap.data.sample import NormalImage, TrainingData
-from flawmap.data.split import split_normals
+from flawmap.data.pool import Pool
+from flawmap.data.roi import RegionOfInterest, region_of
+from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import Detection, NotScoredError, judge, refuse_not_finite
-from flawmap.detect.image_like import ImageLike, as_rgb, each_of, only_normal, place_of
+from flawmap.detect.image_like import ImageLike, as_rgb, each_of, place_of
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
 from flawmap.detect.scoring import Analysis, analyse, analyse_in_order, device_of, images_at_once, score_names
@@ -26,7 +24,6 @@ from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
-from flawmap.recipe.checks import validate
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
 from flawmap.runs.cameras import Calibrations, refuse_unknown_camera
@@ -82,6 +79,7 @@ class AnomalyDetector:
         device: DeviceName = "auto",
         stages: "StageChoice" = "all",
         pool: Pool | None = None,
+        defects: str | Path | Sequence[KnownDefect] = (),
     ) -> "AnomalyDetector":
         """Train on good images, and set the thresholds from what they score in fits that have not seen them.
 
@@ -94,42 +92,22 @@ class AnomalyDetector:
             device: ``auto`` takes CUDA, then MPS, then the processor.
             stages: ``pretrain`` ends after stage 1 and leaves the detector unfitted.
             pool: further images for stage 1, already read; None reads what ``data.pretrain_on`` names.
+            defects: a folder of known defects, with or without masks, for the head; or such that are read already.
 
         Returns:
             self.
 
         Raises:
             UserError: a setting is out of range, weights cannot be found, there are too few images, the device does
-                not exist, or the training has collapsed.
+                not exist, the training has collapsed, or known defects cannot be used.
         """
+        from flawmap.detect.fit_detector import fit_detector  # here, because loading what trains takes seconds
+
         if run is None:
             with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
-                return self.fit(images, create_run(Path(folder) / "run", "fit", self.recipe), device, stages, pool)
-        from flawmap.detect.fit import fit_scorer  # here, because loading what trains takes seconds
-        from flawmap.detect.judge_unseen import judge_unseen
-
-        self.recipe = with_roi_content(self.recipe)
-        validate(self.recipe)
-        self.scorer_ = self.camera_ = self.proxy_ = self.self_test_ = self.weights_sha256_ = None
-        self.run_ = self.learned_ = None
-        self.calibrations_, self.record_, self.unseen_scores_, recipe = Calibrations(), ModelRecord(), (), self.recipe
-        normals = only_normal(images.images if isinstance(images, TrainingData) else images)
-        normals = by_image_if_few(grouped(normals, recipe.data.group_by))
-        train, held_out = split_normals(normals, recipe.held_out_fraction, recipe.seed)
-        pool = read_pool_for(normals, recipe) if pool is None else pool
-        compute = choose_compute(device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
-        precision = "int8" if recipe.encoder_precision == "int8" else compute.precision
-        say("device", f"{compute.device}, {precision}: {compute.reason}")
-        fitted = fit_scorer(train, recipe, run, compute, stages, pool=pool.images)
-        self.origin_, self.stage_keys_ = fitted.origin, fitted.stage_keys
-        if fitted.scorer is None:
-            return self
-        self.scorer_, self._at_once = fitted.scorer.to(compute.device).eval(), None
-        self.encoder_backend_ = self.scorer_.encoder_backend
-        if fitted.unseen is not None or held_out:
-            judged = held_out if fitted.unseen is None else [train[number] for number in fitted.unseen.images]
-            judge_unseen(self, judged, fitted, compute, run)
-        return self
+                temporary = create_run(Path(folder) / "run", "fit", self.recipe)
+                return fit_detector(self, images, temporary, device, stages, pool, defects)
+        return fit_detector(self, images, run, device, stages, pool, defects)
 
     def update(
         self, images: TrainingData | Sequence[NormalImage], is_reviewed: bool = False, device: DeviceName = "auto"

@@ -7,7 +7,8 @@ from typing import Literal
 
 from safetensors.torch import save
 
-from flawmap.data.sample import NormalImage, content_hash
+from flawmap.data.known_defects import refuse_without_head
+from flawmap.data.sample import KnownDefect, NormalImage, content_hash
 from flawmap.engine.compute import Compute
 from flawmap.engine.progress import say
 from flawmap.engine.stage import SAVE_EVERY_SECONDS, StageContext
@@ -16,7 +17,7 @@ from flawmap.memory.fit import fit as fit_on_tokens
 from flawmap.memory.tiled_fit import fit_with_tiles
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.run_folder import RunFolder
-from flawmap.scorer import FittedScorer, Scorer, UnseenScores
+from flawmap.scorer import FittedScorer, Scorer, UnseenDefects, UnseenScores
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.positions import round_to_patches
@@ -38,6 +39,7 @@ class Fitted:
         stage_keys: hashes under which the stages' results are shared.
         unseen: what good images score that a fit has not seen; None for the paper's method, which scores held-out ones
             at several sizes, and where no threshold is wanted.
+        unseen_defects: scorers that have not seen known defects; None without any.
     """
 
     scorer: Scorer | None
@@ -45,6 +47,7 @@ class Fitted:
     origin: WeightsOrigin
     stage_keys: dict[str, str]
     unseen: UnseenScores | None = None
+    unseen_defects: UnseenDefects | None = None
 
 
 def fit_scorer(
@@ -55,6 +58,7 @@ def fit_scorer(
     stages: StageChoice = "all",
     save_every_seconds: float = SAVE_EVERY_SECONDS,
     pool: Sequence[NormalImage] = (),
+    defects: Sequence[KnownDefect] = (),
 ) -> Fitted:
     """Pre-train if the recipe says so, then fit its method.
 
@@ -66,11 +70,15 @@ def fit_scorer(
         stages: ``pretrain`` stops after stage 1; ``finetune`` requires that stage 1 is finished.
         save_every_seconds: how often a training stage writes a checkpoint.
         pool: further good images, which stage 1 learns from as well.
+        defects: known ones, which the head learns from.
 
     Raises:
-        UserError: too few images, a stage that cannot be run as asked, or what a stage raises.
+        UserError: too few images, known defects and a method without a head, a stage that cannot be run as asked, or
+            what a stage raises.
     """
     refuse_stage(recipe, stages)
+    if defects:
+        refuse_without_head(recipe)
     encoder, origin = load_encoder(recipe.model, seed=recipe.seed)
     size_px = round_to_patches(recipe.data.image_size_px, encoder.patch_size_px)
     if size_px != recipe.data.image_size_px:
@@ -100,9 +108,9 @@ def fit_scorer(
     if stages == "pretrain":
         return Fitted(None, encoder, origin, dict(context.earlier))
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
-    fit = _fit_of(recipe)
-    fitted = fit(images, encoder, recipe, context, simulate)
-    return Fitted(fitted.scorer, encoder, origin, fitted.stage_keys, fitted.unseen)
+    fit, known = _fit_of(recipe), (tuple(defects),) if defects else ()
+    fitted = fit(images, encoder, recipe, context, simulate, *known)
+    return Fitted(fitted.scorer, encoder, origin, fitted.stage_keys, fitted.unseen, fitted.unseen_defects)
 
 
 def _fit_of(recipe: Recipe) -> Callable[..., FittedScorer]:

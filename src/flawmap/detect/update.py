@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flawmap.data.groups import by_image_if_few, grouped
-from flawmap.data.sample import NormalImage, TrainingData, content_hash
+from flawmap.data.sample import KnownDefect, NormalImage, TrainingData, content_hash
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.fit import ALGORITHM_VERSION
 from flawmap.detect.image_like import only_normal
@@ -42,6 +42,7 @@ def update_detector(
     run: RunFolder,
     device: DeviceName = "auto",
     files: Mapping[str, Path] | None = None,
+    defects: Sequence[KnownDefect] = (),
 ) -> UnseenScores | None:
     """See :meth:`AnomalyDetector.update`.
 
@@ -53,6 +54,7 @@ def update_detector(
         device: where to compute.
         files: where the images are that it has learned from, by the SHA-256 of their bytes: its head is trained again.
             None keeps the head.
+        defects: known ones, which a head that is trained again learns from.
 
     Returns:
         what all images that the run keeps whole score by fits that have not seen them; None without folds.
@@ -78,7 +80,7 @@ def update_detector(
     size_px = round_to_patches(recipe.data.image_size_px, scorer.encoder.patch_size_px)
     context = StageContext(run, compute, recipe.seed, size_px, inputs, is_shared=False)
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
-    fitted, now = fit_on(scorer, learned, new, is_reviewed, recipe, context, simulate, files is not None)
+    fitted, now = fit_on(scorer, learned, new, is_reviewed, recipe, context, simulate, files is not None, defects)
     rate = (detector.calibrations_.default or recipe.calibration).false_alarm_rate
     detector.scorer_, detector.learned_ = fitted.scorer.to(compute.device).eval(), now
     detector.stage_keys_, detector.encoder_backend_ = fitted.stage_keys, detector.scorer_.encoder_backend

@@ -3,8 +3,9 @@
 The encoder is never changed. Everything else is fitted here; :func:`fit` is the whole story.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Int
@@ -12,11 +13,11 @@ from torch import Tensor
 
 from flawmap.data.groups import Identity
 from flawmap.data.roi import region_of
-from flawmap.data.sample import NormalImage
+from flawmap.data.sample import KnownDefect, NormalImage
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.progress import say
 from flawmap.engine.sampling import evenly_spread
-from flawmap.engine.stage import Stage, StageContext
+from flawmap.engine.stage import StageContext
 from flawmap.engine.tensor_files import release_pages
 from flawmap.engine.transfer import to_device
 from flawmap.errors import UserError
@@ -24,13 +25,15 @@ from flawmap.memory.coreset import Coreset
 from flawmap.memory.fitted import Fit, unseen_scores
 from flawmap.memory.folds import Folds, deal, evidence_out_of_fold
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages, encode_good_images
-from flawmap.memory.head_training import train_head
+from flawmap.memory.head_training import train_head, without_fold
 from flawmap.memory.joined import Joining, joined
+from flawmap.memory.known_defects import DefectsToLearn, head_decides, unseen_defects
 from flawmap.memory.patch_memory import Lookup, Nearest, PatchMemory
 from flawmap.memory.scorer import COPIES, Evidence, ResidualScorer, TokenScorer, build_scorer
 from flawmap.memory.search import bytes_per_query
+from flawmap.memory.stages import plan_stages
 from flawmap.memory.units import Tiles, WholeImages
-from flawmap.recipe.settings import Recipe, ResidualSettings
+from flawmap.recipe.settings import Recipe
 from flawmap.scorer import FittedScorer
 from flawmap.simulators.by_name import Simulator
 from flawmap.simulators.dataset import SimulationDataset, crop_margin
@@ -44,7 +47,12 @@ WITHOUT_FOLD = "without_fold."  # candidates in the memory without a fold
 
 
 def fit(
-    images: Sequence[NormalImage], encoder: Encoder, recipe: Recipe, context: StageContext, simulate: Simulator
+    images: Sequence[NormalImage],
+    encoder: Encoder,
+    recipe: Recipe,
+    context: StageContext,
+    simulate: Simulator,
+    defects: Sequence[KnownDefect] = (),
 ) -> FittedScorer:
     """Fit the scorer of the recipe's method (``memory``, ``residual`` or ``fused``).
 
@@ -55,12 +63,16 @@ def fit(
             hyperparameters of the method.
         context: the run; results that it holds already are reused.
         simulate: makes the defects that the head learns from.
+        defects: known ones, which it learns from as well.
 
     Raises:
         UserError: fewer than two images, a block that the encoder does not have, or the device runs out of memory.
     """
-    whole = fit_units(WholeImages(images, region_of(recipe)), encoder, recipe, context, simulate)
-    return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
+    roi = region_of(recipe)
+    known = DefectsToLearn(tuple(defects), roi) if defects else None
+    whole = fit_units(WholeImages(images, roi), encoder, recipe, context, simulate, known=known)
+    not_seen = unseen_defects(known, whole.scorer, whole.without_known) if known else None
+    return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe), not_seen)
 
 
 def fit_units(
@@ -71,6 +83,7 @@ def fit_units(
     simulate: Simulator,
     fold_of_image: Int[Tensor, "i"] | None = None,
     joining: Joining | None = None,
+    known: DefectsToLearn | None = None,
 ) -> Fit:
     """Fit a scorer to whole images, or to tiles of them; for the other arguments see :func:`fit`.
 
@@ -78,12 +91,13 @@ def fit_units(
         units: what to learn from.
         fold_of_image: as it was dealt before; None deals here.
         joining: an earlier fit that is gone on from; of its images, nothing is encoded again.
+        known: known defects, which a head that is trained learns from.
     """
     if len(units.identities) < 2:
         found = f"{len(units.identities)} training image"
         raise UserError(found, "", "at least 2 are needed: each is compared with the others")
     frozen = FrozenEncoder(encoder.eval().to(context.compute.device), recipe.encoder_precision)
-    stages = plan_stages(units, recipe, context, frozen)
+    stages = plan_stages(units, recipe, context, frozen, known)
 
     # Encode the good images, once. Pixels are read when they are needed and not kept.
     encoding = stages.encoding.result(lambda: encode(units, frozen, recipe, context, joining).tensors(), BATCH_SIZE)
@@ -100,14 +114,14 @@ def fit_units(
     scorer.memory.load_state_dict(memory_state)
     good = GoodImages.of(stages.encoding.reopened())
 
-    # Simulate defects, and train the head to find them.
+    # Simulate defects, and train the head to find them and known ones.
+    heads: dict[str, Tensor] = {}
     if isinstance(scorer, ResidualScorer) and joining is not None and joining.head is not None:
         scorer.head.load_state_dict(joining.head)
     elif isinstance(scorer, ResidualScorer) and stages.head is not None:
-        head_state = stages.head.result(
-            lambda: fit_head(scorer, units, good, of_others, recipe.residual, context, simulate), BATCH_SIZE
-        )
-        scorer.head.load_state_dict(head_state)
+        order = units, good, of_others, recipe, context, simulate, known
+        heads = stages.head.result(lambda: fit_head(scorer, *order), BATCH_SIZE)
+        scorer.head.load_state_dict({name: heads[name] for name in scorer.head.state_dict()})
 
     # Learn how high similar-looking good images score.
     scorer.restore_expectation(
@@ -121,56 +135,10 @@ def fit_units(
     counted = evidence if joining is None else joining.counted(good, evidence_of, evidence)
     scorer.fit_map_scales([counted[row] for row in evenly_spread(len(counted), recipe.memory.map_scale_images)])
     context = stages.expectation.context.after(stages.expectation)
-    return Fit(scorer, good, evidence, evidence_of, folds, fold_of_image, context)
-
-
-@dataclass(frozen=True)
-class Stages:
-    """The cached stages: encoding, memory, head (None for the method ``memory``) and expectation."""
-
-    encoding: Stage
-    memory: Stage
-    head: Stage | None
-    expectation: Stage
-
-
-def plan_stages(units: WholeImages | Tiles, recipe: Recipe, context: StageContext, frozen: FrozenEncoder) -> Stages:
-    """The stages; each key is a hash of exactly what its result depends on."""
-    memory, expectation = recipe.memory, recipe.expectation
-    encoding = context.stage(
-        f"{units.name}encoding",
-        **units.depends_on,
-        backend=frozen.backend,
-        precision=frozen.precision,
-        blocks=memory.blocks,
-        relative=memory.relative,
-        appearance=expectation.appearance,
-        candidates=memory.candidates,
-        shifts=memory.shifts,
-        reference_images=expectation.images,
-        reference_tokens=expectation.tokens,
-    )
-    context = context.after(encoding)
-    chosen = context.stage(
-        f"{units.name}memory",
-        tokens=memory.tokens,
-        projection_dim=memory.projection_dim,
-        spacing_neighbours=memory.spacing_neighbours,
-        folds=recipe.calibration.folds,
-        identities=units.identities,
-    )
-    context = context.after(chosen)
-    head = None
-    if recipe.method != "memory":
-        head = context.stage(f"{units.name}residual", settings=asdict(recipe.residual))
-        context = context.after(head)
-    expected = context.stage(
-        f"{units.name}expectation", method=recipe.method, image_share=memory.image_share, settings=asdict(expectation)
-    )
-    return Stages(encoding, chosen, head, expected)
-
-
-# ---- encode the good images
+    without_known = None
+    if isinstance(scorer, ResidualScorer) and known is not None and head_decides(recipe):
+        without_known = partial(scorer_without_known, scorer, good, of_others, heads, recipe, context)
+    return Fit(scorer, good, evidence, evidence_of, folds, fold_of_image, context, without_known)
 
 
 def encode(
@@ -280,17 +248,44 @@ def fit_head(
     units: WholeImages | Tiles,
     good: GoodImages,
     of_others: Lookup,
-    settings: ResidualSettings,
+    recipe: Recipe,
     context: StageContext,
     simulate: Simulator,
+    known: DefectsToLearn | None = None,
 ) -> dict[str, Tensor]:
-    """Train the head on good images with simulated defects, placed by attention; returns the head's state."""
+    """Train the head on good images with simulated defects, placed by attention, and on known ones.
+
+    Returns:
+        the head's state; where known defects are judged by it, those of heads that have not seen some of them.
+    """
+    settings = recipe.residual
     for_crops_px = round(context.size_px * crop_margin(settings.augmentation))  # so that crops stay sharp
     pixels = units.pixels(for_crops_px, PIXELS_KEPT_BYTES)
     attention = good.attention.float().numpy()
     made = context.size_px, settings.augmentation, simulate, context.seed
     defects = SimulationDataset(pixels, attention, *made, pixels.inside)
-    return train_head(scorer, good, of_others, defects, settings, context)
+    return train_head(scorer, good, of_others, defects, settings, context, known, head_decides(recipe))
+
+
+def scorer_without_known(
+    scorer: ResidualScorer,
+    good: GoodImages,
+    of_others: Lookup,
+    heads: Mapping[str, Tensor],
+    recipe: Recipe,
+    context: StageContext,
+    fold: int,
+) -> TokenScorer:
+    """The scorer with a head that has not seen the known defects of a fold; expectation and scales are fitted to it."""
+    prefix = without_fold(fold)
+    other = scorer.with_head({n.removeprefix(prefix): heads[n] for n in heads if n.startswith(prefix)})
+    other.restore_expectation(learn_expectation(other, good, of_others, context))
+    other.eval().to(context.compute.device)
+    rows = evenly_spread(len(good.references), recipe.memory.map_scale_images)
+    other.fit_map_scales(reference_evidence(other, good, of_others, rows))
+    for own, of_model in zip([*other.map_scales][:-1], [*scorer.map_scales][:-1], strict=True):
+        own.load_state_dict(of_model.state_dict())  # of the memory, which is the same
+    return other
 
 
 # ---- learn how high similar-looking good images score

@@ -1,6 +1,6 @@
 """A fitted scorer, and what good images score that its fit has not seen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +30,8 @@ class Fit:
         folds: None where no threshold is wanted.
         fold_of_image: see ``folds``.
         context: with the keys of the stages.
+        without_known: the scorer as it would be if its head had not seen the known defects of a fold; None where there
+            are none, or where the head decides nothing.
     """
 
     scorer: TokenScorer
@@ -39,6 +41,7 @@ class Fit:
     folds: Folds | None
     fold_of_image: Int[Tensor, "i"] | None
     context: StageContext
+    without_known: Callable[[int], TokenScorer] | None = None
 
     def without(self, fold: int, recipe: Recipe) -> TokenScorer:
         """The scorer as it would be without the images of a fold."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -24,9 +24,11 @@ from flawmap.engine.transfer import to_device
 from flawmap.errors import UserError
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages
 from flawmap.memory.inside import mean_inside
+from flawmap.memory.known_defects import DefectsToLearn, KnownExamples, encode_known, far_from_good
 from flawmap.memory.patch_memory import Lookup, PatchMemory
 from flawmap.memory.residual_head import ResidualHead
 from flawmap.memory.scorer import ResidualScorer
+from flawmap.memory.token_pool import TokenPool
 from flawmap.recipe.settings import ResidualSettings
 from flawmap.reproducibility import numpy_generator
 from flawmap.runs.training_log import LogFile
@@ -42,30 +44,6 @@ BESIDE_PER_IMAGE = 64  # tokens that no defect touches which are kept of each im
 
 
 @dataclass(frozen=True)
-class TokenPool:
-    """Tokens to draw from, with the normal token that each is compared with.
-
-    Attributes:
-        tokens: of l blocks, float16.
-        nearest: numbers of the nearest normal tokens of other images in the memory.
-        among: numbers of those that are drawn; None: all.
-    """
-
-    tokens: Float[Tensor, "n l d"]
-    nearest: Int[Tensor, "n l"]
-    among: Int[Tensor, "m"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.tokens if self.among is None else self.among)
-
-    def some(self, count: int, generator: torch.Generator) -> "TokenPool":
-        """So many of them, drawn with replacement."""
-        drawn = torch.randint(len(self), (count,), generator=generator)
-        drawn = drawn if self.among is None else self.among[drawn]
-        return TokenPool(self.tokens[drawn], self.nearest[drawn])
-
-
-@dataclass(frozen=True)
 class HeadExamples:
     """What the head is trained on.
 
@@ -74,24 +52,36 @@ class HeadExamples:
         beside: some tokens of the same images that no defect touches. The images were augmented, which is why the head
             does not take augmentation for a defect.
         good: tokens of the good images themselves.
+        known: of known defects; None where there are none.
     """
 
     anomalous: TokenPool
     beside: TokenPool
     good: TokenPool
+    known: KnownExamples | None = None
 
     def batch(
         self, generator: torch.Generator, beside_share: float = BESIDE_SHARE
     ) -> tuple[TokenPool, Float[Tensor, "n"]]:
         """Tokens of one step and their targets, 1 = anomalous."""
-        anomalous = self.anomalous.some(round(ANOMALOUS_SHARE * TOKENS_PER_STEP), generator)
-        num_normal = TOKENS_PER_STEP - len(anomalous)
-        num_beside = round(beside_share * num_normal)
-        beside, good = self.beside.some(num_beside, generator), self.good.some(num_normal - num_beside, generator)
-        parts = (anomalous, beside, good)
+        num_anomalous = round(ANOMALOUS_SHARE * TOKENS_PER_STEP)
+        num_beside = round(beside_share * (TOKENS_PER_STEP - num_anomalous))
+        anomalous = self._with_known(self.anomalous, num_anomalous, generator)
+        beside = self._with_known(self.beside, num_beside, generator)
+        good = self.good.some(TOKENS_PER_STEP - num_anomalous - num_beside, generator)
         targets = torch.zeros(TOKENS_PER_STEP)
-        targets[: len(anomalous)] = 1
-        return TokenPool(torch.cat([p.tokens for p in parts]), torch.cat([p.nearest for p in parts])), targets
+        targets[:num_anomalous] = 1
+        return TokenPool.joined([*anomalous, *beside, good]), targets
+
+    def _with_known(self, simulated: TokenPool, count: int, generator: torch.Generator) -> list[TokenPool]:
+        """So many tokens, of which known defects give their share."""
+        of_known = None
+        if self.known is not None:
+            of_known = self.known.anomalous if simulated is self.anomalous else self.known.beside
+        num_known = 0 if self.known is None else round(self.known.share * count)
+        if of_known is None or not of_known.filled or not num_known:
+            return [simulated.some(count, generator)]
+        return [simulated.some(count - num_known, generator), of_known.some(num_known, generator)]
 
 
 def train_head(
@@ -101,6 +91,8 @@ def train_head(
     defects: SimulationDataset,
     settings: ResidualSettings,
     context: StageContext,
+    known: DefectsToLearn | None = None,
+    are_judged: bool = False,
 ) -> dict[str, Tensor]:
     """Train the scorer's head from fresh weights.
 
@@ -113,14 +105,50 @@ def train_head(
         defects: good images with simulated defects.
         settings: of the head.
         context: device and seed; the log is written to its run.
+        known: known defects, which it learns from as well.
+        are_judged: whether further heads are trained, each without the known defects of a fold.
 
     Returns:
-        the head's state.
+        the head's state; of the further ones with the prefix :func:`without_fold`.
     """
     examples = encode_examples(scorer, good, of_others, defects, settings, context)
+    if known is not None:
+        examples = replace(examples, known=known_examples(scorer, good, of_others, known, settings, context))
     return_freed_memory()
     say(STAGE, f"trains the head on tokens of these and of {len(good.references)} good images: {settings.steps} steps")
-    return train_on_examples(scorer, examples, settings, context)
+    further: dict[str, Tensor] = {}
+    if known is not None and examples.known is not None and are_judged:
+        folds = known.folds()
+        say("defects", f"trains {len(set(folds))} more heads, each without some of the known defects, to judge these")
+        for fold in sorted(set(folds)):
+            seen = frozenset(number for number, of_defect in enumerate(folds) if of_defect == fold)
+            others = replace(examples, known=examples.known.without(seen, settings.simulated_images))
+            state = train_on_examples(scorer, others, settings, context, is_logged=False)
+            further |= {f"{without_fold(fold)}{name}": tensor.clone() for name, tensor in state.items()}
+    return train_on_examples(scorer, examples, settings, context) | further
+
+
+def without_fold(fold: int) -> str:
+    """Begins the names of tensors of the head that has not seen the known defects of a fold."""
+    return f"without_fold.{fold}."
+
+
+@torch.no_grad()
+def known_examples(
+    scorer: ResidualScorer,
+    good: GoodImages,
+    of_others: Lookup,
+    known: DefectsToLearn,
+    settings: ResidualSettings,
+    context: StageContext,
+) -> KnownExamples:
+    """Encode known defects, each once; for the arguments see :func:`train_head`."""
+    scorer.eval().to(context.compute.device)
+    far = far_from_good(scorer.memory, of_others, good.references_inside)
+    frozen = FrozenEncoder(scorer.encoder, scorer.frozen.precision)  # of its own: its session goes with it
+    cover, size_px, seed = settings.anomalous_cover, context.size_px, context.seed
+    anomalous, beside = encode_known(scorer, frozen, known, far, cover, size_px, seed)
+    return KnownExamples.of(anomalous, beside, settings.simulated_images)
 
 
 def train_on_examples(
@@ -129,6 +157,7 @@ def train_on_examples(
     settings: ResidualSettings,
     context: StageContext,
     beside_share: float = BESIDE_SHARE,
+    is_logged: bool = True,
 ) -> dict[str, Tensor]:
     """The same from examples that are encoded already, with any share of normal tokens from beside the defects."""
     torch.manual_seed(context.seed)  # of the head's weights and its dropout
@@ -147,7 +176,8 @@ def train_on_examples(
         check_finite(loss, STAGE, step)
         update(optimizer, loss, settings.clip_gradient_norm)
         found = (logits.detach() > 0)[targets > 0].float().mean()
-        log.write(step, {"loss": float(loss.detach()), "found": float(found)}, learning_rate.at(step))
+        if is_logged:
+            log.write(step, {"loss": float(loss.detach()), "found": float(found)}, learning_rate.at(step))
     head.eval()
     return head.state_dict()
 
@@ -226,7 +256,7 @@ def encode_examples(
     inside = good.references_inside
     among = None if inside is None else inside.flatten().nonzero()[:, 0]
     of_good = TokenPool(good.reference_tokens.flatten(0, 1), of_others.indices.flatten(0, 1), among)
-    return HeadExamples(_joined(anomalous), _joined(beside) if beside else of_good, of_good)
+    return HeadExamples(TokenPool.joined(anomalous), TokenPool.joined(beside) if beside else of_good, of_good)
 
 
 def looked_up(
@@ -293,7 +323,3 @@ def simulated_items(num_images: int, count: int, seed: int) -> list[tuple[int, i
         order = numpy_generator(seed, "simulated images", epoch).permutation(num_images)
         items += [(epoch, int(number)) for number in order]
     return items[:count]
-
-
-def _joined(pools: list[TokenPool]) -> TokenPool:
-    return TokenPool(torch.cat([pool.tokens for pool in pools]), torch.cat([pool.nearest for pool in pools]))

@@ -276,6 +276,13 @@ class ResidualScorer(TokenScorer):
         """The head's logits."""
         return (self.head(tokens, nearest.tokens),)
 
+    def with_head(self, state: Mapping[str, Tensor]) -> "ResidualScorer":
+        """A scorer with another head, and an expectation and scales that can be fitted to it; it shares all else."""
+        other, own = copy.copy(self), ("head", "expectation", "map_scales", "image_scales")
+        other._modules = {**self._modules, **{name: copy.deepcopy(self._modules[name]) for name in own}}
+        other.head.load_state_dict(state)
+        return other
+
 
 class FusedScorer(ResidualScorer):
     """Memory and head together: the memory says whether anything is wrong, the head says more about where.

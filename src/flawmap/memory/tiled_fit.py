@@ -1,6 +1,6 @@
 """The recommended method on whole images and on their tiles: :mod:`flawmap.memory.fit` twice, and what joins them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +9,13 @@ from jaxtyping import Float
 
 from flawmap.data.images.tiles import FINER, MOST_TILES, OVERLAP, Tiling, finest_tiling, tiling_for_defects
 from flawmap.data.roi import RegionOfInterest, region_of
-from flawmap.data.sample import NormalImage
+from flawmap.data.sample import KnownDefect, NormalImage
 from flawmap.engine.progress import say
 from flawmap.engine.stage import StageContext
 from flawmap.errors import UserError
 from flawmap.memory.fit import fit_units
 from flawmap.memory.fitted import Fit, outputs_of, peak_of, unseen_scores
+from flawmap.memory.known_defects import DefectsToLearn, unseen_defects
 from flawmap.memory.tiled_scorer import MAP_SHARES, TiledScorer, settings_of_tiles
 from flawmap.memory.units import Tiles, WholeImages
 from flawmap.recipe.settings import Recipe
@@ -27,23 +28,42 @@ NONE_FINER = f"none: {MOST_TILES} tiles per image would not show {FINER} times a
 
 
 def fit_with_tiles(
-    images: Sequence[NormalImage], encoder: Encoder, recipe: Recipe, context: StageContext, simulate: Simulator
+    images: Sequence[NormalImage],
+    encoder: Encoder,
+    recipe: Recipe,
+    context: StageContext,
+    simulate: Simulator,
+    defects: Sequence[KnownDefect] = (),
 ) -> FittedScorer:
     """Fit a scorer to whole images and, where tiles show more, one to tiles; see :func:`flawmap.memory.fit.fit`."""
     roi = region_of(recipe)
-    whole = fit_units(WholeImages(images, roi), encoder, recipe, context, simulate)
+    known = DefectsToLearn(tuple(defects), roi) if defects else None
+    whole = fit_units(WholeImages(images, roi), encoder, recipe, context, simulate, known=known)
     originals_px = whole.good.originals_px.numpy()
     tiling = chosen_tiling(recipe, originals_px, context.size_px, encoder.patch_size_px)
     if tiling is None:
         say("tiles", NONE_NEEDED if recipe.data.smallest_defect_px else NONE_FINER)
-        return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
+        not_seen = unseen_defects(known, whole.scorer, whole.without_known) if known else None
+        return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe), not_seen)
     units = Tiles(images, originals_px, tiling, roi)
     say("tiles", described(tiling, units.counts))
-    tiles = fit_units(units, encoder, settings_of_tiles(recipe), whole.context, simulate, whole.fold_of_image)
+    in_tiles = replace(known, tiling=tiling) if known else None
+    of_tiles, dealt = settings_of_tiles(recipe), whole.fold_of_image
+    tiles = fit_units(units, encoder, of_tiles, whole.context, simulate, dealt, known=in_tiles)
     scorer = TiledScorer(whole.scorer, tiles.scorer, context.size_px).eval()
     scorer.scale.fill_(tiling.scale)
     scorer.to(context.compute.device)
-    return FittedScorer(scorer, dict(tiles.context.earlier), joined_scores(scorer, whole, tiles, recipe))
+    unseen = joined_scores(scorer, whole, tiles, recipe)
+    not_seen = unseen_defects(known, scorer, both_without_known(scorer, whole, tiles)) if known else None
+    return FittedScorer(scorer, dict(tiles.context.earlier), unseen, not_seen)
+
+
+def both_without_known(scorer: TiledScorer, whole: Fit, tiles: Fit) -> Callable[[int], TiledScorer] | None:
+    """The scorer as if no head had seen the known defects of a fold; None where heads decide nothing."""
+    of_whole, of_tiles = whole.without_known, tiles.without_known
+    if of_whole is None or of_tiles is None:
+        return None
+    return lambda fold: scorer.with_parts(of_whole(fold), of_tiles(fold))
 
 
 def chosen_tiling(recipe: Recipe, originals_px: np.ndarray, size_px: int, patch_size_px: int) -> Tiling | None:

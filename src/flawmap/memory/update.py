@@ -1,16 +1,18 @@
 """A fit that goes on from an earlier one: new good images join those that the scorer was fitted to."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from flawmap.data.roi import region_of
-from flawmap.data.sample import NormalImage
+from flawmap.data.sample import KnownDefect, NormalImage
 from flawmap.engine.stage import StageContext
 from flawmap.memory.fit import fit_units
 from flawmap.memory.fitted import unseen_scores
 from flawmap.memory.good_images import GoodImages
 from flawmap.memory.joined import Joining
+from flawmap.memory.known_defects import DefectsToLearn
 from flawmap.memory.scorer import ResidualScorer, TokenScorer
 from flawmap.memory.tiled_fit import joined_scores
 from flawmap.memory.tiled_scorer import TiledScorer, settings_of_tiles
@@ -46,6 +48,7 @@ def fit_on(
     context: StageContext,
     simulate: Simulator,
     trains_head: bool = False,
+    defects: Sequence[KnownDefect] = (),
 ) -> tuple[FittedScorer, Learned]:
     """Fit memory, expectation and scales again, to the images of before and to new ones; the head may stay.
 
@@ -58,6 +61,7 @@ def fit_on(
         context: of the new fit.
         simulate: makes the defects that a head learns from.
         trains_head: whether another head is trained on all images; otherwise it stays.
+        defects: known ones, which another head learns from as well.
 
     Returns:
         the scorer, with what all images score by fits that have not seen them; and what it was fitted to.
@@ -70,7 +74,9 @@ def fit_on(
     of_whole = scorer.whole if isinstance(scorer, TiledScorer) else scorer
     head = None if trains_head else _head_of(of_whole)
     joining = Joining(learned.whole, first, WholeImages(new, roi), head, excluded)
-    whole = fit_units(WholeImages(images, roi), of_whole.encoder, recipe, context, simulate, joining=joining)
+    known = DefectsToLearn(tuple(defects), roi) if defects else None
+    how = of_whole.encoder, recipe, context, simulate
+    whole = fit_units(WholeImages(images, roi), *how, joining=joining, known=known)
     if not isinstance(scorer, TiledScorer):
         fitted = FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
         return fitted, Learned(images, excluded, whole.good)
@@ -80,7 +86,9 @@ def fit_on(
     head = None if trains_head else _head_of(scorer.tiles)
     joining = Joining(learned.tiles, first, added, head, excluded)
     units = Tiles(images, originals_px, scorer.tiling, roi)
-    tiles = fit_units(units, of_whole.encoder, of_tiles, whole.context, simulate, whole.fold_of_image, joining)
+    in_tiles = replace(known, tiling=scorer.tiling) if known else None
+    dealt = whole.fold_of_image
+    tiles = fit_units(units, of_whole.encoder, of_tiles, whole.context, simulate, dealt, joining, in_tiles)
     updated = TiledScorer(whole.scorer, tiles.scorer, context.size_px).eval()
     updated.scale.copy_(scorer.scale)
     updated.to(context.compute.device)

@@ -17,6 +17,7 @@ from flawmap.report.templates import page_template
 from flawmap.report.thumbnails import SAMPLE_PX, Thumbnail, sample_images, tiles_of, unusual_images
 from flawmap.report.training_words import (
     collapse_sentence,
+    known_defects_sentences,
     no_curves_sentence,
     num_prototypes,
     sample_columns,
@@ -112,6 +113,7 @@ def _training(files: RunFiles) -> dict[str, Any]:
     return {
         "identity": tables.identity(files),
         "simulated": tables.simulated(files.config),
+        "known_defects": known_defects_sentences(files.known_defects),
         "curves": {
             STAGE_TITLES.get(stage, stage): [charts.curve_chart(curve) for curve in stage_curves]
             for stage, stage_curves in curves.items()

@@ -14,6 +14,7 @@ from flawmap.report.colour import ColourScale
 from flawmap.runs.calibration import Calibration, read_calibration
 from flawmap.runs.cameras import CALIBRATION
 from flawmap.runs.evaluation import Evaluation, ScoredImage, read_evaluation, read_per_image, read_pixel_curves
+from flawmap.runs.known_defects import KnownDefectScores, read_known_defects
 from flawmap.runs.manifest import ManifestRow, read_manifest
 from flawmap.runs.model_config import ModelConfig, read_config
 from flawmap.runs.run_folder import MODEL_CONFIG, RunFolder
@@ -30,7 +31,8 @@ class RunFiles:
 
     ``images`` are the test images with their scores, ``log`` has one record per training step, ``manifest`` lists the
     images of the training, ``samples`` are what it saw, ``unusual`` are those of its images that look unusual, and
-    ``history`` has the changes of its thresholds since, and ``updates`` are those that its model has learned from.
+    ``history`` has the changes of its thresholds since, ``updates`` are those that its model has learned from, and
+    ``known_defects`` are what the defects score that the training has learned from.
     """
 
     run: Path
@@ -48,6 +50,7 @@ class RunFiles:
     unusual: Unusual | None = None
     history: History = field(default_factory=History)
     updates: tuple[UpdateRecord, ...] = ()
+    known_defects: KnownDefectScores | None = None
 
     @property
     def is_evaluated(self) -> bool:
@@ -122,6 +125,7 @@ def read_run(path: Path) -> RunFiles:
         unusual=read_unusual(run.unusual),
         history=read_history(run.model),
         updates=updates_in_force(run),
+        known_defects=read_known_defects(run.known_defects),
     )
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from flawmap.recipe.settings import Recipe
 from flawmap.report.curves import is_number
+from flawmap.runs.known_defects import KnownDefectScores
 from flawmap.runs.training_log import COLLAPSED_ENTROPY, WINDOW_STEPS
 
+MISSED_NAMED = 10  # known defects
 COLUMN_TITLES = {
     "input": "image",
     "attention": "attention",
@@ -35,6 +37,17 @@ def samples_sentence(recipe: Recipe | None) -> str:
             "simulated defects; these are only a check."
         )
     return f"Good images that a fit has not seen, treated as training treats its own: {shown}"
+
+
+def known_defects_sentences(scores: KnownDefectScores | None) -> tuple[str, ...]:
+    """How many known defects are missed, and which; nothing where the training knew none."""
+    if scores is None:
+        return ()
+    missed = scores.missed
+    named = ", ".join(image.image for image in missed[:MISSED_NAMED])
+    more = f" and {len(missed) - MISSED_NAMED} more" if len(missed) > MISSED_NAMED else ""
+    which = (f"Missed, the lowest score first: {named}{more}.",) if missed else ()
+    return (f"{scores.counts.words}.", *which)
 
 
 def no_curves_sentence(recipe: Recipe | None) -> str:

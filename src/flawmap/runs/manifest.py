@@ -8,6 +8,7 @@ from flawmap.runs.json_files import read_csv, write_csv
 
 ONLY_PRETRAINED = "pretrain_only"  # the split of images that stage 1 alone has seen
 LEFT_OUT = "left_out"  # the split of good images that the user did not want to be learned from
+KNOWN_DEFECT = "known_defect"  # the split of images that show a defect, which the head has learned from
 REVIEWED = "reviewed"  # the split of good images that an update learned from, but that set no threshold
 
 
@@ -18,7 +19,7 @@ class ManifestRow:
     Attributes:
         key: its path relative to the data.
         sha256: of its bytes.
-        split: ``train``, ``held_out``, ``pretrain_only``, ``left_out`` or ``reviewed``.
+        split: ``train``, ``held_out``, ``pretrain_only``, ``left_out``, ``reviewed`` or ``known_defect``.
         pixels_sha256: of what it decodes to.
         group: its patient, part, board or lot; "" if it has none, and in runs of earlier versions.
     """

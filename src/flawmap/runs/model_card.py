@@ -25,6 +25,7 @@ def model_card(config: ModelConfig, recipe: Recipe, calibrations: Calibrations) 
         cameras=calibrations.cameras,
         data=config.record.data,
         test=test,
+        known_defects=config.record.known_defects,
         measures=measures,
         simulated=config.held_out_simulated_defects,
         number=lambda value: "none" if value is None else f"{value:.3f}",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from flawmap.runs.evaluation import Measures, read_evaluation
 from flawmap.runs.json_files import read_json, refuse_unreadable_format
-from flawmap.runs.manifest import ONLY_PRETRAINED, REVIEWED, read_used_images
+from flawmap.runs.known_defects import MissedDefects, read_known_defects
+from flawmap.runs.manifest import KNOWN_DEFECT, ONLY_PRETRAINED, REVIEWED, read_used_images
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.self_test import SelfTest
 
@@ -39,6 +40,7 @@ class DataRecord:
         held_out: images that were kept out of training for the threshold.
         pretrain_only: further images of stage 1.
         licence: of the images.
+        known_defects: images of defects that the head has learned from.
     """
 
     sha256: str
@@ -46,6 +48,7 @@ class DataRecord:
     held_out: int
     pretrain_only: int
     licence: str
+    known_defects: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,11 @@ class TestRecord:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What a run knows of its model beyond the weights."""
+    """What a run knows of its model beyond the weights: its data, its evaluation, and what known defects score."""
 
     data: DataRecord | None = None
     evaluation: TestRecord | None = None
+    known_defects: MissedDefects | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ def record_of_run(run: RunFolder) -> ModelRecord:
     Raises:
         UserError: a file that it is read from is damaged.
     """
-    return ModelRecord(_data_record(run), _test_record(run))
+    scored = read_known_defects(run.known_defects)
+    return ModelRecord(_data_record(run), _test_record(run), None if scored is None else scored.counts)
 
 
 def _data_record(run: RunFolder) -> DataRecord | None:
@@ -142,7 +147,8 @@ def _data_record(run: RunFolder) -> DataRecord | None:
     counts = Counter(row.split for row in rows)
     location = str(run.read_environment().get("data"))
     licence = KNOWN_LICENCES.get(location, "not stated: that of whoever took the images")
-    return DataRecord(digest, counts["train"] + counts[REVIEWED], counts["held_out"], counts[ONLY_PRETRAINED], licence)
+    counted = counts["train"] + counts[REVIEWED], counts["held_out"], counts[ONLY_PRETRAINED]
+    return DataRecord(digest, *counted, licence, counts[KNOWN_DEFECT])
 
 
 def _test_record(run: RunFolder) -> TestRecord | None:

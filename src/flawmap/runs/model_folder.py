@@ -180,7 +180,10 @@ def _describe(folder: Path, files: ModelFiles, is_calibrated: bool) -> None:
 def _newest_record(folder: Path, config: ModelConfig) -> ModelRecord:
     """The config's record, replaced part by part by what the run folder around the model knows."""
     around = record_of_run(RunFolder(folder.parent)) if folder.name == MODEL else ModelRecord()
-    return ModelRecord(around.data or config.record.data, around.evaluation or config.record.evaluation)
+    own = config.record
+    return ModelRecord(
+        around.data or own.data, around.evaluation or own.evaluation, around.known_defects or own.known_defects
+    )
 
 
 def _refuse_incomplete(path: Path, folder: Path) -> None:

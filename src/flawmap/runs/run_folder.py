@@ -24,6 +24,7 @@ STARTED, FINISHED = "started", "finished"  # in environment.json: when the train
 CURRENT = "current.txt"  # in a run that was updated: the version that its model is of
 VERSIONS = "versions"  # of a run or a model: what was changed after the training
 UPDATE = r"update-\d{4,}"  # names of folders in versions/ of a run
+DEFECTS = "defects"  # in environment.json: where the known defects are that the training learned from
 SKIPS_UNREADABLE = "skip_unreadable"  # in environment.json: whether files that cannot be decoded were left out
 
 
@@ -36,6 +37,7 @@ class RunFolder:
         environment: command, seed, data, versions and machine.
         log: one JSON object per training step: :mod:`flawmap.runs.training_log`.
         samples: images of what training saw: :mod:`flawmap.runs.samples`.
+        known_defects: scores of known defects: :mod:`flawmap.runs.known_defects`.
         unusual: good images that look unusual: :mod:`flawmap.runs.unusual`.
         trained: the model that the training made.
         report: what ``flawmap report`` writes.
@@ -51,6 +53,7 @@ class RunFolder:
         self.log = path / "log.jsonl"
         self.samples = path / SAMPLES
         self.unusual = path / UNUSUAL
+        self.known_defects = path / "known_defects.json"
         self.trained = path / MODEL
         self.report = path / "report.html"
 

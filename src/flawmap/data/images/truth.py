@@ -1,4 +1,4 @@
-"""Ground truth of a test image at the resolution of the image: from its mask or its boxes."""
+"""Ground truth of an image at the resolution of the image: from its mask or its boxes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from flawmap.data.images.defect_masks import MarkedDefect, read_defects
 from flawmap.data.images.files import MAX_PIXELS, decode_stored, read_file
 from flawmap.data.images.mask import decode_mask, read_mask
 from flawmap.data.images.orientation import UPRIGHT, swaps_sides, turned_upright
-from flawmap.data.sample import Boxes, DefectMasks, LabelledImage, MaskFile
+from flawmap.data.sample import Boxes, DefectMasks, KnownDefect, LabelledImage, MaskFile
 from flawmap.errors import UserError
 
 MUCH_LARGER = 16  # times the pixels of the image
@@ -66,15 +66,20 @@ def truth_of(sample: LabelledImage, height: int, width: int, orientation: int = 
             problem = f"{sample.key} is labelled good, and its mask marks {marked} pixels"
             raise UserError(problem, str(sample.truth.path), "correct the label, or remove the mask")
         return Truth(np.zeros((height, width), bool))
-    if sample.truth is None:
+    return truth_of_defect(sample, height, width, orientation)
+
+
+def truth_of_defect(defect: LabelledImage | KnownDefect, height: int, width: int, orientation: int = UPRIGHT) -> Truth:
+    """The same for an image with a defect; for the arguments see :func:`truth_of`."""
+    if defect.truth is None:
         return Truth(None)
-    if isinstance(sample.truth, Boxes):
-        mask = pixels_in_boxes(sample.truth, height, width, sample.key)
-        return Truth(mask, remarks_on_boxes(sample.truth, height, width, orientation))
-    if isinstance(sample.truth, DefectMasks):
-        defects = read_defects(sample.truth, height, width)
-        return Truth(np.any([defect.pixels for defect in defects], axis=0), defects=defects)
-    return _truth_of_mask(sample.truth.path, height, width, orientation)
+    if isinstance(defect.truth, Boxes):
+        mask = pixels_in_boxes(defect.truth, height, width, defect.key)
+        return Truth(mask, remarks_on_boxes(defect.truth, height, width, orientation))
+    if isinstance(defect.truth, DefectMasks):
+        defects = read_defects(defect.truth, height, width)
+        return Truth(np.any([one.pixels for one in defects], axis=0), defects=defects)
+    return _truth_of_mask(defect.truth.path, height, width, orientation)
 
 
 def _truth_of_mask(path: Path, height: int, width: int, orientation: int) -> Truth:

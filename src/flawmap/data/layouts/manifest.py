@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from flawmap.data.groups import GROUP_COLUMNS, alike, group_column, group_name
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.tables import SHOWN, meant_by, read_table
-from flawmap.data.sample import Boxes, FileRemark, LabelledImage, MaskFile, NormalImage, Protocol
+from flawmap.data.sample import Boxes, FileRemark, KnownDefect, LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
 from flawmap.data.walk import Listing
 from flawmap.errors import UserError
@@ -75,6 +75,19 @@ class CsvManifest(Layout):
                 sample = _labelled(row, line, manifest)
                 samples.append(replace(sample, group=group_name(row.get(column or ""))))
         return Listing(tuple(samples), remarks=(*_unread_columns(manifest), *_groups_alike(manifest, column)))
+
+    def known_defects(self, path: Path) -> Listing[KnownDefect]:
+        """Rows with label 1, for a manifest that was given as one of known defects; rows of good images are not read.
+
+        Raises:
+            UserError: a row cannot be read.
+        """
+        manifest, defects, column = _file(path), [], self.grouped_by(path)
+        for line, row in _rows(manifest):
+            if _is_anomalous(row, line, manifest):
+                group, truth = group_name(row.get(column or "")), _truth(row, line, manifest)
+                defects.append(KnownDefect(row["image"], manifest.parent / row["image"], truth, group=group))
+        return Listing(tuple(defects), remarks=(*_unread_columns(manifest), *_groups_alike(manifest, column)))
 
     def grouped_by(self, path: Path) -> str | None:
         """The column that names groups."""

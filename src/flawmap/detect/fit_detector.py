@@ -1,0 +1,59 @@
+"""A detector is fitted: its scorer, then what is set and measured on images that a fit has not seen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flawmap.data.groups import by_image_if_few, grouped
+from flawmap.data.known_defects import known_defects_for
+from flawmap.data.pool import Pool, read_pool_for
+from flawmap.data.roi import with_roi_content
+from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
+from flawmap.data.split import split_normals
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.fit import StageChoice, fit_scorer
+from flawmap.detect.image_like import only_normal
+from flawmap.detect.judge_known import judge_known
+from flawmap.detect.judge_unseen import judge_unseen
+from flawmap.engine.compute import DeviceName, choose_compute
+from flawmap.engine.progress import say
+from flawmap.recipe.checks import validate
+from flawmap.runs.cameras import Calibrations
+from flawmap.runs.model_config import ModelRecord
+from flawmap.runs.run_folder import RunFolder
+
+
+def fit_detector(
+    detector: AnomalyDetector,
+    images: TrainingData | Sequence[NormalImage],
+    run: RunFolder,
+    device: DeviceName,
+    stages: StageChoice,
+    pool: Pool | None,
+    defects: str | Path | Sequence[KnownDefect],
+) -> AnomalyDetector:
+    """See :meth:`AnomalyDetector.fit`."""
+    recipe = detector.recipe = with_roi_content(detector.recipe)
+    validate(recipe)
+    detector.scorer_ = detector.camera_ = detector.proxy_ = detector.self_test_ = detector.weights_sha256_ = None
+    detector.run_ = detector.learned_ = None
+    detector.calibrations_, detector.record_, detector.unseen_scores_ = Calibrations(), ModelRecord(), ()
+    normals = only_normal(images.images if isinstance(images, TrainingData) else images)
+    normals = by_image_if_few(grouped(normals, recipe.data.group_by))
+    known = known_defects_for(defects, normals, recipe)
+    train, held_out = split_normals(normals, recipe.held_out_fraction, recipe.seed)
+    pool = read_pool_for(normals, recipe) if pool is None else pool
+    compute = choose_compute(device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
+    precision = "int8" if recipe.encoder_precision == "int8" else compute.precision
+    say("device", f"{compute.device}, {precision}: {compute.reason}")
+    fitted = fit_scorer(train, recipe, run, compute, stages, pool=pool.images, defects=known)
+    detector.origin_, detector.stage_keys_ = fitted.origin, fitted.stage_keys
+    if fitted.scorer is None:
+        return detector
+    detector.scorer_, detector._at_once = fitted.scorer.to(compute.device).eval(), None
+    detector.encoder_backend_ = detector.scorer_.encoder_backend
+    if fitted.unseen is not None or held_out:
+        judged = held_out if fitted.unseen is None else [train[number] for number in fitted.unseen.images]
+        judge_unseen(detector, judged, fitted, compute, run)
+    if fitted.unseen_defects is not None:
+        judge_known(detector, known, fitted.unseen_defects, run)
+    return detector
