@@ -167,6 +167,18 @@ def defects_of(run: RunFolder) -> str | None:
     return recorded if isinstance(recorded, str) else None
 
 
+def defects_for(given: str | None, resumed: RunFolder | None) -> str | None:
+    """Where the known defects are: the place that was given, else that which a resumed run was started with.
+
+    Raises:
+        UserError: a place is given for a run that is finished.
+    """
+    if given is not None and resumed is not None and resumed.is_finished:
+        problem = "the run is finished, and its known defects cannot change"
+        raise UserError(problem, str(resumed.path), "leave out --resume and --run to start a new run")
+    return given if given is not None or resumed is None else defects_of(resumed)
+
+
 def refuse_other_data(run: RunFolder, rows: Sequence[ManifestRow]) -> None:
     """A run resumes with the images it was started with.
 

@@ -4,7 +4,7 @@ import json
 from argparse import Action, ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flawmap.advice import command
 from flawmap.cli.arguments import (
@@ -15,6 +15,9 @@ from flawmap.cli.arguments import (
     recipe_of,
 )
 from flawmap.errors import UserError
+
+if TYPE_CHECKING:
+    from flawmap.train import TrainedRun
 
 
 class _SetTiles(Action):
@@ -64,16 +67,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train, and print the run folder."""
-    from flawmap.data.left_out import as_records, counted
+    from flawmap.data.left_out import counted
     from flawmap.data.open_data import locations_of
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.recipe.files import load_recipe
-    from flawmap.runs.unusual import read_unusual
     from flawmap.train import (
         TrainedRun,
         TrainingOrder,
         data_of,
-        defects_of,
+        defects_for,
         leaves_out,
         resumed_run,
         skips_unreadable,
@@ -91,9 +93,7 @@ def run(arguments: Namespace) -> int:
     location = arguments.data or (resumed and data_of(resumed))
     if not location:
         raise UserError("no data given", "flawmap train", "name a folder of good images: flawmap train FOLDER")
-    if arguments.defects and resumed is not None and resumed.is_finished:
-        problem = "the run is finished, and its known defects cannot change"
-        raise UserError(problem, str(resumed.path), "leave out --resume and --run to start a new run")
+    defects = defects_for(arguments.defects, resumed)
     leave_out = leaves_out(arguments.leave_out, resumed)
     if resumed is not None and resumed.is_finished:
         done = TrainedRun(resumed, AnomalyDetector.from_pretrained(resumed.path, arguments.device))
@@ -112,7 +112,7 @@ def run(arguments: Namespace) -> int:
             arguments.command,
             arguments.strict,
             leave_out,
-            arguments.defects or (resumed and defects_of(resumed)),
+            defects,
         )
         done = train_run(order, resumed)
         next_words = ["detect", "NEW_IMAGES", "--model", done.run.path]
@@ -121,18 +121,24 @@ def run(arguments: Namespace) -> int:
         beside = f"{done.n_good} good images, {counted(done.left_out)}; " if done.left_out else ""
         remark = f"{beside}next: {command('flawmap', *next_words)}"
     if arguments.json:
-        proxy, calibration = done.detector.proxy_, done.detector.calibration_
-        unusual = read_unusual(done.run.unusual)
-        facts = {
-            "run": str(done.run.path),
-            "finished": done.run.is_finished,
-            "threshold": calibration.threshold if calibration else None,
-            "held_out_simulated_defects": asdict(proxy) if proxy else None,
-            "known_defects": asdict(known) if (known := done.detector.record_.known_defects) else None,
-            "left_out": as_records(done.left_out),
-            "unusual": None if unusual is None else [asdict(image) for image in unusual.images],
-        }
-        print(json.dumps(facts))
+        print(json.dumps(_as_json(done)))
     else:
         print(f"run        {done.run.path}      {remark}")
     return 0
+
+
+def _as_json(done: "TrainedRun") -> dict[str, object]:
+    from flawmap.data.left_out import as_records
+    from flawmap.runs.unusual import read_unusual
+
+    proxy, calibration, known = done.detector.proxy_, done.detector.calibration_, done.detector.record_.known_defects
+    unusual = read_unusual(done.run.unusual)
+    return {
+        "run": str(done.run.path),
+        "finished": done.run.is_finished,
+        "threshold": calibration.threshold if calibration else None,
+        "held_out_simulated_defects": asdict(proxy) if proxy else None,
+        "known_defects": asdict(known) if known else None,
+        "left_out": as_records(done.left_out),
+        "unusual": None if unusual is None else [asdict(image) for image in unusual.images],
+    }

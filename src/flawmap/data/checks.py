@@ -328,9 +328,12 @@ def _read(image: NormalImage | LabelledImage | KnownDefect, root: Path) -> FileF
     height, width = pixels.shape[:2]
     marks_nothing = False
     if not isinstance(image, NormalImage) and image.truth is not None:
-        read = truth_of if isinstance(image, LabelledImage) else truth_of_defect
+        size_px = height, width
         try:
-            truth = read(image, height, width, decoded.orientation)
+            if isinstance(image, KnownDefect):
+                truth = truth_of_defect(image, *size_px, decoded.orientation)
+            else:
+                truth = truth_of(image, *size_px, decoded.orientation)
         except UnreadableImageError as error:
             reason = f"its mask {Path(error.place).name}: {error.problem}"
             return _Unreadable(SkippedFile(image.key, reason), error.remedy)

@@ -73,8 +73,7 @@ def fit_scorer(
         defects: known ones, which the head learns from.
 
     Raises:
-        UserError: too few images, known defects and a method without a head, a stage that cannot be run as asked, or
-            what a stage raises.
+        UserError: too few images, known defects and no head, a stage that cannot be run, or what a stage raises.
     """
     refuse_stage(recipe, stages)
     if defects:

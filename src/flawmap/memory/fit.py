@@ -115,18 +115,15 @@ def fit_units(
     good = GoodImages.of(stages.encoding.reopened())
 
     # Simulate defects, and train the head to find them and known ones.
-    heads: dict[str, Tensor] = {}
-    if isinstance(scorer, ResidualScorer) and joining is not None and joining.head is not None:
-        scorer.head.load_state_dict(joining.head)
-    elif isinstance(scorer, ResidualScorer) and stages.head is not None:
+    heads = dict[str, Tensor]() if joining is None or joining.head is None else joining.head
+    if isinstance(scorer, ResidualScorer) and stages.head is not None:
         order = units, good, of_others, recipe, context, simulate, known
-        heads = stages.head.result(lambda: fit_head(scorer, *order), BATCH_SIZE)
+        heads = heads or stages.head.result(lambda: fit_head(scorer, *order), BATCH_SIZE)
         scorer.head.load_state_dict({name: heads[name] for name in scorer.head.state_dict()})
 
     # Learn how high similar-looking good images score.
-    scorer.restore_expectation(
-        stages.expectation.result(lambda: learn_expectation(scorer, good, of_others, context), BATCH_SIZE)
-    )
+    learned = stages.expectation.result(lambda: learn_expectation(scorer, good, of_others, context), BATCH_SIZE)
+    scorer.restore_expectation(learned)
 
     # Look at good images by fits that have not seen them, and set the map's scales.
     scorer.eval().to(context.compute.device)
@@ -134,11 +131,9 @@ def fit_units(
     evidence_of, evidence = evidence_unseen(scorer, good, of_others, folds, units, recipe, context)
     counted = evidence if joining is None else joining.counted(good, evidence_of, evidence)
     scorer.fit_map_scales([counted[row] for row in evenly_spread(len(counted), recipe.memory.map_scale_images)])
-    context = stages.expectation.context.after(stages.expectation)
-    without_known = None
-    if isinstance(scorer, ResidualScorer) and known is not None and head_decides(recipe):
-        without_known = partial(scorer_without_known, scorer, good, of_others, heads, recipe, context)
-    return Fit(scorer, good, evidence, evidence_of, folds, fold_of_image, context, without_known)
+    judging = scorer, good, of_others, heads, recipe, context
+    without_known = partial(scorer_without_known, *judging) if known and head_decides(recipe) else None
+    return Fit(scorer, good, evidence, evidence_of, folds, fold_of_image, stages.after, without_known)
 
 
 def encode(
@@ -268,7 +263,7 @@ def fit_head(
 
 
 def scorer_without_known(
-    scorer: ResidualScorer,
+    scorer: TokenScorer,
     good: GoodImages,
     of_others: Lookup,
     heads: Mapping[str, Tensor],
@@ -277,6 +272,7 @@ def scorer_without_known(
     fold: int,
 ) -> TokenScorer:
     """The scorer with a head that has not seen the known defects of a fold; expectation and scales are fitted to it."""
+    assert isinstance(scorer, ResidualScorer)
     prefix = without_fold(fold)
     other = scorer.with_head({n.removeprefix(prefix): heads[n] for n in heads if n.startswith(prefix)})
     other.restore_expectation(learn_expectation(other, good, of_others, context))

@@ -18,6 +18,11 @@ class Stages:
     head: Stage | None
     expectation: Stage
 
+    @property
+    def after(self) -> StageContext:
+        """The context of what comes after all of them."""
+        return self.expectation.context.after(self.expectation)
+
 
 def plan_stages(
     units: WholeImages | Tiles,
