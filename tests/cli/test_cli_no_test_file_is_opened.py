@@ -17,7 +17,7 @@ from flawmap import check as data_check
 from flawmap.data.checks import LeakCheck
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import LabelledImage, NormalImage
-from flawmap.detect.detector import only_normal
+from flawmap.detect.image_like import only_normal
 from flawmap.errors import UserError
 from images import write_category, write_good
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-import flawmap.detect.fit
+import flawmap.detect.fit_detector
 from assertions import assert_explained, files_and_bytes
 from flawmap.cli import main
 from flawmap.cli.arguments import recipe_of
@@ -33,8 +33,8 @@ def log_of(run: Path) -> list[tuple[str, int]]:
 @pytest.fixture
 def interrupted(monkeypatch):
     """Ctrl+C in the middle of stage 2, with checkpoints at every step; counts the steps of stage 2 that were begun."""
-    stages, step = flawmap.detect.fit.fit_scorer, FinetuneModule.training_step
-    monkeypatch.setattr(flawmap.detect.fit, "fit_scorer", partial(stages, save_every_seconds=0.0))
+    stages, step = flawmap.detect.fit_detector.fit_scorer, FinetuneModule.training_step
+    monkeypatch.setattr(flawmap.detect.fit_detector, "fit_scorer", partial(stages, save_every_seconds=0.0))
     begun: list[int] = []
 
     def counted(self, batch, number):
@@ -124,7 +124,8 @@ def test_a_taken_run_folder_gets_a_number_and_equal_stages_are_reused(cli, train
 def test_json_is_all_that_is_on_stdout(cli, trained):
     result = cli("train", trained.data, "--resume", "--run", trained.run, "--json")
     calibration = json.loads((trained.run / "model" / "calibration.json").read_text())
-    assert sorted(result.json) == ["finished", "held_out_simulated_defects", "left_out", "run", "threshold", "unusual"]
+    facts = ["finished", "held_out_simulated_defects", "known_defects", "left_out", "run", "threshold", "unusual"]
+    assert sorted(result.json) == facts and result.json["known_defects"] is None
     assert result.json["run"] == str(trained.run) and result.json["finished"] is True
     assert result.json["threshold"] == calibration["threshold"]
     assert result.json["held_out_simulated_defects"]["n"] == 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import flawmap.detect.fit
+import flawmap.detect.fit_detector
 from flawmap import AnomalyDetector, Detection, Recipe, UserError, load_images
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detection import find_regions
@@ -299,7 +299,7 @@ def test_fit_holds_out_whole_groups_that_a_setting_names(tmp_path, monkeypatch):
         trained.extend(image.key for image in train)
         raise FitStoppedError
 
-    monkeypatch.setattr(flawmap.detect.fit, "fit_scorer", stop)
+    monkeypatch.setattr(flawmap.detect.fit_detector, "fit_scorer", stop)
     recipe = replace(tiny_recipe(), data=DataSettings(group_by="{group}_*"))
     with pytest.raises(FitStoppedError):
         AnomalyDetector(recipe).fit(load_images(tmp_path / "parts"), device="cpu")

@@ -9,7 +9,8 @@ import torch
 
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.open_data import load_images
-from flawmap.detect.detector import AnomalyDetector, only_normal
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.image_like import only_normal
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import choose_compute
 from flawmap.engine.stage import StageContext
