@@ -75,7 +75,7 @@ def calibrate_run(
         rate = false_alarm_rate or (before or detector.recipe.calibration).false_alarm_rate
         rows, group_by = RunFolder(folder.parent).manifest, detector.recipe.data.group_by
         asked = GoodImages(images, rate, group_by, skip_unreadable, strict)
-        scores = good_scores(asked, detector.facts("").model_id, partial(_calibrated, detector), rows)
+        scores = good_scores(asked, detector.facts("").model_id, partial(_calibrated, detector), rows, before)
         drift, version = drift_of(before, scores.calibration, "former" if former else "default"), None
         if output is not None:
             detector.calibration_ = scores.calibration

@@ -32,6 +32,8 @@ from flawmap.vit.weights import load_encoder
 SETTINGS = ("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "method=fused")
 SMALL = ("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.simulated_images=6")
 
+SCORES = ("mean_logit", "map_max", "appearance_distance")
+
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory) -> AnomalyDetector:
@@ -51,8 +53,10 @@ def test_neither_the_detector_nor_its_file_votes(detector, exported):
     image = striped(8)
     image[10:30, 10:30] = 0
     native, found = detector.predict(image), load(exported, threads=1).predict(image)
-    assert tuple(native.scores) == tuple(found.scores) == detector.score_names == ("mean_logit", "map_max")
+    assert tuple(native.scores) == tuple(found.scores) == detector.score_names == SCORES
     assert found.scores == pytest.approx(native.scores, abs=1e-3)
+    name = "appearance_distance"
+    assert found.scores[name] == pytest.approx(native.scores[name], abs=1e-5)
     assert native.score == native.scores["mean_logit"] and found.score == pytest.approx(native.score, abs=1e-3)
 
 
@@ -111,7 +115,7 @@ def test_a_model_in_int8_is_judged_like_one_in_fp32(tmp_path, int8, exported):
     assert parity.is_good and parity.max_score_difference < 1e-3
     facts = load(path, threads=1).facts
     assert facts.precision == "int8" and facts.model_id == int8.facts("").model_id
-    assert path.stat().st_size < 0.55 * exported.stat().st_size
+    assert path.stat().st_size < 0.56 * exported.stat().st_size
 
 
 @pytest.mark.parametrize(

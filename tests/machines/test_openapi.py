@@ -17,6 +17,8 @@ OPERATIONS = (
     ("DELETE", "/v1/session"),
     ("GET", "/v1/session/{sha256}"),
     ("GET", "/v1/session.csv"),
+    ("GET", "/v1/drift"),
+    ("GET", "/v1/days"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),

@@ -95,6 +95,8 @@ def run(arguments: Namespace) -> int:
     counts += [counted(found.left_out)] if found.left_out else []
     counts += [f"{batch.n_anomalous} anomalous", f"{seconds:.2f} s per image -> {batch.folder}/"]
     print(", ".join(counts), file=sys.stderr)
+    if drift := batch.watch.text(path):
+        print(f"drift      {drift}", file=sys.stderr)
     if batch.not_scored:
         return 2
     return 1 if arguments.fail_on_anomaly and batch.n_anomalous else 0

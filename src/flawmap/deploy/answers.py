@@ -58,6 +58,10 @@ class DetectionAnswer(BaseModel):
     width_px: int
     height_px: int
     map_peak: float = Field(description="highest value of the map")
+    camera: str | None = Field(None, description="whose threshold judged; null for the default")
+    drift: list[str] = Field(
+        [], description="what has moved away from the good images: scores, appearance; see /v1/drift"
+    )
     seconds: float = Field(description="time the model took")
     map_png: str | None = Field(
         description="base64 gray PNG of the image's size: 0 = low end of the scale, 127.5 = map threshold, 255 = high"
@@ -194,6 +198,7 @@ def detection_answer(
         width_px=scored.pixels.shape[1],
         height_px=scored.pixels.shape[0],
         map_peak=float(detection.anomaly_map.max()),
+        camera=facts.camera,
         seconds=scored.seconds,
         map_png=map_png(detection.anomaly_map, facts.map_scale) if with_map else None,
         inside_png=None if inside is None else png_text(inside.astype(np.uint8) * 255),

@@ -21,6 +21,7 @@ from flawmap.data.layouts.image_folders import images_in
 from flawmap.data.left_out import as_records, counted
 from flawmap.data.sample import LeftOut
 from flawmap.data.walk import Listing
+from flawmap.deploy.drift_watch import DriftWatch, watching
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.result_table import write_table
 from flawmap.detect.detection import Detection
@@ -89,6 +90,7 @@ class Batch:
         folder: where the results are.
         n_resumed: images that had a result already.
         not_scored: images that could not be read, with the reason.
+        watch: whether the images, those of an earlier call included, differ from the model's good ones.
 
     Raises:
         UserError: with ``resume``, the folder holds results of another model, camera, threshold or minimum area.
@@ -111,7 +113,9 @@ class Batch:
         calibration = model.facts.calibration
         threshold = calibration.threshold if calibration else None
         facts = model.facts
-        self._log = ResultLog(self.folder, facts.model_id, threshold, facts.camera, facts.min_area_px)
+        self.watch = DriftWatch(calibration, facts.camera)
+        judged_by = threshold, facts.camera, facts.min_area_px
+        self._log = ResultLog(self.folder, facts.model_id, *judged_by, watching(self.watch))
         self._jobs = self._plan()
         self.n_resumed = len(self._images) - len(self._jobs)
         self.not_scored: dict[Path, str] = {}
@@ -169,7 +173,8 @@ class Batch:
         finally:  # also when interrupted
             failures = [{"image": str(path), "problem": problem} for path, problem in self.not_scored.items()]
             left_out = as_records(self._left_out)
-            self._log.close(str(model_path), failures, left_out, is_complete, self._model.facts.judged_by)
+            judged_by, drift = self._model.facts.judged_by, self.watch.to_json(model_path)
+            self._log.close(str(model_path), failures, left_out, is_complete, judged_by, drift)
             write_table(self.folder, self.not_scored)
 
     def _outcomes(self, workers: int) -> Generator[tuple[Job, Finished | UserError], None, None]:

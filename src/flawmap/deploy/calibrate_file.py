@@ -20,7 +20,7 @@ from flawmap.deploy.good_scores import (
 )
 from flawmap.deploy.runtime import ExportedModel, load_as_exported
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
-from flawmap.detect.detection import NotScoredError
+from flawmap.detect.detection import APPEARANCE_DISTANCE, NotScoredError
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 from flawmap.recipe.settings import CalibrationSettings
@@ -94,7 +94,7 @@ def calibrate_file(
         rate = false_alarm_rate or (before or CalibrationSettings()).false_alarm_rate
         manifest = manifest_of(path, facts)
         asked = GoodImages(images, rate, None, skip_unreadable, strict)
-        scores = good_scores(asked, facts.model_id, partial(_calibrated, model), manifest)
+        scores = good_scores(asked, facts.model_id, partial(_calibrated, model), manifest, before)
         drift, version = drift_of(before, scores.calibration, "former" if former else "default"), None
         of_model = facts.weights_sha256, facts.precision, camera
         content = sidecar_bytes(Sidecar(FORMAT, *of_model, scores.calibration, flawmap.__version__))
@@ -147,7 +147,7 @@ def undo_file_calibration(path: Path, camera: str | None = None, command: str = 
 def _calibrated(model: ExportedModel, images: TrainingData, false_alarm_rate: float) -> Calibration:
     """The thresholds from what the file gives good images, one at a time."""
     without_regions = model.with_facts(replace(model.facts, calibration=None))  # nobody looks at them
-    scores, peaks = [], []
+    scores, peaks, distances = [], [], []
     for image in images.images:
         try:
             found = without_regions.predict(image.path)
@@ -155,7 +155,9 @@ def _calibrated(model: ExportedModel, images: TrainingData, false_alarm_rate: fl
             raise error.at(image.path) from None
         scores.append(found.score)
         peaks.append(float(found.anomaly_map.max()))
-    return calibrate(scores, peaks, false_alarm_rate, [image.group for image in images.images])
+        distances.append(found.scores.get(APPEARANCE_DISTANCE))
+    groups = [image.group for image in images.images]
+    return calibrate(scores, peaks, false_alarm_rate, groups, appearance_distances=distances)
 
 
 def _exported(facts: ModelFacts, camera: str | None) -> Calibration | None:

@@ -7,6 +7,7 @@ exported file, need a restart; until then the model goes on with what it has loa
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from flawmap.detect.detection import Detection
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
+from flawmap.runs.cameras import is_camera_name, refuse_unknown_camera
 from flawmap.runs.model_folder import model_folder
 from flawmap.runs.run_folder import WEIGHTS
 from flawmap.runs.versions import number_in_force
@@ -74,6 +76,23 @@ class CurrentModel:
     def with_facts(self, facts: ModelFacts) -> OpenedModel:
         """The opened model with other thresholds, which follows nothing."""
         return self._model.with_facts(facts)
+
+    def facts_of_camera(self, camera: str) -> ModelFacts:
+        """The facts with the thresholds of a camera, as they lie on disk now.
+
+        Raises:
+            UserError: the camera has none, or its file is damaged.
+        """
+        facts, choice = self.facts, replace(self._choice, camera=camera, file=None)
+        if camera == facts.camera:
+            return facts
+        if not is_camera_name(camera):
+            refuse_unknown_camera(camera, facts.cameras, facts.name)
+        beside = None if self._source is None else choice.read(self._source, facts)
+        if beside is None:
+            refuse_unknown_camera(camera, facts.cameras, facts.name)
+        file = None if beside is None or self._source is None or self._source.is_dir() else choice.file_of(self._source)
+        return choice.applied(facts, beside or facts.cameras[camera], file)
 
     def attention(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """As that of the opened model."""

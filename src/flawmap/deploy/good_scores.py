@@ -93,6 +93,7 @@ def good_scores(
     model_id: str,
     calibrated: Callable[[TrainingData, float], Calibration],
     manifest: Path | None,
+    before: Calibration | None = None,
 ) -> GoodScores:
     """Score good images, or take the scores that people have reviewed.
 
@@ -101,6 +102,8 @@ def good_scores(
         model_id: whose reviews count.
         calibrated: scores the images and sets the thresholds for the rate.
         manifest: of the model's run, which says what training has seen; None where nobody knows.
+        before: the thresholds until now. Reviews do not say how unlike good images an image looks: what these good
+            images show stays.
 
     Raises:
         UserError: unusable images or reviews, fewer than ``FEWEST_GOOD`` good ones, or images that training has seen or
@@ -115,7 +118,8 @@ def good_scores(
         _refuse_seen([review.image for review in reviews if review.sha256 in trained_on], manifest)
         scores, peaks = [review.score for review in reviews], [review.map_peak for review in reviews]
         used = tuple((review.image, review.sha256) for review in reviews)
-        return GoodScores(calibrate(scores, peaks, false_alarm_rate), used)
+        distances = before.appearance_distances if before else ()
+        return GoodScores(calibrate(scores, peaks, false_alarm_rate, appearance_distances=distances), used)
     checked = _checked(images, asked.group_by, asked.skip_unreadable, asked.strict)
     _refuse_seen([fact.path for fact in checked.facts if trained_on & {fact.sha256, fact.pixels_sha256}], manifest)
     _refuse_few(len(checked.facts), "here", checked.data.root, "add good images that training has not seen")

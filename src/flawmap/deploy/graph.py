@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from flawmap.data.roi import RegionOfInterest
+from flawmap.detect.detection import APPEARANCE_DISTANCE
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.scoring import counted_patches, image_scores, score_squares
 from flawmap.scorer import Scorer, average_maps
@@ -41,9 +42,9 @@ class ScoreSquares(nn.Module):
             self.inside = [counted_patches(roi, scorer.encoder.grid(size, size)) for size in sizes_px]
 
     def forward(self, *squares: UInt8[Tensor, "1 _ _ 3"]) -> tuple[Tensor, ...]:
-        """Image scores (T, 1), then T maps (1, r, c); all float32."""
-        logits, evidence = score_squares(self.scorer, squares, self.inside)
-        return logits, *evidence
+        """Image scores (T, 1), the appearance's distance (1,) if the scorer knows it, T maps (1, r, c); all float32."""
+        logits, evidence, distance = score_squares(self.scorer, squares, self.inside)
+        return (logits, *evidence) if distance is None else (logits, distance, *evidence)
 
 
 def with_stored_positions(scorer: Scorer, sizes_px: Sequence[int]) -> Scorer:
@@ -81,10 +82,12 @@ class Verdict(nn.Module):
         evidence: list[Float[Tensor, "1 _ _"]],
         size_px: Int[Tensor, "2"],
         threshold: Float[Tensor, ""],
+        appearance_distance: Float[Tensor, "1"] | None = None,
     ) -> tuple[Tensor, ...]:
         """Returns score (), is_anomalous () bool, anomaly_map (height, width), scores (k,) as the facts name them."""
         anomaly_map = average_maps(evidence, *_sides(size_px), self.map_shares)[0]  # (height, width)
-        scores = image_scores(logits[:, 0].unbind(), anomaly_map.max(), self.score_names)
+        distance = None if appearance_distance is None else appearance_distance[0]
+        scores = image_scores(logits[:, 0].unbind(), anomaly_map.max(), self.score_names, distance)
         score, all_scores = scores[self.image_score], torch.stack(list(scores.values()))  # (), (k,)
         is_finite = all_scores.isfinite().all() & anomaly_map.isfinite().all()
         return score, (score > threshold) | ~is_finite, anomaly_map, all_scores
@@ -101,13 +104,15 @@ class DetectionGraph(nn.Module):
     def __init__(self, score_squares: nn.Module, facts: ModelFacts) -> None:
         super().__init__()
         self.score_squares, self.verdict = score_squares, Verdict(facts)
+        self.knows_appearances = APPEARANCE_DISTANCE in facts.score_names
 
     def forward(
         self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"], threshold: Float[Tensor, ""]
     ) -> tuple[Tensor, ...]:
         """What :class:`Verdict` gives."""
         logits, *evidence = self.score_squares(*squares)  # (t, 1), t x (1, r, c)
-        return self.verdict(logits, evidence, size_px, threshold)
+        distance = evidence.pop(0) if self.knows_appearances else None  # (1,)
+        return self.verdict(logits, evidence, size_px, threshold, distance)
 
 
 class WithStoredThreshold(nn.Module):

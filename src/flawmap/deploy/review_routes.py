@@ -11,6 +11,7 @@ from fastapi import FastAPI, HTTPException, Path
 from fastapi.responses import Response
 
 from flawmap.deploy.answers import DetectionAnswer, Problem, ReviewAnswer, ReviewOrder, SessionAnswer, SessionImage
+from flawmap.deploy.line_watch import LineWatch
 from flawmap.deploy.reviews import ReviewFile, make_review, plain_cell
 from flawmap.deploy.session import Session, ShownImage
 from flawmap.detect.model_facts import ModelFacts
@@ -21,7 +22,12 @@ NOT_SCORED = "this server has not scored this image with this model, or too long
 
 
 def add_reviews(
-    app: FastAPI, session: Session, reviews: ReviewFile, facts: Callable[[], ModelFacts], guarded: list[Any]
+    app: FastAPI,
+    session: Session,
+    reviews: ReviewFile,
+    line: LineWatch,
+    facts: Callable[[], ModelFacts],
+    guarded: list[Any],
 ) -> None:
     """Reviews, of images that this server scored and with the score that it gave."""
 
@@ -37,10 +43,11 @@ def add_reviews(
         written = make_review(**order.model_dump(), **measured)
         await asyncio.to_thread(reviews.append, written)
         await asyncio.to_thread(session.note_review, order.sha256, order.review, order.note)
+        await asyncio.to_thread(line.note_review, order.sha256, order.model_id, written.truth)
         return ReviewAnswer(shown=written.shown, truth=written.truth)
 
 
-def add_session(app: FastAPI, session: Session, guarded: list[Any]) -> None:
+def add_session(app: FastAPI, session: Session, line: LineWatch, guarded: list[Any]) -> None:
     """What the page shows, for a page that is loaded again."""
 
     @app.get("/v1/session", dependencies=guarded)
@@ -52,6 +59,7 @@ def add_session(app: FastAPI, session: Session, guarded: list[Any]) -> None:
     @app.delete("/v1/session", dependencies=guarded, status_code=204)
     async def clear() -> None:
         """Remove the page's images from this server. Reviews stay."""
+        await asyncio.to_thread(line.clear_thumbnails)
         await asyncio.to_thread(session.clear)
 
     @app.get(

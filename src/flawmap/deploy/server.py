@@ -35,8 +35,12 @@ from flawmap.deploy.answers import (
     readiness_answer,
     thumbnail_of,
 )
+from flawmap.deploy.asked_thresholds import facts_asked
 from flawmap.deploy.current_model import CurrentModel
 from flawmap.deploy.inspection_page import add_page
+from flawmap.deploy.line_record import LineRecord
+from flawmap.deploy.line_routes import add_line
+from flawmap.deploy.line_watch import LineWatch
 from flawmap.deploy.model_health import FailedModelError
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.review_routes import add_reviews, add_session
@@ -46,12 +50,9 @@ from flawmap.deploy.session import GivenScore, Session
 from flawmap.deploy.threshold_choice import ThresholdChoice
 from flawmap.deploy.upload_limits import UploadLimits
 from flawmap.deploy.work_queue import Scored, WorkQueue
-from flawmap.detect.calibration import at_rate
 from flawmap.detect.detection import NotScoredError
-from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 from flawmap.report.colour import colour_table
-from flawmap.runs.calibration import Calibration
 
 UPLOAD_PATH = "/v1/detect"
 MAX_NAME_LENGTH = 255  # characters of a file's name that the session keeps
@@ -188,13 +189,15 @@ def create_app(
     """
     current = CurrentModel(model, source, choice)
     session = Session(settings.reviews.with_suffix(SESSION_SUFFIX))
+    line = LineWatch(LineRecord(session.path), source)
     work = WorkQueue(current, max(settings.batch_size, current.batch_size), settings.max_pixels)
-    metrics = ServerMetrics(work)
+    metrics = ServerMetrics(work, line)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(work.close)  # answers waiting requests first
+        line.close()
         session.close()
 
     app = FastAPI(
@@ -205,7 +208,8 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    _add_interface(app, current, settings, work, metrics, session)
+    _add_interface(app, current, settings, work, metrics, session, line)
+    _add_records(app, current, settings, session, line)
     _add_health(app, current, work, metrics, settings.token)
     add_page(app, ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_table().tolist()])
     _add_refusals(app)
@@ -229,15 +233,12 @@ def _add_interface(
     work: WorkQueue,
     metrics: ServerMetrics,
     session: Session,
+    line: LineWatch,
 ) -> None:
-    guarded = [Depends(_token_check(settings.token))]
-    add_session(app, session, guarded)
-    add_reviews(app, session, ReviewFile(settings.reviews), lambda: model.facts, guarded)
-
     @app.post(
         UPLOAD_PATH,
         responses=REFUSALS,
-        dependencies=guarded,
+        dependencies=[Depends(_token_check(settings.token))],
         openapi_extra={"requestBody": {"required": True, "content": UPLOAD_CONTENT}},
     )
     async def detect(
@@ -247,29 +248,33 @@ def _add_interface(
         with_picture: bool = False,
         in_session: bool = False,
         false_alarm_rate: Annotated[float | None, Query(gt=0, lt=1, description="for a trial: 0.01 is 1 %")] = None,
+        camera: Annotated[str | None, Query(max_length=64, description="by whose threshold; see /v1/drift")] = None,
     ) -> DetectionAnswer:
         """Score one image: the body is the image file itself, or a form with one file.
 
         The page asks to keep the file in its session, so that it can show it again after a reload. With a false-alarm
         rate, this one answer is by the thresholds that the model's good images set for it.
         """
-        trial = None if false_alarm_rate is None else _trial(model.facts, false_alarm_rate)
+        asked, is_trial = facts_asked(model, camera, false_alarm_rate), false_alarm_rate is not None
         upload = await _uploaded(request)
 
         def answer_of(scored: Scored) -> DetectionAnswer:
             metrics.count_image(scored)
-            facts, is_tolerated = model.facts_of_batch, scored.detection.is_tolerated
-            if trial is not None:
-                facts = replace(facts, calibration=trial)
-                again = scored.detection.judged_again(facts.image_score, trial, facts.min_area_px)
+            facts, is_tolerated = asked or model.facts_of_batch, scored.detection.is_tolerated
+            if asked and asked.calibration:
+                again = scored.detection.judged_again(facts.image_score, asked.calibration, facts.min_area_px)
                 scored = replace(scored, detection=again)
+                is_tolerated = is_tolerated if is_trial else again.is_tolerated
             picture = picture_answer(upload.data, settings.max_pixels) if with_picture else None
-            is_kept = in_session and trial is None  # the page shows verdicts of the model, and no trials
+            is_kept = in_session and not is_trial  # the page shows verdicts of the model, and no trials
             thumbnail = thumbnail_of(scored.pixels) if is_kept else None
             sha256 = hashlib.sha256(upload.data).hexdigest()
             answer = detection_answer(scored, sha256, facts, with_map, picture, thumbnail)
             _keep(session, answer, is_tolerated, upload if is_kept else None)
-            return answer
+            if is_trial:
+                return answer
+            metrics.count_drifts(facts.camera, line.see(scored, sha256, upload.name, facts))
+            return answer.model_copy(update={"drift": list(line.of(facts).warnings)})
 
         try:
             return await _answered(work, upload.data, answer_of, with_attention)
@@ -277,25 +282,21 @@ def _add_interface(
             metrics.count_not_scored()
             raise HTTPException(500, error.problem) from error
 
+
+def _add_records(
+    app: FastAPI, model: CurrentModel, settings: ServerSettings, session: Session, line: LineWatch
+) -> None:
+    """The model, and what the server remembers."""
+    guarded = [Depends(_token_check(settings.token))]
+    add_session(app, session, line, guarded)
+    add_reviews(app, session, ReviewFile(settings.reviews), line, lambda: model.facts, guarded)
+    add_line(app, line, lambda: model.facts, guarded)
+
     @app.get("/v1/model", dependencies=guarded)
     async def which_model() -> ModelAnswer:
         """Name, origin, thresholds and limits; and whether all of it is what lies on disk now."""
         model.refresh()
         return model_answer(model, settings.max_bytes, settings.max_pixels)
-
-
-def _trial(facts: ModelFacts, false_alarm_rate: float) -> Calibration:
-    """The thresholds for another rate.
-
-    Raises:
-        HTTPException: the model has no threshold, or one that does not say what another rate needs.
-    """
-    if facts.calibration is None:
-        raise HTTPException(422, "without a threshold there is no false-alarm rate to change")
-    try:
-        return at_rate(facts.calibration, false_alarm_rate)
-    except UserError as error:
-        raise HTTPException(422, error.problem) from error
 
 
 async def _answered(

@@ -111,7 +111,9 @@ class JudgedWithTiles(nn.Module):
     ) -> tuple[Tensor, ...]:
         """What ``Verdict`` gives, of :class:`ScoredTokens`' inputs, the highest score and the joined map of tiles."""
         whole, evidence = self.whole(appearance, tokens, distances, nearest, spacing)
-        return self.verdict(torch.stack([whole, self.highest(highest)]), [evidence, tiles_map], size_px, threshold)
+        distance = self.whole.appearance_distance(appearance)
+        scores = torch.stack([whole, self.highest(highest)])
+        return self.verdict(scores, [evidence, tiles_map], size_px, threshold, distance)
 
 
 def _encoded(nodes: OnnxNodes, scorer: TiledScorer, images: str, size_px: int) -> dict[str, str]:

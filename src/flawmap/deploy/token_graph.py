@@ -98,6 +98,10 @@ class ScoredTokens(nn.Module):
         output = self.scorer.output(evidence, self.grid)
         return output.image, output.evidence
 
+    def appearance_distance(self, appearance: Float[Tensor, "1 d"]) -> Float[Tensor, "1"] | None:
+        """How unlike any good image the image looks; None where none is remembered."""
+        return self.scorer.expectation.distance(appearance) if self.scorer.knows_appearances else None
+
 
 class JudgedTokens(nn.Module):
     """The same, and the verdict on it.
@@ -123,7 +127,8 @@ class JudgedTokens(nn.Module):
     ) -> tuple[Tensor, ...]:
         """What ``Verdict`` gives."""
         image, evidence = self.scored(appearance, tokens, distances, nearest, spacing)
-        return self.verdict(image[None], [evidence], size_px, threshold)
+        distance = self.scored.appearance_distance(appearance)
+        return self.verdict(image[None], [evidence], size_px, threshold, distance)
 
 
 def _without_encoder_and_memory(scorer: TokenScorer) -> TokenScorer:

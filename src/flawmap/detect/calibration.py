@@ -17,6 +17,7 @@ def calibrate(
     false_alarm_rate: float,
     groups: Groups | None = None,
     is_estimate: bool = False,
+    appearance_distances: Sequence[float | None] = (),
 ) -> Calibration:
     """Thresholds from good images.
 
@@ -26,6 +27,7 @@ def calibrate(
         false_alarm_rate: accepted share of good images above the threshold, in (0, 1).
         groups: of each image; None where each image is on its own.
         is_estimate: see :class:`Calibration`.
+        appearance_distances: of the images, or of others; None for one of which it is not known.
 
     Raises:
         UserError: there are no images, or the rate is outside (0, 1).
@@ -55,6 +57,7 @@ def calibrate(
         is_estimate=is_estimate,
         held_out_peaks=tuple(float(map_peaks[image]) for image in order),
         held_out_groups=tuple(in_order[number] for number in numbers) if is_grouped else (),
+        appearance_distances=tuple(sorted(float(d) for d in appearance_distances if d is not None)),
     )
 
 
@@ -75,7 +78,8 @@ def at_rate(calibration: Calibration, false_alarm_rate: float) -> Calibration:
         raise UserError(problem, "--false-alarm-rate", "set it from good images: flawmap calibrate MODEL GOOD_IMAGES")
     groups = [str(number) for number in calibration.held_out_groups] or None
     scores, peaks = list(calibration.held_out_scores), list(calibration.held_out_peaks)
-    return calibrate(scores, peaks, false_alarm_rate, groups, calibration.is_estimate)
+    distances = calibration.appearance_distances
+    return calibrate(scores, peaks, false_alarm_rate, groups, calibration.is_estimate, distances)
 
 
 def refuse_bad_rate(false_alarm_rate: float) -> None:

@@ -12,6 +12,7 @@ from flawmap.errors import UserError
 from flawmap.metrics.defect_regions import number_regions
 from flawmap.runs.calibration import Calibration
 
+APPEARANCE_DISTANCE = "appearance_distance"  # among the image scores of models that remember good images
 MAX_REGIONS = 50  # per image; the strongest are kept
 DAMAGED_MODEL = "the model is damaged: copy it again, or train it again"
 
@@ -53,7 +54,8 @@ class Detection:
         anomaly_map: float32 (height, width) of the original image; higher = more evidence of a defect. All maps of a
             detector share the colour scale ``AnomalyDetector.map_scale``.
         regions: parts of the map above the map's threshold, highest peak first.
-        scores: all image scores of the detector, by name.
+        scores: all image scores of the detector, by name; ``appearance_distance`` says how unlike any good image the
+            whole image looks, in [0, 2], and decides nothing.
         inside: bool (height, width), the pixels in the region of interest; None: all. Outside, the map has the lowest
             value of those inside.
         n_small_regions: parts above the map's threshold that were left out because of a minimum area. Where no other is

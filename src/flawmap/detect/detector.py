@@ -15,7 +15,7 @@ from flawmap.data.pool import Pool
 from flawmap.data.roi import RegionOfInterest, region_of
 from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
-from flawmap.detect.detection import Detection, NotScoredError, judge, refuse_not_finite
+from flawmap.detect.detection import APPEARANCE_DISTANCE, Detection, NotScoredError, judge, refuse_not_finite
 from flawmap.detect.image_like import ImageLike, as_rgb, each_of, place_of
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
@@ -256,13 +256,13 @@ class AnomalyDetector:
             self.
         """
         refuse_bad_rate(false_alarm_rate)
-        name = self.recipe.detect.image_score
-        scores, peaks = [], []
-        for analysis in self._analyses(images):
-            scores.append(analysis.scores[name])
-            peaks.append(float(analysis.anomaly_map.max()))
+        name, scores, peaks, distances = self.recipe.detect.image_score, [], [], []
+        for one in self._analyses(images):
+            scores.append(one.scores[name])
+            peaks.append(float(one.anomaly_map.max()))
+            distances.append(one.scores.get(APPEARANCE_DISTANCE))
         groups = [image.group if isinstance(image, NormalImage) else None for image in each_of(images)]
-        self.calibration_ = calibrate(scores, peaks, false_alarm_rate, groups)
+        self.calibration_ = calibrate(scores, peaks, false_alarm_rate, groups, False, distances)
         return self
 
     def attention(self, image: ImageLike) -> Float[np.ndarray, "r c"]:

@@ -73,4 +73,5 @@ def calibration_of(
     rows = [row for row, number in enumerate(unseen.images) if number not in not_counted]
     deciding, groups = deciding_scores(detector, unseen), [images[row].group for row in rows]
     scores, peaks = ([of_all[row] for row in rows] for of_all in (deciding, unseen.map_peaks))
-    return calibrate(scores, peaks, rate, groups, is_estimate=True)
+    distances = [unseen.scales[row][0].appearance_distance for row in rows]
+    return calibrate(scores, peaks, rate, groups, is_estimate=True, appearance_distances=distances)

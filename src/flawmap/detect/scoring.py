@@ -16,6 +16,7 @@ from torch import Tensor
 
 from flawmap.data.images.resize import resize_image
 from flawmap.data.roi import RegionOfInterest
+from flawmap.detect.detection import APPEARANCE_DISTANCE
 from flawmap.detect.image_like import ImageLike, as_rgb, place_of
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.cores import reading_threads
@@ -149,12 +150,16 @@ def _scale_results(
     """For each image of one batch, what the scorer computes at each size; results are copied to the host together."""
     device = device_of(scorer)
     with torch.autocast(device, enabled=False):
-        logits, evidence = score_squares(scorer, [to_device(of_size, device) for of_size in squares], inside)
-    logits, *evidence = to_host([logits, *evidence])
+        logits, evidence, distances = score_squares(scorer, [to_device(of_size, device) for of_size in squares], inside)
+    logits, *evidence = to_host([logits, *evidence, *([] if distances is None else [distances])])
+    of_images = [None] * logits.shape[1] if distances is None else evidence.pop().tolist()
     sizes_px, maps = [of_size.shape[1] for of_size in squares], [of_size.numpy() for of_size in evidence]
     return [
-        tuple(ScaleResult(*scale) for scale in zip(sizes_px, of_image, [m[number] for m in maps], strict=True))
-        for number, of_image in enumerate(logits.T.tolist())
+        tuple(
+            ScaleResult(*scale, 1.0, distance)
+            for scale in zip(sizes_px, of_image, [m[number] for m in maps], strict=True)
+        )
+        for number, (of_image, distance) in enumerate(zip(logits.T.tolist(), of_images, strict=True))
     ]
 
 
@@ -197,7 +202,8 @@ def analysis_of(
     anomaly_map = mean_map(scales, height, width)
     if roi is not None:
         anomaly_map = roi.only_inside(anomaly_map)
-    scores = image_scores([scale.logit for scale in scales], float(anomaly_map.max()), names)
+    logits, distance = [scale.logit for scale in scales], scales[0].appearance_distance
+    scores = image_scores(logits, float(anomaly_map.max()), names, distance)
     return Analysis(tuple(scales), anomaly_map, scores, None if roi is None else roi.at(height, width))
 
 
@@ -205,7 +211,7 @@ def score_squares(
     scorer: Scorer,
     squares: Sequence[UInt8[Tensor, "b _ _ 3"]],
     inside: Sequence[Bool[Tensor, "1 _"]] | None = None,
-) -> tuple[Float[Tensor, "t b"], list[Float[Tensor, "b _ _"]]]:
+) -> tuple[Float[Tensor, "t b"], list[Float[Tensor, "b _ _"]], Float[Tensor, "b"] | None]:
     """Score resized images.
 
     Args:
@@ -214,7 +220,8 @@ def score_squares(
         inside: for each size, the patches of all images that count; None: all.
 
     Returns:
-        image scores (T, b) and the evidence on each size's patch grid, T maps (b, r, c).
+        image scores (T, b); the evidence on each size's patch grid, T maps (b, r, c); and how unlike any good image the
+        images look at the first size, None where the scorer does not know.
     """
     masks = [None] * len(squares) if inside is None else [of_size.to(squares[0].device) for of_size in inside]
     outputs = [
@@ -223,7 +230,8 @@ def score_squares(
         )
         for batch, mask in zip(squares, masks, strict=True)
     ]
-    return torch.stack([output.image for output in outputs]), [output.evidence for output in outputs]
+    logits, distances = torch.stack([output.image for output in outputs]), outputs[0].appearance_distance
+    return logits, [output.evidence for output in outputs], distances
 
 
 def mean_map(scales: Sequence[ScaleResult], height: int, width: int) -> Float[np.ndarray, "h w"]:
@@ -235,26 +243,32 @@ def mean_map(scales: Sequence[ScaleResult], height: int, width: int) -> Float[np
 
 def score_names(scorer: Scorer) -> tuple[str, ...]:
     """The image scores that mean something: a scorer that makes no decision has no votes to cast."""
-    return IMAGE_SCORES if scorer.decides else tuple(name for name in IMAGE_SCORES if name not in VOTES)
+    names = IMAGE_SCORES if scorer.decides else tuple(name for name in IMAGE_SCORES if name not in VOTES)
+    return (*names, APPEARANCE_DISTANCE) if scorer.knows_appearances else names
 
 
-def image_scores(logits: Sequence[Any], map_max: Any, names: Sequence[str] = IMAGE_SCORES) -> dict[str, Any]:
+def image_scores(
+    logits: Sequence[Any], map_max: Any, names: Sequence[str] = IMAGE_SCORES, appearance_distance: Any = None
+) -> dict[str, Any]:
     """The image scores ``names``, in that order.
 
     ``vote``: share of sizes that call the image anomalous (p > 0.5); its majority is the paper's decision.
     ``vote_mean``: votes first, the mean logit within equal votes; breaks ties of an even number of sizes.
     ``mean_logit``: the mean logit. ``map_max``: the highest value of the averaged map.
+    ``appearance_distance``: as given; it decides nothing.
 
     Args:
         logits: one per size: floats in the detector, tensors () in an exported graph.
         map_max: highest value of the anomaly map, of the same kind.
-        names: among :data:`IMAGE_SCORES`.
+        names: among :data:`IMAGE_SCORES`, and ``appearance_distance``.
+        appearance_distance: of the same kind; see :class:`flawmap.scorer.ScorerOutput`.
     """
     vote = sum(logit > 0 for logit in logits) / len(logits)
     mean_logit = sum(logits) / len(logits)
     # a sigmoid in (0, 1) scaled below one vote keeps the order: votes decide first, the mean logit among equals
     vote_mean = vote + _sigmoid(mean_logit) / len(logits)
     scores = {"vote_mean": vote_mean, "vote": vote, "mean_logit": mean_logit, "map_max": map_max}
+    scores[APPEARANCE_DISTANCE] = appearance_distance
     return {name: scores[name] for name in names}
 
 

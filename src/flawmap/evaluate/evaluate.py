@@ -19,6 +19,7 @@ from flawmap.data.images.files import DecodedImage, decode_with_remarks, read_fi
 from flawmap.data.images.truth import Truth, truth_of
 from flawmap.data.left_out import as_records
 from flawmap.data.sample import LabelledImage, TestData
+from flawmap.detect.detection import APPEARANCE_DISTANCE
 from flawmap.engine.cores import reading_threads, usable_cores
 from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
 from flawmap.engine.progress import say
@@ -197,7 +198,9 @@ def _evaluation(
         root=str(data.root),
         command=command,
         image_score=name,
-        image_scores={n: auroc(scores_and_labels(scored, n)[0], labels) for n in detector.score_names},
+        image_scores={
+            n: auroc(scores_and_labels(scored, n)[0], labels) for n in detector.score_names if n != APPEARANCE_DISTANCE
+        },
         n_pixel_images=pixels.n_images,
         pixel_pool=data.protocol.pixel_pool,
         evaluation_size_px=pixels.evaluation_size_px,

@@ -97,6 +97,12 @@ class NormalExpectation(nn.Module):
         weights = weights[..., None]
         return (weights * self.tops[neighbours]).sum(dim=1), (weights * self.means[neighbours]).sum(dim=1)
 
+    def distance(self, appearances: Float[Tensor, "b d"]) -> Float[Tensor, "b"]:
+        """How unlike the most similar remembered image new ones look: 1 - cosine similarity, in [0, 2]."""
+        with torch.autocast(appearances.device.type, enabled=False):
+            similarity = F.normalize(appearances.float(), dim=-1) @ self.appearances.T  # (b, r)
+        return 1 - similarity.amax(dim=-1)
+
     def _weights(self, values: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
         """Weights of similarities in descending order, the last of which is the cut; equal where nothing is cut off."""
         if len(self.appearances) <= self.num_neighbours:

@@ -57,6 +57,7 @@ def unseen_scores(fitted: Fit, recipe: Recipe) -> UnseenScores | None:
         return None
     images, peaks = good.references.tolist(), []
     scores, maps = outputs_of(fitted)
+    distances = [evidence.appearance_distance for evidence in fitted.evidence]
     roi = region_of(recipe)
     for number, on_grid in zip(images, maps, strict=True):
         height, width = good.originals_px[number].tolist()
@@ -64,7 +65,10 @@ def unseen_scores(fitted: Fit, recipe: Recipe) -> UnseenScores | None:
     attention = [*good.attention[good.references].float().numpy()]
     folds_of = folds.of_reference.tolist()
     size_px = fitted.context.size_px
-    scales = [(ScaleResult(size_px, score, on_grid),) for score, on_grid in zip(scores, maps, strict=True)]
+    scales = [
+        (ScaleResult(size_px, score, on_grid, 1.0, None if distance is None else float(distance[0])),)
+        for score, on_grid, distance in zip(scores, maps, distances, strict=True)
+    ]
     without = partial(fitted.without, recipe=recipe)
     return UnseenScores(images, scores, peaks, maps, scales, folds_of, attention, without)
 

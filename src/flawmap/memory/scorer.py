@@ -33,20 +33,24 @@ class Evidence:
         image: of each kind, (b,): the mean over the patches with most evidence.
         patches: of each kind, (b, n): one value per patch.
         inside: (b, n), the patches in the region of interest; None: all.
+        appearance_distance: (b,), see :meth:`NormalExpectation.distance`; None where no good image is remembered.
     """
 
     image: tuple[Float[Tensor, "b"], ...]
     patches: tuple[Float[Tensor, "b n"], ...]
     inside: Bool[Tensor, "b n"] | None = None
+    appearance_distance: Float[Tensor, "b"] | None = None
 
     def of_each_image(self) -> "list[Evidence]":
         """One for each of the images."""
         rows, inside = [slice(row, row + 1) for row in range(len(self.image[0]))], self.inside
+        distance = self.appearance_distance
         return [
             Evidence(
                 tuple(kind[row] for kind in self.image),
                 tuple(kind[row] for kind in self.patches),
                 None if inside is None else inside[row],
+                None if distance is None else distance[row],
             )
             for row in rows
         ]
@@ -58,7 +62,8 @@ class Evidence:
         return cls(
             tuple(torch.cat([part.image[kind] for part in parts]) for kind in kinds),
             tuple(torch.cat([part.patches[kind] for part in parts]) for kind in kinds),
-            None if parts[0].inside is None else torch.cat([part.inside for part in parts if part.inside is not None]),
+            _joined([part.inside for part in parts]),
+            _joined([part.appearance_distance for part in parts]),
         )
 
     def values(self, kind: int) -> Float[Tensor, "m"]:
@@ -124,6 +129,11 @@ class TokenScorer(Scorer):
         """What computes the encoder where this scorer lies."""
         return self.frozen.backend
 
+    @property
+    def knows_appearances(self) -> bool:
+        """Whether the expectation remembers any good image."""
+        return len(self.expectation.appearances) > 0
+
     def with_memory(self, memory: PatchMemory, expectation: NormalExpectation) -> "TokenScorer":
         """A scorer with another memory and expectation, which shares all else with this one."""
         other = copy.copy(self)
@@ -161,6 +171,7 @@ class TokenScorer(Scorer):
             tuple(self.top_mean(patches, inside) - expected_tops[:, kind] for kind, patches in enumerate(kinds)),
             tuple(patches - expected_means[:, kind, None] for kind, patches in enumerate(kinds)),
             inside,
+            self.expectation.distance(appearance) if self.knows_appearances else None,
         )
 
     @abstractmethod
@@ -178,7 +189,8 @@ class TokenScorer(Scorer):
         image = _weighted_sum(self.image_weights, self.image_scales, evidence.image) / sum(self.image_weights)  # (b,)
         patches = _weighted_sum(self.map_weights, self.map_scales, evidence.patches)  # (b, n)
         inside = None if evidence.inside is None else evidence.inside.reshape(-1, *grid)
-        return ScorerOutput(image, smoothed(patches.reshape(-1, *grid), inside))  # (b, r, c)
+        on_grid = smoothed(patches.reshape(-1, *grid), inside)  # (b, r, c)
+        return ScorerOutput(image, on_grid, evidence.appearance_distance)
 
     # ---- fitting
 
@@ -326,6 +338,12 @@ def build_scorer(
     """
     tokens = recipe.memory.tokens if memory_tokens is None else memory_tokens
     return TOKEN_SCORERS[recipe.method](encoder, recipe, tokens, reference_images)
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """All rows; None where the parts have none."""
+    rows = [part for part in parts if part is not None]
+    return torch.cat(rows) if rows else None
 
 
 def _weighted_sum(weights: Sequence[float], scales: nn.ModuleList, kinds: Sequence[Tensor]) -> Tensor:

@@ -51,6 +51,11 @@ class TiledScorer(Scorer):
         return self.whole.encoder_backend
 
     @property
+    def knows_appearances(self) -> bool:
+        """Whether whole good images are remembered."""
+        return self.whole.knows_appearances
+
+    @property
     def tiling(self) -> Tiling:
         """How images are cut."""
         patch_size_px = self.encoder.patch_size_px

@@ -102,6 +102,18 @@ def rate_interval(count: int, n: int) -> tuple[float, float]:
     return low, high
 
 
+def wilson_interval(count: float, n: float) -> tuple[float, float]:
+    """An approximate 95 % interval of a rate (Wilson, 1927), which needs no scipy and takes estimated counts.
+
+    Args:
+        count: 0 to n.
+        n: at least 1.
+    """
+    z_squared = 1.959964**2  # of the normal distribution
+    middle, spread = count + z_squared / 2, math.sqrt(z_squared * (count * (n - count) / n + z_squared / 4))
+    return max(0.0, (middle - spread) / (n + z_squared)), min(1.0, (middle + spread) / (n + z_squared))
+
+
 def probability_of_alarms(n_alarms: int, n_good: int, n_held_out: int, rate: float) -> float:
     """How often chance alone raises so many false alarms or more although the threshold's guarantee holds.
 

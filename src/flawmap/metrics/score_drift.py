@@ -12,6 +12,7 @@ from flawmap.metrics.rates import images_for_rate, probability_of_alarms, rate_i
 
 SUSPICIOUS_P = 0.01  # one comparison of unchanged data in a hundred is called a drift
 SURPRISING_P = 0.025  # what chance does less often on this side needs another explanation
+WHAT_CHANGES = "lighting, camera or position"
 LARGE_DIFFERENCE = 0.5  # of two cumulative distributions; images that cannot show it are too few to compare
 _CRITICAL = math.sqrt(-math.log(SUSPICIOUS_P / 2) / 2)  # of Kolmogorov's distribution
 
@@ -200,8 +201,7 @@ def _reason(finding: AlarmFinding, is_explained: bool, before: _Images) -> list[
     if is_explained:
         return [f"{threshold} can be that far off."]
     return [
-        f"{threshold} is not that far off by chance: these images differ from those, for example in lighting, camera "
-        "or position."
+        f"{threshold} is not that far off by chance: these images differ from those, for example in {WHAT_CHANGES}."
     ]
 
 

@@ -43,6 +43,8 @@ class Calibration:
         held_out_groups: a number for the group of each of these images; empty where each is on its own.
         is_estimate: whether the images were scored by fits to other folds of the training images. The rate is then
             estimated; from images that no training has seen it is guaranteed on average.
+        appearance_distances: how unlike any image of the training these images look, ascending; of a threshold from
+            reviews, those of the former one. Empty where the model does not know, and in files of earlier versions.
     """
 
     threshold: float
@@ -56,12 +58,13 @@ class Calibration:
     is_estimate: bool = False
     held_out_peaks: tuple[float, ...] = ()
     held_out_groups: tuple[int, ...] = ()
+    appearance_distances: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises: ValueError: a number cannot be a threshold, a score or a colour scale; no reader lets it through."""
         scale, rates = self.map_scale, (self.false_alarm_rate, self.smallest_resolvable_rate)
         numbers = (self.threshold, self.map_threshold, scale.low, scale.high, *rates, *self.held_out_scores)
-        numbers += self.held_out_peaks
+        numbers += self.held_out_peaks + self.appearance_distances
         if not all(math.isfinite(number) for number in numbers) or scale.low >= scale.high:
             raise ValueError("a threshold, a score or an end of the colour scale is not a usable number")
         if self.n_groups is not None and not 0 < self.n_groups <= self.n_held_out:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class ResultLog:
         threshold: of its verdicts, None without one; a file holds verdicts by one threshold only.
         camera: whose threshold that is; None stands for the default.
         min_area_px: of regions; a file holds verdicts by one minimum only.
+        see: is shown each record, those of earlier calls first.
 
     Attributes:
         done: images that are scored, and whether they are anomalous.
@@ -37,7 +38,9 @@ class ResultLog:
         threshold: float | None,
         camera: str | None = None,
         min_area_px: float = 0.0,
+        see: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
+        self._see = see or (lambda _: None)
         self._path, self._model_id, self._camera = folder / LINES, model_id, camera
         self._min_area_px = min_area_px
         self.done: dict[str, bool] = {}
@@ -77,6 +80,7 @@ class ResultLog:
         if (theirs := record.get("min_area_px", 0.0)) != self._min_area_px:
             problem = f"the verdicts there used a minimum area of {theirs:g} px; now it is {self._min_area_px:g} px"
             raise UserError(problem, str(self._path), OTHER_OUTPUT)
+        self._see(record)
 
     def add(self, record: dict[str, Any]) -> str:
         """Write a record; returns its line."""
@@ -86,6 +90,7 @@ class ResultLog:
         self._file.write(line.encode("ascii") + b"\n")
         self._file.flush()
         self.done[record["image"]] = record["is_anomalous"]
+        self._see(record)
         return line
 
     def close(
@@ -95,6 +100,7 @@ class ResultLog:
         left_out: Sequence[dict[str, str]] = (),
         is_complete: bool = True,
         judged_by: Mapping[str, Any] | None = None,
+        drift: Mapping[str, Any] | None = None,
     ) -> None:
         """Write result.json from the lines, one at a time, so that memory does not grow with their number.
 
@@ -104,6 +110,7 @@ class ResultLog:
             left_out: files beside the images that were passed over.
             is_complete: whether every image was tried; not after an interruption.
             judged_by: the thresholds that were used, and where they are from.
+            drift: whether the images differ from the good ones of the thresholds.
         """
         self._file.close()
         target = self._path.with_name(RESULT)
@@ -114,6 +121,7 @@ class ResultLog:
                 "camera": self._camera,
                 "judged_by": dict(judged_by or {}),
                 "complete": is_complete,
+                "drift": dict(drift) if drift else None,
             }
             file.write(f'{json.dumps(head)[:-1]}, "images": [')
             for number, line in enumerate(lines):

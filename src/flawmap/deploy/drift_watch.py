@@ -1,0 +1,239 @@
+"""Watches the images of one camera: do they still score and look as the good images of the model's calibration do?
+
+``flawmap detect`` watches the images of a call, ``flawmap serve`` all that it gets. The statistics, and what a warning
+promises, are in :mod:`flawmap.metrics.drift_chart`. Needs no torch.
+"""
+
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from flawmap.advice import command
+from flawmap.detect.detection import APPEARANCE_DISTANCE
+from flawmap.metrics.drift_chart import DEFECTIVE_SHARE, IMAGES_PER_FALSE_WARNING, Chart, half_exceed
+from flawmap.metrics.score_drift import WHAT_CHANGES
+from flawmap.runs.calibration import Calibration
+
+Measure = Literal["scores", "appearance"]
+MEASURES: tuple[Measure, ...] = ("scores", "appearance")
+KEPT_VALUES = 100  # of the last images, whose middle is told
+NAMED = 5  # images that moved most
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An image after a change.
+
+    Attributes:
+        image: its name; empty where the client gave none.
+        sha256: of its file; empty where nobody computed it.
+        value: of the measure.
+    """
+
+    image: str
+    sha256: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is known of one measure after some images; the content of a watch that is stored.
+
+    Attributes:
+        chart: whether it warns.
+        first: the first image after the most probable moment of a change; empty without one.
+        since_utc: when that was, ISO 8601; empty where times are not known.
+        last: values of the last images after that moment, at most ``KEPT_VALUES``.
+        moved: the images after that moment that moved most, highest value first.
+    """
+
+    chart: Chart = field(default_factory=Chart)
+    first: str = ""
+    since_utc: str = ""
+    last: tuple[float, ...] = ()
+    moved: tuple[Moved, ...] = ()
+
+    def after(self, image: Moved, is_above: bool, time_utc: str) -> "Watched":
+        """The same after one more image."""
+        chart = self.chart.after(is_above)
+        n_since = chart.since[0]
+        if n_since == 0:
+            return Watched(chart)
+        last = (*self.last, image.value)[-min(n_since, KEPT_VALUES) :]
+        if n_since == 1:
+            return Watched(chart, image.image, time_utc, last, (image,))
+        others = tuple(one for one in self.moved if not one.sha256 or one.sha256 != image.sha256)
+        moved = sorted((*others, image), key=lambda one: -one.value)[:NAMED]
+        return Watched(chart, self.first, self.since_utc, last, tuple(moved))
+
+
+@dataclass(frozen=True)
+class _State:
+    reference: str
+    n_images: int
+    measures: dict[str, Watched]
+
+
+class DriftWatch:
+    """The watch on one camera.
+
+    Args:
+        calibration: of the camera; its good images are compared with. Without one, nothing is watched.
+        camera: None stands for the default.
+
+    Attributes:
+        n_images: watched so far.
+        levels: of each measure that is watched, see :func:`flawmap.metrics.drift_chart.half_exceed`.
+        measures: what is known of each.
+    """
+
+    def __init__(self, calibration: Calibration | None, camera: str | None = None) -> None:
+        self.camera, self.n_images = camera, 0
+        self._good = _good_values(calibration)
+        n = calibration.n_independent if calibration else 0
+        self.levels: dict[Measure, float] = {}
+        for name, values in self._good.items():
+            if (level := half_exceed(values, n)) is not None:
+                self.levels[name] = level
+        self.measures: dict[Measure, Watched] = {name: Watched() for name in self.levels}
+
+    def see(self, scores: Mapping[str, float], score: float, image: str, sha256: str = "", time_utc: str = "") -> None:
+        """Watch one more image.
+
+        Args:
+            scores: all image scores.
+            score: the one that decides.
+            image: its name.
+            sha256: of its file.
+            time_utc: ISO 8601.
+        """
+        self.n_images += 1
+        values: dict[Measure, float | None] = {"scores": score, "appearance": scores.get(APPEARANCE_DISTANCE)}
+        for name, level in self.levels.items():
+            if (value := values[name]) is not None:
+                moved = Moved(image, sha256, value)
+                self.measures[name] = self.measures[name].after(moved, value > level, time_utc)
+
+    @property
+    def warnings(self) -> tuple[Measure, ...]:
+        """The measures that have moved; empty without a warning."""
+        return tuple(name for name in MEASURES if name in self.measures and self.measures[name].chart.is_warning)
+
+    def text(self, model: Path | None) -> str:
+        """The warning in plain sentences; empty without one.
+
+        Args:
+            model: its path, for commands; None where it is not known.
+        """
+        if not self.warnings:
+            return ""
+        whose = f" of camera {self.camera}" if self.camera else ""
+        sentences = [f"The images{whose} have moved away from the good images of the calibration."]
+        sentences += [self._sentence(name) for name in self.warnings]
+        most = dict.fromkeys(one.image for name in self.warnings for one in self.measures[name].moved if one.image)
+        sentences += [f"Moved most: {', '.join([*most][:NAMED])}."] if most else []
+        return " ".join([*sentences, *_advice(model, self.camera)])
+
+    def _sentence(self, name: Measure) -> str:
+        watched, good = self.measures[name], self._good[name]
+        n, n_above = watched.chart.since
+        start = f"Since {watched.first}" if watched.first else "Of late"
+        start += f" ({watched.since_utc})" if watched.since_utc else ""
+        what = "score higher than" if name == "scores" else "look less like the training images than"
+        middle, of_good = statistics.median(watched.last), statistics.median(good)
+        return (
+            f"{start}, {n_above} of {n} images {what} at least half of the {len(good)} good images: "
+            f"their middle {'score' if name == 'scores' else 'distance'} is {middle:.3g} instead of {of_good:.3g}."
+        )
+
+    def to_json(self, model: Path | None) -> dict[str, Any]:
+        """All of it as JSON-ready values; see :meth:`text`."""
+        return {
+            "camera": self.camera,
+            "n_images": self.n_images,
+            "is_warning": bool(self.warnings),
+            "text": self.text(model),
+            "not_watched": self.not_watched,
+            "measures": [self._measure_json(name) for name in self.measures],
+        }
+
+    def _measure_json(self, name: Measure) -> dict[str, Any]:
+        watched = self.measures[name]
+        n, n_above = watched.chart.since
+        return {
+            "measure": name,
+            "is_warning": watched.chart.is_warning,
+            "n_since": n,
+            "n_above": n_above,
+            "since": watched.first,
+            "since_utc": watched.since_utc,
+            "level": self.levels[name],
+            "middle": statistics.median(watched.last) if watched.last else None,
+            "middle_of_good_images": statistics.median(self._good[name]),
+            "moved_most": [asdict(one) for one in watched.moved],
+        }
+
+    @property
+    def not_watched(self) -> str:
+        """Which measures are not watched, and why; empty where both are."""
+        if not self._good:
+            return "without a threshold, images are compared with none"
+        if "scores" not in self.levels:
+            return "too few good images to compare with: at least 10 are needed"
+        if "appearance" not in self.levels:
+            return (
+                "appearance is not watched: the threshold is of an earlier flawmap, or the model does not know it; "
+                "flawmap calibrate shows which"
+            )
+        return ""
+
+    # ---- across restarts
+
+    @property
+    def reference(self) -> str:
+        """What images are compared with; a watch goes on only while it is the same."""
+        return json.dumps(self.levels)
+
+    def stored(self) -> str:
+        """The state, for :meth:`restore`."""
+        measures = {str(name): watched for name, watched in self.measures.items()}
+        return msgspec.json.encode(_State(self.reference, self.n_images, measures)).decode("ascii")
+
+    def restore(self, text: str) -> None:
+        """Go on from what :meth:`stored` gave; not where that was compared with other good images, or is damaged."""
+        try:
+            state = msgspec.json.decode(text, type=_State)
+        except (ValueError, msgspec.MsgspecError):
+            return
+        if state.reference == self.reference and set(state.measures) == set(self.measures):
+            self.n_images = state.n_images
+            self.measures = {name: state.measures[name] for name in self.measures}
+
+
+def watching(watch: DriftWatch) -> Callable[[Mapping[str, Any]], None]:
+    """What shows a watch the records of ``flawmap detect``."""
+    return lambda record: watch.see(record["scores"], record["score"], record["image"])
+
+
+def _good_values(calibration: Calibration | None) -> dict[Measure, Sequence[float]]:
+    if calibration is None:
+        return {}
+    return {"scores": calibration.held_out_scores, "appearance": calibration.appearance_distances}
+
+
+def _advice(model: Path | None, camera: str | None) -> list[str]:
+    place = model or Path("MODEL")
+    of_camera = ["--camera", camera] if camera else []
+    calibrate = command("flawmap", "calibrate", place, "GOOD_IMAGES", *of_camera)
+    update = "" if place.suffix else f"; {command('flawmap', 'update', place, 'GOOD_IMAGES')} teaches what is new"
+    return [
+        f"Look at them: has something changed, for example {WHAT_CHANGES}, or are many of these parts defective?",
+        f"If good parts look so from now on, {calibrate} sets the threshold anew{update}.",
+        f"An unchanged camera is warned of less than once in {IMAGES_PER_FALSE_WARNING:,} images on average, while at "
+        f"most {DEFECTIVE_SHARE:.0%} are defective.",
+    ]
