@@ -103,7 +103,12 @@ def left_out_kind(
     taught = scores_of(fitted, examples, seed)
     sides = {"unseen": unseen, "seen": [number for number in others if number not in set(known)]}
     return {
-        side: (np.subtract(*(measures(fitted, truths, scored, bad) for scored in (taught, plain)))).tolist()
+        side: [
+            with_known - without
+            for with_known, without in zip(
+                *(measures(fitted, truths, scored, bad) for scored in (taught, plain)), strict=True
+            )
+        ]
         for side, bad in sides.items()
     }
 
