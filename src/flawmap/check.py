@@ -21,7 +21,7 @@ from flawmap.data.left_out import refuse_left_out, unreadable
 from flawmap.data.open_data import Location, find_all_test_data, open_training_data, subset_of_tests
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remark_lines import remark_lines
-from flawmap.data.remarks import detail_lost, nearly_black, ungrouped_patients
+from flawmap.data.remarks import detail_lost, few_images, nearly_black, ungrouped_patients
 from flawmap.data.roi import in_words, refuse_unfit
 from flawmap.data.roi_proposal import RoiProposal, propose_roi
 from flawmap.data.sample import FileRemark, LeftOut, SkippedFile, TrainingData
@@ -89,6 +89,7 @@ class DataReport:
         test_files_compared: test images that share neither content nor a group with training.
         roi: how much of an image counts, in words; None without a region of interest.
         known_defects: how many there are, in words; None without any.
+        few: what so few good images mean; None where there are enough.
     """
 
     data: str
@@ -111,6 +112,7 @@ class DataReport:
     test_files_compared: int
     roi: str | None = None
     known_defects: str | None = None
+    few: str | None = None
 
     @property
     def passed_over(self) -> tuple[LeftOut, ...]:
@@ -146,7 +148,7 @@ def read_sound_data(
         refuse_left_out(data.left_out + (tests.left_out if tests else ()), str(data.root))
     refuse_unwritable_names([data.name, *(image.key for image in data.images)])
     refuse_unmatched(data.images, recipe.data.group_by, str(data.root))
-    checked = check_training_data(data, recipe.no_threshold, skip_unreadable)
+    checked = check_training_data(data, recipe.no_threshold, skip_unreadable, recipe.fewest_images)
     sizes_px = {fact.key: (fact.height_px, fact.width_px) for fact in checked.facts}
     refuse_unfit(recipe, sizes_px, str(data.root))
     pool = read_pool(recipe, checked.facts, skip_unreadable)
@@ -154,7 +156,7 @@ def read_sound_data(
         refuse_left_out(pool.left_out, str(recipe.data.pretrain_on))
     omitted = Omitted()
     if leave_out is not None:  # after stage 1's images, which must not be those that are left out either
-        checked, omitted = without_named(checked, leave_out, recipe.no_threshold)
+        checked, omitted = without_named(checked, leave_out, recipe.no_threshold, recipe.fewest_images)
     known = KnownDefects()
     if defects is not None:
         refuse_without_head(recipe)
@@ -203,6 +205,7 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
         test_files_compared=leak.num_compared if leak else 0,
         roi=in_words(recipe),
         known_defects=sound.known.words if sound.known.defects else None,
+        few=few_images(len(data.images)) if recipe.method != "paper" else None,
     )
 
 
@@ -211,6 +214,8 @@ def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "data", f'{report.data}  {report.good_images} good images, layout "{report.layout}"'
     more = f", {report.distinct_sizes} different sizes in total" if report.distinct_sizes > len(report.sizes) else ""
     yield "sizes", ", ".join(f"{size} ({count})" for size, count in report.sizes.items()) + more
+    if report.few:
+        yield "few", report.few
     if report.roi:
         yield "region", report.roi
     if report.known_defects:

@@ -211,10 +211,13 @@ def finish(run: RunFolder, detector: AnomalyDetector, location: Location) -> Non
         )
     if calibration is None:
         remedy = command("flawmap", "calibrate", run.path, "GOOD_IMAGES")
-        say("threshold", f"none, as the recipe says; next: {remedy}")
+        is_wanted = detector.recipe.method != "paper" and detector.recipe.calibration.folds
+        why = "from 1 image nothing can be promised" if is_wanted else "as the recipe says"
+        say("threshold", f"none, {why}; next: {remedy}")
     else:
-        for line in calibration.words:
-            say("threshold", line)
+        for line in (*calibration.words, proxy.missed_words(calibration.threshold) if proxy else None):
+            if line is not None:
+                say("threshold", line)
     if detector.record_.known_defects is not None:
         say("defects", detector.record_.known_defects.words)
     if (found := read_unusual(run.unusual)) is not None:

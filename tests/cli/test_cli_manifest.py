@@ -89,7 +89,7 @@ def test_images_that_nobody_has_annotated_are_left_out_and_said(parts, cli):
         "defects    scratch 3",
         "left out   33 images without annotations; if they are good: --unannotated good",
         "manifest   my list.csv  0 good to train; 0 good and 3 anomalous to test",
-        "remark     training needs at least 20 good images",
+        "remark     training needs at least 1 good image",
     ]
 
 

@@ -62,14 +62,14 @@ def masks_by_a_pattern(_: Path) -> list[object]:
 def too_few(_: Path) -> list[object]:
     write_good(Path("parts"), 4)
     shutil.copyfile("parts/000.png", "parts/copy.png")
-    return ["train", "parts"]
+    return ["train", "parts", "--recipe", "paper_cpu"]
 
 
 def repeated(_: Path) -> list[object]:
     write_good(Path("parts"), 19)
     for number in range(6):
         shutil.copyfile("parts/000.png", f"parts/copy{number}.png")
-    return ["check", "parts"]
+    return ["check", "parts", "--recipe", "paper_cpu"]
 
 
 def unreadable(_: Path) -> list[object]:
@@ -172,7 +172,7 @@ MISTAKES = {
         too_few,
         ("5 good images (2 identical by content); at least 20 are needed to set a threshold",),
         "parts",
-        ("add images", "--set calibration.folds=0 and calibrate later"),
+        ("add images", "--set calibration.held_out_fraction=0 and calibrate later"),
     ),
     "4 repeated": Mistake(
         repeated, ("25 good images (7 identical by content); at least 20 are needed",), "parts", ("add images",)

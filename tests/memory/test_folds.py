@@ -97,10 +97,10 @@ def test_where_everything_is_one_group_images_are_dealt_one_by_one():
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
-    """What the recommended method makes of ten images, and its parts."""
+    """What the recommended method makes of twenty images, and its parts."""
     torch.manual_seed(0)
     encoder = Encoder(build_vit("test_vit", 0.0)).eval()
-    images = load_images(write_good(tmp_path_factory.mktemp("folds"), 10)).images
+    images = load_images(write_good(tmp_path_factory.mktemp("folds"), 20)).images
     recipe: Recipe = tiny_recipe(*SMALL)
     run = create_run(tmp_path_factory.mktemp("run") / "run", "test", recipe)
     context = StageContext(run, choose_compute("cpu", "fp32"), seed=0, size_px=64, inputs={})
@@ -117,7 +117,7 @@ def test_a_memory_without_a_fold_holds_as_many_tokens_and_none_of_its_images(fit
         without = scores.unseen.scorer_without(fold)
         assert without.memory.tokens.shape == scores.scorer.memory.tokens.shape
         assert (of_image[without.memory.sources.long()] != fold).all()
-        assert len(without.expectation.appearances) == 8 and len(scores.scorer.expectation.appearances) == 10
+        assert len(without.expectation.appearances) == 16 and len(scores.scorer.expectation.appearances) == 20
         kept = F.normalize(good.reference_appearances[of_image != fold], dim=-1)
         torch.testing.assert_close(without.expectation.appearances, kept)
         assert without.memory.spacing.std() > 0 and torch.equal(without.memory.mean, scores.scorer.memory.mean)
@@ -126,7 +126,7 @@ def test_a_memory_without_a_fold_holds_as_many_tokens_and_none_of_its_images(fit
 def test_scores_and_peaks_are_those_of_a_scorer_that_has_not_seen_the_image(fitted):
     scores, _, _, images = fitted
     pixels = NormalPixels(images, 64)
-    assert scores.unseen.images == list(range(10))
+    assert scores.unseen.images == list(range(20))
     for number, fold in enumerate(scores.unseen.folds):
         scorer = scores.unseen.scorer_without(fold)
         square = torch.from_numpy(pixels[number].copy()).permute(2, 0, 1)[None]

@@ -254,13 +254,6 @@ def test_without_folds_the_scales_come_from_all_images_each_without_its_own_toke
     assert abs(detector.predict(striped(5000)).score) < 50  # standard deviations
 
 
-def test_one_image_to_train_on_is_too_few(tmp_path: Path):
-    images = load_images(write_good(tmp_path / "good")).images[:1]
-    recipe = tiny_recipe(*SMALL, "method=memory")
-    with pytest.raises(UserError, match="1 training image"):
-        AnomalyDetector(recipe).fit(images, device="cpu")
-
-
 @pytest.mark.parametrize(("part", "stage"), [("fit_memory", "memory"), ("fit_expectation", "expectation")])
 def test_out_of_memory_outside_training_is_the_users_error(tmp_path: Path, monkeypatch, part: str, stage: str):
     def too_much(*_: object) -> None:

@@ -28,7 +28,7 @@ ON_MEMORY = STAGES[1:]
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    return load_images(write_good(tmp_path_factory.mktemp("good"), 8)).images
+    return load_images(write_good(tmp_path_factory.mktemp("good"), 20)).images
 
 
 def trained(folder: Path, good, *changes: str, scoring: str = "fused") -> tuple[RunFolder, dict[str, str]]:

@@ -19,7 +19,7 @@ from tiny_detector import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 
-HEIGHT, WIDTH, COUNT = 120, 180, 12
+HEIGHT, WIDTH, COUNT = 120, 180, 20
 LEFT = json.dumps({"image_size_px": [WIDTH, HEIGHT], "inside": [{"rectangle": [0, 0, 100, HEIGHT]}]})
 ALL = json.dumps({"inside": [{"rectangle": [0, 0, 1, 1]}]})
 SETTINGS = (

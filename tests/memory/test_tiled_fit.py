@@ -21,7 +21,7 @@ from tiny_detector import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("small_heads")
 
-HEIGHT, WIDTH, COUNT = 120, 180, 12
+HEIGHT, WIDTH, COUNT = 120, 180, 20
 TILES = (
     *("data.image_size_px=64", "detect.image_score=mean_logit", "pretrain.enabled=false", "method=fused"),
     *("memory.blocks=[1, 2]", "memory.tokens=40", "residual.steps=4", "residual.simulated_images=6"),

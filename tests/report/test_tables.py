@@ -85,6 +85,14 @@ def test_simulated_defects_are_apart_from_test_results(made_up) -> None:
     table = tables.simulated(config)
     assert table.rows == (("image AUROC", "0.988", "32 images, each with and without a defect"),)
     assert tables.simulated(replace(config, held_out_simulated_defects=None)).rows == ()
+    calibration, proxy = read_run(made_up.run).calibration, config.held_out_simulated_defects
+    scores = tuple(calibration.threshold + step for step in (-0.2, -0.1, 0.0, 0.1))  # the threshold itself is good
+    known = replace(config, held_out_simulated_defects=replace(proxy, defect_scores=scores))
+    assert tables.simulated(known, calibration).rows[-1] == (
+        "missed at the threshold",
+        "75%",
+        "4 simulated defects; real ones differ",
+    )
     assert tables.simulated(None).rows == ()
 
 

@@ -56,8 +56,11 @@ def run(arguments: Namespace) -> int:
     lines.append(("manifest", f"{output}  {counts}"))
     if report.good_train >= MIN_IMAGES:
         lines.append(("next", command("flawmap", "check", output)))
+    elif report.good_train:
+        lines.append(("remark", f"{MIN_IMAGES} good images or more are better"))
+        lines.append(("next", command("flawmap", "check", output)))
     else:
-        lines.append(("remark", f"training needs at least {MIN_IMAGES} good images"))
+        lines.append(("remark", "training needs at least 1 good image"))
     print("\n".join(f"{label:<10} {text}" for label, text in lines))
     return 0
 

@@ -29,7 +29,7 @@ from flawmap.data.sample import (
 from flawmap.errors import UserError
 
 MIN_IMAGES = 20  # a threshold from fewer says next to nothing
-MIN_IMAGES_WITHOUT_THRESHOLD = 2
+MIN_IMAGES_WITHOUT_THRESHOLD = 2  # of the paper's method
 THREADS = 2
 
 
@@ -81,20 +81,26 @@ class LeakCheck:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def check_training_data(data: TrainingData, no_threshold: str | None, skip_unreadable: bool = False) -> CheckedData:
+def check_training_data(
+    data: TrainingData,
+    no_threshold: str | None,
+    skip_unreadable: bool = False,
+    fewest: int = MIN_IMAGES_WITHOUT_THRESHOLD,
+) -> CheckedData:
     """Decode every training image, and drop duplicates.
 
     Args:
         data: good images.
-        no_threshold: the setting that trains without a threshold, for which fewer images suffice; None where training
-            is without one.
+        no_threshold: the setting that trains without a threshold, for which ``fewest`` images suffice; None where these
+            suffice anyway.
         skip_unreadable: leave out files that cannot be decoded.
+        fewest: images that can be trained on.
 
     Raises:
         UserError: files that cannot be decoded (all are listed), unless ``skip_unreadable``; or too few images.
     """
     facts, bad = facts_of(data.images, data.root, skip_unreadable)
-    refuse_few(facts, no_threshold, data)
+    refuse_few(facts, no_threshold, data, fewest)
     return _without_duplicates(data, facts, bad)
 
 
@@ -205,13 +211,18 @@ def _without_duplicates(data: TrainingData, facts: Sequence[FileFacts], bad: Seq
     return CheckedData(checked, unique, duplicates)
 
 
-def refuse_few(facts: Sequence[FileFacts], no_threshold: str | None, data: TrainingData) -> None:
+def refuse_few(
+    facts: Sequence[FileFacts],
+    no_threshold: str | None,
+    data: TrainingData,
+    fewest: int = MIN_IMAGES_WITHOUT_THRESHOLD,
+) -> None:
     """Refuse data with too few images; for the arguments see :func:`check_training_data`.
 
     Raises:
         UserError: they are too few to train or to set a threshold.
     """
-    needed = MIN_IMAGES if no_threshold else MIN_IMAGES_WITHOUT_THRESHOLD
+    needed = MIN_IMAGES if no_threshold else fewest
     copies = Counter(fact.pixels_sha256 for fact in facts)
     if len(copies) >= needed:
         return
@@ -219,11 +230,12 @@ def refuse_few(facts: Sequence[FileFacts], no_threshold: str | None, data: Train
     num_identical = sum(number for number in copies.values() if number > 1)
     identical = f" ({num_identical} identical by content)" if num_identical else ""
     remedy = "add images"
-    if no_threshold and len(copies) >= MIN_IMAGES_WITHOUT_THRESHOLD:
+    if no_threshold and len(copies) >= fewest:
         remedy += f", or --set {no_threshold} and calibrate later"
     purpose = "to set a threshold" if no_threshold else "to train"
     beside = f"; {counted(data.left_out)}" if data.left_out else ""
-    problem = f"{len(facts)} good {noun}{identical}; at least {needed} are needed {purpose}{beside}"
+    are = "is" if needed == 1 else "are"
+    problem = f"{len(facts)} good {noun}{identical}; at least {needed} {are} needed {purpose}{beside}"
     raise UserError(problem, str(data.root), remedy)
 
 

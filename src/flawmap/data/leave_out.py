@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from flawmap.data.checks import CheckedData, FileFacts, refuse_few
+from flawmap.data.checks import MIN_IMAGES_WITHOUT_THRESHOLD, CheckedData, FileFacts, refuse_few
 from flawmap.data.layouts.tables import read_table
 from flawmap.data.sample import LeftOut
 from flawmap.errors import UserError
@@ -47,13 +47,15 @@ def read_leave_out(path: Path) -> LeaveOut:
     return LeaveOut(names, str(path))
 
 
-def without_named(checked: CheckedData, leave_out: LeaveOut, no_threshold: str | None) -> tuple[CheckedData, Omitted]:
+def without_named(
+    checked: CheckedData, leave_out: LeaveOut, no_threshold: str | None, fewest: int = MIN_IMAGES_WITHOUT_THRESHOLD
+) -> tuple[CheckedData, Omitted]:
     """The data without the named images, and what is known of these.
 
     Args:
         checked: good images.
         leave_out: names of some. The name of an image that repeats another one stands for both.
-        no_threshold: see :func:`flawmap.data.checks.check_training_data`.
+        no_threshold, fewest: see :func:`flawmap.data.checks.check_training_data`.
 
     Raises:
         UserError: a name is not that of a good image of this data, or too few images are left.
@@ -65,7 +67,7 @@ def without_named(checked: CheckedData, leave_out: LeaveOut, no_threshold: str |
     omitted = tuple(fact for fact in checked.facts if fact.key in named)
     facts = tuple(fact for fact in checked.facts if fact.key not in named)
     images = tuple(image for image in data.images if image.key not in named)
-    refuse_few(facts, no_threshold, data)
+    refuse_few(facts, no_threshold, data, fewest)
     unused = data.unused + tuple(fact.key for fact in omitted)
     return CheckedData(replace(data, images=images, unused=unused), facts, checked.duplicates), Omitted(omitted)
 

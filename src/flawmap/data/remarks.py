@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from flawmap.data.checks import FileFacts
+from flawmap.data.checks import MIN_IMAGES, FileFacts
 
 DARK = 64  # of 255: the brightest value of 14-bit data in 16-bit files; two of the eight bits are unused
 CAMERA_BITS = (8, 10, 12, 14)
@@ -30,6 +30,18 @@ def detail_lost(facts: Sequence[FileFacts], seen_px: int, remedy: str = TILES) -
     return (
         f"an image side of {longest} px{where} is seen as {seen_px} px, a defect of 10 px as {kept:.1f} px: for small "
         f"defects {remedy}"
+    )
+
+
+def few_images(count: int) -> str | None:
+    """What so few good images mean for a method on tokens; None where there are enough."""
+    if count >= MIN_IMAGES:
+        return None
+    if count == 1:
+        return f"1 good image sets no threshold, so nothing is called anomalous; {MIN_IMAGES} or more are better"
+    return (
+        f"{count} good images: no false-alarm rate below {1 / (count + 1):.0%} can be promised; "
+        f"{MIN_IMAGES} or more are better"
     )
 
 

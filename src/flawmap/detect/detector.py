@@ -52,7 +52,7 @@ class AnomalyDetector:
         calibrations_, camera_: the thresholds of all cameras, and whose are used; None stands for the default.
         calibration_: the thresholds in use, or None before calibration.
         origin_: where the initial weights came from.
-        proxy_: AUROC on simulated defects in good images that a fit has not seen, after ``fit``; not a test result.
+        proxy_: how simulated defects on good images score that a fit has not seen; not a test result.
     """
 
     def __init__(self, recipe: Recipe | None = None) -> None:
@@ -221,8 +221,7 @@ class AnomalyDetector:
         """The verdict on one image, or on each of a list.
 
         Args:
-            images: a path, a PIL image, a uint8 array (H, W) or (H, W, 3), or a list of these; or what
-                :func:`flawmap.load_images` returns.
+            images: a path, a PIL image, a uint8 array (H, W) or (H, W, 3); a list of these; or a :class:`TrainingData`.
 
         Raises:
             UserError: the detector is not fitted, or a file or array is not an image.
@@ -234,8 +233,8 @@ class AnomalyDetector:
 
     def verdict(self, analysis: Analysis) -> Detection:
         """Turn an analysis into a verdict by the calibrated thresholds; without them nothing is called anomalous."""
-        name = self.recipe.detect.image_score
-        return judge(analysis.scores, name, analysis.anomaly_map, self.calibration_, analysis.inside)
+        score = self.recipe.detect.image_score
+        return judge(analysis.scores, score, analysis.anomaly_map, self.calibration_, analysis.inside)
 
     def score_samples(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Float[np.ndarray, "n"]:
         """Image scores, one per image, float64; higher = more anomalous, the opposite of scikit-learn's sign."""
@@ -304,6 +303,7 @@ class AnomalyDetector:
             cameras=self.calibrations_.cameras,
             self_test=self.self_test_,
             roi=self.recipe.data.roi,
+            proxy=self.proxy_,
         )
 
     def self_test(self) -> SelfTest:

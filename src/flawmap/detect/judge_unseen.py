@@ -41,6 +41,7 @@ def judge_unseen(
         detector.calibration_ = calibration_of(detector, images, unseen, rate)
         name_unusual(run, images, deciding, unseen.maps, detector.map_scale)
         squares = simulated_defects.unseen_squares(images, unseen, size_px, detector.roi)
+        squares = simulated_defects.several_each(squares, len(images))
     defects = simulated_defects.simulate_on(squares, recipe)
     without = unseen.scorer_without if unseen is not None else lambda _: scorer
     measured = detector.sizes_px, recipe.detect.image_score, detector.at_once, detector.roi

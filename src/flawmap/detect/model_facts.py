@@ -11,6 +11,7 @@ from flawmap.data.images.tiles import OVERLAP, Tiling
 from flawmap.errors import UserError
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
 from flawmap.runs.json_files import refuse_unreadable_format
+from flawmap.runs.model_config import ProxyScores
 from flawmap.runs.self_test import SelfTest
 
 OLDEST_FORMAT, FORMAT = 1, 3  # of an exported file's facts: the oldest and the newest that is read
@@ -51,6 +52,7 @@ class ModelFacts:
         threshold_file: that the thresholds in use were read from; None where they are those that the model carries.
         min_area_px: regions with fewer pixels of the image are left out of verdicts; 0 keeps all.
         roi: the region of interest as :func:`flawmap.data.roi.roi_of_text` reads it; None for the whole image.
+        proxy: how simulated defects scored in training; None where they were not, and from an earlier flawmap.
     """
 
     name: str
@@ -73,6 +75,7 @@ class ModelFacts:
     threshold_file: str | None = None
     min_area_px: float = 0.0
     roi: str | None = None
+    proxy: ProxyScores | None = None
 
     @property
     def model_id(self) -> str:
@@ -86,13 +89,15 @@ class ModelFacts:
 
     @property
     def threshold_words(self) -> list[str]:
-        """The thresholds in use and what they can promise, and where they are from; one line or two."""
+        """The thresholds in use and what they can promise, and where they are from; one to three lines."""
         if self.calibration is None:
             return ["none, so nothing is called anomalous"]
         first, *second = self.calibration.words
+        missed = self.proxy.missed_words(self.calibration.threshold) if self.proxy else None
         return [
             f"{first}, {f'from {self.threshold_file}' if self.threshold_file else 'as the model carries it'}",
             *second,
+            *([missed] if missed else []),
         ]
 
     @property

@@ -24,6 +24,7 @@ from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import Compute
 from flawmap.engine.in_order import batches_of
 from flawmap.engine.sampling import evenly_spread
+from flawmap.memory.views import FEW
 from flawmap.metrics.ranking import BinnedScores, auroc
 from flawmap.paper.patch_masking import attention_patch_mask
 from flawmap.recipe.settings import Recipe
@@ -39,6 +40,7 @@ from flawmap.vit.attention_cache import cache_attention
 from flawmap.vit.encoder import Encoder
 
 MAX_IMAGES = 64
+MIN_DEFECTS = 32  # few images get several each
 MAX_TILED_IMAGES = 16  # each is scored at several times the work, and kept as large as it is
 NUM_SAMPLES = 6
 
@@ -99,6 +101,11 @@ def unseen_squares(
         GoodSquare(square, unseen.attention[row], unseen.folds[row], unseen.scales[row])
         for square, row in zip(pixels, rows, strict=True)
     ]
+
+
+def several_each(squares: Sequence[GoodSquare], num_images: int) -> list[GoodSquare]:
+    """Squares of few images, so often that one defect on each makes :data:`MIN_DEFECTS`; of many, as they are."""
+    return [*squares] * (1 if num_images >= FEW else -(-MIN_DEFECTS // len(squares)))
 
 
 def simulate_on(squares: Sequence[GoodSquare], recipe: Recipe) -> list[SimulatedDefect]:
@@ -163,7 +170,8 @@ def score_defects(
             labels.append(bool(mask.any()))
         if number < NUM_SAMPLES:
             maps[number] = analysis.anomaly_map
-    proxy = ProxyScores(auroc(np.array(scores), np.array(labels)), pixels.auroc(), len(defects))
+    of_defects = tuple(sorted(float(score) for score, is_defect in zip(scores, labels, strict=True) if is_defect))
+    proxy = ProxyScores(auroc(np.array(scores), np.array(labels)), pixels.auroc(), len(defects), of_defects)
     return ScoredDefects(proxy, [maps[number] for number in sorted(maps)])
 
 

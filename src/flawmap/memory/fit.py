@@ -22,17 +22,19 @@ from flawmap.engine.tensor_files import release_pages
 from flawmap.engine.transfer import to_device
 from flawmap.errors import UserError
 from flawmap.memory.coreset import Coreset
+from flawmap.memory.few_images import joined_with_views, with_views, with_views_as_others
 from flawmap.memory.fitted import Fit, unseen_scores
 from flawmap.memory.folds import Folds, deal, evidence_out_of_fold
 from flawmap.memory.good_images import BATCH_SIZE, GoodImages, encode_good_images
 from flawmap.memory.head_training import train_head, without_fold
-from flawmap.memory.joined import Joining, joined
+from flawmap.memory.joined import Joining
 from flawmap.memory.known_defects import DefectsToLearn, head_decides, unseen_defects
 from flawmap.memory.patch_memory import Lookup, Nearest, PatchMemory
 from flawmap.memory.scorer import COPIES, Evidence, ResidualScorer, TokenScorer, build_scorer
 from flawmap.memory.search import bytes_per_query
 from flawmap.memory.stages import plan_stages
 from flawmap.memory.units import Tiles, WholeImages
+from flawmap.memory.views import FEW
 from flawmap.recipe.settings import Recipe
 from flawmap.scorer import FittedScorer
 from flawmap.simulators.by_name import Simulator
@@ -66,7 +68,7 @@ def fit(
         defects: known ones, which it learns from as well.
 
     Raises:
-        UserError: fewer than two images, a block that the encoder does not have, or the device runs out of memory.
+        UserError: no images, a block that the encoder does not have, or the device runs out of memory.
     """
     roi = region_of(recipe)
     known = DefectsToLearn(tuple(defects), roi) if defects else None
@@ -93,15 +95,16 @@ def fit_units(
         joining: an earlier fit that is gone on from; of its images, nothing is encoded again.
         known: known defects, which a head that is trained learns from.
     """
-    if len(units.identities) < 2:
-        found = f"{len(units.identities)} training image"
-        raise UserError(found, "", "at least 2 are needed: each is compared with the others")
+    if not units.identities:
+        raise UserError("there are no good images", "", "at least 1 is needed to train")
     frozen = FrozenEncoder(encoder.eval().to(context.compute.device), recipe.encoder_precision)
     stages = plan_stages(units, recipe, context, frozen, known)
 
     # Encode the good images, once. Pixels are read when they are needed and not kept.
-    encoding = stages.encoding.result(lambda: encode(units, frozen, recipe, context, joining).tensors(), BATCH_SIZE)
-    good = GoodImages.of(encoding)
+    encoding = stages.encoding.result(
+        lambda: encode(units, frozen, recipe, context, simulate, joining).tensors(), BATCH_SIZE
+    )
+    good = with_views_as_others(GoodImages.of(encoding))
     del frozen, encoding  # its session holds a copy of the weights
 
     # Choose the memory, and what it would be without each fold; measure its spacing and scale (see PatchMemory).
@@ -112,7 +115,7 @@ def fit_units(
     without = taken_from(memory_state)
     scorer = build_scorer(encoder, recipe, memory_tokens=memory_state["tokens"].shape[1])
     scorer.memory.load_state_dict(memory_state)
-    good = GoodImages.of(stages.encoding.reopened())
+    good = with_views_as_others(GoodImages.of(stages.encoding.reopened()))
 
     # Simulate defects, and train the head to find them and known ones.
     heads = dict[str, Tensor]() if joining is None or joining.head is None else joining.head
@@ -141,9 +144,13 @@ def encode(
     frozen: FrozenEncoder,
     recipe: Recipe,
     context: StageContext,
+    simulate: Simulator,
     joining: Joining | None = None,
 ) -> GoodImages:
-    """Encode all good images, or those that are new, and say what of all is kept."""
+    """Encode all good images, or those that are new, and say what of all is kept.
+
+    Where there are few, views of them are encoded as well; simulated defects tell which kinds of views help.
+    """
     size_px, num_blocks, grid = context.size_px, len(recipe.memory.blocks), frozen.encoder.grid(*[context.size_px] * 2)
     shares = units.shares(frozen.encoder, recipe, size_px)
     if joining is not None:
@@ -153,7 +160,10 @@ def encode(
     good = encode_good_images(frozen, pixels, recipe, context, shares, units.inside(grid))
     good = replace(good, images=units.images, originals_px=torch.from_numpy(pixels.originals_px))
     good = replace(good, sources=good.images[good.sources.long()])
-    good = good if joining is None else joined(joining, good, recipe)
+    if joining is None:
+        good = with_views(good, units, frozen, recipe, context, simulate)
+    else:
+        good = joined_with_views(joining, good, frozen, recipe, context)
     num_bytes = sum(tensor.nbytes for tensor in good.tensors().values())
     say("encoder", f"keeps the tokens of {len(good.references)} {units.noun} in the run: {num_bytes / 1e6:,.0f} MB")
     return good
@@ -163,8 +173,13 @@ def encode(
 
 
 def dealt(good: GoodImages, identities: Sequence[Identity], recipe: Recipe) -> Int[Tensor, "i"] | None:
-    """The fold of each image; None where the recipe wants no threshold."""
+    """The fold of each image; None where the recipe wants no threshold, and of a single image.
+
+    Few images have a fold each, as far as they have nothing in common.
+    """
     count = recipe.calibration.folds
+    if len(identities) < FEW:
+        count = len(identities) if count and len(identities) > 1 else 0
     return deal(good, identities, count, recipe.seed) if count else None
 
 

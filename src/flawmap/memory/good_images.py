@@ -42,6 +42,8 @@ class GoodImages:
         originals_px: (i, 2) int32, height and width of the images before they were resized; of tiles: of their images.
         inside: (i, p), the patches in the region of interest: tokens of others are not candidates, and do not count
             among the references' either. None: all.
+        views: (n,) int32, number of the view in :data:`flawmap.memory.views.VIEWS` that a candidate is of; -1 for the
+            images themselves, and shifted ones. Views come last. None: there are only those.
     """
 
     attention: Float[Tensor, "i r c"]
@@ -53,11 +55,17 @@ class GoodImages:
     images: Int[Tensor, "i"]
     originals_px: Int[Tensor, "i 2"]
     inside: Bool[Tensor, "i p"] | None = None
+    views: Int[Tensor, "n"] | None = None
 
     @property
     def references_inside(self) -> Bool[Tensor, "k p"] | None:
         """The patches of the references that count; None: all."""
         return None if self.inside is None else self.inside[self.references]
+
+    @property
+    def numbers_of_views(self) -> tuple[int, ...]:
+        """Of the views among the candidates, ascending."""
+        return () if self.views is None else tuple(number for number in self.views.unique().tolist() if number >= 0)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored. Where the references' tokens are the candidates, they are stored once."""

@@ -129,7 +129,8 @@ def _of_before(
     before: GoodImages, share: Shares, shifts: tuple[Shift, ...], grid: Grid
 ) -> tuple[Int[Tensor, "_"], Int[Tensor, "_"]]:
     """Which candidates of before are kept: of the images themselves, and of the images shifted."""
-    own, shifted = _parts(before.sources)
+    counts = _counts_of_shifts(before, shifts, grid)  # (u, s)
+    own, shifted = torch.arange(len(before.sources)).tensor_split([len(before.sources) - int(counts.sum())])
     num_units = torch.bincount(before.images.long())  # of each image
     generator, kept = torch.Generator().manual_seed(0), []
     for image, rows in zip(*_grouped(before.sources[own], own), strict=True):
@@ -139,17 +140,8 @@ def _of_before(
         kept.append(rows)
     keeps = torch.tensor([shift in share.shifts for shift in shifts])
     if len(shifted) and not keeps.all():
-        counts = _counts_of_shifts(before, shifts, grid)  # (u, s)
         shifted = shifted[keeps.repeat(len(counts)).repeat_interleave(counts.flatten())]
     return torch.cat(kept), shifted
-
-
-def _parts(sources: Int[Tensor, "n"]) -> tuple[Int[Tensor, "_"], Int[Tensor, "_"]]:
-    """Rows of the candidates from images themselves, and of those from shifted ones, where the sources begin anew."""
-    begins = (sources[1:] < sources[:-1]).nonzero()[:, 0]
-    end = int(begins[0]) + 1 if len(begins) else len(sources)
-    rows = torch.arange(len(sources))
-    return rows[:end], rows[end:]
 
 
 def _grouped(sources: Int[Tensor, "n"], rows: Int[Tensor, "n"]) -> tuple[list[int], list[Int[Tensor, "_"]]]:
@@ -159,6 +151,8 @@ def _grouped(sources: Int[Tensor, "n"], rows: Int[Tensor, "n"]) -> tuple[list[in
 
 def _counts_of_shifts(before: GoodImages, shifts: tuple[Shift, ...], grid: Grid) -> Int[Tensor, "u s"]:
     """How many tokens of each image shifted are candidates."""
+    if not shifts:
+        return torch.zeros(len(before.images), 0, dtype=torch.int64)
     if before.inside is None:
         counts = torch.tensor([int(np.prod(shift.grid(*grid))) for shift in shifts])
         return counts.repeat(len(before.images), 1)

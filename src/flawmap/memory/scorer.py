@@ -15,6 +15,7 @@ from flawmap.memory.inside import mean_inside, smoothed, top_mean
 from flawmap.memory.patch_memory import Nearest, PatchMemory
 from flawmap.memory.residual_head import ResidualHead
 from flawmap.memory.search import bytes_per_query
+from flawmap.memory.views import FEW
 from flawmap.metrics.unusual_scores import limit_of_usual
 from flawmap.recipe.settings import Recipe
 from flawmap.scorer import Scorer, ScorerOutput
@@ -84,9 +85,16 @@ class Standardisation(nn.Module):
 
     @torch.no_grad()
     def fit(self, values: Tensor) -> None:
-        """Take mean and deviation over all ``values``."""
+        """Take mean and deviation over all ``values``.
+
+        Few values may be alike by chance, and one has no deviation. The evidence is on a scale of ones already, so
+        another value is thought of that lies one away from the mean.
+        """
         self.mean.copy_(values.mean())
-        self.deviation.copy_(values.std(correction=0).clamp(min=1e-6))
+        deviation = values.std(correction=0)
+        if (count := values.numel()) < FEW:
+            deviation = (deviation.square() + 1 / count).sqrt()
+        self.deviation.copy_(deviation.clamp(min=1e-6))
 
     def forward(self, values: Tensor) -> Tensor:
         """Standardised values of the same shape."""

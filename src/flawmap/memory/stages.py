@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from flawmap.engine.stage import Stage, StageContext
 from flawmap.memory.known_defects import DefectsToLearn, head_decides
 from flawmap.memory.units import Tiles, WholeImages
+from flawmap.memory.views import FEW
 from flawmap.recipe.settings import Recipe
 from flawmap.vit.frozen_encoder import FrozenEncoder
 
@@ -32,10 +33,13 @@ def plan_stages(
     known: DefectsToLearn | None = None,
 ) -> Stages:
     """The stages; each key is a hash of exactly what its result depends on."""
-    memory, expectation = recipe.memory, recipe.expectation
+    memory, expectation, views = recipe.memory, recipe.expectation, {}
+    if len(units.identities) < FEW:
+        views = {"views": units.views, "simulation": asdict(recipe.residual.simulation)}
     encoding = context.stage(
         f"{units.name}encoding",
         **units.depends_on,
+        **views,
         backend=frozen.backend,
         precision=frozen.precision,
         blocks=memory.blocks,

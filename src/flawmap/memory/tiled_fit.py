@@ -45,7 +45,7 @@ def fit_with_tiles(
         say("tiles", NONE_NEEDED if recipe.data.smallest_defect_px else NONE_FINER)
         not_seen = unseen_defects(known, whole.scorer, whole.without_known) if known else None
         return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe), not_seen)
-    units = Tiles(images, originals_px, tiling, roi)
+    units = Tiles(images, originals_px, tiling, roi, whole.good.numbers_of_views)
     say("tiles", described(tiling, units.counts))
     in_tiles = replace(known, tiling=tiling) if known else None
     of_tiles, dealt = settings_of_tiles(recipe), whole.fold_of_image

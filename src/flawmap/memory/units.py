@@ -27,6 +27,7 @@ class WholeImages:
     Args:
         images: good images.
         roi: the part of each that counts; None: all.
+        views: see the attribute.
 
     Attributes:
         name: begins the names of the stages.
@@ -34,13 +35,19 @@ class WholeImages:
         depends_on: what determines them, beside the images.
         identities: of the images: what must stay together with each.
         images: (u,) int32, number of the image that each is of.
+        views: numbers of the views that fill the memory where there are few images; None: those that help.
     """
 
     name, noun = "", "images"
     images: Tensor
 
-    def __init__(self, images: Sequence[NormalImage], roi: RegionOfInterest | None = None) -> None:
-        self._images, self._roi = tuple(images), roi
+    def __init__(
+        self,
+        images: Sequence[NormalImage],
+        roi: RegionOfInterest | None = None,
+        views: tuple[int, ...] | None = None,
+    ) -> None:
+        self._images, self._roi, self.views = tuple(images), roi, views
         self.depends_on: dict[str, Any] = {} if roi is None else {"roi": roi.text}
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
         self.images = torch.arange(len(images), dtype=torch.int32)
@@ -69,6 +76,7 @@ class Tiles:
         originals_px: (i, 2), their heights and widths.
         tiling: how they are cut.
         roi: the part of each image that counts; tiles without any of it are left out. None: all.
+        views: those of the whole images, or as many of these as there is room for.
     """
 
     name, noun = "tiles_", "tiles"
@@ -80,8 +88,10 @@ class Tiles:
         originals_px: Int[np.ndarray, "i 2"],
         tiling: Tiling,
         roi: RegionOfInterest | None = None,
+        views: tuple[int, ...] = (),
     ) -> None:
         self._images, self._originals_px, self._tiling, self._roi = tuple(images), originals_px, tiling, roi
+        self.views = views
         self.depends_on: dict[str, Any] = {"scale": tiling.scale} | ({} if roi is None else {"roi": roi.text})
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
         self._patches = [self.patches(int(height), int(width)) for height, width in originals_px]

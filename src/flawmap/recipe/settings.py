@@ -61,7 +61,7 @@ class DataSettings:
     roi: str | None = setting(
         None, "region of interest: a mask or JSON file, whose content is kept; null: the whole image", methods=ON_TOKENS
     )
-    train_subset: int | None = setting(None, "use only this many training images, spread evenly by name", 2, LARGE)
+    train_subset: int | None = setting(None, "use only this many training images, spread evenly by name", 1, LARGE)
     test_subset: int | None = setting(None, "use only this many test images per label, spread evenly by name", 1, LARGE)
     normal: str | None = setting(None, "folder of good images, if the layout is not a known one")
     anomalous: str | None = setting(None, "folder of defective images, for evaluation")
@@ -310,10 +310,17 @@ class Recipe:
 
     @property
     def no_threshold(self) -> str | None:
-        """The setting that trains without a threshold; None where the recipe has it already."""
-        if self.method == "paper":
-            return "calibration.held_out_fraction=0" if self.calibration.held_out_fraction else None
-        return "calibration.folds=0" if self.calibration.folds else None
+        """The setting that trains without a threshold where few images set none.
+
+        None where the recipe has it already, and for methods on tokens, which say what few images can promise.
+        """
+        holds_out = self.method == "paper" and self.calibration.held_out_fraction
+        return "calibration.held_out_fraction=0" if holds_out else None
+
+    @property
+    def fewest_images(self) -> int:
+        """Good images that can be trained on, if no threshold is wanted: the paper's method compares views of two."""
+        return 2 if self.method == "paper" else 1
 
     @property
     def simulation(self) -> SimulationSettings:

@@ -112,7 +112,7 @@ def _training(files: RunFiles) -> dict[str, Any]:
     curves = training_curves(files.log, None if k is None else math.log(k))
     return {
         "identity": tables.identity(files),
-        "simulated": tables.simulated(files.config),
+        "simulated": tables.simulated(files.config, files.calibration),
         "known_defects": known_defects_sentences(files.known_defects),
         "curves": {
             STAGE_TITLES.get(stage, stage): [charts.curve_chart(curve) for curve in stage_curves]

@@ -104,7 +104,7 @@ def _drift(files: RunFiles) -> tuple[str, ...]:
     return (drift.text,) if drift is not None and drift.is_remarkable else ()
 
 
-def simulated(config: ModelConfig | None) -> Table:
+def simulated(config: ModelConfig | None, calibration: Calibration | None = None) -> Table:
     """How well simulated defects on unseen good images are found; empty when training did not measure it."""
     proxy = config.held_out_simulated_defects if config else None
     if proxy is None:
@@ -112,6 +112,11 @@ def simulated(config: ModelConfig | None) -> Table:
     counted_on = f"{plural(proxy.n, 'image')}, each with and without a defect"
     values = {"image AUROC": proxy.image_auroc, "pixel AUROC": proxy.pixel_auroc}
     rows = [(title, number(value), counted_on) for title, value in values.items() if value is not None]
+    if calibration is not None and (count := len(proxy.defect_scores)):
+        missed = sum(score <= calibration.threshold for score in proxy.defect_scores)
+        rows.append(
+            ("missed at the threshold", f"{missed / count:.0%}", f"{count} simulated defects; real ones differ")
+        )
     return Table(("measure", "value", "counted on"), tuple(rows))
 
 

@@ -23,11 +23,24 @@ class ProxyScores:
     """How well simulated defects on n unseen good images are detected; this is not a test result.
 
     Each image enters with and without a defect. An AUROC is None where it is undefined.
+
+    Attributes:
+        image_auroc, pixel_auroc: of images and of their pixels.
+        n: simulated defects.
+        defect_scores: image scores of the images with defects, ascending; empty from an earlier flawmap.
     """
 
     image_auroc: float | None
     pixel_auroc: float | None
     n: int
+    defect_scores: tuple[float, ...] = ()
+
+    def missed_words(self, threshold: float) -> str | None:
+        """How many simulated defects a threshold of image scores misses; None where their scores are not known."""
+        if not self.defect_scores:
+            return None
+        missed, count = sum(score <= threshold for score in self.defect_scores), len(self.defect_scores)
+        return f"it misses {missed} of {count} simulated defects ({missed / count:.0%}; real ones differ)"
 
 
 @dataclass(frozen=True)

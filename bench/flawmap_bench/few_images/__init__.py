@@ -1,0 +1,1 @@
+"""How well methods do with few good images: curves over their number."""
