@@ -24,6 +24,7 @@ async function loadModel() {
   showScale();
   showThreshold();
   if (!state.rows.length) await loadSession().catch((error) => problem("session", error.message));
+  await showLine().catch((error) => problem("drift", error.message));
 }
 
 function showModel() {
@@ -44,6 +45,7 @@ async function followModel() {
   } catch {
     return; // the next upload says what is wrong
   }
+  showLine().catch(() => {}); // the next upload says what is wrong
   const before = state.model;
   state.model = model;
   showModel();
