@@ -24,7 +24,7 @@ from flawmap.detect.detection import APPEARANCE_DISTANCE
 from flawmap.reproducibility import numpy_generator
 from flawmap.runs.calibration import Calibration
 
-DEFECTIVE, BEFORE, PASSES = 0.05, 200, 4
+DEFECTIVE, BEFORE, PASSES = 0.05, 200, 10
 Pixels = NDArray[np.uint8]
 Scores = NDArray[np.float64]  # (n, 2): the score that decides, and the appearance's distance
 
@@ -83,6 +83,11 @@ def orders(scores: Scores, passes: int, generator: np.random.Generator) -> Score
     return np.concatenate([scores[generator.permutation(len(scores))] for _ in range(passes)])
 
 
+def evenly(paths: Sequence[Path], most: int) -> list[Path]:
+    """At most so many, evenly spread."""
+    return [paths[number] for number in np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)]
+
+
 def main() -> None:
     """Print a line for each change."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -90,6 +95,9 @@ def main() -> None:
     parser.add_argument("--good", nargs="+", type=Path, required=True, help="folders of good images, not trained on")
     parser.add_argument("--defects", nargs="+", type=Path, required=True)
     parser.add_argument("--leave-out", type=Path, help="a folder whose names are left out: those of the training")
+    parser.add_argument(
+        "--most", type=int, default=10_000, help="good images that are used, and a third as many defects"
+    )
     parser.add_argument("--streams", type=int, default=20)
     arguments = parser.parse_args()
     seen = {path.name for path in arguments.leave_out.iterdir()} if arguments.leave_out else set()
@@ -97,6 +105,7 @@ def main() -> None:
         [path for folder in folders for path in images_in(folder).images if path.name not in seen]
         for folders in (arguments.good, arguments.defects)
     )
+    good, defects = evenly(good, arguments.most), evenly(defects, arguments.most // 3)
     detector = AnomalyDetector.from_pretrained(arguments.run, "cpu", threads=1)
     of_defects, started = score(detector, defects, CHANGES["none"]), time.process_time()
     unchanged = score(detector, good, CHANGES["none"])
@@ -110,7 +119,7 @@ def main() -> None:
         found, moved = [], []
         for seed in range(arguments.streams):
             generator = numpy_generator(seed, "drift streams")
-            before = orders(unchanged, 1, generator)[:BEFORE] if name != "none" else unchanged[:0]
+            before = orders(unchanged, 2, generator)[:BEFORE] if name != "none" else unchanged[:0]
             stream = np.concatenate([before, orders(changed, PASSES, generator)])
             after, what = images_to_warning(
                 detector.calibration_, with_defects(stream, of_defects, generator), len(before)
