@@ -168,6 +168,10 @@ def test_the_head_stays_as_it_was_unless_it_is_trained_again(tmp_path: Path):
     write_images(tmp_path / "c", range(24, 27))
     with pytest.raises(UserError, match=r"1 of the images .* are gone, first: 005\.png"):
         update_run(run, UpdateOrder(str(tmp_path / "c"), device="cpu", with_head=True))
+    (tmp_path / "a").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"has learned from cannot be read: no such folder") as refused:
+        update_run(run, UpdateOrder(str(tmp_path / "c"), device="cpu", with_head=True))
+    assert refused.value.remedy == "put them back, or leave out --head, which needs none of them"
 
 
 # ---- versions
@@ -275,6 +279,14 @@ def test_images_that_are_known_are_named_and_left_out(root: Path, capsys: pytest
     assert "again.bmp: the model has learned from 004.png" in said
     with pytest.raises(UserError, match="learned from all 6 images already"):
         update(root)
+    left_out = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out")]
+    assert len(left_out) == 4 and left_out[-1].split(maxsplit=2)[2] == "3 more that the model has learned from"
+
+
+def test_a_new_image_in_the_folder_of_the_training_is_learned(root: Path):
+    write_images(root / "a", range(70, 71))
+    updated = update(root, images="a")
+    assert [image.path for image in updated.images] == ["070.png"] and updated.record.n_images == 22
 
 
 def test_an_image_with_a_known_name_and_other_content_is_learned(root: Path):

@@ -8,7 +8,7 @@ from typing import Any
 
 from flawmap.advice import command
 from flawmap.check import read_sound_data, remarks, report_on
-from flawmap.data.checks import FileFacts
+from flawmap.data.checks import MIN_IMAGES, FileFacts
 from flawmap.data.leave_out import LeaveOut, read_leave_out
 from flawmap.data.open_data import Location, absolute_locations, locations_of
 from flawmap.data.sample import LeftOut
@@ -119,6 +119,10 @@ def described_split(num_train: int, num_held_out: int, recipe: Recipe) -> str:
         return f"{num_train} train, {num_held_out} held out for the threshold (seed {recipe.seed})"
     if not recipe.calibration.folds:
         return f"{num_train} train, none sets a threshold"
+    if num_train == 1:
+        return "1 trains; there is no threshold"
+    if num_train < MIN_IMAGES:
+        return f"{num_train} train; for the threshold, each is scored without itself"
     return f"{num_train} train; for the threshold, {recipe.calibration.folds} folds (seed {recipe.seed})"
 
 
@@ -223,7 +227,7 @@ def finish(run: RunFolder, detector: AnomalyDetector, location: Location) -> Non
     if (found := read_unusual(run.unusual)) is not None:
         say("unusual", found.words)
         if found.images:
-            for line in what_to_do(run, locations_of(location)):
+            for line in what_to_do(run, locations_of(location), defects_of(run)):
                 say("unusual", line)
     detector.record_ = record_of_run(run)
     run.write_environment(run.read_environment() | {FINISHED: iso_time()})

@@ -31,6 +31,7 @@ from flawmap.runs.result_folders import exclusive
 from flawmap.runs.run_folder import FINISHED, MODEL, MODEL_CONFIG, VERSIONS, RunFolder, is_update, iso_time, open_run
 from flawmap.runs.updates import (
     FORMAT,
+    THE_DEFAULT,
     NewImage,
     Standing,
     UpdateRecord,
@@ -44,6 +45,7 @@ from flawmap.runs.updates import (
 )
 from flawmap.train import data_of, defects_of
 
+NAMED = 3  # images that the model has learned from already
 TRAIN = "train"  # the role of images that set scales and threshold, as training images do
 
 
@@ -165,6 +167,7 @@ def _new_images(
     known = {content: row.key for row in rows if row.split in (TRAIN, REVIEWED) for content in row.hashes}
     defects = {content: row.key for row in rows if row.split == KNOWN_DEFECT for content in row.hashes}
     kept: list[FileFacts] = []
+    learned: list[str] = []
     for fact in checked.facts:
         if (defect := defects.get(fact.sha256) or defects.get(fact.pixels_sha256)) is not None:
             problem = f"{fact.key} is the known defect {defect} (same content), so it cannot be learned as good"
@@ -172,12 +175,16 @@ def _new_images(
         if (same := known.get(fact.sha256) or known.get(fact.pixels_sha256)) is None:
             kept.append(fact)
         else:
-            say("left out", f"{fact.key}: the model has learned from {same}, which has the same content")
+            learned.append(f"{fact.key}: the model has learned from {same}, which has the same content")
+    for line in learned[:NAMED]:
+        say("left out", line)
+    if (n_more := len(learned) - NAMED) > 0:  # new images often lie in the folder of the training
+        say("left out", f"{n_more} more that the model has learned from")
     for key, same in checked.duplicates.items():
         say("left out", f"{key}: it has the pixels of {same}")
     if not kept:
-        n_known = len(checked.facts)
-        problem = f"the model has learned from all {n_known} images already" if n_known > 1 else "the model knows it"
+        which = "this image" if len(checked.facts) == 1 else f"all {len(checked.facts)} images"
+        problem = f"the model has learned from {which} already"
         raise UserError(problem, str(data.root), "give images that are new to it")
     keys = {fact.key for fact in kept}
     images = tuple(image for image in checked.data.images if image.key in keys)
@@ -200,7 +207,7 @@ def _reviewed_as_good(run: RunFolder, reviews_at: Path, images: Location) -> Tra
         say("reviews", f"{n_defects} of {len(reviews)} are of defects, and are not learned from")
     if not good:
         raise UserError(
-            "no image was reviewed as good", str(reviews_at), "agree with an ok, or disagree with an anomaly"
+            "no image was reviewed as good", str(reviews_at), "agree with an ok verdict, or disagree with an anomaly"
         )
     roots = [Path(location) for location in locations_of(images)]
     found = {sha256: file for sha256, file in _by_content(roots).items() if sha256 in good}
@@ -238,15 +245,18 @@ def _files_of(run: RunFolder, detector: AnomalyDetector, rows: Sequence[Manifest
         UserError: not all are where they were.
     """
     settings = detector.recipe.data
-    data = data_of(run) or []
-    paths = [image.path for image in open_training_data(data, settings).images] if data else []
-    for record in updates_in_force(run):
-        places = [Path(location) for location in record.locations]
-        paths += places if record.reviews else [image.path for image in open_training_data(places, settings).images]
-    files = _by_content(paths)
+    data, remedy = data_of(run) or [], "put them back, or leave out --head, which needs none of them"
+    try:
+        paths = [image.path for image in open_training_data(data, settings).images] if data else []
+        for record in updates_in_force(run):
+            places = [Path(location) for location in record.locations]
+            paths += places if record.reviews else [image.path for image in open_training_data(places, settings).images]
+        files = _by_content(paths)
+    except UserError as error:
+        problem = f"the images that this run has learned from cannot be read: {error.problem}"
+        raise UserError(problem, error.place, remedy) from error
     if missing := [row.key for row in rows if row.split in (TRAIN, REVIEWED) and row.sha256 not in files]:
         problem = f"{len(missing)} of the images that this run has learned from are gone, first: {missing[0]}"
-        remedy = "put them back, or leave out --head, which needs none of them"
         raise UserError(problem, ", ".join(data), remedy)
     return files
 
@@ -323,7 +333,7 @@ def _record(
     unfinished: RunFolder,
 ) -> UpdateRecord:
     """What was done, and what it changed."""
-    cameras = {"the default": before.default, **before.cameras}
+    cameras = {THE_DEFAULT: before.default, **before.cameras}
     kept = unfinished.checkpoint("").parent
     return UpdateRecord(
         format=FORMAT,

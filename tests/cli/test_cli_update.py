@@ -19,7 +19,15 @@ def test_an_update_is_told_and_taken_back(cli):
     assert (facts["version"], facts["n_new"], facts["n_images"]) == (None, 3, 24)
     assert facts["before"]["n_good"] == 21 and facts["after"]["n_good"] == 24
     assert [image["path"] for image in facts["images"]] == ["021.png", "022.png", "023.png"]
+    for number in range(30, 36):
+        write_image(Path("fresh") / f"{number:03d}.png", texture(number))
+    for camera in ((), ("--camera", "left")):
+        assert cli("calibrate", "runs/a", "fresh", "--device", "cpu", *camera).code == 0
     lines = cli("update", "runs/a", "new", "--device", "cpu").out.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("note"))
+    assert lines[start].endswith("belong to the version before: the default, left; to set them again:")
+    again = "flawmap calibrate runs/a GOOD_IMAGES"
+    assert [line.strip() for line in lines[start + 1 : start + 3]] == [again, f"{again} --camera left"]
     assert " ".join(lines[0].split()) == "images 3 new, of 24 that the model has learned from"
     assert [line.split()[-3:] for line in lines if "good images above" in line] == [["0", "of", "24"]]
     assert lines[-1].endswith("flawmap update runs/a --undo") and "update-0001 is current" in lines[-1]

@@ -8,11 +8,13 @@ from flawmap.recipe.files import PRESETS, load_recipe, to_yaml
 from flawmap.report.html import write_report
 from flawmap.report.training_words import (
     collapse_sentence,
+    known_defects_sentences,
     no_curves_sentence,
     num_prototypes,
     sample_columns,
     samples_sentence,
 )
+from flawmap.runs.known_defects import KnownDefectScores, ScoredDefect
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -55,3 +57,14 @@ def test_the_number_of_prototypes_is_that_of_our_objective() -> None:
     assert num_prototypes(load_recipe("paper")) == 20
     assert num_prototypes(load_recipe("paper", ["pretrain.objective=dino"])) is None
     assert num_prototypes(None) is None
+
+
+def test_the_missed_defects_are_those_of_the_training() -> None:
+    found, missed = ScoredDefect("a.png", 3.0, True), ScoredDefect("b.png", 1.0, False)
+    scores = KnownDefectScores(2.0, 0.05, (found, missed))
+    count, which = known_defects_sentences(scores)
+    assert count.startswith("1 of 2 known defects missed at 5.00% false alarms")
+    assert which == "Missed, the lowest score first: b.png."
+    assert known_defects_sentences(scores, is_updated=True)[:2] == (count, which)
+    assert "flawmap update does not measure it again" in known_defects_sentences(scores, is_updated=True)[2]
+    assert known_defects_sentences(None, is_updated=True) == ()

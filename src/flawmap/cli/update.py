@@ -101,9 +101,15 @@ def _as_lines(updated: "Updated", path: Path) -> list[str]:
     if record.reviews is not None:
         lines.append("           reviewed images do not count for the threshold")
     if record.dropped:
+        from flawmap.runs.updates import THE_DEFAULT
+
         whose = ", ".join(record.dropped)
-        again = command("flawmap", "calibrate", path, "GOOD_IMAGES")
-        lines.append(f"note       thresholds set on fresh images belong to the version before: {whose}; again: {again}")
+        lines.append(
+            f"note       thresholds set on fresh images belong to the version before: {whose}; to set them again:"
+        )
+        for name in record.dropped:
+            of_camera = () if name == THE_DEFAULT else ("--camera", name)
+            lines.append(f"           {command('flawmap', 'calibrate', path, 'GOOD_IMAGES', *of_camera)}")
     if updated.version is None:
         lines.append("version    none: --dry-run keeps nothing")
         return lines

@@ -165,7 +165,9 @@ def _good_reviews(path: Path, model_id: str) -> list[Review]:
         )
     good = [review for review in reviews if review.truth == "good"]
     if not good:
-        raise UserError("no image was reviewed as good", str(path), "agree with an ok, or disagree with an anomaly")
+        raise UserError(
+            "no image was reviewed as good", str(path), "agree with an ok verdict, or disagree with an anomaly"
+        )
     return good
 
 

@@ -113,7 +113,7 @@ def _training(files: RunFiles) -> dict[str, Any]:
     return {
         "identity": tables.identity(files),
         "simulated": tables.simulated(files.config, files.calibration),
-        "known_defects": known_defects_sentences(files.known_defects),
+        "known_defects": known_defects_sentences(files.known_defects, bool(files.updates)),
         "curves": {
             STAGE_TITLES.get(stage, stage): [charts.curve_chart(curve) for curve in stage_curves]
             for stage, stage_curves in curves.items()

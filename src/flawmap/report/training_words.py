@@ -39,15 +39,21 @@ def samples_sentence(recipe: Recipe | None) -> str:
     return f"Good images that a fit has not seen, treated as training treats its own: {shown}"
 
 
-def known_defects_sentences(scores: KnownDefectScores | None) -> tuple[str, ...]:
-    """How many known defects are missed, and which; nothing where the training knew none."""
+def known_defects_sentences(scores: KnownDefectScores | None, is_updated: bool = False) -> tuple[str, ...]:
+    """How many known defects are missed, and which; nothing where the training knew none.
+
+    Args:
+        scores: of the training.
+        is_updated: whether the model in use has learned further images since.
+    """
     if scores is None:
         return ()
     missed = scores.missed
     named = ", ".join(image.image for image in missed[:MISSED_NAMED])
     more = f" and {len(missed) - MISSED_NAMED} more" if len(missed) > MISSED_NAMED else ""
     which = (f"Missed, the lowest score first: {named}{more}.",) if missed else ()
-    return (f"{scores.counts.words}.", *which)
+    older = ("This is what the model of the training misses; flawmap update does not measure it again.",)
+    return (f"{scores.counts.words}.", *which, *(older if is_updated else ()))
 
 
 def no_curves_sentence(recipe: Recipe | None) -> str:

@@ -26,6 +26,7 @@ from flawmap.runs.run_folder import CURRENT, UPDATE, VERSIONS, RunFolder
 
 FORMAT = 1
 RECORD, IMAGES = "update.json", "update_images.csv"
+THE_DEFAULT = "the default"  # threshold, beside those of cameras, whose names have no space
 _UNFINISHED = ".unfinished-update-"
 
 
