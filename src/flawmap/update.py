@@ -138,6 +138,9 @@ def _run_at(path: Path) -> RunFolder:
     Raises:
         UserError: there is none, or a model or a version of a run is there.
     """
+    if path.is_file():
+        problem = "this is a file; only a run keeps what an update needs"
+        raise UserError(problem, str(path), "name the run folder, and export it again afterwards")
     run, place = open_run(path), path.resolve()
     if is_update(place):
         remedy = advice.command("flawmap", "update", home_of(path / MODEL), "GOOD_IMAGES")

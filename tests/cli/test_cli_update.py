@@ -45,6 +45,10 @@ def test_what_cannot_be_updated_is_refused_with_what_to_do(cli, run_copy, traine
         (("--reviews", "reviews.csv"), "flawmap update RUN FOLDER --reviews reviews.csv"),
         (("new", "--undo"), "leave one of them out"),
         (("--undo", "--head"), "leave one of them out"),
+        (("--undo", "new"), "leave one of them out"),  # a folder may follow an option
     ):
         refused = cli("update", run_copy, *words)
         assert refused.code == 2 and remedy in refused.err
+    Path("model.onnx").write_bytes(b"")
+    refused = cli("update", "model.onnx", "new")
+    assert refused.code == 2 and "this is a file; only a run keeps what an update needs" in refused.err

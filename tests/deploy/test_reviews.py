@@ -90,3 +90,4 @@ def test_a_sign_after_the_last_column_makes_another_file(tmp_path, sign: str):
     path.write_text(",".join(COLUMNS) + sign + "\n0,a,,p,1,2,1,Y,,good,\n", encoding="utf-8")
     assert not is_review_file(path)
     assert "not a reviews.csv" in explained(lambda: read_reviews(path)).problem
+    assert explained(lambda: read_reviews(path.with_name("x.csv"))).problem == "there is no such file"

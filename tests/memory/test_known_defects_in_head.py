@@ -21,6 +21,7 @@ from flawmap.memory.known_defects import (
     far_from_good,
     head_decides,
     shown_by,
+    words_of_unused,
 )
 from flawmap.memory.patch_memory import Lookup, PatchMemory
 from flawmap.memory.token_pool import TokenPool
@@ -170,3 +171,21 @@ def test_what_is_learned_depends_on_images_and_masks(tmp_path):
 )
 def test_the_head_decides_where_it_enters_the_score(overrides, decides):
     assert head_decides(load_recipe("quick", overrides)) is decides
+
+
+@pytest.mark.parametrize(
+    ("has_mask", "words"),
+    [
+        ([], ""),
+        ([False], "; 1 without a mask looks like a good part to the memory and teaches nothing"),
+        ([False, False], "; 2 without a mask look like good parts to the memory and teach nothing"),
+        ([True], "; 1 with a mask lies outside the region of interest and teaches nothing"),
+        (
+            [True, False, True],
+            "; 1 without a mask looks like a good part to the memory; "
+            "2 with a mask lie outside the region of interest and teach nothing",
+        ),
+    ],
+)
+def test_it_is_said_which_defects_teach_nothing(has_mask: list[bool], words: str):
+    assert words_of_unused(has_mask) == words

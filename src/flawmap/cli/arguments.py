@@ -64,6 +64,11 @@ class VerbParser(ArgumentParser):
                 near = get_close_matches(option, known, n=1, cutoff=0.7)
                 self.error(f"unknown option {option}" + (f"; did you mean {near[0]}?" if near else ""))
 
+    def parsed(self, words: Sequence[str]) -> Namespace:
+        """Parse; folders may also follow options, as in ``flawmap update RUN --dry-run FOLDER``."""
+        has_verbs = any(isinstance(action, _SubParsersAction) for action in self._actions)  # cannot be mixed
+        return self.parse_args(words) if has_verbs else self.parse_intermixed_args(words)
+
 
 def parse(verb: str, add_arguments: Callable[[ArgumentParser], None], words: Sequence[str]) -> Namespace:
     """Parse the words after the verb.
@@ -77,7 +82,7 @@ def parse(verb: str, add_arguments: Callable[[ArgumentParser], None], words: Seq
     parser = VerbParser(prog=f"flawmap {verb}", description=VERBS[verb], allow_abbrev=False)
     add_arguments(parser)
     parser.refuse_unknown_options(words)
-    arguments = parser.parse_args(words)
+    arguments = parser.parsed(words)
     for name, value in vars(arguments).items():
         if value == "" or (isinstance(value, list) and "" in value):
             raise UserError(f"{name} is empty", parser.prog, "give it a value; is a shell variable unset?")

@@ -139,6 +139,8 @@ def read_reviews(path: Path) -> tuple[Review, ...]:
     Raises:
         UserError: the file cannot be read, has other columns, or has a damaged line.
     """
+    if not path.exists():
+        raise UserError("there is no such file", str(path), "give the reviews.csv of flawmap serve")
     if not is_review_file(path):
         raise UserError("this is not a reviews.csv of flawmap serve", str(path), "give the file that the server wrote")
     try:

@@ -196,6 +196,7 @@ def encode_known(
     """
     grid, generator = scorer.encoder.grid(size_px, size_px), torch.Generator().manual_seed(seed)
     anomalous, beside, device = list[TokenPool](), list[TokenPool](), scorer.memory.unit.device
+    unused: list[bool] = []  # defects that teach nothing: whether they have a mask
     for number in range(len(known.defects)):
         squares, found = known.read(number, size_px, grid), []
         for row, image in enumerate(squares.images):  # one by one: they are few
@@ -208,12 +209,25 @@ def encode_known(
         shows, is_normal = shown_by(squares, distances, far, anomalous_cover)
         pool = TokenPool(tokens.flatten(0, 1), nearest.flatten(0, 1))
         anomalous.append(pool.at(shows.flatten().nonzero()[:, 0]))
+        if not len(anomalous[-1]):
+            unused.append(squares.cover is not None)
         rows = is_normal.flatten().nonzero()[:, 0]
         beside.append(pool.at(rows[torch.randperm(len(rows), generator=generator)[:BESIDE_PER_DEFECT]]))
-    count, used = len(known.defects), sum(len(pool) > 0 for pool in anomalous)
-    unused = f"; {count - used} without a mask look like good parts to the memory and teach nothing" * (used < count)
-    say("defects", f"{sum(map(len, anomalous))} patches of {used} known defects show them{unused}")
+    used = f"{sum(map(len, anomalous))} patches of {len(anomalous) - len(unused)} known defects show them"
+    say("defects", f"{used}{words_of_unused(unused)}")
     return anomalous, beside
+
+
+def words_of_unused(has_mask: Sequence[bool]) -> str:
+    """Why some known defects teach nothing, of which each has a mask or not."""
+    n_outside, n_alike = sum(has_mask), len(has_mask) - sum(has_mask)
+    one = n_alike == 1
+    alike = f"; {n_alike} without a mask {'looks like a good part' if one else 'look like good parts'} to the memory"
+    outside = f"; {n_outside} with a mask {'lies' if n_outside == 1 else 'lie'} outside the region of interest"
+    if not has_mask:
+        return ""
+    words = alike * (n_alike > 0) + outside * (n_outside > 0)
+    return f"{words} and {'teaches' if len(has_mask) == 1 else 'teach'} nothing"
 
 
 def shown_by(
