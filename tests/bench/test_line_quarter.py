@@ -148,7 +148,15 @@ def test_the_table_has_means_over_seeds_and_their_range():
     lines = table({"mtd": {NOTHING: [one, other], CALIBRATED: [one, one]}}).splitlines()
     assert lines[0] == "mtd, 2 seeds:"
     assert "nothing | 10.0 (0 to 20) | 10.0 (10 to 10) | 4.5 (0 to 9) | 0.0 (0 to 0) |" in lines[4]
-    assert len([line for line in lines if line.startswith("|")]) == 2 + 3 * 2
+    phases = [line.split(" | ")[0].strip("| ") for line in lines[4::2] if line]
+    assert phases == [
+        "weeks 1 to 4, as trained",
+        "week 5, other camera",
+        "weeks 6 to 8",
+        "week 9, other product as well",
+        "weeks 10 to 13",
+    ]
+    assert len([line for line in lines if line.startswith("|")]) == 2 + 5 * 2
 
 
 def test_the_figure_is_drawn():

@@ -12,13 +12,21 @@ from flawmap_bench.line_quarter.operator import Week
 from flawmap_bench.line_quarter.parts import OTHER_CAMERA_FROM, OTHER_PRODUCT_FROM, WEEKS
 
 Quarters = Sequence[Sequence[Week]]  # one for each seed
-PHASES = {
-    f"weeks 1 to {OTHER_CAMERA_FROM - 1}, as trained": range(1, OTHER_CAMERA_FROM),
-    f"weeks {OTHER_CAMERA_FROM} to {OTHER_PRODUCT_FROM - 1}, other camera": range(
-        OTHER_CAMERA_FROM, OTHER_PRODUCT_FROM
-    ),
-    f"weeks {OTHER_PRODUCT_FROM} to {WEEKS}, other product as well": range(OTHER_PRODUCT_FROM, WEEKS + 1),
-}
+CHANGES = {OTHER_CAMERA_FROM: "other camera", OTHER_PRODUCT_FROM: "other product as well"}  # in these weeks
+
+
+def _phases() -> dict[str, range]:
+    """The weeks by name; that of a change is a phase of its own, because no Friday has followed yet."""
+    phases, ends = (
+        {f"weeks 1 to {OTHER_CAMERA_FROM - 1}, as trained": range(1, OTHER_CAMERA_FROM)},
+        [*CHANGES, WEEKS + 1],
+    )
+    for (week, change), end in zip(CHANGES.items(), ends[1:], strict=True):
+        phases[f"week {week}, {change}"] = range(week, week + 1)
+        phases[f"weeks {week + 1} to {end - 1}"] = range(week + 1, end)
+    return phases
+
+
 COLOURS = {NOTHING: "#8a8a8a", CALIBRATED: "#2b5f8a", SAMPLE_ALONE: "#7fb0d6", UPDATED: "#c4442b"}
 MEASURES: dict[str, Callable[[Sequence[Week]], float]] = {
     "false alarms, % of good parts": lambda weeks: 100 * _share(weeks, "false_alarms", "good"),
@@ -44,7 +52,7 @@ def table(boards: Mapping[str, Mapping[str, Quarters]]) -> str:
         num_seeds = len(next(iter(by_line.values())))
         lines += [f"{board}, {num_seeds} seed{'s' if num_seeds > 1 else ''}:", ""]
         lines += [f"| {' | '.join(['phase', 'each Friday', *MEASURES])} |", "|---" * (len(MEASURES) + 2) + "|"]
-        for phase, numbers in PHASES.items():
+        for phase, numbers in _phases().items():
             for place, (name, quarters) in enumerate(by_line.items()):
                 cells = [_cell(quarters, numbers, measure) for measure in MEASURES.values()]
                 lines.append(f"| {' | '.join(['' if place else phase, name, *cells])} |")
@@ -63,11 +71,12 @@ def figure_png(boards: Mapping[str, Mapping[str, Quarters]]) -> bytes:
     figure = Figure((11, 2.7 * len(boards) + 0.5), layout="constrained", dpi=150)
     panels = figure.subplots(len(boards), len(SHOWN), squeeze=False)
     for row, (board, by_line) in zip(panels, boards.items(), strict=True):
-        for place, (axes, measure) in enumerate(zip(row, SHOWN, strict=True)):
+        for axes, measure in zip(row, SHOWN, strict=True):
             _panel(axes, by_line, MEASURES[measure])
-            axes.set_title(measure if row is panels[0] else "", fontsize=10)
-            axes.set_ylabel(board if place == 0 else "", fontsize=11)
-            axes.set_xlabel("week" if row is panels[-1] else "")
+        row[0].set_ylabel(board, fontsize=11)
+    for column, measure in enumerate(SHOWN):
+        panels[0, column].set_title(measure, fontsize=10)
+        panels[-1, column].set_xlabel("week")
     handles = {line.get_label(): line for line in panels[0, 0].get_lines() if line.get_label() in COLOURS}
     title = "each Friday:"
     figure.legend(
@@ -89,7 +98,7 @@ def _panel(axes: Axes, by_line: Mapping[str, Quarters], measure: Callable[[Seque
         wide = 2.2 if name == UPDATED else 1.5
         axes.plot(weeks, values, color=COLOURS[name], marker="o", ms=3.5, lw=wide, label=name)
     axes.set_ylim(-0.03 * highest, 1.18 * highest)
-    for week, text in ((OTHER_CAMERA_FROM, "other camera"), (OTHER_PRODUCT_FROM, "+ other product")):
+    for week, text in CHANGES.items():
         axes.axvline(week - 0.5, color="#555555", lw=0.8, ls=":")
-        axes.text(week - 0.4, 1.17 * highest, text, fontsize=8, color="#555555", va="top")
+        axes.text(week - 0.4, 1.17 * highest, text.replace(" as well", ""), fontsize=8, color="#555555", va="top")
     axes.set_xticks([1, 3, 5, 7, 9, 11, 13])
