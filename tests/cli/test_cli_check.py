@@ -32,6 +32,8 @@ def test_a_category_is_counted_with_its_kinds_and_masks(cli, trained):
         "ungrouped": None,
         "roi": None,
         "proposed_roi": None,
+        "known_defects": None,
+        "few": None,
         "test_files_compared": 3 * NUM_TEST,
         "test": {
             "good": NUM_TEST,
@@ -104,8 +106,10 @@ def test_named_folders_count_only_what_training_does_not_use(cli, tmp_path):
 
 def test_check_holds_the_data_to_the_recipe_that_will_train(cli, tmp_path):
     parts = write_good(tmp_path / "parts", 4)
-    assert cli("check", parts).code == 2
-    assert cli("check", parts, "--set", "calibration.folds=0").code == 0
+    paper = ("--recipe", "paper_cpu")
+    assert cli("check", parts, *paper).code == 2
+    assert cli("check", parts, *paper, "--set", "calibration.held_out_fraction=0").code == 0
+    assert cli("check", parts).code == 0
 
 
 def test_groups_are_counted(cli, tmp_path):

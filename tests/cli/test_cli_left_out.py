@@ -140,7 +140,7 @@ def test_masks_of_the_test_that_are_not_read_are_said(cli, tile):
 
 
 def test_too_few_images_say_what_was_left_out(cli, tmp_path):
-    said = cli("check", litter(write_good(tmp_path / "parts", 3)))
+    said = cli("check", litter(write_good(tmp_path / "parts", 3)), "--recipe", "paper_cpu")
     assert said.code == 2 and f"to set a threshold; {COUNTS}" in said.err
 
 

@@ -159,7 +159,7 @@ def test_a_copy_in_the_list_takes_its_original_with_it(cli, with_outlier: Path, 
         ("path,sha256\n001.png,0\n", ("does not name the columns",), LIST, "unusual/images.csv"),
         ("", ("is empty",), LIST, "unusual/images.csv"),
         (None, ("cannot be read",), LIST, "unusual/images.csv"),
-        ("image\n" + "".join(f"{n:03d}.png\n" for n in range(21)), ("19 good images", "20"), "my parts", "add images"),
+        ("image\n" + "".join(f"{n:03d}.png\n" for n in range(40)), ("0 good images", "1 is"), "my parts", "add images"),
     ],
 )
 def test_a_wrong_list_is_refused(

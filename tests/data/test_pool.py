@@ -153,8 +153,8 @@ def test_a_test_image_in_the_pool_is_a_leak(root: Path, own: CheckedData):
     pool = read_pool(pooling(root), own.facts)
     tile = root / "tile"
     tests = find_all_test_data(tile, DataSettings())
-    assert check_leak(own, tests, pool=pool.facts) == check_leak(own, tests)
+    assert check_leak(own, tests, further=pool.facts) == check_leak(own, tests)
     write_image(root / "zipper" / "train" / "good" / "leak.bmp", pixels_of(tile / "test" / "good" / "003.png"))
     leaking = read_pool(pooling(root), own.facts)
     with pytest.raises(UserError, match=r"test/good/003\.png is also in training as zipper/train/good/leak\.bmp"):
-        check_leak(own, tests, pool=leaking.facts)
+        check_leak(own, tests, further=leaking.facts)

@@ -8,7 +8,7 @@ import pytest
 
 from flawmap.data.open_data import load_images
 from flawmap.data.pool import Pool
-from flawmap.detect import fit as fit_module
+from flawmap.detect import fit_detector as fit_module
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
 from flawmap.runs.manifest import ManifestRow, write_manifest
@@ -27,7 +27,7 @@ def handed_over(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What would have been trained on."""
     given: dict[str, Any] = {}
 
-    def fit_scorer(images, recipe, run, compute, stages, pool) -> None:
+    def fit_scorer(images, recipe, run, compute, stages, pool, defects) -> None:
         given.update(train=images, pool=pool)
         raise StopBeforeTrainingError
 
