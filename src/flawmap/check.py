@@ -25,6 +25,7 @@ from flawmap.data.remarks import detail_lost, few_images, nearly_black, ungroupe
 from flawmap.data.roi import in_words, refuse_unfit
 from flawmap.data.roi_proposal import RoiProposal, propose_roi
 from flawmap.data.sample import FileRemark, LeftOut, SkippedFile, TrainingData
+from flawmap.plural import plural
 from flawmap.recipe.fields import is_used
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_text
@@ -211,7 +212,7 @@ def report_on(sound: SoundData, recipe: Recipe) -> DataReport:
 
 def remarks(report: DataReport) -> Iterator[tuple[str, str]]:
     """What a person should know of the good images, line by line: a label and a text."""
-    yield "data", f'{report.data}  {report.good_images} good images, layout "{report.layout}"'
+    yield "data", f'{report.data}  {plural(report.good_images, "good image")}, layout "{report.layout}"'
     more = f", {report.distinct_sizes} different sizes in total" if report.distinct_sizes > len(report.sizes) else ""
     yield "sizes", ", ".join(f"{size} ({count})" for size, count in report.sizes.items()) + more
     if report.few:

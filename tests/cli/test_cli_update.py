@@ -25,14 +25,14 @@ def test_an_update_is_told_and_taken_back(cli):
         assert cli("calibrate", "runs/a", "fresh", "--device", "cpu", *camera).code == 0
     lines = cli("update", "runs/a", "new", "--device", "cpu").out.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("note"))
-    assert lines[start].endswith("belong to the version before: the default, left; to set them again:")
+    assert lines[start].endswith("belong to the previous version: the default, left; to set them again:")
     again = "flawmap calibrate runs/a GOOD_IMAGES"
     assert [line.strip() for line in lines[start + 1 : start + 3]] == [again, f"{again} --camera left"]
     assert " ".join(lines[0].split()) == "images 3 new, of 24 that the model has learned from"
     assert [line.split()[-3:] for line in lines if "good images above" in line] == [["0", "of", "24"]]
     assert lines[-1].endswith("flawmap update runs/a --undo") and "update-0001 is current" in lines[-1]
     undone = cli("update", "runs/a", "--undo")
-    assert " ".join(undone.out.split()) == "undone update-0001; the model is again what the training made"
+    assert " ".join(undone.out.split()) == "undone update-0001; the model is again that of the training"
     assert RunFolder(Path("runs/a")).version is None
 
 

@@ -39,7 +39,7 @@ def test_good_images_are_no_drift() -> None:
 @pytest.mark.parametrize(
     ("raised", "warnings", "said"),
     [
-        ((100.0, 0.0), ("scores",), "score higher than at least half of the 40 good images: their middle score is 1"),
+        ((100.0, 0.0), ("scores",), "score higher than at least half of the 40 good images: their median score is 1"),
         ((0.0, 1.0), ("appearance",), "look less like the training images than at least half of the 40 good images"),
         ((100.0, 1.0), ("scores", "appearance"), "Since 050.png (2026-01-01T00:00:50+00:00), 30 of 30 images"),
     ],
@@ -65,8 +65,16 @@ def test_a_warning_says_what_moved_since_when_and_by_how_much(raised, warnings, 
     assert first["middle"] == pytest.approx(np.median(values))
 
 
-def test_an_exported_file_cannot_be_updated() -> None:
-    text = seen(DriftWatch(GOOD), [99.0] * 30, [0.0] * 30).text(Path("my parts.onnx"))
+def test_only_a_run_can_be_updated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my parts.onnx").write_bytes(b"")
+    Path("model").mkdir()
+    Path("model/config.json").write_text("{}")
+    watch = seen(DriftWatch(GOOD), [99.0] * 30, [0.0] * 30)
+    assert "flawmap update" not in watch.text(Path("model"))
+    assert "flawmap update parts.v2 GOOD_IMAGES" in watch.text(Path("parts.v2"))
+    assert "flawmap update" not in watch.text(Path("my parts.onnx").absolute(), Path("elsewhere.onnx"))
+    text = watch.text(Path("my parts.onnx"))
     (command,) = [part for part in text.split(", ") if part.startswith("flawmap")]
     assert shlex.split(command)[:4] == ["flawmap", "calibrate", "my parts.onnx", "GOOD_IMAGES"]
     assert "flawmap update" not in text
@@ -74,7 +82,7 @@ def test_an_exported_file_cannot_be_updated() -> None:
 
 def test_what_cannot_be_compared_is_said() -> None:
     assert "without a threshold" in DriftWatch(None).not_watched
-    assert "too few" in DriftWatch(CALIBRATION).not_watched
+    assert "at least 10 good images are needed" in DriftWatch(CALIBRATION).not_watched
     of_earlier = DriftWatch(replace(GOOD, appearance_distances=()))
     assert tuple(of_earlier.levels) == ("scores",) and "appearance is not watched" in of_earlier.not_watched
     seen(of_earlier, [0.0] * 40, [9.0] * 40)

@@ -58,8 +58,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--defects",
         metavar="FOLDER",
-        help="images of known defects, with or without masks: the head learns from them too, and how many of them are "
-        "missed is measured; the good images alone still say what is normal",
+        help="images of known defects, with or without masks: the head learns from them, too, and training measures "
+        "how many of them are missed; the good images alone define what is normal",
     )
     add_data_arguments(parser)
     add_device_argument(parser)

@@ -30,10 +30,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         "the threshold",
     )
     parser.add_argument(
-        "--head", action="store_true", help="train the head again, too; the images of before must still be in place"
+        "--head", action="store_true", help="train the head again, too; the earlier images must still be in place"
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would change, and keep nothing")
-    parser.add_argument("--undo", action="store_true", help="return to the version before; again: one further back")
+    parser.add_argument("--undo", action="store_true", help="return to the previous version; repeat to go further back")
     add_data_arguments(parser)
     add_device_argument(parser)
 
@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> int:
     if arguments.undo:
         undone, current = undo_update(path)
         facts = {"run": str(path), "undone": undone, "version": current}
-        now = current or "what the training made"
+        now = current or "that of the training"
         print(json.dumps(facts) if arguments.json else f"undone     {undone}; the model is again {now}")
         return 0
     order = UpdateOrder(
@@ -105,7 +105,7 @@ def _as_lines(updated: "Updated", path: Path) -> list[str]:
 
         whose = ", ".join(record.dropped)
         lines.append(
-            f"note       thresholds set on fresh images belong to the version before: {whose}; to set them again:"
+            f"note       thresholds set on fresh images belong to the previous version: {whose}; to set them again:"
         )
         for name in record.dropped:
             of_camera = () if name == THE_DEFAULT else ("--camera", name)
@@ -115,7 +115,7 @@ def _as_lines(updated: "Updated", path: Path) -> list[str]:
         return lines
     lines.append(f"kept       {record.kept_bytes / 1e6:,.0f} MB of tokens for the next update")
     back = command("flawmap", "update", path, "--undo")
-    lines.append(f"version    {updated.version} is current; to return to the one before: {back}")
+    lines.append(f"version    {updated.version} is current; to return to the previous one: {back}")
     return lines
 
 

@@ -8,7 +8,7 @@ VERBS = {
     "detect": "tell whether new images show a defect, and where",
     "evaluate": "score a trained run on labelled test images",
     "calibrate": "set a new threshold from good images, for example of another camera, without retraining",
-    "update": "learn from further good images or reviewed false alarms, without training anew",
+    "update": "learn from further good images or reviewed false alarms, without training again",
     "export": "write a run as one file for ONNX Runtime, OpenVINO or TorchScript, and check the file against the run",
     "serve": "inspection page and HTTP interface on this machine",
     "report": "rewrite a run's report.html",

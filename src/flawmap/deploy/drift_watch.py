@@ -18,10 +18,11 @@ from flawmap.detect.detection import APPEARANCE_DISTANCE
 from flawmap.metrics.drift_chart import DEFECTIVE_SHARE, IMAGES_PER_FALSE_WARNING, Chart, half_exceed
 from flawmap.metrics.score_drift import WHAT_CHANGES
 from flawmap.runs.calibration import Calibration
+from flawmap.runs.run_folder import MODEL_CONFIG
 
 Measure = Literal["scores", "appearance"]
 MEASURES: tuple[Measure, ...] = ("scores", "appearance")
-KEPT_VALUES = 100  # of the last images, whose middle is told
+KEPT_VALUES = 100  # of the last images, whose median is given
 NAMED = 5  # images that moved most
 
 
@@ -124,11 +125,12 @@ class DriftWatch:
         """The measures that have moved; empty without a warning."""
         return tuple(name for name in MEASURES if name in self.measures and self.measures[name].chart.is_warning)
 
-    def text(self, model: Path | None) -> str:
+    def text(self, model: Path | None, shown: Path | None = None) -> str:
         """The warning in plain sentences; empty without one.
 
         Args:
             model: its path, for commands; None where it is not known.
+            shown: what the commands show instead, for readers who need not know where it lies.
         """
         if not self.warnings:
             return ""
@@ -137,27 +139,27 @@ class DriftWatch:
         sentences += [self._sentence(name) for name in self.warnings]
         most = dict.fromkeys(one.image for name in self.warnings for one in self.measures[name].moved if one.image)
         sentences += [f"Moved most: {', '.join([*most][:NAMED])}."] if most else []
-        return " ".join([*sentences, *_advice(model, self.camera)])
+        return " ".join([*sentences, *_advice(model, shown or model, self.camera)])
 
     def _sentence(self, name: Measure) -> str:
         watched, good = self.measures[name], self._good[name]
         n, n_above = watched.chart.since
-        start = f"Since {watched.first}" if watched.first else "Of late"
+        start = f"Since {watched.first}" if watched.first else "Lately"
         start += f" ({watched.since_utc})" if watched.since_utc else ""
         what = "score higher than" if name == "scores" else "look less like the training images than"
         middle, of_good = statistics.median(watched.last), statistics.median(good)
         return (
             f"{start}, {n_above} of {n} images {what} at least half of the {len(good)} good images: "
-            f"their middle {'score' if name == 'scores' else 'distance'} is {middle:.3g} instead of {of_good:.3g}."
+            f"their median {'score' if name == 'scores' else 'distance'} is {middle:.3g} instead of {of_good:.3g}."
         )
 
-    def to_json(self, model: Path | None) -> dict[str, Any]:
+    def to_json(self, model: Path | None, shown: Path | None = None) -> dict[str, Any]:
         """All of it as JSON-ready values; see :meth:`text`."""
         return {
             "camera": self.camera,
             "n_images": self.n_images,
             "is_warning": bool(self.warnings),
-            "text": self.text(model),
+            "text": self.text(model, shown),
             "not_watched": self.not_watched,
             "measures": [self._measure_json(name) for name in self.measures],
         }
@@ -182,13 +184,13 @@ class DriftWatch:
     def not_watched(self) -> str:
         """Which measures are not watched, and why; empty where both are."""
         if not self._good:
-            return "without a threshold, images are compared with none"
+            return "nothing is watched: without a threshold there are no good images to compare with"
         if "scores" not in self.levels:
-            return "too few good images to compare with: at least 10 are needed"
+            return "nothing is watched: at least 10 good images are needed to compare with"
         if "appearance" not in self.levels:
             return (
-                "appearance is not watched: the threshold is of an earlier flawmap, or the model does not know it; "
-                "flawmap calibrate shows which"
+                "appearance is not watched: the model does not measure it, or an earlier flawmap set the threshold; "
+                "in that case, calibrate again"
             )
         return ""
 
@@ -226,14 +228,15 @@ def _good_values(calibration: Calibration | None) -> dict[Measure, Sequence[floa
     return {"scores": calibration.held_out_scores, "appearance": calibration.appearance_distances}
 
 
-def _advice(model: Path | None, camera: str | None) -> list[str]:
-    place = model or Path("MODEL")
+def _advice(model: Path | None, shown: Path | None, camera: str | None) -> list[str]:
+    place = shown or Path("MODEL")
     of_camera = ["--camera", camera] if camera else []
     calibrate = command("flawmap", "calibrate", place, "GOOD_IMAGES", *of_camera)
-    update = "" if place.suffix else f"; {command('flawmap', 'update', place, 'GOOD_IMAGES')} teaches what is new"
+    is_run = model is None or not (model.is_file() or (model / MODEL_CONFIG).is_file())  # no file, no model alone
+    update = f"; {command('flawmap', 'update', place, 'GOOD_IMAGES')} teaches what is new" if is_run else ""
     return [
         f"Look at them: has something changed, for example {WHAT_CHANGES}, or are many of these parts defective?",
-        f"If good parts look so from now on, {calibrate} sets the threshold anew{update}.",
-        f"An unchanged camera is warned of less than once in {IMAGES_PER_FALSE_WARNING:,} images on average, while at "
-        f"most {DEFECTIVE_SHARE:.0%} are defective.",
+        f"If good parts look so from now on, {calibrate} sets a new threshold{update}.",
+        f"A camera that has not changed gives a false warning less than once in {IMAGES_PER_FALSE_WARNING:,} images on "
+        f"average, as long as at most {DEFECTIVE_SHARE:.0%} of the parts are defective.",
     ]

@@ -96,7 +96,7 @@ class LineWatch:
     def drift(self, watch: DriftWatch) -> dict[str, Any]:
         """What a watch says, as JSON-ready values, with thumbnails."""
         name = None if self._source is None else Path(self._source.name)
-        said, pictures = watch.to_json(name), self._record.thumbnails(watch.camera or "")
+        said, pictures = watch.to_json(self._source, name), self._record.thumbnails(watch.camera or "")
         return said | {"measures": [_with_pictures(one, pictures) for one in said["measures"]]}
 
 

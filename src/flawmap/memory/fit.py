@@ -35,6 +35,7 @@ from flawmap.memory.search import bytes_per_query
 from flawmap.memory.stages import plan_stages
 from flawmap.memory.units import Tiles, WholeImages
 from flawmap.memory.views import FEW
+from flawmap.plural import plural
 from flawmap.recipe.settings import Recipe
 from flawmap.scorer import FittedScorer
 from flawmap.simulators.by_name import Simulator
@@ -156,7 +157,7 @@ def encode(
     if joining is not None:
         units, shares = joining.added, joining.shares_of_added(grid, recipe)
     pixels, by = units.pixels(size_px), f"{frozen.backend} in {frozen.precision}"
-    say("encoder", f"{len(pixels)} {units.noun} at {size_px} px, tokens of {num_blocks} blocks, by {by}")
+    say("encoder", f"{plural(len(pixels), units.noun)} at {size_px} px, tokens of {num_blocks} blocks, by {by}")
     good = encode_good_images(frozen, pixels, recipe, context, shares, units.inside(grid))
     good = replace(good, images=units.images, originals_px=torch.from_numpy(pixels.originals_px))
     good = replace(good, sources=good.images[good.sources.long()])
@@ -165,7 +166,10 @@ def encode(
     else:
         good = joined_with_views(joining, good, frozen, recipe, context)
     num_bytes = sum(tensor.nbytes for tensor in good.tensors().values())
-    say("encoder", f"keeps the tokens of {len(good.references)} {units.noun} in the run: {num_bytes / 1e6:,.0f} MB")
+    say(
+        "encoder",
+        f"keeps the tokens of {plural(len(good.references), units.noun)} in the run: {num_bytes / 1e6:,.0f} MB",
+    )
     return good
 
 
@@ -203,7 +207,7 @@ def fit_memory(
     chosen, without = choose_tokens(good, kept, folds, settings.projection_dim, context)
     memory.fill(good.candidates, good.sources, chosen)
     memory.fit_spacing(settings.spacing_neighbours)
-    say("memory", f"compares {len(good.references)} good images with the tokens of the others")
+    say("memory", f"compares {plural(len(good.references), 'good image')} with the tokens of the others")
     of_others = lookup_of_others(memory, good)
     memory.fit_scale(of_others, good.references_inside)
     lookup = {f"{OF_OTHERS}distances": of_others.distances, f"{OF_OTHERS}indices": of_others.indices}
@@ -306,7 +310,7 @@ def learn_expectation(
     scorer: TokenScorer, good: GoodImages, of_others: Lookup, context: StageContext
 ) -> dict[str, Tensor]:
     """Score the reference images, each compared with the tokens of the others; returns what the scorer learned."""
-    say("expected", f"scores {len(good.references)} good images, each without its own tokens in the memory")
+    say("expected", f"scores {plural(len(good.references), 'good image')}, each without its own tokens in the memory")
     device = context.compute.device
     scorer.eval().to(device)
     # Image by image on a processor, where a batch gains nothing and its nearest tokens take much memory.
@@ -348,7 +352,8 @@ def evidence_unseen(
         num_references = len(good.references)
         rows = range(num_references) if units.name else evenly_spread(num_references, recipe.memory.map_scale_images)
         return rows, reference_evidence(scorer, good, of_others, rows)
-    say(f"{units.name}folds", f"scores {len(good.references)} good {units.noun}, each without the images of its fold")
+    scored = plural(len(good.references), f"good {units.noun}")
+    say(f"{units.name}folds", f"scores {scored}, each without the images of its fold")
     at_once = ImagesAtOnce.on(context.compute.device, scorer.bytes_per_image(context.size_px))
     evidence = evidence_out_of_fold(scorer, good, folds, recipe.memory.spacing_neighbours, at_once)
     return range(len(evidence)), evidence

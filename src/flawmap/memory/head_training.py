@@ -29,6 +29,7 @@ from flawmap.memory.patch_memory import Lookup, PatchMemory
 from flawmap.memory.residual_head import ResidualHead
 from flawmap.memory.scorer import ResidualScorer
 from flawmap.memory.token_pool import TokenPool
+from flawmap.plural import plural
 from flawmap.recipe.settings import ResidualSettings
 from flawmap.reproducibility import numpy_generator
 from flawmap.runs.training_log import LogFile
@@ -115,7 +116,8 @@ def train_head(
     if known is not None:
         examples = replace(examples, known=known_examples(scorer, good, of_others, known, settings, context))
     return_freed_memory()
-    say(STAGE, f"trains the head on tokens of these and of {len(good.references)} good images: {settings.steps} steps")
+    of_good = plural(len(good.references), "good image")
+    say(STAGE, f"trains the head on tokens of these and of {of_good}: {settings.steps} steps")
     further: dict[str, Tensor] = {}
     if known is not None and examples.known is not None and are_judged:
         folds = known.folds()
@@ -223,7 +225,7 @@ def encode_examples(
     """
     items = simulated_items(len(defects), settings.simulated_images, context.seed)
     items.sort(key=lambda item: item[1])  # so that each image is read once, however many defects it gets
-    say("simulate", f"defects on {len(items)} good images")
+    say("simulate", f"defects on {plural(len(items), 'good image')}")
     scorer.eval().to(context.compute.device)
     frozen = FrozenEncoder(scorer.encoder, scorer.frozen.precision)  # of its own: its session goes with it
     generator = torch.Generator().manual_seed(context.seed)

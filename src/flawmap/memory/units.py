@@ -31,14 +31,14 @@ class WholeImages:
 
     Attributes:
         name: begins the names of the stages.
-        noun: what they are called in messages.
+        noun: what one of them is called in messages.
         depends_on: what determines them, beside the images.
         identities: of the images: what must stay together with each.
         images: (u,) int32, number of the image that each is of.
         views: numbers of the views that fill the memory where there are few images; None: those that help.
     """
 
-    name, noun = "", "images"
+    name, noun = "", "image"
     images: Tensor
 
     def __init__(
@@ -79,7 +79,7 @@ class Tiles:
         views: those of the whole images, or as many of these as there is room for.
     """
 
-    name, noun = "tiles_", "tiles"
+    name, noun = "tiles_", "tile"
     images: Tensor
 
     def __init__(

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from flawmap.metrics.defect_size import SIZE_CLASS_MEANING
+from flawmap.plural import plural
 from flawmap.report.run_files import RunFiles
-from flawmap.report.tables import NOTHING, Table, number, plural
+from flawmap.report.tables import NOTHING, Table, number
 from flawmap.runs.evaluation import IMAGE_TITLES, PIXEL_TITLES, Block, Evaluation, Measure, Measures
 
 _BLOCK_COLUMNS = ("images", "image AUROC", "pixel AUROC", "AUPRO 30 %")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flawmap.advice import command
+from flawmap.plural import plural
 from flawmap.report.run_files import RunFiles
 from flawmap.runs.calibration import Calibration
 from flawmap.runs.evaluation import Evaluation
@@ -41,11 +42,6 @@ class Table:
 def number(value: float | None, digits: int = 3) -> str:
     """A metric with fixed digits, or a dash for None."""
     return NOTHING if value is None else f"{value:.{digits}f}"
-
-
-def plural(n: int, noun: str) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def verdict_of(files: RunFiles) -> Verdict:
