@@ -276,12 +276,12 @@ def test_a_model_in_int8_is_judged_like_one_in_fp32(tmp_path, exported, check_im
     ],
 )
 def test_every_method_on_tokens_is_written(tmp_path, check_images, changes):
-    """Of whole images there are few tokens; the memory of tiles has enough for the search by proposals."""
+    """Both memories have enough tokens for the search by proposals: of few whole images with the help of views."""
     detector = fitted(tmp_path / "good", *changes)
     parity = export_model(detector, tmp_path / "part.onnx", "onnx", check_images)
     assert parity.is_good and parity.max_score_difference < 1e-4
     model = load(tmp_path / "part.onnx", threads=1)
     if "memory.tokens=1400" in changes:
-        assert model.facts.search == "fp32; of tiles: int8, 8 re-ranked in fp32"
+        assert model.facts.search == "int8, 8 re-ranked in fp32"
     image = holed(8, 120, 70)
     assert model.predict(image).scores == pytest.approx(detector.predict(image).scores, abs=1e-3)
