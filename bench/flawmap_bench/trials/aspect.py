@@ -24,12 +24,12 @@ from flawmap.memory.appearance import block_indices
 from flawmap.memory.coreset import greedy_coreset
 from flawmap.memory.patch_memory import Lookup, PatchMemory
 from flawmap.memory.scorer import smoothed
+from flawmap.metrics.ranking import auroc
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.vit.frozen_encoder import FrozenEncoder
 from flawmap.vit.inputs import channels_first, normalise
 from flawmap.vit.weights import load_encoder
-from flawmap_bench.trials.early_exit import auroc_of
 from flawmap_bench.trials.measures import PIXEL_MEASURES, Truths
 
 IMAGE_AUROC = "image AUROC"
@@ -125,7 +125,8 @@ def measures_of(
     """Image AUROC where there are images of both kinds, and the measures of pixels."""
     highest = max(1, round(recipe.memory.image_share * evidence.shape[1]))
     scores = evidence.topk(highest, dim=1).values.mean(dim=1).numpy()
-    image = {IMAGE_AUROC: auroc_of(scores, labels)} if labels.any() and not labels.all() else {}
+    of_images = auroc(scores, labels)
+    image = {} if of_images is None else {IMAGE_AUROC: of_images}
     return image | Truths(masks).measures(smoothed(evidence.unflatten(1, grid)))
 
 
