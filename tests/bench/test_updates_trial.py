@@ -8,7 +8,7 @@ import yaml
 from flawmap.data.open_data import open_training_data
 from flawmap.recipe.files import load_recipe
 from flawmap_bench.trials import updates
-from flawmap_bench.trials.updates import FIRST, TEN, TOGETHER, UPDATED, board_of, measured, table
+from flawmap_bench.trials.updates import FIRST, TEN, TOGETHER, UPDATED, board_of, table, timed
 
 
 def keys_of(location: str) -> set[str]:
@@ -33,7 +33,7 @@ def test_strata_are_learned_one_after_the_other(monkeypatch: pytest.MonkeyPatch,
 
 def test_work_is_done_once(tmp_path: Path):
     done: list[int] = []
-    seconds = [measured(tmp_path / "a" / "x.time", lambda: done.append(1)) for _ in range(2)]
+    seconds = [timed(tmp_path / "a" / "x.time", lambda: done.append(1)) for _ in range(2)]
     assert len(done) == 1 and seconds[0] == seconds[1] >= 0
 
 
@@ -45,7 +45,7 @@ def test_rows_have_means_and_standard_errors():
         for value in (0.9, 0.8)
     ]
     rows = table("b, 2 seeds", seeds)
-    assert rows[0] == f"b, 2 seeds | {FIRST} | 85.00 ± 5.00 | – | – | – | 10"
+    assert rows[0] == f"b, 2 seeds | {FIRST} | 85.0 ± 5.0 (2 seeds) | – | – | – | 10"
     assert rows[3] == f"b, 2 seeds | {TEN} | – | – | – | – | 1"
 
 

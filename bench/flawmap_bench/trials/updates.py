@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from flawmap.data.open_data import open_training_data
 from flawmap.data.sample import NormalImage
@@ -25,6 +25,7 @@ from flawmap.reproducibility import atomic_write_text
 from flawmap.runs.json_files import write_csv
 from flawmap.train import TrainingOrder, train_run
 from flawmap.update import UpdateOrder, undo_update, update_run
+from flawmap_bench.boards.scoreboard import measured, percent
 
 FEW = 10  # images of the update whose time counts
 FIRST, UPDATED, TOGETHER = "trained on the first images", "updated with the others", "trained on all"
@@ -69,7 +70,7 @@ def listed(images: list[NormalImage], path: Path) -> str:
     return str(path)
 
 
-def measured(path: Path, work: Callable[[], object]) -> float:
+def timed(path: Path, work: Callable[[], object]) -> float:
     """Processor seconds of some work, which is done once; they are kept in a file."""
     if not path.is_file():
         start = time.process_time()
@@ -99,13 +100,13 @@ def models_of(board: Board, recipe: Recipe, folder: Path) -> dict[str, dict[str,
     def trained(location: str, run: Path) -> Callable[[], object]:
         return lambda: train_run(TrainingOrder(location, recipe, run), None)
 
-    row(FIRST, two_steps, measured(folder / "first.time", trained(board.first, two_steps)))
-    rows[TEN] = {"processor s": measured(folder / "ten.time", lambda: update_run(two_steps, UpdateOrder(board.ten)))}
+    row(FIRST, two_steps, timed(folder / "first.time", trained(board.first, two_steps)))
+    rows[TEN] = {"processor s": timed(folder / "ten.time", lambda: update_run(two_steps, UpdateOrder(board.ten)))}
     if (two_steps / "current.txt").is_file() and not (folder / "others.time").is_file():
         undo_update(two_steps)
-    seconds = measured(folder / "others.time", lambda: update_run(two_steps, UpdateOrder(board.others)))
+    seconds = timed(folder / "others.time", lambda: update_run(two_steps, UpdateOrder(board.others)))
     row(UPDATED, two_steps, seconds)
-    row(TOGETHER, together, measured(folder / "together.time", trained(board.together, together)))
+    row(TOGETHER, together, timed(folder / "together.time", trained(board.together, together)))
     return rows
 
 
@@ -115,16 +116,10 @@ def table(name: str, seeds: list[dict[str, dict[str, float]]]) -> list[str]:
     for model in (FIRST, UPDATED, TOGETHER, TEN):
         cells = []
         for measure in ("image AUROC", "pixel AUROC", "false alarms", "missed"):
-            values = [100 * seed[model][measure] for seed in seeds if measure in seed[model]]
-            cells.append(f"{mean(values):.2f}{error_of(values)}" if values else "–")
+            cells.append(percent(measured([seed[model][measure] for seed in seeds if measure in seed[model]])))
         cells.append(f"{mean(seed[model]['processor s'] for seed in seeds):.0f}")
         lines.append(" | ".join([name, model, *cells]))
     return lines
-
-
-def error_of(values: list[float]) -> str:
-    """The standard error of the mean, as text; empty for one value."""
-    return f" ± {stdev(values) / len(values) ** 0.5:.2f}" if len(values) > 1 else ""
 
 
 def main() -> None:
