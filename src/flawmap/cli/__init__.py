@@ -12,7 +12,7 @@ from flawmap.errors import UserError
 
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 RESUMABLE = ("train", "demo", "detect")
-WORKING = (*RESUMABLE, "evaluate", "calibrate", "update", "export", "benchmark")  # the others only print
+WORKING = (*RESUMABLE, "evaluate", "calibrate", "update", "export", "watch", "benchmark")  # the others only print
 SERVER_PACKAGES = ("fastapi", "starlette", "uvicorn", "prometheus_client")
 
 

@@ -11,6 +11,7 @@ VERBS = {
     "update": "learn from further good images or reviewed false alarms, without training again",
     "export": "write a run as one file for ONNX Runtime, OpenVINO or TorchScript, and check the file against the run",
     "serve": "inspection page and HTTP interface on this machine",
+    "watch": "judge images of a line as they come, and tell other machines",
     "report": "rewrite a run's report.html",
     "benchmark": "compare variants or other methods on the same files, or reproduce the paper's tables (flawmap-bench)",
     "recipe": "list the presets, or print the settings of one as YAML",

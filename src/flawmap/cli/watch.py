@@ -1,0 +1,228 @@
+"""flawmap watch FOLDER|PATTERN|STREAM --model MODEL."""
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flawmap.advice import command
+from flawmap.cli.arguments import (
+    add_device_argument,
+    add_json_argument,
+    add_threshold_arguments,
+    amount,
+    threshold_choice,
+)
+from flawmap.errors import UserError
+from flawmap.plural import plural
+
+if TYPE_CHECKING:
+    from flawmap.deploy.opened_model import OpenedModel
+    from flawmap.watch.delivery import Delivery, Destination
+    from flawmap.watch.inspector import Counts, Places
+    from flawmap.watch.journal import Journal
+    from flawmap.watch.message import Message
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What is watched, the model, and where verdicts and files go."""
+    parser.add_argument("source", metavar="SOURCE", help="a folder or a pattern in quotes")
+    parser.add_argument("--model", required=True, help="a run or model folder, or an exported file")
+    parser.add_argument("--webhook", metavar="URL", help="post each verdict there, signed with FLAWMAP_WEBHOOK_SECRET")
+    parser.add_argument("--ok-to", metavar="FOLDER", help="move good images there (default: they stay)")
+    parser.add_argument("--defect-to", metavar="FOLDER", help="move anomalous images there (default: they stay)")
+    parser.add_argument("--unread-to", metavar="FOLDER", help="move unreadable files there (default: they stay)")
+    parser.add_argument(
+        "--journal",
+        metavar="FILE",
+        default="watch.sqlite",
+        help="what was judged and delivered; a restart goes on from it (default: watch.sqlite)",
+    )
+    parser.add_argument(
+        "--settle",
+        type=amount,
+        metavar="SECONDS",
+        default=1.0,
+        help="a file is complete when size and time have not changed for so long (default: 1)",
+    )
+    parser.add_argument("--once", action="store_true", help="judge what is there, deliver, and end")
+    add_threshold_arguments(parser)
+    add_device_argument(parser)
+    add_json_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Watch until a signal; prints a line per image, and now and then how it goes."""
+    from flawmap.watch.backoff import Backoff
+    from flawmap.watch.complete_files import CompleteFiles
+    from flawmap.watch.folder import WatchedFolder
+    from flawmap.watch.inspector import Inspector, Places
+    from flawmap.watch.journal import Journal
+    from flawmap.watch.rate import Rate
+    from flawmap.watch.session import FolderWork, Session
+
+    folders = arguments.ok_to, arguments.defect_to, arguments.unread_to
+    places = Places(*(Path(os.path.abspath(one)) if one else None for one in folders))
+    folder = WatchedFolder(arguments.source, places.folders)
+    destinations = _destinations(arguments)
+    journal_path = Path(arguments.journal)
+    with _alone(journal_path), _set_by_signals() as stop:
+        deliveries = [(one.key, _delivery(journal_path, one)) for one in destinations]
+        model = _open(arguments, places)
+        journal = Journal(journal_path, [key for key, _ in deliveries])
+        inspector = Inspector(model, journal, places, _teller(arguments, deliveries), _say, folder.root)
+        rate = Rate(time.monotonic())
+        files, backoff = CompleteFiles(arguments.settle), Backoff(random.Random())
+        work = FolderWork(folder, inspector, files, rate, backoff, _say, arguments.once)
+        told = "".join(f", {one.name}" for one in destinations)
+        _say(f"watching   {arguments.source} -> journal {journal_path}{told}")
+        _note_others(journal, [key for key, _ in deliveries])
+        session = Session(inspector, work, deliveries, rate, _say)
+        n_waiting = session.run(stop, arguments.once)
+        journal.close()
+    _say(f"{'done' if work.is_finished else 'stopped'}: {_summary(inspector.counts, n_waiting)}")
+    return 2 if arguments.once and (inspector.counts.not_judged or n_waiting) else 0
+
+
+def _destinations(arguments: Namespace) -> "list[Destination]":
+    found: list[Destination] = []
+    if arguments.webhook:
+        from flawmap.watch.secret import secret
+        from flawmap.watch.webhook import AUTHORIZATION_VARIABLE, SECRET_VARIABLE, Webhook
+
+        key = secret(SECRET_VARIABLE)
+        if not key:
+            _say(f"note       messages are not signed: {SECRET_VARIABLE} is not set")
+        found.append(Webhook(arguments.webhook, key, secret(AUTHORIZATION_VARIABLE)))
+    return found
+
+
+def _delivery(journal: Path, destination: "Destination") -> "Delivery":
+    from flawmap.watch.backoff import Backoff
+    from flawmap.watch.delivery import Delivery
+
+    return Delivery(journal, destination, Backoff(random.Random()), _say)
+
+
+def _open(arguments: Namespace, places: "Places") -> "OpenedModel":
+    """The model, which has passed its self-test.
+
+    Raises:
+        UserError: it cannot be opened or fails the self-test, or files are to be moved and it has no threshold.
+    """
+    from flawmap.cli.loading import without_collecting
+    from flawmap.deploy.model_health import FailedModelError, ModelHealth
+    from flawmap.deploy.opened_model import open_model
+    from flawmap.detect.model_facts import NO_CHECKSUM
+
+    path = Path(arguments.model)
+    with without_collecting():
+        model = open_model(path, arguments.device, choice=threshold_choice(arguments))
+    health = ModelHealth(model.facts.self_test)
+    health.run_self_test(model)
+    try:
+        health.refuse_failed()
+    except FailedModelError as error:
+        raise UserError(str(error), str(path), "copy the model again, or export it on this machine") from error
+    if model.facts.self_test is None:
+        _say(f"note       {NO_CHECKSUM}")
+    if model.facts.calibration is None:
+        remedy = command("flawmap", "calibrate", path, "GOOD_IMAGES")
+        if places.ok or places.defect:
+            raise UserError("without a threshold no file is good or anomalous, so none can be moved", str(path), remedy)
+        _say(f"note       no threshold yet, so nothing is called anomalous: {remedy}")
+    else:
+        _say(f"threshold  {model.facts.threshold_words[0]}")
+    return model
+
+
+def _teller(arguments: Namespace, deliveries: "list[tuple[str, Delivery]]") -> "Callable[[Message], None]":
+    """Prints a message, and wakes those who deliver it."""
+    import msgspec
+
+    from flawmap.cli.detect import as_line
+
+    root = Path(os.path.abspath(arguments.source))
+
+    def tell(message: "Message") -> None:
+        for _, delivery in deliveries:
+            delivery.wake()
+        path = Path(message.image)
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else message.image
+        if arguments.json:
+            print(message.to_text(), flush=True)
+        elif message.status == "judged":
+            print(as_line({**msgspec.to_builtins(message), "image": name}, 0), flush=True)
+        if message.problem:
+            word = "unreadable" if message.status == "unreadable" else "not scored"
+            _say(f"{word} {name}: {message.problem}")
+
+    return tell
+
+
+def _say(line: str) -> None:
+    """To people, at once; what is judged counts more than a log that cannot be written."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _note_others(journal: "Journal", keys: list[str]) -> None:
+    """Say what an earlier call left for a destination that this one does not have."""
+    for key, n in journal.waiting().items():
+        if key not in keys:
+            _say(f"note       {plural(n, 'message')} for --{key} wait in the journal; add it to deliver them")
+
+
+def _summary(counts: "Counts", n_waiting: int) -> str:
+    words = [f"{counts.judged:,} judged", f"{counts.anomalous:,} anomalous"]
+    words += [f"{counts.not_judged:,} not judged"] if counts.not_judged else []
+    words += [f"{counts.left_out:,} left out"] if counts.left_out else []
+    words += [f"{plural(n_waiting, 'message')} to be delivered at the next start"] if n_waiting else []
+    return ", ".join(words)
+
+
+@contextmanager
+def _alone(journal: Path) -> Iterator[None]:
+    """Raises: UserError: another process uses the journal, or its folder is not there."""
+    from filelock import FileLock
+
+    if not journal.parent.is_dir():
+        raise UserError("the folder of the journal does not exist", str(journal.parent), "make it")
+    lock = FileLock(journal.with_name(f".{journal.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except TimeoutError:
+        problem = "another flawmap watch uses this journal"
+        raise UserError(problem, str(journal), "stop it, or give each its own --journal") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _set_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def first(number: int, _: object) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        stop.set()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is threading.main_thread():
+        for number in before:
+            signal.signal(number, first)
+    try:
+        yield stop
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
