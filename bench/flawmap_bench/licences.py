@@ -11,7 +11,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("", "train", "demo", "medical", "figures", "export", "serve")  # of flawmap; dev is not for users
+EXTRAS = ("", "train", "demo", "medical", "figures", "tables", "export", "serve")  # of flawmap; dev is not for users
 HEAD = """# Licences of the dependencies
 
 flawmap is under the [Apache License 2.0](../LICENSE). Weights and data sets have licences of their own, which the

@@ -303,7 +303,7 @@ def _learn(
     scores = detector.score_samples(list(checked.data.images)).tolist()
     before = dict(zip((fact.sha256 for fact in checked.facts), scores, strict=True))
     known, is_reviewed = len(learned_by(detector).images), order.reviews is not None
-    unseen = update_detector(detector, checked.data, is_reviewed, unfinished, order.device, files, defects)
+    unseen = update_detector(detector, checked.data.images, is_reviewed, unfinished, order.device, files, defects)
     after: dict[int, float] = {}
     if unseen is not None:
         after = dict(zip(unseen.images, map(float, deciding_scores(detector, unseen)), strict=True))

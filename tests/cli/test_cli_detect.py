@@ -13,8 +13,9 @@ import flawmap.deploy.batch as batch
 from assertions import assert_explained, files_and_bytes
 from flawmap import AnomalyDetector
 from flawmap.cli.detect import as_line
+from flawmap.data.find_images import find_images
 from flawmap.data.walk import Listing
-from flawmap.report.verdict_picture import NARROWEST_PX
+from flawmap.drawing.verdict_picture import NARROWEST_PX
 from images import pixels_of, striped, write_good, write_image
 
 
@@ -369,13 +370,13 @@ def test_files_folders_and_patterns_are_found_once_each_in_the_order_given(cli, 
     write_image(parts / ".hidden.png", striped(1))
     (parts / "notes.txt").write_text("no picture")
     given = [str(parts / "002.png"), str(parts), str(parts / "00*.png"), str(parts / "**" / "*.JPG")]
-    names = [path.name for path in batch.find_images(given).images]
+    names = [path.name for path in find_images(given).images]
     assert names == ["002.png", "000.png", "001.png", "x.JPG"]
 
 
 def test_a_name_with_brackets_is_a_name_before_it_is_a_pattern(parts):
     path = write_image(parts / "[1].png", striped(1))
-    assert batch.find_images([str(path)]) == Listing((path,))
+    assert find_images([str(path)]) == Listing((path,))
 
 
 def test_results_of_an_earlier_detection_are_passed_over_with_a_note(cli, trained, parts, monkeypatch):

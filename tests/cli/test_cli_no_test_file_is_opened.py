@@ -17,8 +17,9 @@ from flawmap import check as data_check
 from flawmap.data.checks import LeakCheck
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.sample import LabelledImage, NormalImage
-from flawmap.detect.image_like import only_normal
+from flawmap.detect.good_images import good_images
 from flawmap.errors import UserError
+from flawmap.recipe.settings import DataSettings
 from images import write_category, write_good
 
 
@@ -110,9 +111,9 @@ def test_the_leak_check_hands_nothing_on_but_a_count():
 
 def test_a_labelled_image_is_no_training_image(tmp_path: Path):
     normal = NormalImage("a.png", tmp_path / "a.png")
-    assert only_normal([normal]) == (normal,)
+    assert good_images([normal], DataSettings()) == [normal]
     with pytest.raises(UserError) as caught:
-        only_normal([normal, LabelledImage("b.png", tmp_path / "b.png", False, "good")])
+        good_images([normal, LabelledImage("b.png", tmp_path / "b.png", False, "good")], DataSettings())
     assert "NormalImage" in caught.value.problem and "LabelledImage" in caught.value.problem
     assert caught.value.place == "AnomalyDetector.fit" and "flawmap.load_images" in caught.value.remedy
 

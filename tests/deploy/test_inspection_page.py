@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page
 from browser import chromium, collect_errors, drop_files, new_page
 from flawmap.deploy.inspection_page import FOLDER
 from flawmap.deploy.reviews import read_reviews
-from flawmap.report.colour import ColourScale, colour_table
-from flawmap.report.overlay import overlay
+from flawmap.drawing.colour import ColourScale, colour_table
+from flawmap.drawing.overlay import overlay
 from flawmap.runs.calibration import MapScale
 
 

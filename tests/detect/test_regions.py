@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from flawmap.detect.detection import MAX_REGIONS, above_threshold, find_regions, judge
+from flawmap.detect.detection import MAX_REGIONS, find_regions, judge
+from flawmap.metrics.defect_regions import above_threshold
 from flawmap.runs.calibration import Calibration, MapScale
 
 

@@ -10,7 +10,6 @@ import torch
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.open_data import load_images
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.detect.image_like import only_normal
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import choose_compute
 from flawmap.engine.stage import StageContext
@@ -240,7 +239,7 @@ def test_without_folds_the_scales_come_from_all_images_each_without_its_own_toke
     scorer = detector.scorer_
     assert isinstance(scorer, TokenScorer)
     found = [(float(scale.mean), float(scale.deviation)) for scale in scorer.map_scales]
-    train = only_normal(images.images)
+    train = images.images
     squares = NormalPixels(train, detector.sizes_px[0])
     evidence = []
     with torch.no_grad():

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flawmap.drawing.overlay import TRUTH_GREEN
 from flawmap.report import gallery
 from flawmap.report.gallery import GalleryDefect, GalleryImage, GalleryPage, render, write_gallery
-from flawmap.report.overlay import TRUTH_GREEN
 from flawmap.runs.samples import DROPPED_GRAY
 
 PAGE = GalleryPage("tiles", 0.25, ("attention", "cutpaste"), (("seed", "0"), ("command", "flawmap check <tiles>")))

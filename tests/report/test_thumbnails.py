@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flawmap.report.colour import ColourScale
-from flawmap.report.overlay import TRUTH_GREEN
+from flawmap.drawing.colour import ColourScale
+from flawmap.drawing.overlay import TRUTH_GREEN
 from flawmap.report.run_files import ScoredImage, read_run
 from flawmap.report.thumbnails import data_uri, read_map, sample_images, shrink, tiles_of
 from flawmap.runs.calibration import MapScale

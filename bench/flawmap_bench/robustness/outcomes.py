@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from flawmap.cli import main
+from flawmap.data.find_images import find_images
 from flawmap.data.images.files import decode_image, read_file
 from flawmap.data.images.truth import read_truth
 from flawmap.data.open_data import open_test_data
-from flawmap.deploy.batch import find_images
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 

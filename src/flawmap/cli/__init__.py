@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from flawmap import __version__
-from flawmap.advice import install
 from flawmap.cli.streams import discard_stdout, open_closed_streams, show_every_character
 from flawmap.cli.verbs import VERBS, overview
 from flawmap.errors import UserError
@@ -13,7 +12,6 @@ from flawmap.errors import UserError
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 RESUMABLE = ("train", "demo", "detect")
 WORKING = (*RESUMABLE, "evaluate", "calibrate", "update", "export", "watch", "benchmark")  # the others only print
-SERVER_PACKAGES = ("fastapi", "starlette", "uvicorn", "prometheus_client")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,8 +108,9 @@ def _explained(error: Exception, words: list[str]) -> UserError:
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         return UserError("out of memory", "", "--device cpu, or a recipe with smaller images or batches")
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "flawmap":
-        extra = "serve" if error.name.partition(".")[0] in SERVER_PACKAGES else "train"
-        return UserError(f"the package {error.name} is not installed", "", install(extra))
+        from flawmap.extras import missing
+
+        return missing(error.name.partition(".")[0])
     import shlex
 
     return UserError(

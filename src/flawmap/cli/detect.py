@@ -53,9 +53,10 @@ def run(arguments: Namespace) -> int:
     """Detect; prints one line per image as it is scored, then a summary."""
     from flawmap.cli.loading import without_collecting
     from flawmap.cli.progress_line import ProgressLine
+    from flawmap.data.find_images import find_images
     from flawmap.data.left_out import counted, refuse_left_out
     from flawmap.data.left_out import lines as left_out_lines
-    from flawmap.deploy.batch import Batch, find_images
+    from flawmap.deploy.batch import Batch
     from flawmap.detect.detection import NotScoredError
     from flawmap.engine.cores import usable_cores
 

@@ -5,7 +5,7 @@ field for a label or a mask, so no test label can reach it. :class:`KnownDefect`
 :mod:`flawmap.data.known_defects` alone, from what the user names as defects to learn from, and no reader of a test.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -198,6 +198,14 @@ class TrainingData:
     grouped_by: str | None = None
     left_out: tuple[LeftOut, ...] = ()
     remarks: tuple[FileRemark, ...] = ()
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[NormalImage]:
+        """The images in order."""
+        return iter(self.images)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 What ``flawmap detect`` does, for Python.
 """
 
-import glob
 import io
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -17,18 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flawmap.data.images.files import read_image
-from flawmap.data.layouts.image_folders import images_in
-from flawmap.data.left_out import as_records, counted
-from flawmap.data.sample import LeftOut
+from flawmap.data.left_out import as_records
 from flawmap.data.walk import Listing
 from flawmap.deploy.drift_watch import DriftWatch, watching
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.result_table import write_table
 from flawmap.detect.detection import Detection
+from flawmap.drawing.colour import ColourScale
+from flawmap.drawing.verdict_picture import as_png, verdict_of, verdict_picture
 from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
 from flawmap.errors import UserError
-from flawmap.report.colour import ColourScale
-from flawmap.report.verdict_picture import as_png, verdict_of, verdict_picture
 from flawmap.runs.result_folders import new_folder
 from flawmap.runs.result_log import ResultLog
 
@@ -254,31 +251,3 @@ def _packed_map(anomaly_map: NDArray[np.float32], format_: MapFormat) -> bytes:
     else:
         Image.fromarray(anomaly_map).save(file, "TIFF", compression="tiff_deflate")
     return file.getvalue()
-
-
-def find_images(patterns: Sequence[str]) -> Listing[Path]:
-    """Files, the images in folders and below them, and the matches of patterns; each file once, in the order given.
-
-    A file that is named is an image, whatever it is; in a folder, what is none is passed over with a reason.
-
-    Raises:
-        UserError: nothing was found for one of the patterns.
-    """
-    images: dict[Path, None] = {}
-    left_out: tuple[LeftOut, ...] = ()
-    for pattern in patterns:
-        path, found = Path(pattern), Listing[Path]()
-        if path.is_dir():
-            found = images_in(path)
-        elif path.is_file():
-            found = Listing((path,))
-        else:
-            matches = map(Path, sorted(glob.glob(pattern, recursive=True)))
-            found = Listing(tuple(match for match in matches if match.is_file()))
-        if not found.images:
-            beside = f" ({counted(found.left_out)})" if found.left_out else ""
-            remedy = f"give files, folders or patterns (you are in {Path.cwd()})"
-            raise UserError(f"no images there{beside}", pattern, remedy)
-        images.update(dict.fromkeys(found.images))
-        left_out += found.left_out
-    return Listing(tuple(images), left_out)

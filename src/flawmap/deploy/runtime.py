@@ -69,7 +69,7 @@ class ExportedModel:
             anomaly_map, inside = roi.only_inside(anomaly_map), roi.at(*anomaly_map.shape)
             scores["map_max"] = float(anomaly_map.max())
         facts = self.facts
-        return judge(scores, facts.image_score, anomaly_map, facts.calibration, inside, facts.min_area_px)
+        return judge(scores, facts.image_score, anomaly_map, facts.calibration, inside, facts.min_area_px, image)
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image; one at a time, because a batch gains nothing on a processor."""

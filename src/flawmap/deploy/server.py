@@ -51,8 +51,8 @@ from flawmap.deploy.threshold_choice import ThresholdChoice
 from flawmap.deploy.upload_limits import UploadLimits
 from flawmap.deploy.work_queue import Scored, WorkQueue
 from flawmap.detect.detection import NotScoredError
+from flawmap.drawing.colour import colour_table
 from flawmap.errors import UserError
-from flawmap.report.colour import colour_table
 
 UPLOAD_PATH = "/v1/detect"
 MAX_NAME_LENGTH = 255  # characters of a file's name that the session keeps

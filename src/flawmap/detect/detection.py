@@ -1,16 +1,26 @@
-"""The verdict on one image. Needs numpy alone: the machine that runs an exported model has no torch and no OpenCV."""
+"""The verdict on one image. It needs neither torch nor OpenCV, as the machine that runs an exported model has none."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from flawmap.detect.image_like import ImageLike, as_rgb, place_of
+from flawmap.drawing.colour import ColourScale
+from flawmap.drawing.verdict_picture import as_png, verdict_picture
 from flawmap.errors import UserError
 from flawmap.metrics.defect_regions import number_regions
-from flawmap.runs.calibration import Calibration
+from flawmap.reproducibility import atomic_write_bytes
+from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 APPEARANCE_DISTANCE = "appearance_distance"  # among the image scores of models that remember good images
 MAX_REGIONS = 50  # per image; the strongest are kept
@@ -60,6 +70,10 @@ class Detection:
             value of those inside.
         n_small_regions: parts above the map's threshold that were left out because of a minimum area. Where no other is
             left, the image is not called anomalous.
+        map_scale: ends of the colour scale of the detector's maps; the map's threshold is half-way.
+        min_area_px: the minimum area.
+        image: the image as it was given to ``predict``, for pictures of it: a path is read again when one is drawn.
+            None where it was not kept.
     """
 
     score: float
@@ -70,6 +84,9 @@ class Detection:
     scores: dict[str, float]
     inside: np.ndarray | None = field(default=None, repr=False)
     n_small_regions: int = 0
+    map_scale: MapScale = field(default=UNCALIBRATED_MAP_SCALE, repr=False)
+    min_area_px: float = field(default=0.0, repr=False)
+    image: ImageLike | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Raises: NotScoredError: a score or a value of the map is not finite."""
@@ -82,7 +99,89 @@ class Detection:
 
     def judged_again(self, image_score: str, calibration: Calibration, min_area_px: float) -> "Detection":
         """The verdict on the same scores and map by other thresholds; see :func:`judge`."""
-        return judge(self.scores, image_score, self.anomaly_map, calibration, self.inside, min_area_px)
+        return judge(self.scores, image_score, self.anomaly_map, calibration, self.inside, min_area_px, self.image)
+
+    @property
+    def name(self) -> str:
+        """The path of the image; empty for an image that was in memory, or was not kept."""
+        return "" if self.image is None else place_of(self.image, 1, 1)
+
+    def overlay(self, image: ImageLike | None = None) -> Image.Image:
+        """The picture that ``flawmap detect`` saves: map and outline over the image, and below it the verdict.
+
+        Args:
+            image: that was judged; None takes :attr:`image`.
+
+        Returns:
+            RGB, as wide as the image and a little higher; an image of less than 420 pixels is put in the middle.
+
+        Raises:
+            UserError: the image was not kept, cannot be read (any more), or has another size than the map.
+        """
+        pixels = self._pixels(image)
+        return Image.fromarray(verdict_picture(pixels, self, self._colours, self.min_area_px))
+
+    def plot(self, axes: "Axes | None" = None, image: ImageLike | None = None) -> "Axes":
+        """Plot map and outline over the image, with the verdict as title and the colours of the map.
+
+        Args:
+            axes: of matplotlib, to draw into; None makes a figure of its own.
+            image: as in :meth:`overlay`.
+
+        Returns:
+            the axes; ``axes.figure.savefig(...)`` saves the plot.
+
+        Raises:
+            MissingPackageError: matplotlib is not installed, which comes with the extra ``figures``.
+            UserError: as :meth:`overlay`.
+        """
+        from flawmap.drawing.axes import plot_verdict
+
+        return plot_verdict(self._pixels(image), self, self._colours, self.min_area_px, axes)
+
+    def save(self, path: str | Path, image: ImageLike | None = None) -> Path:
+        """Write :meth:`overlay` to a file, completely or not at all; a file of this name is replaced.
+
+        Args:
+            path: the extension sets the format, such as ``.png`` or ``.jpg``.
+            image: as in :meth:`overlay`.
+
+        Returns:
+            the path.
+
+        Raises:
+            UserError: the extension is that of no picture; or as :meth:`overlay`.
+        """
+        path = Path(path)
+        format_ = Image.registered_extensions().get(path.suffix.lower())
+        if format_ not in Image.SAVE:
+            raise UserError(f"{path.suffix or 'no extension'} is no format of pictures", str(path), "name it .png")
+        picture = self.overlay(image)
+        file = io.BytesIO()
+        picture.save(file, format_)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_bytes(path, file.getvalue())
+        return path
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows; None, and so the words alone, where the image was not kept."""
+        return None if self.image is None else as_png(np.asarray(self.overlay()))
+
+    @property
+    def _colours(self) -> ColourScale:
+        low, high = self.map_scale.low, self.map_scale.high
+        return ColourScale(low, (low + high) / 2, high)
+
+    def _pixels(self, image: ImageLike | None) -> NDArray[np.uint8]:
+        image = self.image if image is None else image
+        if image is None:
+            raise UserError("this detection has not kept its image", "", "give it: overlay(image=...)")
+        pixels = as_rgb(image)
+        if pixels.shape[:2] != self.anomaly_map.shape:
+            (h, w), (map_h, map_w) = pixels.shape[:2], self.anomaly_map.shape
+            problem = f"the image has {w} x {h} pixels, but {map_w} x {map_h} were judged"
+            raise UserError(problem, place_of(image, 1, 1), "give the image that was judged")
+        return pixels
 
     def to_json(self) -> dict[str, Any]:
         """Everything except the map, as JSON-ready values; with a region of interest, the share of the image in it."""
@@ -104,6 +203,7 @@ def judge(
     calibration: Calibration | None,
     inside: np.ndarray | None = None,
     min_area_px: float = 0.0,
+    image: ImageLike | None = None,
 ) -> Detection:
     """The verdict from an image's scores and map.
 
@@ -115,6 +215,7 @@ def judge(
         inside: bool (h, w), the pixels in the region of interest, in which alone regions lie; None: all.
         min_area_px: smaller regions are left out, see :class:`Detection`; 0 keeps all. An image above the threshold
             without any region is called anomalous whatever the minimum: nothing says that its defect is small.
+        image: kept for pictures of the verdict.
 
     Raises:
         NotScoredError: a score or a value of the map is not finite.
@@ -132,6 +233,9 @@ def judge(
         scores=dict(scores),
         inside=inside,
         n_small_regions=n_small,
+        map_scale=calibration.map_scale if calibration else UNCALIBRATED_MAP_SCALE,
+        min_area_px=min_area_px,
+        image=image,
     )
 
 
@@ -189,20 +293,3 @@ def _regions(anomaly_map: NDArray[np.float32], threshold: float, min_area_px: fl
         for i in strongest
     )
     return regions, int(areas.size - large.size)
-
-
-def above_threshold(
-    anomaly_map: NDArray[np.float32],
-    threshold: float,
-    min_area_px: float = 0.0,
-    inside: NDArray[np.bool_] | None = None,
-) -> NDArray[np.bool_]:
-    """Where the map is above ``threshold``, bool (h, w), without regions of fewer pixels than ``min_area_px``.
-
-    Only pixels in ``inside``, bool (h, w), count; None: all.
-    """
-    mask = anomaly_map > threshold if inside is None else (anomaly_map > threshold) & inside
-    if min_area_px > 1:
-        numbers = number_regions(mask)
-        mask[mask] = np.bincount(numbers)[numbers] >= min_area_px
-    return mask

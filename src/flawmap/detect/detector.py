@@ -2,9 +2,9 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from flawmap.data.roi import RegionOfInterest, region_of
 from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import APPEARANCE_DISTANCE, Detection, NotScoredError, judge, refuse_not_finite
-from flawmap.detect.image_like import ImageLike, as_rgb, each_of, place_of
+from flawmap.detect.detections import Detections
+from flawmap.detect.good_images import good_images, in_files
+from flawmap.detect.image_like import ImageLike, Images, as_rgb, each_of, is_one_image, place_of
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
 from flawmap.detect.scoring import Analysis, analyse, analyse_in_order, device_of, images_at_once, score_names
@@ -74,7 +76,7 @@ class AnomalyDetector:
 
     def fit(
         self,
-        images: TrainingData | Sequence[NormalImage],
+        images: Images,
         run: RunFolder | None = None,
         device: DeviceName = "auto",
         stages: "StageChoice" = "all",
@@ -86,7 +88,9 @@ class AnomalyDetector:
         The paper's method sets them from images that are held out of its training.
 
         Args:
-            images: good images only, for example from :func:`flawmap.load_images`.
+            images: good images only: a folder, or anything else that ``flawmap train`` reads; the result of
+                :func:`flawmap.load_images`; a pattern; or a list of image files, folders, PIL images or uint8 arrays
+                (H, W) or (H, W, 3). Folders are read as ``recipe.data`` says.
             run: the run folder for results, log and checkpoints; an interrupted training in it is resumed. None uses
                 a temporary folder.
             device: ``auto`` takes CUDA, then MPS, then the processor.
@@ -98,26 +102,22 @@ class AnomalyDetector:
             self.
 
         Raises:
-            UserError: a setting is out of range, weights cannot be found, there are too few images, the device does
-                not exist, the training has collapsed, or known defects cannot be used.
+            UserError: a setting is out of range, weights cannot be found, something is no image or there are too few,
+                the device does not exist, the training has collapsed, or known defects cannot be used.
         """
         from flawmap.detect.fit_detector import fit_detector  # here, because loading what trains takes seconds
 
-        if run is None:
-            with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
-                temporary = create_run(Path(folder) / "run", "fit", self.recipe)
-                return fit_detector(self, images, temporary, device, stages, pool, defects)
-        return fit_detector(self, images, run, device, stages, pool, defects)
+        with in_files(good_images(images, self.recipe.data)) as good, tempfile.TemporaryDirectory() as folder:
+            run = run or create_run(Path(folder) / "run", "fit", self.recipe)
+            return fit_detector(self, good, run, device, stages, pool, defects)
 
-    def update(
-        self, images: TrainingData | Sequence[NormalImage], is_reviewed: bool = False, device: DeviceName = "auto"
-    ) -> "AnomalyDetector":
+    def update(self, images: Images, is_reviewed: bool = False, device: DeviceName = "auto") -> "AnomalyDetector":
         """Learn from further good images, beside those that the run of this detector has learned from; returns self.
 
         All but the head is fitted again: memory, expectation, scales and thresholds. On disk nothing changes.
 
         Args:
-            images: good images only; those whose content is known already are left out.
+            images: good images only, as in :meth:`fit`; those whose content is known already are left out.
             is_reviewed: whether they were chosen for their scores, such as reviewed false alarms. They then set neither
                 scales nor thresholds. Otherwise they must be a random sample of good parts.
             device: as in :meth:`fit`.
@@ -127,8 +127,8 @@ class AnomalyDetector:
         """
         from flawmap.detect.update import update_detector  # here, because loading what fits takes seconds
 
-        with tempfile.TemporaryDirectory(prefix="flawmap-") as folder:
-            update_detector(self, images, is_reviewed, RunFolder(Path(folder)), device)
+        with in_files(good_images(images, self.recipe.data)) as good, tempfile.TemporaryDirectory() as folder:
+            update_detector(self, good, is_reviewed, RunFolder(Path(folder)), device)
         return self
 
     @property
@@ -202,7 +202,7 @@ class AnomalyDetector:
             NotScoredError: a score or a map is not finite, because the model is damaged.
         """
         places = places or [place_of(image, number, len(images)) for number, image in enumerate(images, 1)]
-        scorer, pixels = self._fitted, [as_rgb(image) for image in images]
+        scorer, pixels = self._fitted, [as_rgb(image, place) for image, place in zip(images, places, strict=True)]
         analyses = list(analyse(scorer, pixels, self.sizes_px, self.at_once, self.roi))
         for analysis, place in zip(analyses, places, strict=True):
             try:
@@ -212,43 +212,51 @@ class AnomalyDetector:
         return analyses
 
     @overload
+    def predict(self, images: str | Path) -> Detection | Any: ...  # of a folder or a pattern, Detections
+
+    @overload
     def predict(self, images: ImageLike) -> Detection: ...
 
     @overload
-    def predict(self, images: Sequence[ImageLike] | TrainingData) -> list[Detection]: ...
+    def predict(self, images: Iterable[ImageLike] | TrainingData) -> Detections: ...
 
-    def predict(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Detection | list[Detection]:
-        """The verdict on one image, or on each of a list.
+    def predict(self, images: Images) -> Detection | Detections:
+        """The verdict on one image, or on each of several.
 
         Args:
-            images: a path, a PIL image, a uint8 array (H, W) or (H, W, 3); a list of these; or a :class:`TrainingData`.
+            images: a path, a PIL image, a uint8 array (H, W) or (H, W, 3); or several: a list of these, a folder, a
+                pattern such as ``new/*.png``, or what :func:`flawmap.load_images` returns.
+
+        Returns:
+            of several images a list of verdicts, whose ``to_pandas()`` is a table.
 
         Raises:
-            UserError: the detector is not fitted, or a file or array is not an image.
+            UserError: the detector is not fitted, or something is not an image.
             NotScoredError: an image got a score or a map that is not finite, because the model is damaged.
         """
-        if isinstance(images, ImageLike):
-            return self.verdict(self.analyse(images))
-        return [self.verdict(analysis) for analysis in self._analyses(images)]
+        found = each_of(images)
+        verdicts = [self.verdict(one, image) for image, one in zip(found, self._analyses(found), strict=True)]
+        return verdicts[0] if is_one_image(images) else Detections(verdicts)
 
-    def verdict(self, analysis: Analysis) -> Detection:
-        """Turn an analysis into a verdict by the calibrated thresholds; without them nothing is called anomalous."""
+    def verdict(self, analysis: Analysis, image: ImageLike | None = None) -> Detection:
+        """Turn an analysis into a verdict by the calibrated thresholds; without them nothing is called anomalous.
+
+        ``image`` is kept for pictures of the verdict.
+        """
         score = self.recipe.detect.image_score
-        return judge(analysis.scores, score, analysis.anomaly_map, self.calibration_, analysis.inside)
+        return judge(analysis.scores, score, analysis.anomaly_map, self.calibration_, analysis.inside, image=image)
 
-    def score_samples(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Float[np.ndarray, "n"]:
+    def score_samples(self, images: Images) -> Float[np.ndarray, "n"]:
         """Image scores, one per image, float64; higher = more anomalous, the opposite of scikit-learn's sign."""
         name = self.recipe.detect.image_score
-        return np.array([analysis.scores[name] for analysis in self._analyses(images)], np.float64)
+        return np.array([analysis.scores[name] for analysis in self._analyses(each_of(images))], np.float64)
 
-    def calibrate(
-        self, images: ImageLike | Sequence[ImageLike] | TrainingData, false_alarm_rate: float = 0.01
-    ) -> "AnomalyDetector":
+    def calibrate(self, images: Images, false_alarm_rate: float = 0.01) -> "AnomalyDetector":
         """Set the thresholds from good images that training has not seen; nothing is trained again.
 
         Args:
-            images: good images, for example from a new camera. Those of one group, as :func:`flawmap.load_images`
-                knows them, count as one.
+            images: good images as in :meth:`fit`, for example from a new camera. Those of one group, as
+                :func:`flawmap.load_images` knows them, count as one.
             false_alarm_rate: accepted share of good images that are called anomalous, in (0, 1).
 
         Returns:
@@ -256,11 +264,12 @@ class AnomalyDetector:
         """
         refuse_bad_rate(false_alarm_rate)
         name, scores, peaks, distances = self.recipe.detect.image_score, [], [], []
-        for one in self._analyses(images):
+        good = good_images(images, self.recipe.data)
+        for one in self._analyses(good):
             scores.append(one.scores[name])
             peaks.append(float(one.anomaly_map.max()))
             distances.append(one.scores.get(APPEARANCE_DISTANCE))
-        groups = [image.group if isinstance(image, NormalImage) else None for image in each_of(images)]
+        groups = [image.group if isinstance(image, NormalImage) else None for image in good]
         self.calibration_ = calibrate(scores, peaks, false_alarm_rate, groups, False, distances)
         return self
 
@@ -268,12 +277,12 @@ class AnomalyDetector:
         """The mean [CLS] attention of the encoder's last block on the patch grid, at the largest test size."""
         return class_token(self._fitted.encoder, as_rgb(image), max(self.sizes_px)).attention
 
-    def _analyses(self, images: ImageLike | Sequence[ImageLike] | TrainingData) -> Iterator[Analysis]:
+    def _analyses(self, images: Sequence[ImageLike]) -> Iterator[Analysis]:
         """Analyse images in order.
 
         Every caller gets finite scores and maps, or a NotScoredError that names the image.
         """
-        return analyse_in_order(self.analyse_many, each_of(images), self.at_once)
+        return analyse_in_order(self.analyse_many, images, self.at_once)
 
     def facts(self, name: str, precision: str | None = None) -> ModelFacts:
         """What identifies this model, for a server or an exported file.

@@ -7,11 +7,10 @@ from flawmap.data.groups import by_image_if_few, grouped
 from flawmap.data.known_defects import known_defects_for
 from flawmap.data.pool import Pool, read_pool_for
 from flawmap.data.roi import with_roi_content
-from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
+from flawmap.data.sample import KnownDefect, NormalImage
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.fit import StageChoice, fit_scorer
-from flawmap.detect.image_like import only_normal
 from flawmap.detect.judge_known import judge_known
 from flawmap.detect.judge_unseen import judge_unseen
 from flawmap.engine.compute import DeviceName, choose_compute
@@ -24,7 +23,7 @@ from flawmap.runs.run_folder import RunFolder
 
 def fit_detector(
     detector: AnomalyDetector,
-    images: TrainingData | Sequence[NormalImage],
+    images: Sequence[NormalImage],
     run: RunFolder,
     device: DeviceName,
     stages: StageChoice,
@@ -37,8 +36,7 @@ def fit_detector(
     detector.scorer_ = detector.camera_ = detector.proxy_ = detector.self_test_ = detector.weights_sha256_ = None
     detector.run_ = detector.learned_ = None
     detector.calibrations_, detector.record_, detector.unseen_scores_ = Calibrations(), ModelRecord(), ()
-    normals = only_normal(images.images if isinstance(images, TrainingData) else images)
-    normals = by_image_if_few(grouped(normals, recipe.data.group_by))
+    normals = by_image_if_few(grouped(images, recipe.data.group_by))
     known = known_defects_for(defects, normals, recipe)
     train, held_out = split_normals(normals, recipe.held_out_fraction, recipe.seed)
     pool = read_pool_for(normals, recipe) if pool is None else pool

@@ -134,7 +134,7 @@ def analyse_in_order(
     budget = PixelBudget((threads + 1) * PIXELS_PER_THREAD)
 
     def analyses(number: int, batch: Sequence[tuple[ImageLike, str]]) -> list[Analysis]:
-        pixels = [as_rgb(image) for image, _ in batch]
+        pixels = [as_rgb(image, place) for image, place in batch]
         budget.take(number, sum(image.size // 3 for image in pixels))
         return analyse_many(pixels, [place for _, place in batch])
 

@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from flawmap.data.groups import by_image_if_few, grouped
-from flawmap.data.sample import KnownDefect, NormalImage, TrainingData, content_hash
+from flawmap.data.sample import KnownDefect, NormalImage, content_hash
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.fit import ALGORITHM_VERSION
-from flawmap.detect.image_like import only_normal
 from flawmap.detect.judge_unseen import calibration_of, deciding_scores
 from flawmap.detect.pretrained import weights_of
 from flawmap.engine.compute import DeviceName, choose_compute
@@ -37,7 +36,7 @@ ENCODING = "encoding"  # the stage whose result an update goes on from
 
 def update_detector(
     detector: AnomalyDetector,
-    images: TrainingData | Sequence[NormalImage],
+    images: Sequence[NormalImage],
     is_reviewed: bool,
     run: RunFolder,
     device: DeviceName = "auto",
@@ -64,7 +63,7 @@ def update_detector(
         found = (replace(image, path=files[image.sha256 or ""]) for image in learned.images)
         learned = replace(learned, images=tuple(found))
     recipe = detector.recipe
-    new = only_new(only_normal(images.images if isinstance(images, TrainingData) else images), learned.images)
+    new = only_new(images, learned.images)
     if not new:
         raise UserError("none of these images is new: the model has learned from all of them", "", "give other images")
     new = tuple(grouped(new, recipe.data.group_by))

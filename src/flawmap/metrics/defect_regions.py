@@ -1,4 +1,4 @@
-"""Connected regions of a ground-truth mask, in numpy alone."""
+"""Connected regions of a mask, in numpy alone."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,23 @@ def number_regions(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     lower = np.arange(upper.size) - np.repeat(np.cumsum(n_touching) - n_touching - first, n_touching)
     roots = _join(starts.size, upper, lower)
     return np.repeat(np.unique(roots, return_inverse=True)[1], ends - starts).astype(np.int64)
+
+
+def above_threshold(
+    anomaly_map: NDArray[np.float32],
+    threshold: float,
+    min_area_px: float = 0.0,
+    inside: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """Where the map is above ``threshold``, bool (h, w), without regions of fewer pixels than ``min_area_px``.
+
+    Only pixels in ``inside``, bool (h, w), count; None: all.
+    """
+    mask = anomaly_map > threshold if inside is None else (anomaly_map > threshold) & inside
+    if min_area_px > 1:
+        numbers = number_regions(mask)
+        mask[mask] = np.bincount(numbers)[numbers] >= min_area_px
+    return mask
 
 
 def _join(n: int, upper: NDArray[np.int64], lower: NDArray[np.int64]) -> NDArray[np.int64]:

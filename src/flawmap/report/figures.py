@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.advice import install
 from flawmap.errors import UserError
+from flawmap.extras import needs
 from flawmap.report.curves import rate_curves, training_curves
 from flawmap.report.plots import STYLE, curves_figure, features_figure, image_grid, rate_figure, scores_figure
 from flawmap.report.run_files import RunFiles, read_run
@@ -59,10 +59,8 @@ def write_figures(run: Path, features: Features | str = "no features") -> dict[s
     Raises:
         UserError: matplotlib is not installed, the folder is not a run folder, or one of its files is damaged.
     """
-    try:
+    with needs("matplotlib", "--figures"):
         from matplotlib import rc_context
-    except ImportError as error:
-        raise UserError("figures need matplotlib, which is not installed", "--figures", install("figures")) from error
     files = read_run(run)
     folder = files.run / FOLDER
     folder.mkdir(exist_ok=True)

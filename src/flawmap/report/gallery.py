@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from flawmap.report.colour import ColourScale
-from flawmap.report.overlay import dim_outside, draw_contour
+from flawmap.drawing.colour import ColourScale
+from flawmap.drawing.overlay import dim_outside, draw_contour
 from flawmap.report.templates import page_template
 from flawmap.report.thumbnails import Thumbnail
 from flawmap.reproducibility import atomic_write_text

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.advice import install
+from flawmap.drawing.axes import add_colour_bar
+from flawmap.drawing.colour import ColourScale
+from flawmap.drawing.overlay import TRUTH_GREEN
 from flawmap.errors import UserError
 from flawmap.report.charts import HISTOGRAM_BINS, axis_of
-from flawmap.report.colour import ColourScale, colour_table
 from flawmap.report.curves import STAGE_TITLES, RateCurve, TrainingCurve
-from flawmap.report.overlay import TRUTH_GREEN
 from flawmap.runs.evaluation import ScoredImage
 
 if TYPE_CHECKING:
@@ -195,16 +196,7 @@ def image_grid(
             if x == 0 and row_titles:
                 axes.set_ylabel(row_titles[y])
     if scale is not None:
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import ListedColormap
-
-        ends = (f"{scale.low:.4g}\nnormal", f"{scale.threshold:.4g}\nthreshold", f"{scale.high:.4g}\nanomalous")
-        colours = ScalarMappable(cmap=ListedColormap(colour_table() / 255))
-        bar = figure.colorbar(
-            colours, ax=grid, location="bottom", anchor=(0, 0), aspect=18, shrink=min(1, 3 / len(rows[0]))
-        )
-        bar.set_ticks([0, 0.5, 1], labels=ends)
-        bar.outline.set_visible(False)
+        add_colour_bar(figure, grid, scale, anchor=(0, 0), aspect=18, shrink=min(1, 3 / len(rows[0])))
     return figure
 
 

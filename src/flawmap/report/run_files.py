@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from flawmap.data.roi import RegionOfInterest, region_of
+from flawmap.drawing.colour import ColourScale
 from flawmap.errors import UserError
 from flawmap.metrics.curve_points import PixelCurves
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
-from flawmap.report.colour import ColourScale
 from flawmap.runs.calibration import Calibration, read_calibration
 from flawmap.runs.cameras import CALIBRATION
 from flawmap.runs.evaluation import Evaluation, ScoredImage, read_evaluation, read_per_image, read_pixel_curves

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from flawmap.report.colour import colour_table
+from flawmap.drawing.colour import colour_table
 from flawmap.report.thumbnails import data_uri
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 from flawmap.data.images.files import read_image
 from flawmap.data.images.mask import read_mask
 from flawmap.data.roi import RegionOfInterest
+from flawmap.drawing.colour import ColourScale
+from flawmap.drawing.overlay import dim_outside, draw_contour, overlay
 from flawmap.errors import UserError
-from flawmap.report.colour import ColourScale
-from flawmap.report.overlay import dim_outside, draw_contour, overlay
 from flawmap.runs.calibration import MapScale
 from flawmap.runs.evaluation import ScoredImage
 from flawmap.runs.run_folder import SAMPLES, UNUSUAL

@@ -2,10 +2,10 @@
 "use strict";
 
 const TITLES = { overlay: "Overlay", original: "Original", map: "Map", attention: "Attention" };
-// As in flawmap.report.overlay: the tint begins half-way to the threshold and grows with the map.
+// As in flawmap.drawing.overlay: the tint begins half-way to the threshold and grows with the map.
 const TINT = [[0, 0], [0.25, 0], [0.5, 0.5], [1, 0.8]];
 
-const SHADE = 153; // of 255: 40 % of the brightness is left outside of the region of interest, as in flawmap.report.overlay
+const SHADE = 153; // of 255: 40 % of the brightness is left outside of the region of interest, as in flawmap.drawing.overlay
 
 class ImagePanes {
   constructor(container, onZoom) {

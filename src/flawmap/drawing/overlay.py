@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.report.colour import ColourScale
+from flawmap.drawing.colour import ColourScale
 
 TRUTH_GREEN = (34, 197, 94)  # not on the colour scale, so that an outline is not taken for a map value
 DIMMED = 0.4  # of the brightness, outside of a region of interest

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from flawmap.detect.detection import Detection
-from flawmap.report.colour import ColourScale
-from flawmap.report.verdict_picture import (
+from flawmap.drawing.colour import ColourScale
+from flawmap.drawing.verdict_picture import (
     BADGES,
     HALO,
     NARROWEST_PX,

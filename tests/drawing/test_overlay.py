@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from flawmap.report.colour import ColourScale, colour_table
-from flawmap.report.overlay import TRUTH_GREEN, contour, draw_contour, overlay
+from flawmap.drawing.colour import ColourScale, colour_table
+from flawmap.drawing.overlay import TRUTH_GREEN, contour, draw_contour, overlay
 
 SCALE = ColourScale(0.0, 0.5, 1.0)
 
@@ -32,7 +32,7 @@ def test_overlay_of_any_size_is_the_formula_for_all_pixels_at_once(monkeypatch) 
     opacity = np.interp(SCALE.position(anomaly_map), (0.0, 0.25, 0.5, 1.0), (0.0, 0.0, 0.5, 0.8))[..., None]
     expected = np.round((1 - opacity) * image + opacity * SCALE.colours(anomaly_map)).astype(np.uint8)
     for at_once in (1, 50, 1 << 18):
-        monkeypatch.setattr("flawmap.report.overlay._PIXELS_AT_ONCE", at_once)
+        monkeypatch.setattr("flawmap.drawing.overlay._PIXELS_AT_ONCE", at_once)
         assert np.array_equal(overlay(image, anomaly_map, SCALE), expected)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawmap.report.colour import ColourScale, colour_table
+from flawmap.drawing.colour import ColourScale, colour_table
 
 
 def luminance(rgb: np.ndarray) -> np.ndarray:

@@ -2,14 +2,15 @@
 
 import io
 from functools import cache
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from flawmap.detect.detection import Detection, above_threshold
-from flawmap.report.colour import ColourScale
-from flawmap.report.overlay import contour, dim_outside, overlay
+from flawmap.drawing.colour import ColourScale
+from flawmap.drawing.overlay import contour, dim_outside, overlay
+from flawmap.metrics.defect_regions import above_threshold
 
 NARROWEST_PX = 420  # of the picture: a narrower image is put in its middle, so that the words below have room
 PAPER, INK, QUIET = (28, 31, 35), (240, 242, 244), (168, 175, 184)
@@ -19,8 +20,31 @@ PX_PER_LINE_WIDTH = 700  # of the longer side
 FASTEST = 1  # of zlib's levels; its files are a fifth larger than those of the default, which takes four times as long
 
 
+@runtime_checkable
+class Verdict(Protocol):
+    """What is drawn of a :class:`flawmap.Detection`, which has these attributes with the same meaning."""
+
+    @property
+    def score(self) -> float: ...  # noqa: D102
+
+    @property
+    def threshold(self) -> float | None: ...  # noqa: D102
+
+    @property
+    def is_anomalous(self) -> bool: ...  # noqa: D102
+
+    @property
+    def is_tolerated(self) -> bool: ...  # noqa: D102
+
+    @property
+    def anomaly_map(self) -> NDArray[np.float32]: ...  # noqa: D102
+
+    @property
+    def inside(self) -> NDArray[np.bool_] | None: ...  # noqa: D102
+
+
 def verdict_picture(
-    image: NDArray[np.uint8], detection: Detection, scale: ColourScale, min_area_px: float = 0.0
+    image: NDArray[np.uint8], detection: Verdict, scale: ColourScale, min_area_px: float = 0.0
 ) -> NDArray[np.uint8]:
     """The overlay, the outline of the regions above the map's threshold, and a strip with verdict, score and legend.
 
@@ -33,11 +57,7 @@ def verdict_picture(
     Returns:
         uint8 (h + strip, max(w, 420), 3); the image is at the top, in the middle.
     """
-    pixels = overlay(image, detection.anomaly_map, scale)
-    if detection.threshold is not None:
-        outline(pixels, above_threshold(detection.anomaly_map, scale.threshold, min_area_px, detection.inside))
-    if detection.inside is not None:
-        pixels = dim_outside(pixels, detection.inside)
+    pixels = marked(image, detection, scale, min_area_px)
     height, width = image.shape[:2]
     strip = caption(detection, scale, max(width, NARROWEST_PX))
     picture = np.empty((height + strip.shape[0], strip.shape[1], 3), np.uint8)
@@ -46,6 +66,16 @@ def verdict_picture(
     picture[:height, left : left + width] = pixels
     picture[height:] = strip
     return picture
+
+
+def marked(
+    image: NDArray[np.uint8], detection: Verdict, scale: ColourScale, min_area_px: float = 0.0
+) -> NDArray[np.uint8]:
+    """The overlay and the outlines alone, uint8 (h, w, 3); arguments as in :func:`verdict_picture`."""
+    pixels = overlay(image, detection.anomaly_map, scale)
+    if detection.threshold is not None:
+        outline(pixels, above_threshold(detection.anomaly_map, scale.threshold, min_area_px, detection.inside))
+    return pixels if detection.inside is None else dim_outside(pixels, detection.inside)
 
 
 def as_png(picture: NDArray[np.uint8]) -> bytes:
@@ -71,14 +101,21 @@ def outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
         inside, outside = inside & ~contour(inside), outside & ~contour(outside)
 
 
-def verdict_of(detection: Detection) -> str:
+def verdict_of(detection: Verdict) -> str:
     """The verdict in a word or two: a key of :data:`BADGES`."""
     if detection.threshold is None:
         return "no threshold"
     return "ANOMALY" if detection.is_anomalous else "ok"
 
 
-def caption(detection: Detection, scale: ColourScale, width_px: int) -> NDArray[np.uint8]:
+def score_words(detection: Verdict) -> str:
+    """Score and threshold in words."""
+    words = f"score {detection.score:.3f}"
+    words += f", threshold {detection.threshold:.3f}" if detection.threshold is not None else ""
+    return words + (", small regions only" if detection.is_tolerated else "")
+
+
+def caption(detection: Verdict, scale: ColourScale, width_px: int) -> NDArray[np.uint8]:
     """The strip below the image, uint8 (h, width_px, 3): verdict, score and threshold, and the colours of the map."""
     size = max(13, width_px // 60)
     height, gap = 2 * size, size // 2
@@ -88,9 +125,7 @@ def caption(detection: Detection, scale: ColourScale, width_px: int) -> NDArray[
     badge = draw.textlength(word, font) + 2 * gap
     draw.rectangle((gap, size // 4, gap + badge, height - size // 4), BADGES[word])
     draw.text((2 * gap, height // 2), word, (255, 255, 255), font, anchor="lm")
-    words = f"score {detection.score:.3f}"
-    words += f", threshold {detection.threshold:.3f}" if detection.threshold is not None else ""
-    words += ", small regions only" if detection.is_tolerated else ""
+    words = score_words(detection)
     draw.text((badge + 2 * gap, height // 2), words, INK, font, anchor="lm")
     _draw_legend(strip, scale, size, left_px=int(badge + 3 * gap + draw.textlength(words, font)))
     return np.asarray(strip)
