@@ -169,7 +169,8 @@ def test_a_whole_bench_with_tiny_settings(tmp_path: Path, monkeypatch, capsys):
         "### flawmap detect with one image, each time a new process",
         "### flawmap detect over a folder, wall time",
     ]
-    for part in ("encoder over the good images, once", "steps of the head", "held-out images", WHOLE, "3 | yes"):
+    folds = "good images and simulated defects scored by the fits of the folds"
+    for part in ("encoder over the good images, once", "steps of the head", folds, WHOLE, "3 | yes"):
         assert f"| {part} |" in out
 
 

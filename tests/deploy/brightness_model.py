@@ -6,7 +6,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -126,9 +126,15 @@ def form(content: bytes, name: str = "part.png", content_type: str = "image/png"
 
 
 @contextmanager
-def serving(model: object, reviews: Path, source: Path | None = None, **changes: object) -> Iterator[Client]:
+def serving(
+    model: object,
+    reviews: Path,
+    source: Path | None = None,
+    open_again: Callable[[], object] | None = None,
+    **changes: object,
+) -> Iterator[Client]:
     """A real server on a free port."""
-    app = create_app(model, ServerSettings(reviews=reviews, **changes), source)
+    app = create_app(model, ServerSettings(reviews=reviews, **changes), source, open_again=open_again)
     config = uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=20)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -161,7 +161,7 @@ def test_a_threshold_that_could_not_be_read_for_a_while_is_taken_later(run: Path
     assert model.behind == "" and model.facts.calibration.threshold == 3.5
 
 
-def test_other_weights_need_a_restart_and_their_threshold_is_not_taken(run: Path):
+def test_the_threshold_of_other_weights_is_not_taken(run: Path):
     model = opened(run)
     before = model.facts
     weights = run / "model" / "model.safetensors"
@@ -169,11 +169,11 @@ def test_other_weights_need_a_restart_and_their_threshold_is_not_taken(run: Path
     os.utime(weights, (1, 1))
     calibrate(run, 3.5)
     assert model.predict_many([IMAGE])[0].threshold == before.calibration.threshold
-    assert model.behind == "another model is on disk now; restart the server to use it" and model.facts == before
+    assert model.behind == "another model is on disk now, and not in use yet" and model.facts == before
 
 
 @pytest.mark.parametrize("changed", ["model.onnx", "model.bin"])
-def test_a_newer_exported_file_needs_a_restart(tmp_path: Path, changed: str):
+def test_a_newer_exported_file_is_not_in_use_at_once(tmp_path: Path, changed: str):
     for name in ("model.onnx", "model.bin"):
         (tmp_path / name).write_bytes(b"old")
     model = CurrentModel(BrightnessModel(), tmp_path / "model.onnx")
@@ -181,7 +181,7 @@ def test_a_newer_exported_file_needs_a_restart(tmp_path: Path, changed: str):
     (tmp_path / "new").write_bytes(b"new")
     (tmp_path / "new").replace(tmp_path / changed)
     assert model.predict_many([np.zeros((4, 4, 3), np.uint8)])[0].threshold == 100
-    assert model.behind == "another model is on disk now; restart the server to use it"
+    assert model.behind == "another model is on disk now, and not in use yet"
     (tmp_path / changed).unlink()
     model.refresh()
     assert model.behind

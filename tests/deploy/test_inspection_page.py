@@ -389,7 +389,7 @@ def test_a_new_threshold_is_shown_on_the_open_page(browser, tmp_path, parts):
 
         source.write_bytes(b"a newer file")
         page.evaluate("followModel()")
-        assert page.inner_text("#behind") == "another model is on disk now; restart the server to use it"
+        assert page.inner_text("#behind") == "another model is on disk now, and not in use yet"
     assert errors == []
 
 

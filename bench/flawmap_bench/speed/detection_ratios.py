@@ -25,6 +25,7 @@ from flawmap.deploy.runtime import EXTENSIONS, load
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.errors import UserError
 from flawmap.memory.scorer import TokenScorer, build_scorer
+from flawmap.memory.tiled_scorer import TiledScorer
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.inputs import channels_first, normalise
 from flawmap_bench.methods import title_of
@@ -100,7 +101,7 @@ def measure(
     """Measure all ways in this process, in turns.
 
     Args:
-        detector: fitted, on the processor, of a method on tokens that scores at one size.
+        detector: fitted, on the processor, of a method on tokens that scores at one size, with tiles or without.
         images: to score.
         rounds: of all ways.
         peers_learn_from: the location of good images from which anomalib's methods learn; None leaves them out.
@@ -130,8 +131,7 @@ def _makers(
     peers_learn_from: str | None,
     stack: ExitStack,
 ) -> Iterator[tuple[str, Callable[[], Made]]]:
-    scorer = detector.scorer_
-    assert isinstance(scorer, TokenScorer)
+    scorer = of_whole_images(detector)
     yield BARE, lambda: (by_processor(bare_encoder(scorer.encoder)), f"{len(scorer.encoder.vit.blocks)} blocks")
     yield WHOLE, lambda: (by_processor(lambda shown: detector.predict(shown.pixels)), "from pixels to regions")
     yield ENCODER, lambda: (by_processor(partial(_encode, scorer)), f"by {scorer.frozen.backend}")
@@ -139,16 +139,24 @@ def _makers(
         SEARCH,
         lambda: (by_processor(_search(scorer, shown)), f"{len(scorer.memory.unit[0]):,} tokens of each block"),
     )
-    int8 = in_int8(detector)
-    note = "the time only: fitted in fp32"
-    yield "flawmap, a run with precision int8", lambda: (by_processor(lambda shown: int8.predict(shown.pixels)), note)
-    for fitted in (detector, int8):
+    others = [in_int8(detector)] if scorer is detector.scorer_ else []  # no such copy is made of a model with tiles
+    for int8 in others:
+        yield "flawmap, a run with precision int8", partial(_predicting, int8, "the time only: fitted in fp32")
+    for fitted in (detector, *others):
         for label, to, precision in EXPORTS[fitted.recipe.encoder_precision]:
             yield f"exported, {label}", partial(_exported, fitted, image, folder, to, precision)
     if peers_learn_from is not None:
         size_px = detector.recipe.data.image_size_px
         for name, title in PEERS.items():
             yield f"anomalib, {title}", partial(_peer, name, peers_learn_from, size_px, image, stack)
+
+
+def of_whole_images(detector: AnomalyDetector) -> TokenScorer:
+    """What scores whole images: the encoder's and the search's shares are of one pass, also where tiles add more."""
+    scorer = detector.scorer_
+    scorer = scorer.whole if isinstance(scorer, TiledScorer) else scorer
+    assert isinstance(scorer, TokenScorer)
+    return scorer
 
 
 def _encode(scorer: TokenScorer, image: Shown) -> None:
@@ -181,6 +189,10 @@ def in_int8(detector: AnomalyDetector) -> AnomalyDetector:
     other.scorer_ = build_scorer(scorer.encoder, other.recipe, num_tokens, num_images).eval()
     other.scorer_.load_state_dict(scorer.state_dict())
     return other
+
+
+def _predicting(detector: AnomalyDetector, note: str) -> Made:
+    return by_processor(lambda shown: detector.predict(shown.pixels)), note
 
 
 def _exported(detector: AnomalyDetector, image: Path, folder: Path, to: Format, precision: Precision) -> Made:

@@ -3,6 +3,7 @@
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from pathlib import Path
 
 from flawmap.cli.arguments import add_device_argument, add_threshold_arguments, amount, count, threshold_choice
@@ -45,7 +46,8 @@ def run(arguments: Namespace) -> int:
     )
     refuse_address(host, port, settings.token)
     choice = threshold_choice(arguments)
-    model = open_model(arguments.model, arguments.device, choice=choice)
+    open_again = partial(open_model, arguments.model, arguments.device, choice=choice)
+    model = open_again()
     if model.facts.self_test is None:
         print(f"note       {NO_CHECKSUM}", file=sys.stderr)
     if model.facts.calibration is None:
@@ -56,5 +58,5 @@ def run(arguments: Namespace) -> int:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     camera = f" for camera {arguments.camera}" if arguments.camera else ""
     print(f"serving    {model.facts.name}{camera} on {address}  (stop with Ctrl-C)", file=sys.stderr)
-    serve(model, settings, port, Path(arguments.model), choice)
+    serve(model, settings, port, Path(arguments.model), choice, open_again)
     return 0

@@ -1,8 +1,8 @@
 """The model of a running server: it takes a new threshold at once, and says when it is behind what is there.
 
 ``flawmap calibrate`` replaces one small file, in the run or beside the exported file, which the server looks at before
-each batch. Other weights, and a newer
-exported file, need a restart; until then the model goes on with what it has loaded, and says so.
+each batch. Another model on disk is opened beside this one first, see :mod:`flawmap.deploy.rolling_change`; until it
+takes over, the server goes on with what it has loaded, and says so.
 """
 
 import threading
@@ -25,7 +25,9 @@ from flawmap.runs.run_folder import WEIGHTS
 from flawmap.runs.versions import number_in_force
 
 Stamp = tuple[int, int, int] | None  # of a file: time, size and place on the disk; None where there is none
+Stamps = dict[Path, Stamp]
 RESTART = "restart the server to use it"
+REPLACED = "another model is on disk now"
 
 
 class CurrentModel:
@@ -46,15 +48,42 @@ class CurrentModel:
     """
 
     def __init__(self, model: OpenedModel, source: Path | None = None, choice: ThresholdChoice | None = None) -> None:
-        self._model, self._lock = model, threading.Lock()
-        self._source = model_folder(source) if source is not None and source.is_dir() else source
+        self._model, self._lock, self._asked = model, threading.Lock(), source
         self._choice = choice or ThresholdChoice(model.facts.camera, min_area_px=model.facts.min_area_px)
-        weights = self._source / WEIGHTS if self._source is not None and self._source.is_dir() else None
-        loaded = [weights] if weights else [source, source.with_suffix(".bin")] if source else []
-        self._loaded = {path: _stamp(path) for path in loaded}
-        self._seen: Stamp = None  # of the threshold's file; it is read again in any case
         self.facts_of_batch, self.behind, self.version = model.facts, "", None
+        self.take(model, self.on_disk())
+
+    def take(self, model: OpenedModel, opened: Stamps) -> None:
+        """Go on with another model; only the thread that scores may call this.
+
+        Args:
+            model: as it was opened.
+            opened: what :meth:`on_disk` was before.
+        """
+        with self._lock:
+            asked = self._asked
+            self._source = model_folder(asked) if asked is not None and asked.is_dir() else asked
+            self._model, self.in_use, self.facts_of_batch = model, opened, model.facts
+            self._seen: Stamp = None  # of the threshold's file; it is read again in any case
+            self._why_not = ""
         self.refresh()
+
+    def refuse(self, reason: str) -> None:
+        """Remember why the model on disk does not take over."""
+        with self._lock:
+            self._why_not = f"; it cannot be used: {reason}"
+        self.refresh()
+
+    def on_disk(self) -> Stamps:
+        """Which files the model consists of now, after an update of a run as well; empty for one that is nowhere."""
+        asked = self._asked
+        if asked is None:
+            return {}
+        try:
+            weights = model_folder(asked) / WEIGHTS if asked.is_dir() else None
+        except UserError:  # the run does not say any more which of its models is the current one
+            return {}
+        return {path: _stamp(path) for path in ([weights] if weights else [asked, asked.with_suffix(".bin")])}
 
     @property
     def facts(self) -> ModelFacts:
@@ -65,6 +94,12 @@ class CurrentModel:
     def batch_size(self) -> int:
         """Images that share a forward pass."""
         return self._model.batch_size
+
+    @property
+    def threshold_stamp(self) -> Stamp:
+        """Of the file that would set the threshold."""
+        file = None if self._source is None else self._choice.file_of(self._source)
+        return None if file is None else _stamp(file)
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image, all by the same threshold."""
@@ -102,8 +137,8 @@ class CurrentModel:
         """Take a new threshold, if there is one and the weights are still those that were loaded."""
         with self._lock:
             was = self.behind
-            if any(_stamp(path) != stamp for path, stamp in self._loaded.items()):
-                self.behind = f"another model is on disk now; {RESTART}"
+            if self.on_disk() != self.in_use:
+                self.behind = f"{REPLACED}{self._why_not or ', and not in use yet'}"
             elif self._source is not None and (file := self._choice.file_of(self._source)) is not None:
                 self.behind = self._take_threshold(self._source, file)
             if self.behind and self.behind != was:

@@ -45,6 +45,7 @@ from flawmap.deploy.model_health import FailedModelError
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.review_routes import add_reviews, add_session
 from flawmap.deploy.reviews import ReviewFile
+from flawmap.deploy.rolling_change import RollingChange
 from flawmap.deploy.server_metrics import ServerMetrics
 from flawmap.deploy.session import GivenScore, Session
 from flawmap.deploy.threshold_choice import ThresholdChoice
@@ -125,6 +126,7 @@ def serve(
     port: int,
     source: Path | None = None,
     choice: ThresholdChoice | None = None,
+    open_again: Callable[[], OpenedModel] | None = None,
 ) -> None:
     """Serve until interrupted; requests in progress are then finished.
 
@@ -134,9 +136,10 @@ def serve(
         port: to listen on.
         source: the path of the model, whose thresholds are followed.
         choice: of the thresholds, as the model was opened with.
+        open_again: see :func:`create_app`.
     """
     uvicorn.run(
-        create_app(model, settings, source, choice),
+        create_app(model, settings, source, choice, open_again),
         host=settings.host,
         port=port,
         log_level="warning",
@@ -178,6 +181,7 @@ def create_app(
     settings: ServerSettings,
     source: Path | None = None,
     choice: ThresholdChoice | None = None,
+    open_again: Callable[[], OpenedModel] | None = None,
 ) -> FastAPI:
     """The ASGI application.
 
@@ -186,16 +190,23 @@ def create_app(
         settings: files and limits.
         source: the path of the model, whose thresholds are followed; None for one that is nowhere on disk.
         choice: see :class:`CurrentModel`.
+        open_again: opens the model at ``source`` as it is then, to take over from the one in use; None goes on with
+            the first one.
     """
     current = CurrentModel(model, source, choice)
     session = Session(settings.reviews.with_suffix(SESSION_SUFFIX))
     line = LineWatch(LineRecord(session.path), source)
     work = WorkQueue(current, max(settings.batch_size, current.batch_size), settings.max_pixels)
     metrics = ServerMetrics(work, line)
+    change = RollingChange(current, work, open_again) if open_again else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if change:
+            change.start()
         yield
+        if change:
+            change.close()
         await asyncio.to_thread(work.close)  # answers waiting requests first
         line.close()
         session.close()
@@ -255,11 +266,12 @@ def _add_interface(
         The page asks to keep the file in its session, so that it can show it again after a reload. With a false-alarm
         rate, this one answer is by the thresholds that the model's good images set for it.
         """
-        asked, is_trial = facts_asked(model, camera, false_alarm_rate), false_alarm_rate is not None
-        upload = await _uploaded(request)
+        facts_asked(model, camera, false_alarm_rate)  # refuses what cannot be had before the image is read
+        upload, is_trial = await _uploaded(request), false_alarm_rate is not None
 
         def answer_of(scored: Scored) -> DetectionAnswer:
             metrics.count_image(scored)
+            asked = facts_asked(model, camera, false_alarm_rate)  # of the model that scored it
             facts, is_tolerated = asked or model.facts_of_batch, scored.detection.is_tolerated
             if asked and asked.calibration:
                 again = scored.detection.judged_again(facts.image_score, asked.calibration, facts.min_area_px)
@@ -308,6 +320,8 @@ async def _answered(
         raise
     except FailedModelError as error:
         raise HTTPException(500, str(error)) from error
+    except HTTPException:  # a model that has just taken over has no threshold for this camera
+        raise
     except UserError as error:
         raise HTTPException(422, error.problem) from error
     except Exception as error:  # a bug or a fault of the machine: details go to the log only

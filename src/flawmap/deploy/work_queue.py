@@ -88,6 +88,20 @@ class WorkQueue:
         self._thread.submit(self._answer_waiting)
         return job.answer
 
+    def change_model(self, change: Callable[[], None], health: ModelHealth) -> "Future[None]":
+        """Let another model take over between two batches.
+
+        Args:
+            change: puts it in the place of the one in use; called in the queue's thread.
+            health: of the other model, which has taken its self-test.
+        """
+
+        def in_turn() -> None:
+            change()
+            self.health = health
+
+        return self._thread.submit(in_turn)
+
     def close(self) -> None:
         """Answer what waits, and end the thread."""
         self._thread.shutdown()

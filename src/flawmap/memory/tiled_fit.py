@@ -36,6 +36,7 @@ def fit_with_tiles(
     defects: Sequence[KnownDefect] = (),
 ) -> FittedScorer:
     """Fit a scorer to whole images and, where tiles show more, one to tiles; see :func:`flawmap.memory.fit.fit`."""
+    refuse_small_tiles(context.size_px, encoder.patch_size_px)
     roi = region_of(recipe)
     known = DefectsToLearn(tuple(defects), roi) if defects else None
     whole = fit_units(WholeImages(images, roi), encoder, recipe, context, simulate, known=known)
@@ -66,16 +67,22 @@ def both_without_known(scorer: TiledScorer, whole: Fit, tiles: Fit) -> Callable[
     return lambda fold: scorer.with_parts(of_whole(fold), of_tiles(fold))
 
 
+def refuse_small_tiles(size_px: int, patch_size_px: int) -> None:
+    """Raises: UserError: a tile would have too few patches to overlap its neighbours."""
+    side = size_px // patch_size_px
+    if side <= OVERLAP:
+        problem = f"a tile of {size_px} px has {side} patches a side, and neighbouring tiles share {OVERLAP}"
+        remedy = f"--set data.image_size_px={4 * patch_size_px} or more, or --set data.tiles=none"
+        raise UserError(problem, "data.image_size_px", remedy)
+
+
 def chosen_tiling(recipe: Recipe, originals_px: np.ndarray, size_px: int, patch_size_px: int) -> Tiling | None:
     """How images are cut: as the recipe or the smallest defect asks for, or as finely as the time allows.
 
     Raises:
-        UserError: tiles of the size that the recipe asks for show less than the whole image, or have too few patches.
+        UserError: tiles of the size that the recipe asks for show less than the whole image.
     """
     side = size_px // patch_size_px
-    if side <= OVERLAP:
-        problem = f"a tile of {size_px} px has {side} patches a side, and neighbouring tiles share {OVERLAP}"
-        raise UserError(problem, "data.image_size_px", f"--set data.image_size_px={4 * patch_size_px} or more")
     sizes_px = [(int(height), int(width)) for height, width in originals_px]
     if (smallest_px := recipe.data.smallest_defect_px) is not None:
         return tiling_for_defects(smallest_px, sizes_px, side, patch_size_px)

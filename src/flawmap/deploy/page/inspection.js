@@ -36,7 +36,7 @@ function showModel() {
   byId("behind").textContent = behind;
 }
 
-// A calibration on the server changes the threshold while the page is open; a slider that was moved stays where it is.
+// A calibration or another model changes the threshold while the page is open; a slider that was moved stays where it is.
 async function followModel() {
   if (document.hidden || !state.model) return;
   let model;
@@ -49,6 +49,7 @@ async function followModel() {
   const before = state.model;
   state.model = model;
   showModel();
+  if (model.model_id !== before.model_id) loadSession().catch((error) => problem("session", error.message)); // scores the kept images again
   if (model.threshold === before.threshold && String(model.map_scale) === String(before.map_scale)) return;
   if (state.threshold === before.threshold) setThreshold(model.threshold);
   showScale();
