@@ -170,7 +170,7 @@ def test_tiles_of_two_patches_are_refused(folder):
     with pytest.raises(UserError) as caught:
         fit(folder, "two-patches", "data.tiles=auto", "data.image_size_px=32")
     assert caught.value.problem == "a tile of 32 px has 2 patches a side, and neighbouring tiles share 2"
-    assert caught.value.remedy == "--set data.image_size_px=64 or more"
+    assert caught.value.remedy == "--set data.image_size_px=64 or more, or --set data.tiles=none"
 
 
 @pytest.mark.parametrize("value", ["many", "12", "1e3", "-100"])
