@@ -6,8 +6,10 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 from flawmap.errors import UserError
+from flawmap.plugins import broken_plugin, load_plugin, plugin_names
 from flawmap.recipe.files import PRESETS
 from flawmap_bench.method import Method, MethodSettings
 
@@ -26,6 +28,7 @@ BASELINES: dict[str, str] = {
 }
 METHODS_VERSION = 1  # raised when code changes what a compared method computes, so that older results are not shown
 PEER_NAMES = ("patchcore", "anomaly_dino", "dinomaly", "inp_former", "supersimplenet")
+ENTRY_POINTS = "flawmap_bench.peers"  # of other packages: functions from MethodSettings to a Method
 ANY_PEER = "anomalib:"  # of anomalib's other models, by class name
 TITLES: dict[str, str] = {
     "cutpaste": "CutPaste 3-way + GDE",
@@ -65,17 +68,23 @@ def check_method_names(names: tuple[str, ...]) -> None:
             raise UserError(f"{whole}: on a board all methods learn from the same images", "--methods", remedy)
         if name in BASELINES or name in PEER_NAMES or name in PRESETS:
             continue
+        if name in plugin_names(ENTRY_POINTS):
+            continue
         if name.startswith(ANY_PEER) or (name.endswith((".yaml", ".yml")) and Path(name).is_file()):
             continue
-        near = get_close_matches(name, [*BASELINES, *PEER_NAMES, *PRESETS], n=1)
+        registered = plugin_names(ENTRY_POINTS)
+        near = get_close_matches(name, [*BASELINES, *PEER_NAMES, *registered, *PRESETS], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        known = f"{', '.join((*BASELINES, *PEER_NAMES))}, a recipe (standard, my.yaml), or {ANY_PEER}CLASS"
+        known = f"{', '.join((*BASELINES, *PEER_NAMES, *registered))}, a recipe (standard, my.yaml), or {ANY_PEER}CLASS"
         raise UserError(f"there is no method {name!r}{hint}", "--methods", f"choose from {known}")
 
 
 def is_recipe(name: str) -> bool:
     """Whether a method is a flawmap recipe, with settings of its own or not, and not another method."""
-    return name not in BASELINES and name not in PEER_NAMES and not name.startswith(ANY_PEER)
+    if name in BASELINES or name in PEER_NAMES or name.startswith(ANY_PEER):
+        return False
+    recipe = OVERRIDE.split(name)[0]
+    return recipe in PRESETS or recipe.endswith((".yaml", ".yml")) or recipe not in plugin_names(ENTRY_POINTS)
 
 
 def title_of(name: str) -> str:
@@ -113,6 +122,12 @@ def build_method(name: str, settings: MethodSettings) -> Method:
         from flawmap_bench.peers.anomalib_method import AnomalibMethod
 
         return AnomalibMethod(settings, name)
+    if not is_recipe(name):
+        make = load_plugin(ENTRY_POINTS, name)
+        method = make(settings) if make is not None else None
+        if not (hasattr(method, "fit") and hasattr(method, "score") and hasattr(method, "note")):
+            raise broken_plugin(ENTRY_POINTS, name, f"gives a {type(method).__name__}, not a Method")
+        return cast(Method, method)
     from flawmap_bench.baselines.flawmap_recipe import FlawmapRecipe
 
     return FlawmapRecipe(settings, name)

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import EntryPoints
 
 import pytest
 import torch
@@ -352,7 +351,8 @@ def test_an_unknown_objective_is_a_mistake_in_the_recipe(tiny_encoder, pretrain_
 
 
 def test_an_objective_of_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(objectives, "entry_points", lambda group: EntryPoints())
+    monkeypatch.setattr(objectives, "plugin_names", lambda group: ())
+    monkeypatch.setattr(objectives, "load_plugin", lambda group, name: None)
     with pytest.raises(UserError) as caught:
         objective_by_name("dino")
     assert caught.value.remedy.startswith("choose clusters;") and "flawmap-bench" in caught.value.remedy

@@ -80,10 +80,10 @@ def _module_of(verb: str) -> ModuleType:
         UserError: there is no such verb, or it is not installed.
     """
     if verb == "benchmark":
-        from importlib.metadata import entry_points
+        from flawmap.plugins import load_plugin
 
-        for entry_point in entry_points(group="flawmap.verbs", name=verb):
-            return entry_point.load()
+        if (module := load_plugin("flawmap.verbs", verb)) is not None:
+            return module
         raise UserError(
             "`flawmap benchmark` needs the package flawmap-bench", "", "in a clone of flawmap: pip install -e bench"
         )

@@ -22,6 +22,7 @@ from flawmap.data.layouts.mvtec import MvtecAd
 from flawmap.data.layouts.mvtec_2 import MvtecAd2
 from flawmap.data.layouts.mvtec_loco import MvtecLoco
 from flawmap.data.layouts.nih import ChestXray14
+from flawmap.data.layouts.registered import registered_layout_at
 from flawmap.data.layouts.visa import Visa
 from flawmap.data.sample import FileRemark, LabelledImage, NormalImage, Protocol, TestData, TrainingData
 from flawmap.data.subset import Strata, split_location
@@ -177,9 +178,11 @@ def find_layout(path: Path, named_folder: str | None = None) -> Layout:
     """The layout of the data at an existing path; ``named_folder`` is the recipe's for the images asked for, if any.
 
     Raises:
-        UserError: a file that is not a manifest.
+        UserError: a file that is not a manifest; or a package that registers a layout is broken.
     """
     layout = next((layout for layout in LAYOUTS if layout.is_at(path)), None)
+    if layout is None or isinstance(layout, PlainFolder):  # that any folder is; a plugin may know better
+        layout = registered_layout_at(path) or layout
     if layout is None:
         problem = "a data location is a folder or a .csv manifest"
         raise UserError(problem, str(path), f"give its folder: {path.parent}")

