@@ -1,11 +1,11 @@
-# Serves an exported model, without torch. Build from the repository's root:
+# Serves an exported model or watches a line, without torch. Build from the repository's root:
 #   docker build -f docker/runtime.Dockerfile -t flawmap .
 FROM python:3.12-slim
 
 COPY pyproject.toml README.md LICENSE /build/
 COPY recipes /build/recipes
 COPY src /build/src
-RUN pip install --no-cache-dir "/build[serve]" \
+RUN pip install --no-cache-dir "/build[serve,watch]" \
     && rm -r /build \
     && useradd --uid 10001 --create-home flawmap \
     && mkdir /data \

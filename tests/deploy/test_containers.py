@@ -56,8 +56,9 @@ def test_installed_extras_exist_and_the_runtime_has_no_torch(name):
     (extras,) = re.findall(r'"/build\[([\w,]+)\]"', " ".join(all_of(name, "RUN")))
     assert set(extras.split(",")) <= project["optional-dependencies"].keys()
     if name == "runtime.Dockerfile":
-        needed = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
-        assert extras == "serve" and not [one for one in needed if re.match(r"torch|timm|lightning|opencv", one)]
+        extra = project["optional-dependencies"]
+        needed = [*project["dependencies"], *extra["serve"], *extra["watch"]]
+        assert extras == "serve,watch" and not [one for one in needed if re.match(r"torch|timm|lightning|opencv", one)]
 
 
 def test_the_services_use_these_files_and_let_nobody_else_in():

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -76,18 +76,19 @@ class Receiver:
         return [json.loads(body)["id"] for _, body in self.got]
 
     def take(self, headers: dict[str, str], body: bytes) -> int:
-        time.sleep(self.delay_s)
         with self._lock:
             status = self.answers.pop(0) if self.answers else 200
+        time.sleep(self.delay_s)
+        with self._lock:
             if status == 200:
                 self.got.append((headers, body))
         return status
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(receiver: Receiver | None = None) -> Iterator[Receiver]:
     """A web server on a free port."""
-    receiver = Receiver()
+    receiver = receiver or Receiver()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -97,7 +98,8 @@ def receiving() -> Iterator[Receiver]:
             if status == 302:
                 self.send_header("location", "/elsewhere")
             self.send_header("content-length", "0")
-            self.end_headers()
+            with suppress(OSError):  # a killed client
+                self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass

@@ -8,7 +8,7 @@ import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ from flawmap.plural import plural
 if TYPE_CHECKING:
     from flawmap.deploy.opened_model import OpenedModel
     from flawmap.watch.delivery import Delivery, Destination
+    from flawmap.watch.folder import WatchedFolder
+    from flawmap.watch.frames import FrameAddress
     from flawmap.watch.inspector import Counts, Places
     from flawmap.watch.journal import Journal
     from flawmap.watch.message import Message
@@ -33,9 +35,18 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What is watched, the model, and where verdicts and files go."""
-    parser.add_argument("source", metavar="SOURCE", help="a folder or a pattern in quotes")
+    parser.add_argument("source", metavar="SOURCE", help="a folder, a pattern in quotes, camera:0, or rtsp://HOST/PATH")
     parser.add_argument("--model", required=True, help="a run or model folder, or an exported file")
     parser.add_argument("--webhook", metavar="URL", help="post each verdict there, signed with FLAWMAP_WEBHOOK_SECRET")
+    parser.add_argument(
+        "--mqtt", metavar="HOST[:PORT]", help="publish each verdict there; mqtts://HOST with TLS. Needs paho-mqtt"
+    )
+    parser.add_argument(
+        "--mqtt-topic",
+        metavar="TOPIC",
+        default="flawmap",
+        help="publish to TOPIC/verdict and TOPIC/availability (default: flawmap)",
+    )
     parser.add_argument("--ok-to", metavar="FOLDER", help="move good images there (default: they stay)")
     parser.add_argument("--defect-to", metavar="FOLDER", help="move anomalous images there (default: they stay)")
     parser.add_argument("--unread-to", metavar="FOLDER", help="move unreadable files there (default: they stay)")
@@ -52,6 +63,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=1.0,
         help="a file is complete when size and time have not changed for so long (default: 1)",
     )
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument(
+        "--every", type=amount, metavar="SECONDS", help="of a camera, judge a frame so often (default: 1)"
+    )
+    when.add_argument(
+        "--trigger",
+        action="store_true",
+        help="of a camera, judge a frame for each line on standard input, which its message then names",
+    )
     parser.add_argument("--once", action="store_true", help="judge what is there, deliver, and end")
     add_threshold_arguments(parser)
     add_device_argument(parser)
@@ -60,47 +80,92 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Watch until a signal; prints a line per image, and now and then how it goes."""
-    from flawmap.watch.backoff import Backoff
-    from flawmap.watch.complete_files import CompleteFiles
-    from flawmap.watch.folder import WatchedFolder
     from flawmap.watch.inspector import Inspector, Places
     from flawmap.watch.journal import Journal
     from flawmap.watch.rate import Rate
-    from flawmap.watch.session import FolderWork, Session
+    from flawmap.watch.session import Session
 
     folders = arguments.ok_to, arguments.defect_to, arguments.unread_to
     places = Places(*(Path(os.path.abspath(one)) if one else None for one in folders))
-    folder = WatchedFolder(arguments.source, places.folders)
+    watched = _watched(arguments, places)
     destinations = _destinations(arguments)
     journal_path = Path(arguments.journal)
     with _alone(journal_path), _set_by_signals() as stop:
         deliveries = [(one.key, _delivery(journal_path, one)) for one in destinations]
         model = _open(arguments, places)
-        journal = Journal(journal_path, [key for key, _ in deliveries])
-        inspector = Inspector(model, journal, places, _teller(arguments, deliveries), _say, folder.root)
-        rate = Rate(time.monotonic())
-        files, backoff = CompleteFiles(arguments.settle), Backoff(random.Random())
-        work = FolderWork(folder, inspector, files, rate, backoff, _say, arguments.once)
-        told = "".join(f", {one.name}" for one in destinations)
-        _say(f"watching   {arguments.source} -> journal {journal_path}{told}")
-        _note_others(journal, [key for key, _ in deliveries])
-        session = Session(inspector, work, deliveries, rate, _say)
-        n_waiting = session.run(stop, arguments.once)
-        journal.close()
-    _say(f"{'done' if work.is_finished else 'stopped'}: {_summary(inspector.counts, n_waiting)}")
+        with closing(Journal(journal_path, [key for key, _ in deliveries])) as journal:
+            inspector = Inspector(model, journal, places, _teller(arguments, deliveries), _say)
+            rate = Rate(time.monotonic())
+            told = "".join(f", {one.name}" for one in destinations)
+            _say(f"watching   {watched.name} -> journal {journal_path}{told}")
+            _note_others(journal, [key for key, _ in deliveries])
+            with _working(arguments, watched, inspector, rate) as work:
+                n_waiting = Session(inspector, work, deliveries, rate, _say).run(stop, arguments.once)
+            end = "done" if work.is_finished else "stopped"
+    words = [*_counted(inspector.counts), *([work.words()] if work.words() else [])]
+    words += [f"{plural(n_waiting, 'message')} to be delivered at the next start"] if n_waiting else []
+    _say(f"{end}: {', '.join(words)}")
     return 2 if arguments.once and (inspector.counts.not_judged or n_waiting) else 0
 
 
+def _watched(arguments: Namespace, places: "Places") -> "WatchedFolder | FrameAddress":
+    """Raises: UserError: it is not there, or an option is for the other kind."""
+    from flawmap.watch.folder import WatchedFolder
+    from flawmap.watch.frames import FrameAddress, is_frames, refuse_without_opencv
+
+    if is_frames(arguments.source):
+        if arguments.unread_to:
+            raise UserError("a camera has no unreadable files", "--unread-to", "leave it out")
+        refuse_without_opencv()
+        return FrameAddress.of(arguments.source)
+    if arguments.trigger or arguments.every:
+        option = "--trigger" if arguments.trigger else "--every"
+        raise UserError(f"{option} is for cameras and streams; files are judged as they come", option, "leave it out")
+    return WatchedFolder(arguments.source, places.folders)
+
+
+@contextmanager
+def _working(
+    arguments: Namespace, watched: "WatchedFolder | FrameAddress", inspector: "Inspector", rate: "Rate"
+) -> "Iterator[Work]":
+    """The work, and its thread where it has one."""
+    from flawmap.watch.backoff import Backoff
+    from flawmap.watch.complete_files import CompleteFiles
+    from flawmap.watch.folder import WatchedFolder
+    from flawmap.watch.frames import FrameSource, FrameWork, lines_of_standard_input, open_capture
+    from flawmap.watch.session import FolderWork
+
+    backoff = Backoff(random.Random())
+    if isinstance(watched, WatchedFolder):
+        inspector.root = watched.root
+        yield FolderWork(watched, inspector, CompleteFiles(arguments.settle), rate, backoff, _say, arguments.once)
+        return
+    every_s = None if arguments.trigger else arguments.every or EVERY_S
+    source = FrameSource(watched.name, lambda: open_capture(watched), every_s, backoff, _say)
+    source.start(lines_of_standard_input() if arguments.trigger else None)
+    try:
+        yield FrameWork(watched.name, source, inspector, rate, arguments.once)
+    finally:
+        source.stop()
+
+
 def _destinations(arguments: Namespace) -> "list[Destination]":
+    from flawmap.watch.secret import secret
+
     found: list[Destination] = []
     if arguments.webhook:
-        from flawmap.watch.secret import secret
         from flawmap.watch.webhook import AUTHORIZATION_VARIABLE, SECRET_VARIABLE, Webhook
 
         key = secret(SECRET_VARIABLE)
         if not key:
             _say(f"note       messages are not signed: {SECRET_VARIABLE} is not set")
         found.append(Webhook(arguments.webhook, key, secret(AUTHORIZATION_VARIABLE)))
+    if arguments.mqtt:
+        from flawmap.watch import mqtt
+
+        who = secret(mqtt.USER_VARIABLE), secret(mqtt.PASSWORD_VARIABLE)
+        access = mqtt.BrokerAccess(*who, *(os.environ.get(name, "") for name in mqtt.PATH_VARIABLES))
+        found.append(mqtt.MqttBroker(mqtt.BrokerAddress.of(arguments.mqtt), arguments.mqtt_topic, access))
     return found
 
 
@@ -180,12 +245,10 @@ def _note_others(journal: "Journal", keys: list[str]) -> None:
             _say(f"note       {plural(n, 'message')} for --{key} wait in the journal; add it to deliver them")
 
 
-def _summary(counts: "Counts", n_waiting: int) -> str:
+def _counted(counts: "Counts") -> list[str]:
     words = [f"{counts.judged:,} judged", f"{counts.anomalous:,} anomalous"]
     words += [f"{counts.not_judged:,} not judged"] if counts.not_judged else []
-    words += [f"{counts.left_out:,} left out"] if counts.left_out else []
-    words += [f"{plural(n_waiting, 'message')} to be delivered at the next start"] if n_waiting else []
-    return ", ".join(words)
+    return [*words, *([f"{counts.left_out:,} left out"] if counts.left_out else [])]
 
 
 @contextmanager
