@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -104,12 +104,17 @@ class Watch:
         self._process.kill()
         self._process.wait()
 
+    def leave_nothing(self) -> None:
+        """After a failure of the trial."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
     def stop(self) -> int:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(PATIENCE_S)
-        self._log.close()
-        return code
+        return self._process.wait(PATIENCE_S)
 
 
 def feed(folder: Path, n_files: int, per_second: float, staging: Path) -> None:
@@ -139,8 +144,10 @@ def trial(model: Path, folder: Path, n_files: int, per_second: float, seed: int 
     for name in ("in", "staging"):
         (folder / name).mkdir(parents=True)
     feeding = threading.Thread(target=feed, args=(folder / "in", n_files, per_second, folder / "staging"))
-    with running(folder / "broker") as broker, receiving(SlowReceiver()) as receiver:
+    with running(folder / "broker") as broker, receiving(SlowReceiver()) as receiver, ExitStack() as after:
         reader, watch = Subscriber(broker.port, "line/verdict"), Watch(model, folder, broker.port, receiver)
+        after.callback(reader.close)
+        after.callback(watch.leave_nothing)
         started = time.monotonic()
         watch.start()
         feeding.start()
@@ -160,7 +167,6 @@ def trial(model: Path, folder: Path, n_files: int, per_second: float, seed: int 
         assert watch.stop() == 0
         reader.wait_for(lambda got: len({json.loads(body)["id"] for _, body in got}) >= n_files)
         _count(found, folder, receiver, [json.loads(body)["id"] for _, body in reader.got])
-        reader.close()
     return found
 
 

@@ -9,7 +9,7 @@ from bright_line import FACTS, BrightModel
 
 from flawmap.errors import UserError
 from flawmap.watch.backoff import Backoff
-from flawmap.watch.delivery import BATCH, Delivery, Failed, Outcome, Refused
+from flawmap.watch.delivery import BATCH, PARTLY_S, Delivery, Failed, Outcome, Refused
 from flawmap.watch.journal import Journal, Outbox, Outgoing
 from flawmap.watch.message import Image, message_about
 
@@ -66,6 +66,18 @@ def test_messages_go_in_order_and_failures_wait_longer_each_time(journal, tmp_pa
     assert destination.arrived == list(range(1, BATCH + 3)) and journal.waiting() == {}
     assert sender.step(outbox)[1]
     assert said == ["webhook: no answer; trying again until it works", "webhook takes messages again"]
+    outbox.close()
+
+
+def test_a_receiver_that_takes_some_messages_is_not_waited_for_longer_and_longer(journal, tmp_path):
+    """Growing waits after each batch with one failure would, at one failure in ten, never catch up with a line."""
+    add(journal, 40)
+    destination = Scripted([outcome for _ in range(8) for outcome in (*[None] * 4, Failed("503"))])
+    sender, outbox = delivery(tmp_path, destination, said := [])
+    waits = []
+    while journal.waiting():
+        waits.append(sender.step(outbox)[0])
+    assert max(waits) == PARTLY_S and sorted(destination.arrived) == list(range(1, 41)) and said == []
     outbox.close()
 
 

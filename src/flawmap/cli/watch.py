@@ -28,9 +28,13 @@ if TYPE_CHECKING:
     from flawmap.watch.delivery import Delivery, Destination
     from flawmap.watch.folder import WatchedFolder
     from flawmap.watch.frames import FrameAddress
-    from flawmap.watch.inspector import Counts, Places
+    from flawmap.watch.inspector import Counts, Inspector, Places
     from flawmap.watch.journal import Journal
     from flawmap.watch.message import Message
+    from flawmap.watch.rate import Rate
+    from flawmap.watch.session import Work
+
+EVERY_S = 1.0  # between two frames
 
 
 def add_arguments(parser: ArgumentParser) -> None:

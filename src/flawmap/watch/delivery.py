@@ -11,6 +11,7 @@ from flawmap.watch.backoff import Backoff
 from flawmap.watch.journal import Outbox, Outgoing
 
 BATCH = 8  # messages on their way at the same time; their order is kept from batch to batch
+PARTLY_S = 0.5  # after a batch of which some arrived: growing waits are for a destination that is down
 IDLE_S = 0.5  # until an idle outbox is looked at again, if nobody wakes it
 
 
@@ -133,12 +134,12 @@ class Delivery:
         for _, reason in refused:
             self._say(f"{self._destination.name} refused a message, which is kept: {reason}")
         failed = [outcome.reason for outcome in outcomes if isinstance(outcome, Failed)]
-        if failed:
+        if len(failed) == len(outcomes):
             return self._after_failure(failed[0]), False
         if self._backoff.n_failures:
             self._say(f"{self._destination.name} takes messages again")
         self._backoff.succeed()
-        return 0.0, False
+        return PARTLY_S if failed else 0.0, False
 
     def _after_failure(self, reason: str) -> float:
         if not self._backoff.n_failures:  # the first of a row; the rate line counts what waits

@@ -201,7 +201,7 @@ class MqttBroker:
         """Forget a connection as it is; the broker publishes our last will."""
         client, self._client = self._client, None
         if client is not None:
-            if (connection := client.socket()) is not None:
+            if isinstance(connection := client.socket(), socket.socket):  # as it always is over TCP
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)  # the client's thread then ends, whatever it waits for
             client.loop_stop()
