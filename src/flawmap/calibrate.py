@@ -20,6 +20,7 @@ from flawmap.runs.cameras import calibration_file, read_calibrations, refuse_bad
 from flawmap.runs.model_folder import home_of, model_folder, read_model, refuse_taken, replace_calibration, run_around
 from flawmap.runs.result_folders import exclusive
 from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.threshold_names import whose
 from flawmap.runs.versions import (
     CALIBRATE,
     UNDO,
@@ -53,7 +54,7 @@ def calibrate_run(
         skip_unreadable: leave out files that cannot be decoded.
         device: where to compute.
         strict: refuse folders with anything in them that is not read.
-        camera: whose threshold is set; None stands for the default one.
+        camera: or product whose threshold is set, see :mod:`flawmap.runs.threshold_names`; None: the default one.
         command: that repeats this, for the record.
 
     Raises:
@@ -133,9 +134,9 @@ def undo_calibration(path: Path, camera: str | None = None, command: str = "") -
     with exclusive(_held(folder)):
         known, in_force = read_calibrations(folder, skip_damaged=True), read_history(folder).in_force(camera)
         if not in_force:
-            whose = "the default threshold" if camera is None else f"the threshold of camera {camera!r}"
+            of = "the default threshold" if camera is None else f"the threshold of {whose(camera)}"
             remedy = advice.command("flawmap", "calibrate", path, "--versions")
-            raise UserError(f"no change of {whose} is recorded that could be taken back", str(path), remedy)
+            raise UserError(f"no change of {of} is recorded that could be taken back", str(path), remedy)
         undone = in_force[-1]
         content = former_content(folder, undone, file)
         restored = None if content is None else calibration_from(content, str(folder_of(folder, undone)))

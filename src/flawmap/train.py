@@ -37,6 +37,7 @@ from flawmap.runs.run_folder import (
     set_latest,
     unfinished_runs,
 )
+from flawmap.runs.threshold_names import FEWEST_IMAGES, whose
 from flawmap.runs.unusual import read_unusual, what_to_do
 from flawmap.vit.weights import load_encoder
 
@@ -80,12 +81,12 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
     checked, pool = sound.checked, sound.pool
     train, held_out = split_normals(checked.data.images, recipe.held_out_fraction, recipe.seed)
     side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
-    group_of = {image.key: image.group or "" for image in checked.data.images}
-    rows = [_row(fact, side[fact.key], group_of[fact.key]) for fact in checked.facts if fact.key in side]
+    part_of = {image.key: (image.group, image.product, image.camera) for image in checked.data.images}
+    rows = [_row(fact, side[fact.key], *part_of[fact.key]) for fact in checked.facts if fact.key in side]
     rows += [_row(fact, ONLY_PRETRAINED) for fact in pool.facts]
     rows += [_row(fact, LEFT_OUT) for fact in sound.omitted.facts]
     known = zip(sound.known.facts, sound.known.defects, strict=True)
-    rows += [_row(fact, KNOWN_DEFECT, defect.group or "") for fact, defect in known]
+    rows += [_row(fact, KNOWN_DEFECT, defect.group) for fact, defect in known]
     if resumed is not None:
         refuse_other_data(resumed, rows)
     report = report_on(sound, order.recipe)
@@ -141,8 +142,11 @@ def _beginning_of(run: RunFolder, order: TrainingOrder) -> dict[str, Any]:
     }
 
 
-def _row(fact: FileFacts, split: str, group: str = "") -> ManifestRow:
-    return ManifestRow(fact.key, fact.sha256, split, fact.width_px, fact.height_px, fact.pixels_sha256, group)
+def _row(
+    fact: FileFacts, split: str, group: str | None = None, product: str | None = None, camera: str | None = None
+) -> ManifestRow:
+    of_part = group or "", product or "", camera or ""
+    return ManifestRow(fact.key, fact.sha256, split, fact.width_px, fact.height_px, fact.pixels_sha256, *of_part)
 
 
 def record_of(location: Location) -> str | list[str]:
@@ -213,6 +217,7 @@ def finish(run: RunFolder, detector: AnomalyDetector, location: Location) -> Non
             f"defects on good images: image AUROC {proxy.image_auroc:.3f}, pixel AUROC {proxy.pixel_auroc:.3f} "
             f"on {proxy.n} images (not a test result)",
         )
+    _say_products(detector)
     if calibration is None:
         remedy = command("flawmap", "calibrate", run.path, "GOOD_IMAGES")
         is_wanted = detector.recipe.method != "paper" and detector.recipe.calibration.folds
@@ -233,6 +238,15 @@ def finish(run: RunFolder, detector: AnomalyDetector, location: Location) -> Non
     run.write_environment(run.read_environment() | {FINISHED: iso_time()})
     detector.save_pretrained(run.model)
     set_latest(run)
+
+
+def _say_products(detector: AnomalyDetector) -> None:
+    """The threshold of each product and camera that has its own, and which have none, if there is any threshold."""
+    cameras = detector.calibrations_.cameras
+    for name, count in detector.trained_.items() if detector.calibration_ is not None else ():
+        own = cameras.get(name)
+        few = f"the common one, because {count} good images are fewer than {FEWEST_IMAGES}"
+        say("threshold", f"{whose(name)}: {own.words[0] if own else few}")
 
 
 def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:

@@ -10,6 +10,7 @@ from flawmap.data.checks import CheckedData, FileFacts, check_good_images
 from flawmap.data.known_defects import find_known_defects
 from flawmap.data.left_out import refuse_left_out
 from flawmap.data.open_data import Location, absolute_locations, locations_of, open_training_data
+from flawmap.data.products import part_names
 from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
 from flawmap.data.walk import walk
 from flawmap.deploy.reviews import read_reviews
@@ -62,6 +63,7 @@ class UpdateOrder:
         with_head: train the head again, on the images of before, which must still be there, and the new ones.
         dry_run: stop before the new version becomes current, and keep nothing.
         command: that repeats this, for the record.
+        product, camera: of all the images; None: as the data says.
     """
 
     images: Location
@@ -72,6 +74,8 @@ class UpdateOrder:
     with_head: bool = False
     dry_run: bool = False
     command: str = ""
+    product: str | None = None
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
@@ -163,9 +167,15 @@ def _new_images(
     if order.reviews is not None:
         data = _reviewed_as_good(run, order.reviews, order.images)
     else:
-        data = open_training_data(order.images, DataSettings(group_by=detector.recipe.data.group_by))
+        data_settings = detector.recipe.data
+        product_by = None if order.product else data_settings.product_by
+        data = open_training_data(order.images, DataSettings(group_by=data_settings.group_by, product_by=product_by))
         if order.strict:
             refuse_left_out(data.left_out, str(data.root))
+    part_names(order.product, order.camera, "the command", "flawmap update")
+    of_part = {"product": order.product} if order.product else {}
+    of_part |= {"camera": order.camera} if order.camera else {}
+    data = replace(data, images=tuple(replace(image, **of_part) for image in data.images))
     checked = check_good_images(data, order.skip_unreadable)
     known = {content: row.key for row in rows if row.split in (TRAIN, REVIEWED) for content in row.hashes}
     defects = {content: row.key for row in rows if row.split == KNOWN_DEFECT for content in row.hashes}
@@ -318,12 +328,13 @@ def _learn(
 def _rows_of(checked: CheckedData, new: Sequence[NewImage], detector: AnomalyDetector) -> list[ManifestRow]:
     """What the list of images says of the new ones."""
     facts = {fact.sha256: fact for fact in checked.facts}
-    groups = {image.key: image.group or "" for image in learned_by(detector).images}
+    learned = {image.key: image for image in learned_by(detector).images}
     rows = []
     for image in new:
-        fact = facts[image.sha256]
+        fact, of = facts[image.sha256], learned[image.path]
+        of_part = of.group or "", of.product or "", of.camera or ""
         size_px = fact.width_px, fact.height_px
-        rows.append(ManifestRow(image.path, image.sha256, image.role, *size_px, fact.pixels_sha256, groups[image.path]))
+        rows.append(ManifestRow(image.path, image.sha256, image.role, *size_px, fact.pixels_sha256, *of_part))
     return rows
 
 

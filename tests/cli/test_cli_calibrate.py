@@ -25,7 +25,7 @@ def test_a_new_threshold_replaces_the_old_one_which_is_kept(cli, run_copy, tmp_p
     assert said.code == 0 and said.json["threshold"] == scores[7]  # two of ten, a new one included, may be above
     calibration = said.json
     drift = calibration.pop("drift")
-    assert [calibration.pop(name) for name in ("camera", "version", "undone")] == [None, 1, None]
+    assert [calibration.pop(name) for name in ("product", "camera", "version", "undone")] == [None, None, 1, None]
     assert calibration.pop("left_out") == []
     assert calibration == json.loads((run_copy / "model" / "calibration.json").read_text())
     before = json.loads(former)["held_out_scores"]

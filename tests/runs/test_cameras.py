@@ -103,7 +103,7 @@ def test_they_are_files_of_the_model_folder(tmp_path: Path):
     assert calibration_file(None) == "calibration.json" and calibration_file("a") == "cameras/a.json"
     card = (folder / "README.md").read_text()
     assert "- threshold: 1 for 10.00% false alarms" in card
-    assert "- threshold of the camera left: 2 for 10.00% false alarms, from 10 good images" in card
+    assert "- threshold of camera left: 2 for 10.00% false alarms, from 10 good images" in card
 
 
 def test_a_model_of_flawmap_0_1_has_the_default_alone(tmp_path: Path):

@@ -4,6 +4,7 @@ import csv
 import datetime
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,7 @@ def test_the_data_manifest_has_every_image_with_hash_and_side(tmp_path: Path):
     run = create_run(tmp_path / "r", "tiles", Recipe())
     splits = ("train", "held_out")
     images = [ManifestRow(f"good/ä, {i}.png", f"{i:064x}", splits[i], 30 + i, 20 + i, "p", f"P{i}") for i in range(2)]
+    images[1] = replace(images[1], product="screw", camera="left")
     write_manifest(run.manifest, images)
     assert read_manifest(run.manifest) == tuple(images)
     assert read_manifest(tmp_path / "missing.csv") == ()
@@ -226,6 +228,8 @@ def test_the_data_manifest_has_every_image_with_hash_and_side(tmp_path: Path):
             "height": "20",
             "pixels_sha256": "p",
             "group": "P0",
+            "product": "",
+            "camera": "",
         },
         {
             "path": "good/ä, 1.png",
@@ -235,6 +239,8 @@ def test_the_data_manifest_has_every_image_with_hash_and_side(tmp_path: Path):
             "height": "21",
             "pixels_sha256": "p",
             "group": "P1",
+            "product": "screw",
+            "camera": "left",
         },
     ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from flawmap.data.sample import NormalImage
 from flawmap.detect.calibration import calibrate
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.detect.judge_unseen import calibration_of
+from flawmap.detect.judge_unseen import calibrations_of
 from flawmap.engine.compute import choose_compute
 from flawmap.engine.progress import say
 from flawmap.engine.stage import StageContext
@@ -110,7 +110,7 @@ class Quarter:
             detector.learned_ = Learned(self._training, frozenset(), fitted.good)
             judged = [self._training[number] for number in unseen.images]
             rate = recipe.calibration.false_alarm_rate
-            detector.calibration_ = calibration_of(detector, judged, unseen, rate)
+            detector.calibrations_ = calibrations_of(detector, judged, unseen, rate)
         return detector
 
     def _copy(self) -> AnomalyDetector:

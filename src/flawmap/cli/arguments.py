@@ -157,16 +157,21 @@ def add_device_argument(parser: ArgumentParser) -> None:
 
 
 def add_camera_argument(parser: ArgumentParser) -> None:
-    """``--camera``, of the verbs that judge images."""
+    """``--product`` and ``--camera``, of the verbs that judge images."""
+    parser.add_argument(
+        "--product",
+        metavar="NAME",
+        help="all images show this product of a model of several (default: found for each image by likeness)",
+    )
     parser.add_argument(
         "--camera",
         metavar="NAME",
-        help="use the threshold that calibrate set for this camera (default: the common one)",
+        help="use the threshold of this camera, from calibrate or from training (default: the common one)",
     )
 
 
 def add_threshold_arguments(parser: ArgumentParser) -> None:
-    """``--camera``, ``--threshold``, ``--false-alarm-rate``, ``--min-area`` and ``--mm-per-pixel``: how to judge."""
+    """How to judge: ``--product``, ``--camera``, ``--threshold``, ``--false-alarm-rate``, ``--min-area``."""
     add_camera_argument(parser)
     parser.add_argument(
         "--threshold",
@@ -196,6 +201,7 @@ def threshold_choice(arguments: Namespace) -> "ThresholdChoice":
         UserError: the rate is outside (0, 1), or ``--mm-per-pixel`` has nothing to convert.
     """
     from flawmap.deploy.threshold_choice import ThresholdChoice
+    from flawmap.runs.threshold_names import threshold_name
 
     area, side_mm = arguments.min_area or 0.0, arguments.mm_per_pixel
     if side_mm is not None and not area:
@@ -203,7 +209,8 @@ def threshold_choice(arguments: Namespace) -> "ThresholdChoice":
         raise UserError(problem, "--mm-per-pixel", "add --min-area with square millimetres, or leave it out")
     file = Path(arguments.threshold) if arguments.threshold else None
     min_area_px = area if side_mm is None else area / side_mm**2
-    return ThresholdChoice(arguments.camera, file, arguments.false_alarm_rate, min_area_px)
+    name = threshold_name(arguments.product, arguments.camera)
+    return ThresholdChoice(name, file, arguments.false_alarm_rate, min_area_px)
 
 
 def add_json_argument(parser: ArgumentParser) -> None:

@@ -29,6 +29,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="wanted share of good images called anomalous (default: as before, or the recipe's)",
     )
     parser.add_argument(
+        "--product", metavar="NAME", help="set the threshold of this product, in a model of several products"
+    )
+    parser.add_argument(
         "--camera", metavar="NAME", help="set the threshold of this camera (default: the one without a camera)"
     )
     parser.add_argument(
@@ -48,8 +51,10 @@ def run(arguments: Namespace) -> int:
     """Calibrate, take back or list; prints the new threshold."""
     from flawmap.data.left_out import lines as left_out_lines
     from flawmap.deploy.runtime import is_exported
+    from flawmap.runs.threshold_names import threshold_name
 
     run_path = Path(arguments.run)
+    arguments.whose = threshold_name(arguments.product, arguments.camera)
     _refuse_contradictions(arguments)
     if arguments.versions:
         return _list(run_path, arguments.json)
@@ -59,7 +64,7 @@ def run(arguments: Namespace) -> int:
         print(f"left out   {duplicates}: each content counts once", file=sys.stderr)
     for line in left_out_lines(result.left_out):
         print(f"left out   {line}", file=sys.stderr)
-    print(json.dumps(_as_json(result, arguments.camera)) if arguments.json else "\n".join(_as_lines(result, arguments)))
+    print(json.dumps(_as_json(result, arguments)) if arguments.json else "\n".join(_as_lines(result, arguments)))
     return 0
 
 
@@ -67,7 +72,7 @@ def _of_run(run: Path, arguments: Namespace) -> "Recalibration":
     from flawmap.calibrate import calibrate_run, undo_calibration
 
     if arguments.undo:
-        return undo_calibration(run, arguments.camera, arguments.command)
+        return undo_calibration(run, arguments.whose, arguments.command)
     return calibrate_run(
         run,
         arguments.images,
@@ -76,7 +81,7 @@ def _of_run(run: Path, arguments: Namespace) -> "Recalibration":
         arguments.skip_unreadable,
         arguments.device,
         arguments.strict,
-        arguments.camera,
+        arguments.whose,
         arguments.command,
     )
 
@@ -85,7 +90,7 @@ def _of_file(file: Path, arguments: Namespace) -> "Recalibration":
     from flawmap.deploy.calibrate_file import calibrate_file, undo_file_calibration
 
     if arguments.undo:
-        return undo_file_calibration(file, arguments.camera, arguments.command)
+        return undo_file_calibration(file, arguments.whose, arguments.command)
     return calibrate_file(
         file,
         arguments.images,
@@ -93,7 +98,7 @@ def _of_file(file: Path, arguments: Namespace) -> "Recalibration":
         Path(arguments.output) if arguments.output else None,
         arguments.skip_unreadable,
         arguments.strict,
-        arguments.camera,
+        arguments.whose,
         arguments.command,
     )
 
@@ -127,13 +132,14 @@ def _list(run: Path, as_json: bool) -> int:
     return 0
 
 
-def _as_json(result: "Recalibration", camera: str | None) -> dict[str, object]:
+def _as_json(result: "Recalibration", arguments: Namespace) -> dict[str, object]:
     from flawmap.data.left_out import as_records
 
     calibration: dict[str, object] = asdict(result.calibration) if result.calibration else {"threshold": None}
     return calibration | {
         "drift": asdict(result.drift) if result.drift else None,
-        "camera": camera,
+        "product": arguments.product,
+        "camera": arguments.camera,
         "version": result.version.number if result.version else None,
         "undone": result.undone.number if result.undone else None,
         "left_out": as_records(result.left_out),
@@ -142,11 +148,12 @@ def _as_json(result: "Recalibration", camera: str | None) -> dict[str, object]:
 
 def _as_lines(result: "Recalibration", arguments: Namespace) -> list[str]:
     from flawmap.data.left_out import counted
+    from flawmap.runs.threshold_names import options_of, whose
 
     first, *second = result.calibration.words if result.calibration else ["none, as before the first calibration"]
     former = f"; was {result.former.threshold:.4g}" if result.former else ""
-    camera = f"camera {arguments.camera}: " if arguments.camera else ""
-    lines = [f"threshold  {camera}{first}{former}", *(f"           {line}" for line in second)]
+    of = f"{whose(arguments.whose)}: " if arguments.whose else ""
+    lines = [f"threshold  {of}{first}{former}", *(f"           {line}" for line in second)]
     if result.drift:
         lines.append(f"drift      {result.drift.text}")
     if result.undone:
@@ -154,8 +161,7 @@ def _as_lines(result: "Recalibration", arguments: Namespace) -> list[str]:
             f"undone     version {result.undone.number} of {result.undone.at[:10]}: {result.undone.change.command}"
         )
     elif result.version:
-        whose = ("--camera", arguments.camera) if arguments.camera else ()
-        back = command("flawmap", "calibrate", Path(arguments.run), "--undo", *whose)
+        back = command("flawmap", "calibrate", Path(arguments.run), "--undo", *options_of(arguments.whose))
         lines.append(f"version    {result.version.number}; to take it back: {back}")
     if result.left_out and result.calibration:
         lines.append(f"total      {result.calibration.n_held_out} good images, {counted(result.left_out)}")

@@ -121,6 +121,8 @@ def _load(arguments: Namespace, workers: int) -> tuple[Path, "OpenedModel"]:
         print(f"threshold  {model.facts.threshold_words[0]}", file=sys.stderr)
     if model.facts.self_test is None:
         print(f"note       {NO_CHECKSUM}", file=sys.stderr)
+    for note in model.facts.notes:
+        print(f"note       {note}", file=sys.stderr)
     if model.facts.calibration is None:
         remedy = command("flawmap", "calibrate", path, "GOOD_IMAGES")
         if arguments.fail_on_anomaly:
@@ -132,7 +134,9 @@ def _load(arguments: Namespace, workers: int) -> tuple[Path, "OpenedModel"]:
 def as_line(record: dict[str, Any], width: int) -> str:
     """The verdict on one image, for people."""
     verdict = "-" if record["threshold"] is None else "ANOMALY" if record["is_anomalous"] else "ok"
+    verdict = "UNKNOWN" if record.get("is_unknown_product") else verdict
     line = f"{record['image']:<{width}}   {verdict:<8} {record['score']:7.3f}"
+    line += f"   {record['product']}" if record.get("product") else ""
     regions = record["regions"]
     if record["is_anomalous"] and regions:
         left, top, right, bottom = regions[0]["box_xyxy_px"]
@@ -141,6 +145,8 @@ def as_line(record: dict[str, Any], width: int) -> str:
     elif record.get("n_small_regions") and not regions and record["score"] > record["threshold"]:
         noun = "region" if record["n_small_regions"] == 1 else "regions"
         line += f"   {record['n_small_regions']} {noun} smaller than --min-area"
+    elif record.get("is_unknown_product"):
+        line += "   looks like no product of the model, so no threshold judges it"
     elif record["is_anomalous"]:
         line += "   unusual as a whole, no region stands out"
     return line

@@ -32,6 +32,7 @@ def run(arguments: Namespace) -> int:
     from flawmap.deploy.opened_model import open_model
     from flawmap.deploy.server import TOKEN_VARIABLE, ServerSettings, refuse_address, serve
     from flawmap.detect.model_facts import NO_CHECKSUM
+    from flawmap.runs.threshold_names import whose
 
     host, port = arguments.host, arguments.port
     if not 0 < port < 65536:
@@ -56,7 +57,7 @@ def run(arguments: Namespace) -> int:
     else:
         print(f"threshold  {model.facts.threshold_words[0]}", file=sys.stderr)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    camera = f" for camera {arguments.camera}" if arguments.camera else ""
-    print(f"serving    {model.facts.name}{camera} on {address}  (stop with Ctrl-C)", file=sys.stderr)
+    of = f" for {whose(model.facts.camera)}" if model.facts.camera else ""
+    print(f"serving    {model.facts.name}{of} on {address}  (stop with Ctrl-C)", file=sys.stderr)
     serve(model, settings, port, Path(arguments.model), choice, open_again)
     return 0

@@ -32,6 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--head", action="store_true", help="train the head again, too; the earlier images must still be in place"
     )
+    parser.add_argument("--product", metavar="NAME", help="all these images show this product of a model of several")
+    parser.add_argument("--camera", metavar="NAME", help="this camera took all these images")
     parser.add_argument("--dry-run", action="store_true", help="show what would change, and keep nothing")
     parser.add_argument("--undo", action="store_true", help="return to the previous version; repeat to go further back")
     add_data_arguments(parser)
@@ -59,6 +61,8 @@ def run(arguments: Namespace) -> int:
         arguments.head,
         arguments.dry_run,
         arguments.command,
+        arguments.product,
+        arguments.camera,
     )
     updated = update_run(path, order)
     print(json.dumps(_as_json(updated, path)) if arguments.json else "\n".join(_as_lines(updated, path)))
@@ -101,14 +105,15 @@ def _as_lines(updated: "Updated", path: Path) -> list[str]:
     if record.reviews is not None:
         lines.append("           reviewed images do not count for the threshold")
     if record.dropped:
+        from flawmap.runs.threshold_names import SIGN, options_of, whose
         from flawmap.runs.updates import THE_DEFAULT
 
-        whose = ", ".join(record.dropped)
+        dropped = ", ".join(whose(name) if SIGN in name else name for name in record.dropped)
         lines.append(
-            f"note       thresholds set on fresh images belong to the previous version: {whose}; to set them again:"
+            f"note       thresholds set on fresh images belong to the previous version: {dropped}; to set them again:"
         )
         for name in record.dropped:
-            of_camera = () if name == THE_DEFAULT else ("--camera", name)
+            of_camera = () if name == THE_DEFAULT else options_of(name)
             lines.append(f"           {command('flawmap', 'calibrate', path, 'GOOD_IMAGES', *of_camera)}")
     if updated.version is None:
         lines.append("version    none: --dry-run keeps nothing")

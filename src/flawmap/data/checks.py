@@ -197,8 +197,8 @@ def refuse_unwritable_names(names: Iterable[str]) -> None:
 def _without_duplicates(data: TrainingData, facts: Sequence[FileFacts], bad: Sequence[SkippedFile]) -> CheckedData:
     first = {fact.pixels_sha256: fact for fact in reversed(facts)}
     unique = tuple(fact for fact in facts if first[fact.pixels_sha256] is fact)
-    group_of = {image.key: image.group for image in data.images}
-    images = tuple(NormalImage(fact.key, fact.path, fact.sha256, group_of[fact.key]) for fact in unique)
+    image_of = {image.key: image for image in data.images}
+    images = tuple(replace(image_of[fact.key], path=fact.path, sha256=fact.sha256) for fact in unique)
     kept = {fact.key: first[fact.pixels_sha256] for fact in facts}
     duplicates = {fact.key: kept[fact.key].key for fact in facts if kept[fact.key] is not fact}
     checked = replace(

@@ -59,7 +59,7 @@ def grouped(images: Sequence[ImageT], group_by: str | None) -> tuple[ImageT, ...
     """The images with the groups that ``data.group_by`` says; None keeps those that the data names."""
     if group_by is None:
         return tuple(images)
-    return tuple(replace(image, group=_group_of(image.key, group_by)) for image in images)
+    return tuple(replace(image, group=group_in(image.key, group_by)) for image in images)
 
 
 def refuse_unmatched(images: Sequence[Image], group_by: str | None, place: str) -> None:
@@ -142,7 +142,8 @@ def refuse_shared_groups(
         raise UserError(problem, place, remedy)
 
 
-def _group_of(key: str, group_by: str) -> str | None:
+def group_in(key: str, group_by: str) -> str | None:
+    """The group that an image's key names, by a value of ``data.group_by``; None where it names none."""
     path = PurePosixPath(unicodedata.normalize("NFC", key))
     if group_by == IMAGE:
         return None

@@ -24,6 +24,7 @@ from flawmap.data.layouts.mvtec_loco import MvtecLoco
 from flawmap.data.layouts.nih import ChestXray14
 from flawmap.data.layouts.registered import registered_layout_at
 from flawmap.data.layouts.visa import Visa
+from flawmap.data.products import PRODUCT, with_products
 from flawmap.data.sample import FileRemark, LabelledImage, NormalImage, Protocol, TestData, TrainingData
 from flawmap.data.subset import Strata, split_location
 from flawmap.data.walk import Listing, entries_of
@@ -85,10 +86,10 @@ def open_training_data(location: Location, settings: DataSettings) -> TrainingDa
             raise _empty_stratum(place.path, place.only, place.layout) if place.only else error
         images += [replace(image, key=place.prefix + image.key) for image in found.images]
         left_out, remarks = left_out + found.left_out, remarks + _prefixed(found.remarks, place)
-    images = grouped(images, settings.group_by)
+    name, root, layout = _described(places)
+    images = with_products(grouped(images, settings.group_by), settings.product_by, str(root))
     chosen = evenly_spaced(images, settings.train_subset)
     unused = tuple(sorted({image.key for image in images} - {image.key for image in chosen}))
-    name, root, layout = _described(places)
     grouped_by = _grouped_by(places, settings)
     return TrainingData(
         name, root, layout, chosen, unused=unused, grouped_by=grouped_by, left_out=left_out, remarks=remarks
@@ -257,6 +258,9 @@ def _read_tests(places: Sequence[Place], settings: DataSettings) -> tuple[TestDa
         saturates = all(protocol.saturated_overlap for protocol in protocols)
         protocol = Protocol(name, protocol.pixel_pool, tuple(strata), saturated_overlap=saturates)
     images, grouped_by = grouped(samples, settings.group_by), _grouped_by(places, settings)
+    images = with_products(images, settings.product_by, str(root))
+    if PRODUCT not in protocol.strata and any(image.product for image in images):
+        protocol = replace(protocol, strata=(*protocol.strata, PRODUCT))
     data = TestData(name, root, layout, images, protocol, grouped_by=grouped_by, left_out=left_out, remarks=remarks)
     return data, counts
 

@@ -22,12 +22,16 @@ class NormalImage:
         path: its file.
         sha256: of the file's bytes, 64 hex digits; None until the file has been checked.
         group: its patient, part, board or lot, whose images are never split; None if it belongs to none.
+        product: what it shows; None where all images show one product.
+        camera: that took it; None where nobody has said which one.
     """
 
     key: str
     path: Path
     sha256: str | None = field(default=None, compare=False)
     group: str | None = None
+    product: str | None = None
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class LabelledImage:
         is_anomalous: its label.
         kind: kind of the defect, "good" for a normal image.
         truth: where the defect is; None if nobody has marked it. A mask of a normal image must be empty.
-        strata: properties known for every image, normal or not, such as sex and view.
+        strata: properties known for every image, normal or not, such as sex, view, product and camera.
     """
 
     key: str
@@ -97,6 +101,16 @@ class LabelledImage:
     truth: MaskFile | Boxes | DefectMasks | None = None
     strata: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
+
+    @property
+    def product(self) -> str | None:
+        """As in :class:`NormalImage`."""
+        return self.strata.get("product")
+
+    @property
+    def camera(self) -> str | None:
+        """As in :class:`NormalImage`."""
+        return self.strata.get("camera")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from flawmap.deploy.work_queue import Scored
 from flawmap.detect.detection import Region
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.runs.calibration import MapScale
+from flawmap.runs.threshold_names import camera_in, product_in, products_in
 
 THUMBNAIL_PX = 96  # twice what the page shows, for sharp lines on dense screens
 ROWS_AT_ONCE = 64  # of a deep image in float64
@@ -59,6 +60,10 @@ class DetectionAnswer(BaseModel):
     height_px: int
     map_peak: float = Field(description="highest value of the map")
     camera: str | None = Field(None, description="whose threshold judged; null for the default")
+    product: str | None = Field(None, description="whose threshold judged, as named or found by likeness")
+    is_unknown_product: bool = Field(
+        False, description="it looks like no product of the model; anomalous, and without a threshold"
+    )
     drift: list[str] = Field(
         [], description="what has moved away from the good images: scores, appearance; see /v1/drift"
     )
@@ -93,6 +98,8 @@ class ModelAnswer(BaseModel):
     precision: str
     flawmap: str
     camera: str | None = Field(description="whose threshold is used; null for the default one")
+    product: str | None = Field(None, description="of all images; null: found by likeness, where there are several")
+    products: list[str] = Field([], description="that the model was trained on, where it knows their names")
     version: int | None = Field(description="of the change that set the threshold; null for that of the training")
     behind: str = Field(description="why this is not what lies on disk now; empty where it is")
     threshold: float | None
@@ -198,7 +205,7 @@ def detection_answer(
         width_px=scored.pixels.shape[1],
         height_px=scored.pixels.shape[0],
         map_peak=float(detection.anomaly_map.max()),
-        camera=facts.camera,
+        camera=camera_in(facts.camera),
         seconds=scored.seconds,
         map_png=map_png(detection.anomaly_map, facts.map_scale) if with_map else None,
         inside_png=None if inside is None else png_text(inside.astype(np.uint8) * 255),
@@ -234,7 +241,9 @@ def model_answer(model: CurrentModel, max_bytes: int, max_pixels: int) -> ModelA
     return ModelAnswer(
         **{name: getattr(facts, name) for name in same},
         model_id=facts.model_id,
-        camera=facts.camera,
+        camera=camera_in(facts.camera),
+        product=product_in(facts.camera),
+        products=list(products_in(facts.trained)),
         version=model.version,
         behind=model.behind,
         sizes_px=list(facts.sizes_px),

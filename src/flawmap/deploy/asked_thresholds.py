@@ -1,29 +1,32 @@
-"""Which thresholds a request asked for: those of a camera, or for a trial those of another false-alarm rate."""
-
-from dataclasses import replace
+"""Which thresholds a request asked for: of a product or camera, or for a trial those of another rate."""
 
 from fastapi import HTTPException
 
 from flawmap.deploy.current_model import CurrentModel
-from flawmap.detect.calibration import at_rate
+from flawmap.deploy.threshold_choice import at_rate_of
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
+from flawmap.runs.threshold_names import camera_in, product_in, threshold_name
 
 
-def facts_asked(model: CurrentModel, camera: str | None, false_alarm_rate: float | None) -> ModelFacts | None:
+def facts_asked(
+    model: CurrentModel, product: str | None, camera: str | None, false_alarm_rate: float | None
+) -> ModelFacts | None:
     """The facts with these thresholds; None where the request asked for none.
 
     Raises:
-        HTTPException: the camera has no threshold, or the model has none that could be set for another rate.
+        HTTPException: the product or camera has no threshold, or the model has none that could be set for another rate.
     """
-    if camera is None and false_alarm_rate is None:
+    served = model.facts.camera  # what the request does not name stays as it was when the server was started
+    name = threshold_name(product or product_in(served), camera or camera_in(served))
+    if product is None and camera is None and false_alarm_rate is None:
         return None
     try:
-        facts = model.facts if camera is None else model.facts_of_camera(camera)
+        facts = model.facts if name is None else model.facts_of_camera(name)
         if false_alarm_rate is None:
             return facts
         if facts.calibration is None:
             raise HTTPException(422, "without a threshold there is no false-alarm rate to change")
-        return replace(facts, calibration=at_rate(facts.calibration, false_alarm_rate))
+        return at_rate_of(facts, false_alarm_rate)
     except UserError as error:
         raise HTTPException(422, error.problem) from error

@@ -28,10 +28,16 @@ from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, 
 from flawmap.errors import UserError
 from flawmap.runs.result_folders import new_folder
 from flawmap.runs.result_log import ResultLog
+from flawmap.runs.threshold_names import camera_in
 
 MAX_STEM_LENGTH = 48  # characters of a picture's name that come from the image; no file system finds that too long
 MAPS = "maps"  # the folder of raw maps
-VERDICT_NAMES = {"ANOMALY": "anomaly", "ok": "ok", "no threshold": "scored"}  # in names of pictures
+VERDICT_NAMES = {  # in names of pictures
+    "ANOMALY": "anomaly",
+    "ok": "ok",
+    "no threshold": "scored",
+    "UNKNOWN PRODUCT": "unknown-product",
+}
 READING_AND_DRAWING = 2  # threads beside those that score, so that these need not wait for files
 MapFormat = Literal["npy", "tiff"]
 
@@ -108,10 +114,9 @@ class Batch:
         self.folder = folder if resume else new_folder(folder)
         (self.folder / MAPS if maps else self.folder).mkdir(parents=True, exist_ok=True)
         calibration = model.facts.calibration
-        threshold = calibration.threshold if calibration else None
         facts = model.facts
         self.watch = DriftWatch(calibration, facts.camera)
-        judged_by = threshold, facts.camera, facts.min_area_px
+        judged_by = facts.judging.thresholds, camera_in(facts.camera), facts.min_area_px
         self._log = ResultLog(self.folder, facts.model_id, *judged_by, watching(self.watch))
         self._jobs = self._plan()
         self.n_resumed = len(self._images) - len(self._jobs)
@@ -222,7 +227,7 @@ class Batch:
             path = job.map(self._maps)
             files[path] = _packed_map(detection.anomaly_map, self._maps)
             record["map"] = str(path)
-        of_model = {"model_id": facts.model_id, "camera": facts.camera, "min_area_px": facts.min_area_px}
+        of_model = {"model_id": facts.model_id, "camera": camera_in(facts.camera), "min_area_px": facts.min_area_px}
         return Finished(record | of_model, files)
 
 

@@ -37,6 +37,7 @@ from flawmap.runs.sidecar import (
     sidecar_bytes,
     sidecar_path,
 )
+from flawmap.runs.threshold_names import whose
 from flawmap.runs.versions import (
     CALIBRATE,
     FORMER,
@@ -72,7 +73,7 @@ def calibrate_file(
         output: write the threshold to this file instead, which must be new.
         skip_unreadable: leave out files that cannot be decoded.
         strict: refuse folders with anything in them that is not read.
-        camera: whose threshold is set; None stands for the default one.
+        camera: or product whose threshold is set, see :mod:`flawmap.runs.threshold_names`; None: the default one.
         command: that repeats this, for the record.
 
     Raises:
@@ -130,9 +131,9 @@ def undo_file_calibration(path: Path, camera: str | None = None, command: str = 
     with exclusive(path):
         former, in_force = _former(path, facts, camera), read_history(path).in_force(camera)
         if not in_force:
-            whose = "the default threshold" if camera is None else f"the threshold of camera {camera!r}"
+            of = "the default threshold" if camera is None else f"the threshold of {whose(camera)}"
             remedy = advice.command("flawmap", "calibrate", path, "--versions")
-            raise UserError(f"no change of {whose} is recorded that could be taken back", str(path), remedy)
+            raise UserError(f"no change of {of} is recorded that could be taken back", str(path), remedy)
         undone = in_force[-1]
         content = former_content(path, undone, sidecar_path(path, camera).name)
         restored = _exported(facts, camera)

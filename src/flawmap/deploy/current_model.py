@@ -22,6 +22,7 @@ from flawmap.errors import UserError
 from flawmap.runs.cameras import is_camera_name, refuse_unknown_camera
 from flawmap.runs.model_folder import model_folder
 from flawmap.runs.run_folder import WEIGHTS
+from flawmap.runs.threshold_names import nearest_name, whose
 from flawmap.runs.versions import number_in_force
 
 Stamp = tuple[int, int, int] | None  # of a file: time, size and place on the disk; None where there is none
@@ -122,12 +123,14 @@ class CurrentModel:
         if camera == facts.camera:
             return facts
         if not is_camera_name(camera):
-            refuse_unknown_camera(camera, facts.cameras, facts.name)
+            refuse_unknown_camera(camera, facts.cameras, facts.name, trained=facts.trained)
         beside = None if self._source is None else choice.read(self._source, facts)
         if beside is None:
-            refuse_unknown_camera(camera, facts.cameras, facts.name)
+            refuse_unknown_camera(camera, facts.cameras, facts.name, trained=facts.trained)
         file = None if beside is None or self._source is None or self._source.is_dir() else choice.file_of(self._source)
-        return choice.applied(facts, beside or facts.cameras[camera], file)
+        nearest = nearest_name(camera, facts.cameras)
+        carried = facts.calibration if nearest is None else facts.cameras[nearest]
+        return choice.applied(facts, beside or carried, file)
 
     def attention(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """As that of the opened model."""
@@ -161,8 +164,8 @@ class CurrentModel:
             return f"the threshold in use is no longer on disk; {RESTART}" if had_one else ""
         if taken != facts and taken.calibration is not None:
             self._model = self._model.with_facts(taken)
-            whose = f"camera {choice.camera}: " if choice.camera else ""
-            say("threshold", f"{whose}{taken.calibration.words[0]}; taken from {file}")
+            of = f"{whose(choice.camera)}: " if choice.camera else ""
+            say("threshold", f"{of}{taken.calibration.words[0]}; taken from {file}")
         self._seen = stamp
         self.version = None if choice.file else number_in_force(source, file.relative_to(_home(source)).as_posix())
         return ""

@@ -19,6 +19,7 @@ from flawmap.metrics.drift_chart import DEFECTIVE_SHARE, IMAGES_PER_FALSE_WARNIN
 from flawmap.metrics.score_drift import WHAT_CHANGES
 from flawmap.runs.calibration import Calibration
 from flawmap.runs.run_folder import MODEL_CONFIG
+from flawmap.runs.threshold_names import options_of, whose
 
 Measure = Literal["scores", "appearance"]
 MEASURES: tuple[Measure, ...] = ("scores", "appearance")
@@ -85,7 +86,7 @@ class DriftWatch:
 
     Args:
         calibration: of the camera; its good images are compared with. Without one, nothing is watched.
-        camera: None stands for the default.
+        camera: or product, by the names of :mod:`flawmap.runs.threshold_names`; None stands for the default.
 
     Attributes:
         n_images: watched so far.
@@ -134,8 +135,8 @@ class DriftWatch:
         """
         if not self.warnings:
             return ""
-        whose = f" of camera {self.camera}" if self.camera else ""
-        sentences = [f"The images{whose} have moved away from the good images of the calibration."]
+        of = f" of {whose(self.camera)}" if self.camera else ""
+        sentences = [f"The images{of} have moved away from the good images of the calibration."]
         sentences += [self._sentence(name) for name in self.warnings]
         most = dict.fromkeys(one.image for name in self.warnings for one in self.measures[name].moved if one.image)
         sentences += [f"Moved most: {', '.join([*most][:NAMED])}."] if most else []
@@ -230,8 +231,7 @@ def _good_values(calibration: Calibration | None) -> dict[Measure, Sequence[floa
 
 def _advice(model: Path | None, shown: Path | None, camera: str | None) -> list[str]:
     place = shown or Path("MODEL")
-    of_camera = ["--camera", camera] if camera else []
-    calibrate = command("flawmap", "calibrate", place, "GOOD_IMAGES", *of_camera)
+    calibrate = command("flawmap", "calibrate", place, "GOOD_IMAGES", *options_of(camera))
     is_run = model is None or not (model.is_file() or (model / MODEL_CONFIG).is_file())  # no file, no model alone
     update = f"; {command('flawmap', 'update', place, 'GOOD_IMAGES')} teaches what is new" if is_run else ""
     return [

@@ -14,6 +14,7 @@ from flawmap.deploy.work_queue import Scored
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.engine.progress import say
 from flawmap.runs.calibration import Calibration
+from flawmap.runs.threshold_names import whose
 
 
 class LineWatch:
@@ -64,7 +65,7 @@ class LineWatch:
         if watch.warnings and not before:
             say("drift", watch.text(self._source))
         elif before and not watch.warnings:
-            say("drift", f"no longer{f', camera {facts.camera}' if facts.camera else ''}")
+            say("drift", f"no longer{f', {whose(facts.camera)}' if facts.camera else ''}")
         return tuple(name for name in watch.warnings if name not in before)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flawmap.deploy.runtime import EXTENSIONS, is_exported, load_with
 from flawmap.deploy.threshold_choice import AS_CARRIED, ThresholdChoice, facts_in_use
-from flawmap.detect.detection import Detection, judge
+from flawmap.detect.detection import Detection
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 
@@ -60,9 +60,8 @@ class OpenedRun:
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image, by the thresholds of the facts."""
-        name, calibration, min_area_px = self.facts.image_score, self.facts.calibration, self.facts.min_area_px
-        found = self.detector.analyse_many(images) if images else ()
-        return [judge(one.scores, name, one.anomaly_map, calibration, one.inside, min_area_px) for one in found]
+        judging, found = self.facts.judging, self.detector.analyse_many(images) if images else ()
+        return [judging.judge(one.scores, one.anomaly_map, one.inside) for one in found]
 
     def with_facts(self, facts: ModelFacts) -> "OpenedRun":
         """The same model with other thresholds; this one keeps its own."""

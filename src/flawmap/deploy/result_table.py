@@ -24,6 +24,7 @@ def write_table(folder: Path, not_scored: Mapping[Path, str]) -> None:
         rows.writerow(TABLE_COLUMNS)
         for record in map(json.loads, lines):
             verdict = "" if record["threshold"] is None else "anomaly" if record["is_anomalous"] else "ok"
+            verdict = "unknown product" if record.get("is_unknown_product") else verdict
             cells = [verdict, record["score"], record["threshold"], len(record["regions"])]
             rows.writerow([plain_cell(record["image"]), *cells, plain_cell(record["overlay"] or ""), ""])
         for image, problem in not_scored.items():

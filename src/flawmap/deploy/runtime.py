@@ -17,10 +17,11 @@ from flawmap.data.images.tiles import Tiling
 from flawmap.data.roi import RegionOfInterest, roi_of_text
 from flawmap.deploy.file_digest import COPY_OR_EXPORT_AGAIN, refuse_changed_file
 from flawmap.deploy.threshold_choice import ThresholdChoice, facts_in_use
-from flawmap.detect.detection import Detection, judge
+from flawmap.detect.detection import Detection
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts, read_facts
 from flawmap.engine.cores import usable_cores
 from flawmap.errors import UserError
+from flawmap.runs.threshold_names import threshold_name
 
 EXTENSIONS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
 EXTRAS = {"torch": "train", "openvino": "export"}  # that bring a package
@@ -68,8 +69,7 @@ class ExportedModel:
         if roi is not None:  # the graph knows patches; here are pixels
             anomaly_map, inside = roi.only_inside(anomaly_map), roi.at(*anomaly_map.shape)
             scores["map_max"] = float(anomaly_map.max())
-        facts = self.facts
-        return judge(scores, facts.image_score, anomaly_map, facts.calibration, inside, facts.min_area_px, image)
+        return self.facts.judging.judge(scores, anomaly_map, inside, image)
 
     def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """The verdict on each image; one at a time, because a batch gains nothing on a processor."""
@@ -108,6 +108,7 @@ def load(
     threshold: str | Path | None = None,
     false_alarm_rate: float | None = None,
     min_area_px: float = 0.0,
+    product: str | None = None,
 ) -> ExportedModel:
     """Load a file that ``flawmap export`` wrote: .onnx, .xml (OpenVINO) or .torchscript.
 
@@ -121,6 +122,7 @@ def load(
         threshold: a threshold file to use instead.
         false_alarm_rate: that the thresholds are set for; None keeps the one that they were set for.
         min_area_px: regions with fewer pixels of the image are left out; an image that has no other is called good.
+        product: that all images show; None finds that of each image by likeness, where the model knows several.
 
     Raises:
         UserError: the file does not exist, is damaged, has changed since its export or was not written by flawmap, its
@@ -128,7 +130,8 @@ def load(
     """
     path = Path(path)
     file = None if threshold is None else Path(threshold)
-    return load_with(path, ThresholdChoice(camera, file, false_alarm_rate, min_area_px), threads, at_once)
+    name = threshold_name(product, camera)
+    return load_with(path, ThresholdChoice(name, file, false_alarm_rate, min_area_px), threads, at_once)
 
 
 def load_with(path: Path, choice: ThresholdChoice, threads: int | None = None, at_once: int = 1) -> ExportedModel:

@@ -260,22 +260,22 @@ def _add_interface(
         in_session: bool = False,
         false_alarm_rate: Annotated[float | None, Query(gt=0, lt=1, description="for a trial: 0.01 is 1 %")] = None,
         camera: Annotated[str | None, Query(max_length=64, description="by whose threshold; see /v1/drift")] = None,
+        product: Annotated[str | None, Query(max_length=64, description="found by likeness where not named")] = None,
     ) -> DetectionAnswer:
         """Score one image: the body is the image file itself, or a form with one file.
 
         The page asks to keep the file in its session, so that it can show it again after a reload. With a false-alarm
         rate, this one answer is by the thresholds that the model's good images set for it.
         """
-        facts_asked(model, camera, false_alarm_rate)  # refuses what cannot be had before the image is read
+        facts_asked(model, product, camera, false_alarm_rate)  # refuses what cannot be had before the image is read
         upload, is_trial = await _uploaded(request), false_alarm_rate is not None
 
         def answer_of(scored: Scored) -> DetectionAnswer:
             metrics.count_image(scored)
-            asked = facts_asked(model, camera, false_alarm_rate)  # of the model that scored it
+            asked = facts_asked(model, product, camera, false_alarm_rate)  # of the model that scored it
             facts, is_tolerated = asked or model.facts_of_batch, scored.detection.is_tolerated
             if asked and asked.calibration:
-                again = scored.detection.judged_again(facts.image_score, asked.calibration, facts.min_area_px)
-                scored = replace(scored, detection=again)
+                scored = replace(scored, detection=(again := asked.judging.verdict(scored.detection)))
                 is_tolerated = is_tolerated if is_trial else again.is_tolerated
             picture = picture_answer(upload.data, settings.max_pixels) if with_picture else None
             is_kept = in_session and not is_trial  # the page shows verdicts of the model, and no trials

@@ -1,5 +1,6 @@
 """Which thresholds judge: those that the model carries, those in a file beside it, or those that the user chose."""
 
+import glob
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from flawmap.runs.calibration import Calibration, read_calibration
 from flawmap.runs.cameras import calibration_file, is_camera_name, refuse_unknown_camera
 from flawmap.runs.model_folder import model_folder
 from flawmap.runs.sidecar import read_sidecar, sidecar_path
+from flawmap.runs.threshold_names import nearest_name, products_in
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class ThresholdChoice:
     """What the user asked for.
 
     Attributes:
-        camera: whose thresholds are used; None takes the default ones.
+        camera: whose thresholds are used, of a camera or a product, by the names of
+            :mod:`flawmap.runs.threshold_names`; None takes the default ones.
         file: of ``flawmap calibrate FILE``; None takes the one beside an exported file where there is one, and else
             the thresholds that the model carries.
         false_alarm_rate: that the thresholds are set for, from the scores that they rest on, in (0, 1); None keeps the
@@ -68,15 +71,39 @@ class ThresholdChoice:
         Raises:
             UserError: another rate was asked for, and the thresholds do not say what it needs.
         """
-        if self.false_alarm_rate is not None and calibration is not None:
-            calibration = at_rate(calibration, self.false_alarm_rate)
-        in_use = None if file is None else str(file)
-        return replace(
-            facts, camera=self.camera, calibration=calibration, threshold_file=in_use, min_area_px=self.min_area_px
-        )
+        facts = replace(facts, camera=self.camera, calibration=calibration, min_area_px=self.min_area_px)
+        facts = replace(facts, threshold_file=None if file is None else str(file))
+        return facts if self.false_alarm_rate is None else at_rate_of(facts, self.false_alarm_rate)
 
 
 AS_CARRIED = ThresholdChoice()  # of the model, or the file beside it
+
+
+def at_rate_of(facts: ModelFacts, false_alarm_rate: float) -> ModelFacts:
+    """The facts with the thresholds that the same good images set for another rate, also those of products.
+
+    Raises:
+        UserError: the thresholds do not say what that needs.
+    """
+    in_use = None if facts.calibration is None else at_rate(facts.calibration, false_alarm_rate)
+    cameras = facts.cameras
+    if products_in(facts.trained):  # found by likeness, they are used beside those in use
+        cameras = {name: at_rate(one, false_alarm_rate) for name, one in cameras.items()}
+    return replace(facts, calibration=in_use, cameras=cameras)
+
+
+def with_files_beside(facts: ModelFacts, model: Path) -> ModelFacts:
+    """The facts with the thresholds of products and cameras that lie beside an exported file.
+
+    Raises:
+        UserError: one of them is damaged, or of another model.
+    """
+    found = dict(facts.cameras)
+    for file in sorted(model.parent.glob(f"{glob.escape(model.stem)}.threshold.*.json")):
+        name = file.name[len(f"{model.stem}.threshold.") : -len(".json")]
+        if is_camera_name(name):
+            found[name] = read_sidecar(file, facts.weights_sha256, facts.precision, name, model)
+    return replace(facts, cameras=found)
 
 
 def facts_in_use(facts: ModelFacts, model: Path, choice: ThresholdChoice) -> ModelFacts:
@@ -93,10 +120,13 @@ def facts_in_use(facts: ModelFacts, model: Path, choice: ThresholdChoice) -> Mod
     calibration, file = None, choice.file_of(model)
     if choice.file is not None or not model.is_dir():
         calibration = choice.read(model, facts)
+    if not model.is_dir() and products_in(facts.trained):
+        facts = with_files_beside(facts, model)
     if calibration is None:
         file, camera = None, choice.camera
-        refuse_unknown_camera(camera, facts.cameras, model)
-        calibration = facts.calibration if camera in (None, facts.camera) else facts.cameras[camera]
+        refuse_unknown_camera(camera, facts.cameras, model, trained=facts.trained)
+        nearest = nearest_name(camera, facts.cameras)
+        calibration = facts.calibration if camera == facts.camera or nearest is None else facts.cameras[nearest]
     if choice.false_alarm_rate is not None and calibration is None:
         remedy = command("flawmap", "calibrate", model, "GOOD_IMAGES")
         raise UserError("without a threshold there is no false-alarm rate to change", str(model), remedy)

@@ -74,6 +74,9 @@ class Detection:
         min_area_px: the minimum area.
         image: the image as it was given to ``predict``, for pictures of it: a path is read again when one is drawn.
             None where it was not kept.
+        product: by whose thresholds it was judged, as named or found by likeness; None where the model knows none.
+        is_unknown_product: whether it looks like no product that the model knows. There is no threshold for it then,
+            and it is called anomalous, so that it does not pass.
     """
 
     score: float
@@ -87,6 +90,8 @@ class Detection:
     map_scale: MapScale = field(default=UNCALIBRATED_MAP_SCALE, repr=False)
     min_area_px: float = field(default=0.0, repr=False)
     image: ImageLike | None = field(default=None, repr=False, compare=False)
+    product: str | None = None
+    is_unknown_product: bool = False
 
     def __post_init__(self) -> None:
         """Raises: NotScoredError: a score or a value of the map is not finite."""
@@ -96,10 +101,6 @@ class Detection:
     def is_tolerated(self) -> bool:
         """Whether all that is above the map's threshold is smaller than the minimum area."""
         return self.n_small_regions > 0 and not self.regions
-
-    def judged_again(self, image_score: str, calibration: Calibration, min_area_px: float) -> "Detection":
-        """The verdict on the same scores and map by other thresholds; see :func:`judge`."""
-        return judge(self.scores, image_score, self.anomaly_map, calibration, self.inside, min_area_px, self.image)
 
     @property
     def name(self) -> str:
@@ -184,9 +185,14 @@ class Detection:
         return pixels
 
     def to_json(self) -> dict[str, Any]:
-        """Everything except the map, as JSON-ready values; with a region of interest, the share of the image in it."""
-        share = {} if self.inside is None else {"inside_share": float(self.inside.mean())}
-        return share | {
+        """Everything except the map, as JSON-ready values.
+
+        With a region of interest, also the share of the image in it; where the model knows products, also which.
+        """
+        more = {} if self.inside is None else {"inside_share": float(self.inside.mean())}
+        if self.product is not None or self.is_unknown_product:
+            more |= {"product": self.product, "is_unknown_product": self.is_unknown_product}
+        return more | {
             "score": self.score,
             "is_anomalous": self.is_anomalous,
             "threshold": self.threshold,

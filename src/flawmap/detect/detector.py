@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,12 +15,13 @@ from flawmap.data.pool import Pool
 from flawmap.data.roi import RegionOfInterest, region_of
 from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
-from flawmap.detect.detection import APPEARANCE_DISTANCE, Detection, NotScoredError, judge, refuse_not_finite
+from flawmap.detect.detection import APPEARANCE_DISTANCE, Detection, NotScoredError, refuse_not_finite
 from flawmap.detect.detections import Detections
 from flawmap.detect.good_images import good_images, in_files
 from flawmap.detect.image_like import ImageLike, Images, as_rgb, each_of, is_one_image, place_of
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
+from flawmap.detect.products import Judging, judging_by
 from flawmap.detect.scoring import Analysis, analyse, analyse_in_order, device_of, images_at_once, score_names
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import DeviceName, choose_compute
@@ -34,6 +35,7 @@ from flawmap.runs.model_config import ModelRecord, ProxyScores
 from flawmap.runs.model_folder import SHARED_FILES, run_around
 from flawmap.runs.run_folder import RunFolder, create_run
 from flawmap.runs.self_test import SCORE, SelfTest, self_test_image
+from flawmap.runs.threshold_names import Name, camera_in, product_in, threshold_name
 from flawmap.scorer import Scorer
 from flawmap.vit.class_token import class_token
 from flawmap.vit.weights import WeightsOrigin
@@ -70,6 +72,7 @@ class AnomalyDetector:
         self.stage_keys_: dict[str, str] = {}
         self.record_ = ModelRecord()  # data and evaluation, for the model card
         self.unseen_scores_: tuple[tuple[float, str | None], ...] = ()  # of folds: each good image's score and group
+        self.trained_: Mapping[str, int] = {}  # good images of each product and camera
         self.run_: RunFolder | None = None  # that keeps what the scorer was fitted to
         self.learned_: Learned | None = None  # what that is, once it was read
         self._at_once: ImagesAtOnce | None = None  # measured when it is first needed
@@ -212,30 +215,33 @@ class AnomalyDetector:
         return analyses
 
     @overload
-    def predict(self, images: str | Path) -> Detection | Any: ...  # of a folder or a pattern, Detections
+    def predict(self, images: str | Path, *, product: Name = None, camera: Name = None) -> Detection | Any: ...
 
     @overload
-    def predict(self, images: ImageLike) -> Detection: ...
+    def predict(self, images: ImageLike, *, product: Name = None, camera: Name = None) -> Detection: ...
 
     @overload
-    def predict(self, images: Iterable[ImageLike] | TrainingData) -> Detections: ...
+    def predict(
+        self, images: Iterable[ImageLike] | TrainingData, *, product: Name = None, camera: Name = None
+    ) -> Detections: ...
 
-    def predict(self, images: Images) -> Detection | Detections:
+    def predict(self, images: Images, *, product: Name = None, camera: Name = None) -> Detection | Detections:
         """The verdict on one image, or on each of several.
 
         Args:
             images: a path, a PIL image, a uint8 array (H, W) or (H, W, 3); or several: a list of these, a folder, a
                 pattern such as ``new/*.png``, or what :func:`flawmap.load_images` returns.
+            product, camera: of all of them; else found by likeness where the model knows several, and ``camera_``.
 
         Returns:
             of several images a list of verdicts, whose ``to_pandas()`` is a table.
 
         Raises:
-            UserError: the detector is not fitted, or something is not an image.
+            UserError: the detector is not fitted or does not know product or camera, or something is not an image.
             NotScoredError: an image got a score or a map that is not finite, because the model is damaged.
         """
-        found = each_of(images)
-        verdicts = [self.verdict(one, image) for image, one in zip(found, self._analyses(found), strict=True)]
+        found, judging = each_of(images), self._judging(product, camera)
+        verdicts = [judging.verdict(one, image) for image, one in zip(found, self._analyses(found), strict=True)]
         return verdicts[0] if is_one_image(images) else Detections(verdicts)
 
     def verdict(self, analysis: Analysis, image: ImageLike | None = None) -> Detection:
@@ -243,8 +249,12 @@ class AnomalyDetector:
 
         ``image`` is kept for pictures of the verdict.
         """
-        score = self.recipe.detect.image_score
-        return judge(analysis.scores, score, analysis.anomaly_map, self.calibration_, analysis.inside, image=image)
+        return self._judging().verdict(analysis, image)
+
+    def _judging(self, product: Name = None, camera: Name = None) -> Judging:
+        """By whose thresholds; None names those of ``camera_``."""
+        name = threshold_name(product or product_in(self.camera_), camera or camera_in(self.camera_))
+        return judging_by(name, self.calibrations_, self.trained_, self.recipe.detect.image_score)
 
     def score_samples(self, images: Images) -> Float[np.ndarray, "n"]:
         """Image scores, one per image, float64; higher = more anomalous, the opposite of scikit-learn's sign."""
@@ -313,6 +323,7 @@ class AnomalyDetector:
             self_test=self.self_test_,
             roi=self.recipe.data.roi,
             proxy=self.proxy_,
+            trained=self.trained_,
         )
 
     def self_test(self) -> SelfTest:
@@ -336,7 +347,8 @@ class AnomalyDetector:
         scorer, origin = self._fitted, self.origin_
         assert origin is not None
         of_training = self.stage_keys_, self.proxy_, self.self_test(), self.encoder_backend_, self.record_
-        write_pretrained(Path(folder), Saved(scorer, self.recipe, self.calibrations_, origin, *of_training))
+        saved = Saved(scorer, self.recipe, self.calibrations_, origin, *of_training, trained=self.trained_)
+        write_pretrained(Path(folder), saved)
 
     def push_to_hub(self, repository: str, private: bool = True) -> str:
         """Upload the model folder to ``OWNER/NAME`` on the Hugging Face hub; returns the address of the commit.
@@ -367,7 +379,7 @@ class AnomalyDetector:
             torch.set_num_threads(threads)
         detector = cls.from_saved(load_pretrained(folder), device)
         detector.run_ = run_around(folder)
-        refuse_unknown_camera(camera, detector.calibrations_.cameras, folder)
+        refuse_unknown_camera(camera, detector.calibrations_.cameras, folder, trained=detector.trained_)
         detector.camera_ = camera
         return detector
 
@@ -380,6 +392,7 @@ class AnomalyDetector:
         detector.calibrations_, detector.origin_ = saved.calibrations, saved.origin
         detector.stage_keys_, detector.proxy_, detector.record_ = saved.stage_keys, saved.proxy, saved.record
         detector.self_test_, detector.weights_sha256_ = saved.self_test, saved.weights_sha256
+        detector.trained_ = saved.trained
         detector.encoder_backend_, here = saved.encoder_backend, detector.scorer_.encoder_backend
         if detector.encoder_backend_ not in (None, here):
             in_training = detector.encoder_backend_

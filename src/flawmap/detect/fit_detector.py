@@ -6,6 +6,7 @@ from pathlib import Path
 from flawmap.data.groups import by_image_if_few, grouped
 from flawmap.data.known_defects import known_defects_for
 from flawmap.data.pool import Pool, read_pool_for
+from flawmap.data.products import with_products
 from flawmap.data.roi import with_roi_content
 from flawmap.data.sample import KnownDefect, NormalImage
 from flawmap.data.split import split_normals
@@ -19,6 +20,7 @@ from flawmap.recipe.checks import validate
 from flawmap.runs.cameras import Calibrations
 from flawmap.runs.model_config import ModelRecord
 from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.threshold_names import trained_names
 
 
 def fit_detector(
@@ -37,6 +39,7 @@ def fit_detector(
     detector.run_ = detector.learned_ = None
     detector.calibrations_, detector.record_, detector.unseen_scores_ = Calibrations(), ModelRecord(), ()
     normals = by_image_if_few(grouped(images, recipe.data.group_by))
+    normals = with_products(normals, recipe.data.product_by, "data")
     known = known_defects_for(defects, normals, recipe)
     train, held_out = split_normals(normals, recipe.held_out_fraction, recipe.seed)
     pool = read_pool_for(normals, recipe) if pool is None else pool
@@ -44,6 +47,7 @@ def fit_detector(
     precision = "int8" if recipe.encoder_precision == "int8" else compute.precision
     say("device", f"{compute.device}, {precision}: {compute.reason}")
     fitted = fit_scorer(train, recipe, run, compute, stages, pool=pool.images, defects=known)
+    detector.trained_ = trained_names(train)
     detector.origin_, detector.stage_keys_ = fitted.origin, fitted.stage_keys
     if fitted.scorer is None:
         return detector

@@ -1,5 +1,6 @@
 """Set a detector's thresholds, and measure how it finds simulated defects, on images that a fit has not seen."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from flawmap.data.sample import NormalImage
@@ -10,7 +11,9 @@ from flawmap.detect.fit import Fitted
 from flawmap.detect.unusual import name_unusual
 from flawmap.engine.compute import Compute
 from flawmap.runs.calibration import Calibration
+from flawmap.runs.cameras import Calibrations
 from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.threshold_names import FEWEST_IMAGES, names_of
 from flawmap.scorer import UnseenScores
 from flawmap.vit.positions import round_to_patches
 
@@ -38,7 +41,7 @@ def judge_unseen(
         detector.unseen_scores_ = tuple(
             (float(score), image.group) for score, image in zip(deciding, images, strict=True)
         )
-        detector.calibration_ = calibration_of(detector, images, unseen, rate)
+        detector.calibrations_ = calibrations_of(detector, images, unseen, rate)
         name_unusual(run, images, deciding, unseen.maps, detector.map_scale)
         squares = simulated_defects.unseen_squares(images, unseen, size_px, detector.roi)
         squares = simulated_defects.several_each(squares, len(images))
@@ -55,14 +58,14 @@ def deciding_scores(detector: AnomalyDetector, unseen: UnseenScores) -> list[flo
     return unseen.map_peaks if detector.recipe.detect.image_score == "map_max" else unseen.image_scores
 
 
-def calibration_of(
+def calibrations_of(
     detector: AnomalyDetector,
     images: Sequence[NormalImage],
     unseen: UnseenScores,
     rate: float,
     not_counted: frozenset[int] = frozenset(),
-) -> Calibration:
-    """Thresholds from scores of folds.
+) -> Calibrations:
+    """Thresholds from scores of folds: of all images, and of each product and camera with :data:`FEWEST_IMAGES`.
 
     Args:
         detector: fitted.
@@ -72,7 +75,17 @@ def calibration_of(
         not_counted: numbers of images, as ``unseen`` has them, that do not count.
     """
     rows = [row for row, number in enumerate(unseen.images) if number not in not_counted]
-    deciding, groups = deciding_scores(detector, unseen), [images[row].group for row in rows]
-    scores, peaks = ([of_all[row] for row in rows] for of_all in (deciding, unseen.map_peaks))
-    distances = [unseen.scales[row][0].appearance_distance for row in rows]
-    return calibrate(scores, peaks, rate, groups, is_estimate=True, appearance_distances=distances)
+    deciding = deciding_scores(detector, unseen)
+
+    def from_rows(chosen: Sequence[int]) -> Calibration:
+        scores, peaks = ([of_all[row] for row in chosen] for of_all in (deciding, unseen.map_peaks))
+        groups = [images[row].group for row in chosen]
+        distances = [unseen.scales[row][0].appearance_distance for row in chosen]
+        return calibrate(scores, peaks, rate, groups, is_estimate=True, appearance_distances=distances)
+
+    of_parts = defaultdict[str, list[int]](list)
+    for row in rows:
+        for name in names_of(images[row]):
+            of_parts[name].append(row)
+    enough = {name: chosen for name, chosen in sorted(of_parts.items()) if len(chosen) >= FEWEST_IMAGES}
+    return Calibrations(from_rows(rows), {name: from_rows(chosen) for name, chosen in enough.items()})

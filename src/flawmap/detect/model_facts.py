@@ -8,14 +8,16 @@ from typing import Any
 import msgspec
 
 from flawmap.data.images.tiles import OVERLAP, Tiling
+from flawmap.detect.products import Judging
 from flawmap.errors import UserError
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
 from flawmap.runs.json_files import refuse_unreadable_format
 from flawmap.runs.model_config import ProxyScores
 from flawmap.runs.self_test import SelfTest
+from flawmap.runs.threshold_names import FEWEST_IMAGES, SIGN, nearest_name, products_in, whose
 
-OLDEST_FORMAT, FORMAT = 1, 3  # of an exported file's facts: the oldest and the newest that is read
-WITHOUT_TILES, WITHOUT_ROI = 1, 2  # the formats of files that an earlier flawmap runs as well
+OLDEST_FORMAT, FORMAT = 1, 4  # of an exported file's facts: the oldest and the newest that is read
+WITHOUT_TILES, WITHOUT_ROI, WITHOUT_PRODUCTS = 1, 2, 3  # the formats of files that an earlier flawmap runs as well
 EXPORT_AGAIN = "export it again: flawmap export RUN"
 NO_CHECKSUM = (
     "this model is from an earlier flawmap and carries no checksum, so damage to it may go unnoticed; "
@@ -42,8 +44,9 @@ class ModelFacts:
             memory, of a folder, where the machine decides, and from an earlier flawmap.
         calibration: the thresholds in use, or None.
         flawmap: the version that wrote the model.
-        camera: whose thresholds are in use; None stands for the default ones, as in an exported file.
-        cameras: the thresholds of each camera that has its own.
+        camera: whose thresholds are in use, of a camera or a product, by the names of
+            :mod:`flawmap.runs.threshold_names`; None stands for the default ones, as in an exported file.
+        cameras: the thresholds of each camera and product that has its own.
         self_test: what the model must give for the self-test image; None from an earlier flawmap.
         files_sha256: of an exported file and of those beside it, by their endings, see
             :mod:`flawmap.deploy.file_digest`; None of a folder, and from an earlier flawmap.
@@ -53,6 +56,8 @@ class ModelFacts:
         min_area_px: regions with fewer pixels of the image are left out of verdicts; 0 keeps all.
         roi: the region of interest as :func:`flawmap.data.roi.roi_of_text` reads it; None for the whole image.
         proxy: how simulated defects scored in training; None where they were not, and from an earlier flawmap.
+        trained: good images of each product and camera that it was trained on, by the names of
+            :mod:`flawmap.runs.threshold_names`.
     """
 
     name: str
@@ -76,6 +81,7 @@ class ModelFacts:
     min_area_px: float = 0.0
     roi: str | None = None
     proxy: ProxyScores | None = None
+    trained: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def model_id(self) -> str:
@@ -101,6 +107,23 @@ class ModelFacts:
         ]
 
     @property
+    def judging(self) -> Judging:
+        """How images are judged."""
+        return Judging(self.image_score, self.calibration, self.camera, self.cameras, self.min_area_px)
+
+    @property
+    def notes(self) -> list[str]:
+        """Which products, or which one in use, have too few good images for thresholds of their own."""
+        asked = [name for name in self.trained if SIGN in name] if self.camera is None else [self.camera]
+        return [
+            f"{whose(name)}: {self.trained.get(name, 0)} good images, fewer than {FEWEST_IMAGES}, so "
+            + (f"the thresholds of {whose(nearest)} judge" if nearest else "the thresholds of all images judge")
+            for name in asked
+            if name not in self.cameras
+            for nearest in (nearest_name(name, self.cameras),)
+        ]
+
+    @property
     def judged_by(self) -> dict[str, Any]:
         """The thresholds in use and where they are from, as JSON-ready values."""
         calibration = self.calibration
@@ -115,8 +138,8 @@ class ModelFacts:
 
     def to_text(self) -> str:
         """As JSON, for the metadata of a file."""
-        older = WITHOUT_ROI if self.tiling else WITHOUT_TILES
-        return json.dumps({"format": FORMAT if self.roi else older, **asdict(self)})
+        needed = WITHOUT_PRODUCTS if self.roi else WITHOUT_ROI if self.tiling else WITHOUT_TILES
+        return json.dumps({"format": FORMAT if products_in(self.trained) else needed, **asdict(self)})
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import hashlib
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -45,6 +45,7 @@ class Saved:
         encoder_backend: what computed the frozen encoder in training; None where that is not known.
         record: what the run knows of the model.
         weights_sha256: of the file that the scorer was read from; None for one that was not.
+        trained: good images of each product and camera, see :class:`ModelConfig`.
     """
 
     scorer: Scorer
@@ -57,6 +58,7 @@ class Saved:
     encoder_backend: str | None
     record: ModelRecord
     weights_sha256: str | None = None
+    trained: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_pretrained(folder: Path, saved: Saved) -> None:
@@ -83,6 +85,7 @@ def write_pretrained(folder: Path, saved: Saved) -> None:
         self_test=saved.self_test,
         encoder_backend=saved.encoder_backend,
         record=saved.record,
+        trained=saved.trained,
     )
     write_model(folder, weights, ModelFiles(config, saved.recipe, saved.calibrations))
 
@@ -135,6 +138,7 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
         encoder_backend=config.encoder_backend,
         record=config.record,
         weights_sha256=sha256,
+        trained=config.trained,
     )
 
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from flawmap.data.groups import by_image_if_few, grouped
+from flawmap.data.products import refuse_without_product
 from flawmap.data.sample import KnownDefect, NormalImage, content_hash
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.fit import ALGORITHM_VERSION
-from flawmap.detect.judge_unseen import calibration_of, deciding_scores
+from flawmap.detect.judge_unseen import calibrations_of, deciding_scores
 from flawmap.detect.pretrained import weights_of
 from flawmap.engine.compute import DeviceName, choose_compute
 from flawmap.engine.progress import say
@@ -26,6 +27,7 @@ from flawmap.runs.cameras import Calibrations
 from flawmap.runs.manifest import REVIEWED, read_manifest
 from flawmap.runs.model_config import ModelRecord
 from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.threshold_names import trained_names
 from flawmap.scorer import UnseenScores
 from flawmap.simulators.by_name import simulator_by_name
 from flawmap.vit.positions import round_to_patches
@@ -67,12 +69,12 @@ def update_detector(
     if not new:
         raise UserError("none of these images is new: the model has learned from all of them", "", "give other images")
     new = tuple(grouped(new, recipe.data.group_by))
+    refuse_without_product((*learned.images, *new), "the new images")
     compute = choose_compute(device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
-    everything = (*learned.images, *new)
     inputs = {
         "algorithm": ALGORITHM_VERSION,
         "updated": hashlib.sha256(weights_of(scorer)).hexdigest(),
-        "images": content_hash(everything),
+        "images": content_hash((*learned.images, *new)),
         "is_reviewed": is_reviewed,
         "trains_head": files is not None,
     }
@@ -84,14 +86,15 @@ def update_detector(
     detector.scorer_, detector.learned_ = fitted.scorer.to(compute.device).eval(), now
     detector.stage_keys_, detector.encoder_backend_ = fitted.stage_keys, detector.scorer_.encoder_backend
     detector.proxy_ = detector.self_test_ = detector.weights_sha256_ = detector.camera_ = None
-    detector.calibrations_, detector.record_, detector.unseen_scores_ = Calibrations(), ModelRecord(), ()
+    detector.calibrations_, detector.trained_ = Calibrations(), trained_names(now.images)
+    detector.record_, detector.unseen_scores_ = ModelRecord(), ()
     if (unseen := fitted.unseen) is not None:
         judged = by_image_if_few(now.images)
         scored = [judged[number] for number in unseen.images]
         detector.unseen_scores_ = tuple(
             (float(score), image.group) for score, image in zip(deciding_scores(detector, unseen), scored, strict=True)
         )
-        detector.calibration_ = calibration_of(detector, scored, unseen, rate, now.not_counted)
+        detector.calibrations_ = calibrations_of(detector, scored, unseen, rate, now.not_counted)
     return fitted.unseen
 
 
@@ -136,7 +139,10 @@ def read_learned(run: RunFolder, scorer: TokenScorer | TiledScorer, stage_keys: 
         UserError: the run does not keep it, or it is damaged.
     """
     rows = [row for row in read_manifest(run.path / "data_manifest.csv") if row.split in ("train", REVIEWED)]
-    images = tuple(NormalImage(row.key, Path(row.key), row.sha256, row.group or None) for row in rows)
+    images = tuple(
+        NormalImage(row.key, Path(row.key), row.sha256, row.group or None, row.product or None, row.camera or None)
+        for row in rows
+    )
     not_counted = frozenset(number for number, row in enumerate(rows) if row.split == REVIEWED)
     whole, tiles = WholeImages.name + ENCODING, Tiles.name + ENCODING
     of_whole = _encoding_of(run, whole, stage_keys.get(whole))

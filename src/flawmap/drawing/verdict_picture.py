@@ -14,7 +14,8 @@ from flawmap.metrics.defect_regions import above_threshold
 
 NARROWEST_PX = 420  # of the picture: a narrower image is put in its middle, so that the words below have room
 PAPER, INK, QUIET = (28, 31, 35), (240, 242, 244), (168, 175, 184)
-BADGES = {"ANOMALY": (196, 43, 33), "ok": (27, 110, 60), "no threshold": (92, 100, 110)}
+RED, ORANGE, GREEN, GREY = (196, 43, 33), (176, 84, 0), (27, 110, 60), (92, 100, 110)
+BADGES = {"ANOMALY": RED, "ok": GREEN, "no threshold": GREY, "UNKNOWN PRODUCT": ORANGE}
 OUTLINE, HALO = (255, 255, 255), (0, 0, 0)  # one of the two stands out from any surface
 PX_PER_LINE_WIDTH = 700  # of the longer side
 FASTEST = 1  # of zlib's levels; its files are a fifth larger than those of the default, which takes four times as long
@@ -35,6 +36,12 @@ class Verdict(Protocol):
 
     @property
     def is_tolerated(self) -> bool: ...  # noqa: D102
+
+    @property
+    def product(self) -> str | None: ...  # noqa: D102
+
+    @property
+    def is_unknown_product(self) -> bool: ...  # noqa: D102
 
     @property
     def anomaly_map(self) -> NDArray[np.float32]: ...  # noqa: D102
@@ -103,6 +110,8 @@ def outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
 
 def verdict_of(detection: Verdict) -> str:
     """The verdict in a word or two: a key of :data:`BADGES`."""
+    if detection.is_unknown_product:
+        return "UNKNOWN PRODUCT"
     if detection.threshold is None:
         return "no threshold"
     return "ANOMALY" if detection.is_anomalous else "ok"
@@ -110,7 +119,8 @@ def verdict_of(detection: Verdict) -> str:
 
 def score_words(detection: Verdict) -> str:
     """Score and threshold in words."""
-    words = f"score {detection.score:.3f}"
+    words = f"{detection.product}: " if detection.product else ""
+    words += f"score {detection.score:.3f}"
     words += f", threshold {detection.threshold:.3f}" if detection.threshold is not None else ""
     return words + (", small regions only" if detection.is_tolerated else "")
 

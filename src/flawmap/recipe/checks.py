@@ -149,6 +149,9 @@ def _in_data(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     if (problem := _wrong_pattern(recipe.data.group_by)) is not None:
         remedy = "write folder, image, or a file name with {group} for the group and * for any text: '{group}_*'"
         yield f"data.group_by is {recipe.data.group_by!r}, {problem}", "data.group_by", remedy
+    if (problem := _wrong_product_pattern(recipe.data.product_by)) is not None:
+        remedy = "write folder, or a file name with {product} for the product and * for any text: '{product}_*'"
+        yield f"data.product_by is {recipe.data.product_by!r}, {problem}", "data.product_by", remedy
     if "{stem}" not in mask_pattern:
         remedy = 'put {stem} in place of the image\'s name, for example "{stem}_mask"'
         yield f"data.mask_pattern is {mask_pattern!r}, without {{stem}}", "data.mask_pattern", remedy
@@ -156,12 +159,19 @@ def _in_data(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
 
 def _wrong_pattern(group_by: str | None) -> str | None:
     """What is wrong with a pattern of groups; None where nothing is."""
-    if group_by in (None, "folder", "image"):
-        return None
-    if group_by.count("{group}") != 1:
-        return "and has to hold {group} once"
-    if re.search(r"\*[*?]*\{group\}|\{group\}[*?]*\*", group_by):
-        return "which does not say where the group ends: put a sign between {group} and *"
+    return None if group_by in (None, "folder", "image") else _wrong_around("group", group_by)
+
+
+def _wrong_product_pattern(product_by: str | None) -> str | None:
+    return None if product_by in (None, "folder") else _wrong_around("product", product_by)
+
+
+def _wrong_around(name: str, pattern: str) -> str | None:
+    """What is wrong with a pattern in which ``{name}`` stands for what is looked for; None where nothing is."""
+    if pattern.count(f"{{{name}}}") != 1:
+        return f"and has to hold {{{name}}} once"
+    if re.search(rf"\*[*?]*\{{{name}\}}|\{{{name}\}}[*?]*\*", pattern):
+        return f"which does not say where the {name} ends: put a sign between {{{name}}} and *"
     return None
 
 

@@ -70,6 +70,9 @@ class DataSettings:
     group_by: str | None = setting(
         None, "what must not be split: folder, image or a pattern like {group}_*; null: as the data says"
     )
+    product_by: str | None = setting(
+        None, "what the product is: folder (the first one) or a pattern like {product}_*; null: as the data says"
+    )
     pretrain_on: str | None = setting(None, "location of more good images for stage 1, or a folder of several")
 
 

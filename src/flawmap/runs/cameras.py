@@ -1,20 +1,27 @@
-"""The thresholds of a model: calibration.json is the default one, and cameras/NAME.json that of one camera."""
+"""The thresholds of a model: calibration.json is the default one, and cameras/NAME.json that of a camera or product.
 
-import re
-import unicodedata
+How products and cameras share names: :mod:`flawmap.runs.threshold_names`.
+"""
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flawmap.advice import command
+from flawmap.data.part_names import is_part_name, usable_name, wrong_with
 from flawmap.errors import UserError
 from flawmap.runs.calibration import Calibration, read_calibration
+from flawmap.runs.threshold_names import (
+    camera_in,
+    is_threshold_name,
+    is_trained,
+    options_of,
+    product_in,
+    products_in,
+    threshold_name,
+)
 
 CALIBRATION, CAMERAS = "calibration.json", "cameras"  # a file, and a folder
-DEFAULT = "default"  # how the threshold without a camera is called
-MAX_NAME_LENGTH = 64
-_NAME = re.compile(rf"[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 2}}}[A-Za-z0-9_-])?")
-_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # no file of Windows can be named so
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Calibrations:
 
     Attributes:
         default: where no camera is named; None before calibration.
-        cameras: by the camera's name.
+        cameras: by the name of a camera or product.
     """
 
     default: Calibration | None = None
@@ -43,66 +50,74 @@ class Calibrations:
 
 
 def refuse_unknown_camera(
-    camera: str | None, known: Mapping[str, Calibration], place: str | Path, remedy: str = ""
+    camera: str | None,
+    known: Mapping[str, Calibration],
+    place: str | Path,
+    remedy: str = "",
+    trained: Mapping[str, int] = {},
 ) -> None:
-    """A camera without a threshold is never judged by another one's.
+    """A camera or product without a threshold is never judged by another one's.
+
+    Those that training has seen in too few images are judged by the thresholds of all its images, which they are among.
 
     Args:
-        camera: that was asked for; None stands for the default.
-        known: the cameras that have a threshold.
+        camera: that was asked for, or another name of :mod:`flawmap.runs.threshold_names`; None stands for the default.
+        known: those that have a threshold.
         place: of the model.
-        remedy: what gives the camera a threshold; empty for the command that does so in a folder.
+        remedy: what gives it a threshold; empty for the command that does so in a folder.
+        trained: what training has seen.
 
     Raises:
-        UserError: the camera has no threshold.
+        UserError: it has no threshold.
     """
-    if camera is None or camera in known:
+    if camera is None or camera in known or is_trained(camera, (*known, *trained)):
         return
-    names = ", ".join(known) if known else "none but the default, which needs no --camera"
-    problem = f"there is no threshold for camera {camera!r}; known cameras: {names}"
+    product, names = product_in(camera), (*known, *trained)
+    if product is not None and product not in products_in(names):
+        products = ", ".join(products_in(names)) or "none: it was trained on images without a product"
+        problem = f"the model does not know the product {product!r}; it knows {products}"
+        raise UserError(problem, str(place), remedy or command_for_camera(place, camera))
+    at = camera_in(camera)
+    cameras = ", ".join(dict.fromkeys(name for name in map(camera_in, names) if name))
+    cameras = cameras or "none but the default, which needs no --camera"
+    problem = f"there is no threshold for camera {at!r}; known cameras: {cameras}"
     raise UserError(problem, str(place), remedy or command_for_camera(place, camera))
 
 
 def command_for_camera(path: str | Path, camera: str) -> str:
-    """The command that gives a camera of this model its threshold, under a name that it can have."""
-    name = camera if is_camera_name(camera) else _usable(camera)
-    return command("flawmap", "calibrate", Path(path), "GOOD_IMAGES", "--camera", name)
+    """The command that gives a camera or product of this model its threshold, under a name that it can have."""
+    product, at = product_in(camera), camera_in(camera)
+    name = threshold_name(product and _as_name(product, "product"), at and _as_name(at, "camera"))
+    return command("flawmap", "calibrate", Path(path), "GOOD_IMAGES", *options_of(name))
 
 
 def refuse_bad_name(camera: str, known: Mapping[str, Calibration]) -> None:
-    """A camera's name becomes that of a file, on any system.
+    """The names of camera and product become that of a file, on any system.
 
     Raises:
-        UserError: no system, or not every one, can have a file of that name; or it differs from the name of a known
-            camera in case alone.
+        UserError: no system, or not every one, can have a file of that name; or it differs from a known name in case
+            alone.
     """
-    if same := [name for name in known if name != camera and name.lower() == camera.lower()]:
-        problem = f"there is a camera {same[0]!r}, and names that differ in case only are one file on some systems"
-        raise UserError(problem, f"--camera {camera}", f"--camera {same[0]}, or another name")
-    if is_camera_name(camera):
-        return
-    problem = f"a camera cannot be named {camera!r}"
-    if camera.lower() == DEFAULT:
-        problem += ", which is the threshold without --camera"
-    elif _DEVICES.fullmatch(camera):
-        problem += ", which Windows keeps for a device"
-    else:
-        problem += f": names have 1 to {MAX_NAME_LENGTH} letters A to Z, digits and - _ . between them"
-    raise UserError(problem, "--camera", f"--camera {_usable(camera)}")
+    for kind, part in (("camera", camera_in), ("product", product_in)):
+        if (name := part(camera)) is None:
+            continue
+        others = [other for one in known if (other := part(one)) is not None and other != name]
+        if same := [other for other in others if other.lower() == name.lower()]:
+            problem = f"there is a {kind} {same[0]!r}, and names that differ in case only are one file on some systems"
+            raise UserError(problem, f"--{kind} {name}", f"--{kind} {same[0]}, or another name")
+        if not is_part_name(name):
+            problem = f"a {kind} cannot be named {name!r}{wrong_with(name)}"
+            raise UserError(problem, f"--{kind}", f"--{kind} {usable_name(name, kind)}")
 
 
 def is_camera_name(camera: str) -> bool:
-    """Whether a file on any system can be named after the camera."""
-    return bool(_NAME.fullmatch(camera)) and not _DEVICES.fullmatch(camera) and camera.lower() != DEFAULT
+    """Whether a file on any system can be named after the camera, the product, or both."""
+    parts = [part for part in (product_in(camera), camera_in(camera)) if part is not None]
+    return bool(parts) and all(map(is_part_name, parts))
 
 
-def _usable(camera: str) -> str:
-    """A similar name that a file can have."""
-    plain = unicodedata.normalize("NFKD", camera).encode("ascii", "ignore").decode("ascii")
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[: MAX_NAME_LENGTH - 8].strip("-._")
-    if not plain or _DEVICES.fullmatch(plain) or plain.lower() == DEFAULT:
-        plain = f"camera-{plain.partition('.')[0] or 1}"
-    return plain
+def _as_name(text: str, kind: str) -> str:
+    return text if is_part_name(text) else usable_name(text, kind)
 
 
 def calibration_file(camera: str | None) -> str:
@@ -120,10 +135,10 @@ def read_calibrations(folder: Path, skip_damaged: bool = False) -> Calibrations:
     Raises:
         UserError: one of the files is damaged.
     """
-    names = [file.stem for file in sorted((folder / CAMERAS).glob("*.json")) if _NAME.fullmatch(file.stem)]
+    names = [file.stem for file in sorted((folder / CAMERAS).glob("*.json")) if is_threshold_name(file.stem)]
     found = Calibrations()
     for camera in (None, *names):
-        remedy = f"flawmap calibrate RUN GOOD_IMAGES{'' if camera is None else f' --camera {camera}'}"
+        remedy = command("flawmap", "calibrate", "RUN", "GOOD_IMAGES", *options_of(camera))
         try:
             found = found.replaced(camera, read_calibration(folder / calibration_file(camera), remedy))
         except UserError:

@@ -22,6 +22,7 @@ class ManifestRow:
         split: ``train``, ``held_out``, ``pretrain_only``, ``left_out``, ``reviewed`` or ``known_defect``.
         pixels_sha256: of what it decodes to.
         group: its patient, part, board or lot; "" if it has none, and in runs of earlier versions.
+        product, camera: "" where nobody has said which, and in runs of earlier versions.
     """
 
     key: str
@@ -31,6 +32,8 @@ class ManifestRow:
     height_px: int
     pixels_sha256: str
     group: str = ""
+    product: str = ""
+    camera: str = ""
 
     @property
     def hashes(self) -> tuple[str, str]:
@@ -40,7 +43,7 @@ class ManifestRow:
 
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Write data_manifest.csv."""
-    head = ("path", "sha256", "split", "width", "height", "pixels_sha256", "group")
+    head = ("path", "sha256", "split", "width", "height", "pixels_sha256", "group", "product", "camera")
     write_csv(path, head, [astuple(row) for row in rows])
 
 
@@ -58,8 +61,7 @@ def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
 
     def parse(row: dict[str, str]) -> ManifestRow:
         size = int(row["width"]), int(row["height"])
-        return ManifestRow(
-            row["path"], row["sha256"], row["split"], *size, row["pixels_sha256"], row.get("group") or ""
-        )
+        of_part = (row.get(name) or "" for name in ("group", "product", "camera"))
+        return ManifestRow(row["path"], row["sha256"], row["split"], *size, row["pixels_sha256"], *of_part)
 
     return read_csv(path, parse, "train again")

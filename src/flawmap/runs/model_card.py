@@ -9,6 +9,7 @@ from flawmap.recipe.settings import Recipe
 from flawmap.runs.cameras import Calibrations
 from flawmap.runs.evaluation import IMAGE_TITLES, PIXEL_TITLES
 from flawmap.runs.model_config import ModelConfig
+from flawmap.runs.threshold_names import whose
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
@@ -23,6 +24,7 @@ def model_card(config: ModelConfig, recipe: Recipe, calibrations: Calibrations) 
         recipe=recipe,
         calibration=calibrations.default,
         cameras=calibrations.cameras,
+        whose=whose,
         data=config.record.data,
         test=test,
         known_defects=config.record.known_defects,

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -108,6 +109,8 @@ class ModelConfig:
         encoder_backend: what computed the frozen encoder, ``torch`` or ``onnxruntime``; None for the paper's method and
             in a folder of an earlier flawmap.
         record: of the model's run.
+        trained: good images of each product and camera that it was trained on, by the names of
+            :mod:`flawmap.runs.threshold_names`.
     """
 
     format: int
@@ -124,6 +127,7 @@ class ModelConfig:
     self_test: SelfTest | None = None
     encoder_backend: str | None = None
     record: ModelRecord = field(default_factory=ModelRecord)
+    trained: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

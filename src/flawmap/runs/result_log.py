@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class ResultLog:
         self,
         folder: Path,
         model_id: str,
-        threshold: float | None,
+        thresholds: Collection[float | None],
         camera: str | None = None,
         min_area_px: float = 0.0,
         see: Callable[[Mapping[str, Any]], None] | None = None,
@@ -49,7 +49,7 @@ class ResultLog:
             with self._path.open("rb") as file:
                 for number, line in enumerate(file, start=1):
                     if line.endswith(b"\n"):
-                        self._take(line, number, threshold)
+                        self._take(line, number, thresholds)
                         kept += len(line)
                     elif not (line.startswith(LINE_START) or LINE_START.startswith(line)):
                         raise UserError("this file is not from flawmap detect", str(self._path), OTHER_OUTPUT)
@@ -58,7 +58,7 @@ class ResultLog:
             raise UserError(f"the folder has a {theirs[0]} that is not from flawmap detect", str(folder), OTHER_OUTPUT)
         self._file = self._path.open("ab")
 
-    def _take(self, line: bytes, number: int, threshold: float | None) -> None:
+    def _take(self, line: bytes, number: int, thresholds: Collection[float | None]) -> None:
         """Take over a line of an earlier call."""
         try:
             record = json.loads(line)
@@ -74,8 +74,9 @@ class ResultLog:
             raise UserError(
                 f"the verdicts there are for camera {before}; now it is {now}", str(self._path), OTHER_OUTPUT
             )
-        if line_threshold != threshold:
-            problem = f"the verdicts there used the threshold {_shown(line_threshold)}; now it is {_shown(threshold)}"
+        if line_threshold not in thresholds:
+            now = " or ".join(map(_shown, thresholds))
+            problem = f"the verdicts there used the threshold {_shown(line_threshold)}; now it is {now}"
             raise UserError(problem, str(self._path), OTHER_OUTPUT)
         if (theirs := record.get("min_area_px", 0.0)) != self._min_area_px:
             problem = f"the verdicts there used a minimum area of {theirs:g} px; now it is {self._min_area_px:g} px"

@@ -27,6 +27,7 @@ from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_bytes
 from flawmap.runs.json_files import read_json, refuse_unreadable_format, write_csv, write_json
 from flawmap.runs.run_folder import MODEL, RECIPE, VERSIONS, iso_time
+from flawmap.runs.threshold_names import whose
 
 VERSION = "version.json"
 IMAGES, FORMER, NEW = "images.csv", "former", "new"
@@ -251,7 +252,7 @@ def describe(history: History) -> Iterator[str]:
         change = version.change
         when = datetime.datetime.fromisoformat(version.at).astimezone().strftime("%Y-%m-%d %H:%M")
         former, now = ("none" if t is None else f"{t:.4g}" for t in (change.former_threshold, change.threshold))
-        camera = f"  camera {change.camera}" if change.camera else ""
+        camera = f"  {whose(change.camera)}" if change.camera else ""
         reason = f"takes back version {change.undoes}" if change.kind == UNDO else f"{change.n_images} images"
         note = "; interrupted, never in force" if version.number in history.without_effect else ""
         yield f"{version.number:4d}  {when}  {change.kind}{camera}: {former} -> {now} ({reason}{note})"

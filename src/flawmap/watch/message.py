@@ -10,6 +10,7 @@ import msgspec
 from flawmap.detect.detection import Detection, Region
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
+from flawmap.runs.threshold_names import camera_in
 
 FORMAT = 1
 Kind = Literal["file", "frame"]
@@ -94,6 +95,7 @@ def message_about(image: Image, outcome: Detection | UserError, status: Status, 
         facts: of the model.
     """
     found = outcome if isinstance(outcome, Detection) else None
+    has_verdict = found is not None and (found.threshold is not None or found.is_unknown_product)
     return Message(
         format=FORMAT,
         id=str(uuid.uuid4()),
@@ -105,8 +107,8 @@ def message_about(image: Image, outcome: Detection | UserError, status: Status, 
         judged_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
         trigger=image.trigger,
         model_id=facts.model_id,
-        camera=facts.camera,
-        is_anomalous=None if found is None or found.threshold is None else found.is_anomalous,
+        camera=camera_in(facts.camera),
+        is_anomalous=found.is_anomalous if found and has_verdict else None,
         score=found.score if found else None,
         threshold=found.threshold if found else None,
         regions=found.regions if found else (),

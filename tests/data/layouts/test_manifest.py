@@ -438,7 +438,7 @@ def test_a_setting_comes_before_the_column(write):
 @pytest.mark.parametrize(
     ("header", "unread", "meant"),
     [
-        ("image,split,label,camera", "column 'camera' is", ""),
+        ("image,split,label,station", "column 'station' is", ""),
         ("image,split,label,age,findings", "columns 'age', 'findings' are", ""),
         ("image,split,label,masks", "column 'masks' is", "; is 'masks' meant to be mask?"),
         ("image,split,label,box", "column 'box' is", "; is 'box' meant to be boxes?"),

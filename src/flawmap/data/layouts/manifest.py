@@ -3,7 +3,8 @@
 The columns ``image`` (path relative to the manifest; it may lead out of its folder), ``split`` (train, test) and
 ``label`` (0 or good, 1 or bad; :data:`LABELS` has further words) are required. ``mask`` (path) or ``boxes`` (JSON list
 of [finding, x, y, width, height] in pixels of the upright image) say where the defect is. ``kind`` names the defect;
-``sex`` and ``view`` are strata that are reported separately; ``group`` (or ``patient``, ``part``, ``board``, ``lot``)
+``sex`` and ``view`` are strata that are reported separately, and so are ``product`` and ``camera``, for each of which a
+model has thresholds; ``group`` (or ``patient``, ``part``, ``board``, ``lot``)
 names images that must not be split. Other columns are not read. How columns are separated and encoded:
 :func:`flawmap.data.layouts.tables.read_table`.
 """
@@ -19,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from flawmap.data.groups import GROUP_COLUMNS, alike, group_column, group_name
 from flawmap.data.layouts.base import Layout
 from flawmap.data.layouts.tables import SHOWN, meant_by, read_table
+from flawmap.data.products import CAMERA, PRODUCT, part_names
 from flawmap.data.sample import Boxes, FileRemark, KnownDefect, LabelledImage, MaskFile, NormalImage, Protocol
 from flawmap.data.subset import Strata, is_chosen
 from flawmap.data.walk import Listing
@@ -27,7 +29,7 @@ from flawmap.recipe.settings import DataSettings
 
 FILE_NAME = "manifest.csv"
 REQUIRED = ("image", "split", "label")
-STRATA = ("sex", "view")
+STRATA = ("sex", "view", PRODUCT, CAMERA)
 KNOWN = (*REQUIRED, "kind", "mask", "boxes", *GROUP_COLUMNS, *STRATA)
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 LABELS = {
@@ -64,7 +66,8 @@ class CsvManifest(Layout):
                 raise UserError(f"{wrong}; training takes normal images only", str(manifest), remedy)
             if is_chosen(_strata(row), only):
                 group = group_name(row.get(column or ""))
-                images.append(NormalImage(row["image"], manifest.parent / row["image"], group=group))
+                of_part = part_names(row.get(PRODUCT), row.get(CAMERA), f"row {line}", str(manifest))
+                images.append(NormalImage(row["image"], manifest.parent / row["image"], None, group, *of_part))
         return Listing(tuple(images), remarks=(*_unread_columns(manifest), *_groups_alike(manifest, column)))
 
     def test(self, path: Path, settings: DataSettings, only: Strata) -> Listing[LabelledImage]:
@@ -73,6 +76,7 @@ class CsvManifest(Layout):
         for line, row in _rows(manifest):
             if row["split"] == "test" and is_chosen(_strata(row), only):
                 sample = _labelled(row, line, manifest)
+                part_names(row.get(PRODUCT), row.get(CAMERA), f"row {line}", str(manifest))
                 samples.append(replace(sample, group=group_name(row.get(column or ""))))
         return Listing(tuple(samples), remarks=(*_unread_columns(manifest), *_groups_alike(manifest, column)))
 

@@ -1,0 +1,102 @@
+"""Which product an image shows, where nobody has named it, and by whose thresholds it is judged. Needs numpy alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flawmap.detect.detection import APPEARANCE_DISTANCE, Detection, judge
+from flawmap.detect.image_like import ImageLike
+from flawmap.runs.calibration import Calibration
+from flawmap.runs.cameras import Calibrations, refuse_unknown_camera
+from flawmap.runs.threshold_names import camera_in, nearest_name, product_in, products_in, threshold_name
+
+if TYPE_CHECKING:
+    from flawmap.detect.scoring import Analysis
+
+OF_PRODUCT = f"{APPEARANCE_DISTANCE}:"  # begins the scores that say how unlike the good images of one product it looks
+UNLIKE = 2.0  # times as unlike as the most unusual good image of a product: it shows none that the model knows
+
+
+@dataclass(frozen=True)
+class Judging:
+    """By whose thresholds images are judged.
+
+    Attributes:
+        image_score: the name of the one that decides.
+        calibration: of ``name``, or those that judge where it has none of its own; None before calibration.
+        name: see :mod:`flawmap.runs.threshold_names`; None for the default.
+        others: the thresholds of all products and cameras that have their own.
+        min_area_px: see :func:`judge`.
+    """
+
+    image_score: str
+    calibration: Calibration | None
+    name: str | None = None
+    others: Mapping[str, Calibration] = field(default_factory=dict)
+    min_area_px: float = 0.0
+
+    @property
+    def thresholds(self) -> tuple[float | None, ...]:
+        """All that an image may be judged by: of several products, those of each, and none."""
+        judging = [self.calibration]
+        if product_in(self.name) is None and (products := products_in(self.others)):
+            judging += [*map(self.calibration_of, products), None]
+        return tuple(dict.fromkeys(None if one is None else one.threshold for one in judging))
+
+    def calibration_of(self, product: str) -> Calibration | None:
+        """The thresholds of a product at the camera of ``name``: its own, or else those in use."""
+        nearest = nearest_name(threshold_name(product, camera_in(self.name)), self.others)
+        return self.calibration if nearest is None or product_in(nearest) is None else self.others[nearest]
+
+    def product_of(self, scores: Mapping[str, float]) -> str | None:
+        """The product that an image looks most like; None where it is unlike all, by what good images of each show.
+
+        Args:
+            scores: of the image, with those of each product.
+        """
+        distances = {name.removeprefix(OF_PRODUCT): scores[name] for name in scores if name.startswith(OF_PRODUCT)}
+        nearest = min(distances, key=lambda name: distances[name])
+        calibration = self.calibration_of(nearest)
+        of_good = calibration.appearance_distances if calibration else ()
+        return nearest if not of_good or distances[nearest] <= UNLIKE * of_good[-1] else None
+
+    def verdict(self, analysis: "Analysis | Detection", image: ImageLike | None = None) -> Detection:
+        """The verdict on an analysed image, or again on one that was judged; see :meth:`judge`."""
+        return self.judge(analysis.scores, analysis.anomaly_map, analysis.inside, image)
+
+    def judge(
+        self,
+        scores: Mapping[str, float],
+        anomaly_map: np.ndarray,
+        inside: np.ndarray | None = None,
+        image: ImageLike | None = None,
+    ) -> Detection:
+        """The verdict on an image; see :func:`flawmap.detect.detection.judge`.
+
+        Where the model knows several products and none is named, the image is judged by the thresholds of the one that
+        it looks most like. One that looks like none has no threshold. It is called anomalous, so that it does not pass.
+        """
+        product, calibration = product_in(self.name), self.calibration
+        finds = product is None and any(name.startswith(OF_PRODUCT) for name in scores)
+        if finds and (product := self.product_of(scores)) is not None:
+            calibration = self.calibration_of(product)
+        is_unknown = finds and product is None
+        calibration = None if is_unknown else calibration
+        verdict = judge(scores, self.image_score, anomaly_map, calibration, inside, self.min_area_px, image)
+        if is_unknown:
+            return replace(verdict, is_anomalous=True, is_unknown_product=True)
+        return replace(verdict, product=product)
+
+
+def judging_by(name: str | None, calibrations: Calibrations, trained: Mapping[str, int], image_score: str) -> Judging:
+    """By the thresholds of a product or camera, or those that judge where it has none of its own.
+
+    Raises:
+        UserError: the model does not know it.
+    """
+    known = calibrations.cameras
+    refuse_unknown_camera(name, known, "AnomalyDetector", trained=trained)
+    nearest = nearest_name(name, known)
+    return Judging(image_score, calibrations.default if nearest is None else known[nearest], name, known)

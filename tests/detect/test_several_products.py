@@ -1,0 +1,96 @@
+"""One model of several products: thresholds of each, by name and by likeness."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assertions import explained
+from flawmap.deploy.opened_model import open_model
+from flawmap.deploy.threshold_choice import ThresholdChoice
+from flawmap.detect.detector import AnomalyDetector
+from flawmap.recipe.files import load_recipe
+from flawmap.runs.manifest import read_manifest
+from flawmap.train import TrainingOrder, train_run
+from images import striped, texture, write_image
+
+SETTINGS = (
+    "method=memory",
+    "data.image_size_px=64",
+    "model.weights=random",
+    "model.architecture=test_vit",
+    "memory.blocks=[1, 2]",
+    "memory.tokens=60",
+    "memory.shifts=0",
+    "data.tiles=none",
+)
+COUNTS = {"dark": 22, "light": 20, "rare": 5}
+
+
+def part(product: str, seed: int) -> np.ndarray:
+    """Good parts of three products, which differ in brightness and pattern."""
+    if product == "rare":
+        return np.rot90(striped(seed)).copy()
+    return (texture(seed) // (3 if product == "dark" else 1)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three products, of which one has too few images for a threshold of its own."""
+    root, rows = tmp_path_factory.mktemp("products"), ["image,split,label,product,camera"]
+    for product, count in COUNTS.items():
+        for number in range(count):
+            write_image(root / f"{product}_{number}.png", part(product, number))
+            rows.append(f"{product}_{number}.png,train,0,{product},{'left' if number % 2 else 'right'}")
+    (root / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
+    recipe = load_recipe("standard", SETTINGS)
+    return train_run(TrainingOrder(str(root), recipe, root / "runs" / "mixed", "cpu"), None).run.path
+
+
+def threshold(detector: AnomalyDetector, name: str | None) -> float:
+    calibration = detector.calibrations_.of(name)
+    assert calibration is not None
+    return calibration.threshold
+
+
+def test_each_product_with_twenty_images_has_a_threshold_of_its_own_scores(run: Path):
+    detector = AnomalyDetector.from_pretrained(run, "cpu")
+    own = detector.calibrations_.cameras
+    assert list(own) == ["dark@", "left", "light@", "right"]
+    assert [own[name].n_held_out for name in own] == [22, 23, 20, 24]
+    of_all = detector.calibrations_.default
+    assert of_all is not None and of_all.n_held_out == 47
+    of_products = [*own["dark@"].held_out_scores, *own["light@"].held_out_scores]
+    assert not set(of_products) - set(of_all.held_out_scores)
+    assert sorted([*own["left"].held_out_scores, *own["right"].held_out_scores]) == list(of_all.held_out_scores)
+    assert own["dark@"].threshold == pytest.approx(max(own["dark@"].held_out_scores))  # of 22, 1 % cannot be resolved
+    assert detector.trained_["rare@"] == 5 and detector.trained_["dark@left"] == 11
+    rows = {row.key: (row.product, row.camera) for row in read_manifest(run / "data_manifest.csv")}
+    assert rows["rare_0.png"] == ("rare", "right")
+
+
+def test_a_named_product_is_judged_by_its_threshold(run: Path):
+    detector = AnomalyDetector.from_pretrained(run, "cpu")
+    image = part("dark", 99)
+    for product, camera, name in (
+        ("dark", None, "dark@"),
+        ("dark", "left", "dark@"),
+        ("rare", None, None),
+        ("rare", "left", "left"),
+    ):
+        found = detector.predict(image, product=product, camera=camera)
+        assert found.threshold == threshold(detector, name) and found.product == product
+        model = open_model(run, "cpu", choice=ThresholdChoice(f"{product}@{camera or ''}"))
+        assert model.predict_many([image])[0].to_json() == found.to_json()
+    error = explained(lambda: detector.predict(image, product="bolt"))
+    assert error.problem == "the model does not know the product 'bolt'; it knows dark, light, rare"
+
+
+def test_a_product_without_a_threshold_of_its_own_is_said(run: Path):
+    rare = open_model(run, "cpu", choice=ThresholdChoice("rare@")).facts
+    assert rare.notes == ["product rare: 5 good images, fewer than 20, so the thresholds of all images judge"]
+    left = open_model(run, "cpu", choice=ThresholdChoice("dark@left")).facts
+    assert left.notes == [
+        "product dark, camera left: 11 good images, fewer than 20, so the thresholds of product dark judge"
+    ]
+    assert open_model(run, "cpu", choice=ThresholdChoice("dark@")).facts.notes == []
