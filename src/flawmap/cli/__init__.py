@@ -6,12 +6,13 @@ from types import ModuleType
 
 from flawmap import __version__
 from flawmap.cli.streams import discard_stdout, open_closed_streams, show_every_character
-from flawmap.cli.verbs import VERBS, overview
+from flawmap.cli.verbs import VERBS, added_verb, added_verbs, overview
 from flawmap.errors import UserError
 
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+BENCHMARK = "benchmark"  # is listed in this package, and comes with flawmap-bench
 RESUMABLE = ("train", "demo", "detect")
-WORKING = (*RESUMABLE, "evaluate", "calibrate", "update", "export", "watch", "benchmark")  # the others only print
+WORKING = (*RESUMABLE, "evaluate", "calibrate", "update", "export", "watch", BENCHMARK)  # the others only print
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,35 +68,33 @@ def _run(words: list[str]) -> int:
     verb = words[0]
     module = _module_of(verb)
     try:
-        arguments = parse(verb, module.add_arguments, words[1:])
+        arguments = parse(verb, module.add_arguments, words[1:], getattr(module, "MEANING", VERBS.get(verb, "")))
     except SystemExit as done:  # --help was printed
         return int(done.code or 0)
     return module.run(arguments)
 
 
 def _module_of(verb: str) -> ModuleType:
-    """The module with a verb's ``add_arguments`` and ``run``; that of ``benchmark`` comes with flawmap-bench.
+    """The module with a verb's ``add_arguments`` and ``run``; those of other packages come by entry points.
 
     Raises:
         UserError: there is no such verb, or it is not installed.
     """
-    if verb == "benchmark":
-        from flawmap.plugins import load_plugin
+    if verb in VERBS and verb != BENCHMARK:
+        from importlib import import_module
 
-        if (module := load_plugin("flawmap.verbs", verb)) is not None:
-            return module
+        return import_module(f"flawmap.cli.{verb}")
+    if (module := added_verb(verb)) is not None:
+        return module
+    if verb == BENCHMARK:
         raise UserError(
             "`flawmap benchmark` needs the package flawmap-bench", "", "in a clone of flawmap: pip install -e bench"
         )
-    if verb not in VERBS:
-        from difflib import get_close_matches
+    from difflib import get_close_matches
 
-        near = get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean flawmap {near[0]}?" if near else "flawmap --help lists all verbs"
-        raise UserError(f"there is no verb {verb!r}", "", hint)
-    from importlib import import_module
-
-    return import_module(f"flawmap.cli.{verb}")
+    near = get_close_matches(verb, [*VERBS, *added_verbs()], n=1)
+    hint = f"did you mean flawmap {near[0]}?" if near else "flawmap --help lists all verbs"
+    raise UserError(f"there is no verb {verb!r}", "", hint)
 
 
 def _explained(error: Exception, words: list[str]) -> UserError:

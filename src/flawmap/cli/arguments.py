@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from flawmap.cli.verbs import VERBS
 from flawmap.errors import UserError
 from flawmap.recipe.checks import refuse_without_effect
 from flawmap.recipe.fields import settings_and_groups
@@ -70,8 +69,10 @@ class VerbParser(ArgumentParser):
         return self.parse_args(words) if has_verbs else self.parse_intermixed_args(words)
 
 
-def parse(verb: str, add_arguments: Callable[[ArgumentParser], None], words: Sequence[str]) -> Namespace:
-    """Parse the words after the verb.
+def parse(
+    verb: str, add_arguments: Callable[[ArgumentParser], None], words: Sequence[str], meaning: str = ""
+) -> Namespace:
+    """Parse the words after the verb; its help begins with what it does.
 
     Returns:
         the arguments, and ``command``: what was typed, for the record.
@@ -79,7 +80,7 @@ def parse(verb: str, add_arguments: Callable[[ArgumentParser], None], words: Seq
     Raises:
         UserError: unknown, missing or empty arguments.
     """
-    parser = VerbParser(prog=f"flawmap {verb}", description=VERBS[verb], allow_abbrev=False)
+    parser = VerbParser(prog=f"flawmap {verb}", description=meaning, allow_abbrev=False)
     add_arguments(parser)
     parser.refuse_unknown_options(words)
     arguments = parser.parsed(words)

@@ -1,4 +1,15 @@
-"""The verbs and their one-line meanings; imports nothing, because ``flawmap --help`` needs no more than this."""
+"""The verbs and their one-line meanings; imports nothing, because ``flawmap --help`` needs no more than this.
+
+Other packages add verbs by entry points of the group ``flawmap.verbs``. Each names a module with ``MEANING``,
+``add_arguments`` and ``run`` that loads nothing heavy.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+from flawmap.errors import UserError
+
+GROUP = "flawmap.verbs"
 
 VERBS = {
     "demo": "train and evaluate on real solar-cell images, and write a report (minutes on a CPU)",
@@ -17,6 +28,9 @@ VERBS = {
     "recipe": "list the presets, or print the settings of one as YAML",
 }
 
+# In an editable installation from before they were there, the entry points of this distribution are missing.
+SHIPPED = {"studio": "flawmap_studio.verb"}
+
 EXAMPLES = """examples:
   flawmap check parts/
   flawmap train parts/
@@ -25,10 +39,35 @@ EXAMPLES = """examples:
 """
 
 
+def added_verbs() -> list[str]:
+    """Names of the verbs of other packages."""
+    from flawmap.plugins import plugin_names
+
+    return sorted({*SHIPPED, *plugin_names(GROUP)} - VERBS.keys())
+
+
+def added_verb(name: str) -> ModuleType | None:
+    """The module of a verb of another package; None where there is none.
+
+    Raises:
+        UserError: it cannot be loaded, or several packages have it.
+    """
+    from flawmap.plugins import load_plugin
+
+    module = load_plugin(GROUP, name)
+    return import_module(SHIPPED[name]) if module is None and name in SHIPPED else module
+
+
 def overview() -> str:
     """Text of ``flawmap --help``."""
-    width = max(map(len, VERBS))
-    lines = [f"  {name:<{width}}  {meaning}" for name, meaning in VERBS.items()]
+    meanings = dict(VERBS)
+    for name in added_verbs():
+        try:
+            meanings[name] = getattr(added_verb(name), "MEANING", "")
+        except UserError as error:  # the help of the others must not fail
+            meanings[name] = error.problem
+    width = max(map(len, meanings))
+    lines = [f"  {name:<{width}}  {meaning}" for name, meaning in meanings.items()]
     return "\n".join(
         [
             "usage: flawmap VERB ...   (flawmap VERB --help lists its options; --debug shows tracebacks)",

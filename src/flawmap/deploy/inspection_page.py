@@ -46,7 +46,8 @@ def interface_page(description: dict) -> str:
     schemas = json.dumps(description.get("components", {}).get("schemas", {}), indent=1)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>flawmap: interface</title>'
-        '<link rel="stylesheet" href="/page/inspection.css"><body class="docs"><main><h1>Interface</h1>'
+        '<link rel="stylesheet" href="/page/look.css"><link rel="stylesheet" href="/page/inspection.css">'
+        '<body class="docs"><main><h1>Interface</h1>'
         '<p>The same for machines: <a href="/openapi.json">openapi.json</a>. '
         "Example: <code>curl --data-binary @part.png -H 'content-type: image/png' "
         "http://127.0.0.1:8321/v1/detect</code></p>"

@@ -1,0 +1,1 @@
+"""Trials of ``flawmap studio`` in a real browser."""

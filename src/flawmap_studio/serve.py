@@ -1,0 +1,42 @@
+"""One studio, served on this machine until it is interrupted."""
+
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from flawmap_studio.app import create_app
+from flawmap_studio.guard import Entrance
+from flawmap_studio.studio import Studio
+
+HOST = "127.0.0.1"  # never another: the studio writes files and starts programs
+
+
+def serve(folder: Path, port: int, opens_browser: bool, say: Callable[[str], None]) -> None:
+    """Serve a folder.
+
+    Args:
+        folder: exists.
+        port: to listen on.
+        opens_browser: show the first page in the user's browser.
+        say: prints one line.
+
+    Raises:
+        UserError: another studio works in the folder, or its state is damaged.
+    """
+    with Studio(folder) as studio:
+        entrance = Entrance(port)
+        address = entrance.address(HOST)
+        say(f"studio     {studio.place.root}")
+        say(f"address    {address}  (stop with Ctrl-C; the address is valid until then)")
+        if opens_browser:
+            webbrowser.open(address)
+        uvicorn.run(
+            create_app(studio, entrance),
+            host=HOST,
+            port=port,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )

@@ -1,0 +1,163 @@
+"""What the pages may order: the command that is shown is the one that is run, and refusals come before it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flawmap.deploy.reviews import read_reviews
+from flawmap.runs.cameras import Calibrations
+from flawmap_studio.image_list import by_folder
+from flawmap_studio.studio import Studio
+from images import write_noise
+from made_up_model import made_up_calibration, write_made_up_run
+
+RUN = "2026-11-30_line"
+
+
+@pytest.fixture
+def run(folder: Path) -> Path:
+    """A run of the studio that learned from nothing, and a test with one false alarm and one close call."""
+    write_made_up_run(folder / "runs" / RUN, Calibrations(made_up_calibration(3.0)))
+    results = folder / "detections" / RUN
+    results.mkdir(parents=True)
+    verdict = {"regions": [], "n_small_regions": 0, "overlay": None, "model_id": f"{'0' * 16}-fp32", "threshold": 3.0}
+    rows = [
+        verdict | {"image": f"test/{number}.png", "score": score, "is_anomalous": score > 3, "scores": {"map_max": 9.0}}
+        for number, score in enumerate((4.0, 2.5))
+    ]
+    (results / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="ascii")
+    (results / "result.json").write_text(json.dumps({"model": f"runs/{RUN}", "drift": {"text": ""}}), encoding="ascii")
+    return folder / "runs" / RUN
+
+
+def plan(client, kind: str, **wish):
+    reply = client.post(f"/api/plan/{kind}", json=wish)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def test_what_folders_say_about_their_images():
+    said = {
+        path: by_folder(path) for path in ("a.png", "lot_3/a.png", "train/good/a.png", "test/good/a.png", "NG/a.png")
+    }
+    assert said == {
+        "a.png": ("learn", "good"),
+        "lot_3/a.png": ("learn", "good"),
+        "train/good/a.png": ("learn", "good"),
+        "test/good/a.png": ("test", "good"),
+        "NG/a.png": ("test", "defect"),
+    }
+    assert by_folder("bubbles/a.png") == ("learn", "")  # possible defects are not learned unasked
+
+
+def test_training_learns_from_good_images_only_and_says_what_it_can_promise(client, studio: Studio):
+    client.post("/api/labels", json={"paths": ["good/1.png"], "label": "unsure"})
+    found = plan(client, "train", recipe="quick", smallest_defect_px=12, false_alarm_rate=0.05)
+    words = found["command"].split()
+    assert words[:2] == ["flawmap", "train"] and words[words.index("--recipe") + 1] == "quick"
+    assert words[words.index("--smallest-defect-px") + 1] == "12"
+    assert words[words.index("--set") + 1] == "calibration.false_alarm_rate=0.05"
+    assert any("2 good images" in line for line in found["advice"])
+    assert any("1 image to learn from without the label good" in line for line in found["advice"])
+    assert list(studio.place.root.glob(".flawmap-*.csv")) == []  # a plan writes nothing
+
+
+def test_training_is_refused_with_a_reason_before_it_starts(client, studio: Studio):
+    client.post("/api/labels", json={"paths": [f"good/{n}.png" for n in range(3)], "label": "defect"})
+    assert plan(client, "train")["refused"]["problem"] == "there is no good image to learn from"
+    assert client.post("/api/jobs/train", json={}).status_code == 422
+    for wish in ({"false_alarm_rate": 0}, {"recipe": "../evil"}, {"smallest_defect_px": -1}, {"run": "/tmp"}):
+        assert client.post("/api/jobs/train", json=wish).status_code == 422
+    assert client.post("/api/jobs/rm", json={}).status_code == 422
+    assert studio.jobs.recent() == []
+
+
+def test_the_region_becomes_the_file_that_training_reads(client, studio: Studio, folder: Path):
+    half = {"image_size_px": [48, 48], "inside": [{"rectangle": [0, 0, 24, 48]}], "outside": []}
+    assert client.put("/api/region", json=half).json() == {"share": 0.5}
+    assert "--roi .flawmap-region-" in plan(client, "train")["command"]
+    bad = half | {"inside": [{"rectangle": [0, 0, 99, 48]}]}
+    assert client.put("/api/region", json=bad).status_code == 422
+    assert client.get("/api/region").json() == {"region": half}
+    write_noise(folder / "good" / "other", range(1))  # 16 x 12 px
+    client.get("/api/images", params={"scan": True})
+    assert "another shape" in plan(client, "train")["refused"]["problem"]
+    assert client.put("/api/region", json={}).json() == {"share": 1.0}
+    assert "--roi" not in plan(client, "train")["command"]
+
+
+def test_tests_are_of_all_test_images_or_of_chosen_ones(client, run: Path):
+    assert plan(client, "test", run=RUN)["command"] == (
+        f"flawmap detect test --model runs/{RUN} --output detections/{RUN}-2"
+    )
+    chosen = plan(client, "test", run=RUN, paths=["good/0.png"], false_alarm_rate=0.1)["command"]
+    assert "detect good/0.png" in chosen and chosen.endswith("--false-alarm-rate 0.1")
+    assert "labelled good" in plan(client, "evaluate", run=RUN)["refused"]["problem"]
+
+
+def test_reviews_change_labels_can_be_taken_back_and_become_a_reviews_csv(client, studio: Studio, run: Path):
+    assert plan(client, "update", run=RUN)["refused"]["problem"] == "no image was reviewed as good"
+    for number, truth in ((0, "good"), (1, "defect")):
+        client.post("/api/reviews", json={"result": RUN, "path": f"test/{number}.png", "truth": truth, "note": "=1"})
+    assert {image.path: image.label for image in studio.images.chosen("test")} == {
+        "test/0.png": "good",
+        "test/1.png": "defect",
+    }
+    found = plan(client, "update", run=RUN)["command"]
+    assert found.startswith(f"flawmap update runs/{RUN} test/0.png --reviews .flawmap-reviews-")
+    from flawmap_studio.reviewing import reviews_file
+
+    written = reviews_file(studio, f"runs/{RUN}")
+    written.write(studio.place)
+    first, second = read_reviews(studio.place.root / written.name)
+    assert (first.shown, first.review, first.truth, first.score, first.map_peak) == (
+        "anomaly",
+        "disagree",
+        "good",
+        4,
+        9,
+    )
+    assert (second.shown, second.review, second.truth) == ("ok", "disagree", "defect")
+    assert first.note == "'=1"  # no formula
+    assert client.delete("/api/reviews", params={"result": RUN}).json() == {"path": "test/1.png"}
+    assert studio.images.of("test/1.png").label == ""
+    assert client.delete("/api/reviews", params={"result": RUN}).json() == {"path": "test/0.png"}
+    assert client.delete("/api/reviews", params={"result": RUN}).json() == {"path": None}
+    unknown = {"result": RUN, "path": "good/0.png", "truth": "good"}
+    assert client.post("/api/reviews", json=unknown).status_code == 422
+
+
+def test_models_and_results_are_what_lies_on_the_disk(client, run: Path):
+    (model,) = client.get("/api/models").json()["models"]
+    assert model["name"] == RUN and model["problem"] is None
+    assert model["threshold"]["threshold"] == 3.0 and model["version"] is None and model["updates"] == []
+    result = client.get("/api/result", params={"name": RUN}).json()
+    assert [(image["path"], image["score"], image["is_anomalous"]) for image in result["images"]] == [
+        ("test/0.png", 4.0, True),
+        ("test/1.png", 2.5, False),
+    ]
+    assert result["good_scores"] == list(made_up_calibration(3.0).held_out_scores)
+
+
+def test_commands_of_a_model(client, run: Path):
+    client.post("/api/labels", json={"paths": ["test/0.png"], "label": "good"})
+    command = plan(client, "calibrate", run=RUN, camera="left", false_alarm_rate=0.02)["command"]
+    assert command.startswith(f"flawmap calibrate runs/{RUN} .flawmap-good-") and "--camera left" in command
+    assert plan(client, "calibrate", run=RUN, camera="../x")["refused"]["problem"] == "a camera cannot have this name"
+    assert plan(client, "export", run=RUN)["command"] == f"flawmap export runs/{RUN} --to onnx --json"
+    assert plan(client, "undo", run=RUN)["refused"]["problem"] == "this model was not updated"
+    client.post("/api/labels", json={"paths": ["test/1.png"], "label": "defect"})
+    assert plan(client, "evaluate", run=RUN)["command"].startswith(f"flawmap evaluate runs/{RUN} .flawmap-test-")
+
+
+def test_only_exported_files_are_given_out(client, run: Path):
+    (run / "line.onnx").write_bytes(b"model")
+    name = f"runs/{RUN}"
+    assert client.get("/api/download", params={"path": f"{name}/line.onnx"}).content == b"model"
+    for other in ("recipe.yaml", "model/model.safetensors", "../../good/0.png"):
+        assert client.get("/api/download", params={"path": f"{name}/{other}"}).status_code == 422
+    (run / "report.html").write_text("<script>1</script>", encoding="utf-8")
+    report = client.get("/api/report", params={"run": RUN})
+    assert "sandbox allow-scripts" in report.headers["content-security-policy"]
+    assert "allow-same-origin" not in report.headers["content-security-policy"]
