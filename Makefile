@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench audit clean
+.PHONY: help demo test test-all lint format docs bench audit clean
 
 help:
 	@echo "make demo      train on real solar-cell images and write runs/demo/report.html (CPU, minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-all  lint and all tests"
 	@echo "make lint      style, types, import order"
 	@echo "make format    bring the code into shape"
+	@echo "make docs      write the documentation as a site into build/site; needs no network once it is installed"
 	@echo "make bench     measure training, detection, token dropping, loaders, simulators and metrics"
 	@echo "make audit     ask for known vulnerabilities of the installed packages, where the network allows it"
 	@echo "make clean     remove caches and builds; .venv and runs stay"
@@ -37,6 +38,10 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m flawmap_bench.speed.training_speed
