@@ -114,14 +114,16 @@ def test_a_camera_that_fails_is_opened_again_and_a_driver_that_raises_ends_nothi
             raise RuntimeError("of a driver")
 
     def open_():
-        opened.append((None, Broken(), Camera(3), Camera(0), Camera(4))[min(len(opened), 4)])
+        opened.append((None, Broken(), Camera(3), Camera(0), OSError("no driver"), Camera(4))[min(len(opened), 5)])
+        if isinstance(opened[-1], OSError):
+            raise opened[-1]
         return opened[-1]
 
     said: list[str] = []
     source = FrameSource("camera:0", open_, 1e-6, Backoff(random.Random(0)), said.append)
     source.start()
     until = time.monotonic() + 10
-    while len(opened) < 6:
+    while len(opened) < 8:
         assert time.monotonic() < until
         time.sleep(0.01)
     source.stop()

@@ -1,8 +1,11 @@
 """``flawmap watch`` in this process, with a model of known answers."""
 
 import json
+import os
 import random
+import signal
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +15,11 @@ from bright_line import DEFECT, FACTS, GOOD, BrightModel, gray, receiving
 from filelock import FileLock
 
 from flawmap.cli import main
+from flawmap.cli.watch import _set_by_signals
 from flawmap.runs.self_test import SelfTest
 from flawmap.watch import session
 from flawmap.watch.message import Message
+from flawmap.watch.session import FolderWork
 
 
 @pytest.fixture
@@ -80,7 +85,7 @@ def test_what_cannot_be_delivered_waits_for_the_next_start(model, capsys, monkey
         assert watch("in", "--webhook", receiver.address) == 2
         assert "1 message to be delivered at the next start" in capsys.readouterr().err
         assert watch("in") == 0
-        assert "1 message for --webhook wait in the journal" in capsys.readouterr().err
+        assert "the journal keeps 1 message for --webhook" in capsys.readouterr().err
         receiver.answers = []
         gray(Path("in/b.png"), GOOD)
         assert watch("in", "--webhook", receiver.address) == 0
@@ -139,6 +144,23 @@ def test_a_backlog_of_messages_stops_judging_until_some_are_delivered(model, cap
     err = capsys.readouterr().err
     assert "nothing is judged until some are delivered" in err and "messages are delivered again" in err
     assert len(set(receiver.ids)) == 12
+
+
+def test_two_signals_at_once_stop_gracefully_and_one_more_ends_at_once(model, capsys, monkeypatch):
+    Path("in").mkdir()
+    monkeypatch.setattr(FolderWork, "step", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or 0.01)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["watch", "in", "--model", "m.onnx"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped: 0 judged, 0 anomalous"
+    assert signal.getsignal(signal.SIGTERM) is before
+    with _set_by_signals() as stop:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        assert stop.is_set()
+        later = time.monotonic() + 2
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def _always(count):

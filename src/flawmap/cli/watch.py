@@ -246,7 +246,7 @@ def _note_others(journal: "Journal", keys: list[str]) -> None:
     """Say what an earlier call left for a destination that this one does not have."""
     for key, n in journal.waiting().items():
         if key not in keys:
-            _say(f"note       {plural(n, 'message')} for --{key} wait in the journal; add it to deliver them")
+            _say(f"note       the journal keeps {plural(n, 'message')} for --{key}; add it to deliver them")
 
 
 def _counted(counts: "Counts") -> list[str]:
@@ -276,17 +276,24 @@ def _alone(journal: Path) -> Iterator[None]:
 
 @contextmanager
 def _set_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal ends the process at once."""
-    stop = threading.Event()
+    """An event that SIGINT and SIGTERM set; another one a second later or more ends the process at once.
 
-    def first(number: int, _: object) -> None:
-        signal.signal(number, before[signal.Signals(number)])
-        stop.set()
+    Less than a second apart, they are one: a terminal and a program that passes signals on send the same one twice.
+    """
+    stop, first_s = threading.Event(), float("inf")
+
+    def note(_: int, __: object) -> None:
+        nonlocal first_s
+        if stop.is_set() and time.monotonic() > first_s + 1.0:
+            raise KeyboardInterrupt
+        if not stop.is_set():
+            first_s = time.monotonic()
+            stop.set()
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if threading.current_thread() is threading.main_thread():
         for number in before:
-            signal.signal(number, first)
+            signal.signal(number, note)
     try:
         yield stop
     finally:

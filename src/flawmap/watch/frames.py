@@ -227,19 +227,20 @@ class FrameSource:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            capture = self._open()
-            if capture is None:
-                if not self._backoff.n_failures:
-                    self._say(f"waiting    {self._name} cannot be opened; trying again until it works")
-                self._stopping.wait(self._backoff.next_s())
-                continue
-            n_read = 0
+            n_read, capture = 0, None
             try:
+                capture = self._open()
+                if capture is None:
+                    if not self._backoff.n_failures:
+                        self._say(f"waiting    {self._name} cannot be opened; trying again until it works")
+                    self._stopping.wait(self._backoff.next_s())
+                    continue
                 n_read = self._read(capture)
-            except Exception as error:  # of the camera's driver; the thread must not end
+            except Exception as error:  # of the camera's driver; this thread must not end
                 self._say(f"waiting    {self._name}: {error}")
             finally:
-                capture.release()
+                if capture is not None:
+                    capture.release()
             if not self._stopping.is_set():
                 if not self._backoff.n_failures:
                     self._say(f"waiting    {self._name} gives no more frames; opening it again")
@@ -269,10 +270,14 @@ class FrameSource:
             self._next_s = now_s + self._every_s if late else self._next_s + self._every_s
         if not wanted:
             return
-        is_read, pixels = capture.retrieve()
+        is_read = False
+        try:
+            is_read, pixels = capture.retrieve()
+        finally:
+            if not is_read:  # the triggers wait for the next frame, also if the driver has raised
+                with self._changed:
+                    self._triggers.extendleft(line for line in reversed(wanted) if line is not None)
         if not is_read:
-            with self._changed:
-                self._triggers.extendleft(line for line in reversed(wanted) if line is not None)
             return
         rgb = np.ascontiguousarray(pixels[..., ::-1])
         with self._changed:
