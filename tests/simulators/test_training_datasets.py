@@ -1,5 +1,6 @@
 """What the two stages read: determined by (seed, epoch, index), whole, and blind to labels and masks."""
 
+import pickle
 import random
 import typing
 from collections.abc import Callable
@@ -62,6 +63,12 @@ def test_an_item_is_determined_by_seed_epoch_and_index(name: str, both: dict[str
     assert equal(item, dataset[(2, 5)])
     elsewhere = ViewsDataset(pixels, SIZES, seed=1) if name == "views" else simulation(seed=1)
     assert not equal(item, elsewhere[(2, 5)])
+
+
+@pytest.mark.parametrize("name", ["views", "simulation"])
+def test_a_spawned_process_reads_the_same(name: str, both: dict[str, Dataset]):
+    copied = pickle.loads(pickle.dumps(both[name]))
+    assert equal(copied[(2, 5)], both[name][(2, 5)])
 
 
 @pytest.mark.parametrize("name", ["views", "simulation"])

@@ -26,6 +26,10 @@ def crop_margin(augmentation: NormalAugmentation) -> float:
     return max(CROP_MARGIN, augmentation.min_crop**-0.5)
 
 
+def everywhere(index: int) -> None:
+    """The region of interest of an image of which everything counts. It is no lambda: spawned processes pickle it."""
+
+
 class SimulationDataset(Dataset):
     """Augmented good images, each with a simulated defect; an item is found by (epoch, index).
 
@@ -49,7 +53,7 @@ class SimulationDataset(Dataset):
         augmentation: NormalAugmentation,
         simulator: Simulator,
         seed: int,
-        inside: Callable[[int], Bool[np.ndarray, "h w"] | None] = lambda _: None,
+        inside: Callable[[int], Bool[np.ndarray, "h w"] | None] = everywhere,
     ) -> None:
         self._pixels, self._attention, self._size_px = pixels, attention, size_px
         self._augmentation, self._seed = augmentation, seed
