@@ -11,7 +11,10 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("", "train", "demo", "medical", "figures", "tables", "export", "serve")  # of flawmap; dev is not for users
+EXTRAS = (  # of flawmap; dev is not for users
+    *("", "train", "demo", "medical", "figures", "tables", "export", "serve", "watch"),
+    *("tensorboard", "mlflow", "wandb"),
+)
 HEAD = """# Licences of the dependencies
 
 flawmap is under the [Apache License 2.0](../LICENSE). Weights and data sets have licences of their own, which the

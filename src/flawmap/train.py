@@ -16,6 +16,7 @@ from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.fit import StageChoice, refuse_stage
 from flawmap.engine.compute import DeviceName, choose_compute
+from flawmap.engine.loggers import LoggerName, refuse_missing_loggers
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
@@ -44,7 +45,7 @@ from flawmap.vit.weights import load_encoder
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """A training: the data, the recipe, the run folder, known defects, and the command line for the record."""
+    """A training: data, recipe, run folder, known defects, further loggers, and the command line for the record."""
 
     location: Location
     recipe: Recipe
@@ -56,6 +57,7 @@ class TrainingOrder:
     strict: bool = False
     leave_out: LeaveOut | None = None
     defects: str | None = None
+    loggers: tuple[LoggerName, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
     recipe = order.recipe
     compute = choose_compute(order.device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
     refuse_stage(order.recipe, order.stages)
+    refuse_missing_loggers(order.loggers)
     how = order.skip_unreadable, order.strict, order.leave_out, order.defects
     sound = read_sound_data(order.location, order.recipe, *how)
     checked, pool = sound.checked, sound.pool
@@ -104,7 +107,7 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
                 again = command("flawmap", "train", *locations_of(order.location), "--run", before.path, "--resume")
                 say("note", f"{before.path} was begun with the same data and settings; to continue it instead: {again}")
             detector = AnomalyDetector(order.recipe)
-            detector.fit(checked.data, run, order.device, order.stages, pool, sound.known.defects)
+            detector.fit(checked.data, run, order.device, order.stages, pool, sound.known.defects, order.loggers)
             if order.stages != "pretrain":
                 finish(run, detector, order.location)
     except UserError:

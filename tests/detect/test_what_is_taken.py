@@ -121,3 +121,17 @@ def test_labelled_images_never_train(tmp_path: Path) -> None:
     labelled = LabelledImage("b.png", tmp_path / "b.png", False, "good")
     with pytest.raises(UserError, match="training takes good images only, such as NormalImage, not LabelledImage"):
         good_images([striped(0), labelled], DataSettings())
+
+
+def test_scikit_learn_clones_a_detector_without_what_it_learned() -> None:
+    from sklearn.base import clone
+
+    fitted = fitted_detector()
+    again = clone(fitted)
+    assert isinstance(again, AnomalyDetector) and again is not fitted
+    assert again.recipe == fitted.recipe and again.scorer_ is None and fitted.scorer_ is not None
+    assert again.get_params() == {"recipe": again.recipe}
+    other = tiny_recipe("seed=7")
+    assert again.set_params(recipe=other) is again and again.recipe is other
+    with pytest.raises(UserError, match="no parameter 'tokens', only recipe"):
+        again.set_params(tokens=3)

@@ -17,6 +17,7 @@ from flawmap.cli.arguments import (
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
+    from flawmap.data.open_data import Location
     from flawmap.train import TrainedRun
 
 
@@ -61,14 +62,19 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="images of known defects, with or without masks: the head learns from them, too, and training measures "
         "how many of them are missed; the good images alone define what is normal",
     )
+    parser.add_argument(
+        "--logger",
+        action="append",
+        choices=("tensorboard", "mlflow", "wandb"),
+        default=[],
+        help="where numbers, pictures and the recipe also go, beside the run; repeatable (default: nowhere else)",
+    )
     add_data_arguments(parser)
     add_device_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Train, and print the run folder."""
-    from flawmap.data.left_out import counted
-    from flawmap.data.open_data import locations_of
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.recipe.files import load_recipe
     from flawmap.train import (
@@ -113,18 +119,27 @@ def run(arguments: Namespace) -> int:
             arguments.strict,
             leave_out,
             defects,
+            tuple(arguments.logger),
         )
         done = train_run(order, resumed)
-        next_words = ["detect", "NEW_IMAGES", "--model", done.run.path]
-        if not done.run.is_finished:
-            next_words = ["train", *locations_of(location), "--run", done.run.path, "--resume"]
-        beside = f"{done.n_good} good images, {counted(done.left_out)}; " if done.left_out else ""
-        remark = f"{beside}next: {command('flawmap', *next_words)}"
+        remark = _what_next(done, location)
     if arguments.json:
         print(json.dumps(_as_json(done)))
     else:
         print(f"run        {done.run.path}      {remark}")
     return 0
+
+
+def _what_next(done: "TrainedRun", location: "Location") -> str:
+    """How many files were passed over, and the command that comes next."""
+    from flawmap.data.left_out import counted
+    from flawmap.data.open_data import locations_of
+
+    words = ["detect", "NEW_IMAGES", "--model", done.run.path]
+    if not done.run.is_finished:
+        words = ["train", *locations_of(location), "--run", done.run.path, "--resume"]
+    beside = f"{done.n_good} good images, {counted(done.left_out)}; " if done.left_out else ""
+    return f"{beside}next: {command('flawmap', *words)}"
 
 
 def _as_json(done: "TrainedRun") -> dict[str, object]:

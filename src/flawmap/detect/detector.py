@@ -1,6 +1,5 @@
 """AnomalyDetector: fit it on good images; it then tells whether a new image shows a defect, and where."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,21 +9,23 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-import flawmap
 from flawmap.data.pool import Pool
 from flawmap.data.roi import RegionOfInterest, region_of
 from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import APPEARANCE_DISTANCE, Detection, NotScoredError, refuse_not_finite
 from flawmap.detect.detections import Detections
+from flawmap.detect.facts_of_detector import facts_of
 from flawmap.detect.good_images import good_images, in_files
 from flawmap.detect.image_like import ImageLike, Images, as_rgb, each_of, is_one_image, place_of
 from flawmap.detect.model_facts import ModelFacts
-from flawmap.detect.pretrained import Saved, load_pretrained, weights_of, write_pretrained
+from flawmap.detect.parameters import Parameters
+from flawmap.detect.pretrained import Saved, load_pretrained, write_pretrained
 from flawmap.detect.products import Judging, judging_by
 from flawmap.detect.scoring import Analysis, analyse, analyse_in_order, device_of, images_at_once, score_names
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.compute import DeviceName, choose_compute
+from flawmap.engine.loggers import opened_loggers
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
 from flawmap.recipe.settings import Recipe
@@ -42,10 +43,11 @@ from flawmap.vit.weights import WeightsOrigin
 
 if TYPE_CHECKING:
     from flawmap.detect.fit import StageChoice
+    from flawmap.engine.loggers import AnyLogger
     from flawmap.memory.update import Learned
 
 
-class AnomalyDetector:
+class AnomalyDetector(Parameters):
     """Learns from good images only, then detects and localizes defects in new images.
 
     Args:
@@ -85,6 +87,7 @@ class AnomalyDetector:
         stages: "StageChoice" = "all",
         pool: Pool | None = None,
         defects: str | Path | Sequence[KnownDefect] = (),
+        loggers: "Sequence[AnyLogger]" = (),
     ) -> "AnomalyDetector":
         """Train on good images, and set the thresholds from what they score in fits that have not seen them.
 
@@ -100,6 +103,8 @@ class AnomalyDetector:
             stages: ``pretrain`` ends after stage 1 and leaves the detector unfitted.
             pool: further images for stage 1, already read; None reads what ``data.pretrain_on`` names.
             defects: a folder of known defects, with or without masks, for the head; or such that are read already.
+            loggers: that also get numbers, pictures and the recipe: ``tensorboard``, ``mlflow`` or ``wandb``, whose
+                files :mod:`flawmap.engine.loggers` places; or loggers of Lightning.
 
         Returns:
             self.
@@ -110,9 +115,10 @@ class AnomalyDetector:
         """
         from flawmap.detect.fit_detector import fit_detector  # here, because loading what trains takes seconds
 
-        with in_files(good_images(images, self.recipe.data)) as good, tempfile.TemporaryDirectory() as folder:
+        files = in_files(good_images(images, self.recipe.data))
+        with files as good, opened_loggers(loggers, run) as opened, tempfile.TemporaryDirectory() as folder:
             run = run or create_run(Path(folder) / "run", "fit", self.recipe)
-            return fit_detector(self, good, run, device, stages, pool, defects)
+            return fit_detector(self, good, run, device, stages, pool, defects, opened)
 
     def update(self, images: Images, is_reviewed: bool = False, device: DeviceName = "auto") -> "AnomalyDetector":
         """Learn from further good images, beside those that the run of this detector has learned from; returns self.
@@ -304,27 +310,7 @@ class AnomalyDetector:
         Raises:
             UserError: the detector is not fitted.
         """
-        scorer, origin = self._fitted, self.origin_
-        assert origin is not None
-        return ModelFacts(
-            name=name,
-            weights_sha256=self.weights_sha256_ or hashlib.sha256(weights_of(scorer)).hexdigest(),
-            architecture=origin.architecture,
-            weights_source=origin.source,
-            weights_licence=origin.licence,
-            sizes_px=self.sizes_px,
-            image_score=self.recipe.detect.image_score,
-            score_names=self.score_names,
-            precision=precision or self.recipe.encoder_precision,
-            calibration=self.calibration_,
-            flawmap=flawmap.__version__,
-            camera=self.camera_,
-            cameras=self.calibrations_.cameras,
-            self_test=self.self_test_,
-            roi=self.recipe.data.roi,
-            proxy=self.proxy_,
-            trained=self.trained_,
-        )
+        return facts_of(self, self._fitted, name, precision)
 
     def self_test(self) -> SelfTest:
         """What this detector gives for the self-test image, here and now.

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from flawmap.data.known_defects import refuse_without_head
 from flawmap.data.sample import KnownDefect, NormalImage, content_hash
 from flawmap.engine.compute import Compute
+from flawmap.engine.loggers import NO_LOGGERS, Loggers
 from flawmap.engine.progress import say
 from flawmap.engine.stage import SAVE_EVERY_SECONDS, StageContext
 from flawmap.errors import UserError
@@ -59,6 +60,7 @@ def fit_scorer(
     save_every_seconds: float = SAVE_EVERY_SECONDS,
     pool: Sequence[NormalImage] = (),
     defects: Sequence[KnownDefect] = (),
+    loggers: Loggers = NO_LOGGERS,
 ) -> Fitted:
     """Pre-train if the recipe says so, then fit its method.
 
@@ -71,6 +73,7 @@ def fit_scorer(
         save_every_seconds: how often a training stage writes a checkpoint.
         pool: further good images, which stage 1 learns from as well.
         defects: known ones, which the head learns from.
+        loggers: get the numbers of each training step, too.
 
     Raises:
         UserError: too few images, known defects and no head, a stage that cannot be run, or what a stage raises.
@@ -92,17 +95,10 @@ def fit_scorer(
         {"algorithm": ALGORITHM_VERSION, "initial_weights": weights, "images": content_hash(images)},
         workers=recipe.compute.workers,
         save_every_seconds=save_every_seconds,
+        loggers=loggers,
     )
     if recipe.pretrain.enabled:
-        from flawmap.paper.fit import pretrain  # here, because it loads Lightning, which only these stages need
-        from flawmap.paper.objectives import objective_by_name
-
-        pooled = (*images, *pool)
-        with_pool = replace(context, inputs={**context.inputs, "images": content_hash(pooled)})
-        objective = objective_by_name(recipe.pretrain.objective)
-        state, after = pretrain(pooled, recipe, with_pool, objective, may_train=stages != "finetune")
-        encoder.load_state_dict(state)
-        context = replace(context, earlier=after.earlier)
+        context = _pretrained(encoder, (*images, *pool), recipe, context, may_train=stages != "finetune")
     encoder.eval().requires_grad_(False)
     if stages == "pretrain":
         return Fitted(None, encoder, origin, dict(context.earlier))
@@ -110,6 +106,20 @@ def fit_scorer(
     fit, known = _fit_of(recipe), (tuple(defects),) if defects else ()
     fitted = fit(images, encoder, recipe, context, simulate, *known)
     return Fitted(fitted.scorer, encoder, origin, fitted.stage_keys, fitted.unseen, fitted.unseen_defects)
+
+
+def _pretrained(
+    encoder: Encoder, images: Sequence[NormalImage], recipe: Recipe, context: StageContext, may_train: bool
+) -> StageContext:
+    """Stage 1: the encoder gets its weights; returns the context of what comes after it."""
+    from flawmap.paper.fit import pretrain  # here, because it loads Lightning, which only these stages need
+    from flawmap.paper.objectives import objective_by_name
+
+    with_pool = replace(context, inputs={**context.inputs, "images": content_hash(images)})
+    objective = objective_by_name(recipe.pretrain.objective)
+    state, after = pretrain(images, recipe, with_pool, objective, may_train=may_train)
+    encoder.load_state_dict(state)
+    return replace(context, earlier=after.earlier)
 
 
 def _fit_of(recipe: Recipe) -> Callable[..., FittedScorer]:

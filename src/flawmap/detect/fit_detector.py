@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from flawmap.data.groups import by_image_if_few, grouped
 from flawmap.data.known_defects import known_defects_for
 from flawmap.data.pool import Pool, read_pool_for
@@ -15,11 +17,14 @@ from flawmap.detect.fit import StageChoice, fit_scorer
 from flawmap.detect.judge_known import judge_known
 from flawmap.detect.judge_unseen import judge_unseen
 from flawmap.engine.compute import DeviceName, choose_compute
+from flawmap.engine.loggers import Loggers
 from flawmap.engine.progress import say
 from flawmap.recipe.checks import validate
+from flawmap.recipe.files import to_yaml
 from flawmap.runs.cameras import Calibrations
 from flawmap.runs.model_config import ModelRecord
 from flawmap.runs.run_folder import RunFolder
+from flawmap.runs.samples import read_samples
 from flawmap.runs.threshold_names import trained_names
 
 
@@ -31,6 +36,7 @@ def fit_detector(
     stages: StageChoice,
     pool: Pool | None,
     defects: str | Path | Sequence[KnownDefect],
+    loggers: Loggers,
 ) -> AnomalyDetector:
     """See :meth:`AnomalyDetector.fit`."""
     recipe = detector.recipe = with_roi_content(detector.recipe)
@@ -46,7 +52,7 @@ def fit_detector(
     compute = choose_compute(device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
     precision = "int8" if recipe.encoder_precision == "int8" else compute.precision
     say("device", f"{compute.device}, {precision}: {compute.reason}")
-    fitted = fit_scorer(train, recipe, run, compute, stages, pool=pool.images, defects=known)
+    fitted = fit_scorer(train, recipe, run, compute, stages, pool=pool.images, defects=known, loggers=loggers)
     detector.trained_ = trained_names(train)
     detector.origin_, detector.stage_keys_ = fitted.origin, fitted.stage_keys
     if fitted.scorer is None:
@@ -58,4 +64,22 @@ def fit_detector(
         judge_unseen(detector, judged, fitted, compute, run)
     if fitted.unseen_defects is not None:
         judge_known(detector, known, fitted.unseen_defects, run)
+    _log_result(detector, run, len(normals), loggers)
     return detector
+
+
+def _log_result(detector: AnomalyDetector, run: RunFolder, n_good: int, loggers: Loggers) -> None:
+    """What the training found, for loggers: numbers, pictures of what it saw, and the recipe."""
+    if not loggers.of_lightning:
+        return
+    calibration, proxy = detector.calibration_, detector.proxy_
+    numbers: dict[str, float | None] = {"good_images": float(n_good)}
+    if calibration is not None:
+        numbers |= {"threshold": calibration.threshold, "map_threshold": calibration.map_threshold}
+    if proxy is not None:
+        numbers |= {"simulated_image_auroc": proxy.image_auroc, "simulated_pixel_auroc": proxy.pixel_auroc}
+    loggers.metrics({name: value for name, value in numbers.items() if value is not None}, 0, "result")
+    loggers.settings(yaml.safe_load(to_yaml(detector.recipe)))
+    for row in read_samples(run.samples):
+        for column, file in row.files.items():
+            loggers.picture(f"samples/{column}/{row.number}", file)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flawmap.engine.compute import Compute
 from flawmap.engine.failures import explain_failures
+from flawmap.engine.loggers import NO_LOGGERS, Loggers
 from flawmap.engine.progress import say
 from flawmap.engine.tensor_files import read_tensors, write_tensors
 from flawmap.reproducibility import atomic_write_text, file_sha256, stable_hash
@@ -38,6 +39,7 @@ class StageContext:
         workers: loader processes of a training stage; None leaves the choice to the machine.
         save_every_seconds: how often a training stage writes a checkpoint.
         is_shared: whether runs beside this one use its results, and it theirs.
+        loggers: get the numbers of each training step, too.
     """
 
     run: RunFolder
@@ -49,6 +51,7 @@ class StageContext:
     workers: int | None = None
     save_every_seconds: float = SAVE_EVERY_SECONDS
     is_shared: bool = True
+    loggers: Loggers = NO_LOGGERS
 
     def stage(self, name: str, **depends_on: Any) -> "Stage":
         """A stage, with the key of its result.

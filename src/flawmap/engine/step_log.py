@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
+from flawmap.engine.loggers import NO_LOGGERS, Loggers
 from flawmap.engine.progress import duration
 from flawmap.runs.training_log import LogFile
 
@@ -20,6 +21,7 @@ class StepLog:
         describe: turns a record into the words that are printed.
         first_step: 0, or where a resumed stage goes on.
         steps_per_epoch: for the epoch's number; None: the stage is one epoch.
+        loggers: get the numbers of each step, too.
     """
 
     def __init__(
@@ -30,10 +32,12 @@ class StepLog:
         describe: Callable[[Mapping[str, float]], str],
         first_step: int = 0,
         steps_per_epoch: int | None = None,
+        loggers: Loggers = NO_LOGGERS,
     ) -> None:
         self._stage, self._log, self._describe = stage, log, describe
         self._total_steps, self._first_step = total_steps, first_step
         self._steps_per_epoch = steps_per_epoch or total_steps
+        self._loggers = loggers
         self._started = self._printed = time.monotonic()
         log.forget_after(stage, first_step)
 
@@ -42,6 +46,7 @@ class StepLog:
         total = self._total_steps
         about = {"stage": self._stage, "step": step, "epoch": step // self._steps_per_epoch, "steps": total}
         self._log.write({**about, **record, "learning_rate": learning_rate})
+        self._loggers.metrics({**record, "learning_rate": learning_rate}, step, self._stage)
         now, is_last = time.monotonic(), step + 1 == total
         interactive = sys.stderr.isatty()
         if now - self._printed < (0.2 if interactive else PRINT_EVERY_SECONDS) and not is_last:

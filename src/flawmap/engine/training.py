@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from flawmap.engine.checkpoints import AtomicCheckpointIO, SaveNowAndThen
+from flawmap.engine.loggers import NO_LOGGERS, Loggers
 from flawmap.engine.sampling import BatchOrder, batch_that_fits, loader_workers, stage_loader
 from flawmap.engine.schedules import steps_of_stage
 from flawmap.engine.stage import Stage
@@ -103,20 +104,27 @@ class StageProgress(lightning.Callback):
         log: where records go.
         describe: turns a record into the words that are printed.
         steps_per_epoch: for the epoch's number in the log.
+        loggers: get the records, too.
     """
 
     def __init__(
-        self, stage: str, log: LogFile, describe: Callable[[Mapping[str, float]], str], steps_per_epoch: int
+        self,
+        stage: str,
+        log: LogFile,
+        describe: Callable[[Mapping[str, float]], str],
+        steps_per_epoch: int,
+        loggers: Loggers = NO_LOGGERS,
     ) -> None:
         self._stage, self._log, self._describe = stage, log, describe
-        self._steps_per_epoch = steps_per_epoch
+        self._steps_per_epoch, self._loggers = steps_per_epoch, loggers
         self._steps: StepLog | None = None  # of the first process alone
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock, and forget what an interrupted run logged beyond its checkpoint."""
         if trainer.is_global_zero:
             total, first = int(trainer.max_steps), trainer.global_step
-            self._steps = StepLog(self._stage, self._log, total, self._describe, first, self._steps_per_epoch)
+            epoch = self._steps_per_epoch
+            self._steps = StepLog(self._stage, self._log, total, self._describe, first, epoch, self._loggers)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -164,7 +172,8 @@ def train(
         precision=compute.lightning_precision,
         max_steps=plan.total_steps,
         max_epochs=-1,
-        logger=False,
+        logger=list(context.loggers.of_lightning),
+        log_every_n_steps=1,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -173,7 +182,7 @@ def train(
         callbacks=[
             QuietLightning(),
             StepsByNumber(stage, loader.batch_sampler),
-            StageProgress(stage.name, LogFile(run.log), describe, plan.steps_per_epoch),
+            StageProgress(stage.name, LogFile(run.log), describe, plan.steps_per_epoch, context.loggers),
             SaveNowAndThen(checkpoint, context.save_every_seconds),
         ],
     )

@@ -168,7 +168,7 @@ def train_on_examples(
     optimizer = torch.optim.AdamW(decay_groups([head], settings.weight_decay), lr=1.0)
     learning_rate = WarmupCosine(0.0, settings.learning_rate, 0.0, settings.warmup_steps, settings.steps)
     generator = torch.Generator().manual_seed(context.seed)
-    log = StepLog(STAGE, LogFile(context.run.log), settings.steps, describe_step)
+    log = StepLog(STAGE, LogFile(context.run.log), settings.steps, describe_step, loggers=context.loggers)
     for step in range(settings.steps):
         set_rates(optimizer, learning_rate.at(step))
         batch, targets = examples.batch(generator, beside_share)
