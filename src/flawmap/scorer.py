@@ -23,13 +23,13 @@ class ScorerOutput:
         image: higher = more anomalous. The paper's head gives the logit of p(anomalous), so that 0 is its decision;
             the other scorers give standard deviations from what normal images score. float32.
         evidence: the anomaly map on the patch grid, float32, before it is resized to the image.
-        appearance_distance: how unlike any good image each one looks, in [0, 2], float32; None where the scorer
-            remembers no good image.
+        appearance_distances: how unlike any good image of each product each image looks, in [0, 2], float32; one column
+            where products have no names. None where the scorer remembers no good image.
     """
 
     image: Float[Tensor, "b"]
     evidence: Float[Tensor, "b r c"]
-    appearance_distance: Float[Tensor, "b"] | None = None
+    appearance_distances: Float[Tensor, "b p"] | None = None
 
 
 class Scorer(nn.Module, ABC):
@@ -55,6 +55,11 @@ class Scorer(nn.Module, ABC):
     def knows_appearances(self) -> bool:
         """Whether it says how unlike any good image an image looks."""
         return False
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Names of the products that it tells apart by their appearance, sorted."""
+        return ()
 
     @abstractmethod
     def score(self, images: Float[Tensor, "b 3 h w"], inside: Bool[Tensor, "b n"] | None = None) -> ScorerOutput:
@@ -90,14 +95,14 @@ class ScaleResult:
         logit: the scorer's image score; for the paper's head, the logit of p(anomalous). A float32 value.
         evidence: the anomaly map before it is resized to the image, float32 (r, c) on the patch grid.
         map_share: of this map in the average.
-        appearance_distance: see :class:`ScorerOutput`; None also for tiles.
+        appearance_distances: see :class:`ScorerOutput`; None also for tiles.
     """
 
     size_px: int
     logit: float
     evidence: Float[np.ndarray, "r c"]
     map_share: float = 1.0
-    appearance_distance: float | None = None
+    appearance_distances: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from flawmap.runs.run_folder import (
     set_latest,
     unfinished_runs,
 )
-from flawmap.runs.threshold_names import FEWEST_IMAGES, whose
+from flawmap.runs.threshold_names import FEWEST_IMAGES, nearest_name, whose
 from flawmap.runs.unusual import read_unusual, what_to_do
 from flawmap.vit.weights import load_encoder
 
@@ -249,7 +249,8 @@ def _say_products(detector: AnomalyDetector) -> None:
     for name, count in detector.trained_.items() if detector.calibration_ is not None else ():
         own = cameras.get(name)
         few = f"the common one, because {count} good images are fewer than {FEWEST_IMAGES}"
-        say("threshold", f"{whose(name)}: {own.words[0] if own else few}")
+        if own is not None or nearest_name(name, cameras) is None:
+            say("threshold", f"{whose(name)}: {own.words[0] if own else few}")
 
 
 def resumed_run(requested: Path | None, recipe: Recipe | None) -> RunFolder:

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from assertions import explained
+from flawmap.deploy.export import export_run
 from flawmap.deploy.opened_model import open_model
+from flawmap.deploy.runtime import load
 from flawmap.deploy.threshold_choice import ThresholdChoice
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.recipe.files import load_recipe
 from flawmap.runs.manifest import read_manifest
 from flawmap.train import TrainingOrder, train_run
-from images import striped, texture, write_image
+from images import striped, write_image
 
 SETTINGS = (
     "method=memory",
@@ -29,9 +31,8 @@ COUNTS = {"dark": 22, "light": 20, "rare": 5}
 
 def part(product: str, seed: int) -> np.ndarray:
     """Good parts of three products, which differ in brightness and pattern."""
-    if product == "rare":
-        return np.rot90(striped(seed)).copy()
-    return (texture(seed) // (3 if product == "dark" else 1)).astype(np.uint8)
+    image = {"dark": striped(seed) // 3, "light": striped(seed), "rare": np.rot90(striped(seed) // 2)}[product]
+    return np.ascontiguousarray(image, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,32 @@ def test_a_product_without_a_threshold_of_its_own_is_said(run: Path):
         "product dark, camera left: 11 good images, fewer than 20, so the thresholds of product dark judge"
     ]
     assert open_model(run, "cpu", choice=ThresholdChoice("dark@")).facts.notes == []
+
+
+def test_products_are_found_by_likeness_and_others_are_unknown(run: Path):
+    detector = AnomalyDetector.from_pretrained(run, "cpu")
+    for product, name in (("dark", "dark@"), ("light", "light@"), ("rare", None)):
+        (found,) = detector.predict([part(product, 99)])
+        assert (found.product, found.is_unknown_product) == (product, False)
+        assert found.threshold == threshold(detector, name)
+        assert found.scores["appearance_distance"] == min(found.scores[f"appearance_distance:{one}"] for one in COUNTS)
+    unlike = detector.predict(np.full((48, 48, 3), (255, 0, 0), np.uint8))
+    assert unlike.is_unknown_product and unlike.is_anomalous and unlike.threshold is None and unlike.product is None
+    assert unlike.to_json()["is_unknown_product"] and not unlike.regions
+    named = detector.predict(np.full((48, 48, 3), (255, 0, 0), np.uint8), product="dark")
+    assert named.product == "dark" and named.threshold == threshold(detector, "dark@")
+
+
+@pytest.mark.slow
+def test_an_exported_file_finds_them_too(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("flawmap.deploy.parity.MAX_SCORE_DIFFERENCE", 0.01)  # of an encoder with random weights
+    detector = AnomalyDetector.from_pretrained(run, "cpu")
+    file = tmp_path / "parts.onnx"
+    export_run(run, "onnx", output=file)
+    for product in COUNTS:
+        image = part(product, 99)
+        here, there = detector.predict(image), load(file).predict(image)
+        assert there.product == product and there.threshold == here.threshold
+        assert there.scores == pytest.approx(here.scores, abs=0.01)
+        assert load(file, product="dark").predict(image).threshold == threshold(detector, "dark@")
+    assert load(file).predict(np.full((48, 48, 3), (255, 0, 0), np.uint8)).is_unknown_product

@@ -42,7 +42,7 @@ class ScoreSquares(nn.Module):
             self.inside = [counted_patches(roi, scorer.encoder.grid(size, size)) for size in sizes_px]
 
     def forward(self, *squares: UInt8[Tensor, "1 _ _ 3"]) -> tuple[Tensor, ...]:
-        """Image scores (T, 1), the appearance's distance (1,) if the scorer knows it, T maps (1, r, c); all float32."""
+        """Image scores (T, 1), the appearance's distances (1, p) if it knows them, T maps (1, r, c); all float32."""
         logits, evidence, distance = score_squares(self.scorer, squares, self.inside)
         return (logits, *evidence) if distance is None else (logits, distance, *evidence)
 
@@ -82,12 +82,12 @@ class Verdict(nn.Module):
         evidence: list[Float[Tensor, "1 _ _"]],
         size_px: Int[Tensor, "2"],
         threshold: Float[Tensor, ""],
-        appearance_distance: Float[Tensor, "1"] | None = None,
+        appearance_distances: Float[Tensor, "1 p"] | None = None,
     ) -> tuple[Tensor, ...]:
         """Returns score (), is_anomalous () bool, anomaly_map (height, width), scores (k,) as the facts name them."""
         anomaly_map = average_maps(evidence, *_sides(size_px), self.map_shares)[0]  # (height, width)
-        distance = None if appearance_distance is None else appearance_distance[0]
-        scores = image_scores(logits[:, 0].unbind(), anomaly_map.max(), self.score_names, distance)
+        distances = None if appearance_distances is None else appearance_distances[0].unbind()
+        scores = image_scores(logits[:, 0].unbind(), anomaly_map.max(), self.score_names, distances)
         score, all_scores = scores[self.image_score], torch.stack(list(scores.values()))  # (), (k,)
         is_finite = all_scores.isfinite().all() & anomaly_map.isfinite().all()
         return score, (score > threshold) | ~is_finite, anomaly_map, all_scores
@@ -111,7 +111,7 @@ class DetectionGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         """What :class:`Verdict` gives."""
         logits, *evidence = self.score_squares(*squares)  # (t, 1), t x (1, r, c)
-        distance = evidence.pop(0) if self.knows_appearances else None  # (1,)
+        distance = evidence.pop(0) if self.knows_appearances else None  # (1, p)
         return self.verdict(logits, evidence, size_px, threshold, distance)
 
 

@@ -111,7 +111,7 @@ class JudgedWithTiles(nn.Module):
     ) -> tuple[Tensor, ...]:
         """What ``Verdict`` gives, of :class:`ScoredTokens`' inputs, the highest score and the joined map of tiles."""
         whole, evidence = self.whole(appearance, tokens, distances, nearest, spacing)
-        distance = self.whole.appearance_distance(appearance)
+        distance = self.whole.appearance_distances(appearance)
         scores = torch.stack([whole, self.highest(highest)])
         return self.verdict(scores, [evidence, tiles_map], size_px, threshold, distance)
 

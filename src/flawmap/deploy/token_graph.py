@@ -98,9 +98,9 @@ class ScoredTokens(nn.Module):
         output = self.scorer.output(evidence, self.grid)
         return output.image, output.evidence
 
-    def appearance_distance(self, appearance: Float[Tensor, "1 d"]) -> Float[Tensor, "1"] | None:
-        """How unlike any good image the image looks; None where none is remembered."""
-        return self.scorer.expectation.distance(appearance) if self.scorer.knows_appearances else None
+    def appearance_distances(self, appearance: Float[Tensor, "1 d"]) -> Float[Tensor, "1 p"] | None:
+        """How unlike any good image of each product the image looks; None where none is remembered."""
+        return self.scorer.expectation.distances(appearance) if self.scorer.knows_appearances else None
 
 
 class JudgedTokens(nn.Module):
@@ -127,7 +127,7 @@ class JudgedTokens(nn.Module):
     ) -> tuple[Tensor, ...]:
         """What ``Verdict`` gives."""
         image, evidence = self.scored(appearance, tokens, distances, nearest, spacing)
-        distance = self.scored.appearance_distance(appearance)
+        distance = self.scored.appearance_distances(appearance)
         return self.verdict(image[None], [evidence], size_px, threshold, distance)
 
 

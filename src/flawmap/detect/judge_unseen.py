@@ -80,7 +80,8 @@ def calibrations_of(
     def from_rows(chosen: Sequence[int]) -> Calibration:
         scores, peaks = ([of_all[row] for row in chosen] for of_all in (deciding, unseen.map_peaks))
         groups = [images[row].group for row in chosen]
-        distances = [unseen.scales[row][0].appearance_distance for row in chosen]
+        all_distances = [unseen.scales[row][0].appearance_distances for row in chosen]
+        distances = [None if of_image is None else min(of_image) for of_image in all_distances]
         return calibrate(scores, peaks, rate, groups, is_estimate=True, appearance_distances=distances)
 
     of_parts = defaultdict[str, list[int]](list)

@@ -86,6 +86,7 @@ def write_pretrained(folder: Path, saved: Saved) -> None:
         encoder_backend=saved.encoder_backend,
         record=saved.record,
         trained=saved.trained,
+        reference_products=whole.expectation.labels if on_tokens else (),
     )
     write_model(folder, weights, ModelFiles(config, saved.recipe, saved.calibrations))
 
@@ -123,6 +124,9 @@ def load_pretrained(path: str | Path, with_thresholds: bool = True) -> Saved:
         problem = f"the tensors are not those of {origin.architecture} with this recipe's scorer"
         raise UserError(problem, str(folder / WEIGHTS), COPY_AGAIN)
     scorer.load_state_dict(tensors)
+    whole = scorer.whole if isinstance(scorer, TiledScorer) else scorer
+    if config.reference_products and isinstance(whole, TokenScorer):
+        whole.expectation.label(config.reference_products)
     # afterwards, because that a file is cut off says more than that it has changed; the hub's cache links to its files
     cached = shlex.quote(str((folder / WEIGHTS).resolve()))
     download_again = f"remove this file, so that it is downloaded again: rm {cached}"

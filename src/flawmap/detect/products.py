@@ -1,5 +1,6 @@
 """Which product an image shows, where nobody has named it, and by whose thresholds it is judged. Needs numpy alone."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -51,16 +52,22 @@ class Judging:
         return self.calibration if nearest is None or product_in(nearest) is None else self.others[nearest]
 
     def product_of(self, scores: Mapping[str, float]) -> str | None:
-        """The product that an image looks most like; None where it is unlike all, by what good images of each show.
+        """The product that an image looks most like, of those that it may show; None where it is unlike all.
+
+        Some products vary more than others. Whether an image may show one is therefore asked of the largest distance
+        among its good images, each by a fit that has not seen it.
 
         Args:
             scores: of the image, with those of each product.
         """
         distances = {name.removeprefix(OF_PRODUCT): scores[name] for name in scores if name.startswith(OF_PRODUCT)}
-        nearest = min(distances, key=lambda name: distances[name])
-        calibration = self.calibration_of(nearest)
-        of_good = calibration.appearance_distances if calibration else ()
-        return nearest if not of_good or distances[nearest] <= UNLIKE * of_good[-1] else None
+        possible = [product for product in distances if distances[product] <= UNLIKE * self._largest_distance(product)]
+        return min(possible, key=lambda product: distances[product], default=None)
+
+    def _largest_distance(self, product: str) -> float:
+        """Of good images of a product, or of all where it has too few; infinite where that is not known."""
+        calibration = self.calibration_of(product)
+        return max(calibration.appearance_distances, default=math.inf) if calibration else math.inf
 
     def verdict(self, analysis: "Analysis | Detection", image: ImageLike | None = None) -> Detection:
         """The verdict on an analysed image, or again on one that was judged; see :meth:`judge`."""

@@ -18,6 +18,7 @@ from flawmap.data.images.resize import resize_image
 from flawmap.data.roi import RegionOfInterest
 from flawmap.detect.detection import APPEARANCE_DISTANCE
 from flawmap.detect.image_like import ImageLike, as_rgb, place_of
+from flawmap.detect.products import OF_PRODUCT
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.cores import reading_threads
 from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
@@ -156,10 +157,10 @@ def _scale_results(
     sizes_px, maps = [of_size.shape[1] for of_size in squares], [of_size.numpy() for of_size in evidence]
     return [
         tuple(
-            ScaleResult(*scale, 1.0, distance)
+            ScaleResult(*scale, 1.0, None if of_products is None else tuple(of_products))
             for scale in zip(sizes_px, of_image, [m[number] for m in maps], strict=True)
         )
-        for number, (of_image, distance) in enumerate(zip(logits.T.tolist(), of_images, strict=True))
+        for number, (of_image, of_products) in enumerate(zip(logits.T.tolist(), of_images, strict=True))
     ]
 
 
@@ -202,8 +203,8 @@ def analysis_of(
     anomaly_map = mean_map(scales, height, width)
     if roi is not None:
         anomaly_map = roi.only_inside(anomaly_map)
-    logits, distance = [scale.logit for scale in scales], scales[0].appearance_distance
-    scores = image_scores(logits, float(anomaly_map.max()), names, distance)
+    logits, distances = [scale.logit for scale in scales], scales[0].appearance_distances
+    scores = image_scores(logits, float(anomaly_map.max()), names, distances)
     return Analysis(tuple(scales), anomaly_map, scores, None if roi is None else roi.at(height, width))
 
 
@@ -211,7 +212,7 @@ def score_squares(
     scorer: Scorer,
     squares: Sequence[UInt8[Tensor, "b _ _ 3"]],
     inside: Sequence[Bool[Tensor, "1 _"]] | None = None,
-) -> tuple[Float[Tensor, "t b"], list[Float[Tensor, "b _ _"]], Float[Tensor, "b"] | None]:
+) -> tuple[Float[Tensor, "t b"], list[Float[Tensor, "b _ _"]], Float[Tensor, "b p"] | None]:
     """Score resized images.
 
     Args:
@@ -220,8 +221,8 @@ def score_squares(
         inside: for each size, the patches of all images that count; None: all.
 
     Returns:
-        image scores (T, b); the evidence on each size's patch grid, T maps (b, r, c); and how unlike any good image the
-        images look at the first size, None where the scorer does not know.
+        image scores (T, b); the evidence on each size's patch grid, T maps (b, r, c); and how unlike good images of
+        each product the images look at the first size (b, p), None where the scorer does not know.
     """
     masks = [None] * len(squares) if inside is None else [of_size.to(squares[0].device) for of_size in inside]
     outputs = [
@@ -230,7 +231,7 @@ def score_squares(
         )
         for batch, mask in zip(squares, masks, strict=True)
     ]
-    logits, distances = torch.stack([output.image for output in outputs]), outputs[0].appearance_distance
+    logits, distances = torch.stack([output.image for output in outputs]), outputs[0].appearance_distances
     return logits, [output.evidence for output in outputs], distances
 
 
@@ -244,31 +245,40 @@ def mean_map(scales: Sequence[ScaleResult], height: int, width: int) -> Float[np
 def score_names(scorer: Scorer) -> tuple[str, ...]:
     """The image scores that mean something: a scorer that makes no decision has no votes to cast."""
     names = IMAGE_SCORES if scorer.decides else tuple(name for name in IMAGE_SCORES if name not in VOTES)
-    return (*names, APPEARANCE_DISTANCE) if scorer.knows_appearances else names
+    of_products = [f"{OF_PRODUCT}{product}" for product in scorer.products]
+    return (*names, APPEARANCE_DISTANCE, *of_products) if scorer.knows_appearances else names
 
 
 def image_scores(
-    logits: Sequence[Any], map_max: Any, names: Sequence[str] = IMAGE_SCORES, appearance_distance: Any = None
+    logits: Sequence[Any], map_max: Any, names: Sequence[str] = IMAGE_SCORES, appearance_distances: Any = None
 ) -> dict[str, Any]:
     """The image scores ``names``, in that order.
 
     ``vote``: share of sizes that call the image anomalous (p > 0.5); its majority is the paper's decision.
     ``vote_mean``: votes first, the mean logit within equal votes; breaks ties of an even number of sizes.
     ``mean_logit``: the mean logit. ``map_max``: the highest value of the averaged map.
-    ``appearance_distance``: as given; it decides nothing.
+    ``appearance_distance``: the smallest of those given; it decides nothing. ``appearance_distance:NAME``: that of a
+    product, by which the product is found where nobody names it.
 
     Args:
         logits: one per size: floats in the detector, tensors () in an exported graph.
         map_max: highest value of the anomaly map, of the same kind.
-        names: among :data:`IMAGE_SCORES`, and ``appearance_distance``.
-        appearance_distance: of the same kind; see :class:`flawmap.scorer.ScorerOutput`.
+        names: among :data:`IMAGE_SCORES`, ``appearance_distance``, and those of products, in their order.
+        appearance_distances: of the same kind, one for each product; see :class:`flawmap.scorer.ScorerOutput`.
     """
     vote = sum(logit > 0 for logit in logits) / len(logits)
     mean_logit = sum(logits) / len(logits)
     # a sigmoid in (0, 1) scaled below one vote keeps the order: votes decide first, the mean logit among equals
     vote_mean = vote + _sigmoid(mean_logit) / len(logits)
     scores = {"vote_mean": vote_mean, "vote": vote, "mean_logit": mean_logit, "map_max": map_max}
-    scores[APPEARANCE_DISTANCE] = appearance_distance
+    if appearance_distances is not None:
+        first, *others = appearance_distances
+        if others:
+            in_graph = isinstance(first, Tensor)
+            first = torch.stack([first, *others]).amin(dim=0) if in_graph else min(first, *others)
+        scores[APPEARANCE_DISTANCE] = first
+        of_products = [name for name in names if name.startswith(OF_PRODUCT)]
+        scores |= dict(zip(of_products, appearance_distances, strict=False))
     return {name: scores[name] for name in names}
 
 

@@ -1,6 +1,6 @@
 """What similar-looking good images score: some kinds of good parts score higher than others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,14 +25,19 @@ class NormalExpectation(nn.Module):
         dim: d of an appearance, see :class:`flawmap.memory.appearance.AppearanceAndTokens`.
         num_kinds: k of evidence.
 
+    Attributes:
+        products: p names, sorted, where the remembered images show products that have names.
+
     Buffers:
         appearances: (r, d) of unit length.
         tops, means: (r, k) of each kind of evidence, the mean over its highest values and over all values.
+        shows: (p, r), which images show which product; not saved with the others. One row of all without products.
     """
 
     appearances: Float[Tensor, "r d"]
     tops: Float[Tensor, "r k"]
     means: Float[Tensor, "r k"]
+    shows: Bool[Tensor, "p r"]
 
     def __init__(self, settings: ExpectationSettings, num_images: int, dim: int, num_kinds: int) -> None:
         super().__init__()
@@ -40,6 +45,8 @@ class NormalExpectation(nn.Module):
         self.register_buffer("appearances", torch.zeros(num_images, dim))
         self.register_buffer("tops", torch.zeros(num_images, num_kinds))
         self.register_buffer("means", torch.zeros(num_images, num_kinds))
+        self.products: tuple[str, ...] = ()
+        self.register_buffer("shows", torch.ones(1, num_images, dtype=torch.bool), persistent=False)
 
     @torch.no_grad()
     def remember(
@@ -48,6 +55,18 @@ class NormalExpectation(nn.Module):
         """Replace what is remembered."""
         self.appearances = F.normalize(appearances.float(), dim=-1)
         self.tops, self.means = tops.float(), means.float()
+        self.label(())
+
+    def label(self, products: Sequence[str]) -> None:
+        """Say which product each remembered image shows; an empty sequence where products have no names."""
+        self.products = tuple(sorted(set(products)))
+        rows = [[product == one for one in products] for product in self.products] or [[True] * len(self.appearances)]
+        self.shows = torch.tensor(rows, dtype=torch.bool, device=self.appearances.device)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The product that each remembered image shows; empty where products have no names."""
+        return tuple(self.products[row] for row in self.shows.int().argmax(dim=0).tolist()) if self.products else ()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take the buffers of another instance, of any number of images, to the last bit.
@@ -56,11 +75,13 @@ class NormalExpectation(nn.Module):
         aligned in memory, and products would then be rounded differently.
         """
         self.appearances, self.tops, self.means = (state[name].clone() for name in ("appearances", "tops", "means"))
+        self.label(())
 
     def of_images(self, kept: Bool[Tensor, "r"]) -> "NormalExpectation":
         """What some of the remembered images show."""
         fewer = NormalExpectation(self.settings, 0, self.appearances.shape[1], self.tops.shape[1])
         fewer.appearances, fewer.tops, fewer.means = self.appearances[kept], self.tops[kept], self.means[kept]
+        fewer.products, fewer.shows = self.products, self.shows[:, kept]
         return fewer
 
     @property
@@ -97,11 +118,14 @@ class NormalExpectation(nn.Module):
         weights = weights[..., None]
         return (weights * self.tops[neighbours]).sum(dim=1), (weights * self.means[neighbours]).sum(dim=1)
 
-    def distance(self, appearances: Float[Tensor, "b d"]) -> Float[Tensor, "b"]:
-        """How unlike the most similar remembered image new ones look: 1 - cosine similarity, in [0, 2]."""
+    def distances(self, appearances: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
+        """How unlike the most similar remembered image of each product new ones look: 1 - cosine similarity, in [0, 2].
+
+        One column for all images where products have no names; above 2 of a product of which none is remembered.
+        """
         with torch.autocast(appearances.device.type, enabled=False):
             similarity = F.normalize(appearances.float(), dim=-1) @ self.appearances.T  # (b, r)
-        return 1 - similarity.amax(dim=-1)
+        return 1 - similarity[:, None].masked_fill(~self.shows, EXCLUDED).amax(dim=-1)
 
     def _weights(self, values: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
         """Weights of similarities in descending order, the last of which is the cut; equal where nothing is cut off."""

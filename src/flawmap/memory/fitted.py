@@ -57,7 +57,7 @@ def unseen_scores(fitted: Fit, recipe: Recipe) -> UnseenScores | None:
         return None
     images, peaks = good.references.tolist(), []
     scores, maps = outputs_of(fitted)
-    distances = [evidence.appearance_distance for evidence in fitted.evidence]
+    distances = [evidence.appearance_distances for evidence in fitted.evidence]
     roi = region_of(recipe)
     for number, on_grid in zip(images, maps, strict=True):
         height, width = good.originals_px[number].tolist()
@@ -66,7 +66,7 @@ def unseen_scores(fitted: Fit, recipe: Recipe) -> UnseenScores | None:
     folds_of = folds.of_reference.tolist()
     size_px = fitted.context.size_px
     scales = [
-        (ScaleResult(size_px, score, on_grid, 1.0, None if distance is None else float(distance[0])),)
+        (ScaleResult(size_px, score, on_grid, 1.0, None if distance is None else tuple(distance[0].tolist())),)
         for score, on_grid, distance in zip(scores, maps, distances, strict=True)
     ]
     without = partial(fitted.without, recipe=recipe)

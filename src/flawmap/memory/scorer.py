@@ -34,24 +34,24 @@ class Evidence:
         image: of each kind, (b,): the mean over the patches with most evidence.
         patches: of each kind, (b, n): one value per patch.
         inside: (b, n), the patches in the region of interest; None: all.
-        appearance_distance: (b,), see :meth:`NormalExpectation.distance`; None where no good image is remembered.
+        appearance_distances: (b, p), see :meth:`NormalExpectation.distances`; None where no good image is remembered.
     """
 
     image: tuple[Float[Tensor, "b"], ...]
     patches: tuple[Float[Tensor, "b n"], ...]
     inside: Bool[Tensor, "b n"] | None = None
-    appearance_distance: Float[Tensor, "b"] | None = None
+    appearance_distances: Float[Tensor, "b p"] | None = None
 
     def of_each_image(self) -> "list[Evidence]":
         """One for each of the images."""
         rows, inside = [slice(row, row + 1) for row in range(len(self.image[0]))], self.inside
-        distance = self.appearance_distance
+        distances = self.appearance_distances
         return [
             Evidence(
                 tuple(kind[row] for kind in self.image),
                 tuple(kind[row] for kind in self.patches),
                 None if inside is None else inside[row],
-                None if distance is None else distance[row],
+                None if distances is None else distances[row],
             )
             for row in rows
         ]
@@ -64,7 +64,7 @@ class Evidence:
             tuple(torch.cat([part.image[kind] for part in parts]) for kind in kinds),
             tuple(torch.cat([part.patches[kind] for part in parts]) for kind in kinds),
             _joined([part.inside for part in parts]),
-            _joined([part.appearance_distance for part in parts]),
+            _joined([part.appearance_distances for part in parts]),
         )
 
     def values(self, kind: int) -> Float[Tensor, "m"]:
@@ -142,6 +142,11 @@ class TokenScorer(Scorer):
         """Whether the expectation remembers any good image."""
         return len(self.expectation.appearances) > 0
 
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Names of the products that the remembered images show."""
+        return self.expectation.products
+
     def with_memory(self, memory: PatchMemory, expectation: NormalExpectation) -> "TokenScorer":
         """A scorer with another memory and expectation, which shares all else with this one."""
         other = copy.copy(self)
@@ -179,7 +184,7 @@ class TokenScorer(Scorer):
             tuple(self.top_mean(patches, inside) - expected_tops[:, kind] for kind, patches in enumerate(kinds)),
             tuple(patches - expected_means[:, kind, None] for kind, patches in enumerate(kinds)),
             inside,
-            self.expectation.distance(appearance) if self.knows_appearances else None,
+            self.expectation.distances(appearance) if self.knows_appearances else None,
         )
 
     @abstractmethod
@@ -198,7 +203,7 @@ class TokenScorer(Scorer):
         patches = _weighted_sum(self.map_weights, self.map_scales, evidence.patches)  # (b, n)
         inside = None if evidence.inside is None else evidence.inside.reshape(-1, *grid)
         on_grid = smoothed(patches.reshape(-1, *grid), inside)  # (b, r, c)
-        return ScorerOutput(image, on_grid, evidence.appearance_distance)
+        return ScorerOutput(image, on_grid, evidence.appearance_distances)
 
     # ---- fitting
 

@@ -56,6 +56,11 @@ class TiledScorer(Scorer):
         return self.whole.knows_appearances
 
     @property
+    def products(self) -> tuple[str, ...]:
+        """Those of whole images."""
+        return self.whole.products
+
+    @property
     def tiling(self) -> Tiling:
         """How images are cut."""
         patch_size_px = self.encoder.patch_size_px

@@ -62,6 +62,12 @@ class WholeImages:
             return None
         return torch.from_numpy(self._roi.patches(grid)).flatten().repeat(len(self._images), 1)
 
+    def products_of(self, numbers: Sequence[int]) -> list[str]:
+        """Of some of the images; empty where products have no names."""
+        products = [image.product for image in self._images]
+        named = [product for product in products if product is not None]
+        return [named[number] for number in numbers] if len(named) == len(products) > 1 else []
+
     def shares(self, encoder: Encoder, recipe: Recipe, size_px: int) -> Shares:
         """Of which tokens are kept."""
         rows, columns = encoder.grid(size_px, size_px)
@@ -117,6 +123,10 @@ class Tiles:
             rows, columns = patches.shape
             of_tiles += [patches[tiling.where(place)].ravel() for place in tiling.places((rows, columns), patches)]
         return torch.from_numpy(np.stack(of_tiles))
+
+    def products_of(self, numbers: Sequence[int]) -> list[str]:
+        """None: by whole images alone, products are told apart."""
+        return []
 
     def shares(self, encoder: Encoder, recipe: Recipe, size_px: int) -> Shares:
         """Of which tokens are kept: the references are all tiles of some images, so that those can be judged whole."""

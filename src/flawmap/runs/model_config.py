@@ -111,6 +111,7 @@ class ModelConfig:
         record: of the model's run.
         trained: good images of each product and camera that it was trained on, by the names of
             :mod:`flawmap.runs.threshold_names`.
+        reference_products: the product that each of the reference images shows; empty where products have no names.
     """
 
     format: int
@@ -128,6 +129,7 @@ class ModelConfig:
     encoder_backend: str | None = None
     record: ModelRecord = field(default_factory=ModelRecord)
     trained: Mapping[str, int] = field(default_factory=dict)
+    reference_products: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

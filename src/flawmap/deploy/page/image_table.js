@@ -3,7 +3,9 @@
 
 // All regions are smaller than the server's minimum area: such an image is ok whatever its score.
 const isTolerated = (row) => row.answer.n_small_regions > 0 && !row.answer.regions.length;
-const isAnomalous = (row) => state.threshold !== null && row.answer.score > state.threshold && !isTolerated(row);
+// The slider is the common threshold; it moves those of products with it.
+const thresholdOf = (row) => state.threshold + (row.answer.product && state.model.threshold !== null ? row.answer.threshold - state.model.threshold : 0);
+const isAnomalous = (row) => state.threshold !== null && (row.answer.is_unknown_product || (row.answer.score > thresholdOf(row) && !isTolerated(row)));
 const number = (value) => (value === 0 || Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
 const FILTERS = {
   all: () => true,
@@ -89,7 +91,7 @@ function cell(content, className = "") {
 
 function badge(row) {
   const element = document.createElement("span");
-  const [text, kind] = state.threshold === null ? ["–", "none"] : isAnomalous(row) ? ["anomaly", "anomaly"] : ["ok", "ok"];
+  const [text, kind] = state.threshold === null ? ["–", "none"] : row.answer.is_unknown_product ? ["unknown product", "anomaly"] : isAnomalous(row) ? ["anomaly", "anomaly"] : ["ok", "ok"];
   element.textContent = text;
   element.className = `badge ${kind}`;
   return element;

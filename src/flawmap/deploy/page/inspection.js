@@ -156,7 +156,7 @@ function forgetOldDetails(newest) {
 
 function showVerdict(row) {
   const { score: value, width_px: width, height_px: height } = row.answer;
-  byId("verdict").replaceChildren(badge(row), ` score ${number(value)} · ${width} × ${height} px`);
+  byId("verdict").replaceChildren(badge(row), `${row.answer.product ? ` ${row.answer.product} ·` : ""} score ${number(value)} · ${width} × ${height} px`);
   const verdict = state.threshold === null ? "" : isAnomalous(row) ? "“anomaly”" : "“ok”";
   byId("question").textContent = verdict ? `Is ${verdict} right?` : "Without a threshold there is no verdict.";
   byId("agree").disabled = byId("disagree").disabled = !verdict || state.painted !== row;
@@ -193,7 +193,7 @@ async function review(word) {
   }
   const note = byId("note").value;
   const { sha256, model_id } = row.answer;
-  const verdict = { image: row.name.slice(-255), sha256, model_id, threshold: state.threshold, review: word, note };
+  const verdict = { image: row.name.slice(-255), sha256, model_id, threshold: thresholdOf(row), review: word, note };
   try {
     const written = await answerOf(await ask("/v1/reviews", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(verdict) }));
     Object.assign(row, { review: word, note });
