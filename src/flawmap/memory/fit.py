@@ -129,7 +129,6 @@ def fit_units(
     learned = stages.expectation.result(lambda: learn_expectation(scorer, good, of_others, context), BATCH_SIZE)
     scorer.restore_expectation(learned)
     scorer.expectation.label(units.products_of(good.images[good.references].tolist()))
-
     # Look at good images by fits that have not seen them, and set the map's scales.
     scorer.eval().to(context.compute.device)
     folds = None if fold_of_image is None else Folds(fold_of_image[good.images.long()], without, good.references)
