@@ -1,6 +1,7 @@
 """The studio's addresses. Whatever they are asked for, they read and write inside the studio's folder only."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -110,13 +111,14 @@ def _add_page(app: FastAPI) -> list[str]:
 
 def _add_images(app: FastAPI, studio: Studio) -> None:
     @app.get("/api/images")
-    def images(scan: bool = False) -> dict[str, Any]:
-        """Every image, in short rows: there may be many thousands."""
+    def images(scan: bool = False) -> Response:
+        """Every image, in short rows: there may be many thousands, so nothing looks at each of them again."""
         if scan:
             studio.images.scan()
         rows = [[one.path, one.label, one.use, one.mtime_ns // 1000] for one in studio.images.all()]
         left_out = as_records(studio.images.left_out)
-        return {"folder": str(studio.place.root), "images": rows, "left_out": left_out}
+        content = {"folder": str(studio.place.root), "images": rows, "left_out": left_out}
+        return Response(json.dumps(content), media_type="application/json")
 
     @app.put("/api/images")
     async def upload(request: Request, name: Name, use: Use, label: Label = "") -> dict[str, str]:
@@ -176,6 +178,8 @@ def _add_jobs(app: FastAPI, studio: Studio) -> None:
             order = ordered(kind, wish)
         except UserError as error:
             return {"command": None, "advice": [], "refused": _as_json(error)}
+        except ValidationError as error:
+            return {"command": None, "advice": [], "refused": _malformed(error)}
         return {"command": order.command, "advice": list(order.advice), "refused": None}
 
     @app.post("/api/jobs/{kind}")
@@ -253,9 +257,7 @@ def _add_refusals(app: FastAPI) -> None:
 
     def malformed(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError | ValidationError)
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-        return JSONResponse({"problem": first["msg"], "place": place, "remedy": "correct the value"}, 422)
+        return JSONResponse(_malformed(error), 422)
 
     def failed(_: Request, error: Exception) -> Response:
         """A bug; Starlette prints where."""
@@ -270,3 +272,9 @@ def _add_refusals(app: FastAPI) -> None:
 
 def _as_json(error: UserError) -> dict[str, str]:
     return {"problem": error.problem, "place": error.place, "remedy": error.remedy}
+
+
+def _malformed(error: RequestValidationError | ValidationError) -> dict[str, str]:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+    return {"problem": first["msg"], "place": place, "remedy": "correct the value"}

@@ -1,7 +1,9 @@
 """One studio, served on this machine until it is interrupted."""
 
+import socket
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -25,18 +27,14 @@ def serve(folder: Path, port: int, opens_browser: bool, say: Callable[[str], Non
     Raises:
         UserError: another studio works in the folder, or its state is damaged.
     """
-    with Studio(folder) as studio:
+    with Studio(folder) as studio, socket.create_server((HOST, port)) as listening:  # a browser may come at once
         entrance = Entrance(port)
         address = entrance.address(HOST)
         say(f"studio     {studio.place.root}")
         say(f"address    {address}  (stop with Ctrl-C; the address is valid until then)")
         if opens_browser:
             webbrowser.open(address)
-        uvicorn.run(
-            create_app(studio, entrance),
-            host=HOST,
-            port=port,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=5,
-        )
+        app = create_app(studio, entrance)
+        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])

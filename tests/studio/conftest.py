@@ -9,6 +9,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
 from fastapi.testclient import TestClient
+from made_up_results import write_made_up_results
 
 from flawmap_studio.app import create_app
 from flawmap_studio.guard import Entrance
@@ -56,3 +57,9 @@ def client(outside: TestClient, entrance: Entrance) -> TestClient:
     outside.headers["origin"] = ORIGIN
     assert outside.post("/enter", content=token).status_code == 204
     return outside
+
+
+@pytest.fixture
+def run(folder: Path) -> Path:
+    """A run of the studio, and a test with one false alarm and one close call."""
+    return write_made_up_results(folder, {"test/0.png": 4.0, "test/1.png": 2.5})

@@ -1,34 +1,14 @@
 """What the pages may order: the command that is shown is the one that is run, and refusals come before it."""
 
-import json
 from pathlib import Path
 
-import pytest
+from made_up_results import RUN
 
 from flawmap.deploy.reviews import read_reviews
-from flawmap.runs.cameras import Calibrations
 from flawmap_studio.image_list import by_folder
 from flawmap_studio.studio import Studio
 from images import write_noise
-from made_up_model import made_up_calibration, write_made_up_run
-
-RUN = "2026-11-30_line"
-
-
-@pytest.fixture
-def run(folder: Path) -> Path:
-    """A run of the studio that learned from nothing, and a test with one false alarm and one close call."""
-    write_made_up_run(folder / "runs" / RUN, Calibrations(made_up_calibration(3.0)))
-    results = folder / "detections" / RUN
-    results.mkdir(parents=True)
-    verdict = {"regions": [], "n_small_regions": 0, "overlay": None, "model_id": f"{'0' * 16}-fp32", "threshold": 3.0}
-    rows = [
-        verdict | {"image": f"test/{number}.png", "score": score, "is_anomalous": score > 3, "scores": {"map_max": 9.0}}
-        for number, score in enumerate((4.0, 2.5))
-    ]
-    (results / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="ascii")
-    (results / "result.json").write_text(json.dumps({"model": f"runs/{RUN}", "drift": {"text": ""}}), encoding="ascii")
-    return folder / "runs" / RUN
+from made_up_model import made_up_calibration
 
 
 def plan(client, kind: str, **wish):

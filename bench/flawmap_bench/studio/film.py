@@ -19,6 +19,7 @@ from flawmap_bench.studio.browser import chromium, studio
 
 IMAGES = 60  # good ones to learn from
 TESTED = 12  # of each kind
+REVIEWED = 6
 JOB_MS = 900_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -31,7 +32,8 @@ class Film:
 
     def shoot(self, name: str) -> None:
         """Take a screenshot when the pictures are there."""
-        self.page.wait_for_function("[...document.images].every(image => image.complete)")
+        while not self.page.evaluate("[...document.images].every(image => image.complete)"):
+            self.page.wait_for_timeout(50)
         self._number += 1
         self.page.screenshot(path=self._shots / f"{self._number:02d}_{name}.png")
 
@@ -95,6 +97,85 @@ class Film:
         self.wait_for_job()
         self.shoot("measured")
 
+    def draw_region(self) -> None:
+        """A rectangle that leaves out the rim, and then a polygon that is taken back."""
+        self.go("Region")
+        box = self.page.locator(".draw svg").bounding_box()
+        assert box is not None
+        left, top, width, height = box["x"], box["y"], box["width"], box["height"]
+        self.page.mouse.move(left + 0.03 * width, top + 0.03 * height)
+        self.page.mouse.down()
+        self.page.mouse.move(left + 0.97 * width, top + 0.97 * height, steps=5)
+        self.page.mouse.up()
+        expect(self.page.get_by_text("of each image counts")).to_be_visible()
+        self.page.get_by_role("radio", name=re.compile("^Polygon")).check()
+        for x, y in ((0.1, 0.1), (0.3, 0.1), (0.2, 0.3)):
+            self.page.mouse.click(left + x * width, top + y * height)
+        self.page.keyboard.press("c")
+        self.page.mouse.move(0, 0)
+        expect(self.page.get_by_text("polygon of 3 corners")).to_be_visible()
+        self.page.keyboard.press("z")
+        expect(self.page.get_by_text("polygon of 3 corners")).to_be_hidden()
+        self.shoot("region")
+
+    def review(self) -> None:
+        """Answer the closest calls as a person would who knows the parts, and take one answer back."""
+        self.go("Review")
+        self.shoot("review")
+        answered = self.page.locator(".queue .answered")
+        for number in range(REVIEWED):
+            name = self.page.locator(".viewer h2").inner_text()
+            while not self.page.evaluate("document.querySelector('.stage img').complete"):
+                self.page.wait_for_timeout(50)
+            self.page.keyboard.press("g" if "/good/" in name else "d")
+            expect(answered).to_have_count(number + 1)
+        self.page.keyboard.press("z")
+        expect(answered).to_have_count(REVIEWED - 1)
+        name = self.page.locator(".viewer h2").inner_text()
+        self.page.keyboard.press("g" if "/good/" in name else "d")
+        expect(answered).to_have_count(REVIEWED)
+        self.shoot("reviewed")
+
+    def update(self) -> None:
+        """Learn from what was called good: first as a trial, then for good; and test again."""
+        self.page.get_by_role("button", name="Try it").click()
+        self.wait_for_job()
+        self.shoot("update_tried")
+        self.page.get_by_role("button", name="Add to good images").click()
+        self.wait_for_job()
+        expect(self.page.get_by_text("Learned: update-0001")).to_be_visible()
+        self.shoot("updated")
+        self.go("Result")
+        self.page.get_by_role("button", name="Test again").click()
+        self.wait_for_job()
+        self.shoot("tested_again")
+
+    def export(self) -> None:
+        """Export, and download the file."""
+        self.go("Models")
+        self.shoot("models")
+        self.page.get_by_role("button", name="Export", exact=True).click()
+        self.wait_for_job()
+        expect(self.page.get_by_text("Checked on")).to_be_visible()
+        self.shoot("exported")
+        with self.page.expect_download() as download:
+            self.page.get_by_role("link", name=re.compile(r"\.onnx$")).click()
+        assert download.value.path().stat().st_size > 1_000_000
+        self.page.get_by_role("region", name="Compare").scroll_into_view_if_needed()
+        self.shoot("compared")
+
+    def look_elsewhere(self) -> None:
+        """The pages on a phone, and in the dark."""
+        self.page.emulate_media(color_scheme="dark")
+        for title in ("Images", "Result", "Models"):
+            self.go(title)
+            self.shoot(f"dark_{title.lower()}")
+        self.page.set_viewport_size({"width": 390, "height": 844})
+        self.page.emulate_media(color_scheme="light")
+        for title in ("Images", "Region", "Train", "Result", "Review", "Models"):
+            self.go(title)
+            self.shoot(f"phone_{title.lower()}")
+
 
 def images_in(folder: Path, count: int) -> list[Path]:
     """So many images of a folder and below, spread evenly by name."""
@@ -131,8 +212,13 @@ def play(given: argparse.Namespace, folder: Path) -> None:
         film.bring_images(
             images_in(given.good, IMAGES), images_in(given.test_good, TESTED), images_in(given.test_defect, TESTED)
         )
+        film.draw_region()
         film.train()
         film.test()
+        film.review()
+        film.update()
+        film.export()
+        film.look_elsewhere()
         if errors:
             raise AssertionError(f"the page's scripts failed: {errors}")
     results = [json.loads(path.read_bytes()) for path in folder.glob(".flawmap-studio/jobs/*/result.json")]

@@ -1,7 +1,7 @@
 // Region: draw what counts, and what does not, on an image. Nothing drawn: the whole image counts.
-import { announce, choice, fill, h, keys, nameOf, percent, problemBox } from "/page/elements.js";
+import { announce, choice, commandBox, fill, h, keys, nameOf, percent, problemBox } from "/page/elements.js";
 import { images } from "/page/image_store.js";
-import { get, pictureOf, put } from "/page/server.js";
+import { get, pictureOf, post, put } from "/page/server.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
 const NEAR = 0.02; // share of the image: a corner this near to the first one closes a polygon
@@ -64,7 +64,8 @@ export async function show(main) {
     draw();
     try {
       const { share } = await put("/api/region", toJson(state));
-      fill(outcome, h("p", h("strong", state.shapes.length ? `${percent(share)} of each image counts` : "The whole image counts")));
+      const { command } = await post("/api/plan/train", {});
+      fill(outcome, h("p", h("strong", state.shapes.length ? `${percent(share)} of each image counts` : "The whole image counts")), command && state.shapes.length ? commandBox(command) : null);
     } catch (error) {
       fill(outcome, problemBox(error));
     }
@@ -141,7 +142,7 @@ export async function show(main) {
     h("section.card", { "aria-label": "Region" }, h("h2", "What counts"),
       h("p.quiet", "Nothing outside is learned or scored. Draw on one image; the region holds for all."), which,
       h("fieldset", h("legend", "Shape"), tool("rectangle", "Rectangle", "drag, or click two corners"), tool("polygon", "Polygon", "click corners; the first one, or C, closes it")),
-      h("fieldset", h("legend", "It"), side("inside", "counts", "several shapes together"), side("outside", "does not count", "cut out of the rest")),
+      h("fieldset", h("legend", "What is inside it"), side("inside", "counts", "several shapes together"), side("outside", "does not count", "cut out of the rest")),
       h("div.bar", h("button", { type: "button", onclick: undo }, h("kbd", "Z"), " Undo"), h("button", { type: "button", onclick: close }, h("kbd", "C"), " Close the polygon"), h("button", { type: "button", onclick: () => state.shapes.length && change([]) }, "Whole image")),
       list, outcome, shape),
     h("div.draw", picture, drawing)));
