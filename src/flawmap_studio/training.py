@@ -34,6 +34,8 @@ class TrainingWish(BaseModel):
     recipe: Literal["quick", "standard"] = "standard"
     smallest_defect_px: float | None = Field(None, gt=0, le=10_000)
     false_alarm_rate: float = Field(0.01, gt=0, lt=0.5)
+    folders_are_groups: bool = False
+    with_known_defects: bool = False
     resume: str | None = Field(None, max_length=200)
 
 
@@ -64,7 +66,13 @@ def training_order(studio: Studio, wish: TrainingWish) -> Order:
     files, words = [known], ["flawmap", "train", known.name, "--recipe", wish.recipe]
     if wish.smallest_defect_px is not None:
         words += ["--smallest-defect-px", f"{wish.smallest_defect_px:g}"]
-    words += [word for each in sets if each.startswith("calibration") for word in ("--set", each)]
+    words += [word for each in sets if not each.startswith("data.") for word in ("--set", each)]
+    if wish.folders_are_groups:
+        words += ["--set", "data.group_by=folder"]
+    if wish.with_known_defects:
+        listed = _known_defects(studio)
+        files.append(listed)
+        words += ["--defects", listed.name]
     if (drawn := region_file(studio.state)) is not None:
         _refuse_other_shapes(studio, learn)
         files.append(drawn)
@@ -88,6 +96,15 @@ def check_order(studio: Studio, wish: CheckWish) -> Order:
     known = _known_images(studio, learn)
     words = ["flawmap", "check", known.name, "--skip-unreadable", "--json"]
     return Order("check", f"Check {plural(len(learn), 'good image')}", words, {"n_images": len(learn)}, [known])
+
+
+def _known_defects(studio: Studio) -> PlannedFile:
+    """Defects that the head shall learn from; those to test with stay unseen."""
+    defects = studio.images.chosen("learn", "defect")
+    if not defects:
+        remedy = "mark images to learn from with D, or leave known defects out"
+        raise UserError("there is no known defect to learn from", "Images", remedy)
+    return manifest("defects", test=defects)
 
 
 def _known_images(studio: Studio, learn: list[StudioImage]) -> PlannedFile:
@@ -140,7 +157,8 @@ def _advice(studio: Studio, learn: list[StudioImage], wish: TrainingWish) -> lis
             f"{wish.false_alarm_rate:.2%} false alarms need {needed} good images; "
             f"{len(learn)} can promise {1 / (len(learn) + 1):.1%}"
         )
-    others = [image for image in studio.images.chosen("learn") if image.label != "good"]
+    left = ("good", "defect") if wish.with_known_defects else ("good",)
+    others = [image for image in studio.images.chosen("learn") if image.label not in left]
     if others:
         lines.append(f"{plural(len(others), 'image')} to learn from without the label good will not be learned")
     return lines

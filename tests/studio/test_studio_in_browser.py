@@ -137,7 +137,7 @@ def test_training_is_refused_with_its_reason_and_shows_its_command(page: Page):
     go(page, "Train")
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_enabled()
     page.locator("summary", has_text="The same as a command").click()
-    expect(page.locator("code").first).to_contain_text("--recipe quick")
+    expect(page.locator("code").first).to_contain_text("--recipe standard")
     page.get_by_role("spinbutton", name="False alarms").fill("70")
     expect(page.get_by_role("alert")).to_contain_text("less than 0.5")
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()

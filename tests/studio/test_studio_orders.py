@@ -43,6 +43,14 @@ def test_training_learns_from_good_images_only_and_says_what_it_can_promise(clie
     assert list(studio.place.root.glob(".flawmap-*.csv")) == []  # a plan writes nothing
 
 
+def test_known_defects_and_groups_become_options(client, studio: Studio):
+    assert "no known defect" in plan(client, "train", with_known_defects=True)["refused"]["problem"]
+    client.post("/api/labels", json={"paths": ["good/2.png"], "label": "defect"})
+    found = plan(client, "train", with_known_defects=True, folders_are_groups=True)
+    assert "--set data.group_by=folder --defects .flawmap-defects-" in found["command"]
+    assert not any("without the label good" in line for line in found["advice"])
+
+
 def test_training_is_refused_with_a_reason_before_it_starts(client, studio: Studio):
     client.post("/api/labels", json={"paths": [f"good/{n}.png" for n in range(3)], "label": "defect"})
     assert plan(client, "train")["refused"]["problem"] == "there is no good image to learn from"

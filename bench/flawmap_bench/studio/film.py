@@ -41,6 +41,8 @@ class Film:
         """Open a page of the studio."""
         self.page.get_by_role("navigation").get_by_role("link", name=title).click()
         expect(self.page).to_have_title(f"{title} · flawmap studio")
+        while not self.page.evaluate("document.activeElement === document.querySelector('main')"):  # it is shown
+            self.page.wait_for_timeout(50)
 
     def drop(self, kind: str, files: list[Path]) -> None:
         """Bring images in."""
@@ -74,6 +76,7 @@ class Film:
         """Train with the recipe quick."""
         self.go("Train")
         self.page.get_by_role("radio", name=re.compile("^Quick")).check()
+        expect(self.page.get_by_role("button", name="Train", exact=True)).to_be_enabled()
         self.shoot("train")
         self.page.get_by_role("button", name="Train", exact=True).click()
         expect(self.page.locator("#job.running progress")).to_be_visible(timeout=30_000)
@@ -95,6 +98,7 @@ class Film:
         self.shoot("threshold")
         self.page.get_by_role("button", name="Measure").click()
         self.wait_for_job()
+        self.page.get_by_role("region", name="Measures").scroll_into_view_if_needed()
         self.shoot("measured")
 
     def draw_region(self) -> None:
