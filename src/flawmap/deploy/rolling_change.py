@@ -49,24 +49,28 @@ class RollingChange:
             self._seen = on_disk
             return False
         started = time.perf_counter()
-        try:
-            model = self._open_again()
-            health = ModelHealth(model.facts.self_test)
-            health.run_self_test(model)
-            reason = "" if health.readiness.is_ready else health.readiness.reason
-        except UserError as error:
-            reason = error.problem
+        model, health, reason = self._opened()
         if self._current.on_disk() != on_disk:
             return False  # it was replaced while it was opened
-        if reason:
+        if model is None or health is None or reason:
             self._refused = on_disk, threshold
             self._current.refuse(reason)
             return False
-        former = self._current.facts
-        self._work.change_model(lambda: self._current.take(model, on_disk), health).result()
+        former, tested = self._current.facts, model
+        self._work.change_model(lambda: self._current.take(tested, on_disk), health).result()
         seconds = time.perf_counter() - started
         say("model", f"{former.model_id} is replaced by {model.facts.model_id}, opened in {seconds:.1f} s")
         return True
+
+    def _opened(self) -> tuple[OpenedModel | None, ModelHealth | None, str]:
+        """The model on disk after its self-test; and why it cannot be used, empty where it can."""
+        try:
+            model = self._open_again()
+        except UserError as error:
+            return None, None, error.problem
+        health = ModelHealth(model.facts.self_test)
+        health.run_self_test(model)
+        return model, health, "" if health.readiness.is_ready else health.readiness.reason
 
     def _follow(self) -> None:
         while not self._ends.wait(LOOK_EVERY_S):
