@@ -1,13 +1,12 @@
 """The verbs and their one-line meanings; imports nothing, because ``flawmap --help`` needs no more than this.
 
 Other packages add verbs by entry points of the group ``flawmap.verbs``. Each names a module with ``MEANING``,
-``add_arguments`` and ``run`` that loads nothing heavy.
+``add_arguments`` and ``run`` that loads nothing heavy. They are looked for when a verb is not one of ours; the overview
+does not list them, because reading the metadata of all packages would double its time.
 """
 
 from importlib import import_module
 from types import ModuleType
-
-from flawmap.errors import UserError
 
 GROUP = "flawmap.verbs"
 
@@ -28,8 +27,8 @@ VERBS = {
     "recipe": "list the presets, or print the settings of one as YAML",
 }
 
-# In an editable installation from before they were there, the entry points of this distribution are missing.
-SHIPPED = {"studio": "flawmap_studio.verb"}
+# Verbs of packages beside this one in the same distribution: their modules and meanings.
+SHIPPED = {"studio": ("flawmap_studio.verb", "collect images, train, test, review and update in the browser")}
 
 EXAMPLES = """examples:
   flawmap check parts/
@@ -55,17 +54,12 @@ def added_verb(name: str) -> ModuleType | None:
     from flawmap.plugins import load_plugin
 
     module = load_plugin(GROUP, name)
-    return import_module(SHIPPED[name]) if module is None and name in SHIPPED else module
+    return import_module(SHIPPED[name][0]) if module is None and name in SHIPPED else module
 
 
 def overview() -> str:
     """Text of ``flawmap --help``."""
-    meanings = dict(VERBS)
-    for name in added_verbs():
-        try:
-            meanings[name] = getattr(added_verb(name), "MEANING", "")
-        except UserError as error:  # the help of the others must not fail
-            meanings[name] = error.problem
+    meanings = VERBS | {name: meaning for name, (_, meaning) in SHIPPED.items()}
     width = max(map(len, meanings))
     lines = [f"  {name:<{width}}  {meaning}" for name, meaning in meanings.items()]
     return "\n".join(

@@ -19,7 +19,6 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -49,6 +48,7 @@ from flawmap.deploy.rolling_change import RollingChange
 from flawmap.deploy.server_metrics import ServerMetrics
 from flawmap.deploy.session import GivenScore, Session
 from flawmap.deploy.threshold_choice import ThresholdChoice
+from flawmap.deploy.upload import UPLOAD_CONTENT, Upload, uploaded
 from flawmap.deploy.upload_limits import UploadLimits
 from flawmap.deploy.work_queue import Scored, WorkQueue
 from flawmap.detect.detection import NotScoredError
@@ -56,11 +56,6 @@ from flawmap.drawing.colour import colour_table
 from flawmap.errors import UserError
 
 UPLOAD_PATH = "/v1/detect"
-MAX_NAME_LENGTH = 255  # characters of a file's name that the session keeps
-RAW_TYPES = (
-    *("application/octet-stream", "image/png", "image/jpeg", "image/bmp", "image/x-ms-bmp", "image/tiff", "image/webp"),
-    *("image/x-portable-graymap", "image/x-portable-pixmap", "image/x-portable-anymap", "application/dicom"),
-)
 FAILED = "the server failed; its log says why"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SESSION_SUFFIX = ".session.sqlite"
@@ -73,17 +68,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "not a readable image, or one with too many pixels"},
     500: {"model": Problem, "description": "the server or its model failed; there is no verdict on the image"},
     503: {"model": Problem, "description": "too busy; Retry-After says when to try again"},
-}
-
-UPLOAD_CONTENT = {
-    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-    "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "properties": {"image": {"type": "string", "format": "binary"}},
-            "required": ["image"],
-        }
-    },
 }
 
 
@@ -110,14 +94,6 @@ class ServerSettings:
     queue_size: int = 16
     batch_size: int = 4
     read_seconds: float = 30.0
-
-
-@dataclass(frozen=True)
-class Upload:
-    """An image file that a client sent, and the name that a form gave it."""
-
-    data: bytes
-    name: str
 
 
 def serve(
@@ -268,7 +244,7 @@ def _add_interface(
         rate, this one answer is by the thresholds that the model's good images set for it.
         """
         facts_asked(model, product, camera, false_alarm_rate)  # refuses what cannot be had before the image is read
-        upload, is_trial = await _uploaded(request), false_alarm_rate is not None
+        upload, is_trial = await uploaded(request), false_alarm_rate is not None
 
         def answer_of(scored: Scored) -> DetectionAnswer:
             metrics.count_image(scored)
@@ -339,26 +315,6 @@ def _keep(session: Session, answer: DetectionAnswer, is_tolerated: bool, upload:
             session.show(answer.sha256, upload.name, without_pictures.model_dump_json(), upload.data)
     except sqlite3.Error as error:
         print(f"note       the session cannot be written: {error}", file=sys.stderr)
-
-
-async def _uploaded(request: Request) -> Upload:
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type in RAW_TYPES:
-        return Upload(await request.body(), "")
-    if content_type != "multipart/form-data":
-        raise HTTPException(415, f"send {', '.join(RAW_TYPES[:4])}, or a form with one file")
-    async with request.form(max_files=1, max_fields=8) as form:
-        files = [value for value in form.values() if isinstance(value, UploadFile)]
-        if not files:
-            raise HTTPException(422, "the form has no file")
-        if files[0].content_type and files[0].content_type.lower() not in RAW_TYPES:
-            raise HTTPException(415, f"the form's file has none of the types {', '.join(RAW_TYPES)}")
-        return Upload(await files[0].read(), _unescaped(files[0].filename or "")[:MAX_NAME_LENGTH])
-
-
-def _unescaped(name: str) -> str:
-    """A file's name as it was before a form, which has no other way to write these three characters."""
-    return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
 
 
 def _token_check(token: str) -> Any:
