@@ -207,7 +207,8 @@ def play(given: argparse.Namespace, folder: Path) -> None:
     began = time.monotonic()
     with studio(folder, given.port) as (_, address), chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 860})
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)  # the machine may be busy
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)

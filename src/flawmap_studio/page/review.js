@@ -62,7 +62,8 @@ export async function show(main, wanted) {
 
   async function answer(truth) {
     const image = queue[state.at];
-    if (!image || !picture.complete) return; // nobody judges a picture that is not there yet
+    if (!image) return;
+    if (!picture.complete) return announce("The picture is still loading"); // nobody judges what is not there yet
     try {
       await post("/api/reviews", { result: name, path: image.path, truth, note: note.value });
       image.review = { truth, note: note.value };
