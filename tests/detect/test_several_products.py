@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from assertions import explained
+from flawmap.data.open_data import open_test_data
 from flawmap.deploy.export import export_run
 from flawmap.deploy.opened_model import open_model
 from flawmap.deploy.runtime import load
 from flawmap.deploy.threshold_choice import ThresholdChoice
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.evaluate.evaluate import evaluate
 from flawmap.recipe.files import load_recipe
+from flawmap.runs.evaluation import read_per_image
 from flawmap.runs.manifest import read_manifest
 from flawmap.train import TrainingOrder, train_run
 from images import striped, write_image
@@ -109,6 +112,32 @@ def test_products_are_found_by_likeness_and_others_are_unknown(run: Path):
     assert unlike.to_json()["is_unknown_product"] and not unlike.regions
     named = detector.predict(np.full((48, 48, 3), (255, 0, 0), np.uint8), product="dark")
     assert named.product == "dark" and named.threshold == threshold(detector, "dark@")
+
+
+@pytest.mark.parametrize("are_named", [True, False])
+def test_an_evaluation_judges_as_detection_does(run: Path, tmp_path: Path, are_named: bool):
+    rows, verdicts = ["image,split,label,product,camera" if are_named else "image,split,label"], {}
+    detector = AnomalyDetector.from_pretrained(run, "cpu")
+    for product, camera, seed in (("dark", "left", 99), ("light", "right", 98), ("rare", "left", 97), ("dark", "", 96)):
+        for label in (0, 1):
+            name, image = f"{product}{seed}-{label}.png", part(product, seed)
+            image[10:20, 10:20] = 255 * label
+            write_image(tmp_path / name, image)
+            rows.append(f"{name},test,{label}" + (f",{product},{camera}" if are_named else ""))
+            asked = {"product": product, "camera": camera or None} if are_named else {}
+            verdicts[name] = detector.predict(image, **asked).is_anomalous
+    strange = np.full((48, 48, 3), (255, 0, 0), np.uint8)
+    write_image(tmp_path / "strange.png", strange)
+    rows.append("strange.png,test,1" + (",bolt," if are_named else ""))  # which the model does not know
+    verdicts["strange.png"] = True
+    (tmp_path / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    data = open_test_data(tmp_path, detector.recipe.data)
+    found = evaluate(detector, data, tmp_path / "out")
+    per_image = {Path(image.key).name: image.is_flagged for image in read_per_image(tmp_path / "out")}
+    assert per_image == verdicts and len(set(verdicts.values())) == 2
+    missed = [name for name in verdicts if name.endswith("-1.png") and not verdicts[name]]
+    assert found.missed_rate == pytest.approx(len(missed) / 5)
 
 
 @pytest.mark.slow

@@ -75,6 +75,7 @@ class _ExportedFile:
     def __init__(self, model: ExportedModel) -> None:
         facts, recipe = model.facts, Recipe()
         self.calibration_: Calibration | None = facts.calibration
+        self.judging = facts.judging
         self.map_scale: MapScale = facts.map_scale
         self.score_names: tuple[str, ...] = facts.score_names
         # of its recipe, the file knows these two

@@ -257,6 +257,11 @@ class AnomalyDetector(Parameters):
         """
         return self._judging().verdict(analysis, image)
 
+    @property
+    def judging(self) -> Judging:
+        """By whose thresholds images are judged, of which neither product nor camera is named."""
+        return self._judging()
+
     def _judging(self, product: Name = None, camera: Name = None) -> Judging:
         """By whose thresholds; None names those of ``camera_``."""
         name = threshold_name(product or product_in(self.camera_), camera or camera_in(self.camera_))

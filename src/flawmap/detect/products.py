@@ -21,6 +21,21 @@ UNLIKE = 2.0  # times as unlike as the most unusual good image of a product: it 
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What an image shows, and by what it is judged.
+
+    Attributes:
+        product: that was named or found; None where the model knows none, or the image looks like none.
+        calibration: the thresholds; None before calibration, and of an unknown product.
+        is_unknown_product: whether the image looks like no product that the model knows.
+    """
+
+    product: str | None
+    calibration: Calibration | None
+    is_unknown_product: bool = False
+
+
+@dataclass(frozen=True)
 class Judging:
     """By whose thresholds images are judged.
 
@@ -69,6 +84,24 @@ class Judging:
         calibration = self.calibration_of(product)
         return max(calibration.appearance_distances, default=math.inf) if calibration else math.inf
 
+    def named(self, product: str | None, camera: str | None) -> "Judging":
+        """By the thresholds of a product and a camera, or those that judge where these have none of their own."""
+        name = threshold_name(product or product_in(self.name), camera or camera_in(self.name))
+        nearest = nearest_name(name, self.others)
+        return replace(self, name=name, calibration=self.calibration if nearest is None else self.others[nearest])
+
+    def choose(self, scores: Mapping[str, float]) -> Choice:
+        """The product of an image and its thresholds, from its scores.
+
+        Where the model knows several products and none of them is named, it is the one that the image looks most like.
+        """
+        product, known = product_in(self.name), {name for name in scores if name.startswith(OF_PRODUCT)}
+        if not known or f"{OF_PRODUCT}{product}" in known:
+            return Choice(product, self.calibration)
+        if (product := self.product_of(scores)) is None:
+            return Choice(None, None, is_unknown_product=True)
+        return Choice(product, self.calibration_of(product))
+
     def verdict(self, analysis: "Analysis | Detection", image: ImageLike | None = None) -> Detection:
         """The verdict on an analysed image, or again on one that was judged; see :meth:`judge`."""
         return self.judge(analysis.scores, analysis.anomaly_map, analysis.inside, image)
@@ -85,16 +118,11 @@ class Judging:
         Where the model knows several products and none is named, the image is judged by the thresholds of the one that
         it looks most like. One that looks like none has no threshold. It is called anomalous, so that it does not pass.
         """
-        product, calibration = product_in(self.name), self.calibration
-        finds = product is None and any(name.startswith(OF_PRODUCT) for name in scores)
-        if finds and (product := self.product_of(scores)) is not None:
-            calibration = self.calibration_of(product)
-        is_unknown = finds and product is None
-        calibration = None if is_unknown else calibration
-        verdict = judge(scores, self.image_score, anomaly_map, calibration, inside, self.min_area_px, image)
-        if is_unknown:
+        choice = self.choose(scores)
+        verdict = judge(scores, self.image_score, anomaly_map, choice.calibration, inside, self.min_area_px, image)
+        if choice.is_unknown_product:
             return replace(verdict, is_anomalous=True, is_unknown_product=True)
-        return replace(verdict, product=product)
+        return replace(verdict, product=choice.product)
 
 
 def judging_by(name: str | None, calibrations: Calibrations, trained: Mapping[str, int], image_score: str) -> Judging:

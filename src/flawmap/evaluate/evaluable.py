@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from flawmap.detect.products import Judging
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.calibration import Calibration, MapScale
 
@@ -47,6 +48,11 @@ class Evaluable(Protocol):
     @property
     def calibration_(self) -> Calibration | None:
         """The thresholds in use."""
+        ...
+
+    @property
+    def judging(self) -> Judging:
+        """By whose thresholds images are judged."""
         ...
 
     @property

@@ -71,15 +71,15 @@ def evaluate(
     Raises:
         UserError: an image cannot be read or gets no finite score, or a result cannot be written.
     """
-    pixels = PooledPixels(data.protocol, evaluation_size_px, detector.calibration_)
+    pixels = PooledPixels(data.protocol, evaluation_size_px)
     scored, images, seconds = [], [], 0.0
     with closing(_judged(detector, data, folder)) as found:
         for judged in found:
             sample, analysis, marked = judged.sample, judged.analysis, judged.marked
-            pixels.add(sample, analysis, marked)
+            pixels.add(sample, analysis, marked, judged.map_threshold)
             logits = {scale.size_px: scale.logit for scale in analysis.scales}
             share = float(marked.pixels.mean()) if sample.is_anomalous and marked.pixels is not None else None
-            scored.append(ScoredSample(sample, dict(analysis.scores), logits, share))
+            scored.append(ScoredSample(sample, dict(analysis.scores), logits, share, judged.is_flagged))
             seconds += judged.seconds
             if judged.record is not None:
                 images.append(judged.record)
@@ -94,11 +94,16 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Judged:
-    """A test image after scoring: what is pooled, its line of the record where files are written, and its time."""
+    """A test image after scoring: what is pooled, its line of the record where files are written, and its time.
+
+    Its thresholds are those of its product and camera, as in detection; see :func:`_verdict`.
+    """
 
     sample: LabelledImage
     analysis: Analysed
     marked: Truth
+    is_flagged: bool | None
+    map_threshold: float | None
     record: ScoredImage | None
     seconds: float
 
@@ -124,8 +129,11 @@ def _judged(detector: Evaluable, data: TestData, folder: Path | None) -> Generat
         found = []
         for (index, sample), image, analysis in zip(batch, decoded, analyses, strict=True):
             marked = _truth(sample, image) if data.protocol.pixel_pool != "none" else Truth(None)
-            record = None if folder is None else _written(detector, folder, index, sample, analysis, marked.pixels)
-            found.append(_Judged(sample, analysis, marked, record, seconds))
+            flagged, map_threshold = _verdict(detector, sample, analysis)
+            record = None
+            if folder is not None:
+                record = _written(detector, folder, index, sample, analysis, marked.pixels, bool(flagged))
+            found.append(_Judged(sample, analysis, marked, flagged, map_threshold, record, seconds))
         return found
 
     with closing(in_order(judged, batches_of(samples, size), threads, budget)) as results:
@@ -137,6 +145,19 @@ def _decoded(sample: LabelledImage) -> DecodedImage:
     return decode_with_remarks(read_file(sample.path), place=str(sample.path))
 
 
+def _verdict(detector: Evaluable, sample: LabelledImage, analysis: Analysed) -> tuple[bool | None, float | None]:
+    """Whether an image is called anomalous, and the threshold of its map; each None without a threshold.
+
+    Where the test data do not say which product an image shows, it is found by likeness.
+    """
+    if (judging := detector.judging).calibration is None:
+        return None, None
+    choice = judging.named(sample.product, sample.camera).choose(analysis.scores)
+    calibration = choice.calibration or judging.calibration
+    score = analysis.scores[detector.recipe.detect.image_score]
+    return choice.is_unknown_product or score > calibration.threshold, calibration.map_threshold
+
+
 def _written(
     detector: Evaluable,
     folder: Path,
@@ -144,18 +165,18 @@ def _written(
     sample: LabelledImage,
     analysis: Analysed,
     truth: NDArray[np.bool_] | None,
+    is_flagged: bool,
 ) -> ScoredImage:
     """Write an image's map and truth; returns its line of the record."""
     name = f"{index:04d}_{sample.path.stem[:48]}.png"  # not too long for any file system
     map_file, truth_file = write_maps(folder, name, analysis.anomaly_map, truth, detector.map_scale)
-    score, calibration = analysis.scores[detector.recipe.detect.image_score], detector.calibration_
     return ScoredImage(
         key=sample.key,
         path=sample.path.absolute(),  # a report may be written from another folder
         kind=sample.kind,
         is_anomalous=sample.is_anomalous,
-        score=score,
-        is_flagged=calibration is not None and score > calibration.threshold,
+        score=analysis.scores[detector.recipe.detect.image_score],
+        is_flagged=is_flagged,
         map_file=map_file,
         truth_file=truth_file,
         scores=dict(analysis.scores),
@@ -177,11 +198,10 @@ def _evaluation(
 ) -> Evaluation:
     name, calibration = detector.recipe.detect.image_score, detector.calibration_
     scores, labels = scores_and_labels(scored, name)
-    threshold = calibration.threshold if calibration is not None else None
-    all_images, has_truth = block_of_all(scored, name, pixels, threshold), data.protocol.pixel_pool != "none"
+    all_images, has_truth = block_of_all(scored, name, pixels), data.protocol.pixel_pool != "none"
     flagged = drift = None
     if calibration is not None:
-        flagged = scores > calibration.threshold
+        flagged = np.array([s.is_flagged for s in scored], bool)
         wanted = calibration.false_alarm_rate
         before, n_groups = (
             np.array(calibration.held_out_scores),
@@ -204,9 +224,9 @@ def _evaluation(
         n_pixel_images=pixels.n_images,
         pixel_pool=data.protocol.pixel_pool,
         evaluation_size_px=pixels.evaluation_size_px,
-        by_kind=blocks_by_kind(scored, name, pixels, threshold),
-        by_size=blocks_by_size(scored, name, pixels, threshold),
-        by_stratum=blocks_by_stratum(scored, name, pixels, threshold),
+        by_kind=blocks_by_kind(scored, name, pixels),
+        by_size=blocks_by_size(scored, name, pixels),
+        by_stratum=blocks_by_stratum(scored, name, pixels),
         per_scale=tuple(_scale_score(size, scored, labels, pixels) for size in _sizes(scored)),
         training_size_px=detector.recipe.training_size_px,
         calibration=calibration,

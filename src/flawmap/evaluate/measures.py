@@ -19,7 +19,6 @@ from flawmap.metrics.pixel_pool import PixelPool, PixelPools, count_pixels
 from flawmap.metrics.ranking import BinnedScores
 from flawmap.metrics.saturated_overlap import count_saturated
 from flawmap.reproducibility import numpy_generator
-from flawmap.runs.calibration import Calibration
 from flawmap.runs.evaluation import Block, Measure, OutsideRoi
 
 BOOTSTRAP_SEED = 0  # fixed, so that the same scores always have the same intervals
@@ -52,12 +51,14 @@ class ScoredSample:
         logits: of each test size alone, by its side in pixels.
         anomalous_share: anomalous pixels over all pixels of the image at its original resolution; None for a good
             image, and where there is no ground truth.
+        is_flagged: whether it is called anomalous; None without a threshold.
     """
 
     sample: LabelledImage
     scores: dict[str, float]
     logits: dict[int, float]
     anomalous_share: float | None
+    is_flagged: bool | None = None
 
 
 @dataclass
@@ -67,7 +68,6 @@ class PooledPixels:
     Attributes:
         protocol: which images enter.
         evaluation_size_px: side of the square that maps and truth are resized to; None keeps the original resolution.
-        calibration: whose threshold of map values decides on pixels; None without one.
         pools: by defect kind and size.
         saturated: likewise, with overlaps that saturate; empty where the protocol has none. Their areas are in pixels
             of the original image, so they are counted at its resolution.
@@ -81,7 +81,6 @@ class PooledPixels:
 
     protocol: Protocol
     evaluation_size_px: int | None = None
-    calibration: Calibration | None = None
     pools: PixelPools = field(default_factory=PixelPools)
     saturated: PixelPools = field(default_factory=PixelPools)
     by_stratum: dict[str, PixelPool] = field(default_factory=lambda: defaultdict(PixelPool))
@@ -93,11 +92,11 @@ class PooledPixels:
     defect_pixels_outside: int = 0
     images_outside: int = 0
 
-    def add(self, sample: LabelledImage, analysis: Analysed, marked: Truth) -> None:
+    def add(self, sample: LabelledImage, analysis: Analysed, marked: Truth, map_threshold: float | None = None) -> None:
         """Count one image, if the protocol admits it.
 
         An anomalous image whose defect vanishes at the evaluation size, or lies outside of the region of interest, is
-        left out: nothing there says where it is.
+        left out: nothing there says where it is. ``map_threshold`` decides on pixels.
         """
         truth, inside = marked.pixels, analysis.inside  # (h, w)
         if truth is not None and inside is not None:
@@ -113,8 +112,7 @@ class PooledPixels:
         if sample.is_anomalous and not (resized_truth if counted is None else resized_truth & counted).any():
             return
         self.n_images += 1
-        threshold = self.calibration.map_threshold if self.calibration is not None else None
-        image = count_pixels(anomaly_map, resized_truth, threshold, counted)
+        image = count_pixels(anomaly_map, resized_truth, map_threshold, counted)
         self.pools.add(image, sample.kind, float(truth.mean()) if sample.is_anomalous else None, sample.group)
         for name in self.protocol.strata:
             if name in sample.strata:
@@ -152,37 +150,29 @@ def scores_and_labels(scored: Sequence[ScoredSample], score_name: str) -> tuple[
     return scores, np.array([s.sample.is_anomalous for s in scored], bool)
 
 
-def block_of_all(
-    scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels, threshold: float | None = None
-) -> Block:
-    """The measures of all images together; with the threshold of the image score, F1 at it, too."""
+def block_of_all(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> Block:
+    """The measures of all images together; with verdicts on them, their F1, too."""
     scores, labels = scores_and_labels(scored, score_name)
     generator = numpy_generator(BOOTSTRAP_SEED, "bootstrap")
-    estimates = image_estimates(scores, labels, generator, groups=_groups(scored), threshold=threshold)
+    estimates = image_estimates(scores, labels, generator, groups=_groups(scored), verdicts=_verdicts(scored))
     saturated = pixels.saturated.everything()
     return _block(labels, estimates, _pixel_estimates(pixels.pools.everything(), saturated, "all"))
 
 
-def blocks_by_kind(
-    scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels, threshold: float | None = None
-) -> dict[str, Block]:
+def blocks_by_kind(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
     """Each defect kind against all good images."""
     kinds = [s.sample.kind for s in scored]
     pools = pixels.pools.by_kind(), pixels.saturated.by_kind()
-    return _blocks_of_anomalous(kinds, scored, score_name, *pools, threshold)
+    return _blocks_of_anomalous(kinds, scored, score_name, *pools)
 
 
-def blocks_by_size(
-    scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels, threshold: float | None = None
-) -> dict[str, Block]:
+def blocks_by_size(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
     """Each class of defect size against all good images."""
     sizes = [None if s.anomalous_share is None else size_class(s.anomalous_share) for s in scored]
-    return _blocks_of_anomalous(sizes, scored, score_name, pixels.pools.by_size(), {}, threshold)
+    return _blocks_of_anomalous(sizes, scored, score_name, pixels.pools.by_size(), {})
 
 
-def blocks_by_stratum(
-    scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels, threshold: float | None = None
-) -> dict[str, Block]:
+def blocks_by_stratum(scored: Sequence[ScoredSample], score_name: str, pixels: PooledPixels) -> dict[str, Block]:
     """The images of each stratum (sex, view) on their own, good and anomalous."""
     blocks = {}
     for name in pixels.protocol.strata:
@@ -190,7 +180,7 @@ def blocks_by_stratum(
             members, key = [s for s in scored if s.sample.strata.get(name) == value], f"{name}={value}"
             scores, labels = scores_and_labels(members, score_name)
             generator = numpy_generator(BOOTSTRAP_SEED, "bootstrap", key)
-            estimates = image_estimates(scores, labels, generator, groups=_groups(members), threshold=threshold)
+            estimates = image_estimates(scores, labels, generator, groups=_groups(members), verdicts=_verdicts(members))
             pool = pixels.by_stratum[key] if key in pixels.by_stratum else PixelPool()
             blocks[key] = _block(labels, estimates, _pixel_estimates(pool, PixelPool(), key))
     return blocks
@@ -202,10 +192,11 @@ def _blocks_of_anomalous(
     score_name: str,
     pools: Mapping[str, PixelPool],
     saturated: Mapping[str, PixelPool],
-    threshold: float | None,
 ) -> dict[str, Block]:
     scores, labels = scores_and_labels(scored, score_name)
-    image = image_estimates_by(classes, scores, labels, BOOTSTRAP_SEED, groups=_groups(scored), threshold=threshold)
+    image = image_estimates_by(
+        classes, scores, labels, BOOTSTRAP_SEED, groups=_groups(scored), verdicts=_verdicts(scored)
+    )
     blocks = {}
     for name, estimates in image.items():
         chosen = ~labels | np.array([other == name for other in classes], bool)
@@ -216,6 +207,11 @@ def _blocks_of_anomalous(
 
 def _groups(scored: Sequence[ScoredSample]) -> list[str | None]:
     return [s.sample.group for s in scored]
+
+
+def _verdicts(scored: Sequence[ScoredSample]) -> NDArray[np.bool_] | None:
+    verdicts = [s.is_flagged for s in scored]
+    return None if None in verdicts else np.array(verdicts, bool)
 
 
 def _pixel_estimates(pool: PixelPool, saturated: PixelPool, name: str) -> dict[str, Estimate]:

@@ -27,11 +27,11 @@ def image_estimates(
     generator: np.random.Generator,
     n_resamples: int = N_RESAMPLES,
     groups: Groups | None = None,
-    threshold: float | None = None,
+    verdicts: ArrayLike | None = None,
 ) -> dict[str, Estimate]:
     """AUROC, average precision, F1-max and the false-positive rate at 95 % recall, each with a bootstrap interval.
 
-    With a threshold, F1 of the verdicts ``score > threshold``, too.
+    With verdicts, their F1, too.
 
     Args:
         scores: (n,), finite; higher = more anomalous.
@@ -39,10 +39,11 @@ def image_estimates(
         generator: of the bootstrap, e.g. ``numpy_generator(seed, "bootstrap")``.
         n_resamples: of the bootstrap; 1,000 take a tenth of a second for 500 images.
         groups: of each image; None where each image is on its own.
-        threshold: fixed before any of these images was seen; None without one.
+        verdicts: (n,), bool; which images are called anomalous, by thresholds that were fixed before any of these
+            images was seen. None without thresholds.
 
     Returns:
-        an estimate for each name of ``IMAGE_METRICS``, and of ``F1_AT_THRESHOLD`` with a threshold; all None where one
+        an estimate for each name of ``IMAGE_METRICS``, and of ``F1_AT_THRESHOLD`` with verdicts; all None where one
         of the classes is missing, and without an interval where one has fewer than ``MIN_IMAGES`` images, or groups
         where there are some.
 
@@ -52,11 +53,11 @@ def image_estimates(
     values, flags = np.asarray(scores), np.asarray(is_anomalous, np.bool_)
     _, normal, anomalous = counts_per_score(values, flags)
     if not flags.any() or flags.all():
-        return dict.fromkeys([*IMAGE_METRICS, *([] if threshold is None else [F1_AT_THRESHOLD])], NOTHING)
+        return dict.fromkeys([*IMAGE_METRICS, *([] if verdicts is None else [F1_AT_THRESHOLD])], NOTHING)
     measured = {name: float(metric(normal, anomalous)) for name, metric in IMAGE_METRICS.items()}
-    above = values > (np.inf if threshold is None else threshold)
+    above = np.zeros_like(flags) if verdicts is None else np.asarray(verdicts, np.bool_)
     decisions = np.stack([above & flags, above & ~flags, ~above & flags], axis=-1).astype(np.float64)  # (n, 3)
-    if threshold is not None:
+    if verdicts is not None:
         measured[F1_AT_THRESHOLD] = float(f1_of_decisions(decisions.sum(axis=0)))
     order = np.argsort(values, kind="stable")
     first = np.flatnonzero(np.append(True, values[order][1:] != values[order][:-1]))  # of each distinct score
@@ -67,7 +68,7 @@ def image_estimates(
             np.add.reduceat((weights * in_class)[:, order], first, axis=1) for in_class in (~flags, flags)
         )
         drawn = {name: metric(drawn_normal, drawn_anomalous) for name, metric in IMAGE_METRICS.items()}
-        return drawn if threshold is None else drawn | {F1_AT_THRESHOLD: f1_of_decisions(weights @ decisions)}
+        return drawn if verdicts is None else drawn | {F1_AT_THRESHOLD: f1_of_decisions(weights @ decisions)}
 
     return bootstrap_estimates(measured, measure, flags, generator, n_resamples, groups=groups)
 
@@ -79,7 +80,7 @@ def image_estimates_by(
     seed: int,
     n_resamples: int = N_RESAMPLES,
     groups: Groups | None = None,
-    threshold: float | None = None,
+    verdicts: ArrayLike | None = None,
 ) -> dict[str, dict[str, Estimate]]:
     """The defective images of each subset (defect kind, size) against all good images.
 
@@ -90,7 +91,7 @@ def image_estimates_by(
         seed: of the bootstrap; a subset's interval does not depend on which other subsets there are.
         n_resamples: of the bootstrap.
         groups: of each image; None where each image is on its own.
-        threshold: as in :func:`image_estimates`.
+        verdicts: as in :func:`image_estimates`.
 
     Returns:
         the estimates of :func:`image_estimates` for each subset, subsets in alphabetical order.
@@ -114,7 +115,7 @@ def image_estimates_by(
             numpy_generator(seed, "bootstrap", subset),
             n_resamples,
             None if groups is None else [group for group, is_in in zip(groups, chosen, strict=True) if is_in],
-            threshold,
+            None if verdicts is None else np.asarray(verdicts, np.bool_)[chosen],
         )
         for subset, chosen in members.items()
     }
