@@ -115,7 +115,7 @@ def _of_training(said: Sequence[LogLine], n_images: int, seconds: float) -> Prog
         if later:
             current, began = later[0], line.seconds
     done = sum(costs[:current])
-    pace = began / done if done and current > 1 else None  # seconds per unit of cost
+    pace = began / done if done else None  # seconds per unit of cost
     cost, within = costs[current], max(0.0, seconds - began)
     part = within / pace if pace else within * 5.0  # a first guess, until an earlier stage has shown the pace
     share = (done + cost * part / (cost + part)) / sum(costs)  # slows down where a stage takes longer than expected

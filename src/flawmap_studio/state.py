@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from flawmap.advice import command
 from flawmap.errors import UserError
 
 APPLICATION_ID = 0x666C7374  # "flst", in the header of the file
@@ -34,7 +35,8 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
-        remedy = f"move it away to begin anew (labels and reviews are in it): {path}"
+        away = command("mv", path, path.with_suffix(".old"))
+        remedy = f"{away}, and begin anew; labels and reviews are in it"
         try:
             self._base = sqlite3.connect(path, check_same_thread=False, timeout=10.0, isolation_level=None)
             found = self._base.execute("PRAGMA application_id").fetchone()[0]

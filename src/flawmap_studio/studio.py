@@ -23,7 +23,7 @@ class Studio:
     def __init__(self, folder: Path) -> None:
         self.place = Place(folder)
         try:
-            self.place.own.mkdir(exist_ok=True)
+            self.place.own.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             problem = f"the studio cannot write into this folder: {error.strerror}"
             raise UserError(problem, str(folder), "choose a folder that is yours") from error

@@ -32,7 +32,7 @@ class Film:
 
     def shoot(self, name: str) -> None:
         """Take a screenshot when the pictures are there."""
-        while not self.page.evaluate("[...document.images].every(image => image.complete)"):
+        while not self.page.evaluate("[...document.images].every(one => one.complete || one.loading === 'lazy')"):
             self.page.wait_for_timeout(50)
         self._number += 1
         self.page.screenshot(path=self._shots / f"{self._number:02d}_{name}.png")

@@ -39,7 +39,8 @@ export function action({ kind, label, wish = () => ({}), done = () => {}, isPrim
     try {
       const job = await start(kind, wish());
       const end = whenEnded(job);
-      await done(await end);
+      const ended = await end;
+      if (element.isConnected) await done(ended); // else the person is on another page by now
     } catch (error) {
       fill(notes, problemBox(error));
       announce(error.message);

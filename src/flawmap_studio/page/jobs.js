@@ -25,7 +25,16 @@ export async function look() {
 
 function schedule() {
   clearTimeout(timer);
-  timer = setTimeout(() => look().catch(schedule), jobs.running ? PAUSE_MS.running : PAUSE_MS.idle);
+  timer = setTimeout(() => look().catch(lost), jobs.running ? PAUSE_MS.running : PAUSE_MS.idle);
+}
+
+// The studio was stopped, or started again with another token. A job that runs goes on without it.
+function lost(error) {
+  const place = document.getElementById("job");
+  place.hidden = false;
+  place.className = "failed";
+  fill(place, problemBox(error));
+  schedule();
 }
 
 export async function start(kind, wish) {
