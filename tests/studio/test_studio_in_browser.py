@@ -139,7 +139,7 @@ def test_training_is_refused_with_its_reason_and_shows_its_command(page: Page):
     page.locator("summary", has_text="The same as a command").click()
     expect(page.locator("code").first).to_contain_text("--recipe standard")
     page.get_by_role("spinbutton", name="False alarms").fill("70")
-    expect(page.get_by_role("alert")).to_contain_text("less than 0.5")
+    expect(page.locator(".reason")).to_contain_text("less than 0.5")
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()
 
 
@@ -199,7 +199,7 @@ def test_reviews_begin_with_the_closest_call_and_can_be_taken_back(page: Page):
     page.keyboard.press("z")
     expect(page.get_by_text("1 of 2 reviewed")).to_be_visible()
     assert labels(page)["test/0.png"] == ""
-    expect(page.get_by_role("alert").first).to_contain_text("no image was reviewed as good")
+    expect(page.locator(".reason").first).to_contain_text("no image was reviewed as good")
 
 
 def test_a_job_that_is_refused_says_why(page: Page):

@@ -1,5 +1,5 @@
 // A button that runs one of flawmap's commands: it shows the command, what to know before, and why it is refused.
-import { adviceBox, announce, commandBox, fill, h, problemBox } from "/page/elements.js";
+import { adviceBox, announce, commandBox, fill, h, problemBox, reasonBox } from "/page/elements.js";
 import { jobEvents, jobs, start, whenEnded } from "/page/jobs.js";
 import { post } from "/page/server.js";
 
@@ -29,7 +29,7 @@ export function action({ kind, label, wish = () => ({}), done = () => {}, isPrim
     const shown = element.querySelector("details")?.open ?? false;
     button.disabled = !plan?.command || Boolean(jobs.running);
     button.title = jobs.running ? `Wait for: ${jobs.running.title}` : "";
-    fill(notes, plan?.refused ? problemBox(plan.refused) : null, plan ? adviceBox(plan.advice) : null, plan?.command ? commandBox(plan.command) : null);
+    fill(notes, plan?.refused ? reasonBox(plan.refused) : null, plan ? adviceBox(plan.advice) : null, plan?.command ? commandBox(plan.command) : null);
     const details = element.querySelector("details");
     if (details) details.open = shown;
   }

@@ -35,6 +35,11 @@ export function problemBox(error) {
     error.remedy ? h("p", `What to do: ${error.remedy}`) : null);
 }
 
+// Why an action is not possible now. Nothing has gone wrong yet, so it is no alarm.
+export function reasonBox({ problem, place, remedy }) {
+  return h("div.reason", h("p", h("strong", `Not yet: ${problem}`), place ? ` (${place})` : ""), remedy ? h("p", remedy[0].toUpperCase() + remedy.slice(1)) : null);
+}
+
 export const adviceBox = (lines) => lines.length ? h("div.advice", lines.map((line) => h("p", line))) : null;
 
 export function commandBox(command) {

@@ -145,7 +145,7 @@ export async function show(main) {
       h("fieldset", h("legend", "What is inside it"), side("inside", "counts", "several shapes together"), side("outside", "does not count", "cut out of the rest")),
       h("div.bar", h("button", { type: "button", onclick: undo }, h("kbd", "Z"), " Undo"), h("button", { type: "button", onclick: close }, h("kbd", "C"), " Close the polygon"), h("button", { type: "button", onclick: () => state.shapes.length && change([]) }, "Whole image")),
       list, outcome, shape),
-    h("div.draw", picture, drawing)));
+    h("div.draw.first", picture, drawing)));
   await Promise.all([open(learn[0].path), compareShapes()]);
   draw();
   return keys({ z: undo, c: close, Escape: () => { state.begun = []; draw(); } });

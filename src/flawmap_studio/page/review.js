@@ -115,7 +115,7 @@ export async function show(main, wanted) {
         h("p.quiet", h("kbd", "G"), " good · ", h("kbd", "D"), " defect · ", h("kbd", "U"), " unsure · ", h("kbd", "Z"), " undo · ", h("kbd", "J"), " ", h("kbd", "K"), " next, previous · ", h("kbd", "O"), " original")),
       h("section.card", { "aria-label": "Learn from reviews" }, h("h2", "Learn from what you called good"),
         h("p.quiet", "The model takes these images into its memory, without training again. They do not set the threshold, because you chose them; Models can undo it."), learn, told)),
-    h("div.viewer", trouble, h("div.bar.apart", title, h("div.bar", verdict, toggle)), h("div.stage", picture),
+    h("div.viewer.first", trouble, h("div.bar.apart", title, h("div.bar", verdict, toggle)), h("div.stage", picture),
       h("div.bar.apart", h("div.bar", answers, h("button", { type: "button", onclick: undo }, h("kbd", "Z"), " Undo")), h("label.bar", h("span", "Note"), note)), strip)));
   draw();
   return keys({ g: () => answer("good"), d: () => answer("defect"), u: () => answer("unsure"), z: undo, j: () => go(state.at + 1), k: () => go(state.at - 1), o: flip });

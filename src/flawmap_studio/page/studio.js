@@ -44,6 +44,12 @@ function showNavigation() {
   fill(document.getElementById("pages"), h("ol", links));
 }
 
+function toTop() {
+  main.focus({ preventScroll: true });
+  scrollTo(0, 0);
+  main.scrollTop = 0;
+}
+
 async function begin() {
   try {
     await enter();
@@ -51,7 +57,7 @@ async function begin() {
     images.addEventListener("change", showNavigation);
     await loadImages();
     folder.textContent = `\u200e${images.folder}`;
-    window.addEventListener("hashchange", () => showPage().then(() => main.focus()));
+    window.addEventListener("hashchange", () => showPage().then(toTop));
     await showPage();
     await look();
   } catch (error) {
