@@ -111,15 +111,15 @@ class Batch:
         self._maps: MapFormat | None = maps
         self._overlays = overlays
         self._model, self._images, self._left_out = model, found.images, found.left_out
-        self.folder = folder if resume else new_folder(folder)
+        self.folder: Path = folder if resume else new_folder(folder)
         (self.folder / MAPS if maps else self.folder).mkdir(parents=True, exist_ok=True)
         calibration = model.facts.calibration
         facts = model.facts
-        self.watch = DriftWatch(calibration, facts.camera)
+        self.watch: DriftWatch = DriftWatch(calibration, facts.camera)
         judged_by = facts.judging.thresholds, camera_in(facts.camera), facts.min_area_px
         self._log = ResultLog(self.folder, facts.model_id, *judged_by, watching(self.watch))
         self._jobs = self._plan()
-        self.n_resumed = len(self._images) - len(self._jobs)
+        self.n_resumed: int = len(self._images) - len(self._jobs)
         self.not_scored: dict[Path, str] = {}
 
     def _plan(self) -> list[Job]:

@@ -51,7 +51,8 @@ class CurrentModel:
     def __init__(self, model: OpenedModel, source: Path | None = None, choice: ThresholdChoice | None = None) -> None:
         self._model, self._lock, self._asked = model, threading.Lock(), source
         self._choice = choice or ThresholdChoice(model.facts.camera, min_area_px=model.facts.min_area_px)
-        self.facts_of_batch, self.behind, self.version = model.facts, "", None
+        self.behind: str = ""
+        self.version: int | None = None
         self.take(model, self.on_disk())
 
     def take(self, model: OpenedModel, opened: Stamps) -> None:
@@ -64,7 +65,8 @@ class CurrentModel:
         with self._lock:
             asked = self._asked
             self._source = model_folder(asked) if asked is not None and asked.is_dir() else asked
-            self._model, self.in_use, self.facts_of_batch = model, opened, model.facts
+            self._model, self.in_use = model, opened
+            self.facts_of_batch: ModelFacts = model.facts
             self._seen: Stamp = None  # of the threshold's file; it is read again in any case
             self._why_not = ""
         self.refresh()

@@ -95,7 +95,8 @@ class DriftWatch:
     """
 
     def __init__(self, calibration: Calibration | None, camera: str | None = None) -> None:
-        self.camera, self.n_images = camera, 0
+        self.camera: str | None = camera
+        self.n_images: int = 0
         self._good = _good_values(calibration)
         n = calibration.n_independent if calibration else 0
         self.levels: dict[Measure, float] = {}

@@ -62,9 +62,9 @@ class AnomalyDetector(Parameters):
     """
 
     def __init__(self, recipe: Recipe | None = None) -> None:
-        self.recipe = recipe if recipe is not None else Recipe()
+        self.recipe: Recipe = recipe if recipe is not None else Recipe()
         self.scorer_: Scorer | None = None
-        self.calibrations_ = Calibrations()
+        self.calibrations_: Calibrations = Calibrations()
         self.camera_: str | None = None
         self.origin_: WeightsOrigin | None = None
         self.proxy_: ProxyScores | None = None
@@ -72,7 +72,7 @@ class AnomalyDetector(Parameters):
         self.weights_sha256_: str | None = None  # of the file that the weights were loaded from
         self.encoder_backend_: str | None = None  # what computed the frozen encoder in training
         self.stage_keys_: dict[str, str] = {}
-        self.record_ = ModelRecord()  # data and evaluation, for the model card
+        self.record_: ModelRecord = ModelRecord()  # data and evaluation, for the model card
         self.unseen_scores_: tuple[tuple[float, str | None], ...] = ()  # of folds: each good image's score and group
         self.trained_: Mapping[str, int] = {}  # good images of each product and camera
         self.run_: RunFolder | None = None  # that keeps what the scorer was fitted to

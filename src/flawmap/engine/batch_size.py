@@ -32,7 +32,8 @@ class ImagesAtOnce:
     """
 
     def __init__(self, size: int, device: str = "cpu") -> None:
-        self.size, self.device = size, device
+        self.size: int = size
+        self.device: str = device
         # Two batches at the same time would need twice the memory. On a processor, images do not share a pass.
         self._turn = nullcontext() if device == "cpu" and size == 1 else threading.Lock()
 

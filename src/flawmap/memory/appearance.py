@@ -33,11 +33,11 @@ class AppearanceAndTokens:
 
     def __init__(self, encoder: Encoder, recipe: Recipe) -> None:
         self._encoder, self._relative = encoder, recipe.memory.relative
-        self.blocks = block_indices(encoder, recipe.memory.blocks)
+        self.blocks: tuple[int, ...] = block_indices(encoder, recipe.memory.blocks)
         is_mean = recipe.expectation.appearance == "mean_token"
-        self.mean_of = appearance_block(len(encoder.vit.blocks)) if is_mean else None
+        self.mean_of: int | None = appearance_block(len(encoder.vit.blocks)) if is_mean else None
         appearance_from = () if self.mean_of is None else (self.mean_of,)
-        self.wanted = tuple(sorted({*self.blocks, *appearance_from}))
+        self.wanted: tuple[int, ...] = tuple(sorted({*self.blocks, *appearance_from}))
 
     def of_images(
         self, frozen: FrozenEncoder, images: Float[Tensor, "b 3 h w"], inside: Bool[Tensor, "b n"] | None = None

@@ -17,7 +17,7 @@ from flawmap.memory.residual_head import ResidualHead
 from flawmap.memory.search import bytes_per_query
 from flawmap.memory.views import FEW
 from flawmap.metrics.unusual_scores import limit_of_usual
-from flawmap.recipe.settings import Recipe
+from flawmap.recipe.settings import MemorySettings, Recipe
 from flawmap.scorer import Scorer, ScorerOutput
 from flawmap.vit.encoder import Encoder
 from flawmap.vit.frozen_encoder import Backend, FrozenEncoder
@@ -114,18 +114,23 @@ class TokenScorer(Scorer):
         reference_images: images that the expectation remembers.
     """
 
+    map_weights: tuple[float, ...]
+    image_weights: tuple[float, ...]
+    memory: PatchMemory
+    expectation: NormalExpectation
+
     def __init__(self, encoder: Encoder, recipe: Recipe, memory_tokens: int, reference_images: int) -> None:
         super().__init__(encoder)
-        self.frozen = FrozenEncoder(encoder, recipe.encoder_precision)
-        self.settings = recipe.memory
-        self.taken = AppearanceAndTokens(encoder, recipe)
-        self.blocks = self.taken.blocks
+        self.frozen: FrozenEncoder = FrozenEncoder(encoder, recipe.encoder_precision)
+        self.settings: MemorySettings = recipe.memory
+        self.taken: AppearanceAndTokens = AppearanceAndTokens(encoder, recipe)
+        self.blocks: tuple[int, ...] = self.taken.blocks
         self.map_weights, self.image_weights = self.weights(recipe)
         kinds = len(self.map_weights)
         self.memory = PatchMemory(len(self.blocks), memory_tokens, encoder.embed_dim, recipe.encoder_precision)
         self.expectation = NormalExpectation(recipe.expectation, reference_images, encoder.embed_dim, kinds)
-        self.map_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
-        self.image_scales = nn.ModuleList(Standardisation() for _ in range(kinds))
+        self.map_scales: nn.ModuleList = nn.ModuleList(Standardisation() for _ in range(kinds))
+        self.image_scales: nn.ModuleList = nn.ModuleList(Standardisation() for _ in range(kinds))
 
     @staticmethod
     def weights(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -290,6 +295,8 @@ class ResidualScorer(TokenScorer):
 
     Args: as for :class:`TokenScorer`.
     """
+
+    head: ResidualHead
 
     def __init__(self, encoder: Encoder, recipe: Recipe, memory_tokens: int, reference_images: int) -> None:
         super().__init__(encoder, recipe, memory_tokens, reference_images)

@@ -41,9 +41,11 @@ class TiledScorer(Scorer):
 
     def __init__(self, whole: TokenScorer, tiles: TokenScorer, size_px: int) -> None:
         super().__init__(whole.encoder)
-        self.whole, self.tiles, self._size_px = without_encoder(whole), without_encoder(tiles, whole), size_px
+        self.whole: TokenScorer = without_encoder(whole)
+        self.tiles: TokenScorer = without_encoder(tiles, whole)
+        self._size_px = size_px
         self.register_buffer("scale", torch.ones(()))
-        self.highest = Standardisation()
+        self.highest: Standardisation = Standardisation()
 
     @property
     def encoder_backend(self) -> Backend:

@@ -38,7 +38,8 @@ class WholeImages:
         views: numbers of the views that fill the memory where there are few images; None: those that help.
     """
 
-    name, noun = "", "image"
+    name: str = ""
+    noun: str = "image"
     images: Tensor
 
     def __init__(
@@ -47,7 +48,8 @@ class WholeImages:
         roi: RegionOfInterest | None = None,
         views: tuple[int, ...] | None = None,
     ) -> None:
-        self._images, self._roi, self.views = tuple(images), roi, views
+        self._images, self._roi = tuple(images), roi
+        self.views: tuple[int, ...] | None = views
         self.depends_on: dict[str, Any] = {} if roi is None else {"roi": roi.text}
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
         self.images = torch.arange(len(images), dtype=torch.int32)
@@ -85,7 +87,8 @@ class Tiles:
         views: those of the whole images, or as many of these as there is room for.
     """
 
-    name, noun = "tiles_", "tile"
+    name: str = "tiles_"
+    noun: str = "tile"
     images: Tensor
 
     def __init__(
@@ -102,7 +105,7 @@ class Tiles:
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
         self._patches = [self.patches(int(height), int(width)) for height, width in originals_px]
         grids = [tiling.grid(int(height), int(width)) for height, width in originals_px]
-        self.counts = [len(tiling.places(*of_image)) for of_image in zip(grids, self._patches, strict=True)]
+        self.counts: list[int] = [len(tiling.places(*of_image)) for of_image in zip(grids, self._patches, strict=True)]
         self.images = torch.from_numpy(np.repeat(np.arange(len(images), dtype=np.int32), self.counts))
 
     def pixels(self, size_px: int, memory_limit_bytes: int = 0) -> "TilePixels":

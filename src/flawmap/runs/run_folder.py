@@ -48,14 +48,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.recipe = path / RECIPE
-        self.environment = path / "environment.json"
-        self.log = path / "log.jsonl"
-        self.samples = path / SAMPLES
-        self.unusual = path / UNUSUAL
-        self.known_defects = path / "known_defects.json"
-        self.trained = path / MODEL
-        self.report = path / "report.html"
+        self.recipe: Path = path / RECIPE
+        self.environment: Path = path / "environment.json"
+        self.log: Path = path / "log.jsonl"
+        self.samples: Path = path / SAMPLES
+        self.unusual: Path = path / UNUSUAL
+        self.known_defects: Path = path / "known_defects.json"
+        self.trained: Path = path / MODEL
+        self.report: Path = path / "report.html"
 
     @property
     def version(self) -> str | None:

@@ -19,7 +19,8 @@ class ImageNames:
     """
 
     def __init__(self, images: Iterable[Path], are_complete: bool = True) -> None:
-        self.images, self.are_complete = tuple(images), are_complete
+        self.images: tuple[Path, ...] = tuple(images)
+        self.are_complete: bool = are_complete
         self._by_name: defaultdict[str, list[Path]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[Path]] = defaultdict(list)
         for image in self.images:

@@ -26,8 +26,8 @@ class OtherFolders:
         # where all images lie in one folder, its name tells nothing apart
         self._harmless_names = ("harmless", "unknown") if len(places) == 1 else ("harmless",)
         self._outermost = {place: self._first_other(place) for place in places}
-        self.folders = sorted({other for other in self._outermost.values() if other is not None})
-        self.good = sorted({good for place in places if (good := self._good_above(place)) is not None})
+        self.folders: list[Path] = sorted({other for other in self._outermost.values() if other is not None})
+        self.good: list[Path] = sorted({good for place in places if (good := self._good_above(place)) is not None})
 
     def has(self, image: Path) -> bool:
         """Whether an image lies in one of the folders."""
