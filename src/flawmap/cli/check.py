@@ -8,6 +8,7 @@ from pathlib import Path
 from flawmap.advice import command
 from flawmap.cli.arguments import add_data_argument, add_data_arguments, add_recipe_arguments, count, recipe_of
 from flawmap.errors import UserError
+from flawmap.runs.file_names import possible_name
 from flawmap.runs.result_folders import free_path
 
 GALLERY_IMAGES = 6
@@ -54,7 +55,7 @@ def run(arguments: Namespace) -> int:
             f"leak       none: {report.test_files_compared} test files share no content{group} with training",
         ]
     if (proposal := proposed_roi(sound, recipe)) is not None:
-        written = write_proposed_roi(proposal, Path("runs") / "check" / report.data)
+        written = write_proposed_roi(proposal, Path("runs") / "check" / possible_name(report.data))
         facts["proposed_roi"] = str(written)
         lines.append(f"proposal   a region of interest without {proposal.words}: {written}")
         recipe_words = ["--recipe", arguments.recipe] if arguments.recipe else []
@@ -63,7 +64,7 @@ def run(arguments: Namespace) -> int:
     if arguments.gallery:
         from flawmap.gallery import write_gallery_page
 
-        path = output or free_path(Path("runs") / "check" / report.data / "gallery.html")
+        path = output or free_path(Path("runs") / "check" / possible_name(report.data) / "gallery.html")
         chosen = " ".join([arguments.recipe or "standard", *arguments.set])
         source = (("command", arguments.command), ("recipe", chosen))
         write_gallery_page(sound.checked.data, recipe, arguments.images or GALLERY_IMAGES, path, source)

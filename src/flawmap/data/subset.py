@@ -22,7 +22,8 @@ def split_location(location: str | Path) -> tuple[str, dict[str, str]]:
     """
     text = str(location)
     place, colon, pairs = text.rpartition(":")
-    if not colon or "=" not in pairs or Path(text).exists():
+    is_drive = len(place) == 1 and place.isalpha()  # C:\x=1, on Windows
+    if not colon or "=" not in pairs or is_drive or Path(text).exists():
         return text, {}
     only = {}
     for pair in pairs.split(","):

@@ -26,11 +26,11 @@ from flawmap.drawing.colour import ColourScale
 from flawmap.drawing.verdict_picture import as_png, verdict_of, verdict_picture
 from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
 from flawmap.errors import UserError
+from flawmap.runs.file_names import numbered_name
 from flawmap.runs.result_folders import new_folder
 from flawmap.runs.result_log import ResultLog
 from flawmap.runs.threshold_names import camera_in
 
-MAX_STEM_LENGTH = 48  # characters of a picture's name that come from the image; no file system finds that too long
 MAPS = "maps"  # the folder of raw maps
 VERDICT_NAMES = {  # in names of pictures
     "ANOMALY": "anomaly",
@@ -127,10 +127,7 @@ class Batch:
         numbers += [path.name.split("_")[0] for path in (self.folder / MAPS).glob("*_*.*")]
         first = 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
         remaining = [path for path in self._images if str(path) not in self._log.done]
-        return [
-            Job(path, self.folder, f"{first + number:04d}_{path.stem[:MAX_STEM_LENGTH]}")
-            for number, path in enumerate(remaining)
-        ]
+        return [Job(path, self.folder, numbered_name(number, path)) for number, path in enumerate(remaining, first)]
 
     @property
     def n_to_score(self) -> int:

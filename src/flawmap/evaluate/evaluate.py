@@ -44,6 +44,7 @@ from flawmap.runs.evaluation import (
     write_per_image,
     write_pixel_curves,
 )
+from flawmap.runs.file_names import numbered_name
 
 
 def evaluate(
@@ -168,7 +169,7 @@ def _written(
     is_flagged: bool,
 ) -> ScoredImage:
     """Write an image's map and truth; returns its line of the record."""
-    name = f"{index:04d}_{sample.path.stem[:48]}.png"  # not too long for any file system
+    name = f"{numbered_name(index, sample.path)}.png"
     map_file, truth_file = write_maps(folder, name, analysis.anomaly_map, truth, detector.map_scale)
     return ScoredImage(
         key=sample.key,

@@ -13,6 +13,7 @@ from flawmap.errors import UserError
 from flawmap.recipe.files import to_yaml
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import atomic_write_text, stable_hash
+from flawmap.runs.file_names import possible_name
 from flawmap.runs.json_files import read_json
 
 LATEST = "latest.txt"  # beside the runs: the name of the one whose training was finished last
@@ -163,7 +164,7 @@ def create_run(requested: Path | None, data_name: str, recipe: Recipe, parent: P
         UserError: it cannot be created.
     """
     today = datetime.date.today().isoformat()
-    wanted = requested or parent / f"{today}_{data_name}_{stable_hash(recipe)[:4]}"
+    wanted = requested or parent / f"{today}_{possible_name(data_name)}_{stable_hash(recipe)[:4]}"
     if wanted.name in ("", ".."):  # a number could not be added to "." or ".."
         wanted = wanted.resolve()
     path, number = wanted, 2

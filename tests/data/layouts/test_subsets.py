@@ -21,6 +21,7 @@ DEFAULT = DataSettings()
         ("a/b:sex=M, view=PA", "a/b", {"sex": "M", "view": "PA"}),
         (r"C:\nih:list=curated", r"C:\nih", {"list": "curated"}),
         (r"C:\nih", r"C:\nih", {}),
+        (r"C:\lot=7\parts", r"C:\lot=7\parts", {}),
         ("elpv:cell=poly", "elpv", {"cell": "poly"}),
     ],
 )
