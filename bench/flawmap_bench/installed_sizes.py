@@ -1,0 +1,36 @@
+"""How much space each extra of flawmap takes, from the files of the installed packages.
+
+python -m flawmap_bench.installed_sizes
+"""
+
+from importlib.metadata import distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from flawmap_bench.licences import closure
+
+EXTRAS = ("serve", "watch", "camera", "tables", "figures", "medical", "export", "train", "train,demo", "studio")
+CUDA = ("nvidia-", "cuda-", "triton")  # what torch asks for beside itself, to use NVIDIA GPUs
+
+
+def size_mb(packages: set[str]) -> float:
+    """The space that these packages take, without the bytecode that Python adds when it first runs them."""
+    files = {Path(str(file.locate())) for package in packages for file in distribution(package).files or []}
+    return sum(file.stat().st_size for file in files if file.is_file() and file.suffix != ".pyc") / 1e6
+
+
+def table() -> str:
+    """Size of the base, and of each extra together with it, as a table in Markdown."""
+    lines = ["| installed | packages | MB | of it for NVIDIA GPUs |", "|---|---|---|---|"]
+    for extra in ("", *EXTRAS):
+        packages = closure([Requirement(f"flawmap[{extra}]" if extra else "flawmap")])
+        cuda = {package for package in packages if package.startswith(CUDA)}
+        name = f"`flawmap[{extra}]`" if extra else "`flawmap`"
+        gpu = f"{size_mb(cuda):,.0f}" if cuda else "–"
+        lines.append(f"| {name} | {len(packages)} | {size_mb(packages):,.0f} | {gpu} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")
