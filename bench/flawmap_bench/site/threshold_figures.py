@@ -45,13 +45,13 @@ def good_and_defective() -> Figure:
     _threshold(axes, threshold, f"threshold for {RATE:.0%}")
     alarms, missed = int((good > threshold).sum()), int((defects <= threshold).sum())
     axes.annotate(
-        f"{alarms} false alarms", (threshold + 0.4, 6), (threshold + 0.6, 22), arrowprops={"arrowstyle": "->"}
+        f"{alarms} false alarms", (threshold + 0.4, 6), (threshold + 0.6, 19), arrowprops={"arrowstyle": "->"}
     )
     axes.annotate(
         f"{missed} defects missed", (threshold - 1, 2), (threshold - 5.2, 24), arrowprops={"arrowstyle": "->"}
     )
     axes.set(xlabel="image score", ylabel="images", xlim=(-4.2, 8))
-    axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.62), fontsize="small")
+    axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.8), fontsize="small")
     return figure
 
 
