@@ -18,6 +18,7 @@ RUN_BY = {  # each document with blocks of code, and the test that runs them
     "line.md": "watch/test_line_guide.py",
     "own-images.md": "test_readme.py",
     "python.md": "test_python_guide.py",
+    "studio.md": "studio/test_studio_guide.py",
     "thresholds.md": "test_guides.py",
 }
 OF_RESULTS = ("results", "decisions", "lab-notes.md", "licences.md")  # their commands need data and hours

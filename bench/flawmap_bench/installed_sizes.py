@@ -10,7 +10,10 @@ from packaging.requirements import Requirement
 
 from flawmap_bench.licences import closure
 
-EXTRAS = ("serve", "watch", "camera", "tables", "figures", "medical", "export", "train", "train,demo", "studio")
+EXTRAS = (
+    *("serve", "watch", "camera", "tables", "figures", "medical", "export", "tensorboard", "mlflow", "wandb"),
+    *("train", "train,demo", "studio"),
+)
 CUDA = ("nvidia-", "cuda-", "triton")  # what torch asks for beside itself, to use NVIDIA GPUs
 
 
