@@ -3,6 +3,7 @@
 python -m flawmap_bench.installed_sizes
 """
 
+import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -14,7 +15,21 @@ EXTRAS = (
     *("serve", "watch", "camera", "tables", "figures", "medical", "export", "tensorboard", "mlflow", "wandb"),
     *("train", "train,demo", "studio"),
 )
+REPO = Path(__file__).parents[2]
 CUDA = ("nvidia-", "cuda-", "triton")  # what torch asks for beside itself, to use NVIDIA GPUs
+
+
+def packages_of(extras: str) -> set[str]:
+    """The packages of the base and of extras such as ``train,demo``, as pyproject.toml asks for them."""
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"]]
+    waiting = [extra for extra in extras.split(",") if extra]
+    for extra in waiting:
+        for asked in map(Requirement, project["optional-dependencies"][extra]):
+            own = asked.name == project["name"]
+            waiting += asked.extras if own else ()
+            lines += () if own else (str(asked),)
+    return closure(map(Requirement, lines)) | {project["name"]}
 
 
 def size_mb(packages: set[str]) -> float:
@@ -27,7 +42,7 @@ def table() -> str:
     """Size of the base, and of each extra together with it, as a table in Markdown."""
     lines = ["| installed | packages | MB | of it for NVIDIA GPUs |", "|---|---|---|---|"]
     for extra in ("", *EXTRAS):
-        packages = closure([Requirement(f"flawmap[{extra}]" if extra else "flawmap")])
+        packages = packages_of(extra)
         cuda = {package for package in packages if package.startswith(CUDA)}
         name = f"`flawmap[{extra}]`" if extra else "`flawmap`"
         gpu = f"{size_mb(cuda):,.0f}" if cuda else "–"

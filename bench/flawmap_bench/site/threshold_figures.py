@@ -39,7 +39,7 @@ def good_and_defective() -> Figure:
     good, defects = generator.normal(0, 1, N_GOOD), generator.normal(3.2, 1.3, N_GOOD // 4)
     threshold = threshold_for_false_alarm_rate(good, RATE).value
     figure, (axes,) = _figure(7, 2.8)
-    bins = np.arange(-4, 8, 0.25)
+    bins = np.arange(-4, 8, 0.25).tolist()
     axes.hist(good, bins, color=GOOD, alpha=0.75, label=f"{N_GOOD} good images, each scored unseen")
     axes.hist(defects, bins, color=DEFECT, alpha=0.75, label="defects, which set nothing")
     _threshold(axes, threshold, f"threshold for {RATE:.0%}")
@@ -79,7 +79,7 @@ def another_camera() -> Figure:
     figure, panels = _figure(9, 2.6, columns=3)
     titles = "where it was set", "on another camera", "set again there"
     for axes, scores, threshold, title in zip(panels, (here, there, there), (old, old, new), titles, strict=True):
-        bins = np.arange(-4, 7, 0.25)
+        bins = np.arange(-4, 7, 0.25).tolist()
         above = scores > threshold
         axes.hist([scores[~above], scores[above]], bins, stacked=True, color=[GOOD, DEFECT])
         _threshold(axes, threshold, f"{above.mean():.1%} above")
