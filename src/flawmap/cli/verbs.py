@@ -24,6 +24,7 @@ VERBS = {
     "watch": "judge images of a line as they come, and tell other machines",
     "report": "rewrite a run's report.html",
     "benchmark": "compare variants or other methods on the same files, or reproduce the paper's tables (flawmap-bench)",
+    "completion": "print the script by which a shell completes verbs, options and paths",
     "recipe": "list the presets, or print the settings of one as YAML",
 }
 
