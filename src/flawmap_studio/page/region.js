@@ -19,6 +19,7 @@ export async function show(main) {
   drawing.setAttribute("tabindex", "0");
   drawing.setAttribute("role", "application");
   drawing.setAttribute("aria-label", "Drawing. Arrow keys move the cross, Enter sets a corner, C closes a polygon, Escape gives up, Z undoes");
+  const frame = h("div.draw.first", picture, drawing);
   const list = h("ul.plain", { "aria-label": "Shapes" });
   const outcome = h("div", { role: "status" });
   const shape = h("p.quiet");
@@ -28,6 +29,8 @@ export async function show(main) {
     picture.src = pictureOf(path);
     picture.alt = path;
     state.size = await get("/api/size", { path });
+    const aspect = state.size.width_px / state.size.height_px;
+    frame.style.width = `min(100%, calc((100vh - 6rem) * ${aspect}))`; // all of it in view
   }
 
   // Pixels of one size are stricter than shares: images of another shape are then refused.
@@ -145,7 +148,7 @@ export async function show(main) {
       h("fieldset", h("legend", "What is inside it"), side("inside", "counts", "several shapes together"), side("outside", "does not count", "cut out of the rest")),
       h("div.bar", h("button", { type: "button", onclick: undo }, h("kbd", "Z"), " Undo"), h("button", { type: "button", onclick: close }, h("kbd", "C"), " Close the polygon"), h("button", { type: "button", onclick: () => state.shapes.length && change([]) }, "Whole image")),
       list, outcome, shape),
-    h("div.draw.first", picture, drawing)));
+    frame));
   await Promise.all([open(learn[0].path), compareShapes()]);
   draw();
   return keys({ z: undo, c: close, Escape: () => { state.begun = []; draw(); } });
