@@ -17,9 +17,12 @@ RUN_BY = {  # each document with blocks of code, and the test that runs them
     "install.md": "test_packaging.py",
     "line.md": "watch/test_line_guide.py",
     "own-images.md": "test_readme.py",
+    "products.md": "test_products_guide.py",
     "python.md": "test_python_guide.py",
     "studio.md": "studio/test_studio_guide.py",
     "thresholds.md": "test_guides.py",
+    "updates.md": "test_update_guide.py",
+    "xrays.md": "test_guides.py",
 }
 OF_RESULTS = ("results", "decisions", "lab-notes.md", "licences.md")  # their commands need data and hours
 
@@ -74,6 +77,20 @@ def test_the_commands_about_thresholds_work(tmp_path):
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         said += done.stdout
     assert "camera2" in said
+
+
+def test_the_block_about_dicom_writes_one_window_into_all_files(tmp_path, monkeypatch):
+    pydicom = pytest.importorskip("pydicom")
+    from dicom_files import RAMP, dicom
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("one.dcm", "two.dcm"):
+        Path("scans/chest").mkdir(parents=True, exist_ok=True)
+        dicom(Path("scans/chest", name), RAMP)
+    (block,) = blocks(text_of("xrays.md"), "python")
+    exec(block, {})
+    windowed = [pydicom.dcmread(path) for path in sorted(Path("windowed/chest").iterdir())]
+    assert [(one.WindowCenter, one.WindowWidth) for one in windowed] == [(40, 400)] * 2
 
 
 @pytest.mark.slow
