@@ -17,12 +17,14 @@ from flawmap.runs.run_folder import FINISHED, RunFolder, latest_run, unfinished_
 from flawmap.runs.unusual import read_unusual
 from flawmap.runs.updates import updates_in_force
 from flawmap.runs.versions import describe, read_history
-from flawmap_studio.jobs import Order
+from flawmap_studio.image_list import StudioImage
+from flawmap_studio.jobs import Job, Order
 from flawmap_studio.lists import manifest, places_of
 from flawmap_studio.place import RESULTS, RUNS
 from flawmap_studio.reviewing import reviewed_as_good, reviews_file
 from flawmap_studio.studio import Studio
 
+ALL_JOBS = 10_000
 EXPORTED = (".onnx", ".xml", ".bin", ".pt")
 
 
@@ -79,11 +81,24 @@ def run_of(studio: Studio, name: str) -> str:
     return f"{RUNS}/{name}"
 
 
+def unseen_tests(studio: Studio, run: str) -> list[StudioImage]:
+    """The images for testing, without those that an update of the run has learned from: they would flatter it."""
+    learned = {path for job in studio.jobs.recent(ALL_JOBS) if _has_learned(job, run) for path in job.facts["paths"]}
+    return [image for image in studio.images.chosen("test") if image.path not in learned]
+
+
+def _has_learned(job: Job, run: str) -> bool:
+    return job.kind == "update" and job.state == "done" and job.facts["run"] == run and not job.facts["dry_run"]
+
+
 def order_test(studio: Studio, wish: TestWish) -> Order:
     """Score images with a run."""
     run = run_of(studio, wish.run)
+    advice: list[str] = []
     if wish.paths is None:
-        images = studio.images.chosen("test")
+        images = unseen_tests(studio, run)
+        if n_learned := len(studio.images.chosen("test")) - len(images):
+            advice.append(f"{plural(n_learned, 'image')} to test left out: the model has learned from them")
         remedy = "drop images to test, or choose images and press T"
     else:
         images, remedy = [studio.images.of(path) for path in wish.paths], "choose some images"
@@ -94,7 +109,7 @@ def order_test(studio: Studio, wish: TestWish) -> Order:
     if wish.false_alarm_rate is not None:
         words += ["--false-alarm-rate", f"{wish.false_alarm_rate:g}"]
     facts = {"run": run, "result": result, "n_images": len(images)}
-    return Order("test", f"Test {plural(len(images), 'image')}", words, facts)
+    return Order("test", f"Test {plural(len(images), 'image')}", words, facts, advice=advice)
 
 
 def _shown(places: Sequence[str]) -> list[str]:
@@ -105,7 +120,7 @@ def _shown(places: Sequence[str]) -> list[str]:
 def order_evaluation(studio: Studio, wish: ModelWish) -> Order:
     """Measure a run on the labelled test images."""
     run = run_of(studio, wish.run)
-    images = [image for image in studio.images.chosen("test") if image.label in ("good", "defect")]
+    images = [image for image in unseen_tests(studio, run) if image.label in ("good", "defect")]
     if len({image.label for image in images}) < 2:
         problem = "measuring needs test images that are labelled good, and others that are labelled defect"
         raise UserError(problem, "Images", "mark test images with G and D")
@@ -126,7 +141,8 @@ def order_update(studio: Studio, wish: UpdateWish) -> Order:
     words = ["flawmap", "update", run, *_shown(places_of(good, studio.images.all())), "--reviews", listed.name]
     words += ["--dry-run", "--json"] if wish.dry_run else ["--json"]
     title = f"{'Try to learn' if wish.dry_run else 'Learn'} from {plural(len(good), 'reviewed image')}"
-    return Order("update", title, words, {"run": run, "n_images": len(good), "dry_run": wish.dry_run}, [listed])
+    facts = {"run": run, "n_images": len(good), "dry_run": wish.dry_run, "paths": [image.path for image in good]}
+    return Order("update", title, words, facts, [listed])
 
 
 def order_undo(studio: Studio, wish: ModelWish) -> Order:
@@ -144,7 +160,7 @@ def order_calibration(studio: Studio, wish: CalibrationWish) -> Order:
     if wish.source == "reviews":
         listed, n_images = reviews_file(studio, run), None
     else:
-        images = studio.images.chosen("test", "good")
+        images = [image for image in unseen_tests(studio, run) if image.label == "good"]
         if not images:
             remedy = "label test images good, or calibrate with reviews"
             raise UserError("no test image is labelled good", "Images", remedy)

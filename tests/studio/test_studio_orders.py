@@ -1,5 +1,6 @@
 """What the pages may order: the command that is shown is the one that is run, and refusals come before it."""
 
+import json
 from pathlib import Path
 
 from made_up_results import RUN
@@ -114,6 +115,19 @@ def test_reviews_change_labels_can_be_taken_back_and_become_a_reviews_csv(client
     assert client.delete("/api/reviews", params={"result": RUN}).json() == {"path": None}
     unknown = {"result": RUN, "path": "good/0.png", "truth": "good"}
     assert client.post("/api/reviews", json=unknown).status_code == 422
+
+
+def test_images_that_an_update_has_learned_from_are_tested_no_more(client, studio: Studio, run: Path):
+    client.post("/api/labels", json={"paths": ["test/0.png", "test/1.png"], "label": "good"})
+    facts = {"run": f"runs/{RUN}", "dry_run": False, "paths": ["test/0.png"]}
+    number = studio.state.insert("INSERT INTO jobs VALUES (NULL, 'update', '', '', ?, 0)", (json.dumps(facts),))
+    assert plan(client, "test", run=RUN)["advice"] == []  # it has failed, and so taught nothing
+    folder = studio.place.own / "jobs" / str(number)
+    folder.mkdir()
+    result = {"exit_code": 0, "seconds": 1.0, "processor_seconds": 1.0, "cancelled": False}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    found = plan(client, "test", run=RUN)
+    assert "detect test/1.png --model" in found["command"] and len(found["advice"]) == 1
 
 
 def test_models_and_results_are_what_lies_on_the_disk(client, run: Path):
