@@ -52,7 +52,8 @@ def test_help_of_each_verb_says_what_it_is_for_and_lists_json(cli, verb):
     assert result.code == 0 and result.err == ""
     assert result.out.startswith(f"usage: flawmap {verb} ")
     assert VERBS[verb].split(":")[0] in " ".join(result.out.split())
-    assert "--json" in result.out or verb in ("serve", "benchmark")  # answers of a server; options of its suites
+    others = "serve", "benchmark", "completion"  # answers of a server; options of its suites; a script
+    assert "--json" in result.out or verb in others
 
 
 # ---- mistakes on the line itself
