@@ -15,6 +15,7 @@ from flawmap.recipe.checks import refuse_without_effect
 from flawmap.recipe.fields import settings_and_groups
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
+from flawmap.storage.address import refuse_secrets
 
 if TYPE_CHECKING:
     from flawmap.deploy.threshold_choice import ThresholdChoice
@@ -78,8 +79,9 @@ def parse(
         the arguments, and ``command``: what was typed, for the record.
 
     Raises:
-        UserError: unknown, missing or empty arguments.
+        UserError: unknown, missing or empty arguments; or an address with a credential in it.
     """
+    refuse_secrets(words)
     parser = VerbParser(prog=f"flawmap {verb}", description=meaning, allow_abbrev=False)
     add_arguments(parser)
     parser.refuse_unknown_options(words)
@@ -137,8 +139,8 @@ def add_data_argument(parser: ArgumentParser, may_be_missing: str = "") -> None:
     parser.add_argument(
         "data",
         nargs="*" if may_be_missing else "+",
-        help="folder of good images, MVTec AD folder, manifest.csv, or elpv; several count as one data set"
-        + may_be_missing,
+        help="folder of good images, MVTec AD folder, manifest.csv, or elpv, here or in a store (s3://BUCKET/FOLDER); "
+        "several count as one data set" + may_be_missing,
     )
 
 

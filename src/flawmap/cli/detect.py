@@ -20,12 +20,17 @@ PROGRESS_FROM = 20  # images; for fewer, their own lines show the progress
 
 def add_arguments(parser: ArgumentParser) -> None:
     """IMAGES, the model and where results go."""
-    parser.add_argument("images", nargs="+", help="image files, folders or patterns")
-    parser.add_argument("--model", help="a run or model folder, or an exported file (default: the latest run)")
+    parser.add_argument(
+        "images", nargs="+", help="image files, folders or patterns, here or in a store (s3://BUCKET/FOLDER)"
+    )
+    parser.add_argument(
+        "--model", help="a run or model folder, or an exported file, here or in a store (default: the latest run)"
+    )
     parser.add_argument(
         "--output",
         default="detections",
-        help="folder for results and pictures; a taken name gets a number (default: detections)",
+        help="folder for results and pictures; a taken name gets a number (default: detections). Those for a store are "
+        "written here first, into a folder of its last name, and uploaded at the end",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue in --output: images with a result are not scored again"
@@ -53,14 +58,16 @@ def run(arguments: Namespace) -> int:
     """Detect; prints one line per image as it is scored, then a summary."""
     from flawmap.cli.loading import without_collecting
     from flawmap.cli.progress_line import ProgressLine
-    from flawmap.data.find_images import find_images
+    from flawmap.data.find_images import find_images_anywhere
     from flawmap.data.left_out import counted, refuse_left_out
     from flawmap.data.left_out import lines as left_out_lines
     from flawmap.deploy.batch import Batch
     from flawmap.detect.detection import NotScoredError
     from flawmap.engine.cores import usable_cores
+    from flawmap.storage.upload import Destination
 
-    found = find_images(arguments.images)
+    destination = Destination.of(arguments.output, arguments.resume)
+    found = find_images_anywhere(arguments.images)
     if arguments.strict:
         refuse_left_out(found.left_out, " ".join(arguments.images))
     for line in left_out_lines(found.left_out):
@@ -69,7 +76,7 @@ def run(arguments: Namespace) -> int:
     workers = min(arguments.workers or usable_cores(), len(images))
     with without_collecting():
         path, model = _load(arguments, workers)
-    batch = Batch(model, found, Path(arguments.output), arguments.resume, arguments.maps, not arguments.no_overlays)
+    batch = Batch(model, found, destination.local, arguments.resume, arguments.maps, not arguments.no_overlays)
     if batch.n_resumed:
         print(f"resumed    {batch.n_resumed} of {len(images)} images have a result already", file=sys.stderr)
     progress = ProgressLine("detect") if batch.n_to_score > PROGRESS_FROM else None
@@ -96,27 +103,33 @@ def run(arguments: Namespace) -> int:
     counts += [counted(found.left_out)] if found.left_out else []
     counts += [f"{batch.n_anomalous} anomalous", f"{seconds:.2f} s per image -> {batch.folder}/"]
     print(", ".join(counts), file=sys.stderr)
-    if drift := batch.watch.text(path):
+    if drift := batch.watch.text(path if isinstance(path, Path) else None):
         print(f"drift      {drift}", file=sys.stderr)
+    if uploaded := destination.upload(batch.folder):
+        print(f"uploaded   {uploaded}", file=sys.stderr)
     if batch.not_scored:
         return 2
     return 1 if arguments.fail_on_anomaly and batch.n_anomalous else 0
 
 
-def _load(arguments: Namespace, workers: int) -> tuple[Path, "OpenedModel"]:
-    """The model and its path; prints a note when it has no threshold."""
+def _load(arguments: Namespace, workers: int) -> tuple[str | Path, "OpenedModel"]:
+    """The model, and its path or its address in a store; prints a note when it has no threshold."""
     from flawmap.deploy.opened_model import open_model
     from flawmap.detect.model_facts import NO_CHECKSUM
     from flawmap.runs.run_folder import latest_run
+    from flawmap.storage.address import is_address
+    from flawmap.storage.local_copy import path_of_model
 
-    path = Path(arguments.model) if arguments.model else latest_run()
+    path = (
+        arguments.model if is_address(arguments.model) else Path(arguments.model) if arguments.model else latest_run()
+    )
     if path is None:
         raise UserError("no model given and no run here", "--model", "flawmap train DATA, or --model RUN")
     if not arguments.model:
         print(f"model      {path} (the latest run)", file=sys.stderr)
     # one core for each image: a score then does not depend on how many there are
     choice = threshold_choice(arguments)
-    model = open_model(path, arguments.device, threads=1, choice=choice, at_once=workers)
+    model = open_model(path_of_model(path), arguments.device, threads=1, choice=choice, at_once=workers)
     if model.facts.threshold_file or choice.false_alarm_rate is not None:
         print(f"threshold  {model.facts.threshold_words[0]}", file=sys.stderr)
     if model.facts.self_test is None:

@@ -1,6 +1,7 @@
 """flawmap evaluate RUN|FILE DATA."""
 
 import json
+import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from flawmap.cli.arguments import add_data_arguments, add_device_argument
 from flawmap.data.left_out import counted, from_records, unreadable
 from flawmap.data.left_out import lines as left_out_lines
 from flawmap.data.remark_lines import remark_lines
+from flawmap.errors import UserError
 
 if TYPE_CHECKING:
     from flawmap.runs.evaluation import Block, Evaluation, Measure
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """RUN, DATA and options."""
-    parser.add_argument("run", help="a run or model folder, or a file of flawmap export")
+    parser.add_argument("run", help="a run or model folder, or a file of flawmap export, here or in a store")
     parser.add_argument(
         "data",
         nargs="+",
@@ -44,8 +46,15 @@ def run(arguments: Namespace) -> int:
     from flawmap.deploy.runtime import is_exported
     from flawmap.evaluate.test_images import TestImages
     from flawmap.runs.run_folder import RunFolder
+    from flawmap.storage.address import is_address
+    from flawmap.storage.local_copy import path_of_model
+    from flawmap.storage.upload import Destination
 
-    path, output = Path(arguments.run), Path(arguments.output) if arguments.output else None
+    path = path_of_model(arguments.run)
+    if is_address(arguments.run) and not arguments.output:
+        raise UserError("a run in a store is not changed", arguments.run, "name a folder for the results with --output")
+    destination = Destination.of(arguments.output) if arguments.output else None
+    output = destination.local if destination else None
     progress, size = ProgressLine("evaluate"), arguments.evaluation_size
     if is_exported(path):
         from flawmap.deploy.evaluate_file import evaluate_file
@@ -67,9 +76,11 @@ def run(arguments: Namespace) -> int:
             progress=progress,
             strict=arguments.strict,
         )
-    report = RunFolder(Path(arguments.run)).report
+    report = RunFolder(path).report
     written = report if not arguments.output and report.is_file() else None
     print(json.dumps(asdict(evaluation)) if arguments.json else summary(evaluation, written))
+    if destination and (uploaded := destination.upload(destination.local)):
+        print(f"uploaded   {uploaded}", file=sys.stderr)
     return 0
 
 

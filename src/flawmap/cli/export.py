@@ -1,12 +1,14 @@
 """flawmap export RUN --to onnx."""
 
 import json
+import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flawmap.cli.arguments import add_json_argument, count
+from flawmap.errors import UserError
 
 if TYPE_CHECKING:
     from flawmap.deploy.parity import Parity
@@ -36,12 +38,18 @@ def run(arguments: Namespace) -> int:
     """Export; returns 1 and leaves no file when the file does not answer as the run does."""
     from flawmap.cli.progress_line import ProgressLine
     from flawmap.deploy.export import export_run
+    from flawmap.storage.address import is_address
+    from flawmap.storage.local_copy import path_of_model
+    from flawmap.storage.upload import Destination
 
+    if is_address(arguments.run) and not arguments.output:
+        raise UserError("a run in a store is not changed", arguments.run, "name the file with --output")
+    destination = Destination.of(arguments.output) if arguments.output else None
     export = export_run(
-        Path(arguments.run),
+        path_of_model(arguments.run),
         arguments.to,
         arguments.precision,
-        Path(arguments.output) if arguments.output else None,
+        destination.local if destination else None,
         arguments.images,
         arguments.count,
         ProgressLine("check"),
@@ -52,6 +60,8 @@ def run(arguments: Namespace) -> int:
         print(json.dumps(head | asdict(parity) | {"is_good": parity.is_good}))
     else:
         print("\n".join(_as_lines(path, parity, f"{export.to}, {export.precision}")))
+    if destination and path.is_file() and (uploaded := destination.upload(path)):
+        print(f"uploaded   {uploaded}", file=sys.stderr)
     return 0 if path.is_file() else 1
 
 

@@ -1,9 +1,9 @@
 """flawmap train DATA."""
 
 import json
+import sys
 from argparse import Action, ArgumentParser, Namespace
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawmap.advice import command
@@ -33,7 +33,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_data_argument(parser, may_be_missing="; with --resume, what the run was started with")
     add_recipe_arguments(parser)
     parser.add_argument(
-        "--run", help="run folder (default: runs/DATE_NAME_ID); if the name is taken, a number is added"
+        "--run",
+        help="run folder (default: runs/DATE_NAME_ID); if the name is taken, a number is added. A run for a store "
+        "(s3://BUCKET/RUN) is made in runs/, in a folder of its last name, and uploaded when it is finished",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run given by --run, or the newest unfinished one"
@@ -77,6 +79,7 @@ def run(arguments: Namespace) -> int:
     """Train, and print the run folder."""
     from flawmap.detect.detector import AnomalyDetector
     from flawmap.recipe.files import load_recipe
+    from flawmap.storage.upload import Destination
     from flawmap.train import (
         TrainedRun,
         TrainingOrder,
@@ -88,7 +91,8 @@ def run(arguments: Namespace) -> int:
         train_run,
     )
 
-    requested = Path(arguments.run) if arguments.run else None
+    destination = Destination.of(arguments.run, arguments.resume, Path("runs")) if arguments.run else None
+    requested = destination.local if destination else None
     resumed = None
     if arguments.resume:
         given = recipe_of(arguments) if arguments.recipe or arguments.set or arguments.roi else None
@@ -127,6 +131,8 @@ def run(arguments: Namespace) -> int:
         print(json.dumps(_as_json(done)))
     else:
         print(f"run        {done.run.path}      {remark}")
+    if destination and done.run.is_finished and (uploaded := destination.upload(done.run.path)):
+        print(f"uploaded   {uploaded}", file=sys.stderr)
     return 0
 
 

@@ -4,11 +4,14 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from flawmap.data.images.files import IMAGE_SUFFIXES
 from flawmap.data.layouts.image_folders import images_in
 from flawmap.data.left_out import counted
 from flawmap.data.sample import LeftOut
-from flawmap.data.walk import Listing
+from flawmap.data.walk import Listing, not_meant, without_companions
 from flawmap.errors import UserError
+from flawmap.storage.address import is_address
+from flawmap.storage.remote_file import RemoteFile, files_at, is_file
 
 
 def find_images(patterns: Sequence[str]) -> Listing[Path]:
@@ -37,6 +40,46 @@ def find_images(patterns: Sequence[str]) -> Listing[Path]:
         images.update(dict.fromkeys(found.images))
         left_out += found.left_out
     return Listing(tuple(images), left_out)
+
+
+def find_images_anywhere(patterns: Sequence[str]) -> Listing[Path | RemoteFile]:
+    """As :func:`find_images`, also in stores: ``s3://bucket/line3``, a file there, or a pattern.
+
+    A file in a store is judged by its name alone. Names of what is passed over are relative to what was named.
+
+    Raises:
+        UserError: as :func:`find_images`, or a store does not answer.
+    """
+    images: dict[Path | RemoteFile, None] = {}
+    left_out: tuple[LeftOut, ...] = ()
+    for pattern in patterns:
+        found = _images_in_store(pattern) if is_address(pattern) else find_images([pattern])
+        images.update(dict.fromkeys(found.images))
+        left_out += found.left_out
+    return Listing(tuple(images), left_out)
+
+
+def _images_in_store(address: str) -> Listing[RemoteFile]:
+    files = files_at(address)
+    if is_file(address, files):
+        return Listing(files)
+    by_path = {
+        Path(file.name): file for file in files if not any(part.startswith(".") for part in file.name.split("/"))
+    }
+    images, left_out = [], []
+    for path in by_path:
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES
+        reason = not_meant(path)
+        if reason is None and not is_image:
+            reason = LeftOut(path, "by its name no image", path.suffix.lower() or "file without extension")
+        (images if reason is None else left_out).append(path if reason is None else reason)
+    listing = without_companions(Listing(tuple(images), tuple(left_out)))
+    if not listing.images:
+        beside = f" ({counted(listing.left_out)})" if listing.left_out else ""
+        raise UserError(
+            f"no images there{beside}", address, "check the address; the store's own tools list what there is"
+        )
+    return Listing(tuple(by_path[path] for path in listing.images), listing.left_out)
 
 
 def names_several(name: str | Path) -> bool:

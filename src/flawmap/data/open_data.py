@@ -30,6 +30,8 @@ from flawmap.data.subset import Strata, split_location
 from flawmap.data.walk import Listing, entries_of
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
+from flawmap.storage.address import is_address
+from flawmap.storage.local_copy import local_copy
 
 # The first that is at a location counts: MVTec AD 2 and LOCO resemble MVTec AD, and any folder may be a plain one.
 LAYOUTS: tuple[Layout, ...] = (
@@ -191,11 +193,13 @@ def find_layout(path: Path, named_folder: str | None = None) -> Layout:
 
 
 def place_of(name: str) -> Path:
-    """The path of a location without its strata.
+    """The path of a location without its strata; of an address in a store, that of a copy.
 
     Raises:
         UserError: it does not exist; names the most similar path.
     """
+    if is_address(name):
+        return local_copy(name)
     if name == ELPV:
         return elpv_path()
     path = Path(name)

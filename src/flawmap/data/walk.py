@@ -19,7 +19,7 @@ from flawmap.data.images.formats import HEAD_BYTES, PICTURE_REMEDIES, READ_FORMA
 from flawmap.data.sample import FileRemark, LeftOut
 from flawmap.errors import UserError
 
-FoundT = TypeVar("FoundT")
+FoundT_co = TypeVar("FoundT_co", covariant=True)
 
 SYSTEM_FOLDERS = {  # in lower case; what makes them, and what they are in a count
     **dict.fromkeys(("@eadir", ".@__thumb", "@__thumb", ".thumbnails"), ("thumbnails of a NAS", "thumbnail folder")),
@@ -49,10 +49,10 @@ COMPANION_START = re.compile(rf"^{_COMPANION}[ ._-]*")  # mask_X
 
 
 @dataclass(frozen=True)
-class Listing(Generic[FoundT]):
+class Listing(Generic[FoundT_co]):
     """What a walk or a list found, in order, what it passed over, and what is odd about the list."""
 
-    images: tuple[FoundT, ...] = ()
+    images: tuple[FoundT_co, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     remarks: tuple[FileRemark, ...] = ()
 
@@ -190,7 +190,22 @@ def _written_by_us(folder: Path, names: set[str]) -> LeftOut | None:
 
 def _why_no_image(entry: os.DirEntry[str], path: Path) -> LeftOut | None:
     """Why a file is not an image; None for an image, and for a hidden file that nobody can have meant."""
-    name = entry.name.lower()
+    if entry.name.startswith(".") or not_meant(path) is not None:
+        return not_meant(path)
+    extension = path.suffix.lower()
+    try:
+        mode = entry.stat().st_mode
+    except OSError:
+        is_broken_image = extension in IMAGE_SUFFIXES
+        return None if is_broken_image else LeftOut(path, "a link to a file that does not exist", "broken link")
+    if not stat.S_ISREG(mode):
+        return LeftOut(path, "neither a file nor a folder", "special file")
+    return None if extension in IMAGE_SUFFIXES and extension != DICOM_SUFFIX else _looked_into(path, extension)
+
+
+def not_meant(path: Path) -> LeftOut | None:
+    """Why a file is not an image by its name: hidden, a system's own, unfinished or a backup copy; None otherwise."""
+    name = path.name.lower()
     extension = Path(name).suffix
     if name.startswith("."):
         if extension not in IMAGE_SUFFIXES:
@@ -203,14 +218,7 @@ def _why_no_image(entry: os.DirEntry[str], path: Path) -> LeftOut | None:
         return LeftOut(path, "an unfinished download, or a temporary file", "unfinished file")
     if extension in BACKUP_SUFFIXES or name.endswith("~") or name.startswith("~$"):
         return LeftOut(path, "a backup copy", "backup copy")
-    try:
-        mode = entry.stat().st_mode
-    except OSError:
-        is_broken_image = extension in IMAGE_SUFFIXES
-        return None if is_broken_image else LeftOut(path, "a link to a file that does not exist", "broken link")
-    if not stat.S_ISREG(mode):
-        return LeftOut(path, "neither a file nor a folder", "special file")
-    return None if extension in IMAGE_SUFFIXES and extension != DICOM_SUFFIX else _looked_into(path, extension)
+    return None
 
 
 def _looked_into(path: Path, extension: str) -> LeftOut | None:

@@ -30,6 +30,7 @@ from flawmap.runs.file_names import numbered_name
 from flawmap.runs.result_folders import new_folder
 from flawmap.runs.result_log import ResultLog
 from flawmap.runs.threshold_names import camera_in
+from flawmap.storage.remote_file import RemoteFile
 
 MAPS = "maps"  # the folder of raw maps
 VERDICT_NAMES = {  # in names of pictures
@@ -48,7 +49,7 @@ Outcome = dict[str, Any] | UserError  # the record of an image, or why it has no
 class Job:
     """An image, where its picture and its map go, and their names without the verdict, such as ``0003_part``."""
 
-    image: Path
+    image: Path | RemoteFile
     folder: Path
     name: str
 
@@ -102,7 +103,7 @@ class Batch:
     def __init__(
         self,
         model: OpenedModel,
-        found: Listing[Path],
+        found: Listing[Path | RemoteFile],
         folder: Path,
         resume: bool = False,
         maps: MapFormat | None = None,
@@ -120,7 +121,7 @@ class Batch:
         self._log = ResultLog(self.folder, facts.model_id, *judged_by, watching(self.watch))
         self._jobs = self._plan()
         self.n_resumed: int = len(self._images) - len(self._jobs)
-        self.not_scored: dict[Path, str] = {}
+        self.not_scored: dict[Path | RemoteFile, str] = {}
 
     def _plan(self) -> list[Job]:
         numbers = [path.name.split("_")[1] for path in self.folder.glob("*_*_*.png")]
@@ -139,7 +140,7 @@ class Batch:
         """Images called anomalous so far, with those of an earlier run."""
         return sum(self._log.done.get(str(path), False) for path in self._images)
 
-    def run(self, model_path: Path, workers: int = 1) -> Generator[Outcome, None, None]:
+    def run(self, model_path: str | Path, workers: int = 1) -> Generator[Outcome, None, None]:
         """Score all images, and yield each outcome in order, once it is written. An unreadable image costs no other.
 
         ``workers`` threads score, and others read the next images and draw the last ones. Where images share a forward
@@ -148,7 +149,8 @@ class Batch:
         without its line.
 
         Args:
-            model_path: of the model, for result.json, which is written at the end or on close.
+            model_path: of the model, or its address in a store, for result.json, which is written at the end or on
+                close.
             workers: images that are scored at the same time. The model should use one core for each.
 
         Raises:
@@ -172,7 +174,8 @@ class Batch:
         finally:  # also when interrupted
             failures = [{"image": str(path), "problem": problem} for path, problem in self.not_scored.items()]
             left_out = as_records(self._left_out)
-            judged_by, drift = self._model.facts.judged_by, self.watch.to_json(model_path)
+            on_disk = model_path if isinstance(model_path, Path) else None
+            judged_by, drift = self._model.facts.judged_by, self.watch.to_json(on_disk)
             self._log.close(str(model_path), failures, left_out, is_complete, judged_by, drift)
             write_table(self.folder, self.not_scored)
 

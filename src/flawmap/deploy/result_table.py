@@ -8,11 +8,12 @@ from pathlib import Path
 
 from flawmap.deploy.reviews import plain_cell
 from flawmap.runs.result_log import LINES, TABLE
+from flawmap.storage.remote_file import RemoteFile
 
 TABLE_COLUMNS = ("image", "verdict", "score", "threshold", "regions", "picture", "problem")
 
 
-def write_table(folder: Path, not_scored: Mapping[Path, str]) -> None:
+def write_table(folder: Path, not_scored: Mapping[Path | RemoteFile, str]) -> None:
     """results.csv for a spreadsheet: a row for each line of results.jsonl, then the images without a result."""
     unfinished = folder / f".{TABLE}.tmp"
     with (

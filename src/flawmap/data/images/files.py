@@ -21,6 +21,7 @@ from flawmap.data.images.rgb import upright_to_rgb
 from flawmap.data.images.stored import SIXTEEN_BIT_MODES, StoredImage, open_with_pillow, remarks_on_frames
 from flawmap.data.images.tiff import read_tiff
 from flawmap.errors import UserError
+from flawmap.storage.remote_file import RemoteFile
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"),
@@ -48,7 +49,7 @@ class DecodedImage:
     orientation: int = UPRIGHT
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
+def read_image(path: str | Path | RemoteFile) -> NDArray[np.uint8]:
     """Read an image as uint8 RGB (height, width, 3) in [0, 255].
 
     EXIF rotation is applied. Gray is repeated, CMYK and palettes are converted, and transparent pixels are shown over
@@ -62,17 +63,17 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     return decode_image(read_file(path), place=str(path))
 
 
-def read_file(path: str | Path) -> bytes:
-    """The bytes of an image file.
+def read_file(path: str | Path | RemoteFile) -> bytes:
+    """The bytes of an image file, on a disk or in a store.
 
     Raises:
         UnreadableImageError: the file cannot be read, or is too large to be an image.
     """
     try:
-        if (size := Path(path).stat().st_size) > MAX_FILE_BYTES:
+        if (size := path.size if isinstance(path, RemoteFile) else Path(path).stat().st_size) > MAX_FILE_BYTES:
             problem = f"the file has {size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
             raise UnreadableImageError(problem, str(path), "remove it, or cut it into tiles")
-        return Path(path).read_bytes()
+        return path.read_bytes() if isinstance(path, RemoteFile) else Path(path).read_bytes()
     except OSError as error:
         problem = f"the file cannot be read: {error.strerror or error}"
         raise UnreadableImageError(problem, str(path), "check the path") from error
