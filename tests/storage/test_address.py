@@ -67,4 +67,7 @@ def test_a_missing_package_is_named(monkeypatch):
     address._file_system.cache_clear()
     with pytest.raises(UserError) as caught:
         opened("az://bucket/x")
-    assert str(caught.value) == "az:// needs one more package: the package adlfs is not installed\nremedy: pip install adlfs"
+    assert (
+        str(caught.value)
+        == "az:// needs one more package: the package adlfs is not installed\nremedy: pip install adlfs"
+    )

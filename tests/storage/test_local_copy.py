@@ -79,7 +79,7 @@ def test_the_copy_asked_for_longest_ago_makes_room_unless_it_may_be_in_use(store
         store.pipe_file(f"/b/{name}/1", b"x" * 400_000)
     old, middle = local_copy("memory://b/old"), local_copy("memory://b/middle")
     monkeypatch.setenv(CACHE_VARIABLE, "0.001")
-    with pytest.raises(UserError, match="may hold 0.001 GB: 0.0 GB are needed") as caught:
+    with pytest.raises(UserError, match=r"may hold 0\.001 GB: 0\.0 GB are needed") as caught:
         local_copy("memory://b/new")
     assert caught.value.remedy.startswith(f"export {CACHE_VARIABLE}=")
     for copy, days in ((old, 3), (middle, 2)):

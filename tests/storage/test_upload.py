@@ -40,7 +40,7 @@ def test_an_upload_that_breaks_leaves_no_marker_not_even_an_earlier_one(store, r
     monkeypatch.setattr(type(store), "put_file", breaking)
     with pytest.raises(UserError, match="connection lost"):
         destination.upload(run)
-    with pytest.raises(UserError, match="not uploaded completely: it has no uploaded.json"):
+    with pytest.raises(UserError, match=r"not uploaded completely: it has no uploaded\.json"):
         local_copy("memory://b/runs/parts", of_model=True)
 
 

@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import Action, ArgumentParser, Namespace
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawmap.advice import command
