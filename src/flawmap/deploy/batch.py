@@ -7,7 +7,7 @@ import io
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Semaphore
 from typing import Any, Literal
 
@@ -128,7 +128,8 @@ class Batch:
         numbers += [path.name.split("_")[0] for path in (self.folder / MAPS).glob("*_*.*")]
         first = 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
         remaining = [path for path in self._images if str(path) not in self._log.done]
-        return [Job(path, self.folder, numbered_name(number, path)) for number, path in enumerate(remaining, first)]
+        names = [numbered_name(number, PurePath(image.name)) for number, image in enumerate(remaining, first)]
+        return [Job(image, self.folder, name) for image, name in zip(remaining, names, strict=True)]
 
     @property
     def n_to_score(self) -> int:

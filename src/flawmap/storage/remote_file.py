@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from flawmap.errors import UserError
@@ -30,11 +29,6 @@ class RemoteFile:
 
     def __str__(self) -> str:
         return self.address
-
-    @property
-    def stem(self) -> str:
-        """Name without folders and extension."""
-        return PurePosixPath(self.name).stem
 
     def read_bytes(self) -> bytes:
         """The content.
