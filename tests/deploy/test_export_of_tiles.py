@@ -242,6 +242,7 @@ def test_a_file_that_scores_the_whole_image_alone_is_not_kept(tmp_path, detector
         export_module, "tiled_graph", lambda scorer, facts: export_module.token_graph(scorer.whole, facts)
     )
     monkeypatch.setattr(export_module, "_tiling", lambda detector: None)
+    monkeypatch.setattr(export_module, "_has_batch_axis", lambda detector, to: True)
     parity = export_model(detector, tmp_path / "part.onnx", "onnx", check_images)
     assert not parity.is_good and list(tmp_path.iterdir()) == []
 

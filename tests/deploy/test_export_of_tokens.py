@@ -1,10 +1,15 @@
 """Exports of scorers on tokens: they answer as the detector does, and give no votes, which would mean nothing."""
 
+import dataclasses
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from test_deploy_guide import python_with
 
 from assertions import explained
 from images import striped, write_good, write_image
@@ -20,10 +25,11 @@ from flawmap.data.images.resize import resize_image
 from flawmap.data.open_data import load_images
 from flawmap.deploy import load
 from flawmap.deploy.export import export_model
-from flawmap.deploy.parity import CheckImage
-from flawmap.deploy.runtime import EXTENSIONS
+from flawmap.deploy.parity import CheckImage, compare
+from flawmap.deploy.runtime import EXTENSIONS, ExportedModel
 from flawmap.deploy.token_graph import token_graph
 from flawmap.detect.detector import AnomalyDetector
+from flawmap.detect.model_facts import FORMAT, read_facts
 from flawmap.memory.scorer import build_scorer
 from flawmap.recipe.settings import Recipe
 from flawmap.vit.inputs import channels_first, normalise
@@ -81,6 +87,66 @@ def test_the_file_says_how_it_searches_and_holds_the_memory_once(detector, expor
     assert [one.data_type for one in known] == [onnx.TensorProto.FLOAT16] * len(tokens)
 
 
+def test_images_of_one_size_share_a_run_when_asked_and_score_as_alone(exported, monkeypatch):
+    images = [striped(n, 40, 90) for n in range(3)] + [striped(3, 20, 30)] + [striped(n, 40, 90) for n in (4, 5, 6)]
+    model = load(exported, threads=1)
+    alone = model.predict_many(images)
+    sizes: list[int] = []
+    run_graph = model._run_graph
+    monkeypatch.setattr(
+        model, "_run_graph", lambda inputs, size_px: (sizes.append(len(inputs[0])), run_graph(inputs, size_px))[1]
+    )
+    together = model.in_batches_of(2).predict_many(images)
+    assert sizes == [2, 1, 1, 2, 1]
+    for one, other in zip(alone, together, strict=True):
+        assert other.scores == pytest.approx(one.scores, abs=1e-5)
+        np.testing.assert_allclose(other.anomaly_map, one.anomaly_map, atol=1e-4)
+    assert (model.batch_size, load(exported, threads=1, batch_size=8).batch_size) == (1, 8)
+
+
+def test_the_guide_says_how_to_ask_for_a_batch(exported, tmp_path, monkeypatch):
+    pixels = [striped(n, 40, 90) for n in range(2)]
+    for number, image in enumerate(pixels, 1):
+        write_image(tmp_path / "new" / f"000{number}.png", image)
+    shutil.copy(exported, tmp_path / "parts.onnx")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(python_with("predict_many"), names)
+    expected = [one.score for one in load(exported, threads=1).predict_many(pixels)]
+    assert [one.score for one in names["detections"]] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_file_of_earlier_flawmap_gives_outputs_of_one_image(exported, monkeypatch):
+    """Without the axis, and without the word for it in its facts, which are of an earlier format."""
+    model, image = load(exported, threads=1), striped(8, 40, 90)
+    assert json.loads(model.facts.to_text())["format"] == FORMAT and model.facts.has_batch_axis
+    text = json.loads(dataclasses.replace(model.facts, has_batch_axis=False).to_text())
+    del text["has_batch_axis"]
+    earlier = read_facts(json.dumps(text), "")
+    assert text["format"] == 1 and not earlier.has_batch_axis
+    old = ExportedModel(earlier, lambda *inputs: [output[0] for output in model._run_graph(*inputs)])
+    found, expected = old.predict(image), model.predict(image)
+    assert found.scores == expected.scores and np.array_equal(found.anomaly_map, expected.anomaly_map)
+    error = explained(lambda: old.in_batches_of(2))
+    assert (error.problem, error.place) == ("the graph of this file takes one image at a time", "batch_size=2")
+
+
+def test_the_check_of_an_export_gives_the_graph_several_images_at_once(detector, exported, tmp_path):
+    """A file whose second image of a batch differs is found, though it scores each image alone as it should."""
+    model, image = load(exported, threads=1), CheckImage(write_image(tmp_path / "check.png", striped(7, 40, 90)))
+
+    def second_differs(inputs: list, size_px: np.ndarray) -> list:
+        outputs = model._run_graph(inputs, size_px)
+        outputs[3][1:] += 0.5
+        return outputs
+
+    wrong = ExportedModel(model.facts, second_differs)
+    alone = compare(detector, wrong, [image])
+    assert alone.is_good and alone.with_a_batch(detector, model.in_batches_of(3), [image]).is_good
+    found = alone.with_a_batch(detector, wrong.in_batches_of(3), [image])
+    assert not found.is_good and found.max_score_difference == pytest.approx(0.5, abs=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "target"), [(".xml", "openvino"), (".torchscript", "torchscript")])
 def test_other_formats_answer_as_the_detector_does(tmp_path, detector, suffix, target):
@@ -113,7 +179,12 @@ def test_a_model_in_int8_is_judged_like_one_in_fp32(tmp_path, int8, exported):
     path = tmp_path / "tile.onnx"
     parity = export_model(int8, path, "onnx", images)
     assert parity.is_good and parity.max_score_difference < 1e-3
-    facts = load(path, threads=1).facts
+    model = load(path, threads=1)
+    pixels = [striped(20 + n, 50, 60) for n in range(3)]
+    for one, other in zip(model.predict_many(pixels), model.in_batches_of(3).predict_many(pixels), strict=True):
+        assert other.scores == pytest.approx(one.scores, abs=1e-6)  # an encoder that saw all three would differ by 1e-3
+        np.testing.assert_allclose(other.anomaly_map, one.anomaly_map, atol=1e-5)
+    facts = model.facts
     assert facts.precision == "int8" and facts.model_id == int8.facts("").model_id
     assert path.stat().st_size < 0.56 * exported.stat().st_size
 
@@ -158,14 +229,17 @@ def test_the_composed_graph_gives_what_the_detector_gives(method, relative, memo
     detector = unfitted(recipe, memory_tokens, references)
     graph = token_graph(detector.scorer_, detector.facts("tile"))
     session = onnxruntime.InferenceSession(graph.SerializeToString())
-    for seed, shape in enumerate([(64, 64), (30, 100)]):
-        image = striped(seed, *shape)
-        native = detector.analyse(image)
-        inputs = {"square_64px": resize_image(image, 64, 64)[None], "size_px": np.array(shape)}
-        score, _, anomaly_map, scores = session.run(None, inputs)
-        assert score == pytest.approx(native.scores["mean_logit"], abs=1e-4)
-        assert scores.tolist() == pytest.approx(list(native.scores.values()), abs=1e-4)
-        np.testing.assert_allclose(anomaly_map, native.anomaly_map, atol=1e-4)
+    for count, shape in ((1, (64, 64)), (1, (30, 100)), (3, (30, 100))):
+        images = [striped(seed, *shape) for seed in range(count)]
+        squares = np.stack([resize_image(image, 64, 64) for image in images])
+        found = session.run(None, {"square_64px": squares, "size_px": np.array(shape)})
+        shapes = [(count,), (count,), (count, *shape), (count, len(detector.score_names))]
+        assert [output.shape for output in found] == shapes
+        for image, score, _, anomaly_map, scores in zip(images, *found, strict=True):
+            native = detector.analyse(image)
+            assert score == pytest.approx(native.scores["mean_logit"], abs=1e-4)
+            assert scores.tolist() == pytest.approx(list(native.scores.values()), abs=1e-4)
+            np.testing.assert_allclose(anomaly_map, native.anomaly_map, atol=1e-4)
 
 
 def unfitted(recipe: Recipe, memory_tokens: int, references: int) -> AnomalyDetector:

@@ -38,16 +38,20 @@ def graph_of(memory: PatchMemory, num_queries: int) -> OnnxGraph:
     found = write_search(nodes, memory, 0, "queries", num_queries)
     float_of = {name: TensorProto.FLOAT for name in (found.distances, found.tokens, found.spacing)}
     outputs = [helper.make_tensor_value_info(name, kind, None) for name, kind in float_of.items()]
-    queries = helper.make_tensor_value_info("queries", TensorProto.FLOAT, [num_queries, memory.tokens.shape[2]])
+    queries = helper.make_tensor_value_info("queries", TensorProto.FLOAT, ["b", num_queries, memory.tokens.shape[2]])
     return nodes.graph("search", [queries], outputs)
 
 
 def searched(memory: PatchMemory, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Distances, nearest tokens and their spacing, by ONNX Runtime."""
-    model = graph_of(memory, len(queries)).with_weights()
-    session = onnxruntime.InferenceSession(model.SerializeToString(), ONE_THREAD)
-    distances, nearest, spacing = (torch.from_numpy(found) for found in session.run(None, {"queries": queries.numpy()}))
+    """Distances, nearest tokens and their spacing, by ONNX Runtime, of the tokens of one image."""
+    distances, nearest, spacing = (found[0] for found in searched_images(memory, queries[None]))
     return distances, nearest, spacing
+
+
+def searched_images(memory: PatchMemory, queries: torch.Tensor) -> list[torch.Tensor]:
+    model = graph_of(memory, queries.shape[1]).with_weights()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), ONE_THREAD)
+    return [torch.from_numpy(found) for found in session.run(None, {"queries": queries.numpy()})]
 
 
 def largest_error(unit: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
@@ -117,6 +121,16 @@ def test_queries_do_not_depend_on_each_other():
             torch.testing.assert_close(alone, of_all[start:stop], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("count", [40, 2000])
+def test_images_searched_together_find_what_each_finds_alone(count: int):
+    memory, queries = memory_of(tokens(count, 48, 0)), tokens(3 * (ROWS + 5), 48, 1).reshape(3, ROWS + 5, 48)
+    together = searched_images(memory, queries)
+    assert [tuple(found.shape) for found in together] == [(3, ROWS + 5), (3, ROWS + 5, 48), (3, ROWS + 5)]
+    for number, image in enumerate(queries):
+        for alone, of_all in zip(searched(memory, image), together, strict=True):
+            torch.testing.assert_close(alone, of_all[number], atol=1e-6, rtol=0)
+
+
 def with_outputs_of(graph: OnnxGraph, kind: str, inputs: tuple[int, ...]) -> onnx.ModelProto:
     """The graph giving some inputs of its only node of a kind."""
     model = graph.with_weights()
@@ -132,7 +146,9 @@ def test_products_cannot_overflow_16_bits_on_any_processor():
     memory = memory_of(torch.cat([tokens(1200, 16, 0), torch.eye(16) * 9, -torch.eye(16) * 9]))
     queries = torch.cat([tokens(20, 16, 1), torch.eye(16), -torch.eye(16), torch.zeros(1, 16)])
     model = with_outputs_of(graph_of(memory, len(queries)), "MatMulInteger", (0, 1))
-    a, b = onnxruntime.InferenceSession(model.SerializeToString(), ONE_THREAD).run(None, {"queries": queries.numpy()})
+    a, b = onnxruntime.InferenceSession(model.SerializeToString(), ONE_THREAD).run(
+        None, {"queries": queries[None].numpy()}
+    )
     assert (a.min(), a.max()) == (1, 2 * LARGEST_QUERY + 1) and np.abs(b.astype(int)).max() == LARGEST_MEMORY
     assert (a[-1] == LARGEST_QUERY + 1).all()  # zero is exact
     assert 2 * int(a.max()) * LARGEST_MEMORY < 2**15

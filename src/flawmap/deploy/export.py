@@ -55,6 +55,7 @@ PACKAGES: dict[Format, tuple[str, ...]] = {
 }
 Write = Callable[[ModelFacts], None]  # writes a graph as a file with these facts
 OPSET = 18
+PARITY_BATCH = 3  # images that the check gives a graph with an axis for them at once
 EXAMPLE_SIZE_PX = (37, 53)  # of an original image; it stays free in the graph
 
 
@@ -154,7 +155,8 @@ def export_model(
     _refuse_tiles_elsewhere(detector, to)
     _refuse_peak_of_region(detector)
     facts = replace(detector.facts(name or path.stem, precision), self_test=None)
-    facts = replace(facts, search=_search(detector, to), tiling=_tiling(detector))
+    has_batch_axis = _has_batch_axis(detector, to)
+    facts = replace(facts, search=_search(detector, to), tiling=_tiling(detector), has_batch_axis=has_batch_axis)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         draft = Path(folder) / path.name
@@ -163,6 +165,8 @@ def export_model(
             write(facts)
         exported = load_as_exported(draft)
         parity = compare(detector, exported, images, progress)
+        if has_batch_axis:
+            parity = parity.with_a_batch(detector, exported.in_batches_of(PARITY_BATCH), images)
         if parity.is_good or (parity.is_finite and precision != fitted):
             tested = replace(facts, self_test=_self_test(exported, native, parity, detector.map_scale))
             del exported  # a runtime may have mapped the file that is written now
@@ -269,6 +273,10 @@ def _onnx_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Wri
 def _is_composed(scorer: Scorer | None) -> TypeGuard[TokenScorer]:
     """Whether the ONNX graph is composed of parts that are faster than traced ones."""
     return isinstance(scorer, TokenScorer) and not unknown_parts(scorer.encoder)
+
+
+def _has_batch_axis(detector: AnomalyDetector, to: Format) -> bool:
+    return to == "onnx" and _is_composed(detector.scorer_)
 
 
 def _search(detector: AnomalyDetector, to: Format) -> str | None:

@@ -61,7 +61,7 @@ def with_stored_positions(scorer: Scorer, sizes_px: Sequence[int]) -> Scorer:
 
 class Verdict(nn.Module):
     """Image scores, maps of all test sizes and a threshold in; score, verdict, map at the original size and all image
-    scores out.
+    scores out, of one image or of several of the same size.
 
     An image whose scores or map are not finite is called anomalous here, because the output is a bool: a program that
     looks at nothing else must not pass a part that was not scored. flawmap's own runtime gives no verdict on it.
@@ -78,23 +78,30 @@ class Verdict(nn.Module):
 
     def forward(
         self,
-        logits: Float[Tensor, "t 1"],
-        evidence: list[Float[Tensor, "1 _ _"]],
+        logits: Float[Tensor, "t b"],
+        evidence: list[Float[Tensor, "b _ _"]],
         size_px: Int[Tensor, "2"],
         threshold: Float[Tensor, ""],
-        appearance_distances: Float[Tensor, "1 p"] | None = None,
+        appearance_distances: Float[Tensor, "b p"] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Returns score (), is_anomalous () bool, anomaly_map (height, width), scores (k,) as the facts name them."""
-        anomaly_map = average_maps(evidence, *_sides(size_px), self.map_shares)[0]  # (height, width)
-        distances = None if appearance_distances is None else appearance_distances[0].unbind()
-        scores = image_scores(logits[:, 0].unbind(), anomaly_map.max(), self.score_names, distances)
-        score, all_scores = scores[self.image_score], torch.stack(list(scores.values()))  # (), (k,)
-        is_finite = all_scores.isfinite().all() & anomaly_map.isfinite().all()
+        """Returns score (b,), is_anomalous (b,) bool, anomaly_map (b, height, width), scores (b, k) as the facts name
+        them.
+        """
+        anomaly_map = average_maps(evidence, *_sides(size_px), self.map_shares)  # (b, height, width)
+        distances = None if appearance_distances is None else appearance_distances.unbind(dim=1)
+        scores = image_scores(logits.unbind(), anomaly_map.amax((1, 2)), self.score_names, distances)
+        score, all_scores = scores[self.image_score], torch.stack(list(scores.values()), dim=1)  # (b,), (b, k)
+        is_finite = all_scores.isfinite().all(dim=1) & anomaly_map.isfinite().flatten(1).all(dim=1)
         return score, (score > threshold) | ~is_finite, anomaly_map, all_scores
 
 
+def of_one_image(outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What :class:`Verdict` gives, without the axis of images: (), (), (height, width), (k,)."""
+    return tuple(output[0] for output in outputs)
+
+
 class DetectionGraph(nn.Module):
-    """Squares, the original size and a threshold in; what :class:`Verdict` gives out.
+    """Squares, the original size and a threshold in; what :class:`Verdict` gives of one image out.
 
     Args:
         score_squares: a :class:`ScoreSquares`, possibly traced.
@@ -109,10 +116,10 @@ class DetectionGraph(nn.Module):
     def forward(
         self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"], threshold: Float[Tensor, ""]
     ) -> tuple[Tensor, ...]:
-        """What :class:`Verdict` gives."""
+        """What :class:`Verdict` gives of one image."""
         logits, *evidence = self.score_squares(*squares)  # (t, 1), t x (1, r, c)
         distance = evidence.pop(0) if self.knows_appearances else None  # (1, p)
-        return self.verdict(logits, evidence, size_px, threshold, distance)
+        return of_one_image(self.verdict(logits, evidence, size_px, threshold, distance))
 
 
 class WithStoredThreshold(nn.Module):
@@ -129,7 +136,7 @@ class WithStoredThreshold(nn.Module):
         self.register_buffer(THRESHOLD, threshold)
 
     def forward(self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"]) -> tuple[Tensor, ...]:
-        """What :class:`Verdict` gives."""
+        """What :class:`Verdict` gives of one image."""
         return self.graph(squares, size_px, self.threshold)
 
 

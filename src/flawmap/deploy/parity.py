@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flawmap.data.images.files import read_image
 from flawmap.data.layouts.image_folders import images_in
 from flawmap.data.open_data import find_all_test_data, open_test_data, open_training_data
 from flawmap.deploy.runtime import ExportedModel
@@ -69,6 +70,33 @@ class Parity:
         scores_agree = max(self.max_score_difference, self.max_logit_difference) <= MAX_SCORE_DIFFERENCE
         maps_agree = self.max_map_difference <= MAX_MAP_DIFFERENCE * self.map_range
         return self.is_finite and scores_agree and maps_agree and auroc_agrees
+
+    def with_a_batch(
+        self, detector: AnomalyDetector, exported: ExportedModel, images: Sequence[CheckImage]
+    ) -> "Parity":
+        """The same, and the largest differences where several images share a run of the file's graph.
+
+        Args:
+            detector: the reference.
+            exported: the file, which scores ``batch_size`` images at once.
+            images: the first is mirrored and turned until there are as many of its size.
+        """
+        first = read_image(images[0].path)
+        batch = [first, first[:, ::-1], first[::-1], first[::-1, ::-1]][: exported.batch_size]
+        try:
+            together = exported.predict_many([np.ascontiguousarray(image) for image in batch])
+        except NotScoredError:
+            return replace(self, max_score_difference=math.nan)
+        pairs = list(zip([detector.predict(image) for image in batch], together, strict=True))
+        scores = [abs(ours.score - theirs.score) for ours, theirs in pairs]
+        logits = [abs(ours.scores["mean_logit"] - theirs.scores["mean_logit"]) for ours, theirs in pairs]
+        maps = [float(np.abs(ours.anomaly_map - theirs.anomaly_map).max()) for ours, theirs in pairs]
+        return replace(
+            self,
+            max_score_difference=float(np.max([self.max_score_difference, *scores])),
+            max_map_difference=float(np.max([self.max_map_difference, *maps])),
+            max_logit_difference=float(np.max([self.max_logit_difference, *logits])),
+        )
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ EXTENSIONS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"
 EXTRAS = {"torch": "train", "openvino": "export"}  # that bring a package
 MAX_REASON_LENGTH = 120  # characters of a runtime's own error message
 
-# what is made of the image, in the order of the graph's inputs: a square (1, s, s, 3) per size, or one with tiles
-# (t, s, s, 3) and their places (t, 2); and the original (height, width) -> score, is_anomalous, anomaly_map, scores
+# what is made of the images, in the order of the graph's inputs: squares (b, s, s, 3) per size, or one with tiles
+# (t, s, s, 3) and their places (t, 2); and the original (height, width) -> score, is_anomalous, anomaly_map, scores,
+# with an axis of images where the graph has one
 RunGraph = Callable[[list[NDArray], NDArray[np.int64]], list[Any]]
 
 
@@ -37,13 +39,11 @@ class ExportedModel:
 
     Attributes:
         facts: name, origin, sizes, thresholds.
-        batch_size: images that share a run of the graph: 1.
+        batch_size: the most images that share a run of the graph; only those of the same size do.
     """
 
-    batch_size = 1
-
-    def __init__(self, facts: ModelFacts, run_graph: RunGraph) -> None:
-        self.facts = facts
+    def __init__(self, facts: ModelFacts, run_graph: RunGraph, batch_size: int = 1) -> None:
+        self.facts, self.batch_size = facts, batch_size
         self._run_graph = run_graph
 
     def predict(self, image: str | Path | Image.Image | NDArray) -> Detection:
@@ -57,27 +57,62 @@ class ExportedModel:
             NotScoredError: a score or the map is not finite, because the model is damaged.
         """
         pixels = read_image(image) if isinstance(image, str | Path) else to_rgb(image)
+        return self._predict_together([pixels], [image])[0]
+
+    def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
+        """The verdict on each image, uint8 (h, w, 3), in runs of ``batch_size`` consecutive images of one size."""
+        found: list[Detection] = []
+        for _, group in groupby(images, key=lambda image: image.shape):
+            of_one_size = list(group)
+            for start in range(0, len(of_one_size), self.batch_size):
+                batch = of_one_size[start : start + self.batch_size]
+                found += self._predict_together(batch, batch)
+        return found
+
+    def _predict_together(
+        self, images: Sequence[NDArray[np.uint8]], places: Sequence[str | Path | Image.Image | NDArray]
+    ) -> list[Detection]:
+        """The verdicts on images of one size, which are what errors call ``places``."""
         roi = None if self.facts.roi is None else roi_of_text(self.facts.roi)
         if roi is not None:
-            pixels = roi.with_grey_outside(pixels)
-        inputs: list[NDArray] = [np.array(resize_image(pixels, size, size))[None] for size in self.facts.sizes_px]
+            images = [roi.with_grey_outside(pixels) for pixels in images]
+        sides = self.facts.sizes_px
+        inputs: list[NDArray] = [np.stack([resize_image(pixels, side, side) for pixels in images]) for side in sides]
         if tiling := self.facts.tiling:
-            inputs += _of_tiles(tiling, pixels, roi)
-        _, _, anomaly_map, values = self._run_graph(inputs, np.array(pixels.shape[:2], np.int64))
+            inputs += _of_tiles(tiling, images[0], roi)
+        _, _, maps, values = self._run_graph(inputs, np.array(images[0].shape[:2], np.int64))
+        if not self.facts.has_batch_axis:
+            maps, values = maps[None], values[None]
+        return [self._judged(*of_image, roi) for of_image in zip(maps, values, places, strict=True)]
+
+    def _judged(
+        self,
+        anomaly_map: NDArray[np.float32],
+        values: NDArray[np.float32],
+        place: str | Path | Image.Image | NDArray,
+        roi: RegionOfInterest | None,
+    ) -> Detection:
         scores = {name: float(value) for name, value in zip(self.facts.score_names, values, strict=True)}
         inside = None
         if roi is not None:  # the graph knows patches; here are pixels
             anomaly_map, inside = roi.only_inside(anomaly_map), roi.at(*anomaly_map.shape)
             scores["map_max"] = float(anomaly_map.max())
-        return self.facts.judging.judge(scores, anomaly_map, inside, image)
-
-    def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
-        """The verdict on each image; one at a time, because a batch gains nothing on a processor."""
-        return [self.predict(image) for image in images]
+        return self.facts.judging.judge(scores, anomaly_map, inside, place)
 
     def with_facts(self, facts: ModelFacts) -> "ExportedModel":
         """The same model with other thresholds; this one keeps its own."""
-        return ExportedModel(facts, self._run_graph)
+        return ExportedModel(facts, self._run_graph, self.batch_size)
+
+    def in_batches_of(self, batch_size: int) -> "ExportedModel":
+        """The same model, of which up to ``batch_size`` images share a run; 1 is faster on a processor.
+
+        Raises:
+            UserError: the graph of the file takes one image at a time.
+        """
+        if batch_size > 1 and not self.facts.has_batch_axis:
+            problem = "the graph of this file takes one image at a time"
+            raise UserError(problem, f"batch_size={batch_size}", "leave batch_size at 1")
+        return ExportedModel(self.facts, self._run_graph, batch_size)
 
     def attention(self, image: NDArray[np.uint8]) -> None:
         """None: an exported graph has no output for it."""
@@ -109,6 +144,7 @@ def load(
     false_alarm_rate: float | None = None,
     min_area_px: float = 0.0,
     product: str | None = None,
+    batch_size: int = 1,
 ) -> ExportedModel:
     """Load a file that ``flawmap export`` wrote: .onnx, .xml (OpenVINO) or .torchscript.
 
@@ -123,6 +159,7 @@ def load(
         false_alarm_rate: that the thresholds are set for; None keeps the one that they were set for.
         min_area_px: regions with fewer pixels of the image are left out; an image that has no other is called good.
         product: that all images show; None finds that of each image by likeness, where the model knows several.
+        batch_size: see :meth:`ExportedModel.in_batches_of`.
 
     Raises:
         UserError: the file does not exist, is damaged, has changed since its export or was not written by flawmap, its
@@ -131,7 +168,8 @@ def load(
     path = Path(path)
     file = None if threshold is None else Path(threshold)
     name = threshold_name(product, camera)
-    return load_with(path, ThresholdChoice(name, file, false_alarm_rate, min_area_px), threads, at_once)
+    choice = ThresholdChoice(name, file, false_alarm_rate, min_area_px)
+    return load_with(path, choice, threads, at_once).in_batches_of(batch_size)
 
 
 def load_with(path: Path, choice: ThresholdChoice, threads: int | None = None, at_once: int = 1) -> ExportedModel:

@@ -9,26 +9,28 @@ Shapes in comments: t tiles, s pixels, n patches of an image or tile, d dimensio
 columns in its tiles' grid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, TensorProto, helper
 from torch import Tensor, nn
 
 from flawmap.data.images.tiles import Tiling
-from flawmap.deploy.graph import Verdict
+from flawmap.deploy.graph import Verdict, of_one_image
 from flawmap.deploy.token_graph import (
     VERDICT,
     VERDICT_INPUTS,
     ScoredTokens,
     example_of_found,
+    float_info,
     include_traced,
     inside_of,
+    loop_body,
     traced,
     with_default_threshold,
-    write_encoder,
+    write_encoder_of_each,
     write_found,
 )
 from flawmap.detect.model_facts import ModelFacts
@@ -44,9 +46,9 @@ def tiled_graph(scorer: TiledScorer, facts: ModelFacts) -> ModelProto:
     """The whole graph.
 
     Its inputs are the whole image uint8 (1, s, s, 3), its tiles uint8 (t, s, s, 3), row and column of each tile's first
-    patch int64 (t, 2), and the original size. Its outputs are what ``Verdict`` gives. With a region of interest, only
-    tiles with some of it are given, and further inputs are each tile's patches inside, bool (t, n), and how many rows
-    and columns of patches the image has, int64 (2,).
+    patch int64 (t, 2), and the original size. Its outputs are what ``Verdict`` gives of one image. With a region of
+    interest, only tiles with some of it are given, and further inputs are each tile's patches inside, bool (t, n), and
+    how many rows and columns of patches the image has, int64 (2,).
 
     Args:
         scorer: fitted, on the processor; :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing in its encoder.
@@ -66,7 +68,7 @@ def tiled_graph(scorer: TiledScorer, facts: ModelFacts) -> ModelProto:
             helper.make_tensor_value_info(TILES_GRID, TensorProto.INT64, [2]),
         ]
     images = nodes.op("Concat", square, "tiles", axis=0)  # (1 + t, s, s, 3)
-    of_all = _encoded(nodes, scorer, nodes.op("Unsqueeze", images, nodes.integers(1)), size_px)
+    of_all = write_encoder_of_each(nodes, scorer.whole, images, size_px)  # (1 + t, 1, n, d), (1 + t, 1, d)
     of_whole = {name: nodes.op("Squeeze", nodes.slice(x, 0, 0, 1), nodes.integers(0)) for name, x in of_all.items()}
     of_tiles = {name: nodes.slice(x, 0, 1, TO_THE_END) for name, x in of_all.items()}
     has_roi, inside = facts.roi is not None, inside_of(facts, grid)
@@ -109,21 +111,11 @@ class JudgedWithTiles(nn.Module):
         size_px: Int[Tensor, "2"],
         threshold: Float[Tensor, ""],
     ) -> tuple[Tensor, ...]:
-        """What ``Verdict`` gives, of :class:`ScoredTokens`' inputs, the highest score and the joined map of tiles."""
+        """What ``Verdict`` gives of one image, of :class:`ScoredTokens`' inputs and the tiles' score and joined map."""
         whole, evidence = self.whole(appearance, tokens, distances, nearest, spacing)
         distance = self.whole.appearance_distances(appearance)
         scores = torch.stack([whole, self.highest(highest)])
-        return self.verdict(scores, [evidence, tiles_map], size_px, threshold, distance)
-
-
-def _encoded(nodes: OnnxNodes, scorer: TiledScorer, images: str, size_px: int) -> dict[str, str]:
-    """Tokens (1 + t, 1, n, d) and [CLS] (1 + t, 1, d) of images (1 + t, 1, s, s, 3), by name."""
-    body = OnnxNodes()
-    outputs = write_encoder(body, scorer.whole, "image", size_px)
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, size_px, size_px, 3])
-    graph = _body(body, "each_image", [image], list(outputs.values()))
-    found = nodes.ops("Scan", images, outputs=[f"all/{name}" for name in outputs], body=graph, num_scan_inputs=1)
-    return dict(zip(outputs, found, strict=True))
+        return of_one_image(self.verdict(scores, [evidence, tiles_map], size_px, threshold, distance))
 
 
 def _judged_tiles(
@@ -176,30 +168,10 @@ def _each_tile(
     body.op("Add", "counted", body.op("Pad", weights, pads), output="new_counted")
     patches = [helper.make_tensor_value_info("patches", TensorProto.BOOL, [num_tokens])] if has_roi else []
     inputs = [
-        _float("total", ["r", "c"]),
-        _float("counted", ["r", "c"]),
+        float_info("total", ["r", "c"]),
+        float_info("counted", ["r", "c"]),
         helper.make_tensor_value_info("place", TensorProto.INT64, [2]),
         *patches,
-        *(_float(inner, [1, dim] if name == "cls" else [1, num_tokens, dim]) for name, inner in names.items()),
+        *(float_info(inner, [1, dim] if name == "cls" else [1, num_tokens, dim]) for name, inner in names.items()),
     ]
-    return _body(body, "each_tile", inputs, ("new_total", "new_counted", "score"))
-
-
-def _body(nodes: OnnxNodes, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[str]) -> GraphProto:
-    """The graph of a loop. All its names begin with its own, so that none is one outside.
-
-    Its weights are inside: where the encoder shared those of the graph around it, scores in int8 differed from
-    detection's by 2e-3, probably because ONNX Runtime then optimises the loop otherwise.
-    """
-    graph = nodes.graph(name, inputs, [_float(output) for output in outputs]).with_weights().graph
-    prefixed, renamed = OnnxNodes(), list[ValueInfoProto]()
-    prefixed.include(graph, f"{name}/", {}, {})
-    for given in inputs:
-        renamed.append(ValueInfoProto())
-        renamed[-1].CopyFrom(given)
-        renamed[-1].name = f"{name}/{given.name}"
-    return prefixed.graph(name, renamed, [_float(f"{name}/{output}") for output in outputs]).model.graph
-
-
-def _float(name: str, shape: Sequence[int | str] | None = None) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    return loop_body(body, "each_tile", inputs, ("new_total", "new_counted", "score"))

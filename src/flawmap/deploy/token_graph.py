@@ -2,6 +2,9 @@
 
 The encoder and the memory's search are written operator by operator, as detection computes them; torch's exporter
 traces the small rest. Traced as a whole, the encoder would be slower and the search a plain product in fp32.
+
+Several images of the same original size may share a run. In int8 they go through the encoder one after another, because
+its inputs are rounded by their own range, so that no score depends on the other images.
 """
 
 import copy
@@ -10,28 +13,29 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from flawmap.data.roi import roi_of_text
 from flawmap.deploy.graph import THRESHOLD, Verdict, default_threshold
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.scoring import counted_patches
-from flawmap.memory.patch_memory import Nearest, PatchMemory
+from flawmap.memory.patch_memory import Nearest
 from flawmap.memory.scorer import TokenScorer
-from flawmap.memory.search_graph import NearestNames, write_search
+from flawmap.memory.search_graph import write_search
 from flawmap.vit.onnx_graph import Wanted, onnx_graph
 from flawmap.vit.onnx_nodes import OPSET, OnnxNodes
 from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
 
 # inputs of every verdict, as examples: the size of an original image, and a threshold; both stay free in the graph
 VERDICT_INPUTS = {"size_px": torch.tensor((37, 53)), THRESHOLD: torch.tensor(0.0)}
+EXAMPLE_BATCH = 2  # images; it stays free in the graph
 VERDICT = ("score", "is_anomalous", "anomaly_map", "scores")  # outputs of every graph
 EPSILON = 1e-5  # of torch's norm of a layer
 
 
 def token_graph(scorer: TokenScorer, facts: ModelFacts) -> ModelProto:
-    """The whole graph: one square uint8 (1, s, s, 3) and the original size in; what ``Verdict`` gives out.
+    """The whole graph: squares uint8 (b, s, s, 3) and the original size of all in; what ``Verdict`` gives out.
 
     Args:
         scorer: fitted, on the processor; :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing in its encoder.
@@ -40,14 +44,22 @@ def token_graph(scorer: TokenScorer, facts: ModelFacts) -> ModelProto:
     (size_px,) = facts.sizes_px  # a scorer without votes has one size
     nodes, square = OnnxNodes(), f"square_{size_px}px"
     inputs = [
-        helper.make_tensor_value_info(square, TensorProto.UINT8, [1, size_px, size_px, 3]),
+        helper.make_tensor_value_info(square, TensorProto.UINT8, ["b", size_px, size_px, 3]),
         helper.make_tensor_value_info("size_px", TensorProto.INT64, [2]),
     ]
     grid = scorer.encoder.grid(size_px, size_px)
     inside = inside_of(facts, grid)
     counted = None if inside is None else nodes.stored(inside.numpy())
-    found = write_found(nodes, scorer, write_encoder(nodes, scorer, square, size_px), grid, counted)
-    judged = traced(JudgedTokens(scorer, facts, grid), example_of_found(scorer, grid) | VERDICT_INPUTS, VERDICT)
+    if scorer.frozen.precision == "int8":
+        of_each = write_encoder_of_each(nodes, scorer, square, size_px)
+        encoded = {name: nodes.op("Squeeze", x, nodes.integers(1)) for name, x in of_each.items()}
+    else:
+        encoded = write_encoder(nodes, scorer, square, size_px)
+    found = write_found(nodes, scorer, encoded, grid, counted)
+    example = example_of_found(scorer, grid, EXAMPLE_BATCH)
+    judged = traced(
+        JudgedTokens(scorer, facts, grid), example | VERDICT_INPUTS, VERDICT, {name: (0,) for name in example}
+    )
     given = {name: name for name in VERDICT_INPUTS}
     include_traced(nodes, judged, found | given, {name: name for name in VERDICT})
     return with_default_threshold(nodes.graph("detection", inputs, list(judged.graph.output)).with_weights(), facts)
@@ -85,21 +97,22 @@ class ScoredTokens(nn.Module):
 
     def forward(
         self,
-        appearance: Float[Tensor, "1 d"],
-        tokens: Float[Tensor, "1 n l d"],
-        distances: Float[Tensor, "1 n l"],
-        nearest: Float[Tensor, "1 n l d"],
-        spacing: Float[Tensor, "1 n l"],
-        inside: Bool[Tensor, "1 n"] | None = None,
-    ) -> tuple[Float[Tensor, "1"], Float[Tensor, "1 r c"]]:
-        """Image score and evidence; ``distances``, ``nearest`` and ``spacing`` are those of ``Nearest``."""
-        inside = self.inside if inside is None else inside
+        appearance: Float[Tensor, "b d"],
+        tokens: Float[Tensor, "b n l d"],
+        distances: Float[Tensor, "b n l"],
+        nearest: Float[Tensor, "b n l d"],
+        spacing: Float[Tensor, "b n l"],
+        inside: Bool[Tensor, "b n"] | None = None,
+    ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b r c"]]:
+        """Image scores and evidence; ``distances``, ``nearest`` and ``spacing`` are those of ``Nearest``."""
+        if inside is None and self.inside is not None:
+            inside = self.inside.expand(appearance.shape[0], -1)  # len() would fix it
         evidence = self.scorer.evidence_in(appearance, tokens, Nearest(distances, nearest, spacing), inside)
         output = self.scorer.output(evidence, self.grid)
         return output.image, output.evidence
 
-    def appearance_distances(self, appearance: Float[Tensor, "1 d"]) -> Float[Tensor, "1 p"] | None:
-        """How unlike any good image of each product the image looks; None where none is remembered."""
+    def appearance_distances(self, appearance: Float[Tensor, "b d"]) -> Float[Tensor, "b p"] | None:
+        """How unlike any good image of each product each image looks; None where none is remembered."""
         return self.scorer.expectation.distances(appearance) if self.scorer.knows_appearances else None
 
 
@@ -117,11 +130,11 @@ class JudgedTokens(nn.Module):
 
     def forward(
         self,
-        appearance: Float[Tensor, "1 d"],
-        tokens: Float[Tensor, "1 n l d"],
-        distances: Float[Tensor, "1 n l"],
-        nearest: Float[Tensor, "1 n l d"],
-        spacing: Float[Tensor, "1 n l"],
+        appearance: Float[Tensor, "b d"],
+        tokens: Float[Tensor, "b n l d"],
+        distances: Float[Tensor, "b n l"],
+        nearest: Float[Tensor, "b n l d"],
+        spacing: Float[Tensor, "b n l"],
         size_px: Int[Tensor, "2"],
         threshold: Float[Tensor, ""],
     ) -> tuple[Tensor, ...]:
@@ -138,15 +151,15 @@ def _without_encoder_and_memory(scorer: TokenScorer) -> TokenScorer:
     return copy.deepcopy(scorer, shared | left_out)
 
 
-def example_of_found(scorer: TokenScorer, grid: tuple[int, int]) -> dict[str, Tensor]:
+def example_of_found(scorer: TokenScorer, grid: tuple[int, int], images: int = 1) -> dict[str, Tensor]:
     """Inputs of :class:`ScoredTokens`, by name."""
     num_tokens, blocks, dim = grid[0] * grid[1], len(scorer.blocks), scorer.expectation.appearances.shape[1]
     return {  # a tensor for each: the exporter would take one that is given twice for one input
-        "appearance": torch.zeros(1, dim),
-        "tokens": torch.zeros(1, num_tokens, blocks, dim),
-        "distances": torch.zeros(1, num_tokens, blocks),
-        "nearest": torch.zeros(1, num_tokens, blocks, dim),
-        "spacing": torch.ones(1, num_tokens, blocks),
+        "appearance": torch.zeros(images, dim),
+        "tokens": torch.zeros(images, num_tokens, blocks, dim),
+        "distances": torch.zeros(images, num_tokens, blocks),
+        "nearest": torch.zeros(images, num_tokens, blocks, dim),
+        "spacing": torch.ones(images, num_tokens, blocks),
     }
 
 
@@ -187,11 +200,11 @@ def write_encoder(nodes: OnnxNodes, scorer: TokenScorer, square: str, size_px: i
     Args:
         nodes: of the graph.
         scorer: which says what is wanted of its encoder.
-        square: name of the image, uint8 (1, s, s, 3).
+        square: name of the images, uint8 (b, s, s, 3).
         size_px: s.
 
     Returns:
-        names of the patch tokens (1, n, d) of each block and of [CLS] (1, d), by their names in the encoder's graph.
+        names of the patch tokens (b, n, d) of each block and of [CLS] (b, d), by their names in the encoder's graph.
     """
     encoder, taken = scorer.encoder, scorer.taken
     positions = encoder.patch_positions(encoder.grid(size_px, size_px))[1].detach().contiguous().numpy()
@@ -200,6 +213,39 @@ def write_encoder(nodes: OnnxNodes, scorer: TokenScorer, square: str, size_px: i
     images = {"images": _normalised(nodes, square), "positions": nodes.stored(positions)}
     nodes.include(encoding.model.graph, "encoder/", images, encoding.weights)
     return {name: f"encoder/{name}" for name in wanted.names if name != "cls_attention"}
+
+
+def write_encoder_of_each(nodes: OnnxNodes, scorer: TokenScorer, squares: str, size_px: int) -> dict[str, str]:
+    """As :func:`write_encoder`, by a loop over the images: tokens (b, 1, n, d) and [CLS] (b, 1, d)."""
+    body = OnnxNodes()
+    outputs = write_encoder(body, scorer, "image", size_px)
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, size_px, size_px, 3])
+    graph = loop_body(body, "each_image", [image], list(outputs.values()))
+    images = nodes.op("Unsqueeze", squares, nodes.integers(1))  # (b, 1, s, s, 3)
+    names = [f"all/{name}" for name in outputs]
+    found = nodes.ops("Scan", images, outputs=names, body=graph, num_scan_inputs=1)
+    return dict(zip(outputs, found, strict=True))
+
+
+def loop_body(nodes: OnnxNodes, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[str]) -> GraphProto:
+    """The graph of a loop. All its names begin with its own, so that none is one outside.
+
+    Its weights are inside: where the encoder shared those of the graph around it, scores in int8 differed from
+    detection's by 2e-3, probably because ONNX Runtime then optimises the loop otherwise.
+    """
+    graph = nodes.graph(name, inputs, [float_info(output) for output in outputs]).with_weights().graph
+    prefixed, renamed = OnnxNodes(), list[ValueInfoProto]()
+    prefixed.include(graph, f"{name}/", {}, {})
+    for given in inputs:
+        renamed.append(ValueInfoProto())
+        renamed[-1].CopyFrom(given)
+        renamed[-1].name = f"{name}/{given.name}"
+    return prefixed.graph(name, renamed, [float_info(f"{name}/{output}") for output in outputs]).model.graph
+
+
+def float_info(name: str, shape: Sequence[int | str] | None = None) -> ValueInfoProto:
+    """A float32 tensor that goes in or out."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 def write_found(
@@ -212,15 +258,15 @@ def write_found(
         scorer: with the memory.
         encoded: see :func:`write_encoder`.
         grid: rows and columns of patches.
-        inside: name of the patches (1, n) that count in means over an image; None: all.
+        inside: name of the patches (1, n) that count in means over each image; None: all.
     """
     taken, shares = scorer.taken, None if inside is None else _shares(nodes, inside)
     normed = {number: _normed(nodes, encoded[f"block_{number}"], scorer.encoder.embed_dim) for number in taken.wanted}
-    mean_token = None if taken.mean_of is None else _mean(nodes, normed[taken.mean_of], 0, shares)  # (1, d)
-    tokens = [normed[number] for number in scorer.blocks]  # each (1, n, d)
+    mean_token = None if taken.mean_of is None else _mean(nodes, normed[taken.mean_of], 0, shares)  # (b, d)
+    tokens = [normed[number] for number in scorer.blocks]  # each (b, n, d)
     if scorer.settings.relative:
         tokens = [nodes.op("Sub", x, _mean(nodes, x, 1, shares)) for x in tokens]
-    found = [_nearest(nodes, scorer.memory, block, x, grid[0] * grid[1]) for block, x in enumerate(tokens)]
+    found = [write_search(nodes, scorer.memory, block, x, grid[0] * grid[1]) for block, x in enumerate(tokens)]
     return {
         "appearance": mean_token or encoded["cls"],
         "tokens": _stacked(nodes, tokens),
@@ -236,7 +282,7 @@ def include_traced(nodes: OnnxNodes, model: ModelProto, inputs: Mapping[str, str
 
 
 def _normalised(nodes: OnnxNodes, square: str) -> str:
-    """As :func:`flawmap.vit.inputs.normalise`: uint8 (1, s, s, 3) -> float32 (1, 3, s, s)."""
+    """As :func:`flawmap.vit.inputs.normalise`: uint8 (b, s, s, 3) -> float32 (b, 3, s, s)."""
     x = nodes.op("Cast", nodes.op("Transpose", square, perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
     x = nodes.op("Div", x, nodes.constant(np.float32(255)))
     mean, std = (
@@ -246,13 +292,13 @@ def _normalised(nodes: OnnxNodes, square: str) -> str:
 
 
 def _normed(nodes: OnnxNodes, tokens: str, dim: int) -> str:
-    """As :meth:`flawmap.vit.encoder.Encoder.normed`, of one block and not relative: (1, n, d)."""
+    """As :meth:`flawmap.vit.encoder.Encoder.normed`, of one block and not relative: (b, n, d)."""
     ones = nodes.stored(np.ones(dim, np.float32))
     return nodes.op("LayerNormalization", tokens, ones, axis=-1, epsilon=EPSILON)
 
 
 def _mean(nodes: OnnxNodes, tokens: str, keepdims: int, shares: str | None) -> str:
-    """The mean token of (1, n, d), in which each counts by its share (1, n, 1); None: all alike."""
+    """The mean token of each image of (b, n, d), in which each counts by its share (1, n, 1); None: all alike."""
     if shares is None:
         return nodes.op("ReduceMean", tokens, nodes.integers(1), keepdims=keepdims)
     return nodes.op("ReduceSum", nodes.op("Mul", tokens, shares), nodes.integers(1), keepdims=keepdims)
@@ -264,14 +310,6 @@ def _shares(nodes: OnnxNodes, inside: str) -> str:
     return nodes.op("Div", weights, nodes.op("ReduceSum", weights, nodes.integers(1), keepdims=1))
 
 
-def _nearest(nodes: OnnxNodes, memory: PatchMemory, block: int, tokens: str, num_tokens: int) -> NearestNames:
-    """What is found for the tokens (1, n, d) of an image, as (1, n) and (1, n, d)."""
-    queries = nodes.op("Squeeze", tokens, nodes.integers(0))
-    found = write_search(nodes, memory, block, queries, num_tokens)
-    names = (found.distances, found.tokens, found.spacing)
-    return NearestNames(*(nodes.op("Unsqueeze", name, nodes.integers(0)) for name in names))
-
-
 def _stacked(nodes: OnnxNodes, of_blocks: list[str]) -> str:
-    """What each block has for each token, side by side: (1, n, ...) -> (1, n, l, ...)."""
+    """What each block has for each token, side by side: (b, n, ...) -> (b, n, l, ...)."""
     return nodes.op("Concat", *(nodes.op("Unsqueeze", x, nodes.integers(2)) for x in of_blocks), axis=2)

@@ -16,8 +16,9 @@ from flawmap.runs.model_config import ProxyScores
 from flawmap.runs.self_test import SelfTest
 from flawmap.runs.threshold_names import FEWEST_IMAGES, SIGN, nearest_name, products_in, whose
 
-OLDEST_FORMAT, FORMAT = 1, 4  # of an exported file's facts: the oldest and the newest that is read
-WITHOUT_TILES, WITHOUT_ROI, WITHOUT_PRODUCTS = 1, 2, 3  # the formats of files that an earlier flawmap runs as well
+OLDEST_FORMAT, FORMAT = 1, 5  # of an exported file's facts: the oldest and the newest that is read
+# the formats of files that an earlier flawmap runs as well
+WITHOUT_TILES, WITHOUT_ROI, WITHOUT_PRODUCTS, WITHOUT_BATCH_AXIS = 1, 2, 3, 4
 EXPORT_AGAIN = "export it again: flawmap export RUN"
 NO_CHECKSUM = (
     "this model is from an earlier flawmap and carries no checksum, so damage to it may go unnoticed; "
@@ -58,6 +59,8 @@ class ModelFacts:
         proxy: how simulated defects scored in training; None where they were not, and from an earlier flawmap.
         trained: good images of each product and camera that it was trained on, by the names of
             :mod:`flawmap.runs.threshold_names`.
+        has_batch_axis: whether the graph of an exported file takes several images of one size at once, and has an axis
+            for them in its outputs, too.
     """
 
     name: str
@@ -82,6 +85,7 @@ class ModelFacts:
     roi: str | None = None
     proxy: ProxyScores | None = None
     trained: Mapping[str, int] = field(default_factory=dict)
+    has_batch_axis: bool = False
 
     @property
     def model_id(self) -> str:
@@ -138,8 +142,13 @@ class ModelFacts:
 
     def to_text(self) -> str:
         """As JSON, for the metadata of a file."""
-        needed = WITHOUT_PRODUCTS if self.roi else WITHOUT_ROI if self.tiling else WITHOUT_TILES
-        return json.dumps({"format": FORMAT if products_in(self.trained) else needed, **asdict(self)})
+        needs = {
+            FORMAT: self.has_batch_axis,
+            WITHOUT_BATCH_AXIS: products_in(self.trained),
+            WITHOUT_PRODUCTS: self.roi,
+            WITHOUT_ROI: self.tiling,
+        }
+        return json.dumps({"format": next((f for f, need in needs.items() if need), WITHOUT_TILES), **asdict(self)})
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,7 @@ def image_scores(
     product, by which the product is found where nobody names it.
 
     Args:
-        logits: one per size: floats in the detector, tensors () in an exported graph.
+        logits: one per size: floats in the detector, tensors (b,) in an exported graph.
         map_max: highest value of the anomaly map, of the same kind.
         names: among :data:`IMAGE_SCORES`, ``appearance_distance``, and those of products, in their order.
         appearance_distances: of the same kind, one for each product; see :class:`flawmap.scorer.ScorerOutput`.

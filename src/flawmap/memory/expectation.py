@@ -104,7 +104,7 @@ class NormalExpectation(nn.Module):
             exclude: for each, True for the remembered images that do not count, because they are the same image.
         """
         if len(self.appearances) == 0:
-            nothing = self.tops.new_zeros(len(appearances), self.tops.shape[1])
+            nothing = self.tops.new_zeros(appearances.shape[0], self.tops.shape[1])  # len() would fix it in an export
             return nothing, nothing
         with torch.autocast(appearances.device.type, enabled=False):
             similarity = F.normalize(appearances.float(), dim=-1) @ self.appearances.T  # (b, r)

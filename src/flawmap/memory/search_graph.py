@@ -10,7 +10,8 @@ either, but four proposals lose 14 instead of 4.
 The memory is stored once, as the model stores it. What is made of it depends on no input, so ONNX Runtime computes it
 once, when it loads the file.
 
-Shapes in comments: n tokens of an image, m of the memory (m' with those that fill the last group up), d dimensions.
+Shapes in comments: b images, n tokens of all of them together, m of the memory (m' with those that fill the last group
+up), d dimensions.
 """
 
 from collections.abc import Sequence
@@ -31,12 +32,12 @@ SMALLEST_LENGTH = 1e-12
 
 @dataclass(frozen=True)
 class NearestNames:
-    """Names of what :class:`flawmap.memory.patch_memory.Nearest` holds, for one block and the n tokens of an image.
+    """Names of what :class:`flawmap.memory.patch_memory.Nearest` holds, for one block.
 
     Attributes:
-        distances: (n,).
-        tokens: (n, d), of unit length.
-        spacing: (n,).
+        distances: (b, q), q tokens of each image.
+        tokens: (b, q, d), of unit length.
+        spacing: (b, q).
     """
 
     distances: str
@@ -56,20 +57,23 @@ def write_search(nodes: OnnxNodes, memory: PatchMemory, block: int, queries: str
         nodes: of the graph.
         memory: on the processor.
         block: its index in the memory.
-        queries: name of the image's tokens (n, d) float32, of any length.
-        num_queries: n.
+        queries: name of the images' tokens (b, q, d) float32, of any length; b may be free.
+        num_queries: q.
     """
     search = _Search(nodes, memory.tokens[block], memory.spacing[block])
     unit = search.unit(queries)
     if not _is_coarse(memory):
         return search.exactly(unit)
-    integers = search.rounded_queries(unit)  # (n, d)
+    integers = search.rounded_queries(unit)  # (b, q, d)
     coarse = search.coarse_memory()  # (d, m')
     starts = range(0, num_queries, ROWS)
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, ...]] = []
     for start in starts:  # ROWS at once, so that their products stay in the processor's cache
-        chunk = [nodes.slice(x, 0, start, start + ROWS) if len(starts) > 1 else x for x in (integers, unit)]
-        found.append(search.by_proposals(chunk[0], chunk[1], coarse))
+        rows = min(ROWS, num_queries - start)  # of each image
+        chunk = [nodes.slice(x, 1, start, start + ROWS) if len(starts) > 1 else x for x in (integers, unit)]
+        flat = [nodes.op("Reshape", x, nodes.integers(-1, search.dim)) for x in chunk]  # (n, d)
+        of_chunk = search.by_proposals(flat[0], flat[1], coarse)  # (n,) each
+        found.append(tuple(nodes.op("Reshape", x, nodes.integers(-1, rows)) for x in of_chunk))  # (b, rows) each
     similarities, indices = zip(*found, strict=True)
     return search.recalled(_joined(nodes, similarities), _joined(nodes, indices))
 
@@ -79,7 +83,7 @@ def _is_coarse(memory: PatchMemory) -> bool:
 
 
 def _joined(nodes: OnnxNodes, parts: Sequence[str]) -> str:
-    return nodes.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
+    return nodes.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
 
 
 class _Search:
@@ -93,28 +97,28 @@ class _Search:
 
     def __init__(self, nodes: OnnxNodes, tokens: Tensor, spacing: Float[Tensor, "m"]) -> None:
         self.nodes, self.op = nodes, nodes.op
-        self.num_tokens = len(tokens)
+        self.num_tokens, self.dim = tokens.shape
         self._stored = nodes.stored(tokens.numpy())
         self._memory = self.op("Cast", self._stored, to=TensorProto.FLOAT)  # (m, d)
         self._lengths = self._length(self._memory)  # (m, 1)
         self._spacing = nodes.stored(spacing.numpy())
 
     def unit(self, x: str) -> str:
-        """Rows (n, d) of unit length."""
+        """Tokens (..., d) of unit length."""
         return self.op("Div", x, self._length(x))
 
     def _length(self, x: str) -> str:
-        length = self.op("ReduceL2", x, self.nodes.integers(1), keepdims=1)
-        return self.op("Max", length, self.nodes.constant(np.float32(SMALLEST_LENGTH)))  # (n, 1)
+        length = self.op("ReduceL2", x, self.nodes.integers(-1), keepdims=1)
+        return self.op("Max", length, self.nodes.constant(np.float32(SMALLEST_LENGTH)))  # (..., 1)
 
     # ---- exact
 
     def exactly(self, unit: str) -> NearestNames:
         """The search in a small memory."""
         memory = self.op("Div", self._memory, self._lengths)  # (m, d)
-        similarity = self.op("FusedMatMul", unit, memory, domain=CONTRIB, transB=1)  # (n, m)
-        best = self.op("ReduceMax", similarity, self.nodes.integers(1), keepdims=0)  # (n,)
-        return self.recalled(best, self.op("ArgMax", similarity, axis=1, keepdims=0))
+        similarity = self.op("FusedMatMul", unit, memory, domain=CONTRIB, transB=1)  # (b, q, m)
+        best = self.op("ReduceMax", similarity, self.nodes.integers(2), keepdims=0)  # (b, q)
+        return self.recalled(best, self.op("ArgMax", similarity, axis=2, keepdims=0))
 
     # ---- by proposals
 
@@ -133,8 +137,8 @@ class _Search:
         return self.op("Transpose", rounded, perm=[1, 0])
 
     def rounded_queries(self, unit: str) -> str:
-        """Queries in uint8 (n, d), whose zero is :data:`LARGEST_QUERY` + 1."""
-        largest = self.op("ReduceMax", self.op("Abs", unit), self.nodes.integers(1), keepdims=1)  # (n, 1)
+        """Queries in uint8 (b, q, d), whose zero is :data:`LARGEST_QUERY` + 1."""
+        largest = self.op("ReduceMax", self.op("Abs", unit), self.nodes.integers(2), keepdims=1)  # (b, q, 1)
         rounded = self.op("Round", self.op("Div", unit, self._step(largest, LARGEST_QUERY)))
         above_zero = self.op("Add", rounded, self.nodes.constant(np.float32(LARGEST_QUERY + 1)))
         return self.op("Cast", above_zero, to=TensorProto.UINT8)
@@ -181,9 +185,9 @@ class _Search:
     # ---- what was found
 
     def recalled(self, similarity: str, index: str) -> NearestNames:
-        """What is known of the nearest tokens."""
+        """What is known of the nearest tokens, of their similarity and number (b, q) each."""
         one = self.nodes.constant(np.float32(1))
-        tokens = self.op("Cast", self.op("Gather", self._stored, index, axis=0), to=TensorProto.FLOAT)  # (n, d)
+        tokens = self.op("Cast", self.op("Gather", self._stored, index, axis=0), to=TensorProto.FLOAT)  # (b, q, d)
         return NearestNames(
             self.op("Sub", one, similarity),
             self.op("Div", tokens, self.op("Gather", self._lengths, index, axis=0)),
