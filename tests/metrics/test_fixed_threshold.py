@@ -97,7 +97,7 @@ scored = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_s
 def test_f1_is_scikit_learns(pairs: list[tuple[int, bool]], threshold: int):
     scores, labels = np.array([score for score, _ in pairs], float), np.array([label for _, label in pairs])
     expected = f1_score(labels, scores > threshold, zero_division=0)
-    found = image_estimates(scores, labels, np.random.default_rng(0), 10, threshold=float(threshold))
+    found = image_estimates(scores, labels, np.random.default_rng(0), 10, verdicts=np.asarray(scores) > threshold)
     assert found[F1_AT_THRESHOLD].value == pytest.approx(expected, abs=1e-12)
     of_pixels = count_pixels(scores[None], labels[None], float(threshold))
     pool = PixelPool()
@@ -153,12 +153,12 @@ def test_without_a_threshold_on_every_image_there_is_no_f1():
 
 
 def test_a_missing_class_leaves_f1_undefined():
-    found = image_estimates(np.arange(3.0), np.zeros(3, bool), np.random.default_rng(0), 5, threshold=1.0)
+    found = image_estimates(np.arange(3.0), np.zeros(3, bool), np.random.default_rng(0), 5, verdicts=np.arange(3.0) > 1)
     assert found[F1_AT_THRESHOLD] == NOTHING
 
 
 def test_the_f1_of_a_kind_is_that_of_its_images_and_the_good_ones():
     scores, labels = np.array([0.0, 2.0, 3.0, 1.0]), np.array([False, False, True, True])
-    found = image_estimates_by([None, None, "hole", "dent"], scores, labels, 0, 5, threshold=1.5)
+    found = image_estimates_by([None, None, "hole", "dent"], scores, labels, 0, 5, verdicts=np.asarray(scores) > 1.5)
     assert found["hole"][F1_AT_THRESHOLD].value == pytest.approx(2 / 3)  # one hit, one false alarm
     assert found["dent"][F1_AT_THRESHOLD].value == 0
