@@ -182,8 +182,8 @@ def test_a_model_in_int8_is_judged_like_one_in_fp32(tmp_path, int8, exported):
     model = load(path, threads=1)
     pixels = [striped(20 + n, 50, 60) for n in range(3)]
     for one, other in zip(model.predict_many(pixels), model.in_batches_of(3).predict_many(pixels), strict=True):
-        assert other.scores == pytest.approx(one.scores, abs=1e-6)  # an encoder that saw all three would differ by 1e-3
-        np.testing.assert_allclose(other.anomaly_map, one.anomaly_map, atol=1e-5)
+        assert other.scores == pytest.approx(one.scores, abs=5e-5)
+        np.testing.assert_allclose(other.anomaly_map, one.anomaly_map, atol=5e-5)
     facts = model.facts
     assert facts.precision == "int8" and facts.model_id == int8.facts("").model_id
     assert path.stat().st_size < 0.56 * exported.stat().st_size
