@@ -13,6 +13,7 @@ EXTRA_OF = {  # the optional packages that are imported, and the extra that brin
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart"), "serve"),
     "pandas": "tables",
     "fsspec": "storage",
+    "ray": "cluster",
     **{name: name for name in ("tensorboard", "mlflow", "wandb")},
 }
 

@@ -13,6 +13,7 @@ from flawmap.cli.arguments import STRICT_HELP, add_device_argument, add_threshol
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
+    from flawmap.deploy.batch import Elsewhere
     from flawmap.deploy.opened_model import OpenedModel
 
 PROGRESS_FROM = 20  # images; for fewer, their own lines show the progress
@@ -40,6 +41,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=count,
         help="images that are scored at the same time, each on a core of its own (default: all cores); an accelerator "
         "scores images in batches, and this many cores read and draw for it. Scores do not depend on it",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="auto|ADDRESS",
+        help="score on the nodes of a Ray cluster: auto is the one that this machine is a node of (default: here)",
     )
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     parser.add_argument(
@@ -83,7 +89,8 @@ def run(arguments: Namespace) -> int:
     width = max(len(str(image)) for image in images)
     remedy = ""
     started = time.monotonic()
-    with closing(batch.run(path, workers)) as outcomes:
+    elsewhere = _cluster(arguments, path) if arguments.cluster else None
+    with closing(batch.run(path, workers, elsewhere)) as outcomes:
         for n_done, outcome in enumerate(outcomes, 1):
             if not isinstance(outcome, UserError):
                 if sys.stderr.isatty():
@@ -110,6 +117,16 @@ def run(arguments: Namespace) -> int:
     if batch.not_scored:
         return 2
     return 1 if arguments.fail_on_anomaly and batch.n_anomalous else 0
+
+
+def _cluster(arguments: Namespace, path: str | Path) -> "Elsewhere":
+    """What scores images in a cluster, from the package flawmap_cluster, which comes with this one."""
+    from importlib import import_module
+
+    from flawmap.storage.local_copy import path_of_model
+
+    found = import_module("flawmap_cluster.detect")
+    return found.in_cluster(arguments.cluster, path_of_model(path), arguments.device)
 
 
 def _load(arguments: Namespace, workers: int) -> tuple[str | Path, "OpenedModel"]:

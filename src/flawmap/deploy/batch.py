@@ -4,7 +4,7 @@ What ``flawmap detect`` does, for Python.
 """
 
 import io
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -22,6 +22,7 @@ from flawmap.deploy.drift_watch import DriftWatch, watching
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.result_table import write_table
 from flawmap.detect.detection import Detection
+from flawmap.detect.model_facts import ModelFacts
 from flawmap.drawing.colour import ColourScale
 from flawmap.drawing.verdict_picture import as_png, verdict_of, verdict_picture
 from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
@@ -79,6 +80,18 @@ class Finished:
                 raise
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Which files are written about each image."""
+
+    overlays: bool
+    maps: MapFormat | None
+
+
+Scored = Generator[tuple[Job, Finished | UserError], None, None]
+Elsewhere = Callable[[Sequence[Job], ModelFacts, Drawn], Scored]  # scores jobs on other machines, in any order
+
+
 class Batch:
     """Images that are scored into one folder: results.jsonl, result.json, results.csv and a picture of each image.
 
@@ -109,8 +122,7 @@ class Batch:
         maps: MapFormat | None = None,
         overlays: bool = True,
     ) -> None:
-        self._maps: MapFormat | None = maps
-        self._overlays = overlays
+        self._drawn = Drawn(overlays, maps)
         self._model, self._images, self._left_out = model, found.images, found.left_out
         self.folder: Path = folder if resume else new_folder(folder)
         (self.folder / MAPS if maps else self.folder).mkdir(parents=True, exist_ok=True)
@@ -141,7 +153,9 @@ class Batch:
         """Images called anomalous so far, with those of an earlier run."""
         return sum(self._log.done.get(str(path), False) for path in self._images)
 
-    def run(self, model_path: str | Path, workers: int = 1) -> Generator[Outcome, None, None]:
+    def run(
+        self, model_path: str | Path, workers: int = 1, elsewhere: Elsewhere | None = None
+    ) -> Generator[Outcome, None, None]:
         """Score all images, and yield each outcome in order, once it is written. An unreadable image costs no other.
 
         ``workers`` threads score, and others read the next images and draw the last ones. Where images share a forward
@@ -153,13 +167,16 @@ class Batch:
             model_path: of the model, or its address in a store, for result.json, which is written at the end or on
                 close.
             workers: images that are scored at the same time. The model should use one core for each.
+            elsewhere: scores the images instead of this process, which writes them as they come.
 
         Raises:
             UserError: there is not enough memory for so many. What was scored until then is kept.
         """
         is_complete = False
         try:
-            with closing(self._outcomes(workers)) as outcomes:
+            here = elsewhere is None
+            scored = self._outcomes(workers) if here else elsewhere(self._jobs, self._model.facts, self._drawn)
+            with closing(scored) as outcomes:
                 for job, outcome in outcomes:
                     if isinstance(outcome, UserError):
                         self.not_scored[job.image] = outcome.problem
@@ -180,12 +197,12 @@ class Batch:
             self._log.close(str(model_path), failures, left_out, is_complete, judged_by, drift)
             write_table(self.folder, self.not_scored)
 
-    def _outcomes(self, workers: int) -> Generator[tuple[Job, Finished | UserError], None, None]:
+    def _outcomes(self, workers: int) -> Scored:
         batches = batches_of(self._jobs, self._images_per_batch())
         scoring = Semaphore(workers)
         budget = PixelBudget((workers + 1) * PIXELS_PER_THREAD)
 
-        def finished(number: int, jobs: Sequence[Job]) -> list[Finished | UserError]:
+        def work(number: int, jobs: Sequence[Job]) -> list[Finished | UserError]:
             """From files to what is to be written; the images of a batch are always the same."""
             images = [_read(job) for job in jobs]
             pixels = [image for image in images if not isinstance(image, UserError)]
@@ -193,12 +210,14 @@ class Batch:
             with scoring:
                 detections = iter(_detections(self._model, pixels))
             return [
-                image if isinstance(image, UserError) else self._finished(job, image, next(detections))
+                image
+                if isinstance(image, UserError)
+                else finished(job, image, next(detections), self._model.facts, self._drawn)
                 for job, image in zip(jobs, images, strict=True)
             ]
 
         threads = max(1, min(workers + READING_AND_DRAWING, len(batches)))
-        with closing(in_order(finished, batches, threads, budget)) as results:
+        with closing(in_order(work, batches, threads, budget)) as results:
             for jobs, outcomes in zip(batches, results, strict=True):
                 yield from zip(jobs, outcomes, strict=True)
 
@@ -211,25 +230,27 @@ class Batch:
         first = next(readable, None)
         return size if first is None else fewer_if_large(size, first.shape[0] * first.shape[1])
 
-    def _finished(self, job: Job, image: NDArray[np.uint8], detection: Detection | UserError) -> Finished | UserError:
-        """Draw an image's picture, and pack its map."""
-        if isinstance(detection, UserError):
-            return detection
-        files: dict[Path, bytes] = {}
-        record = {"image": str(job.image), **detection.to_json(), "overlay": None}
-        facts = self._model.facts
-        if self._overlays:
-            scale = facts.map_scale
-            colours = ColourScale(scale.low, (scale.low + scale.high) / 2, scale.high)
-            path = job.picture(VERDICT_NAMES[verdict_of(detection)])
-            files[path] = as_png(verdict_picture(image, detection, colours, facts.min_area_px))
-            record["overlay"] = str(path)
-        if self._maps is not None:
-            path = job.map(self._maps)
-            files[path] = _packed_map(detection.anomaly_map, self._maps)
-            record["map"] = str(path)
-        of_model = {"model_id": facts.model_id, "camera": camera_in(facts.camera), "min_area_px": facts.min_area_px}
-        return Finished(record | of_model, files)
+
+def finished(
+    job: Job, image: NDArray[np.uint8], detection: Detection | UserError, facts: ModelFacts, drawn: Drawn
+) -> Finished | UserError:
+    """Draw an image's picture, and pack its map; uint8 (h, w, 3)."""
+    if isinstance(detection, UserError):
+        return detection
+    files: dict[Path, bytes] = {}
+    record = {"image": str(job.image), **detection.to_json(), "overlay": None}
+    if drawn.overlays:
+        scale = facts.map_scale
+        colours = ColourScale(scale.low, (scale.low + scale.high) / 2, scale.high)
+        path = job.picture(VERDICT_NAMES[verdict_of(detection)])
+        files[path] = as_png(verdict_picture(image, detection, colours, facts.min_area_px))
+        record["overlay"] = str(path)
+    if drawn.maps is not None:
+        path = job.map(drawn.maps)
+        files[path] = _packed_map(detection.anomaly_map, drawn.maps)
+        record["map"] = str(path)
+    of_model = {"model_id": facts.model_id, "camera": camera_in(facts.camera), "min_area_px": facts.min_area_px}
+    return Finished(record | of_model, files)
 
 
 def _read(job: Job) -> NDArray[np.uint8] | UserError:

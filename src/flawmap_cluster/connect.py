@@ -1,0 +1,58 @@
+"""A Ray cluster, only where its addresses are private: Ray has no authentication, so who reaches it runs code in it."""
+
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from flawmap.errors import UserError
+from flawmap.extras import needs
+
+REMEDY = "start Ray with --node-ip-address=PRIVATE_ADDRESS on each node, behind a firewall"
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Within it, ``ray`` is connected.
+
+    Args:
+        address: ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``.
+
+    Raises:
+        UserError: Ray is not installed, there is no cluster, or one of its nodes has a public address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with needs("ray", "--cluster"):
+        import ray
+    if address != "auto":
+        refuse_public([_host_of(address)])
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # ConnectionError, ValueError, ImportError of its client: it depends on the address
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        remedy = "start one: ray start --head --node-ip-address=PRIVATE_ADDRESS"
+        raise UserError(f"there is no Ray cluster to connect to ({reason})", address, remedy) from error
+    try:
+        refuse_public(node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"])
+        yield
+    finally:
+        ray.shutdown()
+
+
+def refuse_public(addresses: Iterable[str]) -> None:
+    """Raises: UserError: one of the addresses is public, or stands for all of a machine's."""
+    for address in addresses:
+        found = ipaddress.ip_address(address)
+        if found.is_unspecified or not found.is_private:
+            problem = "a Ray cluster must have private addresses, because Ray has no authentication"
+            raise UserError(problem, address, REMEDY)
+
+
+def _host_of(address: str) -> str:
+    host = address.removeprefix("ray://").rpartition(":")[0].strip("[]") or address.removeprefix("ray://")
+    try:
+        return str(socket.getaddrinfo(host, None)[0][4][0])
+    except OSError as error:
+        raise UserError(f"this host is not known: {error.strerror or error}", address, "auto, or HOST:PORT") from error

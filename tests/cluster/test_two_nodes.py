@@ -1,0 +1,87 @@
+"""Two Ray nodes in two network namespaces: the results of one process, also when a node is killed and one is added."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from images import texture, write_image
+from tiny_detector import fitted_detector
+
+REPO = Path(__file__).parents[2]
+TWO_NODES = REPO / "examples" / "two_nodes_ray.sh"
+PLACES = f"{REPO / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+COUNT = 300
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    pytest.importorskip("ray")
+    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("ip") or (os.cpu_count() or 1) < 2:
+        pytest.skip("two network namespaces need Linux, root, iproute2 and two cores")
+    if subprocess.run(["unshare", "-n", "true"], check=False).returncode:
+        pytest.skip("this container may not make network namespaces")
+    for number in range(COUNT):
+        write_image(tmp_path / "images" / f"{number:04d}.png", texture(number))
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+    fitted_detector().save_pretrained(tmp_path / "model")
+    return tmp_path
+
+
+def detect(output: str, *words: str) -> list[str]:
+    command = [sys.executable, "-m", "flawmap", "detect", "images", "--model", "model", "--output", output]
+    return [*command, "--no-overlays", *words]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": PLACES, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def records(folder: Path) -> list[dict]:
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    return sorted(map(json.loads, lines), key=lambda record: record["image"])
+
+
+def one_process(work: Path) -> list[dict]:
+    done = subprocess.run(detect("one", "--workers", "1"), cwd=work, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2 and "not scored: images/broken.png" in done.stderr, done.stderr
+    return records(work / "one")
+
+
+def test_two_nodes_find_what_one_process_finds(work):
+    command = [str(TWO_NODES), *detect("two", "--cluster", "auto")]
+    done = subprocess.run(command, cwd=work, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "not scored: images/broken.png" in done.stderr, done.stderr
+    assert records(work / "two") == one_process(work)
+
+
+def test_a_node_is_killed_and_one_is_added_and_every_image_is_answered_once(work):
+    """The second node goes after a third of the images; another one comes in its place."""
+    lines = work / "two" / "results.jsonl"
+    script = work / "change.sh"
+    inner = " ".join(map(repr, detect("two", "--cluster", "auto")))
+    script.write_text(
+        f"""set -e
+{inner} & running=$!
+while [ "$(cat {lines} 2>/dev/null | wc -l)" -lt {COUNT // 3} ]; do sleep 0.2; done
+nsenter=$(ip netns pids "$FLAWMAP_SECOND_NODE")
+kill -9 $nsenter
+echo killed after $(wc -l < {lines}) >&2
+ip netns exec "$FLAWMAP_SECOND_NODE" taskset -c 1 ray start --address=$RAY_ADDRESS --node-ip-address=10.77.0.2 \
+  --num-cpus=1 --object-store-memory=200000000 >/dev/null
+wait $running
+"""
+    )
+    command = [str(TWO_NODES), "bash", str(script)]
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=work, env=environment(), capture_output=True, text=True, timeout=400)
+    assert done.returncode == 2 and "killed after" in done.stderr, (done.stderr, time.monotonic() - started)
+    assert "a worker was lost" in done.stdout + done.stderr, done.stderr
+    assert records(work / "two") == one_process(work)
