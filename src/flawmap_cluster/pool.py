@@ -107,3 +107,4 @@ class Pool:
             cause = getattr(error, "cause", None)
             raise cause if isinstance(cause, UserError) else error from None
         self._idle[actor] = UNDER_WAY
+        say("cluster", f"workers: {len(self._idle)}")
