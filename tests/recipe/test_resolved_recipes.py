@@ -136,6 +136,8 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
         values["data.mask_pattern"] += "{stem}"
     if values["data.group_by"] is not None:
         values["data.group_by"] = "{group}_" + values["data.group_by"].replace("{group}", "")
+    if values["data.product_by"] is not None:
+        values["data.product_by"] = "{product}_" + values["data.product_by"].replace("{product}", "")
     values["data.pretrain_on"] = (values["data.pretrain_on"] or "").strip() or None
     for name in ("fusion.map_weights", "fusion.image_weights"):
         values[name] = values[name] if any(values[name]) else (0.0, 1.0)

@@ -182,6 +182,8 @@ def test_training_types_have_no_place_for_labels_or_masks():
         "path": Path,
         "sha256": str | None,
         "group": str | None,  # a patient or a part: what it is, not how good it is
+        "product": str | None,
+        "camera": str | None,
     }
     assert typing.get_type_hints(TrainingData)["images"] == tuple[NormalImage, ...]
     names = {field.name for field in fields(TrainingData)}

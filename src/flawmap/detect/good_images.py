@@ -10,12 +10,11 @@ from PIL import Image
 from flawmap.data.find_images import find_images, names_several
 from flawmap.data.images.files import IMAGE_SUFFIXES
 from flawmap.data.open_data import open_training_data
-from flawmap.data.sample import KnownDefect, LabelledImage, NormalImage, TestData, TrainingData
+from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
 from flawmap.detect.image_like import ImageLike, as_rgb, checked, listed_of
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 
-NOT_FOR_TRAINING = (KnownDefect, LabelledImage, TestData)
 IN_MEMORY = "in-memory"  # begins the keys of images that have no file
 
 
@@ -38,7 +37,7 @@ def good_images(images: object, settings: DataSettings) -> Sequence[ImageLike]:
     if locations:
         found += open_training_data(locations if len(locations) > 1 else locations[0], settings).images
     for number, image in enumerate(listed, 1):
-        if isinstance(image, NOT_FOR_TRAINING):
+        if isinstance(image, KnownDefect) or hasattr(image, "is_anomalous") or hasattr(image, "samples"):
             raise UserError(
                 f"training takes good images only, such as NormalImage, not {type(image).__name__}",
                 "AnomalyDetector.fit",

@@ -457,7 +457,7 @@ def test_columns_that_nobody_reads_are_named(header: str, unread: str, meant: st
         (remark,) = listing.remarks
         assert remark.key == "manifest.csv"
         assert remark.text.startswith(f"the {unread} not read (image, split, label, kind, mask, boxes, group, patient")
-        assert remark.text.endswith(f"view are){meant}" if not meant or meant.startswith(";") else meant)
+        assert remark.text.endswith(f"camera are){meant}" if not meant or meant.startswith(";") else meant)
 
 
 @pytest.mark.parametrize(

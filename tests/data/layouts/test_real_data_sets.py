@@ -151,7 +151,8 @@ def test_chest_x_rays_of_one_sex(development_data):
 
 
 def test_a_training_image_has_no_field_for_a_label_or_a_mask():
-    assert [field.name for field in dataclasses.fields(NormalImage)] == ["key", "path", "sha256", "group"]
+    names = ["key", "path", "sha256", "group", "product", "camera"]
+    assert [field.name for field in dataclasses.fields(NormalImage)] == names
     assert [field.name for field in dataclasses.fields(TrainingData)] == [
         "name",
         "root",
