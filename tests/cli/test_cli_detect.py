@@ -395,6 +395,18 @@ def test_no_images_is_said_before_a_model_is_loaded(cli, given):
     assert not Path("detections").exists()
 
 
+def test_a_mistyped_name_says_what_is_there(cli):
+    for folder in ("new", "runs/first"):
+        Path(folder).mkdir(parents=True)
+    said = cli("detect", "nwe", "--model", "nowhere")
+    assert "no images there" in said.err and "; new exists)" in said.err
+    said = cli("detect", "runs/frist", "--model", "nowhere")
+    assert f"; {Path('runs/first')} exists)" in said.err
+    (Path("new") / "1.png").write_bytes(b"")
+    said = cli("detect", "new", "--model", "runs/frist")
+    assert "no such folder: " in said.err and f"; {Path('runs/first')} exists)" in said.err
+
+
 # ---- which model
 
 

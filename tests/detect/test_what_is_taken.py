@@ -108,6 +108,22 @@ def test_an_array_that_is_no_image_is_named_by_its_place() -> None:
         assert caught.value.place == "image 2 of 2"
 
 
+def test_the_remedy_for_an_array_makes_images_of_it() -> None:
+    detector = fitted_detector()
+    for shape, makes in (
+        ((3, 32, 40), "array.transpose(1, 2, 0)"),
+        ((2, 32, 40, 3), "list(array)"),
+        ((2, 3, 32, 40), "list(array.transpose(0, 2, 3, 1))"),
+    ):
+        array = np.zeros(shape, np.uint8)
+        with pytest.raises(UserError) as caught:
+            detector.predict(array)
+        assert makes in caught.value.remedy
+        made = eval(makes, {"array": array, "list": list})
+        results = detector.predict(made if isinstance(made, list) else [made])
+        assert {result.anomaly_map.shape for result in results} == {(32, 40)}
+
+
 def test_a_missing_file_and_an_empty_pattern_are_named(tmp_path: Path) -> None:
     for name in (str(tmp_path / "gone.png"), f"{tmp_path}/*.png"):
         with pytest.raises(UserError) as caught:

@@ -326,7 +326,8 @@ def _remedy(unreadable: Sequence[_Unreadable]) -> str:
         if "remove it" not in result.remedy:
             first.setdefault(result.remedy, result.file.key)
     remedies = [remedy if len(unreadable) == 1 else f"{key}: {remedy}" for remedy, key in first.items()]
-    return "; ".join((*remedies[:3], "move them to another folder, or --skip-unreadable"))
+    them = "it" if len(unreadable) == 1 else "them"
+    return "; ".join((*remedies[:3], f"move {them} to another folder, or --skip-unreadable"))
 
 
 def _read(image: NormalImage | LabelledImage | KnownDefect, root: Path) -> FileFacts | _Unreadable:

@@ -8,6 +8,7 @@ from flawmap.data.images.files import IMAGE_SUFFIXES
 from flawmap.data.layouts.image_folders import images_in
 from flawmap.data.left_out import counted
 from flawmap.data.sample import LeftOut
+from flawmap.data.similar_name import similar_beside
 from flawmap.data.walk import Listing, not_meant, without_companions
 from flawmap.errors import UserError
 from flawmap.storage.address import is_address
@@ -35,7 +36,9 @@ def find_images(patterns: Sequence[str]) -> Listing[Path]:
             found = Listing(tuple(match for match in matches if match.is_file()))
         if not found.images:
             beside = f" ({counted(found.left_out)})" if found.left_out else ""
-            remedy = f"give files, folders or patterns (you are in {Path.cwd()})"
+            near = None if path.exists() or glob.has_magic(pattern) else similar_beside(path)
+            hint = f"; {near} exists" if near else ""
+            remedy = f"give files, folders or patterns (you are in {Path.cwd()}{hint})"
             raise UserError(f"no images there{beside}", pattern, remedy)
         images.update(dict.fromkeys(found.images))
         left_out += found.left_out

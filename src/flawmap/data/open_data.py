@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,8 +25,9 @@ from flawmap.data.layouts.registered import registered_layout_at
 from flawmap.data.layouts.visa import Visa
 from flawmap.data.products import PRODUCT, with_products
 from flawmap.data.sample import FileRemark, LabelledImage, NormalImage, Protocol, TestData, TrainingData
+from flawmap.data.similar_name import similar_beside
 from flawmap.data.subset import Strata, split_location
-from flawmap.data.walk import Listing, entries_of
+from flawmap.data.walk import Listing
 from flawmap.errors import UserError
 from flawmap.recipe.settings import DataSettings
 from flawmap.storage.address import is_address
@@ -205,12 +205,8 @@ def place_of(name: str) -> Path:
     path = Path(name)
     if path.exists():
         return path
-    siblings = [entry.name for entry in entries_of(path.parent)] if path.parent.is_dir() else []
-    similar = get_close_matches(path.name, siblings, n=1, cutoff=0.6)
-    similar = similar or [name for name in siblings if name.startswith(f"{path.name} ")]  # without its quotes
     hint, remedy = "", "give a folder of good images, a manifest.csv, or elpv"
-    if similar:
-        near = path.parent / similar[0]
+    if near := similar_beside(path):
         hint, remedy = f"; {near} exists", command("flawmap", "check", near)
     kind = "file" if path.suffix == ".csv" else "folder"
     raise UserError(f"no such {kind}: {path}  (you are in {Path.cwd()}{hint})", "", remedy)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flawmap.advice import command
+from flawmap.data.similar_name import similar_beside
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.recipe.settings import Recipe
@@ -190,7 +191,9 @@ def _refuse_incomplete(path: Path, folder: Path) -> None:
     """``path`` is what was asked for, ``folder`` where the model should be."""
     if not path.is_dir():
         problem = f"{path} is a file, not a model folder" if path.exists() else f"no such folder: {path}"
-        raise UserError(f"{problem}  (you are in {Path.cwd()})", "", "give a run folder of flawmap train")
+        near = None if path.exists() else similar_beside(path)
+        hint = f"; {near} exists" if near else ""
+        raise UserError(f"{problem}  (you are in {Path.cwd()}{hint})", "", "give a run folder of flawmap train")
     needed = (WEIGHTS, RECIPE, MODEL_CONFIG)
     missing = [name for name in needed if not (folder / name).is_file() or (folder / name).stat().st_size == 0]
     if not missing:

@@ -166,7 +166,9 @@ class Inspector:
     def _leave_out(self, image: Image, state: FileState) -> None:
         self.journal.add_left_out(image, state.left_out or "", datetime.now(UTC).isoformat(timespec="milliseconds"))
         self.counts.left_out += 1
-        self.say(f"left out   {image.name}: {state.left_out}")
+        path = Path(image.name)
+        name = path.relative_to(self.root).as_posix() if self.root and path.is_relative_to(self.root) else image.name
+        self.say(f"left out   {name}: {state.left_out}")
 
     def _finish_moves_of(self, image: Image) -> None:
         for unmoved in self.journal.unmoved(image):

@@ -33,7 +33,7 @@ export async function show(main) {
 
   function showNow() {
     const job = jobs.running?.kind === "train" ? jobs.running : jobs.all.find((one) => one.kind === "train");
-    if (!job) return fill(now, h("h2", "Progress"), h("p.quiet", "Nothing was trained yet."));
+    if (!job) return fill(now, h("h2", "Progress"), h("p.quiet", "No training was started in the studio yet."));
     const percent = job.progress?.share === undefined || job.progress?.share === null ? null : Math.round(100 * job.progress.share);
     const head = job.state === "running" ? h("p.big", percent === null ? "…" : `${percent} %`) : h("p.big", { done: "Done", failed: "Not trained", cancelled: "Cancelled" }[job.state]);
     fill(now, h("h2", job.title), head,

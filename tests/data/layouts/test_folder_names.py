@@ -15,8 +15,8 @@ NAMES = {
     "split": "train Test testing val validation test_2",
     "harmless": """2024-05-01 20240501T0630 lot_17 LOT17 monday Montag Mittwoch_2 Charge_7 KW12 shiftA shift_B
         Frühschicht cam1 camera_left Kamera-2 line3 press_3 1 017 part_017 images JPEGImages SN004711 a1 2024_05_01_(2)
-        3f2a77c1 PA000001 1.2.840.113619 Tag_1""",
-    "unknown": "a bubbles kos01 class1 Blase type_b scuff residue 汚れ _",
+        3f2a77c1 PA000001 1.2.840.113619 Tag_1 new_lot""",
+    "unknown": "new Neu new_2 a bubbles kos01 class1 Blase type_b scuff residue 汚れ _",
 }
 CASES = [(name, meaning) for meaning, names in NAMES.items() for name in names.split()]
 

@@ -27,7 +27,7 @@ def to_rgb(image: Image.Image | NDArray) -> NDArray[np.uint8]:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)) or 0 in pixels.shape:
-        raise UserError(f"an array of shape {pixels.shape} is not an image", "", "give (H, W), (H, W, 3) or (H, W, 4)")
+        raise UserError(f"an array of shape {pixels.shape} is not an image", "", _remedy_for(pixels.shape))
     if pixels.dtype != np.uint8:
         pixels = to_eight_bits(pixels)
     if pixels.ndim == 2:
@@ -85,3 +85,17 @@ def _over_black(rgba: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[str, 
         return np.ascontiguousarray(rgba[..., :3]), (ALL_TRANSPARENT,)
     colours, alpha = rgba[..., :3].astype(np.uint32), rgba[..., 3:].astype(np.uint32)
     return ((colours * alpha + 127) // 255).astype(np.uint8), ()
+
+
+def _remedy_for(shape: tuple[int, ...]) -> str:
+    """How to give the images of an array whose shape is not that of one."""
+    remedy = "give (H, W), (H, W, 3) or (H, W, 4)"
+    if 0 in shape:
+        return remedy
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        return f"{remedy}: array.transpose(1, 2, 0) puts the channels last"
+    if len(shape) == 4 and shape[3] in (1, 3, 4):
+        return f"{remedy}; of several images a list: list(array)"
+    if len(shape) == 4 and shape[1] in (1, 3, 4):
+        return f"{remedy}; of several images a list: list(array.transpose(0, 2, 3, 1))"
+    return remedy

@@ -63,6 +63,7 @@ WHICH_FILES = _words(
     frames capture captures export exports png jpg jpeg bmp tif tiff dcm dicom new old neu alt more folder the of and
     from to patient patients study studies scan scans pa st se subject"""
 )
+ALONE_UNKNOWN = _words("new neu")  # `flawmap detect new`: images to judge, more likely than those of a new lot
 HARMLESS = WHEN | OF_WHICH_LOT | WHERE_AND_HOW | WHICH_FILES
 
 
@@ -88,6 +89,8 @@ def meaning_of(name: str) -> Meaning:
         return "bad" if is_negated else "good" if _are_harmless(words, HARMLESS | GOOD, num_digits) else "unknown"
     if SPLITS.intersection(words):
         return "split"
+    if joined in ALONE_UNKNOWN:
+        return "unknown"
     return "harmless" if _are_harmless(words, HARMLESS, num_digits) else "unknown"
 
 
