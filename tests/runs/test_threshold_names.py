@@ -81,6 +81,10 @@ def test_what_training_has_seen_is_known_and_nothing_else():
     bolt = explained(lambda: refuse_unknown_camera("bolt@left", {}, "run", trained=TRAINED))
     assert bolt.problem == "the model does not know the product 'bolt'; it knows nut, screw"
     assert bolt.remedy == "flawmap calibrate run GOOD_IMAGES --product bolt --camera left"
+    screw = explained(lambda: refuse_unknown_camera("scrw@", {}, "run", trained=TRAINED))
+    assert screw.remedy == "did you mean product screw?"
+    m8 = explained(lambda: refuse_unknown_camera("M8@", {}, "run", trained={"M6@": 30}))
+    assert m8.remedy == "flawmap calibrate run GOOD_IMAGES --product M8"  # a number is no mistyped letter
     top = explained(lambda: refuse_unknown_camera("nut@top", {}, "run", trained=TRAINED))
     assert top.problem == "there is no threshold for camera 'top'; known cameras: left, right"
     none = explained(lambda: refuse_unknown_camera("nut@", {}, "run"))

@@ -3,8 +3,9 @@
 How products and cameras share names: :mod:`flawmap.runs.threshold_names`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from flawmap.advice import command
@@ -76,12 +77,23 @@ def refuse_unknown_camera(
     if product is not None and product not in products_in(names):
         products = ", ".join(products_in(names)) or "none: it was trained on images without a product"
         problem = f"the model does not know the product {product!r}; it knows {products}"
-        raise UserError(problem, str(place), remedy or command_for_camera(place, camera))
+        near = _meant(product, products_in(names))
+        raise UserError(problem, str(place), near or remedy or command_for_camera(place, camera))
     at = camera_in(camera)
     cameras = ", ".join(dict.fromkeys(name for name in map(camera_in, names) if name))
     cameras = cameras or "none but the default, which needs no --camera"
     problem = f"there is no threshold for camera {at!r}; known cameras: {cameras}"
     raise UserError(problem, str(place), remedy or command_for_camera(place, camera))
+
+
+def _meant(product: str, known: Iterable[str]) -> str:
+    """A question after a mistyped product; empty where none is similar. Another number is no mistake."""
+    near = [name for name in get_close_matches(product, [*known], cutoff=0.75) if _letters(name) != _letters(product)]
+    return f"did you mean product {near[0]}?" if near else ""
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name if not character.isdigit())
 
 
 def command_for_camera(path: str | Path, camera: str) -> str:
