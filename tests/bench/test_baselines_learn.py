@@ -91,6 +91,7 @@ def test_all_baselines_are_tried_here():
     assert {*CASES, "padim", "spade", "differnet"} == set(BASELINES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_trained_from_scratch_finds_a_block(name: str, tmp_path: Path):
     build, side, steps, rate, spread, flaw = CASES[name]

@@ -108,6 +108,7 @@ def recipes(tmp_path: Path) -> tuple[str, ...]:
     return ("--recipe", str(standard), "--paper", str(paper))
 
 
+@pytest.mark.slow
 def test_one_command_measures_everything_and_ends_with_the_rows_as_a_table(recipes, capsys, monkeypatch, small_heads):
     monkeypatch.setattr(gpu, "find_spec", lambda name: None)
     assert main(["--device", "cpu", "--images", "16", "--seconds", "0.01", *recipes]) == 0
