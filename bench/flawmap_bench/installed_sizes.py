@@ -13,6 +13,7 @@ from flawmap_bench.licences import closure
 
 EXTRAS = (
     *("serve", "watch", "camera", "tables", "figures", "medical", "export", "tensorboard", "mlflow", "wandb"),
+    *("storage", "cluster"),
     *("train", "train,demo", "studio"),
 )
 REPO = Path(__file__).parents[2]

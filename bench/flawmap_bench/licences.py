@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 EXTRAS = (  # of flawmap; dev is not for users
     *("", "train", "demo", "medical", "figures", "tables", "export", "serve", "watch"),
-    *("tensorboard", "mlflow", "wandb"),
+    *("tensorboard", "mlflow", "wandb", "storage", "cluster"),
 )
 HEAD = """# Licences of the dependencies
 

@@ -70,6 +70,8 @@ def _run(folder: Path, job: dict[str, Any], started: float) -> int:
                             log.write(f"{time.monotonic() - started:.2f}\t{mark}\t{text}\n")
                     log.flush()
 
+        # A studio that a shell started in the background ignores Ctrl-C, and the command would inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         process = subprocess.Popen(
             job["process"],
             cwd=job["cwd"],

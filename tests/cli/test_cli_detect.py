@@ -337,7 +337,9 @@ def test_without_a_word_every_core_is_used(cli, trained, parts, monkeypatch):
     numbers, run = [], batch.Batch.run
     monkeypatch.setattr("flawmap.engine.cores.usable_cores", lambda: 2)
     monkeypatch.setattr(
-        batch.Batch, "run", lambda self, path, workers: numbers.append(workers) or run(self, path, workers)
+        batch.Batch,
+        "run",
+        lambda self, path, workers, *more: numbers.append(workers) or run(self, path, workers, *more),
     )
     for words in ((), ("--workers", "1"), ("--workers", "9")):
         assert cli("detect", parts, "--model", trained.run, *words).code == 0
