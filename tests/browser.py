@@ -1,6 +1,5 @@
 """The system's Chromium, driven by Playwright without a screen and without a way out of this machine."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,15 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from flawmap_bench.studio.browser import NO_BROWSER, installed_browser
+from flawmap_bench.studio.browser import OPTIONS as OPTIONS_OF_STUDIO
+
 TIMEOUT_MS = 120_000  # for a busy machine
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
+OPTIONS = (*OPTIONS_OF_STUDIO, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 
 
 @contextmanager
@@ -25,10 +20,8 @@ def chromium() -> Iterator[Browser]:
 
     Playwright keeps an event loop running in this thread, so only one such block can be open at a time.
     """
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next((path for name in names if (path := shutil.which(name))), None)
-    if executable is None:
-        pytest.skip(f"no browser is installed: none of {', '.join(names)} is on the PATH")
+    if (executable := installed_browser()) is None:
+        pytest.skip(NO_BROWSER)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=OPTIONS, timeout=TIMEOUT_MS)
         yield browser

@@ -19,6 +19,13 @@ OPTIONS = (
     "--disable-background-networking",
 )
 
+NO_BROWSER = f"no browser is installed: none of {', '.join(NAMES)} is on the PATH"
+
+
+def installed_browser() -> str | None:
+    """The path of the system's Chromium; None where there is none."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
 
 @contextmanager
 def studio(folder: Path, port: int) -> Iterator[tuple["subprocess.Popen[str]", str]]:
@@ -45,9 +52,8 @@ def chromium() -> Iterator[Browser]:
     Raises:
         RuntimeError: there is none.
     """
-    executable = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if executable is None:
-        raise RuntimeError(f"no browser is installed: none of {', '.join(NAMES)} is on the PATH")
+    if (executable := installed_browser()) is None:
+        raise RuntimeError(NO_BROWSER)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=OPTIONS)
         yield browser

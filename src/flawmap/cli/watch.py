@@ -8,7 +8,7 @@ import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -255,23 +255,13 @@ def _counted(counts: "Counts") -> list[str]:
     return [*words, *([f"{counts.left_out:,} left out"] if counts.left_out else [])]
 
 
-@contextmanager
-def _alone(journal: Path) -> Iterator[None]:
-    """Raises: UserError: another process uses the journal, or its folder is not there."""
-    from filelock import FileLock
+def _alone(journal: Path) -> AbstractContextManager[None]:
+    """Raises: UserError: the journal's folder is not there; or, on entering, another process uses the journal."""
+    from flawmap.runs.result_folders import exclusive
 
     if not journal.parent.is_dir():
         raise UserError("the folder of the journal does not exist", str(journal.parent), "make it")
-    lock = FileLock(journal.with_name(f".{journal.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except TimeoutError:
-        problem = "another flawmap watch uses this journal"
-        raise UserError(problem, str(journal), "stop it, or give each its own --journal") from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return exclusive(journal, "another flawmap watch uses this journal", "stop it, or give each its own --journal")
 
 
 @contextmanager

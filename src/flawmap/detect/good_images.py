@@ -37,6 +37,7 @@ def good_images(images: object, settings: DataSettings) -> Sequence[ImageLike]:
     if locations:
         found += open_training_data(locations if len(locations) > 1 else locations[0], settings).images
     for number, image in enumerate(listed, 1):
+        # Labelled images and test data are told by their fields: training code knows no type with labels.
         if isinstance(image, KnownDefect) or hasattr(image, "is_anomalous") or hasattr(image, "samples"):
             raise UserError(
                 f"training takes good images only, such as NormalImage, not {type(image).__name__}",

@@ -14,20 +14,23 @@ RENAME_ATTEMPTS = 10  # another process may take a name between two looks
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder: two processes that write the same checkpoints would destroy each other's work.
+def exclusive(
+    folder: Path,
+    problem: str = "another process works in this folder",
+    remedy: str = "wait until it is done, or choose another folder",
+) -> Iterator[None]:
+    """Hold a folder or file: two processes that write the same checkpoints would destroy each other's work.
 
-    The lock is a file beside the folder, which the system releases when the process ends, however it ends.
+    The lock is a file beside it, which the system releases when the process ends, however it ends.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it; with ``problem`` and ``remedy``.
     """
     lock = _lock_of(folder)
     try:
         lock.acquire(timeout=0)
     except TimeoutError:
-        problem = "another process works in this folder"
-        raise UserError(problem, str(folder), "wait until it is done, or choose another folder") from None
+        raise UserError(problem, str(folder), remedy) from None
     try:
         yield
     finally:
