@@ -83,8 +83,8 @@ def opened_loggers(loggers: "Sequence[AnyLogger]", run: RunFolder | None) -> Ite
     """Open the loggers that are named, and close these at the end; those that are given are not closed.
 
     Files lie beside the run, or in ``runs/`` without one: ``tensorboard/RUN/``, ``mlflow.db`` and ``mlflow-artifacts/``
-    unless MLFLOW_TRACKING_URI says where, and ``wandb/``. Weights & Biases
-    is offline unless WANDB_API_KEY or WANDB_MODE is set.
+    unless MLFLOW_TRACKING_URI says where, and ``wandb/``. Weights & Biases is offline unless WANDB_API_KEY or
+    WANDB_MODE is set.
 
     Raises:
         UserError: as :func:`refuse_missing_loggers`.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flawmap.errors import UserError
+from flawmap.reproducibility import atomic_write_text
 from flawmap.storage.address import explained, is_address, opened, scheme_of
 from flawmap.storage.remote_file import RemoteFile, files_at, is_file, nothing_at
 from flawmap.storage.upload import MARKER, refuse_incomplete
@@ -89,14 +90,8 @@ def _update(index: Path, copy: Path, found: Sequence[RemoteFile], address: str) 
             files, _ = opened(address)
             files.get([opened(file.address)[1] for file in part], [str(copy / file.name) for file in part])
         known |= {file.name: now[file.name] for file in part}
-        _write(index, known)
-    _write(index, known)
-
-
-def _write(index: Path, known: dict[str, list[object]]) -> None:
-    unfinished = index.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(known), encoding="utf-8")
-    os.replace(unfinished, index)
+        atomic_write_text(index, json.dumps(known))
+    atomic_write_text(index, json.dumps(known))
 
 
 def _make_room(place: Path, needed: int, address: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flawmap.errors import UserError
+from flawmap.plural import plural
 from flawmap.storage.address import explained, is_address, opened, scheme_of
 from flawmap.storage.remote_file import RemoteFile, files_at
 
@@ -80,7 +81,7 @@ class Destination:
             if marker is not None:
                 sizes = {name: file.stat().st_size for name, file in files.items()}
                 store.pipe_file(opened(marker)[1], json.dumps({"files": sizes}).encode())
-        return f"{len(files)} {'file' if len(files) == 1 else 'files'} -> {self.address}"
+        return f"{plural(len(files), 'file')} -> {self.address}"
 
 
 def refuse_incomplete(address: str, found: Sequence[RemoteFile]) -> None:
