@@ -4,12 +4,12 @@ import os
 import re
 from pathlib import Path
 
+from flawmap.data.device_names import is_device_name
 from flawmap.errors import UserError
 
 OWN = ".flawmap-studio"  # state, thumbnails and jobs
 RUNS, RESULTS = "runs", "detections"
 MAX_NAME = 200  # characters of one part of a path
-_WINDOWS = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")  # names that are devices there
 _FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 
 
@@ -51,7 +51,7 @@ class Place:
         parts = name.split("/")
         for part in parts:
             bad = not part or part.startswith(".") or part != part.strip() or part.endswith(".") or len(part) > MAX_NAME
-            if bad or _FORBIDDEN.search(part) or _WINDOWS.match(part):
+            if bad or _FORBIDDEN.search(part) or is_device_name(part):
                 raise UserError("a file cannot have this name here", name, "rename it, and drop it again")
         path = self.root.joinpath(*parts)
         if not path.resolve().is_relative_to(self.root):

@@ -6,9 +6,10 @@ Results are copied to Windows and written to its shares, and an image or a data 
 import re
 from pathlib import PurePath
 
+from flawmap.data.device_names import is_device_name
+
 MAX_LENGTH = 48  # characters; with four bytes each, and what is put around them, fewer than 255 bytes
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
-_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.IGNORECASE)
 
 
 def possible_name(text: str) -> str:
@@ -18,7 +19,7 @@ def possible_name(text: str) -> str:
     ('lot 7_ top_', '_aux.2024', 'end', '_')
     """
     name = _FORBIDDEN.sub("_", text)[:MAX_LENGTH].rstrip(". ")
-    return f"_{name}"[:MAX_LENGTH] if not name or _DEVICE.fullmatch(name) else name
+    return f"_{name}"[:MAX_LENGTH] if not name or is_device_name(name) else name
 
 
 def numbered_name(number: int, image: PurePath) -> str:
