@@ -1,4 +1,4 @@
-"""A Ray cluster, only where its addresses are private: Ray has no authentication, so who reaches it runs code in it."""
+"""A Ray cluster, only where its addresses are private: whoever reaches one can run programs on it."""
 
 import ipaddress
 import logging
@@ -46,7 +46,7 @@ def refuse_public(addresses: Iterable[str]) -> None:
     for address in addresses:
         found = ipaddress.ip_address(address)
         if found.is_unspecified or not found.is_private:
-            problem = "a Ray cluster must have private addresses, because Ray has no authentication"
+            problem = "a Ray cluster must have private addresses, because whoever reaches it can run programs on it"
             raise UserError(problem, address, REMEDY)
 
 
