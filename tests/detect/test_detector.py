@@ -313,3 +313,12 @@ def test_images_of_a_group_count_as_one_in_a_threshold(detector, tmp_path):
     assert detector.calibrate(images, false_alarm_rate=0.3).calibration_.n_groups == 3
     assert detector.calibration_.smallest_resolvable_rate == 0.25
     assert detector.calibrate(paths, false_alarm_rate=0.3).calibration_.n_groups is None
+
+
+def test_a_detector_says_what_it_is():
+    assert repr(AnomalyDetector()) == "AnomalyDetector(fused, weights='dinov2_vits14', not fitted)"
+    detector = copy.copy(fitted_detector())
+    threshold = detector.calibration_.threshold
+    assert repr(detector) == f"AnomalyDetector(paper, weights='random', fitted, threshold {threshold:.4g})"
+    detector.calibration_ = None
+    assert repr(detector).endswith("fitted, no threshold)")

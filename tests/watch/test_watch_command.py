@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from bright_line import DEFECT, FACTS, GOOD, BrightModel, gray, receiving
+from bright_line import CALIBRATION, DEFECT, FACTS, GOOD, BrightModel, gray, receiving
 from filelock import FileLock
 
 from flawmap.cli import main
@@ -169,3 +169,30 @@ def _always(count):
         return count(self, now_s)
 
     return counted
+
+
+def test_a_drift_is_said_told_and_remembered(model, capsys):
+    """Of twelve good images the scores are 0 to 11; images of 50 move away from them, and a restart goes on."""
+    calibration = replace(CALIBRATION, held_out_scores=tuple(map(float, range(12))))
+    model.facts = replace(FACTS, calibration=calibration)
+    for start in (0, 20):
+        for number in range(start, start + 20):
+            gray(Path(f"in/{number:02d}.png"), GOOD, side_px=12 + number)
+        assert watch("in", "--json") == 0
+    out, err = capsys.readouterr()
+    drifts = [json.loads(line)["drift"] for line in out.splitlines()]
+    first = drifts.index(["scores"])
+    assert first > 20 and drifts == [[]] * first + [["scores"]] * (40 - first)
+    said = [line for line in err.splitlines() if line.startswith("drift")]
+    assert len(said) == 1 and f"{first + 1} of {first + 1} images score higher than at least half of the 12" in said[0]
+    assert "flawmap calibrate m.onnx GOOD_IMAGES" in said[0]
+
+
+def test_journals_without_a_table_for_drift_are_read(model):
+    gray(Path("in/good.png"), GOOD)
+    assert watch("in") == 0
+    with sqlite3.connect("watch.sqlite") as db:
+        db.execute("DROP TABLE drift")
+    db.close()
+    gray(Path("in/bad.png"), DEFECT)
+    assert watch("in") == 0

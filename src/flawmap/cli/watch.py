@@ -98,7 +98,8 @@ def run(arguments: Namespace) -> int:
         deliveries = [(one.key, _delivery(journal_path, one)) for one in destinations]
         model = _open(arguments, places)
         with closing(Journal(journal_path, [key for key, _ in deliveries])) as journal:
-            inspector = Inspector(model, journal, places, _teller(arguments, deliveries), _say)
+            tell = _teller(arguments, deliveries)
+            inspector = Inspector(model, journal, places, tell, _say, source=Path(arguments.model))
             rate = Rate(time.monotonic())
             told = "".join(f", {one.name}" for one in destinations)
             _say(f"watching   {watched.name} -> journal {journal_path}{told}")

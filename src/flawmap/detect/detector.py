@@ -79,6 +79,11 @@ class AnomalyDetector(Parameters):
         self.learned_: Learned | None = None  # what that is, once it was read
         self._at_once: ImagesAtOnce | None = None  # measured when it is first needed
 
+    def __repr__(self) -> str:
+        threshold = f"threshold {self.calibration_.threshold:.4g}" if self.calibration_ else "no threshold"
+        state = "not fitted" if self.scorer_ is None else f"fitted, {threshold}"
+        return f"AnomalyDetector({self.recipe.method}, weights={self.recipe.model.weights!r}, {state})"
+
     def fit(
         self,
         images: Images,

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.data.images.files import UnreadableImageError, decode_image, read_file
+from flawmap.deploy.drift_watch import DriftWatch
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.detect.detection import Detection
 from flawmap.errors import UserError
+from flawmap.runs.threshold_names import whose
 from flawmap.watch.complete_files import FileState
 from flawmap.watch.journal import Journal, Unmoved
 from flawmap.watch.message import Image, Message, Status, message_about
@@ -75,7 +77,9 @@ class Inspector:
         tell: is given each message that was written.
         say: prints a line for people.
         root: sub-folders below it are kept where files are moved; None: all go to one folder.
+        source: the path of the model, for the commands in a drift warning.
         counts: of what was done.
+        drift: whether images have moved away from the good ones of the calibration; a restart goes on with it.
     """
 
     model: OpenedModel
@@ -84,7 +88,14 @@ class Inspector:
     tell: Callable[[Message], None]
     say: Callable[[str], None]
     root: Path | None = None
+    source: Path | None = None
     counts: Counts = field(default_factory=Counts)
+    drift: DriftWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        facts = self.model.facts
+        self.drift = DriftWatch(facts.calibration, facts.camera)
+        self.drift.restore(self.journal.drift(facts.camera))
 
     def judge_file(self, state: FileState) -> None:
         """Judge a complete file, unless it has its row already, and move it.
@@ -117,7 +128,7 @@ class Inspector:
     def judge_frame(self, image: Image, pixels: NDArray[np.uint8]) -> None:
         """Judge a frame, uint8 (h, w, 3) in RGB."""
         outcome = self._score(pixels)
-        message = message_about(image, outcome, _status_of(outcome), self.model.facts)
+        message = self._message(image, outcome)
         folder = self.places.folder_for(message)
         saved_to = None
         if folder is not None:
@@ -148,14 +159,29 @@ class Inspector:
         return detection
 
     def _write(self, image: Image, outcome: Detection | UserError) -> None:
-        message = message_about(image, outcome, _status_of(outcome), self.model.facts)
+        message = self._message(image, outcome)
         folder, place = self.places.folder_for(message), Path(image.name).parent
         if folder and self.root and place.is_relative_to(self.root):
             folder = folder / place.relative_to(self.root)
         self._add(image, message, folder)
 
+    def _message(self, image: Image, outcome: Detection | UserError) -> Message:
+        """The message, after the drift watch has seen the image."""
+        if isinstance(outcome, Detection):
+            self._watch_drift(image, outcome)
+        return message_about(image, outcome, _status_of(outcome), self.model.facts, self.drift.warnings)
+
+    def _watch_drift(self, image: Image, detection: Detection) -> None:
+        warned, now = bool(self.drift.warnings), datetime.now(UTC).isoformat(timespec="seconds")
+        self.drift.see(detection.scores, detection.score, image.name, image.sha256, now)
+        if self.drift.warnings and not warned:
+            self.say(f"drift      {self.drift.text(self.source)}")
+        elif warned and not self.drift.warnings:
+            self.say(f"drift      no longer{f', {whose(self.drift.camera)}' if self.drift.camera else ''}")
+
     def _add(self, image: Image, message: Message, folder: Path | None = None, saved_to: Path | None = None) -> None:
-        self.journal.add(image, message, folder, saved_to)
+        drift = (self.drift.camera, self.drift.stored()) if message.status == "judged" else None
+        self.journal.add(image, message, folder, saved_to, drift)
         if message.status == "judged":
             self.counts.judged += 1
             self.counts.anomalous += bool(message.is_anomalous)

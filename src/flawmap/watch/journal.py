@@ -19,6 +19,7 @@ from flawmap.watch.message import Image, Message
 FORMAT = 1
 BUSY_S = 30.0  # for another thread's transaction; one takes milliseconds
 SYNCHRONOUS = "FULL"  # a verdict is on the disk before its file is moved, also when the power fails
+DRIFT_TABLE = "CREATE TABLE IF NOT EXISTS drift (name TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID"
 MOST_ATTEMPTS = 3  # at one file: a file that kills the process must not do so for ever
 LEFT_OUT = "left_out"  # status of a file that is no image; the other states are those of a message
 CREATE = """
@@ -111,6 +112,8 @@ class Journal:
                 for statement in filter(str.strip, CREATE.split(";")):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {FORMAT}")
+        with _transaction(self._db):  # journals of the first versions have no such table
+            self._db.execute(DRIFT_TABLE)
 
     def is_known(self, image: Image) -> bool:
         """Whether a file at this place, of this size and time, has its row and was not moved away from there.
@@ -136,7 +139,14 @@ class Journal:
             ).fetchone()
         return n <= MOST_ATTEMPTS
 
-    def add(self, image: Image, message: Message, folder: Path | None = None, saved_to: Path | None = None) -> int:
+    def add(
+        self,
+        image: Image,
+        message: Message,
+        folder: Path | None = None,
+        saved_to: Path | None = None,
+        drift: tuple[str | None, str] | None = None,
+    ) -> int:
         """Write a verdict and its messages. Exactly this image must not have a row yet, see :meth:`came_back`.
 
         Args:
@@ -144,6 +154,7 @@ class Journal:
             message: about it.
             folder: where its file is to be moved; None where it stays.
             saved_to: where a frame was saved; None for a file, and where it was not.
+            drift: whose drift watch saw this image, and its state since then; None: none did.
 
         Returns:
             the number of the row.
@@ -167,7 +178,14 @@ class Journal:
             body = message.to_text()
             rows = [(number, destination, body) for destination in self._destinations]
             self._db.executemany("INSERT INTO outbox (number, destination, body) VALUES (?, ?, ?)", rows)
+            if drift is not None:
+                self._db.execute("INSERT OR REPLACE INTO drift VALUES (?, ?)", (drift[0] or "", drift[1]))
         return number
+
+    def drift(self, name: str | None) -> str:
+        """The state of a drift watch, as :meth:`add` was given it last; empty before the first."""
+        found = self._db.execute("SELECT state FROM drift WHERE name = ?", (name or "",)).fetchone()
+        return found[0] if found else ""
 
     def add_left_out(self, image: Image, reason: str, found_utc: str) -> None:
         """Write that a file is no image; nobody is told."""

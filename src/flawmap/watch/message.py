@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from flawmap.deploy.drift_watch import Measure
 from flawmap.detect.detection import Detection, Region
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
@@ -60,6 +61,8 @@ class Message:
         regions: where the image is unusual, strongest first; boxes are left, top, right, bottom in pixels.
         n_small_regions: regions that were left out because of the minimum area.
         problem: why there is no verdict; null for a judged image.
+        drift: what has moved away from the good images of the calibration, up to this image: ``scores``,
+            ``appearance``.
     """
 
     format: int
@@ -79,13 +82,20 @@ class Message:
     regions: tuple[Region, ...]
     n_small_regions: int
     problem: str | None
+    drift: tuple[Measure, ...]
 
     def to_text(self) -> str:
         """As JSON in one line."""
         return msgspec.json.encode(self).decode()
 
 
-def message_about(image: Image, outcome: Detection | UserError, status: Status, facts: ModelFacts) -> Message:
+def message_about(
+    image: Image,
+    outcome: Detection | UserError,
+    status: Status,
+    facts: ModelFacts,
+    drift: tuple[Measure, ...] = (),
+) -> Message:
     """The message with a new id, judged now.
 
     Args:
@@ -93,6 +103,7 @@ def message_about(image: Image, outcome: Detection | UserError, status: Status, 
         outcome: the verdict, or why there is none.
         status: ``judged`` with a verdict, else which kind of failure.
         facts: of the model.
+        drift: what warns after this image.
     """
     found = outcome if isinstance(outcome, Detection) else None
     has_verdict = found is not None and (found.threshold is not None or found.is_unknown_product)
@@ -114,6 +125,7 @@ def message_about(image: Image, outcome: Detection | UserError, status: Status, 
         regions=found.regions if found else (),
         n_small_regions=found.n_small_regions if found else 0,
         problem=outcome.problem if isinstance(outcome, UserError) else None,
+        drift=drift,
     )
 
 
