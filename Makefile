@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+# pip would compile all of torch, which takes longer than unpacking it; Python compiles what is imported.
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
 # Tests compare numbers and share the machine's cores among themselves: one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
