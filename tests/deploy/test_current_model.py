@@ -89,6 +89,24 @@ def test_a_camera_follows_its_own_threshold_alone(run: Path):
     assert default.predict_many([IMAGE])[0].threshold == 9.5
 
 
+def test_thresholds_of_products_that_are_found_by_likeness_are_followed(run: Path, capsys: pytest.CaptureFixture[str]):
+    model = open_model(run, "cpu")
+    current = CurrentModel(model.with_facts(replace(model.facts, trained={"screw@": 30, "nut@": 30})), run)
+    calibrate(run, 5.0, "screw@")
+    calibrate(run, 6.0, "nut@")
+    current.predict_many([IMAGE])
+    assert current.facts_of_batch.judging.thresholds == (model.facts.calibration.threshold, 6.0, 5.0, None)
+    assert "product screw: 5 for 1.00% false alarms" in capsys.readouterr().err
+    undo_calibration(run, "screw@")
+    (run / "model" / calibration_file("nut@")).write_text("{")
+    current.refresh()
+    assert "a threshold in use is an earlier one" in current.behind
+    assert current.facts.judging.calibration_of("nut").threshold == 6.0
+    undo_calibration(run, "nut@")
+    current.refresh()
+    assert current.behind == "" and current.facts.judging.thresholds == (model.facts.calibration.threshold,)
+
+
 def test_facts_change_between_batches_and_never_within_one(run: Path):
     model = opened(run)
     model.predict_many([IMAGE])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flawmap.deploy.opened_model import OpenedModel
-from flawmap.deploy.threshold_choice import ThresholdChoice
+from flawmap.deploy.threshold_choice import ThresholdChoice, at_rate_of, files_of_others, with_others_on_disk
 from flawmap.detect.detection import Detection
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.engine.progress import say
@@ -22,7 +22,7 @@ from flawmap.errors import UserError
 from flawmap.runs.cameras import is_camera_name, refuse_unknown_camera
 from flawmap.runs.model_folder import model_folder
 from flawmap.runs.run_folder import WEIGHTS
-from flawmap.runs.threshold_names import nearest_name, whose
+from flawmap.runs.threshold_names import nearest_name, product_in, products_in, whose
 from flawmap.runs.versions import number_in_force
 
 Stamp = tuple[int, int, int] | None  # of a file: time, size and place on the disk; None where there is none
@@ -68,6 +68,7 @@ class CurrentModel:
             self._model, self.in_use = model, opened
             self.facts_of_batch: ModelFacts = model.facts
             self._seen: Stamp = None  # of the threshold's file; it is read again in any case
+            self._seen_others: Stamps = {}
             self._why_not = ""
         self.refresh()
 
@@ -144,8 +145,10 @@ class CurrentModel:
             was = self.behind
             if self.on_disk() != self.in_use:
                 self.behind = f"{REPLACED}{self._why_not or ', and not in use yet'}"
-            elif self._source is not None and (file := self._choice.file_of(self._source)) is not None:
-                self.behind = self._take_threshold(self._source, file)
+            elif self._source is not None:
+                file = self._choice.file_of(self._source)
+                self.behind = self._take_threshold(self._source, file) if file is not None else ""
+                self.behind = self.behind or self._take_others(self._source)
             if self.behind and self.behind != was:
                 say("behind", self.behind)
 
@@ -170,6 +173,27 @@ class CurrentModel:
             say("threshold", f"{of}{taken.calibration.words[0]}; taken from {file}")
         self._seen = stamp
         self.version = None if choice.file else number_in_force(source, file.relative_to(_home(source)).as_posix())
+        return ""
+
+    def _take_others(self, source: Path) -> str:
+        """As :meth:`_take_threshold`, of all products and cameras: they judge an image whose product is found."""
+        facts, choice = self._model.facts, self._choice
+        if product_in(choice.camera) is not None or not products_in(facts.trained):
+            return ""
+        stamps = {file: _stamp(file) for file in files_of_others(source)}
+        if stamps == self._seen_others:
+            return ""
+        try:
+            taken = with_others_on_disk(facts, source)
+            taken = taken if choice.false_alarm_rate is None else at_rate_of(taken, choice.false_alarm_rate)
+        except UserError as error:
+            return f"a threshold in use is an earlier one: {error.problem}"
+        if taken != facts:
+            self._model = self._model.with_facts(taken)
+            for name, calibration in taken.cameras.items():
+                if calibration != facts.cameras.get(name):
+                    say("threshold", f"{whose(name)}: {calibration.words[0]}")
+        self._seen_others = stamps
         return ""
 
 

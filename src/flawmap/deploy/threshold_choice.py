@@ -9,7 +9,7 @@ from flawmap.detect.calibration import at_rate, refuse_bad_rate
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 from flawmap.runs.calibration import Calibration, read_calibration
-from flawmap.runs.cameras import calibration_file, is_camera_name, refuse_unknown_camera
+from flawmap.runs.cameras import CAMERAS, calibration_file, is_camera_name, read_calibrations, refuse_unknown_camera
 from flawmap.runs.model_folder import model_folder
 from flawmap.runs.sidecar import read_sidecar, sidecar_path
 from flawmap.runs.threshold_names import nearest_name, products_in
@@ -92,17 +92,30 @@ def at_rate_of(facts: ModelFacts, false_alarm_rate: float) -> ModelFacts:
     return replace(facts, calibration=in_use, cameras=cameras)
 
 
-def with_files_beside(facts: ModelFacts, model: Path) -> ModelFacts:
-    """The facts with the thresholds of products and cameras that lie beside an exported file.
+def files_of_others(model: Path) -> tuple[Path, ...]:
+    """The files with thresholds of products and cameras, in a run or model folder or beside an exported file."""
+    if model.is_dir():
+        return tuple(sorted((model_folder(model) / CAMERAS).glob("*.json")))
+    files = sorted(model.parent.glob(f"{glob.escape(model.stem)}.threshold.*.json"))
+    return tuple(file for file in files if is_camera_name(_name_beside(file, model)))
+
+
+def _name_beside(file: Path, model: Path) -> str:
+    return file.name[len(f"{model.stem}.threshold.") : -len(".json")]
+
+
+def with_others_on_disk(facts: ModelFacts, model: Path) -> ModelFacts:
+    """The facts with the thresholds of products and cameras on disk; an exported file carries some, too.
 
     Raises:
         UserError: one of them is damaged, or of another model.
     """
+    if model.is_dir():
+        return replace(facts, cameras=read_calibrations(model_folder(model)).cameras)
     found = dict(facts.cameras)
-    for file in sorted(model.parent.glob(f"{glob.escape(model.stem)}.threshold.*.json")):
-        name = file.name[len(f"{model.stem}.threshold.") : -len(".json")]
-        if is_camera_name(name):
-            found[name] = read_sidecar(file, facts.weights_sha256, facts.precision, name, model)
+    for file in files_of_others(model):
+        name = _name_beside(file, model)
+        found[name] = read_sidecar(file, facts.weights_sha256, facts.precision, name, model)
     return replace(facts, cameras=found)
 
 
@@ -121,7 +134,7 @@ def facts_in_use(facts: ModelFacts, model: Path, choice: ThresholdChoice) -> Mod
     if choice.file is not None or not model.is_dir():
         calibration = choice.read(model, facts)
     if not model.is_dir() and products_in(facts.trained):
-        facts = with_files_beside(facts, model)
+        facts = with_others_on_disk(facts, model)
     if calibration is None:
         file, camera = None, choice.camera
         refuse_unknown_camera(camera, facts.cameras, model, trained=facts.trained)
