@@ -4,9 +4,13 @@ import json
 import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flawmap.cli.arguments import add_device_argument, add_json_argument
+from flawmap.cli.arguments import add_cluster_argument, add_device_argument, add_json_argument
 from flawmap.errors import UserError
+
+if TYPE_CHECKING:
+    from flawmap_bench.boards.ablations import Rows
 
 PAPER_TABLES = ("1", "2", "3", "4")
 SMALLEST_SIZE_PX, LARGEST_SIZE_PX = 32, 1024
@@ -57,6 +61,7 @@ def _add_ablations(parser: ArgumentParser) -> None:
     base = "the recipe that every row changes; cpu: a small one for two cores (default: paper_cpu)"
     parser.add_argument("--base", help=base)
     _add_minutes(parser)
+    add_cluster_argument(parser, "run rows")
 
 
 def _add_paper(parser: ArgumentParser) -> None:
@@ -65,6 +70,7 @@ def _add_paper(parser: ArgumentParser) -> None:
     methods = "which other methods of table 1 or 2 to run as well: padim,draem,... (default: none)"
     parser.add_argument("--methods", help=methods)
     _add_minutes(parser)
+    add_cluster_argument(parser, "run rows of flawmap's own")
     _add_method_budget(parser)
 
 
@@ -72,6 +78,7 @@ def _add_peers(parser: ArgumentParser) -> None:
     methods = "padim,patchcore,standard,... (default: all of the paper's, four of today's, standard, quick)"
     parser.add_argument("--methods", help=methods)
     _add_method_budget(parser)
+    add_cluster_argument(parser, "run methods")
 
 
 _OPTIONS = {"ablations": _add_ablations, "paper": _add_paper, "peers": _add_peers}
@@ -149,7 +156,7 @@ def _run_ablations(arguments: Namespace, location: str) -> Path:
         device=arguments.device,
         limit_seconds=_limit_seconds(arguments),
     )
-    return run_ablations(order, arguments.command)
+    return run_ablations(order, arguments.command, _rows(arguments))
 
 
 def _run_paper(arguments: Namespace, root: str) -> Path:
@@ -174,7 +181,7 @@ def _run_paper(arguments: Namespace, root: str) -> Path:
         image_size_px=arguments.image_size,
         minutes_per_method=arguments.minutes_per_method,
     )
-    return run_paper(order, arguments.command)
+    return run_paper(order, arguments.command, _rows(arguments))
 
 
 def _run_peers(arguments: Namespace, location: str) -> Path:
@@ -194,7 +201,11 @@ def _run_peers(arguments: Namespace, location: str) -> Path:
         overrides=tuple(arguments.set),
         device=arguments.device,
     )
-    return run_peers(order, arguments.command)
+    if arguments.cluster is None:
+        return run_peers(order, arguments.command)
+    from flawmap_bench.boards.cluster_methods import in_cluster
+
+    return run_peers(order, arguments.command, in_cluster(arguments.cluster))
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
@@ -208,6 +219,18 @@ def seeds_of(text: str) -> tuple[int, ...]:
     if min(seeds) < 0:
         raise UserError(f"--seeds is {text!r}, must not be negative", "--seeds", "for example --seeds 0,1,2")
     return seeds
+
+
+def _rows(arguments: Namespace) -> "Rows | None":
+    """What runs rows in a cluster; None where this process does."""
+    if arguments.cluster is None:
+        return None
+    if arguments.minutes is not None:
+        problem = "in a cluster all runs are started at once, so --minutes has no effect"
+        raise UserError(problem, "--minutes", "leave out --minutes; the same command resumes after Ctrl-C")
+    from flawmap_bench.boards.cluster_rows import in_cluster
+
+    return in_cluster(arguments.cluster)
 
 
 def _limit_seconds(arguments: Namespace) -> float | None:

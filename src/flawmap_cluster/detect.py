@@ -16,7 +16,7 @@ from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 from flawmap.storage.remote_file import RemoteFile
 from flawmap_cluster.connect import connected
-from flawmap_cluster.packed_model import packed, unpacked
+from flawmap_cluster.packed_model import packed, refuse_other_version, unpacked
 
 
 class Scorer:
@@ -32,9 +32,7 @@ class Scorer:
         Raises:
             UserError: the node has another flawmap, or cannot open the model.
         """
-        if self._version != __version__:
-            problem = f"a node of the cluster has flawmap {__version__}, and this machine {self._version}"
-            raise UserError(problem, "", "install the same on all of them")
+        refuse_other_version(self._version)
         model = open_model(unpacked(self._content, Path(self._folder.name)), self._device, threads=1)
         self._content, self._model = b"", model.with_facts(self._facts)
 

@@ -4,6 +4,8 @@ import io
 import tarfile
 from pathlib import Path
 
+from flawmap import __version__
+from flawmap.errors import UserError
 from flawmap.runs.model_folder import home_of, model_folder
 
 
@@ -26,3 +28,10 @@ def unpacked(content: bytes, folder: Path) -> Path:
         first = archive.getnames()[0]
         archive.extractall(folder, filter="data")
     return folder / first
+
+
+def refuse_other_version(version: str) -> None:
+    """Raises: UserError: this node has another flawmap than the machine with the command, whose ``version`` this is."""
+    if version != __version__:
+        problem = f"a node of the cluster has flawmap {__version__}, and this machine {version}"
+        raise UserError(problem, "", "install the same on all of them")

@@ -1,8 +1,6 @@
 """Two Ray nodes in two network namespaces: the results of one process, also when a node is killed and one is added."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -12,10 +10,8 @@ import pytest
 
 from images import texture, write_image
 from tiny_detector import fitted_detector
+from two_ray_nodes import REPLACE_SECOND, TWO_NODES, environment, skip_without_namespaces
 
-REPO = Path(__file__).parents[2]
-TWO_NODES = REPO / "examples" / "two_nodes_ray.sh"
-PLACES = f"{REPO / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
 COUNT = 1000
 
 pytestmark = pytest.mark.slow
@@ -23,11 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    pytest.importorskip("ray")
-    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("ip") or (os.cpu_count() or 1) < 2:
-        pytest.skip("two network namespaces need Linux, root, iproute2 and two cores")
-    if subprocess.run(["unshare", "-n", "true"], check=False).returncode:
-        pytest.skip("this container may not make network namespaces")
+    skip_without_namespaces()
     for number in range(COUNT):
         write_image(tmp_path / "images" / f"{number:04d}.png", texture(number))
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
@@ -38,10 +30,6 @@ def work(tmp_path: Path) -> Path:
 def detect(output: str, *words: str) -> list[str]:
     command = [sys.executable, "-m", "flawmap", "detect", "images", "--model", "model", "--output", output]
     return [*command, "--no-overlays", *words]
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": PLACES, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 def records(folder: Path) -> list[dict]:
@@ -72,11 +60,8 @@ def test_a_node_is_killed_and_one_is_added_and_every_image_is_answered_once(work
 {inner} >said 2>&1 & running=$!
 while ! grep -q "workers: 2" said 2>/dev/null; do sleep 0.1; done
 sleep 1
-nsenter=$(ip netns pids "$FLAWMAP_SECOND_NODE")
-kill -9 $nsenter
 echo killed after $(wc -l < {lines}) >&2
-ip netns exec "$FLAWMAP_SECOND_NODE" taskset -c 1 ray start --address=$RAY_ADDRESS --node-ip-address=10.77.0.2 \
-  --num-cpus=1 --object-store-memory=200000000 >/dev/null
+{REPLACE_SECOND}
 wait $running || {{ code=$?; cat said >&2; exit $code; }}
 """
     )

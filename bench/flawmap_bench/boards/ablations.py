@@ -6,7 +6,7 @@ was, rows with equal recipes are trained once, and a row that is added later cos
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,17 @@ class Work:
         return stable_hash(what | {"algorithm": ALGORITHM_VERSION})[:12]
 
 
-def run_ablations(order: AblationOrder, command: str) -> Path:
+Rows = Callable[[AblationOrder, Sequence[Work]], Iterator[tuple[Work, str | None]]]
+
+
+def run_ablations(order: AblationOrder, command: str, rows: Rows | None = None) -> Path:
     """Run what is missing and write the scoreboard after each run.
+
+    Args:
+        order: what to run.
+        command: for the record.
+        rows: trains and evaluates what is missing, in any order, and gives each piece of work when it is done, with
+            the reason where it failed; None does so here, one after the other.
 
     Returns:
         the path of scoreboard.md.
@@ -92,8 +101,18 @@ def run_ablations(order: AblationOrder, command: str) -> Path:
     missing = [item for item in work if read_result(order.folder, item) is None]
     say("ablations", f"{len(work)} runs, {len(work) - len(missing)} done, {len(missing)} to do -> {order.folder}/")
     order.folder.mkdir(parents=True, exist_ok=True)
-    started, slowest = time.monotonic(), 0.0
     failures: dict[Recipe, str] = {}
+    for item, problem in (rows or one_by_one)(order, missing):
+        if problem is not None:  # a variant that collapses must not stop the others; the next call tries it again
+            say("ablations", f"{'; '.join(item.names)}: {problem}")
+            failures[item.recipe] = problem
+        _write_board(order, command, failures)
+    return _write_board(order, command, failures)
+
+
+def one_by_one(order: AblationOrder, missing: Sequence[Work]) -> Iterator[tuple[Work, str | None]]:
+    """Train and evaluate in this process; see :func:`run_ablations`."""
+    started, slowest = time.monotonic(), 0.0
     for number, item in enumerate(missing):
         elapsed = time.monotonic() - started
         if order.limit_seconds is not None and number and elapsed + slowest > order.limit_seconds:
@@ -102,15 +121,13 @@ def run_ablations(order: AblationOrder, command: str) -> Path:
         remaining = f", about {duration(elapsed / number * (len(missing) - number))} left" if number else ""
         names = "; ".join(item.names)
         say("ablations", f"run {number + 1}/{len(missing)}{remaining}: {names}, seed {item.recipe.seed}")
-        run_started = time.monotonic()
+        run_started, problem = time.monotonic(), None
         try:
             train_and_evaluate(order, item)
-        except UserError as error:  # a variant that collapses must not stop the others; the next call tries it again
-            say("ablations", f"{names}: {error.problem}")
-            failures[item.recipe] = error.problem
+        except UserError as error:
+            problem = error.problem
         slowest = max(slowest, time.monotonic() - run_started)
-        _write_board(order, command, failures)
-    return _write_board(order, command, failures)
+        yield item, problem
 
 
 def planned_work(order: AblationOrder) -> tuple[Work, ...]:
@@ -192,7 +209,16 @@ def train_and_evaluate(order: AblationOrder, work: Work) -> None:
     started = time.monotonic()
     if resumed is None or not resumed.is_finished:
         train_run(TrainingOrder(order.location, work.recipe, path, order.device), resumed)
-    train_seconds = time.monotonic() - started
+    evaluate_and_record(order, work, time.monotonic() - started, resumed is not None)
+
+
+def evaluate_and_record(order: AblationOrder, work: Work, train_seconds: float, is_resumed: bool) -> None:
+    """Evaluate a trained run; its result is written last.
+
+    Raises:
+        UserError: the test data cannot be used.
+    """
+    path = run_path(order.folder, work)
     detector = AnomalyDetector.from_pretrained(path, order.device)
     data = check_test_data(open_test_data(order.location, work.recipe.data))
     evaluation = evaluate(detector, data)
@@ -209,7 +235,7 @@ def train_and_evaluate(order: AblationOrder, work: Work) -> None:
         "names": list(work.names),
         "seed": work.recipe.seed,
         "train_seconds": train_seconds,
-        "resumed": resumed is not None,
+        "resumed": is_resumed,
         "stage_1_collapsed": _stage_1_collapsed(RunFolder(path)),
         "seconds_per_image": evaluation.seconds_per_image,
     }

@@ -17,7 +17,7 @@ from flawmap.engine.compute import DeviceName
 from flawmap.engine.progress import say
 from flawmap.reproducibility import atomic_write_text
 from flawmap_bench.boards.ablation_tables import AblationRow, AblationTable, read_tables
-from flawmap_bench.boards.ablations import AblationOrder, about_order, run_ablations
+from flawmap_bench.boards.ablations import AblationOrder, Rows, about_order, run_ablations
 from flawmap_bench.boards.paper_board import (
     SEXES,
     ClassResults,
@@ -73,8 +73,8 @@ class PaperOrder:
         return self.folder / f"table{self.table}"
 
 
-def run_paper(order: PaperOrder, command: str) -> Path:
-    """Run what is missing and write the scoreboard after each class.
+def run_paper(order: PaperOrder, command: str, rows: Rows | None = None) -> Path:
+    """Run what is missing and write the scoreboard after each class; ``rows`` is that of :func:`run_ablations`.
 
     Returns:
         the path of scoreboard.md; beside it, for table 1, per_class.md.
@@ -92,7 +92,7 @@ def run_paper(order: PaperOrder, command: str) -> Path:
             say("paper", f"time limit: {len(classes) - number} of {len(classes)} remain for the next call")
             break
         say("paper", f"table {order.table}, {name or class_order.location} ({number + 1}/{len(classes)})")
-        run_ablations(class_order, command)
+        run_ablations(class_order, command, rows)
         if order.methods:
             size, minutes = order.image_size_px, order.minutes_per_method
             others[name] = run_methods(order.table, class_order, order.methods, size, minutes, command)

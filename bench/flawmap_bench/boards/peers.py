@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,19 @@ class PeersOrder:
     with_thresholds: bool = False
 
 
-def run_peers(order: PeersOrder, command: str) -> Path:
+Which = tuple[str, int]  # a method and a seed
+Outcomes = Iterator[tuple[Which, str | None]]
+Methods = Callable[[PeersOrder, Jobs, Sequence[Which], TestData], Outcomes]
+
+
+def run_peers(order: PeersOrder, command: str, methods: Methods | None = None) -> Path:
     """Run what is missing and write the scoreboard after each run.
+
+    Args:
+        order: what to run.
+        command: for the record.
+        methods: runs what is missing, in any order, and gives each when it is done, with the reason where it failed;
+            None does so here, one after the other.
 
     Returns:
         the path of scoreboard.md.
@@ -78,18 +89,24 @@ def run_peers(order: PeersOrder, command: str) -> Path:
     missing = [which for which, job in jobs.items() if read_result(order.folder, job) is None]
     say("peers", f"{len(jobs)} runs, {len(jobs) - len(missing)} done, {len(missing)} to do -> {order.folder}/")
     order.folder.mkdir(parents=True, exist_ok=True)
-    failures: dict[tuple[str, int], str] = {}
+    failures: dict[Which, str] = {}
+    for which, reason in (methods or one_by_one)(order, jobs, missing, test):
+        if reason is not None:
+            say("peers", f"{title_of(which[0])}: {reason}")
+            failures[which] = reason
+        _write_board(order, command, jobs, failures, test)
+    return _write_board(order, command, jobs, failures, test)
+
+
+def one_by_one(order: PeersOrder, jobs: Jobs, missing: Sequence[Which], test: TestData) -> Outcomes:
+    """Run on this machine; see :func:`run_peers`."""
     for number, (name, seed) in enumerate(missing):
         say("peers", f"run {number + 1}/{len(missing)}: {title_of(name)}, seed {seed}")
         started = time.monotonic()
         reason = run_method(order.folder, jobs[name, seed], test)
-        if reason is not None:
-            say("peers", f"{title_of(name)}: {reason}")
-            failures[name, seed] = reason
-        else:
+        if reason is None:
             say("peers", f"{title_of(name)} took {duration(time.monotonic() - started)}")
-        _write_board(order, command, jobs, failures, test)
-    return _write_board(order, command, jobs, failures, test)
+        yield (name, seed), reason
 
 
 def planned_jobs(order: PeersOrder) -> tuple[Jobs, TestData]:

@@ -159,6 +159,16 @@ def add_device_argument(parser: ArgumentParser) -> None:
     )
 
 
+def add_cluster_argument(parser: ArgumentParser, what: str) -> None:
+    """``--cluster``; ``what`` it does on the nodes."""
+    parser.add_argument(
+        "--cluster",
+        metavar="local|auto|ADDRESS",
+        help=f"{what} on the nodes of a Ray cluster: local starts one on this machine for this command, auto is the "
+        "one that this machine is a node of, ADDRESS is HOST:PORT or ray://HOST:PORT (default: here, without Ray)",
+    )
+
+
 def add_camera_argument(parser: ArgumentParser) -> None:
     """``--product`` and ``--camera``, of the verbs that judge images."""
     parser.add_argument(

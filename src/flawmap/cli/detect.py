@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawmap.advice import command
-from flawmap.cli.arguments import STRICT_HELP, add_device_argument, add_threshold_arguments, count, threshold_choice
+from flawmap.cli.arguments import (
+    STRICT_HELP,
+    add_cluster_argument,
+    add_device_argument,
+    add_threshold_arguments,
+    count,
+    threshold_choice,
+)
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,11 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="images that are scored at the same time, each on a core of its own (default: all cores); an accelerator "
         "scores images in batches, and this many cores read and draw for it. Scores do not depend on it",
     )
-    parser.add_argument(
-        "--cluster",
-        metavar="auto|ADDRESS",
-        help="score on the nodes of a Ray cluster: auto is the one that this machine is a node of (default: here)",
-    )
+    add_cluster_argument(parser, "score")
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     parser.add_argument(
         "--maps",

@@ -4,10 +4,11 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flawmap.cli.arguments import add_data_arguments, add_device_argument
+from flawmap.cli.arguments import add_cluster_argument, add_data_arguments, add_device_argument
 from flawmap.data.left_out import counted, from_records, unreadable
 from flawmap.data.left_out import lines as left_out_lines
 from flawmap.data.remark_lines import remark_lines
@@ -36,6 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="PX",
         help="compare maps and masks at PX x PX, as papers with 224 or 256 do (default: each image's own resolution)",
     )
+    add_cluster_argument(parser, "score")
     add_data_arguments(parser)
     add_device_argument(parser)
 
@@ -56,11 +58,14 @@ def run(arguments: Namespace) -> int:
     destination = Destination.of(arguments.output) if arguments.output else None
     output = destination.local if destination else None
     progress, size = ProgressLine("evaluate"), arguments.evaluation_size
+    elsewhere = None
+    if arguments.cluster:  # the package comes with this one, which does not import it
+        elsewhere = import_module("flawmap_cluster.evaluate").in_cluster(arguments.cluster, path)
     if is_exported(path):
         from flawmap.deploy.evaluate_file import evaluate_file
 
         asked = TestImages(arguments.data, arguments.set, arguments.skip_unreadable, arguments.strict)
-        evaluation = evaluate_file(path, asked, output, arguments.command, size, progress)
+        evaluation = evaluate_file(path, asked, output, arguments.command, size, progress, elsewhere)
     else:
         from flawmap.evaluate.evaluate_run import evaluate_run
 
@@ -75,6 +80,7 @@ def run(arguments: Namespace) -> int:
             evaluation_size_px=size,
             progress=progress,
             strict=arguments.strict,
+            elsewhere=elsewhere,
         )
     report = RunFolder(path).report
     written = report if not arguments.output and report.is_file() else None

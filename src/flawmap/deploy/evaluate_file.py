@@ -12,6 +12,7 @@ from flawmap.deploy.good_scores import manifest_of
 from flawmap.deploy.runtime import ExportedModel, load
 from flawmap.detect.detection import NotScoredError
 from flawmap.engine.progress import say
+from flawmap.evaluate.evaluable import Elsewhere
 from flawmap.evaluate.evaluate import evaluate
 from flawmap.evaluate.test_images import TestImages, keep, refuse_evaluation_size
 from flawmap.recipe.settings import DataSettings, Recipe
@@ -28,6 +29,7 @@ def evaluate_file(
     command: str = "",
     evaluation_size_px: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    elsewhere: Elsewhere | None = None,
 ) -> Evaluation:
     """Measure an exported file on labelled images, by the threshold in the file beside it, or else by its own.
 
@@ -41,6 +43,7 @@ def evaluate_file(
         command: that repeats this, for the record.
         evaluation_size_px: see :func:`flawmap.evaluate.evaluate.evaluate`.
         progress: called after each image with (done, total).
+        elsewhere: see :func:`flawmap.evaluate.evaluate.evaluate`.
 
     Raises:
         UserError: as :func:`flawmap.deploy.load`; unusable data, images that training has seen, or results that cannot
@@ -52,8 +55,15 @@ def evaluate_file(
         say("threshold", model.facts.threshold_words[0])
     manifest = manifest_of(path, model.facts)
     data = asked.checked(DataSettings(), read_used_images(manifest) if manifest else ())
-    subject = _ExportedFile(model)
-    score = partial(evaluate, subject, data, command=command, progress=progress, evaluation_size_px=evaluation_size_px)
+    score = partial(
+        evaluate,
+        ExportedFile(model),
+        data,
+        command=command,
+        progress=progress,
+        evaluation_size_px=evaluation_size_px,
+        elsewhere=elsewhere,
+    )
     return score() if output is None else keep(score, free_path(output))
 
 
@@ -67,7 +77,7 @@ class _Analysed:
     scales: tuple[()] = ()
 
 
-class _ExportedFile:
+class ExportedFile:
     """An ``Evaluable``."""
 
     batch_size, device = 1, "cpu"

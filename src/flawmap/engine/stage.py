@@ -113,7 +113,7 @@ class Stage:
             is_own = path == own
             say(self.name, f"{'already done' if is_own else 'reused, the same as in an earlier run'}: {path}")
             if not is_own:
-                _share(path, own)
+                share(path, own)
             return read_tensors(path)
         return_freed_memory()
         with explain_failures(self.name, batch_size, self.context.size_px, self.context.compute.devices):
@@ -154,7 +154,7 @@ class Stage:
         # Written last: a result without it does not count as finished.
         atomic_write_text(path.with_suffix(".json"), json.dumps(about, indent=2))
         if self.context.is_shared:
-            _share(path, run.shared_stage(self.name, self.key))
+            share(path, run.shared_stage(self.name, self.key))
         for state in (checkpoint, Path(f"{checkpoint}.part")):
             state.unlink(missing_ok=True)
 
@@ -174,7 +174,7 @@ def is_result(path: Path, key: str | None) -> bool:
     return key is not None and about.get("key") == key and path.is_file() and about.get("sha256") == file_sha256(path)
 
 
-def _share(source: Path, target: Path) -> None:
+def share(source: Path, target: Path) -> None:
     """Make a finished result appear at ``target`` as well: a hard link, or a copy where links are not possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".safetensors", ".json"):

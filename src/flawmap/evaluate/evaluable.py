@@ -1,11 +1,13 @@
 """What an evaluation needs from a model: a detector has it, and so does an exported file without torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flawmap.data.sample import LabelledImage
 from flawmap.detect.products import Judging
 from flawmap.recipe.settings import Recipe
 from flawmap.runs.calibration import Calibration, MapScale
@@ -78,3 +80,17 @@ class Evaluable(Protocol):
     def analyse_many(self, images: Sequence[NDArray[np.uint8]], places: Sequence[str]) -> Sequence[Analysed]:
         """Score images (h, w, 3), which errors call by their places."""
         ...
+
+
+@dataclass(frozen=True)
+class ScoredFile:
+    """What was computed for the file of an image: its EXIF orientation, 1 to 8, and how long scoring took."""
+
+    analysis: Analysed
+    orientation: int
+    seconds: float
+
+
+# scores images on other machines, each with one core of a processor or on a device of this kind, and gives the answers
+# in the order of the images
+Elsewhere = Callable[[Sequence[LabelledImage], str], Generator[ScoredFile, None, None]]

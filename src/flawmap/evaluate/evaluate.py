@@ -23,7 +23,7 @@ from flawmap.detect.detection import APPEARANCE_DISTANCE
 from flawmap.engine.cores import reading_threads, usable_cores
 from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
 from flawmap.engine.progress import say
-from flawmap.evaluate.evaluable import Analysed, Evaluable
+from flawmap.evaluate.evaluable import Analysed, Elsewhere, Evaluable, ScoredFile
 from flawmap.evaluate.measures import (
     PooledPixels,
     ScoredSample,
@@ -54,6 +54,7 @@ def evaluate(
     command: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
     evaluation_size_px: int | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Evaluation:
     """Score every test image and measure how well the detector does.
 
@@ -65,6 +66,7 @@ def evaluate(
         progress: called after each image with (done, total).
         evaluation_size_px: side of the square at which pixels are compared, as in papers that evaluate at 224 or 256;
             None compares them at the original resolution of each image.
+        elsewhere: scores the images instead of this process, which measures them in the order of the data.
 
     Returns:
         the content of metrics.json.
@@ -74,7 +76,9 @@ def evaluate(
     """
     pixels = PooledPixels(data.protocol, evaluation_size_px)
     scored, images, seconds = [], [], 0.0
-    with closing(_judged(detector, data, folder)) as found:
+    here = elsewhere is None
+    judged_images = _judged(detector, data, folder) if here else _judged_elsewhere(elsewhere, detector, data, folder)
+    with closing(judged_images) as found:
         for judged in found:
             sample, analysis, marked = judged.sample, judged.analysis, judged.marked
             pixels.add(sample, analysis, marked, judged.map_threshold)
@@ -85,7 +89,9 @@ def evaluate(
             if judged.record is not None:
                 images.append(judged.record)
             progress(len(scored), len(data.samples))
-    evaluation = _evaluation(detector, data, scored, pixels, seconds / max(1, len(scored)), command)
+    evaluation = _evaluation(
+        detector, data, scored, pixels, seconds / max(1, len(scored)), command, _threads() if here else 1
+    )
     if folder is not None:
         write_per_image(folder, images)
         write_pixel_curves(folder, pixels.pools.everything().curves())
@@ -127,19 +133,35 @@ def _judged(detector: Evaluable, data: TestData, folder: Path | None) -> Generat
         started = time.perf_counter()
         analyses = detector.analyse_many([image.pixels for image in decoded], [str(s.path) for _, s in batch])
         seconds = (time.perf_counter() - started) / len(batch)
-        found = []
-        for (index, sample), image, analysis in zip(batch, decoded, analyses, strict=True):
-            marked = _truth(sample, image) if data.protocol.pixel_pool != "none" else Truth(None)
-            flagged, map_threshold = _verdict(detector, sample, analysis)
-            record = None
-            if folder is not None:
-                record = _written(detector, folder, index, sample, analysis, marked.pixels, bool(flagged))
-            found.append(_Judged(sample, analysis, marked, flagged, map_threshold, record, seconds))
-        return found
+        return [
+            _judge(detector, data, folder, index, ScoredFile(analysis, image.orientation, seconds))
+            for (index, _), image, analysis in zip(batch, decoded, analyses, strict=True)
+        ]
 
     with closing(in_order(judged, batches_of(samples, size), threads, budget)) as results:
         for of_batch in results:
             yield from of_batch
+
+
+def _judged_elsewhere(
+    elsewhere: Elsewhere, detector: Evaluable, data: TestData, folder: Path | None
+) -> Generator[_Judged, None, None]:
+    """Write each image, in the order of the data, as it comes."""
+    with closing(elsewhere(data.samples, detector.device)) as answers:
+        for index, scored in enumerate(answers):
+            yield _judge(detector, data, folder, index, scored)
+
+
+def _judge(detector: Evaluable, data: TestData, folder: Path | None, index: int, scored: ScoredFile) -> _Judged:
+    sample, analysis = data.samples[index], scored.analysis
+    height, width = analysis.anomaly_map.shape
+    has_truth = data.protocol.pixel_pool != "none"
+    marked = truth_of(sample, height, width, scored.orientation) if has_truth else Truth(None)
+    flagged, map_threshold = _verdict(detector, sample, analysis)
+    record = None
+    if folder is not None:
+        record = _written(detector, folder, index, sample, analysis, marked.pixels, bool(flagged))
+    return _Judged(sample, analysis, marked, flagged, map_threshold, record, scored.seconds)
 
 
 def _decoded(sample: LabelledImage) -> DecodedImage:
@@ -184,11 +206,6 @@ def _written(
     )
 
 
-def _truth(sample: LabelledImage, image: DecodedImage) -> Truth:
-    height, width = image.pixels.shape[:2]
-    return truth_of(sample, height, width, image.orientation)
-
-
 def _evaluation(
     detector: Evaluable,
     data: TestData,
@@ -196,6 +213,7 @@ def _evaluation(
     pixels: PooledPixels,
     seconds_per_image: float,
     command: str,
+    threads: int,
 ) -> Evaluation:
     name, calibration = detector.recipe.detect.image_score, detector.calibration_
     scores, labels = scores_and_labels(scored, name)
@@ -235,7 +253,7 @@ def _evaluation(
         missed_rate=_share(~flagged[labels]) if flagged is not None else None,
         drift=drift,
         seconds_per_image=seconds_per_image,
-        threads=_threads(),
+        threads=threads,
         device=detector.device,
         without_truth=tuple(
             s.sample.key for s in scored if has_truth and s.sample.is_anomalous and s.anomalous_share is None

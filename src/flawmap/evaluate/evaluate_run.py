@@ -7,6 +7,7 @@ from pathlib import Path
 from flawmap.data.open_data import Location
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.compute import DeviceName
+from flawmap.evaluate.evaluable import Elsewhere
 from flawmap.evaluate.evaluate import evaluate
 from flawmap.evaluate.report_inputs import keep_attention
 from flawmap.evaluate.test_images import TestImages, keep, refuse_evaluation_size
@@ -29,6 +30,7 @@ def evaluate_run(
     evaluation_size_px: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     strict: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> Evaluation:
     """Evaluate a run and write its report; an earlier evaluation is kept under another name.
 
@@ -44,6 +46,7 @@ def evaluate_run(
         evaluation_size_px: see :func:`flawmap.evaluate.evaluate.evaluate`.
         progress: called after each image with (done, total).
         strict: refuse data with anything beside it that is not read.
+        elsewhere: see :func:`flawmap.evaluate.evaluate.evaluate`.
 
     Raises:
         UserError: no model, unusable data, test images that training has seen, or results that cannot be written.
@@ -55,7 +58,15 @@ def evaluate_run(
     rows = read_used_images(RunFolder(model_folder(path).parent).manifest)
     asked = TestImages(location, overrides, skip_unreadable, strict)
     data = asked.checked(detector.recipe.data, rows)
-    score = partial(evaluate, detector, data, command=command, progress=progress, evaluation_size_px=evaluation_size_px)
+    score = partial(
+        evaluate,
+        detector,
+        data,
+        command=command,
+        progress=progress,
+        evaluation_size_px=evaluation_size_px,
+        elsewhere=elsewhere,
+    )
     if output is not None:
         return keep(score, free_path(output))
     if not run.model.is_dir():
