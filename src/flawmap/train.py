@@ -1,28 +1,41 @@
 """From a data location to a finished run folder; ``train``, ``demo`` and ``benchmark`` use it."""
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from flawmap.advice import command
-from flawmap.check import read_sound_data, remarks, report_on
+from flawmap.check import SoundData, read_sound_data, remarks, report_on
 from flawmap.data.checks import MIN_IMAGES, FileFacts
 from flawmap.data.leave_out import LeaveOut, read_leave_out
 from flawmap.data.open_data import Location, absolute_locations, locations_of
 from flawmap.data.sample import LeftOut
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.detect.fit import StageChoice, refuse_stage
-from flawmap.engine.compute import DeviceName, choose_compute
-from flawmap.engine.loggers import LoggerName, refuse_missing_loggers
+from flawmap.detect.fit import refuse_stage
+from flawmap.engine.compute import choose_compute
+from flawmap.engine.launch import refuse_other_number
+from flawmap.engine.loggers import refuse_missing_loggers
+from flawmap.engine.processes import from_first, is_first, together
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import Recipe
 from flawmap.reproducibility import environment
-from flawmap.runs.manifest import KNOWN_DEFECT, LEFT_OUT, ONLY_PRETRAINED, ManifestRow, read_manifest, write_manifest
+from flawmap.runs.manifest import (
+    HELD_OUT,
+    KNOWN_DEFECT,
+    LEFT_OUT,
+    ONLY_PRETRAINED,
+    TRAIN,
+    ManifestRow,
+    read_manifest,
+    write_manifest,
+)
 from flawmap.runs.model_config import record_of_run
 from flawmap.runs.result_folders import exclusive, is_held
 from flawmap.runs.run_folder import (
@@ -40,24 +53,8 @@ from flawmap.runs.run_folder import (
 )
 from flawmap.runs.threshold_names import FEWEST_IMAGES, nearest_name, whose
 from flawmap.runs.unusual import read_unusual, what_to_do
+from flawmap.training_order import TrainingOrder
 from flawmap.vit.weights import load_encoder
-
-
-@dataclass(frozen=True)
-class TrainingOrder:
-    """A training: data, recipe, run folder, known defects, further loggers, and the command line for the record."""
-
-    location: Location
-    recipe: Recipe
-    run_path: Path | None
-    device: DeviceName = "auto"
-    stages: StageChoice = "all"
-    skip_unreadable: bool = False
-    command: str = ""
-    strict: bool = False
-    leave_out: LeaveOut | None = None
-    defects: str | None = None
-    loggers: tuple[LoggerName, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,41 +70,27 @@ class TrainedRun:
 def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
     """Check device, data and weights, train, calibrate and save.
 
-    No run folder is made before all of these are there, and none is left where training could not begin.
+    No run folder is made before all of these are there, and none is left where training could not begin. Of several
+    processes this is the first; the others do what :func:`train_beside` says.
     """
-    recipe = order.recipe
-    compute = choose_compute(order.device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
-    refuse_stage(order.recipe, order.stages)
-    refuse_missing_loggers(order.loggers)
-    how = order.skip_unreadable, order.strict, order.leave_out, order.defects
-    sound = read_sound_data(order.location, order.recipe, *how)
-    checked, pool = sound.checked, sound.pool
-    train, held_out = split_normals(checked.data.images, recipe.held_out_fraction, recipe.seed)
-    side = {image.key: "train" for image in train} | {image.key: "held_out" for image in held_out}
-    part_of = {image.key: (image.group, image.product, image.camera) for image in checked.data.images}
-    rows = [_row(fact, side[fact.key], *part_of[fact.key]) for fact in checked.facts if fact.key in side]
-    rows += [_row(fact, ONLY_PRETRAINED) for fact in pool.facts]
-    rows += [_row(fact, LEFT_OUT) for fact in sound.omitted.facts]
-    known = zip(sound.known.facts, sound.known.defects, strict=True)
-    rows += [_row(fact, KNOWN_DEFECT, defect.group) for fact, defect in known]
-    if resumed is not None:
-        refuse_other_data(resumed, rows)
+    device, sound, rows = together(lambda: _ready(order, resumed))
+    refuse_differing_data(rows)
     report = report_on(sound, order.recipe)
     for label, text in remarks(report):
         say(label, text)
-    say("split", described_split(len(train), len(held_out), recipe))
-    load_encoder(order.recipe.model, seed=order.recipe.seed)  # raises where weights are missing; fit loads its own
-    run = resumed or create_run(order.run_path, checked.data.name, order.recipe)
+    sides = [row.split for row in rows]
+    say("split", described_split(sides.count(TRAIN), sides.count(HELD_OUT), order.recipe))
+    refuse_missing_weights(order.recipe)
+    run = together(lambda: resumed or create_run(order.run_path, sound.checked.data.name, order.recipe))
     try:
         with exclusive(run.path):
             write_manifest(run.manifest, rows)
-            run.write_environment(environment(compute.device) | _beginning_of(run, order))
+            run.write_environment(environment(device) | _beginning_of(run, order))
             say("run", str(run.path))
             if resumed is None and (before := _unfinished_before(run, order)) is not None:
                 again = command("flawmap", "train", *locations_of(order.location), "--run", before.path, "--resume")
                 say("note", f"{before.path} was begun with the same data and settings; to continue it instead: {again}")
-            detector = AnomalyDetector(order.recipe)
-            detector.fit(checked.data, run, order.device, order.stages, pool, sound.known.defects, order.loggers)
+            detector = _fitted(order, sound, run)
             if order.stages != "pretrain":
                 finish(run, detector, order.location)
     except UserError:
@@ -115,6 +98,77 @@ def train_run(order: TrainingOrder, resumed: RunFolder | None) -> TrainedRun:
             run.discard()
         raise
     return TrainedRun(run, detector, report.good_images, report.passed_over)
+
+
+def train_beside(order: TrainingOrder) -> None:
+    """What all processes but the first do: read the same data, and share every batch. They leave no file."""
+    _, sound, rows = together(lambda: _ready(order, None))
+    refuse_differing_data(rows)
+    refuse_missing_weights(order.recipe)
+    together(lambda: None)  # the first one makes the run folder
+    with TemporaryDirectory() as folder:
+        _fitted(order, sound, RunFolder(Path(folder)))
+
+
+def _fitted(order: TrainingOrder, sound: SoundData, run: RunFolder) -> AnomalyDetector:
+    loggers = order.loggers if is_first() else ()
+    how = order.device, order.stages, sound.pool, sound.known.defects, loggers
+    return AnomalyDetector(order.recipe).fit(sound.checked.data, run, *how)
+
+
+def _ready(order: TrainingOrder, resumed: RunFolder | None) -> tuple[str, SoundData, list[ManifestRow]]:
+    """Everything that can be refused before there is a run folder: the device, the data, and a row for each image."""
+    recipe = order.recipe
+    devices, nodes = recipe.compute.devices, recipe.compute.nodes
+    compute = choose_compute(order.device, recipe.training_precision, devices, recipe.encoder_precision, nodes)
+    refuse_other_number(recipe, compute)
+    refuse_stage(recipe, order.stages)
+    refuse_missing_loggers(order.loggers)
+    how = order.skip_unreadable, order.strict, order.leave_out, order.defects
+    sound = read_sound_data(order.location, recipe, *how)
+    rows = _rows(sound, recipe)
+    if resumed is not None:
+        refuse_other_data(resumed, rows)
+    return compute.device, sound, rows
+
+
+def refuse_missing_weights(recipe: Recipe) -> None:
+    """Raises: UserError: a process of this training does not find the initial weights; fit loads its own."""
+    together(lambda: load_encoder(recipe.model, seed=recipe.seed))
+
+
+def _rows(sound: SoundData, recipe: Recipe) -> list[ManifestRow]:
+    checked = sound.checked
+    train, held_out = split_normals(checked.data.images, recipe.held_out_fraction, recipe.seed)
+    side = {image.key: TRAIN for image in train} | {image.key: HELD_OUT for image in held_out}
+    part_of = {image.key: (image.group, image.product, image.camera) for image in checked.data.images}
+    rows = [_row(fact, side[fact.key], *part_of[fact.key]) for fact in checked.facts if fact.key in side]
+    rows += [_row(fact, ONLY_PRETRAINED) for fact in sound.pool.facts]
+    rows += [_row(fact, LEFT_OUT) for fact in sound.omitted.facts]
+    known = zip(sound.known.facts, sound.known.defects, strict=True)
+    return rows + [_row(fact, KNOWN_DEFECT, defect.group) for fact, defect in known]
+
+
+def refuse_differing_data(rows: Sequence[ManifestRow]) -> None:
+    """All processes of a training learn from the same images.
+
+    Args:
+        rows: of the images that this process has found.
+
+    Raises:
+        UserError: the first process has found others.
+    """
+    own = {(row.key, row.sha256, row.split) for row in rows}
+    first = from_first(lambda: json.dumps(sorted(own)).encode("utf-8"))
+
+    def compare() -> None:
+        differing = sorted(own ^ {(key, sha256, split) for key, sha256, split in json.loads(first)})
+        if differing:
+            noun = "image is" if len({key for key, *_ in differing}) == 1 else "images are"
+            problem = f"{len({key for key, *_ in differing})} {noun} not what the first process has found"
+            raise UserError(problem, differing[0][0], "give all machines the same data, under the same path")
+
+    together(compare)
 
 
 def described_split(num_train: int, num_held_out: int, recipe: Recipe) -> str:

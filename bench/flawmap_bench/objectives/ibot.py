@@ -80,6 +80,18 @@ def ibot_patch_loss(
     return (cross_entropy * share).sum() / (num_views * num_images)
 
 
+def half_hidden(crops: int, rows: int, columns: int, generator: torch.Generator) -> Bool[Tensor, "crops n"]:
+    """Block masks of half of the crops, see :meth:`IbotModule.hidden_patches`."""
+    device = generator.device
+    order = torch.rand(crops, generator=generator, device=device).argsort()
+    ratios = torch.rand(crops, generator=generator, device=device) * (MAX_RATIO - MIN_RATIO) + MIN_RATIO
+    ratios = ratios.clamp(min=1 / (rows * columns)).tolist()
+    mask = torch.zeros(crops, rows * columns, dtype=torch.bool, device=device)
+    for index in order[: round(MASKED_SHARE * crops)].tolist():
+        mask[index] = block_patch_mask(1, rows, columns, ratios[index], generator)[0]
+    return mask
+
+
 class IbotModule(DinoModule):
     """DINO with block masks on the student's global crops; one head for [CLS] and patches, a centre for each.
 
@@ -110,14 +122,7 @@ class IbotModule(DinoModule):
         and the loss of a collapsed model is the same in all of them.
         """
         rows, columns = self.student_encoder.grid(views.shape[-2], views.shape[-1])
-        generator = self.mask_generator(views)
-        order = torch.rand(len(views), generator=generator, device=views.device).argsort()
-        ratios = torch.rand(len(views), generator=generator, device=views.device) * (MAX_RATIO - MIN_RATIO) + MIN_RATIO
-        ratios = ratios.clamp(min=1 / (rows * columns)).tolist()
-        mask = torch.zeros(len(views), rows * columns, dtype=torch.bool, device=views.device)
-        for index in order[: round(MASKED_SHARE * len(views))].tolist():
-            mask[index] = block_patch_mask(1, rows, columns, ratios[index], generator)[0]
-        return mask
+        return self.random_mask(views, lambda crops, generator: half_hidden(crops, rows, columns, generator))
 
     def loss_of(self, batch: dict[str, Tensor]) -> Objective:
         """L_cls over pairs of different views + lambda L_patch within the same view."""

@@ -171,7 +171,8 @@ class MsnModule(TeacherAndStudent):
     def kept_of_anchor(self, views: Tensor) -> Int[Tensor, "b k"]:
         """Indices of the patches that the student sees of its global view."""
         rows, columns = self.student_encoder.grid(views.shape[-2], views.shape[-1])
-        return kept_patches(random_patch_mask(len(views), rows * columns, DROP_RATIO, self.mask_generator(views)))
+        how = rows * columns, DROP_RATIO
+        return kept_patches(self.random_mask(views, lambda count, numbers: random_patch_mask(count, *how, numbers)))
 
     def loss_of(self, batch: dict[str, Tensor]) -> Objective:
         """Cross-entropy of all anchors with the target + how far their mean prediction is from uniform."""

@@ -3,7 +3,9 @@
 import json
 import sys
 from argparse import Action, ArgumentParser, Namespace
-from dataclasses import asdict
+from contextlib import redirect_stderr
+from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,10 @@ from flawmap.errors import UserError
 
 if TYPE_CHECKING:
     from flawmap.data.open_data import Location
-    from flawmap.train import TrainedRun
+    from flawmap.engine.launch import Launch
+    from flawmap.runs.run_folder import RunFolder
+    from flawmap.storage.upload import Destination
+    from flawmap.train import TrainedRun, TrainingOrder
 
 
 class _SetTiles(Action):
@@ -77,20 +82,69 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Train, and print the run folder."""
-    from flawmap.detect.detector import AnomalyDetector
+    """Train, alone or with the processes that a launcher has started, and print the run folder."""
+    from flawmap.engine.launch import Launch, launched
+
+    if (others := launched()) is not None:
+        return _run_with_others(arguments, others)
+    wanted = _wanted(arguments)
+    devices = 1 if wanted.is_finished or wanted.order.recipe.compute.nodes > 1 else wanted.order.recipe.compute.devices
+    return _run_with_others(arguments, Launch(1, devices), wanted) if devices > 1 else _train(arguments, wanted)
+
+
+def _run_with_others(arguments: Namespace, others: "Launch", wanted: "Wanted | None" = None) -> int:
+    """Train as one of several processes: the first one does what a process alone does, and the others help it.
+
+    Args:
+        others: how many there are.
+        wanted: what is trained, where this process has started the others; else the first one finds out.
+    """
+    from flawmap.engine.compute import choose_compute
+    from flawmap.engine.launch import is_first_of_node, joined
+    from flawmap.engine.processes import HeardError, from_first, heard_by_all, is_first
+    from flawmap.train import TrainingOrder, train_beside
+
+    device = choose_compute(arguments.device, devices=others.devices if wanted else 1).device
+    try:
+        with joined(others, device), heard_by_all():
+            if is_first():
+                found: list[Wanted] = []
+                from_first(lambda: _told(wanted or _wanted(arguments), found))
+                return _train(arguments, found[0])
+            with redirect_stderr(StringIO()):  # the first one says it
+                order = from_first(bytes)
+                if order:
+                    train_beside(TrainingOrder.from_json(order))
+            return 0
+    except HeardError:
+        if not is_first_of_node():
+            raise SystemExit(2) from None  # another process of this machine says it
+        raise
+
+
+def _told(wanted: "Wanted", found: "list[Wanted]") -> bytes:
+    found.append(wanted)
+    return b"" if wanted.is_finished else wanted.order.to_json()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for; a run that is finished already only has to be named."""
+
+    order: "TrainingOrder"
+    resumed: "RunFolder | None"
+    destination: "Destination | None"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.resumed is not None and self.resumed.is_finished
+
+
+def _wanted(arguments: Namespace) -> Wanted:
     from flawmap.recipe.files import load_recipe
     from flawmap.storage.upload import Destination
-    from flawmap.train import (
-        TrainedRun,
-        TrainingOrder,
-        data_of,
-        defects_for,
-        leaves_out,
-        resumed_run,
-        skips_unreadable,
-        train_run,
-    )
+    from flawmap.train import TrainingOrder, data_of, defects_for, leaves_out, resumed_run, skips_unreadable
 
     destination = Destination.of(arguments.run, arguments.resume, Path("runs")) if arguments.run else None
     requested = destination.local if destination else None
@@ -106,28 +160,36 @@ def run(arguments: Namespace) -> int:
         raise UserError("no data given", "flawmap train", "name a folder of good images: flawmap train FOLDER")
     defects = defects_for(arguments.defects, resumed)
     leave_out = leaves_out(arguments.leave_out, resumed)
-    if resumed is not None and resumed.is_finished:
-        done = TrainedRun(resumed, AnomalyDetector.from_pretrained(resumed.path, arguments.device))
+    skip_unreadable = arguments.skip_unreadable
+    if resumed is not None and not arguments.strict:
+        skip_unreadable = skip_unreadable or skips_unreadable(resumed)
+    order = TrainingOrder(
+        location,
+        recipe,
+        requested,
+        arguments.device,
+        arguments.stage,
+        skip_unreadable,
+        arguments.command,
+        arguments.strict,
+        leave_out,
+        defects,
+        tuple(arguments.logger),
+    )
+    return Wanted(order, resumed, destination)
+
+
+def _train(arguments: Namespace, wanted: Wanted) -> int:
+    from flawmap.detect.detector import AnomalyDetector
+    from flawmap.train import TrainedRun, train_run
+
+    order, destination = wanted.order, wanted.destination
+    if wanted.resumed is not None and wanted.resumed.is_finished:
+        done = TrainedRun(wanted.resumed, AnomalyDetector.from_pretrained(wanted.resumed.path, arguments.device))
         remark = "was finished already"
     else:
-        skip_unreadable = arguments.skip_unreadable
-        if resumed is not None and not arguments.strict:
-            skip_unreadable = skip_unreadable or skips_unreadable(resumed)
-        order = TrainingOrder(
-            location,
-            recipe,
-            requested,
-            arguments.device,
-            arguments.stage,
-            skip_unreadable,
-            arguments.command,
-            arguments.strict,
-            leave_out,
-            defects,
-            tuple(arguments.logger),
-        )
-        done = train_run(order, resumed)
-        remark = _what_next(done, location)
+        done = train_run(order, wanted.resumed)
+        remark = _what_next(done, order.location)
     if arguments.json:
         print(json.dumps(_as_json(done)))
     else:

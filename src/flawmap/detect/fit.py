@@ -11,6 +11,7 @@ from flawmap.data.known_defects import refuse_without_head
 from flawmap.data.sample import KnownDefect, NormalImage, content_hash
 from flawmap.engine.compute import Compute
 from flawmap.engine.loggers import NO_LOGGERS, Loggers
+from flawmap.engine.processes import is_first
 from flawmap.engine.progress import say
 from flawmap.engine.stage import SAVE_EVERY_SECONDS, StageContext
 from flawmap.errors import UserError
@@ -34,7 +35,7 @@ class Fitted:
     """What fitting gives.
 
     Attributes:
-        scorer: in evaluation mode; None after ``--stage pretrain``.
+        scorer: in evaluation mode; None after ``--stage pretrain``, and in all processes of a training but the first.
         guide: the frozen encoder whose attention placed the simulated defects.
         origin: of the initial weights.
         stage_keys: hashes under which the stages' results are shared.
@@ -100,11 +101,13 @@ def fit_scorer(
     if recipe.pretrain.enabled:
         context = _pretrained(encoder, (*images, *pool), recipe, context, may_train=stages != "finetune")
     encoder.eval().requires_grad_(False)
-    if stages == "pretrain":
+    if stages == "pretrain" or (recipe.method != "paper" and not is_first()):
         return Fitted(None, encoder, origin, dict(context.earlier))
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     fit, known = _fit_of(recipe), (tuple(defects),) if defects else ()
     fitted = fit(images, encoder, recipe, context, simulate, *known)
+    if not is_first():  # what remains is one process's work
+        return Fitted(None, encoder, origin, fitted.stage_keys)
     return Fitted(fitted.scorer, encoder, origin, fitted.stage_keys, fitted.unseen, fitted.unseen_defects)
 
 

@@ -17,6 +17,7 @@ from flawmap.detect.fit import StageChoice, fit_scorer
 from flawmap.detect.judge_known import judge_known
 from flawmap.detect.judge_unseen import judge_unseen
 from flawmap.engine.compute import DeviceName, choose_compute
+from flawmap.engine.launch import refuse_other_number
 from flawmap.engine.loggers import Loggers
 from flawmap.engine.progress import say
 from flawmap.recipe.checks import validate
@@ -49,7 +50,9 @@ def fit_detector(
     known = known_defects_for(defects, normals, recipe)
     train, held_out = split_normals(normals, recipe.held_out_fraction, recipe.seed)
     pool = read_pool_for(normals, recipe) if pool is None else pool
-    compute = choose_compute(device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
+    devices, nodes = recipe.compute.devices, recipe.compute.nodes
+    compute = choose_compute(device, recipe.training_precision, devices, recipe.encoder_precision, nodes)
+    refuse_other_number(recipe, compute)
     precision = "int8" if recipe.encoder_precision == "int8" else compute.precision
     say("device", f"{compute.device}, {precision}: {compute.reason}")
     fitted = fit_scorer(train, recipe, run, compute, stages, pool=pool.images, defects=known, loggers=loggers)

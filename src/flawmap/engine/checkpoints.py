@@ -1,5 +1,6 @@
 """Checkpoints that survive a crash: written to a temporary file, synced and renamed."""
 
+import io
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import lightning
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from flawmap.engine.processes import count, from_first
 from flawmap.engine.stage import SAVE_EVERY_SECONDS
 from flawmap.errors import UserError
 
@@ -40,13 +42,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read with torch's ``weights_only`` reader.
+        """Read with torch's ``weights_only`` reader; of several processes, the first one reads the file for all.
 
         Raises:
             UserError: the file is damaged, holds something that would be executed, or is another stage's.
         """
+        source = path if count() == 1 else io.BytesIO(from_first(Path(path).read_bytes))
         try:
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+            checkpoint = torch.load(source, map_location=map_location, weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(

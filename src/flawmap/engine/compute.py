@@ -18,13 +18,20 @@ class Compute:
         device: a torch device type.
         precision: ``fp32`` or ``bf16`` (autocast).
         reason: for the choice; it is printed.
-        devices: their number; with more than one, each process takes its share of every batch.
+        devices: their number on each node.
+        nodes: the number of machines.
     """
 
     device: str
     precision: Literal["fp32", "bf16"]
     reason: str
     devices: int = 1
+    nodes: int = 1
+
+    @property
+    def processes(self) -> int:
+        """One for each device of each node; of several, each takes its share of every batch."""
+        return self.devices * self.nodes
 
     @property
     def lightning_precision(self) -> Literal["32-true", "bf16-mixed"]:
@@ -37,14 +44,16 @@ def choose_compute(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     devices: int = 1,
     encoder_precision: Literal["fp32", "int8"] = "fp32",
+    nodes: int = 1,
 ) -> Compute:
     """Resolve ``auto``: CUDA, then Apple's MPS, then the processor; bf16 where the hardware computes in it.
 
     Args:
         device: as asked for.
         precision: of stages that train.
-        devices: their number.
+        devices: their number on each node.
         encoder_precision: of a frozen encoder; only processors compute in int8.
+        nodes: the number of machines.
 
     Raises:
         UserError: a device that this torch build or machine does not have, or has fewer of; or int8 elsewhere than on
@@ -80,8 +89,8 @@ def choose_compute(
         )
     if precision == "auto":
         fast = _computes_in_bf16(chosen)
-        return Compute(chosen, "bf16" if fast else "fp32", f"{why}; it computes in bf16" if fast else why, devices)
-    return Compute(chosen, precision, why, devices)
+        precision, why = ("bf16", f"{why}; it computes in bf16") if fast else ("fp32", why)
+    return Compute(chosen, precision, why, devices, nodes)
 
 
 def compute_exactly() -> None:

@@ -16,8 +16,10 @@ from torch import Tensor
 from flawmap.engine.compute import Compute
 from flawmap.engine.failures import explain_failures
 from flawmap.engine.loggers import NO_LOGGERS, Loggers
+from flawmap.engine.processes import from_first, is_first, tensors_from_first
 from flawmap.engine.progress import say
 from flawmap.engine.tensor_files import read_tensors, write_tensors
+from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_text, file_sha256, stable_hash
 from flawmap.runs.run_folder import RunFolder
 from flawmap.runs.training_log import LogFile
@@ -65,9 +67,10 @@ class StageContext:
         return Stage(name, stable_hash({"stage": name, "size_px": self.size_px, **always, **depends_on}), self)
 
     def training_stage(self, name: str, **depends_on: Any) -> "Stage":
-        """A stage that trains: precision and number of devices count, too."""
-        compute = {"precision": self.compute.precision, "devices": self.compute.devices}
-        return self.stage(name, **compute, **depends_on)
+        """A stage that trains: precision and number of processes count, too."""
+        processes = self.compute.processes
+        together = {"devices": 1} if processes == 1 else {"processes": processes}
+        return self.stage(name, precision=self.compute.precision, **together, **depends_on)
 
     def after(self, *stages: "Stage") -> "StageContext":
         """The context of what comes after these stages and depends on their results."""
@@ -116,12 +119,44 @@ class Stage:
                 share(path, own)
             return read_tensors(path)
         return_freed_memory()
-        with explain_failures(self.name, batch_size, self.context.size_px, self.context.compute.devices):
-            tensors = dict(compute())
+        tensors = self._computed(compute, batch_size)
         self._keep(tensors)
         del tensors
         return_freed_memory()
         return self.reopened()
+
+    def result_of_all(self, compute: Callable[[], Mapping[str, Tensor]], batch_size: int) -> dict[str, Tensor]:
+        """As :meth:`result`, of a stage that all processes of a training compute together.
+
+        The first process alone reads and writes files; the others get the tensors from it.
+
+        Raises:
+            UserError: as :meth:`result`, or the stage of this process depends on other things than that of the first.
+        """
+        self._refuse_other_key()
+        is_finished = self.is_finished_anywhere()
+        tensors = None
+        if is_first():
+            tensors = self.result(compute, batch_size)
+        elif not is_finished:
+            self._computed(compute, batch_size)
+        return tensors_from_first(tensors)
+
+    def is_finished_anywhere(self) -> bool:
+        """As :attr:`is_finished` for the first process, which has the run; asked in all of them."""
+        return from_first(lambda: b"1" if self.is_finished else b"") == b"1"
+
+    def _refuse_other_key(self) -> None:
+        """What determines the result is the same in all processes: images, weights, settings and code."""
+        key = from_first(self.key.encode).decode()
+        if key != self.key:
+            problem = f"stage {self.name} depends on other weights, settings or code here than in the first process"
+            remedy = "install the same flawmap on all machines; model.weights must be the same file on all"
+            raise UserError(problem, f"key {self.key[:16]}, the first process's {key[:16]}", remedy)
+
+    def _computed(self, compute: Callable[[], Mapping[str, Tensor]], batch_size: int) -> dict[str, Tensor]:
+        with explain_failures(self.name, batch_size, self.context.size_px, self.context.compute.processes):
+            return dict(compute())
 
     def reopened(self) -> dict[str, Tensor]:
         """The tensors of the finished stage, mapped anew: those that were read before take no memory until read again.

@@ -12,7 +12,9 @@ import torch
 from torch.utils.data import Dataset
 
 from flawmap.engine.checkpoints import AtomicCheckpointIO, SaveNowAndThen
+from flawmap.engine.launch import environments
 from flawmap.engine.loggers import NO_LOGGERS, Loggers
+from flawmap.engine.processes import count, from_first
 from flawmap.engine.sampling import BatchOrder, batch_that_fits, loader_workers, stage_loader
 from flawmap.engine.schedules import steps_of_stage
 from flawmap.engine.stage import Stage
@@ -35,7 +37,7 @@ class TrainingPlan:
     Attributes:
         total_steps: optimizer steps.
         steps_per_epoch: of them; the last incomplete batch of an epoch is dropped.
-        batch_size: images per step, of all devices together.
+        batch_size: images per step, of all processes together.
     """
 
     total_steps: int
@@ -44,14 +46,14 @@ class TrainingPlan:
 
     @classmethod
     def of(
-        cls, num_images: int, batch_size: int, devices: int, epochs: int | None, steps: int | None
+        cls, num_images: int, batch_size: int, processes: int, epochs: int | None, steps: int | None
     ) -> "TrainingPlan":
         """The plan of a stage whose length is given in epochs or in steps.
 
         Raises:
-            UserError: fewer images than devices, or fewer than two.
+            UserError: fewer images than processes, or fewer than two.
         """
-        batch_size = batch_that_fits(batch_size, num_images, devices)
+        batch_size = batch_that_fits(batch_size, num_images, processes)
         return cls(*steps_of_stage(epochs, steps, num_images, batch_size), batch_size)
 
 
@@ -60,14 +62,16 @@ class QuietLightning(lightning.Callback):
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Called in every process before it trains."""
-        _quiet_loggers()
+        quiet_loggers()
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
 
 
-def _quiet_loggers() -> None:
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # greetings and tips
+def quiet_loggers() -> None:
+    """Silence Lightning's greetings and tips."""
+    parts = "pytorch.utilities.rank_zero", "pytorch.accelerators", "fabric.utilities.rank_zero"
+    for name in (*parts, "fabric.utilities.distributed"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
 
 
 class StepsByNumber(lightning.Callback):
@@ -145,6 +149,9 @@ def train(
 ) -> None:
     """Train ``module`` to the end of its stage, from the run's checkpoint where there is one.
 
+    Several processes that a launcher has started share the batches. A process that is alone starts others where it has
+    several devices; they begin from what it sends them and run none of its own code, so it may be a notebook.
+
     Args:
         module: its ``record`` of every step is logged.
         dataset: items by (epoch, index).
@@ -160,25 +167,28 @@ def train(
     run, compute = context.run, context.compute
     workers = loader_workers(context.workers, compute)
     loader = stage_loader(
-        dataset, num_images, plan.batch_size, plan.total_steps, context.seed, workers, compute.devices
+        dataset, num_images, plan.batch_size, plan.total_steps, context.seed, workers, compute.processes
     )
     assert isinstance(loader.batch_sampler, BatchOrder)
     checkpoint = run.checkpoint(stage.name)
-    _quiet_loggers()
+    quiet_loggers()
+    is_resumed = from_first(lambda: b"1" if checkpoint.is_file() else b"") == b"1"
     trainer = lightning.Trainer(
         accelerator=compute.device,
         devices=compute.devices,
-        strategy="ddp_spawn" if compute.devices > 1 else "auto",
+        num_nodes=compute.nodes,
+        strategy="ddp" if count() > 1 else "ddp_spawn" if compute.devices > 1 else "auto",
         precision=compute.lightning_precision,
         max_steps=plan.total_steps,
         max_epochs=-1,
+        default_root_dir=run.path,  # where Lightning looks for checkpoints of SLURM's
         logger=list(context.loggers.of_lightning),
         log_every_n_steps=1,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        plugins=[AtomicCheckpointIO(stage.key)],
+        plugins=[AtomicCheckpointIO(stage.key), *environments()],
         callbacks=[
             QuietLightning(),
             StepsByNumber(stage, loader.batch_sampler),
@@ -187,7 +197,7 @@ def train(
         ],
     )
     module.train()
-    start_from = str(checkpoint) if checkpoint.is_file() else None
+    start_from = str(checkpoint) if is_resumed else None
     try:
         with warnings.catch_warnings():  # QuietLightning adds filters
             trainer.fit(module, loader, ckpt_path=start_from, weights_only=True)

@@ -50,9 +50,9 @@ def pretrain(
     """
     settings, drop_path_rate = recipe.pretrain, recipe.model.drop_path_rate
     stage = context.training_stage("pretrain", settings=asdict(settings), drop_path_rate=drop_path_rate)
-    if not may_train and not stage.is_finished:
+    if not may_train and not stage.is_finished_anywhere():
         raise UserError("stage 1 of this recipe is not finished", str(context.run.path), "flawmap train --stage all")
-    plan = TrainingPlan.of(len(images), settings.batch_size, context.compute.devices, settings.epochs, settings.steps)
+    plan = TrainingPlan.of(len(images), settings.batch_size, context.compute.processes, settings.epochs, settings.steps)
 
     def train_stage() -> Mapping[str, Tensor]:
         torch.manual_seed(context.seed)
@@ -65,7 +65,7 @@ def pretrain(
         train(module, views, len(images), plan, stage, _describe_stage_1)
         return module.result_encoder.state_dict()
 
-    return stage.result(train_stage, plan.batch_size), context.after(stage)
+    return stage.result_of_all(train_stage, plan.batch_size), context.after(stage)
 
 
 def fit(
@@ -91,7 +91,7 @@ def fit(
     scorer = PaperHead(encoder)
     context = context.at(round_to_patches(recipe.training_size_px, guide.patch_size_px))
     stage = context.training_stage("finetune", settings=asdict(settings), drop_path_rate=drop_path_rate)
-    plan = TrainingPlan.of(len(images), settings.batch_size, context.compute.devices, settings.epochs, settings.steps)
+    plan = TrainingPlan.of(len(images), settings.batch_size, context.compute.processes, settings.epochs, settings.steps)
 
     def train_stage() -> Mapping[str, Tensor]:
         pixels = NormalPixels(images, round(context.size_px * crop_margin(settings.augmentation)))
@@ -102,7 +102,7 @@ def fit(
         train(module, anomalies, len(images), plan, stage, _describe_stage_2)
         return scorer.state_dict()
 
-    state = stage.result(train_stage, plan.batch_size)
+    state = stage.result_of_all(train_stage, plan.batch_size)
     scorer.cpu().load_state_dict(state)
     return FittedScorer(scorer.eval(), dict(context.after(stage).earlier), None)
 

@@ -103,10 +103,11 @@ class PretrainModule(SelfDistillation):
         masking = self.settings.masking
         if masking.strategy == "none" or masking.drop_ratio == 0:
             return None
-        attention = self.attention_of(views) if masking.strategy in FOLLOW_ATTENTION else None
         grid = self.student_encoder.grid(views.shape[-2], views.shape[-1])
-        generator = self.mask_generator(views)
-        mask = patch_mask(masking.strategy, grid, masking.drop_ratio, generator, attention, len(views))
+        how = masking.strategy, grid, masking.drop_ratio
+        if masking.strategy in FOLLOW_ATTENTION:
+            return kept_patches(patch_mask(*how, torch.Generator(views.device), self.attention_of(views)))
+        mask = self.random_mask(views, lambda rows, generator: patch_mask(*how, generator, num_images=rows))
         return kept_patches(mask)
 
     def attention_of(self, views: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:

@@ -6,11 +6,12 @@ An objective is a subclass with its networks in ``__init__`` and its loss in ``l
 
 import copy
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import lightning
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flawmap.engine.optimisation import check_finite, clip_each_gradient, decay_groups, set_rates
@@ -106,11 +107,18 @@ class SelfDistillation(lightning.LightningModule):
         self.record = self.watch.observe(self.global_step, loss, targets, spread)
         return loss
 
-    def mask_generator(self, views: Tensor) -> torch.Generator:
-        """For masks of these views: other ones in every step, for every number of views, and in every process."""
-        rank = self.trainer.global_rank if self._trainer is not None else 0
-        numbers = numpy_generator(self.seed, "mask", self.global_step, len(views), rank)
-        return torch.Generator(views.device).manual_seed(int(numbers.integers(2**62)))
+    def random_mask(self, views: Tensor, draw: Callable[[int, torch.Generator], Tensor]) -> Bool[Tensor, "rows n"]:
+        """This process's rows of a mask that is drawn for the views of all processes, so that several mask as one does.
+
+        Args:
+            views: view by view, as many of each image as of every other.
+            draw: makes a mask of so many rows; its numbers depend on seed, step and number of views.
+        """
+        # Each process has every count-th image, see BatchOrder; and so, view by view, every count-th row.
+        rank, count = (self.trainer.global_rank, self.trainer.world_size) if self._trainer is not None else (0, 1)
+        numbers = numpy_generator(self.seed, "mask", self.global_step, len(views) * count, 0)
+        generator = torch.Generator(views.device).manual_seed(int(numbers.integers(2**62)))
+        return draw(len(views) * count, generator)[rank::count]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; biases, norms and prototypes are not decayed."""

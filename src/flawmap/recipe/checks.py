@@ -183,17 +183,20 @@ def _in_training(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     if recipe.finetune.detection_weight == recipe.finetune.segmentation_weight == 0:
         problem = "finetune.detection_weight and finetune.segmentation_weight are both 0"
         yield problem, "finetune", "set at least one of them above 0, or nothing is learned"
-    if recipe.compute.devices > 1 and not recipe.trains_encoder:
-        problem = f"compute.devices is {recipe.compute.devices}, but the method {recipe.method} computes on one device"
-        yield problem, "compute.devices", "--set compute.devices=1; several devices share the paper's stages only"
+    for name, count in (("devices", recipe.compute.devices), ("nodes", recipe.compute.nodes)):
+        if count > 1 and not recipe.trains_encoder:
+            problem = f"compute.{name} is {count}, but the method {recipe.method} computes on one device"
+            remedy = f"--set compute.{name}=1; several {name} share the paper's stages only"
+            yield problem, f"compute.{name}", remedy
     if recipe.compute.precision == "int8" and recipe.method == "paper":
         problem = "compute.precision is int8, but the method paper trains its encoder, which int8 cannot"
         yield problem, "compute.precision", "--set compute.precision=auto"
     for name in ("pretrain", "finetune"):
-        batch_size, devices = getattr(recipe, name).batch_size, recipe.compute.devices
-        if batch_size % devices:
-            problem = f"{name}.batch_size is {batch_size}, not a multiple of compute.devices {devices}"
-            yield problem, name, "the devices share every batch evenly: change one of the two"
+        batch_size, processes = getattr(recipe, name).batch_size, recipe.compute.devices * recipe.compute.nodes
+        if batch_size % processes:
+            count = "compute.devices" if recipe.compute.nodes == 1 else "compute.nodes x compute.devices"
+            problem = f"{name}.batch_size is {batch_size}, not a multiple of {count} {processes}"
+            yield problem, name, "the devices share every batch evenly: change one of them"
     for name, simulation in (("finetune", recipe.finetune.simulation), ("residual", recipe.residual.simulation)):
         for low, high in (("min_size", "max_size"), ("min_scale", "max_scale")):
             smallest, largest = getattr(simulation, low), getattr(simulation, high)

@@ -268,7 +268,8 @@ class ComputeSettings:
         "auto", "int8: of a frozen encoder and the memory; else of stages that train; auto: bf16 where it is fast"
     )
     workers: int | None = setting(None, "data loader processes; null: 0 on a CPU, else by cores", 0, 256)
-    devices: int = setting(1, "several devices share every batch", 1, 1024)
+    devices: int = setting(1, "devices of each machine, which share every batch", 1, 1024)
+    nodes: int = setting(1, "machines that share every batch, started by torchrun or SLURM", 1, 1024)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flawmap.runs.json_files import read_csv, write_csv
 
+TRAIN, HELD_OUT = "train", "held_out"  # splits of images that training uses, and of those that set its threshold
 ONLY_PRETRAINED = "pretrain_only"  # the split of images that stage 1 alone has seen
 LEFT_OUT = "left_out"  # the split of good images that the user did not want to be learned from
 KNOWN_DEFECT = "known_defect"  # the split of images that show a defect, which the head has learned from
