@@ -155,7 +155,14 @@ def test_a_process_alone_does_its_work_and_raises_its_own_errors():
         raise RuntimeError("gloo: connection closed by peer")
 
 
-@pytest.mark.parametrize("text", ["[/pytorch/gloo/pair.cc:1] Connection closed by peer [10.77.0.2]:4", "Broken pipe"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[/pytorch/gloo/pair.cc:1] Connection closed by peer [10.77.0.2]:4",
+        "Broken pipe",
+        "Application timeout caused pair closure",
+    ],
+)
 def test_a_torn_connection_means_a_lost_process(monkeypatch: pytest.MonkeyPatch, text: str):
     monkeypatch.setattr(processes, "count", lambda: 2)
     monkeypatch.delenv("MASTER_ADDR", raising=False)  # nobody has left a word

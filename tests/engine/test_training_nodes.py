@@ -132,7 +132,7 @@ def test_a_lost_node_ends_the_training_and_the_next_one_goes_on_to_the_same_weig
         subprocess.run(["ip", "-n", second, "link", "set", "cable", "down"], check=True)
     assert lost.wait(timeout=90) != 0
     assert "error: another process of this training was lost" in said(tmp_path)
-    assert "Traceback" not in said(tmp_path).partition("torch.distributed.elastic")[0]
+    assert str(REPO / "src") not in said(tmp_path)  # no traceback of ours; torchrun shows its own
     assert run.checkpoint("pretrain").is_file() and not run.is_finished
     assert 7 <= len(steps(run)) < 40
 

@@ -129,7 +129,7 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
         values["compute.precision"] = "auto"
     if values["calibration.folds"] == 1:
         values["calibration.folds"] = 0
-    values["compute.devices"] = 1
+    values["compute.devices"] = values["compute.nodes"] = 1
     values["data.tiles"] = "auto" if values["data.tiles"] or values["data.smallest_defect_px"] else "512"
     values["finetune.detection_weight"] = values["finetune.detection_weight"] or 1.0
     if "{stem}" not in values["data.mask_pattern"]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
-    from lightning.fabric.plugins.environments import SLURMEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     from flawmap.engine.compute import Compute
     from flawmap.recipe.settings import Recipe
@@ -117,7 +117,7 @@ def joined(launch: Launch, device: str) -> Iterator[None]:
         problem = f"{launch.devices} processes are on this machine, but a processor is one device"
         raise UserError(problem, launch.launcher, "--nproc-per-node=1 for torchrun, --ntasks-per-node=1 for SLURM")
     from lightning.fabric import Fabric
-    from lightning.fabric.strategies import DDPStrategy
+    from lightning.fabric.strategies.ddp import DDPStrategy
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from torch import distributed as dist
 
@@ -140,6 +140,6 @@ def environments() -> "list[SLURMEnvironment]":
     """Plugins for Lightning's Trainer: under SLURM, it is to leave signals and requeueing to the user's script."""
     if not _is_srun() or "TORCHELASTIC_RUN_ID" in os.environ:
         return []
-    from lightning.fabric.plugins.environments import SLURMEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     return [SLURMEnvironment(auto_requeue=False)]

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load, save
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 STORE_TIMEOUT = timedelta(seconds=5)  # of the place where errors are left, which may be lost as well
 # what a collective says when another process is gone: gloo, NCCL and torch's own store
-TORN = re.compile(r"gloo|NCCL|connection (was )?(closed|reset)|broken pipe|timed out|DistStoreError", re.IGNORECASE)
+TORN = re.compile(r"gloo|NCCL|connection (was )?(closed|reset)|pair closure|broken pipe|timed out|Dist\w+Error", re.I)
 ADDRESS = re.compile(r"\[?([0-9a-fA-F.:]{7,})\]?:\d+")
 
 
@@ -146,9 +146,11 @@ def _word() -> str:
     return f"flawmap/error/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
-def _store() -> dist.TCPStore:
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return dist.TCPStore(address, port, is_master=False, timeout=STORE_TIMEOUT)
+def _store() -> Any:
+    """A connection to torch's TCPStore, through which the processes have met."""
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]  (not in every build of torch)
+
+    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=STORE_TIMEOUT)
 
 
 def _record_of(error: BaseException) -> bytes:

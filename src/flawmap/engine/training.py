@@ -171,9 +171,25 @@ def train(
     )
     assert isinstance(loader.batch_sampler, BatchOrder)
     checkpoint = run.checkpoint(stage.name)
-    quiet_loggers()
     is_resumed = from_first(lambda: b"1" if checkpoint.is_file() else b"") == b"1"
-    trainer = lightning.Trainer(
+    trainer = _trainer(plan, stage, loader.batch_sampler, describe)
+    module.train()
+    start_from = str(checkpoint) if is_resumed else None
+    try:
+        with warnings.catch_warnings():  # QuietLightning adds filters
+            trainer.fit(module, loader, ckpt_path=start_from, weights_only=True)
+    except SystemExit as stopped:  # how Lightning ends on Ctrl+C, with further Ctrl+C switched off
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from stopped
+
+
+def _trainer(
+    plan: TrainingPlan, stage: Stage, order: BatchOrder, describe: Callable[[Mapping[str, float]], str]
+) -> lightning.Trainer:
+    context = stage.context
+    run, compute = context.run, context.compute
+    quiet_loggers()
+    return lightning.Trainer(
         accelerator=compute.device,
         devices=compute.devices,
         num_nodes=compute.nodes,
@@ -191,16 +207,8 @@ def train(
         plugins=[AtomicCheckpointIO(stage.key), *environments()],
         callbacks=[
             QuietLightning(),
-            StepsByNumber(stage, loader.batch_sampler),
+            StepsByNumber(stage, order),
             StageProgress(stage.name, LogFile(run.log), describe, plan.steps_per_epoch, context.loggers),
-            SaveNowAndThen(checkpoint, context.save_every_seconds),
+            SaveNowAndThen(run.checkpoint(stage.name), context.save_every_seconds),
         ],
     )
-    module.train()
-    start_from = str(checkpoint) if is_resumed else None
-    try:
-        with warnings.catch_warnings():  # QuietLightning adds filters
-            trainer.fit(module, loader, ckpt_path=start_from, weights_only=True)
-    except SystemExit as stopped:  # how Lightning ends on Ctrl+C, with further Ctrl+C switched off
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt from stopped
