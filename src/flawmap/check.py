@@ -1,5 +1,6 @@
 """What is in a data location: read, checked and counted before anything is trained."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,8 @@ from flawmap.data.open_data import Location, find_all_test_data, open_training_d
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remark_lines import remark_lines
 from flawmap.data.remarks import detail_lost, few_images, nearly_black, ungrouped_patients
-from flawmap.data.roi import in_words, refuse_unfit
 from flawmap.data.roi_proposal import RoiProposal, propose_roi
+from flawmap.data.rois import in_words, refuse_too_small, refuse_unfit
 from flawmap.data.sample import FileRemark, LeftOut, SkippedFile, TrainingData
 from flawmap.plural import plural
 from flawmap.recipe.fields import is_used
@@ -32,6 +33,7 @@ from flawmap.reproducibility import atomic_write_text
 from flawmap.runs.result_folders import free_path
 
 PROPOSED_ROI = "proposed-roi.json"
+NAME_WITH_PATCH = re.compile(r"(?:_patch|_vit[a-z])(\d+)")  # of an encoder, such as dinov2_vits14
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,10 @@ def read_sound_data(
     refuse_unmatched(data.images, recipe.data.group_by, str(data.root))
     checked = check_training_data(data, recipe.no_threshold, skip_unreadable, recipe.fewest_images)
     sizes_px = {fact.key: (fact.height_px, fact.width_px) for fact in checked.facts}
-    refuse_unfit(recipe, sizes_px, str(data.root))
+    refuse_unfit(recipe, checked.data.images, sizes_px, str(data.root))
+    if (patch_size_px := _patch_size_px(recipe)) is not None:
+        side = max(1, int(recipe.training_size_px / patch_size_px + 0.5))  # as round_to_patches, which needs torch
+        refuse_too_small(recipe, (side, side))
     pool = read_pool(recipe, checked.facts, skip_unreadable)
     if strict:
         refuse_left_out(pool.left_out, str(recipe.data.pretrain_on))
@@ -163,11 +168,19 @@ def read_sound_data(
         refuse_without_head(recipe)
         good = (*checked.facts, *omitted.facts)
         known = read_known_defects(defects, recipe.data, good, skip_unreadable)
+        sizes_px = {fact.key: (fact.height_px, fact.width_px) for fact in known.facts}
+        refuse_unfit(recipe, known.defects, sizes_px, str(known.root))
         if strict:
             refuse_left_out(known.left_out, str(known.root))
     further = (*pool.facts, *known.facts)
     leak = check_leak(checked, tests, skip_unreadable, further, known.defects)
     return SoundData(data, checked, pool, leak, omitted, known)
+
+
+def _patch_size_px(recipe: Recipe) -> int | None:
+    """The side of the encoder's patches, as far as a name says it; None: nobody knows before the weights are read."""
+    named = NAME_WITH_PATCH.search(recipe.model.architecture or recipe.model.weights)
+    return int(named[1]) if named and not Path(recipe.model.weights).exists() else None
 
 
 def _detail_lost(facts: Sequence[FileFacts], recipe: Recipe) -> str | None:

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, UInt8
 
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.open_data import evenly_spaced
-from flawmap.data.roi import region_of
+from flawmap.data.roi import RegionOfInterest
+from flawmap.data.rois import roi_of_each, rois_of
 from flawmap.data.sample import TrainingData
 from flawmap.paper.patch_masking import patch_mask
 from flawmap.recipe.settings import MaskingSettings, Recipe
@@ -74,10 +75,12 @@ def gallery_images(data: TrainingData, encoder: Encoder, recipe: Recipe, count: 
     chosen = evenly_spaced(data.images, count)
     following = {image.key: ordered[(place + 1) % len(ordered)] for place, image in enumerate(ordered)}
     size_px = round_to_patches(recipe.training_size_px, encoder.patch_size_px)
-    roi = region_of(recipe)
-    pixels = NormalPixels(chosen, size_px, roi=roi)
-    others = NormalPixels([following[image.key] for image in chosen], size_px, roi=roi)
-    as_they_are = pixels if roi is None else NormalPixels(chosen, size_px)
+    rois, seconds = rois_of(recipe), [following[image.key] for image in chosen]
+    of_images = roi_of_each(rois, chosen)
+    each = [None] * len(chosen) if of_images is None else of_images
+    pixels = NormalPixels(chosen, size_px, rois=of_images)
+    others = NormalPixels(seconds, size_px, rois=roi_of_each(rois, seconds))
+    as_they_are = pixels if rois is None else NormalPixels(chosen, size_px)
     attention = cache_attention(encoder, pixels, size_px, "cpu")  # (n, r, c)
     return [
         GalleryImage(
@@ -85,8 +88,8 @@ def gallery_images(data: TrainingData, encoder: Encoder, recipe: Recipe, count: 
             as_they_are[index],
             attention[index],
             masks_of(attention[index], recipe, image.key),
-            defects_on(pixels[index], attention[index], others[index], recipe, image.key),
-            training_defects(pixels[index], attention[index], others[index], recipe, image.key),
+            defects_on(pixels[index], attention[index], others[index], recipe, image.key, each[index]),
+            training_defects(pixels[index], attention[index], others[index], recipe, image.key, each[index]),
             pixels.inside(index),
         )
         for index, image in enumerate(chosen)
@@ -111,10 +114,11 @@ def defects_on(
     second: UInt8[np.ndarray, "s s 3"],
     recipe: Recipe,
     key: str,
+    roi: RegionOfInterest | None = None,
 ) -> dict[str, GalleryDefect]:
-    """One defect by each simulator."""
+    """One defect by each simulator, in the region of interest."""
     names = simulator_names()
-    return {name: _defect(name, image, attention, second, recipe, (name, key)) for name in names}
+    return {name: _defect(name, image, attention, second, recipe, (name, key), roi) for name in names}
 
 
 def training_defects(
@@ -123,12 +127,13 @@ def training_defects(
     second: UInt8[np.ndarray, "s s 3"],
     recipe: Recipe,
     key: str,
+    roi: RegionOfInterest | None = None,
 ) -> tuple[GalleryDefect, ...]:
     """Some of the defects that the recipe will train with; none for a recipe that trains without."""
     if recipe.method == "memory":
         return ()
     name, draws = recipe.simulation.simulator, range(TRAINING_DEFECTS)
-    return tuple(_defect(name, image, attention, second, recipe, ("training", key, number)) for number in draws)
+    return tuple(_defect(name, image, attention, second, recipe, ("training", key, number), roi) for number in draws)
 
 
 def _defect(
@@ -138,9 +143,10 @@ def _defect(
     second: UInt8[np.ndarray, "s s 3"],
     recipe: Recipe,
     draw: tuple[str | int, ...],
+    roi: RegionOfInterest | None,
 ) -> GalleryDefect:
     """A defect by one simulator; ``draw`` tells the random numbers of one from those of another."""
-    simulate, roi = simulator_by_name(simulator, recipe.simulation), region_of(recipe)
+    simulate = simulator_by_name(simulator, recipe.simulation)
     if roi is not None:
         attention = attention * roi.patches((attention.shape[0], attention.shape[1]))
     anomaly = simulate(image, numpy_generator(recipe.seed, "gallery", *draw), attention, second)

@@ -13,6 +13,7 @@ from flawmap.check import SoundData, read_sound_data, remarks, report_on
 from flawmap.data.checks import MIN_IMAGES, FileFacts
 from flawmap.data.leave_out import LeaveOut, read_leave_out
 from flawmap.data.open_data import Location, absolute_locations, locations_of
+from flawmap.data.rois import refuse_too_small
 from flawmap.data.sample import LeftOut
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
@@ -54,6 +55,7 @@ from flawmap.runs.run_folder import (
 from flawmap.runs.threshold_names import FEWEST_IMAGES, nearest_name, whose
 from flawmap.runs.unusual import read_unusual, what_to_do
 from flawmap.training_order import TrainingOrder
+from flawmap.vit.positions import round_to_patches
 from flawmap.vit.weights import load_encoder
 
 
@@ -133,8 +135,14 @@ def _ready(order: TrainingOrder, resumed: RunFolder | None) -> tuple[str, SoundD
 
 
 def refuse_missing_weights(recipe: Recipe) -> None:
-    """Raises: UserError: a process of this training does not find the initial weights; fit loads its own."""
-    together(lambda: load_encoder(recipe.model, seed=recipe.seed))
+    """The initial weights are there, and their patches fit into the regions of interest; fit loads its own.
+
+    Raises:
+        UserError: a process of this training does not find the weights, or a region is smaller than a patch.
+    """
+    encoder, _ = together(lambda: load_encoder(recipe.model, seed=recipe.seed))
+    side_px = round_to_patches(recipe.training_size_px, encoder.patch_size_px)
+    refuse_too_small(recipe, encoder.grid(side_px, side_px))
 
 
 def _rows(sound: SoundData, recipe: Recipe) -> list[ManifestRow]:
@@ -146,7 +154,7 @@ def _rows(sound: SoundData, recipe: Recipe) -> list[ManifestRow]:
     rows += [_row(fact, ONLY_PRETRAINED) for fact in sound.pool.facts]
     rows += [_row(fact, LEFT_OUT) for fact in sound.omitted.facts]
     known = zip(sound.known.facts, sound.known.defects, strict=True)
-    return rows + [_row(fact, KNOWN_DEFECT, defect.group) for fact, defect in known]
+    return rows + [_row(fact, KNOWN_DEFECT, defect.group, None, defect.camera) for fact, defect in known]
 
 
 def refuse_differing_data(rows: Sequence[ManifestRow]) -> None:

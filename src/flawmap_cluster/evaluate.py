@@ -50,12 +50,12 @@ class Analyst:
         self._model = opened(unpacked(self._content, Path(self.folder.name)), self._device)
         self._content = b""
 
-    def analyse(self, content: bytes, place: str) -> ScoredFile | UserError:
-        """What the model says of an image, from the bytes of its file."""
+    def analyse(self, content: bytes, place: str, camera: str | None = None) -> ScoredFile | UserError:
+        """What the model says of an image, from the bytes of its file, and the camera that took it, where known."""
         try:
             image = decode_with_remarks(content, place=place)
             started = time.perf_counter()
-            (analysis,) = self._model.analyse_many([image.pixels], [place])
+            (analysis,) = self._model.analyse_many([image.pixels], [place], [camera])
         except UserError as error:
             return error
         return ScoredFile(analysis, image.orientation, time.perf_counter() - started)
@@ -95,7 +95,7 @@ def in_cluster(address: str, model: Path) -> Elsewhere:
             pool = Pool(lambda: actor.options(scheduling_strategy="SPREAD").remote(content, device, __version__))
 
             def give(worker: Any, task: Numbered) -> Any:
-                return worker.analyse.remote(read_file(task.path), str(task.path))
+                return worker.analyse.remote(read_file(task.path), str(task.path), samples[task.number].camera)
 
             tasks = [Numbered(number, sample.path) for number, sample in enumerate(samples)]
             for answer in in_order((task.number, answer) for task, answer in pool.answers(tasks, give)):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import flawmap
 from flawmap.data.left_out import as_records
+from flawmap.data.part_names import MAX_NAME_LENGTH
 from flawmap.deploy.inspection_page import FOLDER as INSPECTION_PAGE
 from flawmap.deploy.inspection_page import MEDIA_TYPES
 from flawmap.errors import UserError
@@ -67,6 +68,7 @@ ORDERS: dict[str, tuple[type[BaseModel], Callable[[Studio, Any], Order]]] = {
     "report": (ModelWish, order_report),
 }
 Name = Annotated[str, Query(max_length=1000)]
+Camera = Annotated[str | None, Query(max_length=MAX_NAME_LENGTH)]
 
 
 class LabelWish(BaseModel):
@@ -77,6 +79,15 @@ class LabelWish(BaseModel):
     paths: list[str] = Field(max_length=100_000)
     label: Label | None = None
     use: Use | None = None
+
+
+class FolderWish(BaseModel):
+    """Which camera took the images of a folder; empty: nobody knows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: str = Field(max_length=1000)
+    camera: str = Field("", max_length=MAX_NAME_LENGTH)
 
 
 def create_app(studio: Studio, entrance: Entrance) -> FastAPI:
@@ -117,7 +128,8 @@ def _add_images(app: FastAPI, studio: Studio) -> None:
             studio.images.scan()
         rows = [[one.path, one.label, one.use, one.mtime_ns // 1000] for one in studio.images.all()]
         left_out = as_records(studio.images.left_out)
-        content = {"folder": str(studio.place.root), "images": rows, "left_out": left_out}
+        cameras = studio.images.cameras
+        content = {"folder": str(studio.place.root), "images": rows, "left_out": left_out, "cameras": cameras}
         return Response(json.dumps(content), media_type="application/json")
 
     @app.put("/api/images")
@@ -133,6 +145,12 @@ def _add_images(app: FastAPI, studio: Studio) -> None:
         """Say what images are."""
         studio.images.label(wish.paths, wish.label, wish.use)
         return {"changed": len(wish.paths)}
+
+    @app.post("/api/camera")
+    def camera(wish: FolderWish) -> dict[str, dict[str, str]]:
+        """Say which camera took the images of a folder."""
+        studio.images.name_camera(wish.folder, wish.camera or None)
+        return {"cameras": studio.images.cameras}
 
     @app.get("/api/thumbnail")
     def thumbnail(path: Name) -> Response:
@@ -153,14 +171,14 @@ def _add_images(app: FastAPI, studio: Studio) -> None:
         return {"width_px": width, "height_px": height}
 
     @app.get("/api/region")
-    def drawn_region() -> dict[str, Any]:
-        """The region of interest; null for the whole image."""
-        return {"region": region(studio.state)}
+    def drawn_region(camera: Camera = None) -> dict[str, Any]:
+        """The region of interest of a camera's images, or of all others; null where nothing was drawn."""
+        return {"region": region(studio.state, camera)}
 
     @app.put("/api/region")
-    def draw_region(drawn: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:
-        """Keep the region of interest, and say how much of an image it is."""
-        found = keep_region(studio.state, drawn)
+    def draw_region(drawn: Annotated[dict[str, Any] | None, Body()] = None, camera: Camera = None) -> dict[str, Any]:
+        """Keep the region of interest of a camera's images, or of all others, and say how much of an image it is."""
+        found = keep_region(studio.state, drawn, camera)
         return {"share": found.share if found else 1.0}
 
 

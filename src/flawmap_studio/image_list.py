@@ -1,11 +1,13 @@
 """The images of a studio: found on the disk, with what they are used for and what people said about them."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from flawmap.data.layouts.folder_names import meaning_of
+from flawmap.data.products import part_names
 from flawmap.data.sample import LeftOut
 from flawmap.data.walk import walk, without_companions
 from flawmap.errors import UserError
@@ -15,6 +17,7 @@ from flawmap_studio.state import State
 Use = Literal["learn", "test"]
 Label = Literal["good", "defect", "unsure", ""]
 USES, LABELS = get_args(Use), get_args(Label)
+CAMERAS = "cameras"  # a setting of the studio
 GOOD, TEST = "good", "test"  # folders for images that are dropped
 
 
@@ -28,6 +31,7 @@ class StudioImage:
         mtime_ns: when the file was changed; with its size, the version of the image.
         use: to learn from, or to test with.
         label: what it is according to people or its folder; empty where nobody said.
+        camera: that took it, as people said of its folder; None where nobody said.
     """
 
     path: str
@@ -35,6 +39,7 @@ class StudioImage:
     mtime_ns: int
     use: Use
     label: Label
+    camera: str | None = None
 
     @property
     def group(self) -> str:
@@ -88,7 +93,9 @@ class ImageList:
 
     def all(self) -> list[StudioImage]:
         """Every image."""
-        return [StudioImage(*row) for row in self._state.ask("SELECT * FROM images ORDER BY path")]
+        cameras = self.cameras
+        rows = self._state.ask("SELECT * FROM images ORDER BY path")
+        return [StudioImage(*row, camera=camera_of(row[0], cameras)) for row in rows]
 
     def of(self, path: str) -> StudioImage:
         """One image.
@@ -99,7 +106,7 @@ class ImageList:
         found = self._state.ask("SELECT * FROM images WHERE path = ?", (path,))
         if not found:
             raise UserError("there is no such image in this studio", path, "look at Images again")
-        return StudioImage(*found[0])
+        return StudioImage(*found[0], camera=camera_of(path, self.cameras))
 
     def label(self, paths: list[str], label: Label | None, use: Use | None) -> None:
         """Say what images are, or what they are used for; None keeps it."""
@@ -107,9 +114,34 @@ class ImageList:
             if value is not None:
                 self._state.change(f"UPDATE images SET {column} = ? WHERE path = ?", [(value, path) for path in paths])
 
+    @property
+    def cameras(self) -> dict[str, str]:
+        """The camera that took the images of a folder and those below it, by folder."""
+        return self._state.setting(CAMERAS, {})
+
+    def name_camera(self, folder: str, camera: str | None) -> None:
+        """Say which camera took the images of a folder; None: nobody knows, or the folder above says it.
+
+        Raises:
+            UserError: a camera cannot have this name.
+        """
+        part_names(None, camera, folder or "this folder", "camera")
+        others = {name: one for name, one in self.cameras.items() if name != folder}
+        self._state.set(CAMERAS, others | {folder: camera} if camera else others)
+
     def chosen(self, use: Use, label: Label | None = None) -> list[StudioImage]:
         """The images for a use, of one label or of all."""
         return [image for image in self.all() if image.use == use and label in (None, image.label)]
+
+
+def camera_of(path: str, cameras: Mapping[str, str]) -> str | None:
+    """The camera of the nearest folder around an image that has one.
+
+    >>> camera_of("good/left/a/1.png", {"good": "top", "good/left": "left"}), camera_of("1.png", {"good": "top"})
+    ('left', None)
+    """
+    folders = ("" if str(folder) == "." else str(folder) for folder in PurePosixPath(path).parents)
+    return next((cameras[folder] for folder in folders if folder in cameras), None)
 
 
 def by_folder(path: str) -> tuple[Use, Label]:

@@ -40,11 +40,13 @@ def planned(stem: str, suffix: str, content: bytes) -> PlannedFile:
 
 def manifest(stem: str, learn: Iterable[StudioImage] = (), test: Iterable[StudioImage] = ()) -> PlannedFile:
     """Images to learn from, which must be good, and labelled images to test with."""
-    text = io.StringIO()
+    text, listed = io.StringIO(), [*((image, "train", "good") for image in learn)]
+    listed += [(image, "test", image.label) for image in test]
+    has_cameras = any(image.camera for image, *_ in listed)
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("image", "split", "label"))
-    rows.writerows((image.path, "train", "good") for image in learn)
-    rows.writerows((image.path, "test", image.label) for image in test)
+    rows.writerow(("image", "split", "label", *(["camera"] if has_cameras else [])))
+    for image, split, label in listed:
+        rows.writerow((image.path, split, label, *([image.camera or ""] if has_cameras else [])))
     return planned(stem, ".csv", text.getvalue().encode("utf-8", "surrogateescape"))
 
 

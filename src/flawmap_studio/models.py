@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flawmap.data.rois import rois_of
 from flawmap.errors import UserError
 from flawmap.plural import plural
+from flawmap.recipe.files import load_recipe
 from flawmap.runs.calibration import Calibration
 from flawmap.runs.cameras import is_camera_name, read_calibrations
 from flawmap.runs.evaluation import Measure, read_evaluation
@@ -37,9 +39,10 @@ class ModelWish(BaseModel):
 
 
 class TestWish(ModelWish):
-    """Which images are scored: those with the given paths, else all for testing."""
+    """Which images are scored: those with the given paths, else all for testing, or those of a camera among them."""
 
     paths: list[str] | None = Field(None, max_length=20_000)
+    camera: str | None = Field(None, max_length=64)
     false_alarm_rate: float | None = Field(None, gt=0, lt=1)
 
 
@@ -102,14 +105,43 @@ def order_test(studio: Studio, wish: TestWish) -> Order:
         remedy = "drop images to test, or choose images and press T"
     else:
         images, remedy = [studio.images.of(path) for path in wish.paths], "choose some images"
+    if wish.camera is not None:
+        images, remedy = [image for image in images if image.camera == wish.camera], "choose another camera"
     if not images:
         raise UserError("there is no image to test", "Images", remedy)
+    camera = _camera_words(studio, run, images)
     result = studio.place.relative(free_path(studio.place.root / RESULTS / wish.run))
-    words = ["flawmap", "detect", *_shown(places_of(images, studio.images.all())), "--model", run, "--output", result]
+    words = [
+        "flawmap",
+        "detect",
+        *_shown(places_of(images, studio.images.all())),
+        "--model",
+        run,
+        *camera,
+        "--output",
+        result,
+    ]
     if wish.false_alarm_rate is not None:
         words += ["--false-alarm-rate", f"{wish.false_alarm_rate:g}"]
     facts = {"run": run, "result": result, "n_images": len(images)}
     return Order("test", f"Test {plural(len(images), 'image')}", words, facts, advice=advice)
+
+
+def _camera_words(studio: Studio, run: str, images: Sequence[StudioImage]) -> list[str]:
+    """The option that names the camera of images, for a model whose cameras have regions of interest of their own.
+
+    Raises:
+        UserError: they are of several cameras, and the command can name one.
+    """
+    rois = rois_of(load_recipe(RunFolder(studio.place.root / run).recipe, is_of_model=True))
+    if rois is None or not rois.cameras:
+        return []
+    cameras = list(dict.fromkeys(image.camera or "" for image in images))
+    if len(cameras) > 1:
+        names = ", ".join(camera or "none" for camera in cameras)
+        problem = f"each camera of this model has a region of its own, and these images are of several: {names}"
+        raise UserError(problem, "Images", "choose a camera")
+    return ["--camera", cameras[0]] if cameras[0] else []
 
 
 def _shown(places: Sequence[str]) -> list[str]:
@@ -139,6 +171,7 @@ def order_update(studio: Studio, wish: UpdateWish) -> Order:
         raise UserError("no image was reviewed as good", "Review", remedy)
     listed = reviews_file(studio, run)
     words = ["flawmap", "update", run, *_shown(places_of(good, studio.images.all())), "--reviews", listed.name]
+    words += _camera_words(studio, run, good)
     words += ["--dry-run", "--json"] if wish.dry_run else ["--json"]
     title = f"{'Try to learn' if wish.dry_run else 'Learn'} from {plural(len(good), 'reviewed image')}"
     facts = {"run": run, "n_images": len(good), "dry_run": wish.dry_run, "paths": [image.path for image in good]}

@@ -1,15 +1,13 @@
 """What the page Train may order, and why it may not."""
 
 import datetime
-import json
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from flawmap.advice import install
 from flawmap.data.remarks import few_images
-from flawmap.data.roi import roi_of_text
 from flawmap.errors import UserError
 from flawmap.metrics.rates import images_for_rate
 from flawmap.plural import plural
@@ -20,7 +18,7 @@ from flawmap_studio.image_list import StudioImage
 from flawmap_studio.jobs import Order
 from flawmap_studio.lists import PlannedFile, manifest
 from flawmap_studio.place import RUNS
-from flawmap_studio.region import region, region_file
+from flawmap_studio.region import region_file, rois_for
 from flawmap_studio.studio import Studio
 
 MOST_SHAPES = 20  # images whose shape is compared with the region's; the command compares all
@@ -73,7 +71,7 @@ def training_order(studio: Studio, wish: TrainingWish) -> Order:
         listed = _known_defects(studio)
         files.append(listed)
         words += ["--defects", listed.name]
-    if (drawn := region_file(studio.state)) is not None:
+    if (drawn := region_file(studio.state, learn)) is not None:
         _refuse_other_shapes(studio, learn)
         files.append(drawn)
         words += ["--roi", drawn.name]
@@ -94,8 +92,12 @@ def check_order(studio: Studio, wish: CheckWish) -> Order:
     if not learn:
         raise UserError("there is no good image to check", "Images", "drop images of good parts, and mark them G")
     known = _known_images(studio, learn)
-    words = ["flawmap", "check", known.name, "--skip-unreadable", "--json"]
-    return Order("check", f"Check {plural(len(learn), 'good image')}", words, {"n_images": len(learn)}, [known])
+    words, files = ["flawmap", "check", known.name], [known]
+    if (drawn := region_file(studio.state, learn)) is not None:
+        files.append(drawn)
+        words += ["--roi", drawn.name]
+    words += ["--skip-unreadable", "--json"]
+    return Order("check", f"Check {plural(len(learn), 'good image')}", words, {"n_images": len(learn)}, files)
 
 
 def _known_defects(studio: Studio) -> PlannedFile:
@@ -136,12 +138,12 @@ def _plain(name: str) -> str:
 
 def _refuse_other_shapes(studio: Studio, images: list[StudioImage]) -> None:
     """Some images are looked at here, so that the refusal comes at once; the command looks at all."""
-    drawn: dict[str, Any] | None = region(studio.state)
-    if drawn is None or not drawn.get("image_size_px"):
+    rois = rois_for(studio.state, images)
+    if rois is None:
         return
-    found = roi_of_text(json.dumps(drawn), "region")
     for image in images[:: max(1, len(images) // MOST_SHAPES)]:
         width, height = studio.pictures.size_px(image)
+        found = rois.of(image.camera)
         if not found.fits(height, width):
             of_width, of_height = found.size_px
             problem = f"the region was drawn on {of_width:g} x {of_height:g} px, and {image.path} has another shape"

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flawmap.data.images.tiles import Tiling
-from flawmap.data.roi import OUTSIDE_COLOUR, read_roi, refuse_unfit, region_of, roi_of_text, with_roi_content
+from flawmap.data.roi import OUTSIDE_COLOUR, RegionOfInterest
+from flawmap.data.rois import read_rois, refuse_unfit, rois_of, rois_of_text, with_roi_content
+from flawmap.data.sample import NormalImage
 from flawmap.errors import UserError
 from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap.recipe.settings import DataSettings, Recipe
@@ -24,9 +27,14 @@ def text(**content: object) -> str:
     return json.dumps(content)
 
 
+def roi_of_text(content: str) -> RegionOfInterest:
+    """The region of all images."""
+    return rois_of_text(content).of(None)
+
+
 def refused(content: str) -> UserError:
     with pytest.raises(UserError) as caught:
-        roi_of_text(content, "line.json")
+        rois_of_text(content, "line.json")
     assert caught.value.place == "line.json" and caught.value.remedy
     return caught.value
 
@@ -82,9 +90,10 @@ def test_a_mask_file_is_read_by_white_and_kept_as_text(tmp_path):
     mask[10:20, 5:35] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     before = (tmp_path / "mask.png").read_bytes()
-    roi = read_roi(tmp_path / "mask.png")
+    rois = read_rois(tmp_path / "mask.png")
+    roi = rois.of(None)
     np.testing.assert_array_equal(roi.at(30, 40), mask > 0)
-    assert roi_of_text(roi.text).text == roi.text and (tmp_path / "mask.png").read_bytes() == before
+    assert rois_of_text(rois.text).text == rois.text and (tmp_path / "mask.png").read_bytes() == before
     assert roi.at(60, 80).sum() == 4 * (mask > 0).sum(), "an image of twice the size has the same region"
 
 
@@ -99,7 +108,7 @@ def test_a_mask_file_is_read_by_white_and_kept_as_text(tmp_path):
 def test_files_that_are_no_mask_are_refused(tmp_path, pixels, problem):
     Image.fromarray(pixels).save(tmp_path / "mask.png")
     with pytest.raises(UserError, match=problem):
-        read_roi(tmp_path / "mask.png")
+        read_rois(tmp_path / "mask.png")
 
 
 @pytest.mark.parametrize(
@@ -135,9 +144,9 @@ def test_texts_that_say_no_region_are_refused(content, problem):
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        read_roi(tmp_path / "none.png")
+        read_rois(tmp_path / "none.png")
     with pytest.raises(UserError, match="is a folder"):
-        read_roi(tmp_path)
+        read_rois(tmp_path)
 
 
 def test_a_recipe_takes_in_the_content_of_the_file_and_is_the_same_without_it(tmp_path):
@@ -149,17 +158,21 @@ def test_a_recipe_takes_in_the_content_of_the_file_and_is_the_same_without_it(tm
     saved = tmp_path / "recipe.yaml"
     saved.write_text(to_yaml(recipe), encoding="utf-8")
     assert load_recipe(saved) == recipe
-    assert region_of(load_recipe(saved)).at(2, 2).tolist() == [[True, False], [True, False]]
+    assert rois_of(load_recipe(saved)).of(None).at(2, 2).tolist() == [[True, False], [True, False]]
+
+
+def unfit(recipe: Recipe, sizes_px: dict[str, tuple[int, int]]) -> None:
+    refuse_unfit(recipe, [NormalImage(key, Path(key)) for key in sizes_px], sizes_px, "here")
 
 
 def test_images_of_another_shape_are_refused_and_those_of_another_size_are_not():
     roi = text(image_size_px=[100, 50], inside=[{"rectangle": [0, 0, 50, 50]}])
     recipe = Recipe(data=DataSettings(roi=roi))
-    refuse_unfit(recipe, {"a.png": (50, 100), "b.png": (500, 1000), "c.png": (50, 101)}, "here")
+    unfit(recipe, {"a.png": (50, 100), "b.png": (500, 1000), "c.png": (50, 101)})
     with pytest.raises(UserError, match=r"1 of 2 images have another one, first: b\.png with 60 x 50 px"):
-        refuse_unfit(recipe, {"a.png": (50, 100), "b.png": (50, 60)}, "here")
+        unfit(recipe, {"a.png": (50, 100), "b.png": (50, 60)})
     shares = replace(recipe, data=replace(recipe.data, roi=text(inside=[{"rectangle": [0, 0, 0.5, 1]}])))
-    refuse_unfit(shares, {"b.png": (50, 60)}, "here")
+    unfit(shares, {"b.png": (50, 60)})
 
 
 def test_outside_an_image_has_one_colour():

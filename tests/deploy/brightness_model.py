@@ -43,12 +43,16 @@ class BrightnessModel:
     def __init__(self, facts: ModelFacts = FACTS, seconds: float = 0.0) -> None:
         self.facts, self.seconds = facts, seconds
         self.batches: list[int] = []
+        self.cameras: list[str | None] = []  # that were named for the images, one by one
         self.spoils: dict[str, float] = {}  # what "score" and "map" become for images that are 12 px wide
         self.left_counts = False  # whether the region of interest is the left half, and not the whole image
         self.may_go = threading.Event()
         self.may_go.set()
 
-    def predict_many(self, images: Sequence[np.ndarray]) -> list[Detection]:
+    def predict_many(
+        self, images: Sequence[np.ndarray], cameras: Sequence[str | None] | None = None
+    ) -> list[Detection]:
+        self.cameras += cameras or [None] * len(images)
         self.may_go.wait(timeout=60)
         time.sleep(self.seconds)
         self.batches.append(len(images))

@@ -43,7 +43,9 @@ class Watched(BrightnessModel):
         self.batch_size, self._together = batch_size, threading.Barrier(together)
         self._lock, self._now, self.most = threading.Lock(), 0, 0
 
-    def predict_many(self, images: Sequence[np.ndarray]) -> list[Detection]:
+    def predict_many(
+        self, images: Sequence[np.ndarray], cameras: Sequence[str | None] | None = None
+    ) -> list[Detection]:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)

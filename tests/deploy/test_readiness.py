@@ -232,7 +232,7 @@ def test_the_self_test_runs_in_the_thread_that_scores(tmp_path):
             super().__init__(facts())
             self.threads: list[str] = []
 
-        def predict_many(self, images):
+        def predict_many(self, images, cameras=None):
             self.threads.append(threading.current_thread().name)
             return super().predict_many(images)
 

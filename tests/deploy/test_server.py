@@ -8,10 +8,11 @@ import json
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from brightness_model import FACTS, BrightnessModel, Client, form, gray_png, png, serving
+from brightness_model import CALIBRATION, FACTS, BrightnessModel, Client, form, gray_png, png, serving
 from PIL import Image
 
 from flawmap.deploy.model_health import NOT_TESTED
@@ -60,6 +61,20 @@ def test_the_region_of_interest_comes_with_the_map(tmp_path):
         inside = gray_pixels(one["inside_png"])
         assert inside.shape == (12, 20) and (inside[:, :10] == 255).all() and not inside[:, 10:].any()
         assert Client(server.port).detect(gray_png(160)).json["inside_png"] is None
+
+
+def test_an_image_is_scored_in_the_region_of_the_camera_that_its_request_names(tmp_path):
+    left = {"cameras": {"left": {"inside": [{"rectangle": [0, 0, 0.5, 1]}]}}}
+    model = BrightnessModel(replace(FACTS, cameras={"left": CALIBRATION}, camera="left", roi=json.dumps(left)))
+    with serving(model, tmp_path / "reviews.csv") as server:
+        client = Client(server.port)
+        client.detect(gray_png(160))
+        assert model.cameras[-1] == "left", "the camera that the server was started with"
+    model = BrightnessModel(replace(FACTS, cameras={"left": CALIBRATION}))
+    with serving(model, tmp_path / "others.csv") as server:
+        client = Client(server.port)
+        assert client.detect(gray_png(160), "?camera=left").json["camera"] == "left" and model.cameras[-1] == "left"
+        assert client.detect(gray_png(160)).json["camera"] is None and model.cameras[-1] is None
 
 
 def test_exif_rotation_is_applied(client):

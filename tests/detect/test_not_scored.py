@@ -124,8 +124,8 @@ def marked_is_broken(monkeypatch) -> Iterator[None]:
     """A model whose logits are NaN for images whose first pixel is black; several images share each forward pass."""
     analyse = detector_module.analyse
 
-    def spoilt(scorer, images, sizes_px, at_once, roi):
-        for image, analysis in zip(images, analyse(scorer, images, sizes_px, at_once, roi), strict=True):
+    def spoilt(scorer, images, sizes_px, at_once, rois):
+        for image, analysis in zip(images, analyse(scorer, images, sizes_px, at_once, rois), strict=True):
             bad = math.nan if image[0, 0].max() == 0 else 0.0
             scores = {name: value + bad for name, value in analysis.scores.items()}
             yield replace(analysis, scores=scores)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flawmap.data.images.tiles import Tiling
-from flawmap.data.roi import roi_of_text
+from flawmap.data.rois import rois_of_text
 from flawmap.data.sample import KnownDefect, MaskFile
 from flawmap.memory.head_training import ANOMALOUS_SHARE, BESIDE_SHARE, TOKENS_PER_STEP, HeadExamples
 from flawmap.memory.known_defects import (
@@ -60,7 +60,7 @@ def test_tiles_have_the_cover_of_their_own_patches(tmp_path):
 
 
 def test_patches_outside_of_the_region_of_interest_do_not_count(tmp_path):
-    squares = DefectsToLearn((marked(tmp_path),), roi_of_text(LEFT_HALF)).read(0, SIDE_PX, GRID)
+    squares = DefectsToLearn((marked(tmp_path),), rois_of_text(LEFT_HALF)).read(0, SIDE_PX, GRID)
     assert squares.inside is not None and squares.inside.tolist() == [[True, False, True, False]]
     shows, is_normal = shown_by(squares, torch.zeros(1, 4), 9.0, 0.15)
     assert not shows.any() and is_normal.tolist() == [[True, False, True, False]]

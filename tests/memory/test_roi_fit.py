@@ -10,7 +10,8 @@ import torch
 
 from flawmap.data.images.files import read_image
 from flawmap.data.open_data import load_images
-from flawmap.data.roi import OUTSIDE_COLOUR, roi_of_text
+from flawmap.data.roi import OUTSIDE_COLOUR
+from flawmap.data.rois import rois_of_text
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.tensor_files import read_tensors
 from flawmap.runs.run_folder import create_run
@@ -109,7 +110,7 @@ def test_a_region_of_everything_gives_the_results_of_none(folder, kind):
 
 def test_the_image_share_is_of_the_patches_inside(left):
     scorer = getattr(left.scorer_, "whole", left.scorer_)
-    inside = torch.from_numpy(roi_of_text(LEFT).patches((4, 4))).flatten()[None]  # 2 of 4 columns
+    inside = torch.from_numpy(rois_of_text(LEFT).of(None).patches((4, 4))).flatten()[None]  # 2 of 4 columns
     assert inside.sum() == 8
     patches = torch.arange(16.0)[None]
     values = patches[inside].sort(descending=True).values
@@ -145,6 +146,6 @@ def test_the_memory_holds_no_token_of_a_patch_outside(left):
 
 
 def test_pixels_outside_have_one_colour_before_the_encoder_sees_them():
-    grey = roi_of_text(LEFT).with_grey_outside(striped(1, HEIGHT, WIDTH))
+    grey = rois_of_text(LEFT).of(None).with_grey_outside(striped(1, HEIGHT, WIDTH))
     assert (grey[:, 100:] == OUTSIDE_COLOUR).all()
     np.testing.assert_array_equal(grey[:, :100], striped(1, HEIGHT, WIDTH)[:, :100])

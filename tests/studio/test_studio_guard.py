@@ -16,6 +16,7 @@ EVERY_ADDRESS = [
     ("GET", "/api/images"),
     ("PUT", "/api/images?name=good/new.png&use=learn"),
     ("POST", "/api/labels"),
+    ("POST", "/api/camera"),
     ("GET", "/api/thumbnail?path=good/0.png"),
     ("GET", "/api/image?path=good/0.png"),
     ("GET", "/api/size?path=good/0.png"),

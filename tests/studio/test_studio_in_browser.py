@@ -163,6 +163,29 @@ def test_a_region_is_drawn_by_keys_alone(page: Page):
     expect(page.get_by_text("The whole image counts").first).to_be_visible()
 
 
+def test_each_camera_has_a_region_of_its_own(page: Page):
+    page.get_by_role("combobox", name="Group").select_option("good")
+    camera = page.get_by_role("textbox", name="Camera of this folder")
+    camera.fill("left")
+    camera.press("Enter")
+    expect(page.locator("#said")).to_have_text("The images in good are of camera left")
+    go(page, "Region")
+    page.get_by_role("combobox", name="Camera").select_option("left")
+    expect(page.get_by_text("Camera left has no region of its own")).to_be_visible()
+    page.get_by_role("application").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    for _ in range(25):
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("of each image of camera left counts")).to_be_visible()
+    drawn = page.evaluate("fetch('/api/region?camera=left').then((reply) => reply.json())")["region"]
+    assert drawn["inside"][0]["rectangle"] == pytest.approx([0.49 * 48, 24, 0.74 * 48, 36], abs=0.02)
+    page.get_by_role("combobox", name="Camera").select_option("")
+    expect(page.get_by_text("The whole image counts")).to_be_visible()
+
+
 def test_the_slider_says_what_another_threshold_would_do(page: Page):
     go(page, "Images")
     page.get_by_role("listbox", name="Images").focus()

@@ -6,8 +6,10 @@ from pathlib import Path
 from made_up_results import RUN
 
 from flawmap.deploy.reviews import read_reviews
+from flawmap.recipe.files import load_recipe, to_yaml
 from flawmap_studio.image_list import by_folder
 from flawmap_studio.studio import Studio
+from flawmap_studio.training import TrainingWish, training_order
 from images import write_noise
 from made_up_model import made_up_calibration
 
@@ -74,6 +76,61 @@ def test_the_region_becomes_the_file_that_training_reads(client, studio: Studio,
     assert "another shape" in plan(client, "train")["refused"]["problem"]
     assert client.put("/api/region", json={}).json() == {"share": 1.0}
     assert "--roi" not in plan(client, "train")["command"]
+
+
+def name_cameras(client, folder: Path) -> None:
+    """Two cameras with two images to learn from each, and one with an image to test."""
+    for camera in ("left", "right"):
+        write_noise(folder / "good" / camera, range(2))
+    write_noise(folder / "test" / "left", range(1))
+    client.get("/api/images", params={"scan": True})
+    client.post("/api/labels", json={"paths": [f"good/{n}.png" for n in range(3)], "label": "unsure"})
+    for name in ("good/left", "test/left"):
+        client.post("/api/camera", json={"folder": name, "camera": "left"})
+    reply = client.post("/api/camera", json={"folder": "good/right", "camera": "right"})
+    expected = {"good/left": "left", "test/left": "left", "good/right": "right"}
+    assert reply.json() == {"cameras": expected} and client.get("/api/images").json()["cameras"] == expected
+
+
+def test_a_folder_has_a_camera_and_each_camera_a_region(client, studio: Studio, folder: Path):
+    name_cameras(client, folder)
+    assert {image.path: image.camera for image in studio.images.all() if image.camera} == {
+        **{f"good/{camera}/{n:03d}.png": camera for camera in ("left", "right") for n in range(2)},
+        "test/left/000.png": "left",
+    }
+    half = {"inside": [{"rectangle": [0, 0, 0.5, 1]}], "outside": []}
+    assert client.put("/api/region?camera=left", json=half).json() == {"share": 0.5}
+    assert client.get("/api/region?camera=left").json() == {"region": half}
+    assert client.get("/api/region").json() == client.get("/api/region?camera=right").json() == {"region": None}
+    refused = plan(client, "train")["refused"]
+    assert "drawn for left, and none for camera right" in refused["problem"] and refused["place"] == "Region"
+    assert plan(client, "check")["refused"] == refused
+    assert client.put("/api/region?camera=right", json=half).json() == {"share": 0.5}
+    for kind in ("train", "check"):
+        assert "--roi .flawmap-region-" in plan(client, kind)["command"]
+    order = training_order(studio, TrainingWish())
+    listed, drawn = (file.content.decode() for file in order.files)
+    assert listed.splitlines()[:2] == ["image,split,label,camera", "good/left/000.png,train,good,left"]
+    assert json.loads(drawn) == {"cameras": {"left": half, "right": half}}
+    assert client.put("/api/region?camera=left", json={}).json() == {"share": 1.0}
+    assert client.put("/api/region", json=half).json() == {"share": 0.5}
+    (_, drawn) = training_order(studio, TrainingWish()).files
+    assert json.loads(drawn.content) == half | {"cameras": {"right": half}}, "the others have the region of all others"
+    for camera in ("../left", "a" * 80):
+        assert client.put("/api/region", params={"camera": camera}, json=half).status_code == 422
+        assert client.post("/api/camera", json={"folder": "good", "camera": camera}).status_code == 422
+
+
+def test_the_camera_is_named_to_a_model_whose_cameras_have_regions(client, folder: Path, run: Path):
+    name_cameras(client, folder)
+    assert "--camera" not in plan(client, "test", run=RUN)["command"]
+    cameras = {"cameras": {"left": {"inside": [{"rectangle": [0, 0, 0.5, 1]}]}}}
+    recipe = load_recipe("quick", [f"data.roi={json.dumps(json.dumps(cameras))}"])
+    (run / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+    refused = plan(client, "test", run=RUN)["refused"]
+    assert "these images are of several: none, left" in refused["problem"] and refused["remedy"] == "choose a camera"
+    of_left = plan(client, "test", run=RUN, camera="left")["command"]
+    assert of_left.startswith(f"flawmap detect test/left --model runs/{RUN} --camera left --output ")
 
 
 def test_tests_are_of_all_test_images_or_of_chosen_ones(client, run: Path):

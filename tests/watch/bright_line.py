@@ -31,7 +31,9 @@ class BrightModel:
         self.facts = facts
         self.n_judged = 0
 
-    def predict_many(self, images: Sequence[np.ndarray]) -> list[Detection]:
+    def predict_many(
+        self, images: Sequence[np.ndarray], cameras: Sequence[str | None] | None = None
+    ) -> list[Detection]:
         self.n_judged += len(images)
         return [self._predict(image) for image in images]
 

@@ -113,7 +113,7 @@ def add_recipe_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--roi",
         metavar="FILE",
-        help="region of interest: a PNG mask (white counts) or JSON; short for --set data.roi=FILE (default: all)",
+        help="region of interest: a PNG mask (white counts), or JSON, also by camera; short for --set data.roi=FILE",
     )
     add_set_argument(parser)
 
@@ -179,7 +179,7 @@ def add_camera_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--camera",
         metavar="NAME",
-        help="use the threshold of this camera, from calibrate or from training (default: the common one)",
+        help="use threshold and region of interest of this camera (default: the common ones)",
     )
 
 
@@ -246,6 +246,6 @@ def recipe_of(arguments: Namespace) -> Recipe:
         recipe = replace(recipe, data=replace(recipe.data, roi=roi))
     if recipe.data.roi is None:
         return recipe
-    from flawmap.data.roi import with_roi_content  # here, because it loads numpy and Pillow
+    from flawmap.data.rois import with_roi_content  # here, because it loads numpy and Pillow
 
     return with_roi_content(recipe)

@@ -1,7 +1,7 @@
 """The region of interest (ROI): the part of an image that counts. A PNG mask, or polygons and rectangles in JSON.
 
 Coordinates are shares of the image, or pixels of an image of a stated size, so that an image of another size has the
-same region. A recipe and a model hold the content of the file, never its path alone.
+same region. How cameras have regions of their own: :mod:`flawmap.data.rois`.
 """
 
 import base64
@@ -9,10 +9,9 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flawmap.data.annotations.shapes import Box, Polygons, Shape
-from flawmap.data.images.files import read_image
 from flawmap.errors import UserError
-from flawmap.recipe.settings import Recipe
 
 OUTSIDE_COLOUR = (124, 116, 104)  # the encoder's mean colour, 0 after normalisation
 MIN_COVER = 0.5  # a patch is inside if the region covers this share of it
@@ -30,6 +27,7 @@ SAMPLES = 16  # points along a patch's side, by which its cover is measured
 ASPECT_TOLERANCE = 0.02  # by which an image's width over height may differ from that of the region's image
 MAX_GRAY_SHARE = 0.05  # of a mask's pixels that are neither dark nor bright; a picture has more
 FIELDS = ("image_size_px", "inside", "outside", "mask_png")
+SETTING = "data.roi"
 SHAPES = ("polygon", "rectangle")
 EXAMPLE = '{"image_size_px": [640, 480], "inside": [{"rectangle": [100, 50, 540, 430]}]}'
 
@@ -44,6 +42,7 @@ class RegionOfInterest:
         outside: shapes that are cut out of it.
         mask: bool (height, width) of ``size_px``, True inside, instead of shapes.
         text: the same as JSON in one line; equal texts are equal regions.
+        camera: whose images have this region; None where it is that of all, or of all others.
     """
 
     size_px: tuple[float, float]
@@ -51,6 +50,7 @@ class RegionOfInterest:
     outside: tuple[Shape, ...]
     mask: NDArray[np.bool_] | None
     text: str
+    camera: str | None = None
 
     def at(self, height_px: int, width_px: int) -> NDArray[np.bool_]:
         """Of an image of this size, bool (height, width): True where a pixel's centre lies inside."""
@@ -62,13 +62,11 @@ class RegionOfInterest:
         Raises:
             UserError: none does.
         """
-        rows, columns = grid
-        points = self.at(rows * SAMPLES, columns * SAMPLES).reshape(rows, SAMPLES, columns, SAMPLES)
-        inside = points.mean(axis=(1, 3)) >= MIN_COVER
+        inside = _patches(self, *grid).copy()  # for torch, which takes no array that cannot be written to
         if not inside.any():
-            problem = f"the region of interest is too small: of {rows} x {columns} patches, it covers no half of any"
+            problem = f"{self.name} is too small: of {grid[0]} x {grid[1]} patches, it covers no half of any"
             remedy = "draw a larger region, or cut the images to the part that counts and train on those"
-            raise UserError(problem, "data.roi", remedy)
+            raise UserError(problem, SETTING, remedy)
         return inside
 
     def with_grey_outside(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -79,6 +77,11 @@ class RegionOfInterest:
         """A map (h, w) whose pixels outside have the lowest value of those inside."""
         inside = self.at(*anomaly_map.shape)
         return np.where(inside, anomaly_map, anomaly_map[inside].min(initial=anomaly_map.max()))
+
+    @property
+    def name(self) -> str:
+        """For errors."""
+        return "the region of interest" + (f" of camera {self.camera}" if self.camera else "")
 
     @property
     def share(self) -> float:
@@ -109,6 +112,14 @@ def _drawn(roi: RegionOfInterest, height_px: int, width_px: int) -> NDArray[np.b
     return inside
 
 
+@lru_cache(maxsize=64)  # training and a line ask for the grids of few cameras again and again
+def _patches(roi: RegionOfInterest, rows: int, columns: int) -> NDArray[np.bool_]:
+    points = roi.at(rows * SAMPLES, columns * SAMPLES).reshape(rows, SAMPLES, columns, SAMPLES)
+    inside = points.mean(axis=(1, 3)) >= MIN_COVER
+    inside.flags.writeable = False  # it is shared
+    return inside
+
+
 def _scaled(shape: Shape, x: float, y: float) -> Shape:
     if isinstance(shape, Box):
         left, top, width, height = shape.xywh_px
@@ -117,105 +128,25 @@ def _scaled(shape: Shape, x: float, y: float) -> Shape:
     return Polygons(tuple(tuple((a * x, b * y) for a, b in outline) for outline in shape.outlines))
 
 
-def refuse_unfit(recipe: Recipe, sizes_px: Mapping[str, tuple[int, int]], root: str) -> None:
-    """Refuse images on which the region of interest would lie elsewhere than where it was drawn.
+# ---- from JSON
+
+
+def roi_of_content(content: Mapping[str, Any], place: str = SETTING, camera: str | None = None) -> RegionOfInterest:
+    """The region that a JSON object says.
 
     Args:
-        recipe: with the region.
-        sizes_px: height and width of each image by name.
-        root: of the images.
-
-    Raises:
-        UserError: an image has another shape than the image that the region was drawn on.
-    """
-    roi = region_of(recipe)
-    if roi is None:
-        return
-    unfit = [(key, size) for key, size in sizes_px.items() if not roi.fits(*size)]
-    if unfit:
-        (key, (height, width)), (of_width, of_height) = unfit[0], roi.size_px
-        problem = (
-            f"the region of interest is for images of {of_width:g} x {of_height:g} px or of the same shape, "
-            f"but {len(unfit)} of {len(sizes_px)} images have another one, first: {key} with {width} x {height} px"
-        )
-        remedy = "draw the region on one of these images; leave out those of another camera"
-        raise UserError(problem, root, remedy)
-
-
-def in_words(recipe: Recipe) -> str | None:
-    """How much of an image counts; None for the whole image."""
-    roi = region_of(recipe)
-    return None if roi is None else f"{roi.share:.1%} of each image counts; nothing outside is learned or scored"
-
-
-# ---- from files and texts
-
-
-def read_roi(path: str | Path) -> RegionOfInterest:
-    """Read a region: a mask (any image file; white is inside) or JSON.
-
-    Raises:
-        UserError: there is no such file, or it is neither a mask nor a region; the file is never changed.
-    """
-    path = Path(path)
-    if not path.is_file():
-        problem = f"{path} is a folder, not a file" if path.is_dir() else f"no such file: {path}"
-        remedy = "give a PNG mask (white counts, black does not) or a JSON file"
-        raise UserError(f"{problem}  (you are in {Path.cwd()})", "--roi", remedy)
-    if path.suffix.lower() != ".json":
-        return _of_mask(_mask_of(read_image(path), str(path)))
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the region of interest cannot be read: {error}", str(path), "save it as UTF-8") from error
-    return roi_of_text(text, str(path))
-
-
-def region_of(recipe: Recipe) -> RegionOfInterest | None:
-    """The region of a recipe whose content was taken in by :func:`with_roi_content`; None for the whole image.
-
-    Raises:
-        UserError: the text is damaged.
-    """
-    return None if recipe.data.roi is None else roi_of_text(recipe.data.roi)
-
-
-def with_roi_content(recipe: Recipe) -> Recipe:
-    """The recipe with the content of the file that ``data.roi`` names, so that the recipe stays true without it.
-
-    Raises:
-        UserError: as :func:`read_roi` and :func:`roi_of_text`.
-    """
-    given = recipe.data.roi
-    if given is None:
-        return recipe
-    roi = roi_of_text(given) if given.lstrip().startswith("{") else read_roi(given)
-    return replace(recipe, data=replace(recipe.data, roi=roi.text))
-
-
-@lru_cache(maxsize=16)
-def roi_of_text(text: str, place: str = "data.roi") -> RegionOfInterest:
-    """Read a region from JSON.
-
-    Args:
-        text: an object with ``inside`` and ``outside``, lists of shapes: ``{"polygon": [[x, y], ...]}`` or
+        content: ``inside`` and ``outside``, lists of shapes: ``{"polygon": [[x, y], ...]}`` or
             ``{"rectangle": [left, top, right, bottom]}``. With ``image_size_px``, [width, height], coordinates are
             pixels of an image of that size, else shares from 0 to 1. Instead of shapes, ``mask_png`` in a recipe.
         place: where it comes from, for errors.
+        camera: whose images have it; None: all.
 
     Raises:
-        UserError: the text is not JSON, has unknown fields, a shape that covers nothing or leaves the image, or covers
-            nothing as a whole.
+        UserError: unknown fields, a shape that covers nothing or leaves the image, or nothing is covered as a whole.
     """
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"this is not JSON: {error}", place, f"write it like {EXAMPLE}") from error
-    if not isinstance(content, dict):
-        raise UserError("the region of interest must be a JSON object", place, f"write it like {EXAMPLE}")
-    _refuse_unknown(content, FIELDS, place)
+    refuse_unknown_fields(content, FIELDS, place)
     if "mask_png" in content:
-        return _of_mask(_unpacked(content["mask_png"], place))
+        return roi_of_mask(_unpacked(content["mask_png"], place), camera)
     size_px = _size(content.get("image_size_px"), place)
     shapes = {
         name: tuple(
@@ -226,7 +157,8 @@ def roi_of_text(text: str, place: str = "data.roi") -> RegionOfInterest:
     if not any(shapes.values()):
         problem = "the region of interest has no shapes"
         raise UserError(problem, place, f"add some to inside or to outside: {EXAMPLE}")
-    roi = RegionOfInterest(size_px or (1.0, 1.0), shapes["inside"], shapes["outside"], None, json.dumps(content))
+    of_shapes = shapes["inside"], shapes["outside"]
+    roi = RegionOfInterest(size_px or (1.0, 1.0), *of_shapes, None, json.dumps(content), camera)
     if not roi.at(512, 512).any():
         problem = "the region of interest covers nothing"
         problem += ": its shapes in outside hide all that is inside" if roi.outside else ", it is too small"
@@ -236,7 +168,8 @@ def roi_of_text(text: str, place: str = "data.roi") -> RegionOfInterest:
     return roi
 
 
-def _refuse_unknown(content: Mapping[str, Any], known: Sequence[str], place: str) -> None:
+def refuse_unknown_fields(content: Mapping[str, Any], known: Sequence[str], place: str) -> None:
+    """Raises: UserError: there is another field; with the one that was probably meant."""
     for name in content:
         if name not in known:
             near = get_close_matches(name, known, n=1)
@@ -266,7 +199,7 @@ def _shape(item: Any, name: str, size_px: tuple[float, float] | None, place: str
     if not isinstance(item, dict) or not item:
         problem = f"{name} must be an object with one of {' and '.join(SHAPES)}"
         raise UserError(problem, place, f"write it like {EXAMPLE}")
-    _refuse_unknown(item, SHAPES, place)
+    refuse_unknown_fields(item, SHAPES, place)
     if len(item) != 1:
         raise UserError(f"{name} has a polygon and a rectangle", place, "make two shapes of them")
     ((kind, value),) = item.items()
@@ -334,8 +267,12 @@ def _shown(value: Any) -> str:
 # ---- masks
 
 
-def _mask_of(image: NDArray[np.uint8], place: str) -> NDArray[np.bool_]:
-    """Which pixels of a mask image (h, w, 3) are white."""
+def mask_of(image: NDArray[np.uint8], place: str) -> NDArray[np.bool_]:
+    """Which pixels of a mask image (h, w, 3) are white.
+
+    Raises:
+        UserError: none is, or this is a picture.
+    """
     gray = image.mean(axis=2)
     mask = gray > 127
     if not mask.any():
@@ -347,13 +284,13 @@ def _mask_of(image: NDArray[np.uint8], place: str) -> NDArray[np.bool_]:
     return mask
 
 
-def _of_mask(mask: NDArray[np.bool_]) -> RegionOfInterest:
+def roi_of_mask(mask: NDArray[np.bool_], camera: str | None = None) -> RegionOfInterest:
+    """The region that is True in a mask (h, w)."""
     file = io.BytesIO()
     Image.fromarray(mask).save(file, "PNG", optimize=True)
     packed = base64.b64encode(file.getvalue()).decode("ascii")
-    return RegionOfInterest(
-        (float(mask.shape[1]), float(mask.shape[0])), (), (), mask, json.dumps({"mask_png": packed})
-    )
+    size_px, text = (float(mask.shape[1]), float(mask.shape[0])), json.dumps({"mask_png": packed})
+    return RegionOfInterest(size_px, (), (), mask, text, camera)
 
 
 def _unpacked(packed: Any, place: str) -> NDArray[np.bool_]:

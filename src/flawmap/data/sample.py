@@ -115,9 +115,10 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class KnownDefect:
-    """One image of a defect that training may learn from; ``key``, ``sha256`` and ``group`` as in :class:`NormalImage`.
+    """One image of a defect that training may learn from.
 
     Attributes:
+        key, sha256, group, camera: as in :class:`NormalImage`.
         truth: where the defect is; None if nobody has marked it.
     """
 
@@ -126,6 +127,7 @@ class KnownDefect:
     truth: MaskFile | Boxes | None = None
     sha256: str | None = field(default=None, compare=False)
     group: str | None = None
+    camera: str | None = None
 
     def content(self) -> tuple[object, ...]:
         """What changes with the image or with what is marked in it; files are read where their hash is not known."""

@@ -110,7 +110,8 @@ class Batch:
         watch: whether the images, those of an earlier call included, differ from the model's good ones.
 
     Raises:
-        UserError: with ``resume``, the folder holds results of another model, camera, threshold or minimum area.
+        UserError: with ``resume``, the folder holds results of another model, camera, threshold or minimum area; or
+            the model has no region of interest for the camera in use.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Batch:
         maps: MapFormat | None = None,
         overlays: bool = True,
     ) -> None:
+        model.facts.rois_of(None, 1)  # raises where no region of interest is for the camera in use, or for no camera
         self._drawn = Drawn(overlays, maps)
         self._model, self._images, self._left_out = model, found.images, found.left_out
         self.folder: Path = folder if resume else new_folder(folder)

@@ -37,7 +37,7 @@ from flawmap.runs.sidecar import (
     sidecar_bytes,
     sidecar_path,
 )
-from flawmap.runs.threshold_names import whose
+from flawmap.runs.threshold_names import camera_in, whose
 from flawmap.runs.versions import (
     CALIBRATE,
     FORMER,
@@ -95,7 +95,7 @@ def calibrate_file(
         rate = false_alarm_rate or (before or CalibrationSettings()).false_alarm_rate
         manifest = manifest_of(path, facts)
         asked = GoodImages(images, rate, None, skip_unreadable, strict)
-        scores = good_scores(asked, facts.model_id, partial(_calibrated, model), manifest, before)
+        scores = good_scores(asked, facts.model_id, partial(_calibrated, model, camera_in(camera)), manifest, before)
         drift, version = drift_of(before, scores.calibration, "former" if former else "default"), None
         of_model = facts.weights_sha256, facts.precision, camera
         content = sidecar_bytes(Sidecar(FORMAT, *of_model, scores.calibration, flawmap.__version__))
@@ -145,13 +145,13 @@ def undo_file_calibration(path: Path, camera: str | None = None, command: str = 
     return Recalibration(restored, former, version=version, undone=undone)
 
 
-def _calibrated(model: ExportedModel, images: TrainingData, false_alarm_rate: float) -> Calibration:
+def _calibrated(model: ExportedModel, camera: str | None, images: TrainingData, false_alarm_rate: float) -> Calibration:
     """The thresholds from what the file gives good images, one at a time."""
     without_regions = model.with_facts(replace(model.facts, calibration=None))  # nobody looks at them
     scores, peaks, distances = [], [], []
     for image in images.images:
         try:
-            found = without_regions.predict(image.path)
+            found = without_regions.predict(image.path, camera or image.camera)
         except NotScoredError as error:
             raise error.at(image.path) from None
         scores.append(found.score)

@@ -105,12 +105,14 @@ class CurrentModel:
         file = None if self._source is None else self._choice.file_of(self._source)
         return None if file is None else _stamp(file)
 
-    def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
-        """The verdict on each image, all by the same threshold."""
+    def predict_many(
+        self, images: Sequence[NDArray[np.uint8]], cameras: Sequence[str | None] | None = None
+    ) -> list[Detection]:
+        """See :meth:`OpenedModel.predict_many`."""
         self.refresh()
         model = self._model
         self.facts_of_batch = model.facts
-        return model.predict_many(images)
+        return model.predict_many(images, cameras)
 
     def with_facts(self, facts: ModelFacts) -> OpenedModel:
         """The opened model with other thresholds, which follows nothing."""

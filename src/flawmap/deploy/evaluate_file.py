@@ -96,12 +96,14 @@ class ExportedFile:
         )
         self._model = model.with_facts(replace(facts, calibration=None))  # regions are not looked at
 
-    def analyse_many(self, images: Sequence[NDArray[np.uint8]], places: Sequence[str]) -> list[_Analysed]:
+    def analyse_many(
+        self, images: Sequence[NDArray[np.uint8]], places: Sequence[str], cameras: Sequence[str | None]
+    ) -> list[_Analysed]:
         """Score images one at a time."""
         found = []
-        for image, place in zip(images, places, strict=True):
+        for image, place, camera in zip(images, places, cameras, strict=True):
             try:
-                detection = self._model.predict(image)
+                detection = self._model.predict(image, camera)
             except NotScoredError as error:
                 raise error.at(place) from None
             found.append(_Analysed(detection.scores, detection.anomaly_map, detection.inside))

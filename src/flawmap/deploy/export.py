@@ -24,7 +24,7 @@ from flawmap.deploy.openvino_threshold import store_threshold
 from flawmap.deploy.parity import CheckImage, Parity, compare, given_images, images_of_run
 from flawmap.deploy.runtime import EXTENSIONS, ExportedModel, load_as_exported
 from flawmap.deploy.tiled_graph import tiled_graph
-from flawmap.deploy.token_graph import token_graph, with_default_threshold
+from flawmap.deploy.token_graph import INSIDE, token_graph, with_default_threshold
 from flawmap.detect.detection import NotScoredError
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.model_facts import METADATA_KEY, ModelFacts
@@ -157,6 +157,8 @@ def export_model(
     facts = replace(detector.facts(name or path.stem, precision), self_test=None)
     has_batch_axis = _has_batch_axis(detector, to)
     facts = replace(facts, search=_search(detector, to), tiling=_tiling(detector), has_batch_axis=has_batch_axis)
+    if facts.has_roi_of_cameras and (scorer := detector.scorer_) is not None:
+        facts = replace(facts, patch_size_px=scorer.encoder.patch_size_px)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         draft = Path(folder) / path.name
@@ -217,7 +219,7 @@ def _refuse_tiles_elsewhere(detector: AnomalyDetector, to: Format) -> None:
 
 def _refuse_peak_of_region(detector: AnomalyDetector) -> None:
     """A graph knows the patches of a region of interest, not its pixels: it could find a peak just outside."""
-    if detector.roi is not None and detector.recipe.detect.image_score == "map_max":
+    if detector.rois is not None and detector.recipe.detect.image_score == "map_max":
         problem = "the file of a model with a region of interest cannot decide by the map's peak (map_max)"
         remedy = "train a model with the other score: flawmap train DATA --roi FILE --set detect.image_score=mean_logit"
         raise UserError(problem, "detect.image_score", remedy)
@@ -231,7 +233,7 @@ def _tiling(detector: AnomalyDetector) -> Tiling | None:
 def _self_test(exported: ExportedModel, native: SelfTest, parity: Parity, map_scale: MapScale) -> SelfTest:
     """What the file gives for the self-test image; it may differ elsewhere as much as it differs from the detector."""
     try:
-        found = exported.predict(self_test_image())
+        found = exported.predict(self_test_image(), exported.facts.camera_of_self_test)
     except NotScoredError as error:
         raise error.at("self-test image") from None
     score, map_peak = found.scores[SCORE], float(found.anomaly_map.max())
@@ -250,8 +252,13 @@ def _write_with_digest(write: Write, facts: ModelFacts, path: Path) -> None:
 
 def _module_and_example(detector: AnomalyDetector, facts: ModelFacts) -> tuple[ScoreSquares, list[Tensor]]:
     assert detector.scorer_ is not None and facts.tiling is None
-    module = ScoreSquares(detector.scorer_.cpu(), facts.sizes_px, detector.roi).eval()
-    return module, [torch.zeros(1, size, size, 3, dtype=torch.uint8) for size in facts.sizes_px]
+    scorer = detector.scorer_.cpu()
+    module = ScoreSquares(scorer, facts.sizes_px, detector.rois).eval()
+    inputs = [torch.zeros(1, size, size, 3, dtype=torch.uint8) for size in facts.sizes_px]
+    if facts.has_roi_of_cameras:
+        grids = [scorer.encoder.grid(size, size) for size in facts.sizes_px]
+        inputs += [torch.ones(1, rows * columns, dtype=torch.bool) for rows, columns in grids]
+    return module, inputs
 
 
 def _onnx_graph(detector: AnomalyDetector, facts: ModelFacts, path: Path) -> Write:
@@ -292,11 +299,12 @@ def _search(detector: AnomalyDetector, to: Format) -> str | None:
 
 def _traced(detector: AnomalyDetector, facts: ModelFacts) -> torch.onnx.ONNXProgram:
     module, squares = _module_and_example(detector, facts)
+    of_region = [f"{INSIDE}_{size}px" for size in facts.sizes_px] if facts.has_roi_of_cameras else []
     with torch.no_grad():
         program = torch.onnx.export(
             DetectionGraph(module, facts),
             (squares, torch.tensor(EXAMPLE_SIZE_PX), torch.tensor(0.0)),
-            input_names=[*(f"square_{size}px" for size in facts.sizes_px), "size_px", THRESHOLD],
+            input_names=[*(f"square_{size}px" for size in facts.sizes_px), *of_region, "size_px", THRESHOLD],
             output_names=["score", "is_anomalous", "anomaly_map", "scores"],
             opset_version=OPSET,
             dynamo=True,

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from flawmap.data.roi import RegionOfInterest
+from flawmap.data.rois import RegionsOfInterest
 from flawmap.detect.detection import APPEARANCE_DISTANCE
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.scoring import counted_patches, image_scores, score_squares
@@ -32,18 +32,27 @@ class ScoreSquares(nn.Module):
     Args:
         scorer: in evaluation mode, on the processor; it is copied, and the copy's positions are stored at ``sizes_px``.
         sizes_px: sides of the squares, multiples of the patch size.
-        roi: the part of each image that counts; None: all.
+        rois: the part of each image that counts; None: all.
     """
 
-    def __init__(self, scorer: Scorer, sizes_px: Sequence[int], roi: RegionOfInterest | None = None) -> None:
+    def __init__(self, scorer: Scorer, sizes_px: Sequence[int], rois: RegionsOfInterest | None = None) -> None:
         super().__init__()
         self.scorer, self.inside = with_stored_positions(scorer, sizes_px), None
-        if roi is not None:
-            self.inside = [counted_patches(roi, scorer.encoder.grid(size, size)) for size in sizes_px]
+        self.num_sizes = len(sizes_px)
+        if rois is not None and not rois.cameras:
+            self.inside = [counted_patches(rois.all, scorer.encoder.grid(size, size)) for size in sizes_px]
 
-    def forward(self, *squares: UInt8[Tensor, "1 _ _ 3"]) -> tuple[Tensor, ...]:
-        """Image scores (T, 1), the appearance's distances (1, p) if it knows them, T maps (1, r, c); all float32."""
-        logits, evidence, distance = score_squares(self.scorer, squares, self.inside)
+    def forward(self, *inputs: UInt8[Tensor, "1 _ _ 3"] | Bool[Tensor, "1 _"]) -> tuple[Tensor, ...]:
+        """Score one image.
+
+        Args:
+            inputs: its squares, and, where cameras have regions of interest of their own, its patches that count.
+
+        Returns:
+            image scores (T, 1), the appearance's distances (1, p) if it knows them, T maps (1, r, c); all float32.
+        """
+        squares, given = inputs[: self.num_sizes], inputs[self.num_sizes :]
+        logits, evidence, distance = score_squares(self.scorer, squares, given or self.inside)
         return (logits, *evidence) if distance is None else (logits, distance, *evidence)
 
 
@@ -101,7 +110,8 @@ def of_one_image(outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 class DetectionGraph(nn.Module):
-    """Squares, the original size and a threshold in; what :class:`Verdict` gives of one image out.
+    """What :class:`ScoreSquares` takes, the original size and a threshold in; what :class:`Verdict` gives of one image
+    out.
 
     Args:
         score_squares: a :class:`ScoreSquares`, possibly traced.
@@ -114,7 +124,7 @@ class DetectionGraph(nn.Module):
         self.knows_appearances = APPEARANCE_DISTANCE in facts.score_names
 
     def forward(
-        self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"], threshold: Float[Tensor, ""]
+        self, squares: list[Tensor], size_px: Int[Tensor, "2"], threshold: Float[Tensor, ""]
     ) -> tuple[Tensor, ...]:
         """What :class:`Verdict` gives of one image."""
         logits, *evidence = self.score_squares(*squares)  # (t, 1), t x (1, r, c)
@@ -135,7 +145,7 @@ class WithStoredThreshold(nn.Module):
         self.graph = graph
         self.register_buffer(THRESHOLD, threshold)
 
-    def forward(self, squares: list[UInt8[Tensor, "1 _ _ 3"]], size_px: Int[Tensor, "2"]) -> tuple[Tensor, ...]:
+    def forward(self, squares: list[Tensor], size_px: Int[Tensor, "2"]) -> tuple[Tensor, ...]:
         """What :class:`Verdict` gives of one image."""
         return self.graph(squares, size_px, self.threshold)
 

@@ -56,7 +56,7 @@ class ModelHealth:
         """Give the model the self-test image and compare what it answers with what it carries."""
         if self._expected is not None:
             try:
-                (detection,) = model.predict_many([self_test_image()])
+                (detection,) = model.predict_many([self_test_image()], [model.facts.camera_of_self_test])
                 self._score, self._map_peak = detection.scores[SCORE], float(detection.anomaly_map.max())
                 if not self._expected.is_passed_by(self._score, self._map_peak):
                     self._failure = "the model failed its self-test: " + self._both_numbers(self._expected)

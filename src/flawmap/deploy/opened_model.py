@@ -13,6 +13,7 @@ from flawmap.deploy.threshold_choice import AS_CARRIED, ThresholdChoice, facts_i
 from flawmap.detect.detection import Detection
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
+from flawmap.runs.threshold_names import camera_in
 
 if TYPE_CHECKING:
     from flawmap.detect.detector import AnomalyDetector
@@ -33,8 +34,19 @@ class OpenedModel(Protocol):
         """Images that share a forward pass; 1 where each is scored on its own, and several threads may score."""
         ...
 
-    def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
-        """The verdict on each image, uint8 (h, w, 3); several threads may ask at the same time."""
+    def predict_many(
+        self, images: Sequence[NDArray[np.uint8]], cameras: Sequence[str | None] | None = None
+    ) -> list[Detection]:
+        """The verdict on each image, by the thresholds of the facts; several threads may ask at the same time.
+
+        Args:
+            images: uint8 (h, w, 3).
+            cameras: that took the images, so that each one's region of interest counts; None in it stands for no named
+                camera. Without it, the camera of the facts took all.
+
+        Raises:
+            UserError: there is no region of interest for a camera.
+        """
         ...
 
     def with_facts(self, facts: ModelFacts) -> "OpenedModel":
@@ -58,9 +70,12 @@ class OpenedRun:
         """Images that share a forward pass: 1 on a processor."""
         return self.detector.batch_size
 
-    def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
-        """The verdict on each image, by the thresholds of the facts."""
-        judging, found = self.facts.judging, self.detector.analyse_many(images) if images else ()
+    def predict_many(
+        self, images: Sequence[NDArray[np.uint8]], cameras: Sequence[str | None] | None = None
+    ) -> list[Detection]:
+        """See :meth:`OpenedModel.predict_many`."""
+        judging, cameras = self.facts.judging, cameras or [camera_in(self.facts.camera)] * len(images)
+        found = self.detector.analyse_many(images, cameras=cameras) if images else ()
         return [judging.judge(one.scores, one.anomaly_map, one.inside) for one in found]
 
     def with_facts(self, facts: ModelFacts) -> "OpenedRun":

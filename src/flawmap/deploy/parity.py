@@ -30,10 +30,11 @@ GIVE_IMAGES = "give a few with --images FOLDER"
 
 @dataclass(frozen=True)
 class CheckImage:
-    """An image to compare on, and whether it is anomalous where that is known."""
+    """An image to compare on, whether it is anomalous and which camera took it, where that is known."""
 
     path: Path
     is_anomalous: bool | None = None
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,11 @@ class Parity:
         first = read_image(images[0].path)
         batch = [first, first[:, ::-1], first[::-1], first[::-1, ::-1]][: exported.batch_size]
         try:
-            together = exported.predict_many([np.ascontiguousarray(image) for image in batch])
+            cameras = [_camera_of(images[0], detector)] * len(batch)
+            together = exported.predict_many([np.ascontiguousarray(image) for image in batch], cameras)
         except NotScoredError:
             return replace(self, max_score_difference=math.nan)
-        pairs = list(zip([detector.predict(image) for image in batch], together, strict=True))
+        pairs = list(zip([_verdict(detector, image, cameras[0]) for image in batch], together, strict=True))
         scores = [abs(ours.score - theirs.score) for ours, theirs in pairs]
         logits = [abs(ours.scores["mean_logit"] - theirs.scores["mean_logit"]) for ours, theirs in pairs]
         maps = [float(np.abs(ours.anomaly_map - theirs.anomaly_map).max()) for ours, theirs in pairs]
@@ -118,7 +120,8 @@ def compare(
     """
     rows: list[tuple[float, float, float, float, bool]] = []
     for number, image in enumerate(images):
-        rows.append(_differences(detector.predict(image.path), exported, image.path))
+        camera = _camera_of(image, detector)
+        rows.append(_differences(_verdict(detector, image.path, camera), exported, image.path, camera))
         if progress is not None:
             progress(number + 1, len(images))
     native_scores, scores, logits, maps, verdicts = np.array(rows, np.float64).T  # (n,) each; NaN stays NaN in max
@@ -133,12 +136,24 @@ def compare(
     )
 
 
+def _camera_of(image: CheckImage, detector: AnomalyDetector) -> str | None:
+    """Whose region of interest counts; where nobody has said which camera took the image, any serves to compare."""
+    return image.camera or (None if detector.rois is None else detector.rois.camera_of_self_test)
+
+
+def _verdict(model: ExportedModel | AnomalyDetector, image: Path | NDArray[np.uint8], camera: str | None) -> Detection:
+    """By the thresholds in use."""
+    if isinstance(model, ExportedModel):
+        return model.predict(image, camera)
+    return model.verdict(model.analyse(image, camera))
+
+
 def _differences(
-    ours: Detection, exported: ExportedModel | AnomalyDetector, image: Path
+    ours: Detection, exported: ExportedModel | AnomalyDetector, image: Path, camera: str | None
 ) -> tuple[float, float, float, float, bool]:
     """Both scores, and the differences of mean logit, map and verdict; NaN where the file gives no finite score."""
     try:
-        theirs = exported.predict(image)
+        theirs = _verdict(exported, image, camera)
     except NotScoredError:
         return ours.score, math.nan, math.nan, math.nan, True
     logit_difference = abs(ours.scores["mean_logit"] - theirs.scores["mean_logit"])
@@ -168,13 +183,13 @@ def given_images(location: str, count: int) -> tuple[CheckImage, ...]:
     tests = find_all_test_data(location, DataSettings())
     if tests is not None and tests.samples:
         samples = open_test_data(location, DataSettings(test_subset=max(1, count // 2))).samples
-        return tuple(CheckImage(sample.path, sample.is_anomalous) for sample in samples)
+        return tuple(CheckImage(sample.path, sample.is_anomalous, sample.camera) for sample in samples)
     path = Path(location)
     images = images_in(path).images if path.is_dir() else ()
     if images:
         return tuple(CheckImage(path) for path in images[:: -(-len(images) // count)])
     normals = open_training_data(location, DataSettings(train_subset=count)).images
-    return tuple(CheckImage(image.path) for image in normals)
+    return tuple(CheckImage(image.path, camera=image.camera) for image in normals)
 
 
 def images_of_run(run: Path, count: int) -> tuple[CheckImage, ...]:
@@ -192,7 +207,9 @@ def images_of_run(run: Path, count: int) -> tuple[CheckImage, ...]:
         raise UserError("the images of this run cannot be found", str(run), GIVE_IMAGES) from error
     known = sorted((image for image in images if image.key in rows), key=lambda image: rows[image.key].split == "train")
     unchanged = (image for image in known if file_sha256(image.path) == rows[image.key].sha256)
-    chosen = tuple(CheckImage(image.path) for image, _ in zip(unchanged, range(count), strict=False))
+    chosen = tuple(
+        CheckImage(image.path, camera=image.camera) for image, _ in zip(unchanged, range(count), strict=False)
+    )
     if not chosen:
         raise UserError("none of the run's images is still there, unchanged", str(run), GIVE_IMAGES)
     return chosen

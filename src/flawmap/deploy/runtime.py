@@ -15,7 +15,7 @@ from flawmap.data.images.files import read_image
 from flawmap.data.images.resize import resize_image
 from flawmap.data.images.rgb import to_rgb
 from flawmap.data.images.tiles import Tiling
-from flawmap.data.roi import RegionOfInterest, roi_of_text
+from flawmap.data.roi import RegionOfInterest
 from flawmap.deploy.file_digest import COPY_OR_EXPORT_AGAIN, refuse_changed_file
 from flawmap.deploy.threshold_choice import ThresholdChoice, facts_in_use
 from flawmap.detect.detection import Detection
@@ -28,9 +28,9 @@ EXTENSIONS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"
 EXTRAS = {"torch": "train", "openvino": "export"}  # that bring a package
 MAX_REASON_LENGTH = 120  # characters of a runtime's own error message
 
-# what is made of the images, in the order of the graph's inputs: squares (b, s, s, 3) per size, or one with tiles
-# (t, s, s, 3) and their places (t, 2); and the original (height, width) -> score, is_anomalous, anomaly_map, scores,
-# with an axis of images where the graph has one
+# what is made of the images, in the order of the graph's inputs: squares (b, s, s, 3) per size, their patches inside
+# (b, n) where cameras differ in them, of one square also tiles (t, s, s, 3) and their places (t, 2); and the original
+# (height, width) -> score, is_anomalous, anomaly_map, scores, with an axis of images where the graph has one
 RunGraph = Callable[[list[NDArray], NDArray[np.int64]], list[Any]]
 
 
@@ -46,44 +46,58 @@ class ExportedModel:
         self.facts, self.batch_size = facts, batch_size
         self._run_graph = run_graph
 
-    def predict(self, image: str | Path | Image.Image | NDArray) -> Detection:
-        """The verdict on one image.
+    def predict(self, image: str | Path | Image.Image | NDArray, camera: str | None = None) -> Detection:
+        """The verdict on one image, by the thresholds in use.
 
         Args:
             image: a path, a PIL image, or an array as ``flawmap.data.images.rgb.to_rgb`` takes it.
+            camera: whose region of interest counts; None: that of the camera in use.
 
         Raises:
-            UserError: a file or array is not an image.
+            UserError: a file or array is not an image, or there is no region of interest for the camera.
             NotScoredError: a score or the map is not finite, because the model is damaged.
         """
         pixels = read_image(image) if isinstance(image, str | Path) else to_rgb(image)
-        return self._predict_together([pixels], [image])[0]
+        rois = self.facts.rois_of([camera] if camera else None, 1)
+        return self._predict_together([pixels], [image], rois)[0]
 
-    def predict_many(self, images: Sequence[NDArray[np.uint8]]) -> list[Detection]:
-        """The verdict on each image, uint8 (h, w, 3), in runs of ``batch_size`` consecutive images of one size."""
-        found: list[Detection] = []
-        for _, group in groupby(images, key=lambda image: image.shape):
+    def predict_many(
+        self, images: Sequence[NDArray[np.uint8]], cameras: Sequence[str | None] | None = None
+    ) -> list[Detection]:
+        """The verdict on each image, uint8 (h, w, 3), in runs of ``batch_size`` consecutive images of one size.
+
+        See :meth:`OpenedModel.predict_many`.
+        """
+        rois, found = self.facts.rois_of(cameras, len(images)), list[Detection]()
+        for _, group in groupby(range(len(images)), key=lambda number: images[number].shape):
             of_one_size = list(group)
             for start in range(0, len(of_one_size), self.batch_size):
                 batch = of_one_size[start : start + self.batch_size]
-                found += self._predict_together(batch, batch)
+                chosen = [images[number] for number in batch]
+                found += self._predict_together(chosen, chosen, rois and [rois[number] for number in batch])
         return found
 
     def _predict_together(
-        self, images: Sequence[NDArray[np.uint8]], places: Sequence[str | Path | Image.Image | NDArray]
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        places: Sequence[str | Path | Image.Image | NDArray],
+        rois: Sequence[RegionOfInterest] | None,
     ) -> list[Detection]:
         """The verdicts on images of one size, which are what errors call ``places``."""
-        roi = None if self.facts.roi is None else roi_of_text(self.facts.roi)
-        if roi is not None:
-            images = [roi.with_grey_outside(pixels) for pixels in images]
+        of_images = rois or [None] * len(images)
+        images = [
+            image if roi is None else roi.with_grey_outside(image) for image, roi in zip(images, of_images, strict=True)
+        ]
         sides = self.facts.sizes_px
         inputs: list[NDArray] = [np.stack([resize_image(pixels, side, side) for pixels in images]) for side in sides]
+        if rois and (patch_size_px := self.facts.patch_size_px):
+            inputs += [_inside(rois, side // patch_size_px) for side in sides]
         if tiling := self.facts.tiling:
-            inputs += _of_tiles(tiling, images[0], roi)
+            inputs += _of_tiles(tiling, images[0], of_images[0])
         _, _, maps, values = self._run_graph(inputs, np.array(images[0].shape[:2], np.int64))
         if not self.facts.has_batch_axis:
             maps, values = maps[None], values[None]
-        return [self._judged(*of_image, roi) for of_image in zip(maps, values, places, strict=True)]
+        return [self._judged(*of_image) for of_image in zip(maps, values, places, of_images, strict=True)]
 
     def _judged(
         self,
@@ -117,6 +131,11 @@ class ExportedModel:
     def attention(self, image: NDArray[np.uint8]) -> None:
         """None: an exported graph has no output for it."""
         return
+
+
+def _inside(rois: Sequence[RegionOfInterest], side: int) -> NDArray[np.bool_]:
+    """The patches (b, n) of square grids that count."""
+    return np.stack([roi.patches((side, side)).ravel() for roi in rois])
 
 
 def _of_tiles(tiling: Tiling, pixels: NDArray[np.uint8], roi: RegionOfInterest | None) -> list[NDArray]:

@@ -235,7 +235,9 @@ def _add_interface(
         with_picture: bool = False,
         in_session: bool = False,
         false_alarm_rate: Annotated[float | None, Query(gt=0, lt=1, description="for a trial: 0.01 is 1 %")] = None,
-        camera: Annotated[str | None, Query(max_length=64, description="by whose threshold; see /v1/drift")] = None,
+        camera: Annotated[
+            str | None, Query(max_length=64, description="whose threshold and region of interest; see /v1/drift")
+        ] = None,
         product: Annotated[str | None, Query(max_length=64, description="found by likeness where not named")] = None,
     ) -> DetectionAnswer:
         """Score one image: the body is the image file itself, or a form with one file.
@@ -265,7 +267,7 @@ def _add_interface(
             return answer.model_copy(update={"drift": list(line.of(facts).warnings)})
 
         try:
-            return await _answered(work, upload.data, answer_of, with_attention)
+            return await _answered(work, upload.data, answer_of, with_attention, camera)
         except NotScoredError as error:  # the image is readable: the fault is the model's
             metrics.count_not_scored()
             raise HTTPException(500, error.problem) from error
@@ -288,10 +290,14 @@ def _add_records(
 
 
 async def _answered(
-    work: WorkQueue, data: bytes, make: Callable[[Scored], DetectionAnswer], with_attention: bool
+    work: WorkQueue,
+    data: bytes,
+    make: Callable[[Scored], DetectionAnswer],
+    with_attention: bool,
+    camera: str | None,
 ) -> DetectionAnswer:
     try:
-        return await asyncio.wrap_future(work.submit(data, make, with_attention))
+        return await asyncio.wrap_future(work.submit(data, make, with_attention, camera))
     except NotScoredError:
         raise
     except FailedModelError as error:

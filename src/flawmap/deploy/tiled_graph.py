@@ -13,17 +13,19 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from onnx import GraphProto, ModelProto, TensorProto, helper
 from torch import Tensor, nn
 
 from flawmap.data.images.tiles import Tiling
 from flawmap.deploy.graph import Verdict, of_one_image
 from flawmap.deploy.token_graph import (
+    INSIDE,
     VERDICT,
     VERDICT_INPUTS,
     ScoredTokens,
     example_of_found,
+    example_of_inside,
     float_info,
     include_traced,
     inside_of,
@@ -32,6 +34,7 @@ from flawmap.deploy.token_graph import (
     with_default_threshold,
     write_encoder_of_each,
     write_found,
+    write_inside,
 )
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.memory.scorer import TokenScorer
@@ -48,7 +51,8 @@ def tiled_graph(scorer: TiledScorer, facts: ModelFacts) -> ModelProto:
     Its inputs are the whole image uint8 (1, s, s, 3), its tiles uint8 (t, s, s, 3), row and column of each tile's first
     patch int64 (t, 2), and the original size. Its outputs are what ``Verdict`` gives of one image. With a region of
     interest, only tiles with some of it are given, and further inputs are each tile's patches inside, bool (t, n), and
-    how many rows and columns of patches the image has, int64 (2,).
+    how many rows and columns of patches the image has, int64 (2,). Where cameras have regions of their own, so is the
+    whole image's, bool (1, n).
 
     Args:
         scorer: fitted, on the processor; :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing in its encoder.
@@ -67,20 +71,22 @@ def tiled_graph(scorer: TiledScorer, facts: ModelFacts) -> ModelProto:
             helper.make_tensor_value_info(TILES_INSIDE, TensorProto.BOOL, ["t", grid[0] * grid[1]]),
             helper.make_tensor_value_info(TILES_GRID, TensorProto.INT64, [2]),
         ]
+    if facts.has_roi_of_cameras:
+        inputs.insert(1, helper.make_tensor_value_info(INSIDE, TensorProto.BOOL, [1, grid[0] * grid[1]]))
     images = nodes.op("Concat", square, "tiles", axis=0)  # (1 + t, s, s, 3)
     of_all = write_encoder_of_each(nodes, scorer.whole, images, size_px)  # (1 + t, 1, n, d), (1 + t, 1, d)
     of_whole = {name: nodes.op("Squeeze", nodes.slice(x, 0, 0, 1), nodes.integers(0)) for name, x in of_all.items()}
     of_tiles = {name: nodes.slice(x, 0, 1, TO_THE_END) for name, x in of_all.items()}
-    has_roi, inside = facts.roi is not None, inside_of(facts, grid)
-    highest, joined = _judged_tiles(nodes, scorer, of_tiles, grid, has_roi)
-    counted = None if inside is None else nodes.stored(inside.numpy())
-    found = write_found(nodes, scorer.whole, of_whole, grid, counted)
+    highest, joined = _judged_tiles(nodes, scorer, of_tiles, grid, facts.roi is not None)
+    found = write_found(nodes, scorer.whole, of_whole, grid, write_inside(nodes, facts, grid))
     example = example_of_found(scorer.whole, grid) | {
         "highest": torch.zeros(1),
         "tiles_map": torch.zeros(1, *EXAMPLE_GRID),
     }
-    judged = traced(JudgedWithTiles(scorer, facts, grid), example | VERDICT_INPUTS, VERDICT, {"tiles_map": (1, 2)})
-    given = {"highest": highest, "tiles_map": joined} | {name: name for name in VERDICT_INPUTS}
+    of_region = example_of_inside(facts, grid)
+    given_inputs = VERDICT_INPUTS | of_region
+    judged = traced(JudgedWithTiles(scorer, facts, grid), example | given_inputs, VERDICT, {"tiles_map": (1, 2)})
+    given = {"highest": highest, "tiles_map": joined} | {name: name for name in given_inputs}
     include_traced(nodes, judged, found | given, {name: name for name in VERDICT})
     return with_default_threshold(nodes.graph("detection", inputs, list(judged.graph.output)).with_weights(), facts)
 
@@ -110,9 +116,10 @@ class JudgedWithTiles(nn.Module):
         tiles_map: Float[Tensor, "1 r c"],
         size_px: Int[Tensor, "2"],
         threshold: Float[Tensor, ""],
+        inside: Bool[Tensor, "1 n"] | None = None,
     ) -> tuple[Tensor, ...]:
         """What ``Verdict`` gives of one image, of :class:`ScoredTokens`' inputs and the tiles' score and joined map."""
-        whole, evidence = self.whole(appearance, tokens, distances, nearest, spacing)
+        whole, evidence = self.whole(appearance, tokens, distances, nearest, spacing, inside)
         distance = self.whole.appearance_distances(appearance)
         scores = torch.stack([whole, self.highest(highest)])
         return of_one_image(self.verdict(scores, [evidence, tiles_map], size_px, threshold, distance))

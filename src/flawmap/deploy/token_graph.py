@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float, Int
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from flawmap.data.roi import roi_of_text
 from flawmap.deploy.graph import THRESHOLD, Verdict, default_threshold
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.detect.scoring import counted_patches
@@ -30,12 +29,15 @@ from flawmap.vit.weights import IMAGENET_MEAN, IMAGENET_STD
 # inputs of every verdict, as examples: the size of an original image, and a threshold; both stay free in the graph
 VERDICT_INPUTS = {"size_px": torch.tensor((37, 53)), THRESHOLD: torch.tensor(0.0)}
 EXAMPLE_BATCH = 2  # images; it stays free in the graph
+INSIDE = "inside"  # begins the names of inputs of a graph whose cameras have regions of interest of their own
 VERDICT = ("score", "is_anomalous", "anomaly_map", "scores")  # outputs of every graph
 EPSILON = 1e-5  # of torch's norm of a layer
 
 
 def token_graph(scorer: TokenScorer, facts: ModelFacts) -> ModelProto:
     """The whole graph: squares uint8 (b, s, s, 3) and the original size of all in; what ``Verdict`` gives out.
+
+    Where cameras have regions of interest of their own, a further input are each square's patches inside, bool (b, n).
 
     Args:
         scorer: fitted, on the processor; :func:`flawmap.vit.onnx_known.unknown_parts` finds nothing in its encoder.
@@ -48,8 +50,9 @@ def token_graph(scorer: TokenScorer, facts: ModelFacts) -> ModelProto:
         helper.make_tensor_value_info("size_px", TensorProto.INT64, [2]),
     ]
     grid = scorer.encoder.grid(size_px, size_px)
-    inside = inside_of(facts, grid)
-    counted = None if inside is None else nodes.stored(inside.numpy())
+    if facts.has_roi_of_cameras:
+        inputs.insert(1, helper.make_tensor_value_info(INSIDE, TensorProto.BOOL, ["b", grid[0] * grid[1]]))
+    counted = write_inside(nodes, facts, grid)
     if scorer.frozen.precision == "int8":
         of_each = write_encoder_of_each(nodes, scorer, square, size_px)
         encoded = {name: nodes.op("Squeeze", x, nodes.integers(1)) for name, x in of_each.items()}
@@ -57,10 +60,10 @@ def token_graph(scorer: TokenScorer, facts: ModelFacts) -> ModelProto:
         encoded = write_encoder(nodes, scorer, square, size_px)
     found = write_found(nodes, scorer, encoded, grid, counted)
     example = example_of_found(scorer, grid, EXAMPLE_BATCH)
-    judged = traced(
-        JudgedTokens(scorer, facts, grid), example | VERDICT_INPUTS, VERDICT, {name: (0,) for name in example}
-    )
-    given = {name: name for name in VERDICT_INPUTS}
+    of_region = example_of_inside(facts, grid, EXAMPLE_BATCH)
+    of_images = {name: (0,) for name in (*example, *of_region)}
+    judged = traced(JudgedTokens(scorer, facts, grid), example | VERDICT_INPUTS | of_region, VERDICT, of_images)
+    given = {name: name for name in (*VERDICT_INPUTS, *of_region)}
     include_traced(nodes, judged, found | given, {name: name for name in VERDICT})
     return with_default_threshold(nodes.graph("detection", inputs, list(judged.graph.output)).with_weights(), facts)
 
@@ -75,8 +78,23 @@ def with_default_threshold(model: ModelProto, facts: ModelFacts) -> ModelProto:
 
 
 def inside_of(facts: ModelFacts, grid: tuple[int, int]) -> Bool[Tensor, "1 n"] | None:
-    """The patches of the whole image's square that count; None: all."""
-    return None if facts.roi is None else counted_patches(roi_of_text(facts.roi), grid)
+    """The patches of every whole image's square that count; None: all, or those that are given with each image."""
+    return None if facts.rois is None or facts.rois.cameras else counted_patches(facts.rois.all, grid)
+
+
+def write_inside(nodes: OnnxNodes, facts: ModelFacts, grid: tuple[int, int]) -> str | None:
+    """The name of the patches (b, n) that count in whole images' squares: an input, or stored; None: all count."""
+    if facts.has_roi_of_cameras:
+        return INSIDE
+    inside = inside_of(facts, grid)
+    return None if inside is None else nodes.stored(inside.numpy())
+
+
+def example_of_inside(facts: ModelFacts, grid: tuple[int, int], images: int = 1) -> dict[str, Tensor]:
+    """The input of patches that count, where the graph has one; half of them, so that nothing is simplified away."""
+    if not facts.has_roi_of_cameras:
+        return {}
+    return {INSIDE: (torch.arange(grid[0] * grid[1]) % 2 == 0).expand(images, -1)}
 
 
 class ScoredTokens(nn.Module):
@@ -137,9 +155,10 @@ class JudgedTokens(nn.Module):
         spacing: Float[Tensor, "b n l"],
         size_px: Int[Tensor, "2"],
         threshold: Float[Tensor, ""],
+        inside: Bool[Tensor, "b n"] | None = None,
     ) -> tuple[Tensor, ...]:
         """What ``Verdict`` gives."""
-        image, evidence = self.scored(appearance, tokens, distances, nearest, spacing)
+        image, evidence = self.scored(appearance, tokens, distances, nearest, spacing, inside)
         distance = self.scored.appearance_distances(appearance)
         return self.verdict(image[None], [evidence], size_px, threshold, distance)
 
@@ -258,7 +277,7 @@ def write_found(
         scorer: with the memory.
         encoded: see :func:`write_encoder`.
         grid: rows and columns of patches.
-        inside: name of the patches (1, n) that count in means over each image; None: all.
+        inside: name of the patches (b, n) or (1, n) that count in means over each image; None: all.
     """
     taken, shares = scorer.taken, None if inside is None else _shares(nodes, inside)
     normed = {number: _normed(nodes, encoded[f"block_{number}"], scorer.encoder.embed_dim) for number in taken.wanted}
@@ -298,14 +317,14 @@ def _normed(nodes: OnnxNodes, tokens: str, dim: int) -> str:
 
 
 def _mean(nodes: OnnxNodes, tokens: str, keepdims: int, shares: str | None) -> str:
-    """The mean token of each image of (b, n, d), in which each counts by its share (1, n, 1); None: all alike."""
+    """The mean token of each image of (b, n, d), in which each counts by its share (b, n, 1); None: all alike."""
     if shares is None:
         return nodes.op("ReduceMean", tokens, nodes.integers(1), keepdims=keepdims)
     return nodes.op("ReduceSum", nodes.op("Mul", tokens, shares), nodes.integers(1), keepdims=keepdims)
 
 
 def _shares(nodes: OnnxNodes, inside: str) -> str:
-    """Of each token in a mean over those inside (1, n): (1, n, 1)."""
+    """Of each token in a mean over those inside (b, n): (b, n, 1)."""
     weights = nodes.op("Cast", nodes.op("Unsqueeze", inside, nodes.integers(2)), to=TensorProto.FLOAT)
     return nodes.op("Div", weights, nodes.op("ReduceSum", weights, nodes.integers(1), keepdims=1))
 

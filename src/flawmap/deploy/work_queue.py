@@ -14,6 +14,7 @@ from flawmap.data.images.files import decode_image
 from flawmap.deploy.model_health import ModelHealth
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.detect.detection import Detection, NotScoredError
+from flawmap.runs.threshold_names import camera_in
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Scored:
 @dataclass(frozen=True)
 class _Job:
     data: bytes
+    camera: str | None
     with_attention: bool
     make: Callable[[Scored], Any]
     answer: "Future[Any]"
@@ -73,7 +75,9 @@ class WorkQueue:
         """Uploads in the queue."""
         return len(self._jobs)
 
-    def submit(self, data: bytes, make: Callable[[Scored], T], with_attention: bool = False) -> "Future[T]":
+    def submit(
+        self, data: bytes, make: Callable[[Scored], T], with_attention: bool = False, camera: str | None = None
+    ) -> "Future[T]":
         """Queue an upload; the future gets its answer, or the UserError that explains what is wrong with the image.
 
         Where the fault is the model's, it gets a NotScoredError or a FailedModelError.
@@ -82,8 +86,9 @@ class WorkQueue:
             data: an image file.
             make: makes the answer; called in the queue's thread.
             with_attention: also compute the attention.
+            camera: whose region of interest counts; None: that of the model's camera in use.
         """
-        job = _Job(data, with_attention, make, Future())
+        job = _Job(data, camera, with_attention, make, Future())
         self._jobs.append(job)
         self._thread.submit(self._answer_waiting)
         return job.answer
@@ -131,7 +136,8 @@ class WorkQueue:
         started = time.perf_counter()
         try:
             self.health.refuse_failed()
-            detections = self._model.predict_many([pixels for _, pixels in batch])
+            cameras = [job.camera or camera_in(self._model.facts.camera) for job, _ in batch]
+            detections = self._model.predict_many([pixels for _, pixels in batch], cameras)
         except Exception as error:
             if len(batch) == 1:
                 if isinstance(error, NotScoredError):

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 
 from flawmap.data.pool import Pool
-from flawmap.data.roi import RegionOfInterest, region_of
+from flawmap.data.rois import RegionsOfInterest, rois_of
 from flawmap.data.sample import KnownDefect, NormalImage, TrainingData
 from flawmap.detect.calibration import calibrate, refuse_bad_rate
 from flawmap.detect.detection import APPEARANCE_DISTANCE, Detection, NotScoredError, refuse_not_finite
@@ -155,9 +155,9 @@ class AnomalyDetector(Parameters):
         self.calibrations_ = self.calibrations_.replaced(self.camera_, calibration)
 
     @property
-    def roi(self) -> RegionOfInterest | None:
-        """The part of an image that counts; None for the whole image."""
-        return region_of(self.recipe)
+    def rois(self) -> RegionsOfInterest | None:
+        """The part of each camera's images that counts; None for whole images."""
+        return rois_of(self.recipe)
 
     @property
     def sizes_px(self) -> tuple[int, ...]:
@@ -197,27 +197,27 @@ class AnomalyDetector(Parameters):
         """Images that share a forward pass: 1 on a processor, where several threads may score instead."""
         return self.at_once.size
 
-    def analyse(self, image: ImageLike) -> Analysis:
-        """Score one image at every size: logits, maps and image scores.
+    def analyse(self, image: ImageLike, camera: Name = None) -> Analysis:
+        """As :meth:`analyse_many`, of one image."""
+        return self.analyse_many([image], cameras=[camera])[0]
 
-        Raises:
-            NotScoredError: a score or the map is not finite, because the model is damaged.
-        """
-        return self.analyse_many([image])[0]
-
-    def analyse_many(self, images: Sequence[ImageLike], places: Sequence[str] = ()) -> list[Analysis]:
-        """Score images, of which as many as fit share a forward pass; several threads may call it at once.
+    def analyse_many(
+        self, images: Sequence[ImageLike], places: Sequence[str] = (), cameras: Sequence[str | None] = ()
+    ) -> list[Analysis]:
+        """Logits, maps and scores of images; as many as fit share a forward pass, and several threads may call it.
 
         Args:
             images: in memory at once.
             places: of the images, for errors.
+            cameras: whose regions of interest count; None where nobody has named one. Empty: of no image.
 
         Raises:
-            NotScoredError: a score or a map is not finite, because the model is damaged.
+            UserError: no region of interest is for a camera; NotScoredError: a score or map of a model is not finite.
         """
         places = places or [place_of(image, number, len(images)) for number, image in enumerate(images, 1)]
         scorer, pixels = self._fitted, [as_rgb(image, place) for image, place in zip(images, places, strict=True)]
-        analyses = list(analyse(scorer, pixels, self.sizes_px, self.at_once, self.roi))
+        rois = self.rois and [self.rois.of(camera) for camera in cameras or [None] * len(images)]
+        analyses = list(analyse(scorer, pixels, self.sizes_px, self.at_once, rois))
         for analysis, place in zip(analyses, places, strict=True):
             try:
                 refuse_not_finite(analysis.scores, analysis.anomaly_map)
@@ -252,7 +252,9 @@ class AnomalyDetector(Parameters):
             NotScoredError: an image got a score or a map that is not finite, because the model is damaged.
         """
         found, judging = each_of(images), self._judging(product, camera)
-        verdicts = [judging.verdict(one, image) for image, one in zip(found, self._analyses(found), strict=True)]
+        verdicts = [
+            judging.verdict(one, image) for image, one in zip(found, self._analyses(found, camera), strict=True)
+        ]
         return verdicts[0] if is_one_image(images) else Detections(verdicts)
 
     def verdict(self, analysis: Analysis, image: ImageLike | None = None) -> Detection:
@@ -303,12 +305,14 @@ class AnomalyDetector(Parameters):
         """The mean [CLS] attention of the encoder's last block on the patch grid, at the largest test size."""
         return class_token(self._fitted.encoder, as_rgb(image), max(self.sizes_px)).attention
 
-    def _analyses(self, images: Sequence[ImageLike]) -> Iterator[Analysis]:
-        """Analyse images in order.
+    def _analyses(self, images: Sequence[ImageLike], camera: Name = None) -> Iterator[Analysis]:
+        """Analyse images in order, by the region of interest of the named camera, or else of the one that took each.
 
         Every caller gets finite scores and maps, or a NotScoredError that names the image.
         """
-        return analyse_in_order(self.analyse_many, images, self.at_once)
+        named = camera or camera_in(self.camera_)
+        cameras = [named or (one.camera if isinstance(one, NormalImage) else None) for one in images]
+        return analyse_in_order(self.analyse_many, images, cameras, self.at_once)
 
     def facts(self, name: str, precision: str | None = None) -> ModelFacts:
         """What identifies this model, for a server or an exported file.
@@ -329,7 +333,7 @@ class AnomalyDetector(Parameters):
             NotScoredError: that is not finite, so that the detector is not worth saving.
         """
         try:
-            analysis = self.analyse(self_test_image())
+            analysis = self.analyse(self_test_image(), None if self.rois is None else self.rois.camera_of_self_test)
         except NotScoredError as error:
             raise error.at("self-test image") from None
         return SelfTest.of(analysis.scores[SCORE], float(analysis.anomaly_map.max()), self.map_scale)

@@ -9,7 +9,7 @@ from flawmap.data.groups import by_image_if_few, grouped
 from flawmap.data.known_defects import known_defects_for
 from flawmap.data.pool import Pool, read_pool_for
 from flawmap.data.products import with_products
-from flawmap.data.roi import with_roi_content
+from flawmap.data.rois import with_roi_content
 from flawmap.data.sample import KnownDefect, NormalImage
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector

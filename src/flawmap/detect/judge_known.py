@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flawmap.data.images.files import read_image
+from flawmap.data.rois import roi_of_each
 from flawmap.data.sample import KnownDefect
 from flawmap.detect.detection import refuse_not_finite
 from flawmap.detect.detector import AnomalyDetector
@@ -31,7 +32,8 @@ def judge_known(
         scorer = unseen.scorer_without(fold).to(detector.device).eval()
         for number in (number for number, of_defect in enumerate(unseen.folds) if of_defect == fold):
             pixels = read_image(defects[number].path)
-            (analysis,) = analyse(scorer, [pixels], detector.sizes_px, detector.at_once, detector.roi)
+            rois = roi_of_each(detector.rois, [defects[number]])
+            (analysis,) = analyse(scorer, [pixels], detector.sizes_px, detector.at_once, rois)
             refuse_not_finite(analysis.scores, analysis.anomaly_map)
             scores[number] = float(analysis.scores[name])
     calibration = detector.calibration_

@@ -43,11 +43,11 @@ def judge_unseen(
         )
         detector.calibrations_ = calibrations_of(detector, images, unseen, rate)
         name_unusual(run, images, deciding, unseen.maps, detector.map_scale)
-        squares = simulated_defects.unseen_squares(images, unseen, size_px, detector.roi)
+        squares = simulated_defects.unseen_squares(images, unseen, size_px, detector.rois)
         squares = simulated_defects.several_each(squares, len(images))
     defects = simulated_defects.simulate_on(squares, recipe)
     without = unseen.scorer_without if unseen is not None else lambda _: scorer
-    measured = detector.sizes_px, recipe.detect.image_score, detector.at_once, detector.roi
+    measured = detector.sizes_px, recipe.detect.image_score, detector.at_once
     scored = simulated_defects.score_defects(without, defects, *measured)
     detector.proxy_ = scored.scores
     simulated_defects.write_samples(run, defects, scored.maps, recipe.pretrain.masking.drop_ratio, detector.map_scale)

@@ -1,24 +1,26 @@
 """What identifies a model and how to use it, wherever it runs; every exported file carries this. Needs numpy alone."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
 
 from flawmap.data.images.tiles import OVERLAP, Tiling
+from flawmap.data.roi import RegionOfInterest
+from flawmap.data.rois import RegionsOfInterest, rois_of_text
 from flawmap.detect.products import Judging
 from flawmap.errors import UserError
 from flawmap.runs.calibration import UNCALIBRATED_MAP_SCALE, Calibration, MapScale
 from flawmap.runs.json_files import refuse_unreadable_format
 from flawmap.runs.model_config import ProxyScores
 from flawmap.runs.self_test import SelfTest
-from flawmap.runs.threshold_names import FEWEST_IMAGES, SIGN, nearest_name, products_in, whose
+from flawmap.runs.threshold_names import FEWEST_IMAGES, SIGN, camera_in, nearest_name, products_in, whose
 
-OLDEST_FORMAT, FORMAT = 1, 5  # of an exported file's facts: the oldest and the newest that is read
+OLDEST_FORMAT, FORMAT = 1, 6  # of an exported file's facts: the oldest and the newest that is read
 # the formats of files that an earlier flawmap runs as well
-WITHOUT_TILES, WITHOUT_ROI, WITHOUT_PRODUCTS, WITHOUT_BATCH_AXIS = 1, 2, 3, 4
+WITHOUT_TILES, WITHOUT_ROI, WITHOUT_PRODUCTS, WITHOUT_BATCH_AXIS, WITHOUT_ROI_OF_CAMERAS = 1, 2, 3, 4, 5
 EXPORT_AGAIN = "export it again: flawmap export RUN"
 NO_CHECKSUM = (
     "this model is from an earlier flawmap and carries no checksum, so damage to it may go unnoticed; "
@@ -55,12 +57,14 @@ class ModelFacts:
             folder, whose detector cuts them.
         threshold_file: that the thresholds in use were read from; None where they are those that the model carries.
         min_area_px: regions with fewer pixels of the image are left out of verdicts; 0 keeps all.
-        roi: the region of interest as :func:`flawmap.data.roi.roi_of_text` reads it; None for the whole image.
+        roi: the regions of interest as :func:`flawmap.data.rois.rois_of_text` reads them; None for whole images.
         proxy: how simulated defects scored in training; None where they were not, and from an earlier flawmap.
         trained: good images of each product and camera that it was trained on, by the names of
             :mod:`flawmap.runs.threshold_names`.
         has_batch_axis: whether the graph of an exported file takes several images of one size at once, and has an axis
             for them in its outputs, too.
+        patch_size_px: side of a patch in the squares of an exported file whose graph takes the patches that count,
+            because cameras have regions of interest of their own; None of other models, and of a folder.
     """
 
     name: str
@@ -86,6 +90,35 @@ class ModelFacts:
     proxy: ProxyScores | None = None
     trained: Mapping[str, int] = field(default_factory=dict)
     has_batch_axis: bool = False
+    patch_size_px: int | None = None
+
+    @property
+    def rois(self) -> RegionsOfInterest | None:
+        """The part of each camera's images that counts; None for whole images."""
+        return None if self.roi is None else rois_of_text(self.roi)
+
+    @property
+    def has_roi_of_cameras(self) -> bool:
+        """Whether the graph of an exported file takes the patches that count, because cameras differ in them."""
+        return self.rois is not None and bool(self.rois.cameras)
+
+    @property
+    def camera_of_self_test(self) -> str | None:
+        """Whose region of interest the self-test image has; None for the default one, or the whole image."""
+        return None if self.rois is None else self.rois.camera_of_self_test
+
+    def rois_of(self, cameras: Sequence[str | None] | None, count: int) -> list[RegionOfInterest] | None:
+        """The region of interest of each of ``count`` images; None for whole images.
+
+        Args:
+            cameras: that took them; None: the camera in use took all.
+
+        Raises:
+            UserError: there is none for a camera.
+        """
+        if self.rois is None:
+            return None
+        return [self.rois.of(camera) for camera in cameras or [camera_in(self.camera)] * count]
 
     @property
     def model_id(self) -> str:
@@ -143,12 +176,16 @@ class ModelFacts:
     def to_text(self) -> str:
         """As JSON, for the metadata of a file."""
         needs = {
-            FORMAT: self.has_batch_axis,
+            FORMAT: self.has_roi_of_cameras,
+            WITHOUT_ROI_OF_CAMERAS: self.has_batch_axis,
             WITHOUT_BATCH_AXIS: products_in(self.trained),
             WITHOUT_PRODUCTS: self.roi,
             WITHOUT_ROI: self.tiling,
         }
-        return json.dumps({"format": next((f for f, need in needs.items() if need), WITHOUT_TILES), **asdict(self)})
+        facts = asdict(self)
+        if self.patch_size_px is None:
+            del facts["patch_size_px"]  # files that do not need it are the same as before there was such a field
+        return json.dumps({"format": next((f for f, need in needs.items() if need), WITHOUT_TILES), **facts})
 
 
 @dataclass(frozen=True)

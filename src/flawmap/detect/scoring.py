@@ -65,7 +65,7 @@ def analyse(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     sizes_px: Sequence[int],
     at_once: ImagesAtOnce,
-    roi: RegionOfInterest | None = None,
+    rois: Sequence[RegionOfInterest] | None = None,
 ) -> tuple[Analysis, ...]:
     """Score whole images at each size, in fp32.
 
@@ -77,15 +77,16 @@ def analyse(
         images: of any sizes.
         sizes_px: sides of the squares, multiples of the patch size.
         at_once: how many images share a pass.
-        roi: the part of each image that counts; None: all.
+        rois: the part of each image that counts; None: all.
 
     Raises:
-        UserError: the region of interest covers no patch of an image.
+        UserError: a region of interest covers no patch of its image.
     """
-    shapes = [image.shape[:2] for image in images]
-    if roi is not None:
-        images = [roi.with_grey_outside(image) for image in images]
-    inside = None if roi is None else [counted_patches(roi, scorer.encoder.grid(size, size)) for size in sizes_px]
+    shapes, inside = [image.shape[:2] for image in images], None
+    if rois is not None:
+        images = [roi.with_grey_outside(image) for roi, image in zip(rois, images, strict=True)]
+        inside = [counted_patches(rois, scorer.encoder.grid(size, size)) for size in sizes_px]
+    of_images = [None] * len(images) if rois is None else rois
     squares = [torch.from_numpy(np.stack([resize_image(image, size, size) for image in images])) for size in sizes_px]
 
     def in_batches(size: int) -> list[tuple[ScaleResult, ...]]:
@@ -93,25 +94,33 @@ def analyse(
         return [
             scales
             for start in starts
-            for scales in _scale_results(scorer, [of_size[start : start + size] for of_size in squares], inside)
+            for scales in _scale_results(
+                scorer,
+                [of_size[start : start + size] for of_size in squares],
+                None if inside is None else [of_size[start : start + size] for of_size in inside],
+            )
         ]
 
     names, by_image = score_names(scorer), at_once.run(in_batches)
     if isinstance(scorer, TiledScorer):
         by_image = [
-            _with_tiles(scorer, image, *scales, at_once, roi) for image, scales in zip(images, by_image, strict=True)
+            _with_tiles(scorer, image, *scales, at_once, roi)
+            for image, scales, roi in zip(images, by_image, of_images, strict=True)
         ]
-    return tuple(analysis_of(scales, h, w, names, roi) for scales, (h, w) in zip(by_image, shapes, strict=True))
+    return tuple(
+        analysis_of(scales, h, w, names, roi) for scales, (h, w), roi in zip(by_image, shapes, of_images, strict=True)
+    )
 
 
-def counted_patches(roi: RegionOfInterest, grid: tuple[int, int]) -> Bool[Tensor, "1 n"]:
-    """The patches of a grid in the region of interest."""
-    return torch.from_numpy(roi.patches(grid)).flatten()[None]
+def counted_patches(rois: Sequence[RegionOfInterest], grid: tuple[int, int]) -> Bool[Tensor, "b n"]:
+    """The patches of a grid in the regions of interest of some images."""
+    return torch.from_numpy(np.stack([roi.patches(grid).ravel() for roi in rois]))
 
 
 def analyse_in_order(
-    analyse_many: Callable[[Sequence[ImageLike], Sequence[str]], list[Analysis]],
+    analyse_many: Callable[[Sequence[ImageLike], Sequence[str], Sequence[str | None]], list[Analysis]],
     images: Sequence[ImageLike],
+    cameras: Sequence[str | None],
     at_once: ImagesAtOnce,
 ) -> Iterator[Analysis]:
     """Read and analyse images in order.
@@ -121,32 +130,33 @@ def analyse_in_order(
     even by rounding.
 
     Args:
-        analyse_many: takes images and what they are called in errors; several threads call it.
+        analyse_many: takes images, what they are called in errors, and cameras; several threads call it.
         images: to read.
+        cameras: that took them; None where nobody has said which one.
         at_once: how many images share a pass.
     """
     size, places = at_once.size, [place_of(image, number, len(images)) for number, image in enumerate(images, 1)]
     if len(images) <= size:
-        yield from analyse_many(images, places) if images else ()
+        yield from analyse_many(images, places, cameras) if images else ()
         return
     if size > 1:
         size = fewer_if_large(size, as_rgb(images[0]).size // 3)
     threads = reading_threads(at_once.device)
     budget = PixelBudget((threads + 1) * PIXELS_PER_THREAD)
 
-    def analyses(number: int, batch: Sequence[tuple[ImageLike, str]]) -> list[Analysis]:
-        pixels = [as_rgb(image, place) for image, place in batch]
+    def analyses(number: int, batch: Sequence[tuple[ImageLike, str, str | None]]) -> list[Analysis]:
+        pixels = [as_rgb(image, place) for image, place, _ in batch]
         budget.take(number, sum(image.size // 3 for image in pixels))
-        return analyse_many(pixels, [place for _, place in batch])
+        return analyse_many(pixels, [place for _, place, _ in batch], [camera for *_, camera in batch])
 
-    batches = batches_of([*zip(images, places, strict=True)], size)
+    batches = batches_of([*zip(images, places, cameras, strict=True)], size)
     with closing(in_order(analyses, batches, threads, budget)) as found:
         for of_batch in found:
             yield from of_batch
 
 
 def _scale_results(
-    scorer: Scorer, squares: Sequence[UInt8[Tensor, "b _ _ 3"]], inside: Sequence[Bool[Tensor, "1 _"]] | None
+    scorer: Scorer, squares: Sequence[UInt8[Tensor, "b _ _ 3"]], inside: Sequence[Bool[Tensor, "b _"]] | None
 ) -> list[tuple[ScaleResult, ...]]:
     """For each image of one batch, what the scorer computes at each size; results are copied to the host together."""
     device = device_of(scorer)
@@ -211,14 +221,14 @@ def analysis_of(
 def score_squares(
     scorer: Scorer,
     squares: Sequence[UInt8[Tensor, "b _ _ 3"]],
-    inside: Sequence[Bool[Tensor, "1 _"]] | None = None,
+    inside: Sequence[Bool[Tensor, "b _"]] | None = None,
 ) -> tuple[Float[Tensor, "t b"], list[Float[Tensor, "b _ _"]], Float[Tensor, "b p"] | None]:
     """Score resized images.
 
     Args:
         scorer: in evaluation mode.
         squares: one batch per test size (T of them), all of the same images.
-        inside: for each size, the patches of all images that count; None: all.
+        inside: for each size, the patches of each image that count; None: all.
 
     Returns:
         image scores (T, b); the evidence on each size's patch grid, T maps (b, r, c); and how unlike good images of
@@ -226,9 +236,7 @@ def score_squares(
     """
     masks = [None] * len(squares) if inside is None else [of_size.to(squares[0].device) for of_size in inside]
     outputs = [
-        scorer.score(
-            normalise(batch.permute(0, 3, 1, 2).contiguous()), None if mask is None else mask.expand(len(batch), -1)
-        )
+        scorer.score(normalise(batch.permute(0, 3, 1, 2).contiguous()), mask)
         for batch, mask in zip(squares, masks, strict=True)
     ]
     logits, distances = torch.stack([output.image for output in outputs]), outputs[0].appearance_distances

@@ -16,7 +16,8 @@ from PIL import Image
 from flawmap.data.images.files import read_image
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.resize import resize_image
-from flawmap.data.roi import RegionOfInterest, region_of
+from flawmap.data.roi import RegionOfInterest
+from flawmap.data.rois import RegionsOfInterest, roi_of_each
 from flawmap.data.sample import NormalImage
 from flawmap.detect.detection import refuse_not_finite
 from flawmap.detect.scoring import Analysis, analyse, analysis_of, score_names
@@ -60,6 +61,7 @@ class GoodSquare:
     attention: Float[np.ndarray, "r c"]
     fold: int = 0
     scales: tuple[ScaleResult, ...] = ()
+    roi: RegionOfInterest | None = None
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,17 @@ class SimulatedDefect:
 
 
 def squares_of(images: Sequence[NormalImage], guide: Encoder, size_px: int, compute: Compute) -> list[GoodSquare]:
-    """At most :data:`MAX_IMAGES` images, evenly over all, resized to a square, with their attention; not scored yet."""
+    """At most :data:`MAX_IMAGES` images, evenly over all, resized to a square, with their attention; not scored yet.
+
+    No region of interest counts: the method that sets its thresholds from such images knows none.
+    """
     pixels = NormalPixels([images[number] for number in evenly_spread(len(images), MAX_IMAGES)], size_px)
     attention = cache_attention(guide, pixels, size_px, compute.device)
     return [GoodSquare(pixels[number], attention[number]) for number in range(len(pixels))]
 
 
 def unseen_squares(
-    images: Sequence[NormalImage], unseen: UnseenScores, size_px: int, roi: RegionOfInterest | None = None
+    images: Sequence[NormalImage], unseen: UnseenScores, size_px: int, rois: RegionsOfInterest | None = None
 ) -> list[GoodSquare]:
     """As many images that fits have scored which have not seen them.
 
@@ -87,19 +92,24 @@ def unseen_squares(
         images: those of ``unseen``.
         unseen: their scores.
         size_px: at which they were scored.
-        roi: the part of each that counts; None: all.
+        rois: the part of each that counts; None: all.
     """
     are_tiled = len(unseen.scales[0]) > 1
     rows = evenly_spread(len(images), MAX_TILED_IMAGES if are_tiled else MAX_IMAGES)
+    chosen = [images[row] for row in rows]
+    of_images = roi_of_each(rois, chosen)
+    each = [None] * len(rows) if of_images is None else of_images
     if are_tiled:
-        pixels = [read_image(images[row].path) for row in rows]
-        pixels = pixels if roi is None else [roi.with_grey_outside(image) for image in pixels]
+        pixels = [read_image(image.path) for image in chosen]
+        pixels = [
+            image if roi is None else roi.with_grey_outside(image) for image, roi in zip(pixels, each, strict=True)
+        ]
     else:
-        squares = NormalPixels([images[row] for row in rows], size_px, roi=roi)
+        squares = NormalPixels(chosen, size_px, rois=of_images)
         pixels = [squares[place] for place in range(len(rows))]
     return [
-        GoodSquare(square, unseen.attention[row], unseen.folds[row], unseen.scales[row])
-        for square, row in zip(pixels, rows, strict=True)
+        GoodSquare(square, unseen.attention[row], unseen.folds[row], unseen.scales[row], roi)
+        for square, row, roi in zip(pixels, rows, each, strict=True)
     ]
 
 
@@ -110,7 +120,6 @@ def several_each(squares: Sequence[GoodSquare], num_images: int) -> list[GoodSqu
 
 def simulate_on(squares: Sequence[GoodSquare], recipe: Recipe) -> list[SimulatedDefect]:
     """One fixed defect on each image, made as in training but without augmentation; inside the region of interest."""
-    roi = region_of(recipe)
     simulate = simulator_by_name(recipe.simulation.simulator, recipe.simulation)
     defects = []
     for index, good in enumerate(squares):
@@ -118,7 +127,7 @@ def simulate_on(squares: Sequence[GoodSquare], recipe: Recipe) -> list[Simulated
         second = None
         if "second" in simulate.needs:
             second = resize_image(squares[(index + 1) % len(squares)].square, *good.square.shape[:2])
-        rows, columns = good.attention.shape
+        roi, (rows, columns) = good.roi, good.attention.shape
         attention = good.attention if roi is None else good.attention * roi.patches((rows, columns))
         anomaly = simulate(good.square, generator, attention, second)
         if roi is not None:
@@ -147,7 +156,6 @@ def score_defects(
     sizes_px: Sequence[int],
     image_score: str,
     at_once: ImagesAtOnce,
-    roi: RegionOfInterest | None = None,
 ) -> ScoredDefects:
     """Score each image with its defect, and without it where that has not been done yet.
 
@@ -157,10 +165,9 @@ def score_defects(
         sizes_px: sides of the squares that are scored.
         image_score: which score tells images apart.
         at_once: how many images share a pass.
-        roi: the part of each image that counts; None: all.
     """
     pixels, scores, labels, maps = BinnedScores(), [], [], dict[int, np.ndarray]()
-    for number, without, analysis in _analyses(scorer_without, defects, sizes_px, at_once, roi):
+    for number, without, analysis in _analyses(scorer_without, defects, sizes_px, at_once):
         footprint = defects[number].footprint
         for found, mask in ((without, np.zeros_like(footprint)), (analysis, footprint)):
             refuse_not_finite(found.scores, found.anomaly_map)
@@ -180,16 +187,16 @@ def _analyses(
     defects: Sequence[SimulatedDefect],
     sizes_px: Sequence[int],
     at_once: ImagesAtOnce,
-    roi: RegionOfInterest | None,
 ) -> Iterator[tuple[int, Analysis, Analysis]]:
     """Of each defect its number, and the analyses of the image without it and with it, fold by fold."""
     for fold in sorted({defect.good.fold for defect in defects}):
         scorer = scorer_without(fold)
         numbers = [number for number, defect in enumerate(defects) if defect.good.fold == fold]
         for batch in batches_of(numbers, at_once.size):
-            goods = _analyses_without(scorer, [defects[number].good for number in batch], sizes_px, at_once, roi)
-            simulated = analyse(scorer, [defects[number].simulated for number in batch], sizes_px, at_once, roi)
-            yield from zip(batch, goods, simulated, strict=True)
+            goods = [defects[number].good for number in batch]
+            without = _analyses_without(scorer, goods, sizes_px, at_once)
+            images = [defects[number].simulated for number in batch]
+            yield from zip(batch, without, analyse(scorer, images, sizes_px, at_once, _rois_of(goods)), strict=True)
         del scorer  # before that of the next fold is made
 
 
@@ -198,14 +205,19 @@ def _analyses_without(
     goods: Sequence[GoodSquare],
     sizes_px: Sequence[int],
     at_once: ImagesAtOnce,
-    roi: RegionOfInterest | None,
 ) -> list[Analysis]:
     """The analyses of images without their defects; from training where they were scored there, at their only size."""
     if not all(good.scales for good in goods):
-        return list(analyse(scorer, [good.square for good in goods], sizes_px, at_once, roi))
+        return list(analyse(scorer, [good.square for good in goods], sizes_px, at_once, _rois_of(goods)))
     names = score_names(scorer)
     sides = [good.square.shape[:2] for good in goods]
-    return [analysis_of(good.scales, h, w, names, roi) for good, (h, w) in zip(goods, sides, strict=True)]
+    return [analysis_of(good.scales, h, w, names, good.roi) for good, (h, w) in zip(goods, sides, strict=True)]
+
+
+def _rois_of(goods: Sequence[GoodSquare]) -> list[RegionOfInterest] | None:
+    """The region of each; None where all of each counts, which is so of all or none."""
+    rois = [good.roi for good in goods if good.roi is not None]
+    return rois or None
 
 
 def write_samples(

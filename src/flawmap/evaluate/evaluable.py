@@ -77,8 +77,10 @@ class Evaluable(Protocol):
         """Images that share a forward pass."""
         ...
 
-    def analyse_many(self, images: Sequence[NDArray[np.uint8]], places: Sequence[str]) -> Sequence[Analysed]:
-        """Score images (h, w, 3), which errors call by their places."""
+    def analyse_many(
+        self, images: Sequence[NDArray[np.uint8]], places: Sequence[str], cameras: Sequence[str | None]
+    ) -> Sequence[Analysed]:
+        """Score images (h, w, 3), which errors call by their places, by the cameras that took them where known."""
         ...
 
 

@@ -131,7 +131,8 @@ def _judged(detector: Evaluable, data: TestData, folder: Path | None) -> Generat
         decoded = [_decoded(sample) for _, sample in batch]
         budget.take(number, sum(image.pixels.shape[0] * image.pixels.shape[1] for image in decoded))
         started = time.perf_counter()
-        analyses = detector.analyse_many([image.pixels for image in decoded], [str(s.path) for _, s in batch])
+        pixels, cameras = [image.pixels for image in decoded], [sample.camera for _, sample in batch]
+        analyses = detector.analyse_many(pixels, [str(sample.path) for _, sample in batch], cameras)
         seconds = (time.perf_counter() - started) / len(batch)
         return [
             _judge(detector, data, folder, index, ScoredFile(analysis, image.orientation, seconds))
@@ -203,6 +204,7 @@ def _written(
         map_file=map_file,
         truth_file=truth_file,
         scores=dict(analysis.scores),
+        camera=sample.camera,
     )
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from flawmap.data.groups import Identity
-from flawmap.data.roi import region_of
+from flawmap.data.rois import rois_of
 from flawmap.data.sample import KnownDefect, NormalImage
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.progress import say
@@ -71,9 +71,9 @@ def fit(
     Raises:
         UserError: no images, a block that the encoder does not have, or the device runs out of memory.
     """
-    roi = region_of(recipe)
-    known = DefectsToLearn(tuple(defects), roi) if defects else None
-    whole = fit_units(WholeImages(images, roi), encoder, recipe, context, simulate, known=known)
+    rois = rois_of(recipe)
+    known = DefectsToLearn(tuple(defects), rois) if defects else None
+    whole = fit_units(WholeImages(images, rois), encoder, recipe, context, simulate, known=known)
     not_seen = unseen_defects(known, whole.scorer, whole.without_known) if known else None
     return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe), not_seen)
 
@@ -137,7 +137,7 @@ def fit_units(
     scorer.fit_map_scales([counted[row] for row in evenly_spread(len(counted), recipe.memory.map_scale_images)])
     judging = scorer, good, of_others, heads, recipe, context
     without_known = partial(scorer_without_known, *judging) if known and head_decides(recipe) else None
-    return Fit(scorer, good, evidence, evidence_of, folds, fold_of_image, stages.after, without_known)
+    return Fit(scorer, good, evidence, evidence_of, folds, fold_of_image, stages.after, without_known, units.rois)
 
 
 def encode(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flawmap.data.roi import RegionOfInterest, region_of
+from flawmap.data.roi import RegionOfInterest
 from flawmap.engine.stage import StageContext
 from flawmap.memory.folds import Folds
 from flawmap.memory.good_images import GoodImages
@@ -32,6 +32,7 @@ class Fit:
         context: with the keys of the stages.
         without_known: the scorer as it would be if its head had not seen the known defects of a fold; None where there
             are none, or where the head decides nothing.
+        rois: the region of interest of each image, by its number; None: all counts.
     """
 
     scorer: TokenScorer
@@ -42,6 +43,7 @@ class Fit:
     fold_of_image: Int[Tensor, "i"] | None
     context: StageContext
     without_known: Callable[[int], TokenScorer] | None = None
+    rois: Sequence[RegionOfInterest] | None = None
 
     def without(self, fold: int, recipe: Recipe) -> TokenScorer:
         """The scorer as it would be without the images of a fold."""
@@ -58,8 +60,8 @@ def unseen_scores(fitted: Fit, recipe: Recipe) -> UnseenScores | None:
     images, peaks = good.references.tolist(), []
     scores, maps = outputs_of(fitted)
     distances = [evidence.appearance_distances for evidence in fitted.evidence]
-    roi = region_of(recipe)
     for number, on_grid in zip(images, maps, strict=True):
+        roi = None if fitted.rois is None else fitted.rois[number]
         height, width = good.originals_px[number].tolist()
         peaks.append(peak_of(upsample_map(torch.from_numpy(on_grid)[None], height, width)[0].numpy(), roi))
     attention = [*good.attention[good.references].float().numpy()]

@@ -19,7 +19,7 @@ from flawmap.data.images.files import decode_with_remarks, read_file
 from flawmap.data.images.resize import resize_image
 from flawmap.data.images.tiles import Tiling
 from flawmap.data.images.truth import truth_of_defect
-from flawmap.data.roi import RegionOfInterest
+from flawmap.data.rois import RegionsOfInterest, roi_of_each
 from flawmap.data.sample import KnownDefect
 from flawmap.engine.progress import say
 from flawmap.engine.transfer import to_device
@@ -44,18 +44,25 @@ class DefectsToLearn:
 
     Attributes:
         defects: with or without masks.
-        roi: the part of each image that counts; None: all.
+        rois: the part of each image that counts; None: all.
         tiling: how they are cut; None: they are not.
     """
 
     defects: tuple[KnownDefect, ...]
-    roi: RegionOfInterest | None = None
+    rois: RegionsOfInterest | None = None
     tiling: Tiling | None = None
+
+    def __post_init__(self) -> None:
+        """Raises: UserError: there is no region of interest for the camera of a defect."""
+        roi_of_each(self.rois, self.defects)
 
     @property
     def depends_on(self) -> list[Any]:
         """What determines what is learned from them."""
-        return [defect.content() for defect in self.defects]
+        contents = [defect.content() for defect in self.defects]
+        if self.rois is None or not self.rois.cameras:
+            return contents
+        return [(*content, defect.camera) for content, defect in zip(contents, self.defects, strict=True)]
 
     def folds(self) -> list[int]:
         """The fold of each; those of a group share one. With a single group there is one fold, of all."""
@@ -78,10 +85,11 @@ class DefectsToLearn:
         pixels = decoded.pixels
         height, width = pixels.shape[:2]
         mask = truth_of_defect(defect, height, width, decoded.orientation).pixels
-        if self.roi is not None:
-            pixels = self.roi.with_grey_outside(pixels)
+        roi = None if self.rois is None else self.rois.of(defect.camera)
+        if roi is not None:
+            pixels = roi.with_grey_outside(pixels)
         rows, columns = grid if tiling is None else tiling.grid(height, width)
-        inside = None if self.roi is None else self.roi.patches((rows, columns))
+        inside = None if roi is None else roi.patches((rows, columns))
         cover = None
         if mask is not None:
             cover = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)

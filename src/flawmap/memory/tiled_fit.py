@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 
 from flawmap.data.images.tiles import FINER, MOST_TILES, OVERLAP, Tiling, finest_tiling, tiling_for_defects
-from flawmap.data.roi import RegionOfInterest, region_of
+from flawmap.data.rois import rois_of
 from flawmap.data.sample import KnownDefect, NormalImage
 from flawmap.engine.progress import say
 from flawmap.engine.stage import StageContext
@@ -37,16 +37,16 @@ def fit_with_tiles(
 ) -> FittedScorer:
     """Fit a scorer to whole images and, where tiles show more, one to tiles; see :func:`flawmap.memory.fit.fit`."""
     refuse_small_tiles(context.size_px, encoder.patch_size_px)
-    roi = region_of(recipe)
-    known = DefectsToLearn(tuple(defects), roi) if defects else None
-    whole = fit_units(WholeImages(images, roi), encoder, recipe, context, simulate, known=known)
+    rois = rois_of(recipe)
+    known = DefectsToLearn(tuple(defects), rois) if defects else None
+    whole = fit_units(WholeImages(images, rois), encoder, recipe, context, simulate, known=known)
     originals_px = whole.good.originals_px.numpy()
     tiling = chosen_tiling(recipe, originals_px, context.size_px, encoder.patch_size_px)
     if tiling is None:
         say("tiles", NONE_NEEDED if recipe.data.smallest_defect_px else NONE_FINER)
         not_seen = unseen_defects(known, whole.scorer, whole.without_known) if known else None
         return FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe), not_seen)
-    units = Tiles(images, originals_px, tiling, roi, whole.good.numbers_of_views)
+    units = Tiles(images, originals_px, tiling, rois, whole.good.numbers_of_views)
     say("tiles", described(tiling, units.counts))
     in_tiles = replace(known, tiling=tiling) if known else None
     of_tiles, dealt = settings_of_tiles(recipe), whole.fold_of_image
@@ -113,8 +113,7 @@ def joined_scores(
 
     The scale is that of all images but those ``not_counted``.
     """
-    roi = region_of(recipe)
-    of_tiles = by_image(tiles, scorer.tiling, roi)
+    of_tiles = by_image(tiles, scorer.tiling)
     scorer.highest.fit(torch.tensor([best for number, (best, _) in of_tiles.items() if number not in not_counted]))
     of_whole = unseen_scores(whole, recipe)
     if of_whole is None:
@@ -130,6 +129,7 @@ def joined_scores(
         image_scores.append((whole_scale.logit + tiles_scale.logit) / 2)
         both = [torch.from_numpy(evidence)[None] for evidence in (of_whole.maps[row], tiles_map)]
         (height, width), (rows_of_grid, columns) = whole.good.originals_px[number].tolist(), tiles_map.shape
+        roi = None if whole.rois is None else whole.rois[number]
         peaks.append(peak_of(average_maps(both, height, width, MAP_SHARES)[0].numpy(), roi))
         maps.append(average_maps(both, rows_of_grid, columns, MAP_SHARES)[0].numpy())
     return UnseenScores(
@@ -144,9 +144,7 @@ def joined_scores(
     )
 
 
-def by_image(
-    tiles: Fit, tiling: Tiling, roi: RegionOfInterest | None = None
-) -> dict[int, tuple[float, Float[np.ndarray, "rows columns"]]]:
+def by_image(tiles: Fit, tiling: Tiling) -> dict[int, tuple[float, Float[np.ndarray, "rows columns"]]]:
     """For each image whose tiles were judged, by its number: their highest score, and one map of all patches."""
     scores, maps = outputs_of(tiles)
     rows_of: dict[int, list[int]] = {}
@@ -156,7 +154,7 @@ def by_image(
     for number, rows in rows_of.items():
         first_tile = int((tiles.good.images == number).nonzero()[0])
         grid = tiling.grid(*tiles.good.originals_px[first_tile].tolist())
-        inside = None if roi is None else roi.patches(grid)
+        inside = None if tiles.rois is None else tiles.rois[number].patches(grid)
         joined = tiling.joined(np.stack([maps[row] for row in rows]), grid, inside)
         found[number] = max(scores[row] for row in rows), joined
     return found

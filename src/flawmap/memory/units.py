@@ -14,6 +14,7 @@ from flawmap.data.images.files import read_image
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.tiles import Tiling
 from flawmap.data.roi import RegionOfInterest
+from flawmap.data.rois import RegionsOfInterest, depends_on, roi_of_each
 from flawmap.data.sample import NormalImage
 from flawmap.engine.sampling import evenly_spread
 from flawmap.memory.candidates import Shares
@@ -26,7 +27,7 @@ class WholeImages:
 
     Args:
         images: good images.
-        roi: the part of each that counts; None: all.
+        rois: the part of each that counts; None: all.
         views: see the attribute.
 
     Attributes:
@@ -35,6 +36,7 @@ class WholeImages:
         depends_on: what determines them, beside the images.
         identities: of the images: what must stay together with each.
         images: (u,) int32, number of the image that each is of.
+        rois: the region of interest of each image; None: all counts.
         views: numbers of the views that fill the memory where there are few images; None: those that help.
     """
 
@@ -45,24 +47,24 @@ class WholeImages:
     def __init__(
         self,
         images: Sequence[NormalImage],
-        roi: RegionOfInterest | None = None,
+        rois: RegionsOfInterest | None = None,
         views: tuple[int, ...] | None = None,
     ) -> None:
-        self._images, self._roi = tuple(images), roi
+        self._images, self.rois = tuple(images), roi_of_each(rois, images)
         self.views: tuple[int, ...] | None = views
-        self.depends_on: dict[str, Any] = {} if roi is None else {"roi": roi.text}
+        self.depends_on: dict[str, Any] = depends_on(rois, images)
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
         self.images = torch.arange(len(images), dtype=torch.int32)
 
     def pixels(self, size_px: int, memory_limit_bytes: int = 0) -> "NormalPixels":
         """Squares of this size; see :class:`NormalPixels`."""
-        return NormalPixels(self._images, size_px, memory_limit_bytes, self._roi)
+        return NormalPixels(self._images, size_px, memory_limit_bytes, self.rois)
 
     def inside(self, grid: tuple[int, int]) -> Bool[Tensor, "u n"] | None:
         """The patches of each that count; None: all."""
-        if self._roi is None:
+        if self.rois is None:
             return None
-        return torch.from_numpy(self._roi.patches(grid)).flatten().repeat(len(self._images), 1)
+        return torch.from_numpy(np.stack([roi.patches(grid).ravel() for roi in self.rois]))
 
     def products_of(self, numbers: Sequence[int]) -> list[str]:
         """Of some of the images; empty where products have no names."""
@@ -83,7 +85,7 @@ class Tiles:
         images: good images.
         originals_px: (i, 2), their heights and widths.
         tiling: how they are cut.
-        roi: the part of each image that counts; tiles without any of it are left out. None: all.
+        rois: the part of each image that counts; tiles without any of it are left out. None: all.
         views: those of the whole images, or as many of these as there is room for.
     """
 
@@ -96,29 +98,27 @@ class Tiles:
         images: Sequence[NormalImage],
         originals_px: Int[np.ndarray, "i 2"],
         tiling: Tiling,
-        roi: RegionOfInterest | None = None,
+        rois: RegionsOfInterest | None = None,
         views: tuple[int, ...] = (),
     ) -> None:
-        self._images, self._originals_px, self._tiling, self._roi = tuple(images), originals_px, tiling, roi
+        self._images, self._originals_px, self._tiling = tuple(images), originals_px, tiling
+        self.rois = roi_of_each(rois, images)
         self.views = views
-        self.depends_on: dict[str, Any] = {"scale": tiling.scale} | ({} if roi is None else {"roi": roi.text})
+        self.depends_on: dict[str, Any] = {"scale": tiling.scale} | depends_on(rois, images)
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
-        self._patches = [self.patches(int(height), int(width)) for height, width in originals_px]
         grids = [tiling.grid(int(height), int(width)) for height, width in originals_px]
+        of_images = [None] * len(grids) if self.rois is None else self.rois
+        self._patches = [roi and roi.patches(grid) for roi, grid in zip(of_images, grids, strict=True)]
         self.counts: list[int] = [len(tiling.places(*of_image)) for of_image in zip(grids, self._patches, strict=True)]
         self.images = torch.from_numpy(np.repeat(np.arange(len(images), dtype=np.int32), self.counts))
 
     def pixels(self, size_px: int, memory_limit_bytes: int = 0) -> "TilePixels":
         """Tiles of this size; the images are larger or smaller by as much as tiles differ from the encoder's."""
-        return TilePixels(self._images, self._originals_px, self._patches, self._tiling, size_px, self._roi)
-
-    def patches(self, height_px: int, width_px: int) -> Bool[np.ndarray, "r c"] | None:
-        """The patches of an image of this size that count, in its tiles' grid; None: all."""
-        return None if self._roi is None else self._roi.patches(self._tiling.grid(height_px, width_px))
+        return TilePixels(self._images, self._originals_px, self._patches, self._tiling, size_px, self.rois)
 
     def inside(self, grid: tuple[int, int]) -> Bool[Tensor, "u n"] | None:
         """The patches of each tile that count; None: all."""
-        if self._roi is None:
+        if self.rois is None:
             return None
         tiling, of_tiles = self._tiling, list[np.ndarray]()
         for patches in self._patches:
@@ -151,7 +151,7 @@ class TilePixels:
         patches: of each image, those that count in its tiles' grid; None: all.
         tiling: how they are cut.
         size_px: side s.
-        roi: outside of it, pixels get one colour; None keeps all.
+        rois: of each image; outside of it, pixels get one colour. None keeps all.
 
     Attributes:
         originals_px: of the image of each tile.
@@ -167,9 +167,9 @@ class TilePixels:
         patches: Sequence[Bool[np.ndarray, "_ _"] | None],
         tiling: Tiling,
         size_px: int,
-        roi: RegionOfInterest | None = None,
+        rois: Sequence[RegionOfInterest] | None = None,
     ) -> None:
-        self._images, self._tiling, self._size_px, self._patches, self._roi = images, tiling, size_px, patches, roi
+        self._images, self._tiling, self._size_px, self._patches, self._rois = images, tiling, size_px, patches, rois
         sizes_px = [(int(height), int(width)) for height, width in originals_px]
         of_images = [tiling.places(tiling.grid(*size), of) for size, of in zip(sizes_px, patches, strict=True)]
         self._places = [(image, tile) for image, places in enumerate(of_images) for tile in range(len(places))]
@@ -183,19 +183,19 @@ class TilePixels:
         image, tile = self._places[number]
         if (last := self._last) is None or last[0] != image:
             pixels = read_image(self._images[image].path)
-            if self._roi is not None:
-                pixels = self._roi.with_grey_outside(pixels)
+            if self._rois is not None:
+                pixels = self._rois[image].with_grey_outside(pixels)
             last = self._last = image, self._tiling.tiles(pixels, self._size_px, self._patches[image])
         return last[1][tile]
 
     def inside(self, number: int) -> Bool[np.ndarray, "s s"] | None:
         """The pixels of a tile in the region of interest; None: all."""
-        if self._roi is None:
+        if self._rois is None:
             return None
         image, tile = self._places[number]
         tiling, (height, width) = self._tiling, self.originals_px[number].tolist()
         grid = tiling.grid(height, width)
         scale = self._size_px / tiling.side
         top, left = (round(start * scale) for start in tiling.places(grid, self._patches[image])[tile])
-        drawn = self._roi.at(round(grid[0] * scale), round(grid[1] * scale))
+        drawn = self._rois[image].at(round(grid[0] * scale), round(grid[1] * scale))
         return drawn[top : top + self._size_px, left : left + self._size_px]

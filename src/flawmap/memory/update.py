@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from flawmap.data.roi import region_of
+from flawmap.data.rois import rois_of
 from flawmap.data.sample import KnownDefect, NormalImage
 from flawmap.engine.stage import StageContext
 from flawmap.memory.fit import fit_units
@@ -69,23 +69,23 @@ def fit_on(
     Raises:
         UserError: an image cannot be decoded, or the device runs out of memory.
     """
-    roi, images, first = region_of(recipe), (*learned.images, *new), len(learned.images)
+    rois, images, first = rois_of(recipe), (*learned.images, *new), len(learned.images)
     excluded = learned.not_counted | frozenset(range(first, len(images)) if not_counted else ())
     of_whole = scorer.whole if isinstance(scorer, TiledScorer) else scorer
     head = None if trains_head else _head_of(of_whole)
-    joining = Joining(learned.whole, first, WholeImages(new, roi), head, excluded)
-    known = DefectsToLearn(tuple(defects), roi) if defects else None
+    joining = Joining(learned.whole, first, WholeImages(new, rois), head, excluded)
+    known = DefectsToLearn(tuple(defects), rois) if defects else None
     how = of_whole.encoder, recipe, context, simulate
-    whole = fit_units(WholeImages(images, roi), *how, joining=joining, known=known)
+    whole = fit_units(WholeImages(images, rois), *how, joining=joining, known=known)
     if not isinstance(scorer, TiledScorer):
         fitted = FittedScorer(whole.scorer, dict(whole.context.earlier), unseen_scores(whole, recipe))
         return fitted, Learned(images, excluded, whole.good)
     assert learned.tiles is not None
     originals_px, of_tiles = whole.good.originals_px.numpy(), settings_of_tiles(recipe)
-    added = Tiles(new, originals_px[first:], scorer.tiling, roi)
+    added = Tiles(new, originals_px[first:], scorer.tiling, rois)
     head = None if trains_head else _head_of(scorer.tiles)
     joining = Joining(learned.tiles, first, added, head, excluded)
-    units = Tiles(images, originals_px, scorer.tiling, roi)
+    units = Tiles(images, originals_px, scorer.tiling, rois)
     in_tiles = replace(known, tiling=scorer.tiling) if known else None
     dealt = whole.fold_of_image
     tiles = fit_units(units, of_whole.encoder, of_tiles, whole.context, simulate, dealt, joining, in_tiles)

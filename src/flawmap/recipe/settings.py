@@ -59,7 +59,9 @@ class DataSettings:
         None, "width of the smallest defect in the image: tiles auto are as fine as it needs", 0.5, LARGE, ON_TOKENS
     )
     roi: str | None = setting(
-        None, "region of interest: a mask or JSON file, whose content is kept; null: the whole image", methods=ON_TOKENS
+        None,
+        "region of interest, also by camera: a mask or JSON file, whose content is kept; null: all",
+        methods=ON_TOKENS,
     )
     train_subset: int | None = setting(None, "use only this many training images, spread evenly by name", 1, LARGE)
     test_subset: int | None = setting(None, "use only this many test images per label, spread evenly by name", 1, LARGE)

@@ -135,7 +135,7 @@ def localization_figure(files: RunFiles) -> "Figure | str":
         return "the run has not been evaluated"
     scale, columns, titles = files.test_scale, [], []
     for image in spread_over_kinds(files.images, _MAX_LOCALIZED):
-        tiles = tiles_of(image, files.evaluation.map_scale, scale, _TILE_PX, files.roi)
+        tiles = tiles_of(image, files.evaluation.map_scale, scale, _TILE_PX, files.roi_of(image))
         if image.truth_file is not None and "overlay" in tiles:
             truth = read_truth(image.truth_file, *tiles["image"].shape[:2])
             columns.append([(tiles[name], truth) for name in ("image", "map", "overlay")])

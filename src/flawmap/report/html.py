@@ -147,7 +147,7 @@ def _cases(files: RunFiles) -> list[tuple[Choice, list[Thumbnail]]]:
     cases = []
     for choice in most_instructive(files.images, files.threshold):
         image = choice.image
-        tiles = tiles_of(image, files.evaluation.map_scale, files.test_scale, roi=files.roi)
+        tiles = tiles_of(image, files.evaluation.map_scale, files.test_scale, roi=files.roi_of(image))
         gone = "" if "image" in tiles else "the original image is gone"
         no_truth = "no ground truth for this image" if image.is_anomalous else "a good image: nothing to outline"
         texts = {

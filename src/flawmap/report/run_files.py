@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flawmap.data.roi import RegionOfInterest, region_of
+from flawmap.data.roi import RegionOfInterest
+from flawmap.data.rois import rois_of
 from flawmap.drawing.colour import ColourScale
 from flawmap.errors import UserError
 from flawmap.metrics.curve_points import PixelCurves
@@ -57,10 +58,10 @@ class RunFiles:
         """Whether there are scores of test images."""
         return self.evaluation is not None and bool(self.images)
 
-    @property
-    def roi(self) -> RegionOfInterest | None:
-        """The part of each image that counts; None for the whole image."""
-        return None if self.recipe is None else region_of(self.recipe)
+    def roi_of(self, image: ScoredImage) -> RegionOfInterest | None:
+        """The part of a test image that counts; None for the whole image."""
+        rois = None if self.recipe is None else rois_of(self.recipe)
+        return None if rois is None else rois.of(image.camera)
 
     @property
     def has_truth(self) -> bool:

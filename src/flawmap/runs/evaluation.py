@@ -46,7 +46,7 @@ PIXEL_TITLES = {
     "au_spro_30": "AU-sPRO up to 30 % false pixels",
     "au_spro_05": "AU-sPRO up to 5 % false pixels",
 }
-_COLUMNS = ("key", "path", "kind", "is_anomalous", "score", "is_flagged", "map", "truth")
+_COLUMNS = ("key", "path", "kind", "is_anomalous", "score", "is_flagged", "map", "truth", "camera")
 
 
 @dataclass(frozen=True)
@@ -253,6 +253,7 @@ class ScoredImage:
         is_flagged: whether it is above the threshold.
         map_file: its anomaly map, 16 bit, if it exists; ``truth_file`` and ``attention_file`` likewise.
         scores: every image score by name.
+        camera: that took it; None where nobody has said which one, and in evaluations of an earlier flawmap.
     """
 
     key: str
@@ -265,6 +266,7 @@ class ScoredImage:
     truth_file: Path | None = None
     attention_file: Path | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    camera: str | None = None
 
 
 def write_per_image(folder: Path, images: Sequence[ScoredImage]) -> None:
@@ -277,7 +279,8 @@ def write_per_image(folder: Path, images: Sequence[ScoredImage]) -> None:
         ]
         labels = [image.key, image.path, image.kind, int(image.is_anomalous)]
         decision = [repr(image.score), int(image.is_flagged)]
-        rows.append([*labels, *decision, *files, *(repr(image.scores[name]) for name in names)])
+        scores = (repr(image.scores[name]) for name in names)
+        rows.append([*labels, *decision, *files, image.camera or "", *scores])
     write_csv(folder / PER_IMAGE, [*_COLUMNS, *names], rows)
 
 
@@ -301,6 +304,7 @@ def read_per_image(folder: Path) -> tuple[ScoredImage, ...]:
             truth_file=_file_in(folder, row["truth"]),
             attention_file=_file_in(folder, f"{ATTENTION}/{map_file.name}" if map_file else ""),
             scores={name: float(value) for name, value in row.items() if name not in _COLUMNS},
+            camera=row.get("camera") or None,
         )
         if not math.isfinite(image.score):
             raise ValueError(f"the score is {image.score}")

@@ -93,7 +93,9 @@ class Inspector:
     drift: DriftWatch = field(init=False)
 
     def __post_init__(self) -> None:
+        """Raises: UserError: the model has no region of interest for the camera in use."""
         facts = self.model.facts
+        facts.rois_of(None, 1)
         self.drift = DriftWatch(facts.calibration, facts.camera)
         self.drift.restore(self.journal.drift(facts.camera))
 

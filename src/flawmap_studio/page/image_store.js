@@ -4,6 +4,7 @@ import { get, post } from "/page/server.js";
 class Images extends EventTarget {
   all = [];
   folder = "";
+  cameras = {}; // by folder
   leftOut = [];
 
   changed() {
@@ -18,6 +19,7 @@ export async function loadImages(scan = false) {
   images.all = found.images.map(([path, label, use, version]) => ({ path, label, use, version }));
   images.folder = found.folder;
   images.leftOut = found.left_out;
+  images.cameras = found.cameras;
   images.changed();
 }
 
@@ -29,5 +31,22 @@ export async function say(chosen, { label = null, use = null }) {
   }
   images.changed();
 }
+
+export async function nameCamera(folder, camera) {
+  images.cameras = (await post("/api/camera", { folder, camera })).cameras;
+  images.changed();
+}
+
+// The camera that took an image, as somebody has said of the nearest folder around it; empty where nobody has.
+export function cameraOf(image) {
+  let folder = image.path;
+  while (folder) {
+    folder = folder.includes("/") ? folder.slice(0, folder.lastIndexOf("/")) : "";
+    if (folder in images.cameras) return images.cameras[folder];
+  }
+  return "";
+}
+
+export const camerasOf = (some) => [...new Set(some.map(cameraOf))].filter(Boolean).sort();
 
 export const groupOf = (image) => image.path.includes("/") ? image.path.slice(0, image.path.lastIndexOf("/")) : "";

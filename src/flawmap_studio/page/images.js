@@ -2,7 +2,7 @@
 import { action } from "/page/action.js";
 import { announce, choice, fill, h, keys, nameOf, plural, problemBox } from "/page/elements.js";
 import { Grid } from "/page/grid.js";
-import { groupOf, images, loadImages, say } from "/page/image_store.js";
+import { groupOf, images, loadImages, nameCamera, say } from "/page/image_store.js";
 import { jobs } from "/page/jobs.js";
 import { pictureOf } from "/page/server.js";
 import { filesOfDrop, filesOfInput, uploadAll } from "/page/uploads.js";
@@ -33,6 +33,7 @@ export function show(main) {
   const outcome = h("div", { role: "status" });
   const filters = h("div.bar", { role: "group", "aria-label": "Show" });
   const groups = h("select", { "aria-label": "Group", onchange: () => { view.group = groups.value === "*" ? null : groups.value; list(); } });
+  const camera = h("input", { type: "text", maxLength: 64, placeholder: "Camera of this folder", "aria-label": "Camera of this folder", hidden: true, onchange: nameFolder });
   const search = h("input", { type: "search", placeholder: "Name", "aria-label": "Name contains", oninput: () => { view.search = search.value.toLowerCase(); list(); } });
   const nothing = h("div.empty", h("h2", "No images yet"), h("p.quiet", "Drop twenty or more images of good parts. A few hundred are better: they should show what varies in good parts."));
   const check = h("div");
@@ -76,6 +77,17 @@ export function show(main) {
     }
   }
 
+  async function nameFolder() {
+    try {
+      await nameCamera(view.group, camera.value.trim());
+      announce(camera.value ? `The images in ${view.group || "this folder"} are of camera ${camera.value}` : "No camera");
+    } catch (error) {
+      fill(outcome, problemBox(error));
+      drop.open = true;
+      camera.value = images.cameras[view.group] ?? "";
+    }
+  }
+
   async function rescan() {
     await loadImages(true);
     announce(`${plural(images.all.length, "image")} found`);
@@ -100,6 +112,8 @@ export function show(main) {
     }));
     const names = [...new Set(images.all.map(groupOf))].sort();
     fill(groups, h("option", { value: "*" }, "All folders"), names.map((name) => h("option", { value: name, selected: name === view.group }, name || "(top)")));
+    camera.hidden = view.group === null;
+    if (document.activeElement !== camera) camera.value = images.cameras[view.group] ?? "";
     counts.textContent = images.all.length ? `${plural(grid.items.length, "image")} shown` : "No images yet";
   }
 
@@ -153,7 +167,7 @@ export function show(main) {
   main.addEventListener("dragleave", out);
   main.addEventListener("drop", dropped);
 
-  fill(main, drop, check, h("div.bar.apart", filters, h("div.bar", groups, search)), h("div.bar.apart", selection, counts), grid.element, nothing, large);
+  fill(main, drop, check, h("div.bar.apart", filters, h("div.bar", groups, camera, search)), h("div.bar.apart", selection, counts), grid.element, nothing, large);
   list();
   showCheck();
   return () => {

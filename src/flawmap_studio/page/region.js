@@ -1,6 +1,6 @@
 // Region: draw what counts, and what does not, on an image. Nothing drawn: the whole image counts.
-import { announce, choice, commandBox, fill, h, keys, nameOf, percent, problemBox } from "/page/elements.js";
-import { images } from "/page/image_store.js";
+import { announce, choice, commandBox, fill, h, keys, nameOf, percent, problemBox, reasonBox } from "/page/elements.js";
+import { cameraOf, camerasOf, images } from "/page/image_store.js";
 import { get, pictureOf, post, put } from "/page/server.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
@@ -10,8 +10,7 @@ const STEP = 0.01, FINE = 0.002; // of the cross, by arrow keys
 export async function show(main) {
   const learn = images.all.filter((image) => image.use === "learn");
   if (!learn.length) return void fill(main, h("div.empty", h("h2", "No images yet"), h("p.quiet", "Drop images of good parts first; the region is drawn on one of them."), h("p", h("a", { href: "#images" }, "To Images"))));
-  const { region } = await get("/api/region");
-  const state = { shapes: fromJson(region), tool: "rectangle", side: "inside", begun: [], cross: null, size: null, isShared: true, past: [] };
+  const state = { camera: null, shapes: [], tool: "rectangle", side: "inside", begun: [], cross: null, size: null, isShared: true, past: [] };
   const picture = h("img", { alt: "", draggable: false });
   const drawing = document.createElementNS(SPACE, "svg");
   drawing.setAttribute("viewBox", "0 0 1 1");
@@ -23,7 +22,20 @@ export async function show(main) {
   const list = h("ul.plain", { "aria-label": "Shapes" });
   const outcome = h("div", { role: "status" });
   const shape = h("p.quiet");
-  const which = h("select", { "aria-label": "Image", onchange: () => open(which.value) }, learn.slice(0, 500).map((image) => h("option", { value: image.path }, nameOf(image.path))));
+  const which = h("select", { "aria-label": "Image", onchange: () => open(which.value) });
+  const names = camerasOf(learn);
+  const cameras = h("select", { "aria-label": "Camera", hidden: !names.length, onchange: () => choose(cameras.value || null) },
+    h("option", { value: "" }, "All images whose camera has no region of its own"), names.map((name) => h("option", { value: name }, `Camera ${name}`)));
+  const mine = () => (state.camera === null ? learn : learn.filter((image) => cameraOf(image) === state.camera));
+
+  async function choose(camera) {
+    const { region } = await get("/api/region", { camera });
+    Object.assign(state, { camera, shapes: fromJson(region), begun: [], past: [] });
+    fill(which, mine().slice(0, 500).map((image) => h("option", { value: image.path }, nameOf(image.path))));
+    fill(outcome);
+    await Promise.all([open(mine()[0].path), compareShapes()]);
+    draw();
+  }
 
   async function open(path) {
     picture.src = pictureOf(path);
@@ -35,7 +47,8 @@ export async function show(main) {
 
   // Pixels of one size are stricter than shares: images of another shape are then refused.
   async function compareShapes() {
-    const some = [learn[0], learn[Math.floor(learn.length / 2)], learn.at(-1), learn[Math.floor(learn.length / 4)]];
+    const all = mine();
+    const some = [all[0], all[Math.floor(all.length / 2)], all.at(-1), all[Math.floor(all.length / 4)]];
     const sizes = await Promise.all(some.map((image) => get("/api/size", { path: image.path })));
     const aspects = sizes.map((size) => size.width_px / size.height_px);
     state.isShared = Math.max(...aspects) / Math.min(...aspects) > 1.02;
@@ -49,8 +62,10 @@ export async function show(main) {
     if (state.cross) for (const [x1, y1, x2, y2] of [[state.cross[0], 0, state.cross[0], 1], [0, state.cross[1], 1, state.cross[1]]]) drawing.append(element("line", { x1, y1, x2, y2, class: "cross" }));
     fill(list, state.shapes.length ? state.shapes.map((one, index) => h("li.bar", h(one.side === "inside" ? "span.tag.good" : "span.tag.defect", one.side === "inside" ? "counts" : "does not count"),
       h("span.grow", one.isRectangle ? "rectangle" : `polygon of ${one.corners.length} corners`),
-      h("button", { type: "button", "aria-label": `Remove shape ${index + 1}`, onclick: () => change(state.shapes.filter((other) => other !== one)) }, "Remove"))) : h("li.quiet", "The whole image counts."));
+      h("button", { type: "button", "aria-label": `Remove shape ${index + 1}`, onclick: () => change(state.shapes.filter((other) => other !== one)) }, "Remove"))) : h("li.quiet", nothing()));
   }
+
+  const nothing = () => (state.camera === null ? "The whole image counts." : `Camera ${state.camera} has no region of its own.`);
 
   function figure(points, kind) {
     return element("polygon", { points: points.map((point) => point.join(",")).join(" "), class: kind });
@@ -66,9 +81,11 @@ export async function show(main) {
     state.begun = [];
     draw();
     try {
-      const { share } = await put("/api/region", toJson(state));
-      const { command } = await post("/api/plan/train", {});
-      fill(outcome, h("p", h("strong", state.shapes.length ? `${percent(share)} of each image counts` : "The whole image counts")), command && state.shapes.length ? commandBox(command) : null);
+      const { share } = await put("/api/region", toJson(state), { camera: state.camera });
+      const { command, refused } = await post("/api/plan/train", {});
+      const whose = state.camera === null ? "each image" : `each image of camera ${state.camera}`;
+      fill(outcome, h("p", h("strong", state.shapes.length ? `${percent(share)} of ${whose} counts` : nothing())),
+        command && state.shapes.length ? commandBox(command) : null, refused?.place === "Region" ? reasonBox(refused) : null);
     } catch (error) {
       fill(outcome, problemBox(error));
     }
@@ -143,14 +160,13 @@ export async function show(main) {
   const side = (value, title, hint) => choice("side", value, title, hint, state.side === value, () => (state.side = value));
   fill(main, h("div.columns",
     h("section.card", { "aria-label": "Region" }, h("h2", "What counts"),
-      h("p.quiet", "Nothing outside is learned or scored. Draw on one image; the region holds for all."), which,
+      h("p.quiet", `Nothing outside is learned or scored. Draw on one image; the region holds for all${names.length ? " of its camera" : ""}.`), cameras, which,
       h("fieldset", h("legend", "Shape"), tool("rectangle", "Rectangle", "drag, or click two corners"), tool("polygon", "Polygon", "click corners; the first one, or C, closes it")),
       h("fieldset", h("legend", "What is inside it"), side("inside", "counts", "several shapes together"), side("outside", "does not count", "cut out of the rest")),
-      h("div.bar", h("button", { type: "button", onclick: undo }, h("kbd", "Z"), " Undo"), h("button", { type: "button", onclick: close }, h("kbd", "C"), " Close the polygon"), h("button", { type: "button", onclick: () => state.shapes.length && change([]) }, "Whole image")),
+      h("div.bar", h("button", { type: "button", onclick: undo }, h("kbd", "Z"), " Undo"), h("button", { type: "button", onclick: close }, h("kbd", "C"), " Close the polygon"), h("button", { type: "button", onclick: () => state.shapes.length && change([]) }, "Remove all")),
       list, outcome, shape),
     frame));
-  await Promise.all([open(learn[0].path), compareShapes()]);
-  draw();
+  await choose(null);
   return keys({ z: undo, c: close, Escape: () => { state.begun = []; draw(); } });
 }
 

@@ -2,7 +2,7 @@
 import { action } from "/page/action.js";
 import { fill, h, nameOf, percent, plural } from "/page/elements.js";
 import { Grid } from "/page/grid.js";
-import { images } from "/page/image_store.js";
+import { camerasOf, images } from "/page/image_store.js";
 import { binned, outcomeAt, rangeOf } from "/page/scores.js";
 import { get, overlayOf, pictureOf, reportOf } from "/page/server.js";
 
@@ -25,14 +25,17 @@ export async function show(main, wanted) {
     models.map((one) => h("option", { value: one.name, selected: one.name === run }, one.name)));
   const again = () => show(main, run);
   const report = () => model.has_report ? h("a", { href: reportOf(run), target: "_blank", rel: "noopener" }, "Open the report") : null;
+  const names = camerasOf(images.all.filter((image) => image.use === "test"));
+  const camera = h("select", { "aria-label": "Camera", hidden: !names.length, onchange: () => test.refresh() },
+    h("option", { value: "" }, "Images of all cameras"), names.map((name) => h("option", { value: name }, `Camera ${name}`)));
+  const test = action({ kind: "test", label: found ? "Test again" : "Test the images", isPrimary: !found, done: again, wish: () => ({ run, ...(camera.value ? { camera: camera.value } : {}), ...(asked[run] ? { false_alarm_rate: asked[run] } : {}) }) });
   fill(side,
     h("section.card", { "aria-label": "Model" }, h("div.bar", h("h2", "Model"), which),
       h("dl", h("dt", "Threshold"), h("dd", model.threshold ? model.threshold.words.map((line) => h("p", line)) : "none yet: Models, Calibrate"),
         h("dt", "Learned from"), h("dd", plural(model.n_images ?? 0, "good image")),
         model.unusual?.length ? [h("dt", "Unusual"), h("dd", `${plural(model.unusual.length, "good image")} look unusual: ${model.unusual.slice(0, 3).map(nameOf).join(", ")}`)] : null)),
     found ? thresholdCard(found, run) : null,
-    h("section.card", { "aria-label": "Test" }, h("h2", "Test"),
-      action({ kind: "test", label: found ? "Test again" : "Test the images", isPrimary: !found, done: again, wish: () => ({ run, ...(asked[run] ? { false_alarm_rate: asked[run] } : {}) }) })),
+    h("section.card", { "aria-label": "Test" }, h("h2", "Test"), camera, test),
     found && images.all.some((image) => image.use === "test" && image.label === "defect") ? measuresCard(model, run, again) : null,
     h("section.card", { "aria-label": "Report" }, h("h2", "Report"), action({ kind: "report", label: "Write the report", wish: () => ({ run }), done: again }), report()));
   if (!found) return void fill(viewer, h("div.empty", h("h2", "Not tested yet"), h("p.quiet", images.all.some((image) => image.use === "test") ? "Press “Test the images”." : "Drop images to test on the page Images first.")));

@@ -22,7 +22,7 @@ class NormalPixels:
         size_px: both sides after :func:`resize_image`.
         memory_limit_bytes: if the pixels need more, only the image that was read last is kept, and another one is read
             from its file again.
-        roi: outside of it, pixels get one colour; None keeps all.
+        rois: of each image; outside of it, pixels get one colour. None keeps all.
 
     Attributes:
         originals_px: (n, 2) int32, height and width of the images that have been read, 0 of the others.
@@ -36,9 +36,9 @@ class NormalPixels:
         images: Sequence[NormalImage],
         size_px: int,
         memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
-        roi: RegionOfInterest | None = None,
+        rois: Sequence[RegionOfInterest] | None = None,
     ) -> None:
-        self._images, self._roi = tuple(images), roi
+        self._images, self._rois = tuple(images), rois
         self.size_px = size_px
         self.originals_px = np.zeros((len(images), 2), np.int32)
         self._kept: np.ndarray | None = None
@@ -61,11 +61,11 @@ class NormalPixels:
 
     def inside(self, index: int) -> NDArray[np.bool_] | None:
         """The pixels (size, size) of an image in the region of interest; None: all."""
-        return None if self._roi is None else self._roi.at(self.size_px, self.size_px)
+        return None if self._rois is None else self._rois[index].at(self.size_px, self.size_px)
 
     def _read(self, index: int) -> np.ndarray:
         pixels = read_image(self._images[index].path)
-        if self._roi is not None:
-            pixels = self._roi.with_grey_outside(pixels)
+        if self._rois is not None:
+            pixels = self._rois[index].with_grey_outside(pixels)
         self.originals_px[index] = pixels.shape[:2]
         return resize_image(pixels, self.size_px, self.size_px)

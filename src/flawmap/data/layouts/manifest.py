@@ -90,7 +90,9 @@ class CsvManifest(Layout):
         for line, row in _rows(manifest):
             if _is_anomalous(row, line, manifest):
                 group, truth = group_name(row.get(column or "")), _truth(row, line, manifest)
-                defects.append(KnownDefect(row["image"], manifest.parent / row["image"], truth, group=group))
+                _, camera = part_names(row.get(PRODUCT), row.get(CAMERA), f"row {line}", str(manifest))
+                path_of = manifest.parent / row["image"]
+                defects.append(KnownDefect(row["image"], path_of, truth, None, group, camera))
         return Listing(tuple(defects), remarks=(*_unread_columns(manifest), *_groups_alike(manifest, column)))
 
     def grouped_by(self, path: Path) -> str | None:
