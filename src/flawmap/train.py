@@ -18,7 +18,7 @@ from flawmap.data.sample import LeftOut
 from flawmap.data.split import split_normals
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.detect.fit import refuse_stage
-from flawmap.engine.compute import choose_compute
+from flawmap.engine.compute import Compute, choose_compute
 from flawmap.engine.launch import refuse_other_number
 from flawmap.engine.loggers import refuse_missing_loggers
 from flawmap.engine.processes import from_first, is_first, together
@@ -114,7 +114,7 @@ def train_beside(order: TrainingOrder) -> None:
 
 def _fitted(order: TrainingOrder, sound: SoundData, run: RunFolder) -> AnomalyDetector:
     loggers = order.loggers if is_first() else ()
-    how = order.device, order.stages, sound.pool, sound.known.defects, loggers
+    how = order.device, order.stages, sound.pool, sound.known.defects, loggers, order.elsewhere
     return AnomalyDetector(order.recipe).fit(sound.checked.data, run, *how)
 
 
@@ -125,6 +125,8 @@ def _ready(order: TrainingOrder, resumed: RunFolder | None) -> tuple[str, SoundD
     compute = choose_compute(order.device, recipe.training_precision, devices, recipe.encoder_precision, nodes)
     refuse_other_number(recipe, compute)
     refuse_stage(recipe, order.stages)
+    if order.elsewhere is not None:
+        refuse_elsewhere(recipe, compute)
     refuse_missing_loggers(order.loggers)
     how = order.skip_unreadable, order.strict, order.leave_out, order.defects
     sound = read_sound_data(order.location, recipe, *how)
@@ -132,6 +134,16 @@ def _ready(order: TrainingOrder, resumed: RunFolder | None) -> tuple[str, SoundD
     if resumed is not None:
         refuse_other_data(resumed, rows)
     return compute.device, sound, rows
+
+
+def refuse_elsewhere(recipe: Recipe, compute: Compute) -> None:
+    """Raises: UserError: the method encodes no shards, or another device than a processor would encode them here."""
+    if recipe.method == "paper":
+        problem = "the paper's method trains its encoder, and encodes nothing in advance"
+        raise UserError(problem, "--cluster", "leave it out, or take a recipe such as standard")
+    if compute.device != "cpu":
+        problem = f"the nodes of a cluster encode on their processors, and this machine on {compute.device}"
+        raise UserError(problem, "--cluster", "leave it out, or add --device cpu")
 
 
 def refuse_missing_weights(recipe: Recipe) -> None:

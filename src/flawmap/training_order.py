@@ -8,6 +8,7 @@ from flawmap.data.leave_out import LeaveOut
 from flawmap.data.open_data import Location, absolute_locations
 from flawmap.detect.fit import StageChoice
 from flawmap.engine.compute import DeviceName
+from flawmap.engine.elsewhere import Elsewhere
 from flawmap.engine.loggers import LoggerName
 from flawmap.recipe.fields import values_of, with_values
 from flawmap.recipe.settings import Recipe
@@ -15,7 +16,7 @@ from flawmap.recipe.settings import Recipe
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """A training: data, recipe, run folder, known defects, further loggers, and the command line for the record."""
+    """A training: data, recipe, run folder, known defects, loggers, the command line, and what encodes shards."""
 
     location: Location
     recipe: Recipe
@@ -28,6 +29,7 @@ class TrainingOrder:
     leave_out: LeaveOut | None = None
     defects: str | None = None
     loggers: tuple[LoggerName, ...] = ()
+    elsewhere: Elsewhere | None = None
 
     def to_json(self) -> bytes:
         """For the other processes of a training: all but what concerns files and loggers, which they do not write."""

@@ -10,6 +10,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayError
 
 from flawmap.engine.progress import say
 from flawmap.errors import UserError
+from flawmap.plural import plural
 
 UNDER_WAY = 2  # tasks of an actor: one that it works on, and one that is there when it is done
 LOOK_S = 2.0  # between two looks for new nodes
@@ -24,10 +25,19 @@ class Pool:
 
     Args:
         start: makes an actor with a method ``ready``, which fails where it cannot work.
+        under_way: tasks that an actor is given at once.
+        noun: what a task is called in messages.
+        patience_s: how long there may be no actor that is ready.
     """
 
-    def __init__(self, start: Callable[[], Any]) -> None:
-        self._start = start
+    def __init__(
+        self,
+        start: Callable[[], Any],
+        under_way: int = UNDER_WAY,
+        noun: str = "image",
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._start, self._under_way, self._noun, self._patience_s = start, under_way, noun, patience_s
         self._starting: dict[Any, Any] = {}  # actors by the answer of ``ready``
         self._idle: dict[Any, int] = {}  # tasks that each actor may still be given
         self._looked = -LOOK_S
@@ -71,9 +81,9 @@ class Pool:
                     ]
                     tries[number] += 1
                     self._idle.pop(actor, None)
-                    say("cluster", f"a worker was lost; {len(lost)} images go to others")
+                    say("cluster", f"a worker was lost; {plural(len(lost), self._noun)} for others")
                     if tries[number] == MOST_TRIES:
-                        problem = f"{MOST_TRIES} workers died with the same image"
+                        problem = f"{MOST_TRIES} workers died with the same {self._noun}"
                         raise UserError(problem, str(tasks[number]), "look into Ray's logs of the nodes") from None
                     waiting += reversed(lost)
                     continue
@@ -85,10 +95,8 @@ class Pool:
         now = time.monotonic()
         if self._idle:
             self._alone_since = now
-        elif now - self._alone_since > PATIENCE_S:
-            raise UserError(
-                "the cluster has no free core", "", "look at `ray status`; what is scored is kept: --resume"
-            )
+        elif now - self._alone_since > self._patience_s:
+            raise UserError("the cluster has no free core", "", "look at `ray status`; what is done is kept: --resume")
         if now - self._looked < LOOK_S:
             return
         self._looked = now
@@ -106,5 +114,5 @@ class Pool:
         except RayError as error:
             cause = getattr(error, "cause", None)
             raise cause if isinstance(cause, UserError) else error from None
-        self._idle[actor] = UNDER_WAY
+        self._idle[actor] = self._under_way
         say("cluster", f"workers: {len(self._idle)}")

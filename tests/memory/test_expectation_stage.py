@@ -8,7 +8,7 @@ import torch
 
 from flawmap.data.open_data import load_images
 from flawmap.detect.detector import AnomalyDetector
-from flawmap.memory import fit as memory_fit
+from flawmap.memory import shards
 from flawmap.memory.scorer import FusedScorer
 from flawmap.runs.run_folder import create_run
 from images import striped, write_good
@@ -31,7 +31,7 @@ def fused_detector(folder: Path) -> AnomalyDetector:
 
 def test_what_was_seen_is_kept_and_reused_to_the_last_bit(tmp_path: Path, monkeypatch):
     first = fused_detector(tmp_path)
-    monkeypatch.setattr(memory_fit, "encode_good_images", None)  # nothing is looked at again
+    monkeypatch.setattr(shards, "encode_good_images", None)  # nothing is looked at again
     second = fused_detector(tmp_path)
     first.save_pretrained(tmp_path / "model")
     loaded = AnomalyDetector.from_pretrained(tmp_path / "model", device="cpu")

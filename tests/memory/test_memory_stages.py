@@ -9,8 +9,7 @@ from flawmap.data.open_data import load_images
 from flawmap.detect.fit import fit_scorer
 from flawmap.engine.compute import choose_compute
 from flawmap.engine.tensor_files import read_tensors
-from flawmap.memory import fit as memory_fit
-from flawmap.memory import head_training
+from flawmap.memory import head_training, shards
 from flawmap.runs.run_folder import RunFolder, create_run
 from flawmap.runs.training_log import LogFile
 from images import write_good
@@ -93,7 +92,7 @@ def test_a_head_that_is_trained_again_after_a_stop_is_the_same_head(tmp_path: Pa
         fit_scorer(good, recipe, run, compute)
     assert run.stage_output("memory").is_file() and not run.stage_output("residual").exists()
     monkeypatch.setattr(head_training.StepLog, "write", write)
-    monkeypatch.setattr(memory_fit, "encode_good_images", None)  # good images are not encoded again
+    monkeypatch.setattr(shards, "encode_good_images", None)  # good images are not encoded again
     fit_scorer(good, recipe, run, compute)
     for stage in STAGES:
         found, expected = read_tensors(run.stage_output(stage)), read_tensors(whole.stage_output(stage))

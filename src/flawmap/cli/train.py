@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flawmap.advice import command
 from flawmap.cli.arguments import (
+    add_cluster_argument,
     add_data_argument,
     add_data_arguments,
     add_device_argument,
@@ -21,6 +22,7 @@ from flawmap.errors import UserError
 
 if TYPE_CHECKING:
     from flawmap.data.open_data import Location
+    from flawmap.engine.elsewhere import Elsewhere
     from flawmap.engine.launch import Launch
     from flawmap.runs.run_folder import RunFolder
     from flawmap.storage.upload import Destination
@@ -77,6 +79,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=[],
         help="where numbers, pictures and the recipe also go, beside the run; repeatable (default: nowhere else)",
     )
+    add_cluster_argument(parser, "encode the good images, in the parts that memory.shards says,")
     add_data_arguments(parser)
     add_device_argument(parser)
 
@@ -175,6 +178,7 @@ def _wanted(arguments: Namespace) -> Wanted:
         leave_out,
         defects,
         tuple(arguments.logger),
+        _elsewhere(arguments.cluster),
     )
     return Wanted(order, resumed, destination)
 
@@ -197,6 +201,13 @@ def _train(arguments: Namespace, wanted: Wanted) -> int:
     if destination and done.run.is_finished and (uploaded := destination.upload(done.run.path)):
         print(f"uploaded   {uploaded}", file=sys.stderr)
     return 0
+
+
+def _elsewhere(cluster: str | None) -> "Elsewhere | None":
+    """What encodes shards in a cluster, from the package flawmap_cluster, which comes with this one."""
+    from importlib import import_module
+
+    return import_module("flawmap_cluster.train").in_cluster(cluster) if cluster else None
 
 
 def _what_next(done: "TrainedRun", location: "Location") -> str:

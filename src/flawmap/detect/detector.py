@@ -43,6 +43,7 @@ from flawmap.vit.weights import WeightsOrigin
 
 if TYPE_CHECKING:
     from flawmap.detect.fit import StageChoice
+    from flawmap.engine.elsewhere import Elsewhere
     from flawmap.engine.loggers import AnyLogger
     from flawmap.memory.update import Learned
 
@@ -93,23 +94,22 @@ class AnomalyDetector(Parameters):
         pool: Pool | None = None,
         defects: str | Path | Sequence[KnownDefect] = (),
         loggers: "Sequence[AnyLogger]" = (),
+        elsewhere: "Elsewhere | None" = None,
     ) -> "AnomalyDetector":
         """Train on good images, and set the thresholds from what they score in fits that have not seen them.
 
         The paper's method sets them from images that are held out of its training.
 
         Args:
-            images: good images only: a folder, or anything else that ``flawmap train`` reads; the result of
-                :func:`flawmap.load_images`; a pattern; or a list of image files, folders, PIL images or uint8 arrays
-                (H, W) or (H, W, 3). Folders are read as ``recipe.data`` says.
-            run: the run folder for results, log and checkpoints; an interrupted training in it is resumed. None uses
-                a temporary folder.
+            images: good images only: what ``flawmap train`` or :func:`flawmap.load_images` reads, as ``recipe.data``
+                says; a pattern; or a list of files, folders, PIL images or uint8 arrays (H, W) or (H, W, 3).
+            run: folder of results, log and checkpoints; an interrupted training in it resumes. None: a temporary one.
             device: ``auto`` takes CUDA, then MPS, then the processor.
             stages: ``pretrain`` ends after stage 1 and leaves the detector unfitted.
             pool: further images for stage 1, already read; None reads what ``data.pretrain_on`` names.
             defects: a folder of known defects, with or without masks, for the head; or such that are read already.
-            loggers: that also get numbers, pictures and the recipe: ``tensorboard``, ``mlflow`` or ``wandb``, whose
-                files :mod:`flawmap.engine.loggers` places; or loggers of Lightning.
+            loggers: that also get numbers, pictures, recipe: names (:mod:`flawmap.engine.loggers`), or Lightning's.
+            elsewhere: encodes shards of the images, such as :func:`flawmap_cluster.train.in_cluster`; None: here.
 
         Returns:
             self.
@@ -123,7 +123,7 @@ class AnomalyDetector(Parameters):
         files = in_files(good_images(images, self.recipe.data))
         with files as good, opened_loggers(loggers, run) as opened, tempfile.TemporaryDirectory() as folder:
             run = run or create_run(Path(folder) / "run", "fit", self.recipe)
-            return fit_detector(self, good, run, device, stages, pool, defects, opened)
+            return fit_detector(self, good, run, device, stages, pool, defects, opened, elsewhere)
 
     def update(self, images: Images, is_reviewed: bool = False, device: DeviceName = "auto") -> "AnomalyDetector":
         """Learn from further good images, beside those that the run of this detector has learned from; returns self.

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from flawmap.data.known_defects import refuse_without_head
 from flawmap.data.sample import KnownDefect, NormalImage, content_hash
 from flawmap.engine.compute import Compute
+from flawmap.engine.elsewhere import Elsewhere
 from flawmap.engine.loggers import NO_LOGGERS, Loggers
 from flawmap.engine.processes import is_first
 from flawmap.engine.progress import say
@@ -62,6 +63,7 @@ def fit_scorer(
     pool: Sequence[NormalImage] = (),
     defects: Sequence[KnownDefect] = (),
     loggers: Loggers = NO_LOGGERS,
+    elsewhere: Elsewhere | None = None,
 ) -> Fitted:
     """Pre-train if the recipe says so, then fit its method.
 
@@ -75,6 +77,7 @@ def fit_scorer(
         pool: further good images, which stage 1 learns from as well.
         defects: known ones, which the head learns from.
         loggers: get the numbers of each training step, too.
+        elsewhere: encodes shards of the images; None: this process does.
 
     Raises:
         UserError: too few images, known defects and no head, a stage that cannot be run, or what a stage raises.
@@ -97,6 +100,7 @@ def fit_scorer(
         workers=recipe.compute.workers,
         save_every_seconds=save_every_seconds,
         loggers=loggers,
+        elsewhere=elsewhere,
     )
     if recipe.pretrain.enabled:
         context = _pretrained(encoder, (*images, *pool), recipe, context, may_train=stages != "finetune")

@@ -17,6 +17,7 @@ from flawmap.detect.fit import StageChoice, fit_scorer
 from flawmap.detect.judge_known import judge_known
 from flawmap.detect.judge_unseen import judge_unseen
 from flawmap.engine.compute import DeviceName, choose_compute
+from flawmap.engine.elsewhere import Elsewhere
 from flawmap.engine.launch import refuse_other_number
 from flawmap.engine.loggers import Loggers
 from flawmap.engine.progress import say
@@ -38,6 +39,7 @@ def fit_detector(
     pool: Pool | None,
     defects: str | Path | Sequence[KnownDefect],
     loggers: Loggers,
+    elsewhere: Elsewhere | None = None,
 ) -> AnomalyDetector:
     """See :meth:`AnomalyDetector.fit`."""
     recipe = detector.recipe = with_roi_content(detector.recipe)
@@ -55,7 +57,8 @@ def fit_detector(
     refuse_other_number(recipe, compute)
     precision = "int8" if recipe.encoder_precision == "int8" else compute.precision
     say("device", f"{compute.device}, {precision}: {compute.reason}")
-    fitted = fit_scorer(train, recipe, run, compute, stages, pool=pool.images, defects=known, loggers=loggers)
+    others = {"pool": pool.images, "defects": known, "loggers": loggers, "elsewhere": elsewhere}
+    fitted = fit_scorer(train, recipe, run, compute, stages, **others)
     detector.trained_ = trained_names(train)
     detector.origin_, detector.stage_keys_ = fitted.origin, fitted.stage_keys
     if fitted.scorer is None:

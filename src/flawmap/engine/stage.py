@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from flawmap.engine.compute import Compute
+from flawmap.engine.elsewhere import Elsewhere
 from flawmap.engine.failures import explain_failures
 from flawmap.engine.loggers import NO_LOGGERS, Loggers
 from flawmap.engine.processes import from_first, is_first, tensors_from_first
@@ -42,6 +43,7 @@ class StageContext:
         save_every_seconds: how often a training stage writes a checkpoint.
         is_shared: whether runs beside this one use its results, and it theirs.
         loggers: get the numbers of each training step, too.
+        elsewhere: encodes shards of the images; None: this process does.
     """
 
     run: RunFolder
@@ -54,6 +56,7 @@ class StageContext:
     save_every_seconds: float = SAVE_EVERY_SECONDS
     is_shared: bool = True
     loggers: Loggers = NO_LOGGERS
+    elsewhere: Elsewhere | None = None
 
     def stage(self, name: str, **depends_on: Any) -> "Stage":
         """A stage, with the key of its result.

@@ -3,6 +3,7 @@
 The encoder is never changed. Everything else is fitted here; :func:`fit` is the whole story.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,21 +18,21 @@ from flawmap.data.sample import KnownDefect, NormalImage
 from flawmap.engine.batch_size import ImagesAtOnce
 from flawmap.engine.progress import say
 from flawmap.engine.sampling import evenly_spread
-from flawmap.engine.stage import StageContext
+from flawmap.engine.stage import Stage, StageContext
 from flawmap.engine.tensor_files import release_pages
 from flawmap.engine.transfer import to_device
 from flawmap.errors import UserError
-from flawmap.memory.coreset import Coreset
 from flawmap.memory.few_images import joined_with_views, with_views, with_views_as_others
 from flawmap.memory.fitted import Fit, unseen_scores
-from flawmap.memory.folds import Folds, deal, evidence_out_of_fold
-from flawmap.memory.good_images import BATCH_SIZE, GoodImages, encode_good_images
+from flawmap.memory.folds import Folds, deal, deal_with, evidence_out_of_fold, moved_together, near_identical
+from flawmap.memory.good_images import BATCH_SIZE, GoodImages
 from flawmap.memory.head_training import train_head, without_fold
 from flawmap.memory.joined import Joining
 from flawmap.memory.known_defects import DefectsToLearn, head_decides, unseen_defects
 from flawmap.memory.patch_memory import Lookup, Nearest, PatchMemory
 from flawmap.memory.scorer import COPIES, Evidence, ResidualScorer, TokenScorer, build_scorer
 from flawmap.memory.search import bytes_per_query
+from flawmap.memory.shards import choosing_by, encode_in_shards, number_of_shards
 from flawmap.memory.stages import plan_stages
 from flawmap.memory.units import Tiles, WholeImages
 from flawmap.memory.views import FEW
@@ -99,18 +100,18 @@ def fit_units(
     if not units.identities:
         raise UserError("there are no good images", "", "at least 1 is needed to train")
     frozen = FrozenEncoder(encoder.eval().to(context.compute.device), recipe.encoder_precision)
-    stages = plan_stages(units, recipe, context, frozen, known)
+    num_shards = 1 if joining is not None else number_of_shards(len(units.identities), recipe)
+    stages = plan_stages(units, recipe, context, frozen, known, num_shards)
 
     # Encode the good images, once. Pixels are read when they are needed and not kept.
-    encoding = stages.encoding.result(
-        lambda: encode(units, frozen, recipe, context, simulate, joining).tensors(), BATCH_SIZE
-    )
+    how = stages.encoding, num_shards, fold_of_image, simulate, joining
+    encoding = stages.encoding.result(lambda: encode(units, frozen, recipe, *how).tensors(), BATCH_SIZE)
+    shutil.rmtree(context.run.shards, ignore_errors=True)
     good = with_views_as_others(GoodImages.of(encoding))
     del frozen, encoding  # its session holds a copy of the weights
 
     # Choose the memory, and what it would be without each fold; measure its spacing and scale (see PatchMemory).
-    if fold_of_image is None:
-        fold_of_image = dealt(good, units.identities, recipe)
+    fold_of_image = dealt(good, units.identities, recipe) if fold_of_image is None else fold_of_image
     memory_state = stages.memory.result(lambda: fit_memory(good, fold_of_image, recipe, context), BATCH_SIZE)
     of_others = Lookup(memory_state.pop(f"{OF_OTHERS}distances"), memory_state.pop(f"{OF_OTHERS}indices"))
     without = taken_from(memory_state)
@@ -144,7 +145,9 @@ def encode(
     units: WholeImages | Tiles,
     frozen: FrozenEncoder,
     recipe: Recipe,
-    context: StageContext,
+    stage: Stage,
+    num_shards: int,
+    fold_of_image: Int[Tensor, "i"] | None,
     simulate: Simulator,
     joining: Joining | None = None,
 ) -> GoodImages:
@@ -152,15 +155,15 @@ def encode(
 
     Where there are few, views of them are encoded as well; simulated defects tell which kinds of views help.
     """
-    size_px, num_blocks, grid = context.size_px, len(recipe.memory.blocks), frozen.encoder.grid(*[context.size_px] * 2)
-    shares = units.shares(frozen.encoder, recipe, size_px)
+    context, size_px, num_blocks = stage.context, stage.context.size_px, len(recipe.memory.blocks)
+    grid, shares = frozen.encoder.grid(size_px, size_px), units.shares(frozen.encoder, recipe, size_px)
     if joining is not None:
         units, shares = joining.added, joining.shares_of_added(grid, recipe)
-    pixels, by = units.pixels(size_px), f"{frozen.backend} in {frozen.precision}"
-    say("encoder", f"{plural(len(pixels), units.noun)} at {size_px} px, tokens of {num_blocks} blocks, by {by}")
-    good = encode_good_images(frozen, pixels, recipe, context, shares, units.inside(grid))
-    good = replace(good, images=units.images, originals_px=torch.from_numpy(pixels.originals_px))
-    good = replace(good, sources=good.images[good.sources.long()])
+    count, by = plural(len(units.images), units.noun), f"{frozen.backend} in {frozen.precision}"
+    say("encoder", f"{count} at {size_px} px, tokens of {num_blocks} blocks, by {by}")
+    if fold_of_image is None and num_shards > 1:
+        fold_of_image = dealt(None, units.identities, recipe)
+    good = encode_in_shards(units, shares, frozen, recipe, stage, num_shards, fold_of_image)
     if joining is None:
         good = with_views(good, units, frozen, recipe, context, simulate)
     else:
@@ -176,15 +179,21 @@ def encode(
 # ---- choose the memory, measure spacing and scale
 
 
-def dealt(good: GoodImages, identities: Sequence[Identity], recipe: Recipe) -> Int[Tensor, "i"] | None:
+def dealt(good: GoodImages | None, identities: Sequence[Identity], recipe: Recipe) -> Int[Tensor, "i"] | None:
     """The fold of each image; None where the recipe wants no threshold, and of a single image.
 
-    Few images have a fold each, as far as they have nothing in common.
+    Few images have a fold each, as far as they have nothing in common. Images in shards are dealt before they are
+    encoded (``good`` is then None), because the cores depend on it; nearly identical ones are moved afterwards.
     """
     count = recipe.calibration.folds
     if len(identities) < FEW:
         count = len(identities) if count and len(identities) > 1 else 0
-    return deal(good, identities, count, recipe.seed) if count else None
+    if not count:
+        return None
+    if good is None or good.is_of_shards:
+        before = deal_with([], identities, count, recipe.seed)
+        return before if good is None else moved_together(before, near_identical(good), identities)
+    return deal(good, identities, count, recipe.seed)
 
 
 def fit_memory(
@@ -203,30 +212,16 @@ def fit_memory(
     kept = min(settings.tokens, num_candidates)
     say("memory", f"keeps {kept:,} of {num_candidates:,} tokens of each block")
     memory = PatchMemory(num_blocks, kept, dim, recipe.encoder_precision).to(context.compute.device)
-    folds = None if fold_of_image is None else fold_of_image[good.sources.long()]  # (n,)
-    chosen, without = choose_tokens(good, kept, folds, settings.projection_dim, context)
-    memory.fill(good.candidates, good.sources, chosen)
+    choosing = replace(choosing_by(recipe, fold_of_image, context), size=kept)
+    chosen, of_folds = choosing.choose(good.candidates, good.sources)
+    without = [torch.stack(of_blocks).int() for of_blocks in of_folds]
+    memory.fill(good.candidates, good.sources, torch.stack(chosen))
     memory.fit_spacing(settings.spacing_neighbours)
     say("memory", f"compares {plural(len(good.references), 'good image')} with the tokens of the others")
     of_others = lookup_of_others(memory, good)
     memory.fit_scale(of_others, good.references_inside)
     lookup = {f"{OF_OTHERS}distances": of_others.distances, f"{OF_OTHERS}indices": of_others.indices}
     return {**memory.state_dict(), **lookup, **{f"{WITHOUT_FOLD}{fold}": tokens for fold, tokens in enumerate(without)}}
-
-
-def choose_tokens(
-    good: GoodImages, size: int, folds: Int[Tensor, "n"] | None, projection_dim: int, context: StageContext
-) -> tuple[Int[Tensor, "l m"], list[Int[Tensor, "l _"]]]:
-    """The candidates of each block that cover all others best; and for each fold, those that do so without it."""
-    num_folds = 0 if folds is None else int(folds.max()) + 1
-    chosen, without = [], [[] for _ in range(num_folds)]
-    for block in range(good.candidates.shape[1]):
-        generator = torch.Generator().manual_seed(context.seed)
-        coreset = Coreset(good.candidates[:, block], generator, projection_dim, context.compute.device, folds)
-        chosen.append(coreset.pick(size))
-        for fold, of_blocks in enumerate(without):
-            of_blocks.append(coreset.without_fold(fold, size))
-    return torch.stack(chosen), [torch.stack(of_blocks).int() for of_blocks in without]
 
 
 def taken_from(memory_state: dict[str, Tensor]) -> tuple[Int[Tensor, "l _"], ...]:

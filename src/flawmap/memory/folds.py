@@ -48,14 +48,14 @@ def deal(good: GoodImages, identities: Sequence[Identity], count: int, seed: int
         count: of folds; fewer where there are fewer groups.
         seed: which groups share a fold.
     """
-    numbers = {identity: number for number, identity in enumerate(dict.fromkeys(identities))}
-    pairs = [(numbers[identities[one]], numbers[identities[other]]) for one, other in near_identical(good)]
-    rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
-    links = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(numbers), len(numbers)))
-    num_units, unit_of_identity = connected_components(links, directed=False)
-    if num_units < 2:  # all resemble each other
-        num_units, unit_of_identity = len(numbers), np.arange(len(numbers))
-    units = [int(unit_of_identity[numbers[identity]]) for identity in identities]  # of each image
+    return deal_with(near_identical(good), identities, count, seed)
+
+
+def deal_with(
+    alike: Sequence[tuple[int, int]], identities: Sequence[Identity], count: int, seed: int
+) -> Int[Tensor, "i"]:
+    """The same, where it is known which pairs of images are nearly identical."""
+    units, num_units = _units(alike, identities)
     rank = [b"\xff" * 32] * num_units
     for unit, identity in zip(units, identities, strict=True):
         rank[unit] = min(rank[unit], _hash(identity, seed))
@@ -64,6 +64,26 @@ def deal(good: GoodImages, identities: Sequence[Identity], count: int, seed: int
         fold_of[unit] = in_fold.index(min(in_fold))
         in_fold[fold_of[unit]] += sizes[unit]
     return torch.tensor([fold_of[unit] for unit in units])
+
+
+def moved_together(
+    folds: Int[Tensor, "i"], alike: Sequence[tuple[int, int]], identities: Sequence[Identity]
+) -> Int[Tensor, "i"]:
+    """Folds that were dealt before it was known which images are nearly identical: those share that of the first."""
+    _, first, of_image = np.unique(_units(alike, identities)[0], return_index=True, return_inverse=True)
+    return folds[torch.from_numpy(first[of_image])]
+
+
+def _units(alike: Sequence[tuple[int, int]], identities: Sequence[Identity]) -> tuple[list[int], int]:
+    """The number of what must share a fold with each image, and how many there are."""
+    numbers = {identity: number for number, identity in enumerate(dict.fromkeys(identities))}
+    pairs = [(numbers[identities[one]], numbers[identities[other]]) for one, other in alike]
+    rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(numbers), len(numbers)))
+    num_units, unit_of_identity = connected_components(links, directed=False)
+    if num_units < 2:  # all resemble each other
+        num_units, unit_of_identity = len(numbers), np.arange(len(numbers))
+    return [int(unit_of_identity[numbers[identity]]) for identity in identities], num_units
 
 
 def near_identical(good: GoodImages) -> list[tuple[int, int]]:

@@ -37,7 +37,8 @@ class GoodImages:
         reference_tokens: (k, p, l, d) all their tokens.
         candidates: (n, l, d) tokens that the memory is chosen from, equally many of each image; where there is room
             also tokens of shifted images, see :mod:`flawmap.memory.shifts`.
-        sources: (n,) int32, number of the image that a candidate comes from.
+        sources: (n,) int32, number of the image that a candidate comes from. Where the images were encoded in shards,
+            (n, l): the candidates are then a :class:`flawmap.memory.shard_cores.Core`.
         images: (i,) int32, number of the image that each is of: its own, or, of tiles, that of the image they lie in.
         originals_px: (i, 2) int32, height and width of the images before they were resized; of tiles: of their images.
         inside: (i, p), the patches in the region of interest: tokens of others are not candidates, and do not count
@@ -51,11 +52,16 @@ class GoodImages:
     reference_appearances: Float[Tensor, "k d"]
     reference_tokens: Float[Tensor, "k p l d"]
     candidates: Float[Tensor, "n l d"]
-    sources: Int[Tensor, "n"]
+    sources: Int[Tensor, "n ..."]
     images: Int[Tensor, "i"]
     originals_px: Int[Tensor, "i 2"]
     inside: Bool[Tensor, "i p"] | None = None
     views: Int[Tensor, "n"] | None = None
+
+    @property
+    def is_of_shards(self) -> bool:
+        """Whether the candidates were chosen shard by shard."""
+        return self.sources.ndim == 2
 
     @property
     def references_inside(self) -> Bool[Tensor, "k p"] | None:

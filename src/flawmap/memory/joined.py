@@ -81,7 +81,9 @@ def joined(joining: Joining, added: GoodImages, recipe: Recipe) -> GoodImages:
     tokens = _rows_of_both(before.reference_tokens, added.reference_tokens, kept)
     inside = None if before.inside is None or added.inside is None else torch.cat([before.inside, added.inside])
     are_all = len(kept) == num_units and share.per_image == rows * columns and not share.shifts and inside is None
-    if are_all:
+    if before.is_of_shards:
+        candidates, sources = _joined_with_core(before, added, first_image, recipe.memory.candidates)
+    elif are_all:
         candidates, sources = tokens.flatten(0, 1), images.repeat_interleave(rows * columns)
     else:
         earlier_shifts = shifts_within(recipe.memory.candidates, first_unit, grid, recipe.memory.shifts)
@@ -104,6 +106,15 @@ def joined(joining: Joining, added: GoodImages, recipe: Recipe) -> GoodImages:
         originals_px=torch.cat([before.originals_px, added.originals_px]),
         inside=inside,
     )
+
+
+def _joined_with_core(
+    before: GoodImages, added: GoodImages, first_image: int, limit: int
+) -> tuple[Float[Tensor, "n l d"], Int[Tensor, "n l"]]:
+    """Candidates and their sources where those of before were chosen shard by shard: all new ones, and what fits."""
+    kept = torch.tensor(evenly_spread(len(before.sources), max(1, limit - len(added.sources))))
+    sources = (added.sources + first_image)[:, None].expand(-1, before.sources.shape[1])
+    return torch.cat([before.candidates[kept], added.candidates]), torch.cat([before.sources[kept], sources])
 
 
 def _rows_of_both(before: Float[Tensor, "a *d"], added: Float[Tensor, "b *d"], rows: Int[Tensor, "k"]) -> Tensor:

@@ -155,17 +155,20 @@ class PatchMemory(nn.Module):
         return other.to(self.unit.device)
 
     @torch.no_grad()
-    def fill(self, candidates: Float[Tensor, "n l d"], sources: Int[Tensor, "n"], chosen: Int[Tensor, "l m"]) -> None:
+    def fill(
+        self, candidates: Float[Tensor, "n l d"], sources: Int[Tensor, "n ..."], chosen: Int[Tensor, "l m"]
+    ) -> None:
         """Take tokens of good images.
 
         Args:
             candidates: the tokens.
-            sources: number of the image that each comes from.
+            sources: number of the image that each comes from, (n,), or (n, l) where that differs between the blocks.
             chosen: numbers of those that are kept, per block.
         """
         for block, numbers in enumerate(chosen):  # (m,)
             self.tokens[block] = self._as_stored(candidates[numbers, block].to(self.tokens.device))
-            self.sources[block] = sources[numbers].to(self.sources)
+            of_block = sources if sources.ndim == 1 else sources[:, block]
+            self.sources[block] = of_block[numbers].to(self.sources)
         self.normalise()
 
     def _as_stored(self, tokens: Float[Tensor, "m d"]) -> Tensor:

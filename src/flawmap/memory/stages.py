@@ -31,15 +31,25 @@ def plan_stages(
     context: StageContext,
     frozen: FrozenEncoder,
     known: DefectsToLearn | None = None,
+    num_shards: int = 1,
 ) -> Stages:
     """The stages; each key is a hash of exactly what its result depends on."""
-    memory, expectation, views = recipe.memory, recipe.expectation, {}
+    memory, expectation, views, cores = recipe.memory, recipe.expectation, {}, {}
     if len(units.identities) < FEW:
         views = {"views": units.views, "simulation": asdict(recipe.residual.simulation)}
+    chosen_by = {
+        "tokens": memory.tokens,
+        "projection_dim": memory.projection_dim,
+        "folds": recipe.calibration.folds,
+        "identities": units.identities,
+    }
+    if num_shards > 1:
+        cores = {"shards": num_shards, **chosen_by}
     encoding = context.stage(
         f"{units.name}encoding",
         **units.depends_on,
         **views,
+        **cores,
         backend=frozen.backend,
         precision=frozen.precision,
         blocks=memory.blocks,
@@ -53,11 +63,8 @@ def plan_stages(
     context = context.after(encoding)
     chosen = context.stage(
         f"{units.name}memory",
-        tokens=memory.tokens,
-        projection_dim=memory.projection_dim,
         spacing_neighbours=memory.spacing_neighbours,
-        folds=recipe.calibration.folds,
-        identities=units.identities,
+        **chosen_by,
     )
     context = context.after(chosen)
     head = None

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from flawmap.data.groups import Identity, by_image_if_few, identities
-from flawmap.data.images.files import read_image
+from flawmap.data.images.files import ImageReader, read_image
 from flawmap.data.images.normal_pixels import NormalPixels
 from flawmap.data.images.tiles import Tiling
 from flawmap.data.roi import RegionOfInterest
@@ -50,15 +50,19 @@ class WholeImages:
         rois: RegionsOfInterest | None = None,
         views: tuple[int, ...] | None = None,
     ) -> None:
-        self._images, self.rois = tuple(images), roi_of_each(rois, images)
+        self._images, self._regions, self.rois = tuple(images), rois, roi_of_each(rois, images)
         self.views: tuple[int, ...] | None = views
         self.depends_on: dict[str, Any] = depends_on(rois, images)
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
         self.images = torch.arange(len(images), dtype=torch.int32)
 
-    def pixels(self, size_px: int, memory_limit_bytes: int = 0) -> "NormalPixels":
+    def part(self, images: range) -> "WholeImages":
+        """Some of them."""
+        return WholeImages(self._images[images.start : images.stop], self._regions, self.views)
+
+    def pixels(self, size_px: int, memory_limit_bytes: int = 0, read: ImageReader = read_image) -> "NormalPixels":
         """Squares of this size; see :class:`NormalPixels`."""
-        return NormalPixels(self._images, size_px, memory_limit_bytes, self.rois)
+        return NormalPixels(self._images, size_px, memory_limit_bytes, self.rois, read)
 
     def inside(self, grid: tuple[int, int]) -> Bool[Tensor, "u n"] | None:
         """The patches of each that count; None: all."""
@@ -102,7 +106,7 @@ class Tiles:
         views: tuple[int, ...] = (),
     ) -> None:
         self._images, self._originals_px, self._tiling = tuple(images), originals_px, tiling
-        self.rois = roi_of_each(rois, images)
+        self._regions, self.rois = rois, roi_of_each(rois, images)
         self.views = views
         self.depends_on: dict[str, Any] = {"scale": tiling.scale} | depends_on(rois, images)
         self.identities: tuple[Identity, ...] = identities(by_image_if_few(images))
@@ -112,9 +116,14 @@ class Tiles:
         self.counts: list[int] = [len(tiling.places(*of_image)) for of_image in zip(grids, self._patches, strict=True)]
         self.images = torch.from_numpy(np.repeat(np.arange(len(images), dtype=np.int32), self.counts))
 
-    def pixels(self, size_px: int, memory_limit_bytes: int = 0) -> "TilePixels":
+    def part(self, images: range) -> "Tiles":
+        """The tiles of some of the images."""
+        some = slice(images.start, images.stop)
+        return Tiles(self._images[some], self._originals_px[some], self._tiling, self._regions, self.views)
+
+    def pixels(self, size_px: int, memory_limit_bytes: int = 0, read: ImageReader = read_image) -> "TilePixels":
         """Tiles of this size; the images are larger or smaller by as much as tiles differ from the encoder's."""
-        return TilePixels(self._images, self._originals_px, self._patches, self._tiling, size_px, self.rois)
+        return TilePixels(self._images, self._originals_px, self._patches, self._tiling, size_px, self.rois, read)
 
     def inside(self, grid: tuple[int, int]) -> Bool[Tensor, "u n"] | None:
         """The patches of each tile that count; None: all."""
@@ -152,6 +161,7 @@ class TilePixels:
         tiling: how they are cut.
         size_px: side s.
         rois: of each image; outside of it, pixels get one colour. None keeps all.
+        read: gives the pixels of a file.
 
     Attributes:
         originals_px: of the image of each tile.
@@ -168,8 +178,10 @@ class TilePixels:
         tiling: Tiling,
         size_px: int,
         rois: Sequence[RegionOfInterest] | None = None,
+        read: ImageReader = read_image,
     ) -> None:
         self._images, self._tiling, self._size_px, self._patches, self._rois = images, tiling, size_px, patches, rois
+        self._read_image = read
         sizes_px = [(int(height), int(width)) for height, width in originals_px]
         of_images = [tiling.places(tiling.grid(*size), of) for size, of in zip(sizes_px, patches, strict=True)]
         self._places = [(image, tile) for image, places in enumerate(of_images) for tile in range(len(places))]
@@ -182,7 +194,7 @@ class TilePixels:
     def __getitem__(self, number: int) -> np.ndarray:
         image, tile = self._places[number]
         if (last := self._last) is None or last[0] != image:
-            pixels = read_image(self._images[image].path)
+            pixels = self._read_image(self._images[image].path)
             if self._rois is not None:
                 pixels = self._rois[image].with_grey_outside(pixels)
             last = self._last = image, self._tiling.tiles(pixels, self._size_px, self._patches[image])

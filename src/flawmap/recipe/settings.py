@@ -185,6 +185,9 @@ class MemorySettings:
     relative: bool = setting(False, "subtract the mean token of the image, which cancels its exposure")
     candidates: int = setting(200_000, "tokens per block from which the memory is chosen", 2, LARGE)
     shifts: int = setting(1, "of each image by half a patch, whose tokens are chosen from too, if there is room", 0, 3)
+    shards: int | None = setting(
+        None, "parts in which images are encoded and their tokens chosen; null: one for each 4,000 images", 1, LARGE
+    )
     tokens: int = setting(10_000, "tokens kept per block, chosen to cover all others best", 1, 1_000_000)
     projection_dim: int = setting(64, "dimensions of the random projection in which coverage is measured", 1, 4096)
     spacing_neighbours: int = setting(5, "nearest neighbours that measure how densely normal tokens lie", 1, 1000)

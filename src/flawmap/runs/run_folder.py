@@ -119,6 +119,15 @@ class RunFolder:
         """State from which an interrupted stage resumes; removed when the stage is done."""
         return self.path / "checkpoints" / f"{stage}.ckpt"
 
+    @property
+    def shards(self) -> Path:
+        """What a stage has found in shards of the images, until it has joined that."""
+        return self.path / "checkpoints" / "shards"
+
+    def shard(self, stage: str, key: str, number: int) -> Path:
+        """The result of one shard, by the hash of what determines that of the stage."""
+        return self.shards / f"{stage}-{key[:16]}-{number:05d}.safetensors"
+
     def stage_output(self, stage: str) -> Path:
         """Result of a finished stage."""
         return self.path / "checkpoints" / f"{stage}.safetensors"

@@ -28,6 +28,7 @@ IMAGE_SUFFIXES = (
     *(".pgm", ".ppm", ".pbm", ".pnm", ".dcm"),
 )
 MAX_PIXELS = 170_000_000  # 13,000 x 13,000; a larger file is more likely a decompression bomb than a photograph
+ImageReader = Callable[[Path], NDArray[np.uint8]]
 MAX_FILE_BYTES = 1_500_000_000  # MAX_PIXELS of 16-bit RGB, with some room
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from flawmap.data.images.files import read_image
+from flawmap.data.images.files import ImageReader, read_image
 from flawmap.data.images.resize import resize_image
 from flawmap.data.roi import RegionOfInterest
 from flawmap.data.sample import NormalImage
@@ -23,6 +23,7 @@ class NormalPixels:
         memory_limit_bytes: if the pixels need more, only the image that was read last is kept, and another one is read
             from its file again.
         rois: of each image; outside of it, pixels get one colour. None keeps all.
+        read: gives the pixels of a file, as :func:`read_image`.
 
     Attributes:
         originals_px: (n, 2) int32, height and width of the images that have been read, 0 of the others.
@@ -37,8 +38,9 @@ class NormalPixels:
         size_px: int,
         memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
         rois: Sequence[RegionOfInterest] | None = None,
+        read: ImageReader = read_image,
     ) -> None:
-        self._images, self._rois = tuple(images), rois
+        self._images, self._rois, self._read_image = tuple(images), rois, read
         self.size_px = size_px
         self.originals_px = np.zeros((len(images), 2), np.int32)
         self._kept: np.ndarray | None = None
@@ -64,7 +66,7 @@ class NormalPixels:
         return None if self._rois is None else self._rois[index].at(self.size_px, self.size_px)
 
     def _read(self, index: int) -> np.ndarray:
-        pixels = read_image(self._images[index].path)
+        pixels = self._read_image(self._images[index].path)
         if self._rois is not None:
             pixels = self._rois[index].with_grey_outside(pixels)
         self.originals_px[index] = pixels.shape[:2]
