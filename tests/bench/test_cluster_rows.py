@@ -101,7 +101,9 @@ def test_a_local_cluster_writes_what_one_process_writes(order: AblationOrder, tm
         for of in (order, there)
     )
     for row, other in zip(here, away, strict=True):
-        assert {**row, "seconds": 0} == {**other, "seconds": 0}
+        assert {key: row[key] for key in row if "seconds" not in key} == {
+            key: other[key] for key in other if "seconds" not in key
+        }
 
     def names(of: AblationOrder) -> set[str]:
         return {name for name in files_and_bytes(of.folder) if not name.endswith(".lock")}
