@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # pip would compile all of torch, which takes longer than unpacking it; Python compiles what is imported.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
-# Tests compare numbers and share the machine's cores among themselves: one thread each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# Tests compare numbers and share the cores among themselves: one thread each. The tests of a file stay together,
+# because they share models that were trained for that file.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format docs bench audit clean
