@@ -21,7 +21,7 @@ class Shifted(ExportedModel):
         super().__init__(fitted_detector().facts("tile"), lambda squares, size_px: [])
         self.shifts = iter(shifts)
 
-    def predict(self, image) -> Detection:
+    def predict(self, image, camera=None) -> Detection:
         native, shift = fitted_detector().predict(image), next(self.shifts)
         anomaly_map = native.anomaly_map.copy()
         anomaly_map[0, 0] += 2 * shift
