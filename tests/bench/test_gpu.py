@@ -129,6 +129,7 @@ def test_one_command_measures_everything_and_ends_with_the_rows_as_a_table(recip
     assert {cell[3] for cell in cells[8:]} == {"not measured: anomalib is not installed (extra peers)"}
 
 
+@pytest.mark.slow
 def test_when_the_time_is_over_no_part_begins_and_the_rest_is_said(recipes, capsys):
     assert main(["--device", "cpu", "--images", "12", "--seconds", "0.01", "--minutes", "0", *recipes]) == 0
     rows = capsys.readouterr().out.split("\n\n")[0].splitlines()

@@ -115,6 +115,7 @@ def test_a_class_is_turned_only_as_a_good_part_may_be():
     assert not load_recipe("paper_chest_xray").finetune.augmentation.horizontal_flip
 
 
+@pytest.mark.slow
 def test_finished_classes_are_not_run_again_and_tables_share_them(
     order: PaperOrder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
