@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from flawmap.data.sample import NormalImage
 from flawmap.detect.fit import fit_scorer
@@ -20,32 +19,18 @@ from flawmap.paper.pretrain import PretrainModule
 from flawmap.recipe.settings import ModelSettings, PretrainSettings, Recipe
 from flawmap.runs.run_folder import RunFolder
 from flawmap.vit.weights import load_encoder
+from objectives_in_processes import BATCH, IMAGES, STEPS, PlainDescent, RandomViews
 
 ONE, TWO = Compute("cpu", "fp32", ""), Compute("cpu", "fp32", "", devices=2)
-STEPS, BATCH, IMAGES = 4, 6, 14
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_heads")]  # each stage starts two Python processes
 
 
-class RandomViews(Dataset):
-    def __getitem__(self, item: tuple[int, int]) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(1000 * item[0] + item[1])
-        sizes = {"teacher": (3, 64, 64), "student_global": (3, 64, 64), "student_locals": (2, 3, 32, 32)}
-        return {
-            name: torch.randint(0, 256, size, generator=generator, dtype=torch.uint8) for name, size in sizes.items()
-        }
+class PlainPretrain(PlainDescent, PretrainModule):
+    """Ours, with plain descent."""
 
 
-class PlainDescent(PretrainModule):
-    """AdamW turns the rounding noise of gradients that should be zero (of key biases) into whole steps."""
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        kept = ("params", "weight_decay", "decays", "rate")
-        groups = super().configure_optimizers().param_groups
-        return torch.optim.SGD([{name: group[name] for name in kept} for group in groups], lr=0.1)
-
-
-class StopsAtTwo(PlainDescent):
+class StopsAtTwo(PlainPretrain):
     def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
         if self.global_step == 2:
             raise UserError("something is wrong", "stage pretrain, step 2", "--set it.right=true")
@@ -80,7 +65,7 @@ def train(kind: type[PretrainModule], run: RunFolder, compute: Compute) -> Pretr
 
 
 def test_half_batches_in_two_processes_give_the_weights_of_whole_ones_also_after_a_resume(new_run):
-    alone = train(PlainDescent, new_run("alone"), ONE)
+    alone = train(PlainPretrain, new_run("alone"), ONE)
     run = new_run("together")
     with pytest.raises(UserError) as caught:
         train(StopsAtTwo, run, TWO)
@@ -88,8 +73,8 @@ def test_half_batches_in_two_processes_give_the_weights_of_whole_ones_also_after
     assert caught.value.problem == "something is wrong"
     assert (caught.value.place, caught.value.remedy) == ("stage pretrain, step 2", "--set it.right=true")
     assert run.checkpoint("pretrain").is_file()
-    together = train(PlainDescent, run, TWO)
-    initial = module_of(PlainDescent).state_dict()
+    together = train(PlainPretrain, run, TWO)
+    initial = module_of(PlainPretrain).state_dict()
     for name, expected in alone.state_dict().items():
         torch.testing.assert_close(together.state_dict()[name], expected, atol=1e-5, rtol=1e-5, msg=name)
     moved = [name for name in initial if (alone.state_dict()[name] - initial[name]).abs().max() > 1e-4]

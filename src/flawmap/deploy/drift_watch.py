@@ -143,6 +143,17 @@ class DriftWatch:
         sentences += [f"Moved most: {', '.join([*most][:NAMED])}."] if most else []
         return " ".join([*sentences, *_advice(model, shown or model, self.camera)])
 
+    def news(self, before: tuple[Measure, ...], model: Path | None) -> str:
+        """What a person is told after an image: the warning where it begins, and where it ends; empty otherwise.
+
+        Args:
+            before: the warnings before the image.
+            model: as of :meth:`text`.
+        """
+        if bool(before) == bool(self.warnings):
+            return ""
+        return self.text(model) or f"no longer{f', {whose(self.camera)}' if self.camera else ''}"
+
     def _sentence(self, name: Measure) -> str:
         watched, good = self.measures[name], self._good[name]
         n, n_above = watched.chart.since

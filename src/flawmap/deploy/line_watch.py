@@ -14,7 +14,6 @@ from flawmap.deploy.work_queue import Scored
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.engine.progress import say
 from flawmap.runs.calibration import Calibration
-from flawmap.runs.threshold_names import whose
 
 
 class LineWatch:
@@ -62,10 +61,8 @@ class LineWatch:
         if sha256 in moved and sha256 not in had:
             moved[sha256] = thumbnail_of(scored.pixels)
         self._record.save_watch(camera, watch.stored(), moved)
-        if watch.warnings and not before:
-            say("drift", watch.text(self._source))
-        elif before and not watch.warnings:
-            say("drift", f"no longer{f', {whose(facts.camera)}' if facts.camera else ''}")
+        if news := watch.news(before, self._source):
+            say("drift", news)
         return tuple(name for name in watch.warnings if name not in before)
 
     def close(self) -> None:

@@ -15,7 +15,6 @@ from flawmap.deploy.drift_watch import DriftWatch
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.detect.detection import Detection
 from flawmap.errors import UserError
-from flawmap.runs.threshold_names import whose
 from flawmap.watch.complete_files import FileState
 from flawmap.watch.journal import Journal, Unmoved
 from flawmap.watch.message import Image, Message, Status, message_about
@@ -174,12 +173,10 @@ class Inspector:
         return message_about(image, outcome, _status_of(outcome), self.model.facts, self.drift.warnings)
 
     def _watch_drift(self, image: Image, detection: Detection) -> None:
-        warned, now = bool(self.drift.warnings), datetime.now(UTC).isoformat(timespec="seconds")
+        before, now = self.drift.warnings, datetime.now(UTC).isoformat(timespec="seconds")
         self.drift.see(detection.scores, detection.score, image.name, image.sha256, now)
-        if self.drift.warnings and not warned:
-            self.say(f"drift      {self.drift.text(self.source)}")
-        elif warned and not self.drift.warnings:
-            self.say(f"drift      no longer{f', {whose(self.drift.camera)}' if self.drift.camera else ''}")
+        if news := self.drift.news(before, self.source):
+            self.say(f"drift      {news}")
 
     def _add(self, image: Image, message: Message, folder: Path | None = None, saved_to: Path | None = None) -> None:
         drift = (self.drift.camera, self.drift.stored()) if message.status == "judged" else None
