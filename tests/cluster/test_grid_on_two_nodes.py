@@ -77,7 +77,7 @@ def test_a_node_is_killed_and_one_is_added_and_every_row_is_answered_once(work):
     script.write_text(
         f"""set -e
 {inner} >said 2>&1 & running=$!
-while ! grep -q "1/6 runs" said 2>/dev/null; do sleep 0.1; done
+while ! grep -q "1/6 runs" said 2>/dev/null; do kill -0 $running; sleep 0.1; done
 sleep 1
 {REPLACE_SECOND}
 wait $running || {{ code=$?; cat said >&2; exit $code; }}

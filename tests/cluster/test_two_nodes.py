@@ -12,7 +12,7 @@ from images import texture, write_image
 from tiny_detector import fitted_detector
 from two_ray_nodes import REPLACE_SECOND, TWO_NODES, environment, skip_without_namespaces
 
-COUNT = 1000
+COUNT = 3000  # more than the first node scores until the second is ready
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ def test_a_node_is_killed_and_one_is_added_and_every_image_is_answered_once(work
     script.write_text(
         f"""set -e
 {inner} >said 2>&1 & running=$!
-while ! grep -q "workers: 2" said 2>/dev/null; do sleep 0.1; done
+while ! grep -q "workers: 2" said 2>/dev/null; do kill -0 $running; sleep 0.1; done
 sleep 1
 echo killed after $(wc -l < {lines}) >&2
 {REPLACE_SECOND}
