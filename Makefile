@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# pip would compile all of torch, which takes longer than unpacking it; Python compiles what is imported.
+# pip would compile all of torch, which takes longer than unpacking it. Python compiles what is imported, and must be
+# allowed to keep the result: without it, each process compiles torch again, which takes longer than importing it.
+unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
 # Tests compare numbers and share the cores among themselves: one thread each. The tests of a file stay together,
 # because they share models that were trained for that file.

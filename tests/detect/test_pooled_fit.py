@@ -27,7 +27,7 @@ def handed_over(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What would have been trained on."""
     given: dict[str, Any] = {}
 
-    def fit_scorer(images, recipe, run, compute, stages, pool, defects, loggers) -> None:
+    def fit_scorer(images, recipe, run, compute, stages, pool, defects, loggers, elsewhere) -> None:
         given.update(train=images, pool=pool)
         raise StopBeforeTrainingError
 
