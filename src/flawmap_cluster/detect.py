@@ -10,7 +10,7 @@ from typing import Any
 
 from flawmap import __version__
 from flawmap.data.images.files import decode_image, read_file, read_image
-from flawmap.deploy.batch import Drawn, Elsewhere, Finished, Job, Scored, finished
+from flawmap.deploy.batch import Drawn, Finished, Job, Scored, ScoresElsewhere, finished
 from flawmap.deploy.opened_model import open_model
 from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
@@ -46,7 +46,7 @@ class Scorer:
         return finished(job, image, detection, self._facts, self._drawn)
 
 
-def in_cluster(address: str, model: Path, device: str) -> Elsewhere:
+def in_cluster(address: str, model: Path, device: str) -> ScoresElsewhere:
     """What scores the images of a batch in a Ray cluster, in the order in which they are done.
 
     Args:

@@ -15,7 +15,7 @@ from flawmap.data.images.files import decode_with_remarks, read_file
 from flawmap.data.sample import LabelledImage
 from flawmap.deploy.runtime import is_exported
 from flawmap.errors import UserError
-from flawmap.evaluate.evaluable import Elsewhere, Evaluable, ScoredFile
+from flawmap.evaluate.evaluable import AnalysesElsewhere, Evaluable, ScoredFile
 from flawmap_cluster.connect import connected
 from flawmap_cluster.packed_model import packed, refuse_other_version, unpacked
 
@@ -77,7 +77,7 @@ def opened(path: Path, device: Any) -> Evaluable:
     return AnomalyDetector.from_pretrained(path, device, threads=1)
 
 
-def in_cluster(address: str, model: Path) -> Elsewhere:
+def in_cluster(address: str, model: Path) -> AnalysesElsewhere:
     """What scores the images of an evaluation in a Ray cluster.
 
     Args:

@@ -20,7 +20,7 @@ from flawmap.cli.arguments import (
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
-    from flawmap.deploy.batch import Elsewhere
+    from flawmap.deploy.batch import ScoresElsewhere
     from flawmap.deploy.opened_model import OpenedModel
 
 PROGRESS_FROM = 20  # images; for fewer, their own lines show the progress
@@ -122,7 +122,7 @@ def run(arguments: Namespace) -> int:
     return 1 if arguments.fail_on_anomaly and batch.n_anomalous else 0
 
 
-def _cluster(arguments: Namespace, path: str | Path) -> "Elsewhere":
+def _cluster(arguments: Namespace, path: str | Path) -> "ScoresElsewhere":
     """What scores images in a cluster, from the package flawmap_cluster, which comes with this one."""
     from importlib import import_module
 

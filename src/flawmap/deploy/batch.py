@@ -89,7 +89,7 @@ class Drawn:
 
 
 Scored = Generator[tuple[Job, Finished | UserError], None, None]
-Elsewhere = Callable[[Sequence[Job], ModelFacts, Drawn], Scored]  # scores jobs on other machines, in any order
+ScoresElsewhere = Callable[[Sequence[Job], ModelFacts, Drawn], Scored]  # scores jobs on other machines, in any order
 
 
 class Batch:
@@ -156,7 +156,7 @@ class Batch:
         return sum(self._log.done.get(str(path), False) for path in self._images)
 
     def run(
-        self, model_path: str | Path, workers: int = 1, elsewhere: Elsewhere | None = None
+        self, model_path: str | Path, workers: int = 1, elsewhere: ScoresElsewhere | None = None
     ) -> Generator[Outcome, None, None]:
         """Score all images, and yield each outcome in order, once it is written. An unreadable image costs no other.
 

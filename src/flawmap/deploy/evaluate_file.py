@@ -12,7 +12,7 @@ from flawmap.deploy.good_scores import manifest_of
 from flawmap.deploy.runtime import ExportedModel, load
 from flawmap.detect.detection import NotScoredError
 from flawmap.engine.progress import say
-from flawmap.evaluate.evaluable import Elsewhere
+from flawmap.evaluate.evaluable import AnalysesElsewhere
 from flawmap.evaluate.evaluate import evaluate
 from flawmap.evaluate.test_images import TestImages, keep, refuse_evaluation_size
 from flawmap.recipe.settings import DataSettings, Recipe
@@ -29,7 +29,7 @@ def evaluate_file(
     command: str = "",
     evaluation_size_px: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    elsewhere: Elsewhere | None = None,
+    elsewhere: AnalysesElsewhere | None = None,
 ) -> Evaluation:
     """Measure an exported file on labelled images, by the threshold in the file beside it, or else by its own.
 

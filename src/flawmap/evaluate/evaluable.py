@@ -95,4 +95,4 @@ class ScoredFile:
 
 # scores images on other machines, each with one core of a processor or on a device of this kind, and gives the answers
 # in the order of the images
-Elsewhere = Callable[[Sequence[LabelledImage], str], Generator[ScoredFile, None, None]]
+AnalysesElsewhere = Callable[[Sequence[LabelledImage], str], Generator[ScoredFile, None, None]]

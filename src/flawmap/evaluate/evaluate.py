@@ -23,7 +23,7 @@ from flawmap.detect.detection import APPEARANCE_DISTANCE
 from flawmap.engine.cores import reading_threads, usable_cores
 from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, fewer_if_large, in_order
 from flawmap.engine.progress import say
-from flawmap.evaluate.evaluable import Analysed, Elsewhere, Evaluable, ScoredFile
+from flawmap.evaluate.evaluable import Analysed, AnalysesElsewhere, Evaluable, ScoredFile
 from flawmap.evaluate.measures import (
     PooledPixels,
     ScoredSample,
@@ -54,7 +54,7 @@ def evaluate(
     command: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
     evaluation_size_px: int | None = None,
-    elsewhere: Elsewhere | None = None,
+    elsewhere: AnalysesElsewhere | None = None,
 ) -> Evaluation:
     """Score every test image and measure how well the detector does.
 
@@ -145,7 +145,7 @@ def _judged(detector: Evaluable, data: TestData, folder: Path | None) -> Generat
 
 
 def _judged_elsewhere(
-    elsewhere: Elsewhere, detector: Evaluable, data: TestData, folder: Path | None
+    elsewhere: AnalysesElsewhere, detector: Evaluable, data: TestData, folder: Path | None
 ) -> Generator[_Judged, None, None]:
     """Write each image, in the order of the data, as it comes."""
     with closing(elsewhere(data.samples, detector.device)) as answers:

@@ -7,7 +7,7 @@ from pathlib import Path
 from flawmap.data.open_data import Location
 from flawmap.detect.detector import AnomalyDetector
 from flawmap.engine.compute import DeviceName
-from flawmap.evaluate.evaluable import Elsewhere
+from flawmap.evaluate.evaluable import AnalysesElsewhere
 from flawmap.evaluate.evaluate import evaluate
 from flawmap.evaluate.report_inputs import keep_attention
 from flawmap.evaluate.test_images import TestImages, keep, refuse_evaluation_size
@@ -30,7 +30,7 @@ def evaluate_run(
     evaluation_size_px: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     strict: bool = False,
-    elsewhere: Elsewhere | None = None,
+    elsewhere: AnalysesElsewhere | None = None,
 ) -> Evaluation:
     """Evaluate a run and write its report; an earlier evaluation is kept under another name.
 
