@@ -309,7 +309,8 @@ def finish(run: RunFolder, detector: AnomalyDetector, location: Location) -> Non
     if (found := read_unusual(run.unusual)) is not None:
         say("unusual", found.words)
         if found.images:
-            for line in what_to_do(run, locations_of(location), defects_of(run)):
+            skips = run.read_environment().get(SKIPS_UNREADABLE) is True
+            for line in what_to_do(run, locations_of(location), defects_of(run), skips):
                 say("unusual", line)
     detector.record_ = record_of_run(run)
     run.write_environment(run.read_environment() | {FINISHED: iso_time()})

@@ -155,11 +155,11 @@ def test_another_folder_takes_all_cameras_with_it(cli, run_copy, tmp_path):
 def test_a_camera_without_a_threshold_is_refused_with_the_command_that_helps(cli, run_copy, tmp_path):
     good = write_good(tmp_path / "left", 9, first_seed=900)
     assert cli("calibrate", run_copy, good, "--camera", "left").code == 0
-    with pytest.raises(UserError, match="no threshold for camera 'lft'; known cameras: left") as caught:
-        AnomalyDetector.from_pretrained(run_copy, "cpu", camera="lft")
+    with pytest.raises(UserError, match="no threshold for camera 'top'; known cameras: left") as caught:
+        AnomalyDetector.from_pretrained(run_copy, "cpu", camera="top")
     words = shlex.split(caught.value.remedy.replace("GOOD_IMAGES", str(good)))
     assert words[0] == "flawmap" and cli(*words[1:]).code == 0
-    assert AnomalyDetector.from_pretrained(run_copy, "cpu", camera="lft").calibration_ is not None
+    assert AnomalyDetector.from_pretrained(run_copy, "cpu", camera="top").calibration_ is not None
 
 
 @pytest.mark.parametrize("name", ["con", "a/b", "..", "a b", "Default", "x" * 65])

@@ -167,6 +167,11 @@ def test_an_export_that_cannot_be_is_explained(tmp_path, images, path, to, preci
     assert explained(lambda: export_model(fitted_detector(), tmp_path / "a.onnx", "onnx", ())).remedy
 
 
+def test_a_mistyped_file_names_the_one_beside_it(tmp_path):
+    (tmp_path / "line file.onnx").touch()
+    assert f"; {tmp_path / 'line file.onnx'} exists)" in explained(lambda: load(tmp_path / "line fle.onnx")).problem
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [

@@ -76,6 +76,8 @@ def test_cameras_are_judged_and_watched_on_their_own(tmp_path) -> None:
         assert "of camera left" in cameras["left"]["text"] and "--camera left" in cameras["left"]["text"]
         refused = client.detect(gray_png(150), "?camera=right")
         assert refused.status == 422 and "known cameras: left" in refused.json["error"]
+        misspelt = client.detect(gray_png(150), "?camra=left")
+        assert (misspelt.status, misspelt.json["error"]) == (422, "there is no parameter 'camra'; did you mean camera?")
 
 
 def test_a_trial_is_neither_watched_nor_counted(tmp_path) -> None:

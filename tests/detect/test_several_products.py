@@ -88,6 +88,7 @@ def test_a_named_product_is_judged_by_its_threshold(run: Path):
         assert model.predict_many([image])[0].to_json() == found.to_json()
     error = explained(lambda: detector.predict(image, product="bolt"))
     assert error.problem == "the model does not know the product 'bolt'; it knows dark, light, rare"
+    assert error.remedy == "flawmap calibrate RUN GOOD_IMAGES --product bolt"
 
 
 def test_a_product_without_a_threshold_of_its_own_is_said(run: Path):

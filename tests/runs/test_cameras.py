@@ -72,9 +72,15 @@ def test_a_name_that_differs_in_case_alone_is_refused():
 def test_an_unknown_camera_is_refused_with_those_that_are_known():
     refuse_unknown_camera("left", {"left": ONE}, "run", "do it")
     with pytest.raises(UserError) as caught:
-        refuse_unknown_camera("lft", {"left": ONE, "right": TWO}, "run", "do it")
-    assert caught.value.problem == "there is no threshold for camera 'lft'; known cameras: left, right"
+        refuse_unknown_camera("top", {"left": ONE, "right": TWO}, "run", "do it")
+    assert caught.value.problem == "there is no threshold for camera 'top'; known cameras: left, right"
     assert (caught.value.place, caught.value.remedy) == ("run", "do it")
+    with pytest.raises(UserError) as caught:
+        refuse_unknown_camera("lft", {"left": ONE, "right": TWO}, "run", "do it")
+    assert caught.value.remedy == "did you mean camera left?"
+    with pytest.raises(UserError) as caught:
+        refuse_unknown_camera("cam2", {"cam1": ONE}, "run", "do it")
+    assert caught.value.remedy == "do it"  # a number is no mistyped letter
     with pytest.raises(UserError, match="known cameras: none but the default, which needs no --camera"):
         refuse_unknown_camera("left", {}, "run", "do it")
     assert command_for_camera("my run", "left") == "flawmap calibrate 'my run' GOOD_IMAGES --camera left"

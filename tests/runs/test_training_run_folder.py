@@ -173,6 +173,9 @@ def test_opening_another_folder_names_the_latest(tmp_path: Path):
         open_run(tmp_path / "other")
     assert caught.value.remedy == f"flawmap train DATA first, or use '{run.path}'"
     assert open_run(run.path).path == run.path
+    (tmp_path / "line.onnx").touch()
+    with pytest.raises(UserError, match="this is a file, not a run folder"):
+        open_run(tmp_path / "line.onnx")
 
 
 def test_a_run_is_finished_when_its_model_is_complete(tmp_path: Path):

@@ -63,6 +63,8 @@ def test_the_commands_can_be_pasted(tmp_path: Path):
     assert shlex.split(rest.partition(" and ")[2]) == words
     with_defects = shlex.split(what_to_do(run, ("my parts",), "/some where/known")[1].rpartition(" and ")[2])
     assert with_defects[:5] == ["flawmap", "train", "my parts", "--defects", "/some where/known"]
+    skipping = shlex.split(what_to_do(run, ("my parts",), skip_unreadable=True)[1].rpartition(" and ")[2])
+    assert skipping == ["flawmap", "train", "my parts", "--skip-unreadable", *words[4:]]
 
 
 def test_pictures_lie_beside_the_list(tmp_path: Path):

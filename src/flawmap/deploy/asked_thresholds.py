@@ -1,6 +1,8 @@
 """Which thresholds a request asked for: of a product or camera, or for a trial those of another rate."""
 
-from fastapi import HTTPException
+from difflib import get_close_matches
+
+from fastapi import HTTPException, Request
 
 from flawmap.deploy.current_model import CurrentModel
 from flawmap.deploy.threshold_choice import at_rate_of
@@ -30,3 +32,17 @@ def facts_asked(
         return at_rate_of(facts, false_alarm_rate)
     except UserError as error:
         raise HTTPException(422, error.problem) from error
+
+
+def refuse_unknown_parameters(request: Request) -> None:
+    """A mistyped ``camera`` in the address would be judged by the default threshold without a word.
+
+    Raises:
+        HTTPException: the address has a parameter that the route does not know.
+    """
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise HTTPException(422, f"there is no parameter {name!r}; {hint}")

@@ -16,6 +16,7 @@ from flawmap.data.images.resize import resize_image
 from flawmap.data.images.rgb import to_rgb
 from flawmap.data.images.tiles import Tiling
 from flawmap.data.roi import RegionOfInterest
+from flawmap.data.similar_name import similar_beside
 from flawmap.deploy.file_digest import COPY_OR_EXPORT_AGAIN, refuse_changed_file
 from flawmap.deploy.threshold_choice import ThresholdChoice, facts_in_use
 from flawmap.detect.detection import Detection
@@ -205,7 +206,9 @@ def load_as_exported(path: Path, threads: int | None = None) -> ExportedModel:
 def _opened(path: Path, threads: int | None, at_once: int) -> tuple[ModelFacts, RunGraph]:
     if not path.is_file():
         problem = f"{path} is a folder, not an exported file" if path.is_dir() else f"no such file: {path}"
-        raise UserError(f"{problem}  (you are in {Path.cwd()})", "", "flawmap export RUN --to onnx")
+        near = None if path.exists() else similar_beside(path)
+        hint = f"; {near} exists" if near else ""
+        raise UserError(f"{problem}  (you are in {Path.cwd()}{hint})", "", "flawmap export RUN --to onnx")
     if path.suffix not in LOADERS:
         problem = f"this is not an exported model, whose extension is one of {', '.join(LOADERS)}"
         raise UserError(problem, str(path), "flawmap export RUN --to onnx")

@@ -34,7 +34,7 @@ from flawmap.deploy.answers import (
     readiness_answer,
     thumbnail_of,
 )
-from flawmap.deploy.asked_thresholds import facts_asked
+from flawmap.deploy.asked_thresholds import facts_asked, refuse_unknown_parameters
 from flawmap.deploy.current_model import CurrentModel
 from flawmap.deploy.inspection_page import add_page
 from flawmap.deploy.line_record import LineRecord
@@ -65,7 +65,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     408: {"model": Problem, "description": "the body arrived too slowly"},
     413: {"model": Problem, "description": "the body is too large"},
     415: {"model": Problem, "description": "neither an image nor a form with one"},
-    422: {"model": Problem, "description": "not a readable image, or one with too many pixels"},
+    422: {"model": Problem, "description": "not a readable image, one with too many pixels, or a wrong parameter"},
     500: {"model": Problem, "description": "the server or its model failed; there is no verdict on the image"},
     503: {"model": Problem, "description": "too busy; Retry-After says when to try again"},
 }
@@ -225,7 +225,7 @@ def _add_interface(
     @app.post(
         UPLOAD_PATH,
         responses=REFUSALS,
-        dependencies=[Depends(_token_check(settings.token))],
+        dependencies=[Depends(_token_check(settings.token)), Depends(refuse_unknown_parameters)],
         openapi_extra={"requestBody": {"required": True, "content": UPLOAD_CONTENT}},
     )
     async def detect(

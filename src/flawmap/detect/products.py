@@ -10,7 +10,7 @@ import numpy as np
 from flawmap.detect.detection import APPEARANCE_DISTANCE, Detection, judge
 from flawmap.detect.image_like import ImageLike
 from flawmap.runs.calibration import Calibration
-from flawmap.runs.cameras import Calibrations, refuse_unknown_camera
+from flawmap.runs.cameras import Calibrations, command_for_camera, refuse_unknown_camera
 from flawmap.runs.threshold_names import camera_in, nearest_name, product_in, products_in, threshold_name
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def judging_by(name: str | None, calibrations: Calibrations, trained: Mapping[st
         UserError: the model does not know it.
     """
     known = calibrations.cameras
-    refuse_unknown_camera(name, known, "AnomalyDetector", trained=trained)
+    remedy = command_for_camera("RUN", name) if name is not None else ""
+    refuse_unknown_camera(name, known, "AnomalyDetector", remedy, trained)
     nearest = nearest_name(name, known)
     return Judging(image_score, calibrations.default if nearest is None else known[nearest], name, known)

@@ -77,19 +77,20 @@ def refuse_unknown_camera(
     if product is not None and product not in products_in(names):
         products = ", ".join(products_in(names)) or "none: it was trained on images without a product"
         problem = f"the model does not know the product {product!r}; it knows {products}"
-        near = _meant(product, products_in(names))
+        near = _meant("product", product, products_in(names))
         raise UserError(problem, str(place), near or remedy or command_for_camera(place, camera))
     at = camera_in(camera)
-    cameras = ", ".join(dict.fromkeys(name for name in map(camera_in, names) if name))
-    cameras = cameras or "none but the default, which needs no --camera"
-    problem = f"there is no threshold for camera {at!r}; known cameras: {cameras}"
-    raise UserError(problem, str(place), remedy or command_for_camera(place, camera))
+    cameras = tuple(dict.fromkeys(name for name in map(camera_in, names) if name))
+    listed = ", ".join(cameras) or "none but the default, which needs no --camera"
+    problem = f"there is no threshold for camera {at!r}; known cameras: {listed}"
+    near = _meant("camera", at, cameras) if at else ""
+    raise UserError(problem, str(place), near or remedy or command_for_camera(place, camera))
 
 
-def _meant(product: str, known: Iterable[str]) -> str:
-    """A question after a mistyped product; empty where none is similar. Another number is no mistake."""
-    near = [name for name in get_close_matches(product, [*known], cutoff=0.75) if _letters(name) != _letters(product)]
-    return f"did you mean product {near[0]}?" if near else ""
+def _meant(what: str, given: str, known: Iterable[str]) -> str:
+    """A question after a mistyped product or camera; empty where none is similar. Another number is no mistake."""
+    near = [name for name in get_close_matches(given, [*known], cutoff=0.75) if _letters(name) != _letters(given)]
+    return f"did you mean {what} {near[0]}?" if near else ""
 
 
 def _letters(name: str) -> str:

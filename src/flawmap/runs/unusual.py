@@ -97,17 +97,21 @@ def read_unusual(folder: Path) -> Unusual | None:
     return Unusual(images, read_json(folder / SCORING, Scoring, AGAIN))
 
 
-def what_to_do(run: RunFolder, data: tuple[str | Path, ...], defects: str | None = None) -> tuple[str, str]:
+def what_to_do(
+    run: RunFolder, data: tuple[str | Path, ...], defects: str | None = None, skip_unreadable: bool = False
+) -> tuple[str, str]:
     """How to look at the images, and how to train without those that show a defect.
 
     Args:
         run: that has found some.
         data: the locations that it was trained on.
         defects: where its known defects are; None where it knows none.
+        skip_unreadable: whether it left out files that cannot be decoded, which are still among the data.
     """
     copy = command("cp", list_file(run.unusual), DEFECTS)
     known = ("--defects", Path(defects)) if defects is not None else ()
-    again = command("flawmap", "train", *data, *known, "--recipe", run.recipe, "--leave-out", DEFECTS)
+    skip = ("--skip-unreadable",) if skip_unreadable else ()
+    again = command("flawmap", "train", *data, *known, *skip, "--recipe", run.recipe, "--leave-out", DEFECTS)
     return (
         f"they are learned as good; to see them: {command('flawmap', 'report', run.path)}",
         f"if some show defects: {copy}, delete the rows of those that show none, and {again}",
