@@ -101,8 +101,8 @@ class AnomalyDetector(Parameters):
         The paper's method sets them from images that are held out of its training.
 
         Args:
-            images: good images only: what ``flawmap train`` or :func:`flawmap.load_images` reads, as ``recipe.data``
-                says; a pattern; or a list of files, folders, PIL images or uint8 arrays (H, W) or (H, W, 3).
+            images: good images only: a folder, a pattern, all that ``flawmap train`` reads, as ``recipe.data`` says;
+                :func:`flawmap.load_images`'s result; a list of files, folders, PIL images or uint8 (H, W[, 3]) arrays.
             run: folder of results, log and checkpoints; an interrupted training in it resumes. None: a temporary one.
             device: ``auto`` takes CUDA, then MPS, then the processor.
             stages: ``pretrain`` ends after stage 1 and leaves the detector unfitted.

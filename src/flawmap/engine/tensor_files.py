@@ -32,18 +32,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 MAPPINGS = Path("/proc/self/maps")  # Linux only
+WORTH_RELEASING = 4 * 1024**2  # bytes; finding out whether a tensor is mapped takes milliseconds
 
 
 def release_pages(tensor: Tensor) -> None:
     """Take the pages of a tensor that is mapped from its file out of memory; the next use reads them again.
 
     Loops over many tokens call it now and then, so that a process does not seem to need all that it has ever read.
-    Nothing happens to a tensor that is not mapped, and on systems that do not list their mappings. What was written to
-    the tensor is lost.
+    Nothing happens to a small tensor, to one that is not mapped, and on systems that do not list their mappings. What
+    was written to the tensor is lost.
     """
-    if tensor.device.type != "cpu" or not MAPPINGS.is_file():
+    if tensor.device.type != "cpu":
         return
     storage = tensor.untyped_storage()
+    if storage.nbytes() < WORTH_RELEASING or not MAPPINGS.is_file():
+        return
     start = -(-storage.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (storage.data_ptr() + storage.nbytes()) // mmap.PAGESIZE * mmap.PAGESIZE
     if end > start and _is_file(start, end):

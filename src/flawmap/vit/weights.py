@@ -127,23 +127,28 @@ def _registered(name: str) -> Backbone | None:
     return backbone
 
 
-def build_vit(architecture: str, drop_path_rate: float, place: str = "model.architecture") -> VisionTransformer:
+def build_vit(
+    architecture: str, drop_path_rate: float, place: str = "model.architecture", draws_weights: bool = True
+) -> VisionTransformer:
     """An untrained timm ViT without a classifier.
 
     Args:
         architecture: timm's name.
         drop_path_rate: stochastic depth during training.
         place: the setting that an error names.
+        draws_weights: False leaves them as they are made, for a model that is filled afterwards.
 
     Raises:
         UserError: timm has no such model, or it is not a vision transformer.
+        TypeError: without weights, it is a model that always draws them; vision transformers do not.
     """
     model = architecture.split(".")[0]
     if not timm.is_model(model):
         near = get_close_matches(model, timm.list_models("*vit*"), n=3, cutoff=0.3)
         remedy = f"choose one of {near} or see timm.list_models()"
         raise UserError(f"timm knows no model {architecture!r}", place, remedy)
-    vit = timm.create_model(architecture, pretrained=False, num_classes=0, drop_path_rate=drop_path_rate)
+    drawing = {} if draws_weights else {"weight_init": "skip"}
+    vit = timm.create_model(architecture, pretrained=False, num_classes=0, drop_path_rate=drop_path_rate, **drawing)
     if not isinstance(vit, VisionTransformer):
         raise UserError(f"{architecture} is not a vision transformer", place, "choose a model named vit_*")
     return vit
