@@ -131,6 +131,7 @@ def test_a_mistake_in_a_table_is_named(tmp_path: Path, text: str, problem: str):
     assert error.remedy
 
 
+@pytest.mark.slow
 def test_a_table_of_stage_1_is_not_measured_on_a_base_without_it():
     """Its rows would all be the same training, and its numbers would look like an ablation."""
     shipped = read_tables(())

@@ -121,6 +121,7 @@ def test_a_memory_alone_needs_no_probe(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert method.score(striped(5)).anomaly_map is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budget", "steps"), [(3600.0, "0 + 9"), (0.001, "0 + 1 of the recipe's 0 + 9")])
 def test_a_head_on_tokens_makes_the_steps_that_its_budget_holds(tmp_path: Path, budget: float, steps: str):
     method, images = on_tokens(tmp_path, "fused", budget)
@@ -129,6 +130,7 @@ def test_a_head_on_tokens_makes_the_steps_that_its_budget_holds(tmp_path: Path, 
     assert method.note.endswith(f"; steps {steps}")
 
 
+@pytest.mark.slow
 def test_a_plan_changes_steps_alone(tmp_path: Path):
     """A head that was planned to one step is that of a recipe with one step."""
     method, images = on_tokens(tmp_path, "fused", 0.001)

@@ -46,6 +46,7 @@ def test_detect_with_the_file_says_what_detect_with_the_run_says(cli, trained, e
         assert theirs["model_id"] == ours["model_id"]
 
 
+@pytest.mark.slow
 def test_a_file_carries_the_thresholds_of_all_cameras(cli, run_copy, tmp_path):
     good = write_good(tmp_path / "left", 9, first_seed=900)
     for camera in ("left", "right"):

@@ -115,6 +115,7 @@ def test_an_interrupted_run_resumes_without_the_same_images(cli, with_outlier: P
     assert len(found) == NUM_GOOD
 
 
+@pytest.mark.slow
 def test_left_out_images_may_be_tested_and_do_not_count_as_trained_on(cli, with_outlier: Path, recipe: Path):
     Path("list.csv").write_text("image\n017.png\n")
     assert cli("train", with_outlier, "--recipe", recipe, "--run", "run", "--leave-out", "list.csv").code == 0

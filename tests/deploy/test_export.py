@@ -97,6 +97,7 @@ def test_a_file_that_answers_otherwise_is_not_left_behind(tmp_path, images, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_uncalibrated_detector_calls_nothing_anomalous(tmp_path, images):
     detector = copy.copy(fitted_detector())
     detector.calibration_ = None

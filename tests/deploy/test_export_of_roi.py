@@ -37,7 +37,7 @@ KINDS = {"whole": (), "relative": ("memory.relative=true",), "tiles": ("data.til
 SIZES = [(48, 48), (40, 90), (120, 70)]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=["whole", pytest.param("relative", marks=pytest.mark.slow), "tiles"])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -80,7 +80,7 @@ def test_a_file_answers_as_the_detector_does(detector, tmp_path, check_images):
         np.testing.assert_array_equal(again.anomaly_map, found.anomaly_map)
 
 
-@pytest.mark.parametrize("to", ["openvino", "torchscript"])
+@pytest.mark.parametrize("to", [pytest.param("openvino", marks=pytest.mark.slow), "torchscript"])
 def test_other_formats_keep_the_region_or_are_refused_with_the_way_out(detector, kind, tmp_path, check_images, to):
     if to == "openvino":
         pytest.importorskip("openvino")

@@ -25,7 +25,7 @@ def visible(page: Page, selector: str) -> bool:
     return page.locator(selector).is_visible()
 
 
-@pytest.mark.parametrize(("width", "is_mobile"), [(1280, False), (400, True)])
+@pytest.mark.parametrize(("width", "is_mobile"), [(1280, False), pytest.param(400, True, marks=pytest.mark.slow)])
 def test_a_drift_is_shown_as_long_as_it_lasts(browser: Browser, tmp_path: Path, width: int, is_mobile: bool) -> None:
     errors: list[str] = []
     model = BrightnessModel(replace(FACTS, calibration=CALIBRATION))

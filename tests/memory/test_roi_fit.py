@@ -31,7 +31,7 @@ SETTINGS = (
 KINDS = {"whole": ("data.tiles=none",), "tiles": ("data.tiles=100",), "relative": ("memory.relative=true",)}
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=["whole", "tiles", pytest.param("relative", marks=pytest.mark.slow)])
 def kind(request: pytest.FixtureRequest) -> tuple[str, ...]:
     return KINDS[request.param]
 

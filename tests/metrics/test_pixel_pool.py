@@ -95,7 +95,8 @@ def test_values_equal_scikit_learn_and_brute_force_on_the_quantised_scores(maps:
     assert pool_of(maps).values() == pytest.approx(by_sklearn(quantised), abs=1e-9)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
 def test_binning_moves_no_value_by_more_than_5e_4(seed: int):
     maps = blobs(seed, 12)
     assert pool_of(maps).values() == pytest.approx(by_sklearn(maps), abs=5e-4)

@@ -148,7 +148,7 @@ def _recipe_of(values: dict[str, Any]) -> Recipe:
 VALUES = st.fixed_dictionaries({key: _value_of(setting) for key, setting in SETTINGS.items()})
 
 
-@hypothesis.settings(deadline=None)
+@hypothesis.settings(deadline=None, max_examples=25)
 @given(values=VALUES)
 def test_what_is_written_reads_back_equal(values, tmp_path_factory):
     recipe = _recipe_of(values)
