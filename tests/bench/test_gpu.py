@@ -157,7 +157,7 @@ def test_the_share_is_the_encoders_work_over_the_peak():
     encoder = encoder_of("test_vit")
     detector = SimpleNamespace(scorer_=SimpleNamespace(encoder=encoder), sizes_px=(32, 64))
     work = encoder_flops(encoder, 32) + encoder_flops(encoder, 64)
-    assert gpu.share_of.__wrapped__(10.0, detector, Peaks(1e9, 4e9)) == pytest.approx(10 * work / 1e9)
+    assert gpu.share_of(10.0, detector, Peaks(1e9, 4e9)) == pytest.approx(10 * work / 1e9)
 
 
 def test_made_images_are_the_same_each_time_and_differ_from_each_other(tmp_path):

@@ -37,34 +37,45 @@ def trained(folder: Path, good, *changes: str, scoring: str = "fused") -> tuple[
     return run, result.stage_keys
 
 
-@pytest.mark.parametrize(
-    ("change", "stages"),
-    [
-        ("memory.relative=true", STAGES),
-        ("compute.precision=int8", STAGES),
-        ("memory.tokens=30", ON_MEMORY),
-        ("memory.blocks=[1]", STAGES),
-        ("seed=1", STAGES),
-        ("memory.candidates=99", STAGES),
-        ("memory.spacing_neighbours=3", ON_MEMORY),
-        ("expectation.images=5", STAGES),  # which images keep all their tokens
-        ("residual.simulated_images=5", ("residual", "expectation")),
-        ("memory.image_share=0.5", ("expectation",)),  # read from the memory, not built into it
-        ("memory.map_scale_images=3", ()),
-        ("expectation.min_neighbours=3", ("expectation",)),
-        ("fusion.map_weights=[1, 1]", ()),
-        ("model.drop_path_rate=0.3", ()),
-        ("residual.steps=3", ("residual", "expectation")),
-        ("residual.simulation.simulator=cutpaste", ("residual", "expectation")),
-        ("calibration.false_alarm_rate=0.2", ()),
-        ("calibration.folds=3", ON_MEMORY),
-        ("detect.image_score=map_max", ()),
-    ],
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory, good) -> dict[str, str]:
+    """Of a training without changes."""
+    return trained(tmp_path_factory.mktemp("unchanged"), good)[1]
+
+
+QUICK = (
+    ("compute.precision=int8", STAGES),
+    ("memory.tokens=30", ON_MEMORY),
+    ("expectation.images=5", STAGES),  # which images keep all their tokens
+    ("memory.image_share=0.5", ("expectation",)),  # read from the memory, not built into it
+    ("fusion.map_weights=[1, 1]", ()),
+    ("residual.simulation.simulator=cutpaste", ("residual", "expectation")),
+    ("calibration.folds=3", ON_MEMORY),
 )
-def test_a_key_changes_with_what_its_stage_depends_on(tmp_path: Path, good, change: str, stages: tuple[str, ...]):
-    _, before = trained(tmp_path / "a", good)
-    _, after = trained(tmp_path / "b", good, change)
-    assert tuple(stage for stage in STAGES if before[stage] != after[stage]) == stages
+SLOW = (
+    ("memory.relative=true", STAGES),
+    ("memory.blocks=[1]", STAGES),
+    ("seed=1", STAGES),
+    ("memory.candidates=99", STAGES),
+    ("memory.spacing_neighbours=3", ON_MEMORY),
+    ("residual.simulated_images=5", ("residual", "expectation")),
+    ("memory.map_scale_images=3", ()),
+    ("expectation.min_neighbours=3", ("expectation",)),
+    ("model.drop_path_rate=0.3", ()),
+    ("residual.steps=3", ("residual", "expectation")),
+    ("calibration.false_alarm_rate=0.2", ()),
+    ("detect.image_score=map_max", ()),
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"), [*QUICK, *(pytest.param(*change, marks=pytest.mark.slow) for change in SLOW)]
+)
+def test_a_key_changes_with_what_its_stage_depends_on(
+    tmp_path: Path, good, keys: dict[str, str], change: str, stages: tuple[str, ...]
+):
+    _, after = trained(tmp_path, good, change)
+    assert tuple(stage for stage in STAGES if keys[stage] != after[stage]) == stages
 
 
 def test_scorers_of_one_memory_share_it(tmp_path: Path, good):
