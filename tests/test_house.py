@@ -94,6 +94,7 @@ def test_every_module_of_the_base_stages_loads_without_the_extras():
     run_without(NOT_IN_BASE, "\n".join(f"import {name}" for name in names))
 
 
+@pytest.mark.slow
 def test_opening_a_run_loads_nothing_that_only_training_needs():
     """It would take longer than scoring an image."""
     packages = {"cv2", "lightning", "matplotlib", "pandas", "sklearn"}

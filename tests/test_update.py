@@ -317,6 +317,7 @@ def test_a_run_without_its_tokens_takes_shared_ones_or_asks_for_the_old_images(r
     assert "train again with the old and the new images" in error.value.remedy
 
 
+@pytest.mark.slow
 def test_tokens_are_kept_of_the_training_the_current_version_and_the_one_before(root: Path):
     run = root / "runs" / "run"
     for number in range(3):

@@ -87,6 +87,7 @@ def test_a_recipe_file_is_a_method(tmp_path: Path):
     assert method.num_parameters() == sum(p.numel() for p in detector.scorer_.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scoring", "note"),
     [("memory", ""), ("fused", "; steps 0 + 2 of the recipe's 0 + 9")],
@@ -142,6 +143,7 @@ def test_a_plan_changes_steps_alone(tmp_path: Path):
         torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_head_costs_its_steps_on_the_filled_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     method, images = on_tokens(tmp_path, "fused", 60.0)
     _, detector = method.timed_fit(images, (0, 1))
@@ -165,6 +167,7 @@ def test_costs_are_those_of_images_and_of_steps(monkeypatch: pytest.MonkeyPatch,
         assert (costs.fixed, costs.first, costs.second) == pytest.approx((5.0 + 0.1 * len(many), 2.0, 3.0))
 
 
+@pytest.mark.slow
 def test_with_a_threshold_every_good_image_has_a_score_and_its_group(tmp_path: Path):
     path = tmp_path / "mine.yaml"
     write_tiny_recipe(path, *TOKENS, "method=memory", "memory.tokens=50", "calibration.false_alarm_rate=0.2")

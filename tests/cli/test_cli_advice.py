@@ -140,6 +140,7 @@ def test_a_training_that_stopped_names_the_command_that_resumes_it(cli, tmp_path
     assert cli("detect", days[0], "--model", run).code == 0
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_named_by_the_next_one_and_resumed_without_unreadable_files(cli, tmp_path):
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(to_yaml(tiny_recipe()), encoding="utf-8")

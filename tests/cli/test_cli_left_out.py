@@ -147,6 +147,7 @@ def test_too_few_images_say_what_was_left_out(cli, tmp_path):
 # ---- several locations
 
 
+@pytest.mark.slow
 def test_days_train_as_one_data_set_and_the_run_knows_where_they_are(cli, trained, tmp_path):
     days = [write_good(tmp_path / f"day {n}", 20, first_seed=20 * n) for n in (1, 2)]
     words = ("--recipe", trained.recipe, "--device", "cpu", "--run", "run")

@@ -26,6 +26,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_pooled_run_lists_its_images_and_trains_and_refuses_on_them(cli, root: Path):
     words = ("--recipe", "tiny.yaml", "--set", "data.pretrain_on=parts", "--device", "cpu")
     result = cli("train", "parts/tile", *words, "--run", "runs/pooled")

@@ -22,7 +22,10 @@ def shell(line: str, *words: object, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(whole, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=300)
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+SLOW = (">&-", "2>&-", "<&-", ">&- 2>&-")
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", *(pytest.param(one, marks=pytest.mark.slow) for one in SLOW)])
 def test_detection_goes_on_without_a_stream(trained, tmp_path, closed):
     images = trained.data / "test" / "hole"
     done = shell(f"FLAWMAP {closed}", "detect", images, "--model", trained.run, "--output", "out", cwd=tmp_path)

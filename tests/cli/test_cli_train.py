@@ -242,6 +242,7 @@ def test_other_images_are_no_resume(cli, trained, run_copy, tmp_path):
     assert files_and_bytes(run_copy) == before
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_neither_latest_nor_in_the_way_of_resume(cli, trained, interrupted, tmp_path):
     parts = write_good(tmp_path / "parts")
     words = ("train", parts, "--recipe", trained.recipe, "--set", "pretrain.enabled=false", "--device", "cpu")

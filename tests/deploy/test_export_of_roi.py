@@ -37,7 +37,9 @@ KINDS = {"whole": (), "relative": ("memory.relative=true",), "tiles": ("data.til
 SIZES = [(48, 48), (40, 90), (120, 70)]
 
 
-@pytest.fixture(scope="module", params=["whole", pytest.param("relative", marks=pytest.mark.slow), "tiles"])
+@pytest.fixture(
+    scope="module", params=["whole", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("relative", "tiles"))]
+)
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 

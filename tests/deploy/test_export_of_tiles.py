@@ -236,6 +236,7 @@ def test_an_encoder_with_unknown_parts_is_refused(tmp_path, detector, check_imag
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_file_that_scores_the_whole_image_alone_is_not_kept(tmp_path, detector, check_images, monkeypatch):
     """As if tiles were lost on the way."""
     monkeypatch.setattr(

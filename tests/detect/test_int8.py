@@ -48,6 +48,7 @@ def test_it_comes_back_from_its_folder(int8, tmp_path):
         AnomalyDetector.from_pretrained(tmp_path / "model", "cuda")
 
 
+@pytest.mark.slow
 def test_a_model_says_when_something_else_computes_its_encoder(tmp_path, monkeypatch, capsys):
     detector = fitted(tmp_path, "fp32")
     assert detector.encoder_backend_ == "onnxruntime"

@@ -19,7 +19,7 @@ SMALL = (
 )
 
 
-@pytest.mark.parametrize("method", ["memory", "fused"])
+@pytest.mark.parametrize("method", ["memory", pytest.param("fused", marks=pytest.mark.slow)])
 def test_a_training_on_tokens_reads_each_test_file_once(tmp_path: Path, method: str):
     """Good images are read to be checked, to be encoded and, however many defects they get, to simulate these."""
     data = write_category(tmp_path / "tile")

@@ -144,7 +144,7 @@ def test_one_image_trains_and_sets_no_threshold(one, tmp_path: Path):
     assert AnomalyDetector.from_pretrained(tmp_path / "model", "cpu").predict(striped(0, 96, 96)).score == same
 
 
-@pytest.mark.parametrize("count", [2, 3, 7])
+@pytest.mark.parametrize("count", [3, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 7))])
 def test_each_of_few_images_is_judged_by_a_fit_to_the_others(count: int, tmp_path: Path):
     detector, run = trained(tmp_path, count, "method=memory")
     calibration, proxy = detector.calibration_, detector.proxy_
@@ -160,6 +160,7 @@ def test_each_of_few_images_is_judged_by_a_fit_to_the_others(count: int, tmp_pat
     assert set(encoding_of(run).numbers_of_views) <= set(range(len(VIEWS)))
 
 
+@pytest.mark.slow
 def test_images_of_views_are_left_out_with_their_image(tmp_path: Path, monkeypatch):
     from flawmap.memory import fitted as fitted_module
 
@@ -180,7 +181,7 @@ def test_with_many_images_no_view_is_encoded(tmp_path: Path):
     assert detector.proxy_.n == FEW
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_tiles_of_few_images_have_the_views_of_the_whole_images(count: int, tmp_path: Path):
     detector, run = trained(tmp_path, count, "data.tiles=64", "method=memory")
     whole, tiles = encoding_of(run), encoding_of(run, "tiles_encoding")
@@ -189,7 +190,7 @@ def test_tiles_of_few_images_have_the_views_of_the_whole_images(count: int, tmp_
     assert (detector.calibration_ is None) == (count == 1)
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_views_show_nothing_outside_the_region_of_interest(count: int, tmp_path: Path):
     detector, run = trained(tmp_path, count, "method=memory", roi=LEFT)
     good = encoding_of(run)

@@ -94,6 +94,7 @@ def test_outside_the_map_is_as_low_as_its_lowest_value_inside_and_no_region_lies
     assert region.box_xyxy_px == (0, 0, 100, HEIGHT) and region.area_px == 100 * HEIGHT
 
 
+@pytest.mark.slow
 def test_a_region_of_everything_gives_the_results_of_none(folder, kind):
     none, everything = (
         fit(folder, "good", f"{name}-{kind[0]}", roi, *kind) for name, roi in (("no", None), ("all", ALL))

@@ -92,6 +92,7 @@ def both(folder: Path, kind: str) -> AnomalyDetector:
     return fit(folder, "good", kind, "both", BOTH)
 
 
+@pytest.mark.slow
 def test_the_same_region_for_all_cameras_is_one_region_bit_by_bit(folder, kind):
     of_each = json.dumps({"cameras": {"west": LEFT_PART, "east": LEFT_PART}})
     each, one = (

@@ -93,6 +93,7 @@ def test_a_saved_model_gives_the_same(tiled, folder):
     assert loaded.scorer_.tiles.frozen is loaded.scorer_.whole.frozen, "one session for both"
 
 
+@pytest.mark.slow
 def test_the_threshold_rests_on_joined_scores_of_fits_that_have_not_seen_the_image(folder, monkeypatch):
     kept = []
     joined = tiled_fit.joined_scores
@@ -137,6 +138,7 @@ def test_without_folds_there_is_no_threshold_and_the_scale_is_still_set(folder):
     assert float(detector.scorer_.highest.deviation) != 1.0
 
 
+@pytest.mark.slow
 def test_auto_takes_no_tiles_where_the_whole_image_is_seen(folder, tmp_path, capsys):
     for number in range(COUNT):
         write_image(tmp_path / "good" / f"{number:02d}.png", striped(number, 64, 64))

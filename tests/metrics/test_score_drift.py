@@ -176,6 +176,7 @@ def test_a_rate_is_remarked_exactly_where_the_wanted_one_is_outside_of_the_inter
         assert drift.alarms == ("too few images" if too_few else "as wanted")
 
 
+@pytest.mark.slow
 def test_equal_distributions_are_rarely_said_to_differ():
     """Of 400 simulated evaluations: a rate outside of its interval is often explained by so few calibration images."""
     generator, blamed = np.random.default_rng(3), 0

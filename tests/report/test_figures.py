@@ -71,6 +71,7 @@ def test_every_figure_of_an_evaluated_run_is_written(made_up) -> None:
     assert {path.name for path in (made_up.run / "figures").iterdir()} == {f"{name}.svg" for name in ALL}
 
 
+@pytest.mark.slow
 def test_curves_of_both_stages_show_every_quantity_and_where_a_collapse_would_lie(made_up) -> None:
     write_figures(made_up.run)
     root = drawn(made_up.run / "figures" / "curves_pretrain.svg")
@@ -157,6 +158,7 @@ def test_without_matplotlib_the_remedy_is_named(made_up, monkeypatch: pytest.Mon
     assert caught.value.remedy == install("figures")
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_files(made_up) -> None:
     first = [path.read_bytes() for path in files_of(write_figures(made_up.run))]
     assert [path.read_bytes() for path in files_of(write_figures(made_up.run))] == first
@@ -167,6 +169,7 @@ def test_without_scikit_learn_the_remedy_is_named(made_up, monkeypatch: pytest.M
     assert install("figures") in str(write_figures(made_up.run, blobs())["features"])
 
 
+@pytest.mark.slow
 def test_without_a_threshold_no_histogram_is_drawn(made_up, change) -> None:
     change(calibration=None)
     assert missing_of(write_figures(made_up.run, blobs())) == {"scores": "needs test scores and a threshold"}

@@ -199,6 +199,7 @@ def test_textured_images_nearly_always_get_an_anomaly(blend: str):
 # ---- several patches
 
 
+@pytest.mark.slow
 def test_the_first_patch_is_always_there_and_each_further_one_half_of_the_time():
     generator, image = np.random.default_rng(0), noise(0, 128, 128)
     settings = replace(UNTURNED, min_size=0.04, max_size=0.04, max_patches=3)  # 5 x 5 px: they hardly ever meet

@@ -115,6 +115,7 @@ def test_sessions_have_torchs_number_of_threads(monkeypatch: pytest.MonkeyPatch)
     assert threads == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a process cannot be bound to cores here")
 def test_a_process_with_fewer_cores_than_threads_neither_fails_nor_complains():
     code = """

@@ -13,6 +13,7 @@ from flawmap.data.left_out import counted, from_records, unreadable
 from flawmap.data.left_out import lines as left_out_lines
 from flawmap.data.remark_lines import remark_lines
 from flawmap.errors import UserError
+from flawmap.plural import plural
 
 if TYPE_CHECKING:
     from flawmap.runs.evaluation import Block, Evaluation, Measure
@@ -121,7 +122,7 @@ def _groups(evaluation: "Evaluation") -> list[str]:
     if evaluation.n_groups is None:
         return []
     by = f" ({evaluation.grouped_by})" if evaluation.grouped_by else ""
-    return [f"groups     {evaluation.n_groups} groups{by}: the intervals are over groups, not over images"]
+    return [f"groups     {plural(evaluation.n_groups, 'group')}{by}: the intervals are over groups, not over images"]
 
 
 def _left_out(evaluation: "Evaluation") -> list[str]:

@@ -3,11 +3,11 @@
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flawmap.data.checks import check_test_data, refuse_unwritable_names
-from flawmap.data.groups import refuse_unmatched
+from flawmap.data.groups import IMAGE, refuse_shared_groups, refuse_unmatched
 from flawmap.data.left_out import refuse_left_out
 from flawmap.data.open_data import Location, open_test_data
 from flawmap.data.sample import TestData
@@ -40,7 +40,7 @@ class TestImages:
     strict: bool = False
 
     def checked(self, settings: DataSettings, trained: Sequence[ManifestRow] = ()) -> TestData:
-        """The images.
+        """The images. Where the data names groups itself, these count, and not how training found its own.
 
         Args:
             settings: that the overrides change.
@@ -51,8 +51,16 @@ class TestImages:
         """
         known = {sha256: row.key for row in trained for sha256 in row.hashes}
         known_groups = {row.group: row.key for row in trained if row.group}
-        settings = with_data_overrides(settings, self.overrides)
+        of_training = with_data_overrides(settings, self.overrides)
+        settings = with_data_overrides(replace(settings, group_by=None), self.overrides)
         opened = open_test_data(self.location, settings)
+        if settings.group_by is None and of_training.group_by not in (None, IMAGE):
+            by_training = open_test_data(self.location, of_training)
+            if opened.grouped_by is None:
+                opened, settings = by_training, of_training
+            else:  # the leak is looked for by both
+                place = str(opened.root)
+                refuse_shared_groups(by_training.samples, known_groups, of_training.group_by, place)
         if self.strict:
             refuse_left_out(opened.left_out, str(opened.root))
         refuse_unmatched(opened.samples, settings.group_by, str(opened.root))

@@ -49,10 +49,10 @@ def headline_notes(evaluation: Evaluation | None) -> tuple[str, ...]:
         return ()
     notes = ["Intervals come from a bootstrap over images: how far a value might move on other images like these."]
     if evaluation.n_groups is not None:
-        by = f" ({evaluation.grouped_by})" if evaluation.grouped_by else ""
+        count, by = plural(evaluation.n_groups, "group"), f" ({evaluation.grouped_by})" if evaluation.grouped_by else ""
         notes = [
-            f"Intervals come from a bootstrap over the {evaluation.n_groups} groups{by} of the test images: how far a "
-            "value might move on other groups like these. Images of one group are no independent evidence."
+            f"Intervals come from a bootstrap over the {count}{by} of the test images: how far a value might "
+            "move on other groups like these. Images of one group are no independent evidence."
         ]
     if any(_is_perfect(measures) for measures in (evaluation.image, evaluation.pixel)):
         notes.append("A perfect ranking has an interval without width; that does not mean that it is certain.")
