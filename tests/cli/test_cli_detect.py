@@ -388,11 +388,18 @@ def test_results_of_an_earlier_detection_are_passed_over_with_a_note(cli, traine
     assert said.err.startswith("left out   detections/: results of an earlier detection\n")
 
 
-@pytest.mark.parametrize("given", ["empty", "nothing/*.png", "missing.png"])
-def test_no_images_is_said_before_a_model_is_loaded(cli, given):
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("empty", "no images there"),
+        ("nothing/*.png", "no images there"),
+        ("missing.png", "there is no such file or folder"),
+    ],
+)
+def test_no_images_is_said_before_a_model_is_loaded(cli, given, problem):
     Path("empty").mkdir()
     said = cli("detect", given, "--model", "nowhere")
-    assert said.code == 2 and said.err.startswith(f"error: no images there\n  at: {given}\nremedy: give files")
+    assert said.code == 2 and said.err.startswith(f"error: {problem}\n  at: {given}\nremedy: give files")
     assert not Path("detections").exists()
 
 
@@ -400,7 +407,7 @@ def test_a_mistyped_name_says_what_is_there(cli):
     for folder in ("new", "runs/first"):
         Path(folder).mkdir(parents=True)
     said = cli("detect", "nwe", "--model", "nowhere")
-    assert "no images there" in said.err and "; new exists)" in said.err
+    assert "there is no such file or folder" in said.err and "; new exists)" in said.err
     said = cli("detect", "runs/frist", "--model", "nowhere")
     assert f"; {Path('runs/first')} exists)" in said.err
     (Path("new") / "1.png").write_bytes(b"")

@@ -125,10 +125,11 @@ def test_the_remedy_for_an_array_makes_images_of_it() -> None:
 
 
 def test_a_missing_file_and_an_empty_pattern_are_named(tmp_path: Path) -> None:
-    for name in (str(tmp_path / "gone.png"), f"{tmp_path}/*.png"):
+    gone, pattern = str(tmp_path / "gone.png"), f"{tmp_path}/*.png"
+    for name, problem in ((gone, "there is no such file or folder"), (pattern, "no images there")):
         with pytest.raises(UserError) as caught:
             good_images(name, DataSettings())
-        assert (caught.value.problem, caught.value.place) == ("no images there", name)
+        assert (caught.value.problem, caught.value.place) == (problem, name)
     with pytest.raises(UserError, match=r"no such folder: .*gone"):
         good_images(tmp_path / "gone", DataSettings())
 

@@ -116,6 +116,8 @@ def test_without_a_threshold_nothing_is_moved_as_good_or_anomalous(model, capsys
         (["in", "--journal", "none/j.sqlite"], "the folder of the journal does not exist"),
         (["in", "--webhook", "host"], "must begin with http"),
         (["in", "--defect-to", "in"], "cannot go to the folder that is watched"),
+        (["in", "--ok-to", "out", "--defect-to", "out"], "anomalous images would go among those of --ok-to"),
+        (["in", "--unread-to", "out", "--defect-to", "out"], "anomalous images would go among those of --unread-to"),
     ],
 )
 def test_mistakes_are_named(model, words, problem, capsys):

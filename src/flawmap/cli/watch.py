@@ -91,6 +91,10 @@ def run(arguments: Namespace) -> int:
 
     folders = arguments.ok_to, arguments.defect_to, arguments.unread_to
     places = Places(*(Path(os.path.abspath(one)) if one else None for one in folders))
+    if places.defect is not None and places.defect in (places.ok, places.unread):
+        other = "--ok-to" if places.defect == places.ok else "--unread-to"
+        problem = f"anomalous images would go among those of {other}"
+        raise UserError(problem, f"--defect-to {arguments.defect_to}", "give it a folder of its own")
     watched = _watched(arguments, places)
     destinations = _destinations(arguments)
     journal_path = Path(arguments.journal)

@@ -36,10 +36,12 @@ def find_images(patterns: Sequence[str]) -> Listing[Path]:
             found = Listing(tuple(match for match in matches if match.is_file()))
         if not found.images:
             beside = f" ({counted(found.left_out)})" if found.left_out else ""
-            near = None if path.exists() or glob.has_magic(pattern) else similar_beside(path)
+            is_missing = not path.exists() and not glob.has_magic(pattern)
+            near = similar_beside(path) if is_missing else None
             hint = f"; {near} exists" if near else ""
             remedy = f"give files, folders or patterns (you are in {Path.cwd()}{hint})"
-            raise UserError(f"no images there{beside}", pattern, remedy)
+            problem = "there is no such file or folder" if is_missing else f"no images there{beside}"
+            raise UserError(problem, pattern, remedy)
         images.update(dict.fromkeys(found.images))
         left_out += found.left_out
     return Listing(tuple(images), left_out)
