@@ -147,7 +147,7 @@ def build_vit(
         near = get_close_matches(model, timm.list_models("*vit*"), n=3, cutoff=0.3)
         remedy = f"choose one of {near} or see timm.list_models()"
         raise UserError(f"timm knows no model {architecture!r}", place, remedy)
-    drawing = {} if draws_weights else {"weight_init": "skip"}
+    drawing: dict[str, Any] = {} if draws_weights else {"weight_init": "skip"}
     vit = timm.create_model(architecture, pretrained=False, num_classes=0, drop_path_rate=drop_path_rate, **drawing)
     if not isinstance(vit, VisionTransformer):
         raise UserError(f"{architecture} is not a vision transformer", place, "choose a model named vit_*")
