@@ -61,6 +61,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SESSION_SUFFIX = ".session.sqlite"
 TOKEN_VARIABLE = "FLAWMAP_TOKEN"
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "the form is malformed, or has more than a file and a few fields"},
     401: {"model": Problem, "description": "the token is missing or wrong"},
     408: {"model": Problem, "description": "the body arrived too slowly"},
     413: {"model": Problem, "description": "the body is too large"},
