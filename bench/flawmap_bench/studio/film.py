@@ -128,17 +128,20 @@ class Film:
         self.shoot("review")
         answered = self.page.locator(".queue .answered")
         for number in range(REVIEWED):
-            name = self.page.locator(".viewer h2").inner_text()
-            while not self.page.evaluate("document.querySelector('.stage img').complete"):
-                self.page.wait_for_timeout(50)
-            self.page.keyboard.press("g" if "/good/" in name else "d")
+            self.answer()
             expect(answered).to_have_count(number + 1)
         self.page.keyboard.press("z")
         expect(answered).to_have_count(REVIEWED - 1)
-        name = self.page.locator(".viewer h2").inner_text()
-        self.page.keyboard.press("g" if "/good/" in name else "d")
+        self.answer()
         expect(answered).to_have_count(REVIEWED)
         self.shoot("reviewed")
+
+    def answer(self) -> None:
+        """Say what the image shows, once it is in view: the page takes no answer before."""
+        name = self.page.locator(".viewer h2").inner_text()
+        while not self.page.evaluate("document.querySelector('.stage img').complete"):
+            self.page.wait_for_timeout(50)
+        self.page.keyboard.press("g" if "/good/" in name else "d")
 
     def update(self) -> None:
         """Learn from what was called good: first as a trial, then for good; and test again."""
