@@ -51,6 +51,7 @@ def run(
         before: called in the new process first.
     """
     printed = world.with_name(world.name + "-printed.txt")
+    printed.write_text("")  # the process may be killed before it opens the file
     started = time.monotonic()
     process = os.fork()
     if process == 0:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -110,15 +111,12 @@ def served_score(world: Path, model: str, image: bytes) -> float:
         try:
             until = time.monotonic() + 120
             while time.monotonic() < until:
-                try:
-                    ask = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+                with suppress(OSError), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as ask:
                     ask.request("POST", "/v1/detect", image, {"content-type": "image/png"})
                     reply = ask.getresponse()
                     answer = json.loads(reply.read())
                     if reply.status == 200:
                         return answer["score"]
-                except OSError:
-                    pass
                 time.sleep(0.1)
             raise TimeoutError("the server gave no score in two minutes")
         finally:
