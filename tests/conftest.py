@@ -25,7 +25,7 @@ def modules_with_arrays() -> list[str]:
 
 
 # Every annotated array of flawmap is checked for shape and dtype while tests run. The types of modules without arrays
-# are left to the type checker: to check their calls as well took a third of the time.
+# are left to the type checker: to check their calls as well took a third of the time of tests/test_update.py.
 install_import_hook(modules_with_arrays(), "beartype.beartype")
 # the same examples each time: a check of a change must not fail for another reason; a slow machine is no wrong answer
 settings.register_profile("flawmap", deadline=None, max_examples=50, derandomize=True)

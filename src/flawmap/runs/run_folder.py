@@ -201,10 +201,10 @@ def open_run(path: Path) -> RunFolder:
     """
     run = RunFolder(path)
     if not run.recipe.is_file():
-        latest = latest_run(path.parent)
-        hint = f"flawmap train DATA first, or use {command(latest)}" if latest else "flawmap train DATA first"
         if path.is_file():
             raise UserError("this is a file, not a run folder", str(path), "name the folder that flawmap train wrote")
+        latest = latest_run(path.parent)
+        hint = f"flawmap train DATA first, or use {command(latest)}" if latest else "flawmap train DATA first"
         problem = f"this is not a run folder: it has no {RECIPE}" if path.is_dir() else f"no such folder: {path}"
         raise UserError(problem, str(path), hint)
     return run
