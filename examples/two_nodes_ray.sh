@@ -30,9 +30,9 @@ ip -n "$first" link set "${cable}a" up
 ip -n "$second" link set "${cable}b" up
 
 ip netns exec "$first" taskset -c 0 ray start --head --node-ip-address=10.77.0.1 --port=6379 --num-cpus=1 \
-  --include-dashboard=false --object-store-memory=200000000 --temp-dir="$temp" >/dev/null
+  --include-dashboard=false --object-store-memory=600000000 --temp-dir="$temp" >/dev/null
 ip netns exec "$second" taskset -c 1 ray start --address=10.77.0.1:6379 --node-ip-address=10.77.0.2 --num-cpus=1 \
-  --object-store-memory=200000000 >/dev/null
+  --object-store-memory=600000000 >/dev/null
 
 export RAY_ADDRESS=10.77.0.1:6379 FLAWMAP_SECOND_NODE=$second
 ip netns exec "$first" taskset -c 0 "$@"

@@ -16,7 +16,7 @@ PLACES = os.pathsep.join((str(REPO / "src"), str(REPO / "bench"), os.environ.get
 REPLACE_SECOND = """
 ip netns pids "$FLAWMAP_SECOND_NODE" | xargs kill -9
 ip netns exec "$FLAWMAP_SECOND_NODE" taskset -c 1 ray start --address=$RAY_ADDRESS --node-ip-address=10.77.0.2 \
-  --num-cpus=1 --object-store-memory=200000000 >/dev/null
+  --num-cpus=1 --object-store-memory=600000000 >/dev/null
 """
 
 

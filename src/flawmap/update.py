@@ -167,9 +167,8 @@ def _new_images(
     if order.reviews is not None:
         data = _reviewed_as_good(run, order.reviews, order.images)
     else:
-        data_settings = detector.recipe.data
-        product_by = None if order.product else data_settings.product_by
-        data = open_training_data(order.images, DataSettings(group_by=data_settings.group_by, product_by=product_by))
+        product_by = None if order.product else detector.recipe.data.product_by
+        data = open_training_data(order.images, DataSettings(product_by=product_by))
         if order.strict:
             refuse_left_out(data.left_out, str(data.root))
     part_names(order.product, order.camera, "the command", "flawmap update")

@@ -17,7 +17,8 @@ from flawmap.runs.json_files import read_json
 from flawmap.runs.run_folder import RunFolder
 from flawmap_cluster.connect import connected
 from flawmap_cluster.packed_model import refuse_other_version
-from flawmap_cluster.stages import SUFFIXES, Files, GridRun, StageElsewhereError, StageStore, files_of, write_files
+from flawmap_cluster.stage_store import Files, StageStore
+from flawmap_cluster.stages import SUFFIXES, GridRun, StageElsewhereError, files_of, write_files
 
 LOOK_S = 2.0  # between two looks for finished tasks
 PATIENCE_S = 120.0  # without any core
@@ -37,7 +38,11 @@ class Waiting:
 
 
 def run_grid(
-    address: str, rows: Mapping[str, RowT], task: Task[RowT, AnswerT], stages: Path
+    address: str,
+    rows: Mapping[str, RowT],
+    task: Task[RowT, AnswerT],
+    stages: Path,
+    first_stage: Callable[[RowT], str] | None = None,
 ) -> Generator[tuple[str, AnswerT | UserError], None, None]:
     """Run all rows, each as a task with one core.
 
@@ -48,6 +53,8 @@ def run_grid(
             run's stages are shared. It may be begun several times. Relative paths are those of this process, in the
             same folder on the node.
         stages: folder of stages on this disk; those in it are used, and new ones are written as they come.
+        first_stage: rows with equal answers need the same stage first: one of them computes it, and only then the
+            others begin. Without it, they begin at once, and end again where they find that another row computes it.
 
     Yields:
         each row's name with its answer, or with the error that the user can fix.
@@ -67,7 +74,8 @@ def run_grid(
         def submit(name: str, after: Any = None) -> Any:
             return remote.remote(task, name, rows[name], store, __version__, str(Path.cwd()), after)
 
-        under_way = {submit(name): name for name in rows}
+        before = {name: store.until_first_stage.remote(first) for name, first in waits(rows, first_stage).items()}
+        under_way = {submit(name, before.get(name)): name for name in rows}
         progress, patience = Progress(len(rows)), Patience()
         while under_way:
             ready, _ = ray.wait(list(under_way), num_returns=len(under_way), timeout=LOOK_S)
@@ -86,18 +94,26 @@ def run_grid(
                 yield name, answer
 
 
+def waits(rows: Mapping[str, RowT], first_stage: Callable[[RowT], str] | None) -> dict[str, str]:
+    """The names of the rows that wait for another row's first stage, each with that row's name."""
+    if first_stage is None:
+        return {}
+    computed_by: dict[str, str] = {}
+    firsts = {name: computed_by.setdefault(first_stage(row), name) for name, row in rows.items()}
+    return {name: first for name, first in firsts.items() if first != name}
+
+
 def run_here(
     task: Task[RowT, AnswerT], name: str, row: RowT, store: Any, version: str, folder: str, _after: None
 ) -> AnswerT | UserError | Waiting:
     """A row, on a node; ``_after`` is what Ray waits for before it starts it."""
-    import ray
 
     def claim(stage: str) -> tuple[bool, Files | None]:
-        must_wait, reference = ray.get(store.claim.remote(stage, name))
-        return must_wait, None if reference is None else ray.get(reference)
+        must_wait, reference = wait_for(store.claim.remote(stage, name))
+        return must_wait, None if reference is None else wait_for(reference)
 
     def keep(stage: str, files: Files) -> None:
-        ray.get(store.keep.remote(stage, files))
+        wait_for(store.keep.remote(stage, files))
 
     try:
         refuse_other_version(version)
@@ -110,6 +126,11 @@ def run_here(
         return Waiting(error.name)
     except UserError as error:
         return error
+
+
+def wait_for(reference: Any) -> Any:
+    """What ``ray.get`` returns. In a task, that gives the task's core to another one, which then runs beside it."""
+    return reference.future().result()
 
 
 def answer_of(reference: Any, name: str) -> Any:

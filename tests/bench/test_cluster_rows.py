@@ -15,7 +15,7 @@ from flawmap.reproducibility import file_sha256
 from flawmap.runs.run_folder import RunFolder, latest_run
 from flawmap_bench.boards.ablation_tables import AblationRow, AblationTable
 from flawmap_bench.boards.ablations import AblationOrder, planned_work, read_result, run_ablations, run_path
-from flawmap_bench.boards.cluster_rows import Row, put_in_folder, run_row, without_tensors_of_stages
+from flawmap_bench.boards.cluster_rows import Row, put_in_folder, run_row, stage_1_of, without_tensors_of_stages
 from images import write_category
 from tiny_detector import write_tiny_recipe
 from two_ray_nodes import flawmap_says, skip_without_ray
@@ -74,6 +74,18 @@ def test_a_node_with_other_data_says_so(order: AblationOrder, tmp_path: Path):
     with pytest.raises(UserError, match="other data") as caught:
         run_row(Row(order, work), tmp_path / "node", RunFolder)
     assert caught.value.place == order.location and not (tmp_path / "node").exists()
+
+
+def test_rows_that_differ_in_stage_2_alone_have_stage_1_in_common(order: AblationOrder):
+    def first(*changes: str, seed: int = 0) -> str:
+        table = AblationTable("one", "Row", (AblationRow("row", changes),))
+        (work,) = planned_work(replace(order, tables=(table,), seeds=(seed,)))
+        return stage_1_of(Row(order, work))
+
+    assert first() == first("finetune.simulation.simulator=fpi") == first("finetune.steps=1")
+    others = [first("pretrain.steps=1"), first(seed=1), first("model.weights=missing.safetensors")]
+    none = [first("pretrain.enabled=false"), first("pretrain.enabled=false", "finetune.steps=1")]
+    assert len({first(), *others, *none}) == 6
 
 
 def test_a_time_limit_is_refused_in_a_cluster(order: AblationOrder, capsys: pytest.CaptureFixture[str]):

@@ -1,9 +1,10 @@
-"""The trial of shards: which difference is allowed, its table, and the crops of the trial of many images."""
+"""Trials of shards, of many images and of workers: which difference is allowed, their tables, and crops of images."""
 
 import numpy as np
 import pytest
 
 from flawmap.data.images.files import read_image
+from flawmap_bench.trials.cluster_rates import table as rates_table
 from flawmap_bench.trials.many_images import write_crops
 from flawmap_bench.trials.shards import allowed_difference, table
 from images import noise, write_image
@@ -33,3 +34,15 @@ def test_crops_are_parts_of_the_good_images_and_differ(tmp_path):
     assert len(crops) == 9 and {crop.shape for crop in crops} == {(28, 28, 3)}
     assert len({crop.tobytes() for crop in crops}) == 9
     assert write_crops("nothing", 9, 28, tmp_path / "many") == folder and np.ptp(crops[0]) > 0
+
+
+def test_efficiency_is_the_rate_for_each_core_beside_that_of_one_process():
+    row = {"images": 100.0, "wall s": 10.0, "command, peak MB": 900.0}
+    turns = {0: [row, {**row, "wall s": 20.0}, row], 2: [{**row, "wall s": 6.25}], 4: [{**row, "wall s": 8.0}]}
+    assert rates_table(turns, cores=2) == [
+        "| workers | images/s | range | efficiency | wall s | command, peak MB |",
+        "| ---|---|---|---|---|--- |",
+        "| none | 10.0 | 5.0 to 10.0 | 100 % | 10 | 900 |",
+        "| 2 | 16.0 | 16.0 to 16.0 | 80 % | 6 | 900 |",
+        "| 4 | 12.5 | 12.5 to 12.5 | 62 % | 8 | 900 |",
+    ]

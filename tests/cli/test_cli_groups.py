@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from assertions import assert_explained
-from flawmap.runs.manifest import read_manifest, write_manifest
+from flawmap.data.sample import TrainingData
+from flawmap.deploy.good_scores import GoodImages, good_scores
+from flawmap.detect.calibration import calibrate
+from flawmap.errors import UserError
+from flawmap.runs.calibration import Calibration
+from flawmap.runs.manifest import ManifestRow, read_manifest, write_manifest
 from images import striped, write_good, write_image
 
 QUICKEST = ("--set", "pretrain.enabled=false", "--set", "finetune.steps=1")  # nothing here looks at the weights
@@ -83,6 +88,33 @@ def test_a_group_that_trained_sets_no_threshold(cli, grouped_run, tmp_path, boar
     said = cli("calibrate", grouped_run, apart)  # B2 was held out: it has set the threshold, as it does again
     assert said.code == 0 and "from 9 images of 6 groups (cannot resolve below 14.3%)" in said.out
     assert "1.00% needs 99 groups of good images" in said.out
+
+
+def test_a_group_that_trained_is_found_by_the_names_of_the_training_and_of_the_list(tmp_path):
+    """Training read patients from names of files; the list of fresh images has a column for them."""
+    for number in range(6):
+        write_image(tmp_path / "fresh" / f"P{number}_1.png", striped(900 + number))
+    write_manifest(tmp_path / "rows.csv", [ManifestRow("P0_9.png", "1" * 64, "train", 8, 8, "2" * 64, "P0")])
+    groups: list[str | None] = []
+
+    def calibrated(data: TrainingData, rate: float) -> Calibration:
+        groups.extend(image.group for image in data.images)
+        return calibrate([0.1 * number for number in range(6)][: len(data.images)], [0.5] * len(data.images), rate)
+
+    def scores(boards: str, group_by: str) -> list[str | None]:
+        rows = [f"P{number}_1.png,train,0,{board}" for number, board in enumerate(boards)]
+        fresh = write_manifest_of(tmp_path / "fresh", rows)
+        groups.clear()
+        good_scores(GoodImages([fresh], 0.2, group_by), "model", calibrated, tmp_path / "rows.csv")
+        return groups
+
+    assert scores("AABBCC", "{group}_9.png") == ["A", "A", "B", "B", "C", "C"]
+    with pytest.raises(UserError, match=r"group 'P0' is in training and in the calibration: P0_9\.png and P0_1\.png"):
+        scores("AABBCC", "{group}_*")
+    (tmp_path / "fresh" / "manifest.csv").unlink()
+    (tmp_path / "fresh" / "P0_1.png").unlink()
+    good_scores(GoodImages([tmp_path / "fresh"], 0.2, "{group}_*"), "model", calibrated, tmp_path / "rows.csv")
+    assert groups[-5:] == [f"P{number}" for number in range(1, 6)]
 
 
 def test_a_group_that_trained_or_was_held_out_is_not_tested(cli, grouped_run, tmp_path):

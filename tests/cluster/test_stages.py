@@ -6,8 +6,9 @@ import json
 import pytest
 
 from flawmap.reproducibility import file_sha256
-from flawmap_cluster.grid import is_complete
-from flawmap_cluster.stages import GridRun, StageElsewhereError, StageStore, files_of, write_files
+from flawmap_cluster.grid import is_complete, waits
+from flawmap_cluster.stage_store import StageStore
+from flawmap_cluster.stages import GridRun, StageElsewhereError, files_of, write_files
 
 FILES = {".safetensors": b"tensors", ".json": b"{}"}
 COMPUTE, WAIT = (False, None), (True, None)
@@ -70,6 +71,35 @@ def test_what_lies_on_the_disk_is_waited_for_and_not_computed():
         assert await stages.claim("memory-1", "a") == (False, ("reference", FILES))
 
     asyncio.run(grid())
+
+
+@pytest.mark.parametrize("way", ["computed", "taken over", "ended"])
+def test_others_begin_when_the_first_task_has_its_first_stage_or_has_ended(way):
+    async def grid() -> None:
+        stages = store(*(["pretrain-1"] if way == "taken over" else []))
+        waiting = asyncio.create_task(stages.until_first_stage("a"))
+        assert await stages.claim("pretrain-1", "a") == (WAIT if way == "taken over" else COMPUTE)
+        await stages.release("b")
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        if way == "ended":
+            await stages.release("a")
+        else:
+            await stages.keep("pretrain-1", FILES)
+        if way == "taken over":  # from the disk, by the machine with the command
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            await stages.claim("pretrain-1", "a")
+        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(stages.until_first_stage("a"), 1)  # at once
+
+    asyncio.run(grid())
+
+
+def test_one_row_of_those_with_a_common_first_stage_begins_before_the_others():
+    rows = {"a": "1", "b": "2", "c": "1", "d": "1", "e": "2", "f": "3"}
+    assert waits(rows, str) == {"c": "a", "d": "a", "e": "b"}
+    assert waits(rows, None) == {}
 
 
 def write_stage(path, key: str) -> None:

@@ -10,6 +10,7 @@ from assertions import mistake
 from flawmap.data.groups import (
     are_too_few,
     grouped,
+    grouped_as_trained,
     groups_in_words,
     groups_of,
     identities,
@@ -83,6 +84,13 @@ def test_groups_that_the_data_names_stay_unless_a_setting_says_otherwise():
     assert grouped(images, None) == tuple(images)
     assert [i.group for i in grouped(images, "image")] == [None, None]
     assert [i.group for i in grouped(images, "{group}_*")] == ["a", None]
+
+
+def test_names_of_the_data_count_before_those_of_the_training():
+    named, plain = [image("a_1.png", "7"), image("b_1.png")], [image("a_1.png"), image("b_1.png")]
+    assert [i.group for i in grouped_as_trained(named, "{group}_*")] == ["7", None]
+    assert [i.group for i in grouped_as_trained(plain, "{group}_*")] == ["a", "b"]
+    assert grouped_as_trained(plain, None) == tuple(plain)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flawmap.engine.stage import share
 from flawmap.errors import UserError
+from flawmap.reproducibility import stable_hash
 from flawmap.runs.json_files import read_json
 from flawmap.runs.run_folder import RunFolder, create_run, set_latest
 from flawmap.train import TrainingOrder, train_run
@@ -38,7 +39,7 @@ def in_cluster(address: str) -> Rows:
         if not missing:
             return
         by_key = {work.key: Row(replace(order, tables=()), work) for work in missing}
-        for key, answer in run_grid(address, by_key, run_row, order.folder / "runs" / STAGES):
+        for key, answer in run_grid(address, by_key, run_row, order.folder / "runs" / STAGES, stage_1_of):
             work = by_key[key].work
             if isinstance(answer, UserError):
                 yield work, answer.problem
@@ -47,6 +48,15 @@ def in_cluster(address: str) -> Rows:
                 yield work, None
 
     return rows
+
+
+def stage_1_of(row: Row) -> str:
+    """Equal for rows that share stage 1; other rows have answers of their own."""
+    work, recipe = row.work, row.work.recipe
+    if recipe.method != "paper" or not recipe.pretrain.enabled:
+        return work.key
+    settings = {"data": recipe.data, "model": recipe.model, "pretrain": recipe.pretrain, "seed": recipe.seed}
+    return stable_hash({"content": work.content, "device": work.device, "settings": repr(settings)})
 
 
 def run_row(row: Row, folder: Path, as_run: AsRun) -> bytes:

@@ -12,9 +12,7 @@ every half second.
 import argparse
 import json
 import multiprocessing
-import os
 import resource
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +32,7 @@ from flawmap.recipe.files import load_recipe
 from flawmap.recipe.settings import DataSettings
 from flawmap.reproducibility import atomic_write_text
 from flawmap.runs.run_folder import create_run
+from flawmap_bench.trials.watched_workers import Watch
 from flawmap_cluster.train import in_cluster
 
 FOLDERS_OF = 1000  # images
@@ -59,40 +58,9 @@ def write_crops(location: str, count: int, side_px: int, folder: Path) -> Path:
     return folder / "images"
 
 
-class Watch(threading.Thread):
-    """Asks for the peak memory and the processor time of the workers of a local cluster while they live.
-
-    Attributes:
-        peaks_mb: of each worker, by process id.
-        seconds: of a processor, of each worker.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peaks_mb: dict[int, float] = {}
-        self.seconds: dict[int, float] = {}
-        self.done = threading.Event()
-
-    def run(self) -> None:
-        """Look every half second."""
-        while not self.done.wait(0.5):
-            for folder in Path("/proc").glob("[0-9]*"):
-                try:
-                    if (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
-                        self._look_at(folder)
-                except OSError:  # it has ended
-                    continue
-
-    def _look_at(self, folder: Path) -> None:
-        lines = (folder / "status").read_text().splitlines()
-        self.peaks_mb[int(folder.name)] = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
-        times = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]  # in user mode, and in the kernel
-        self.seconds[int(folder.name)] = sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
-
-
 def train(images: Path, changes: list[str], workers: int, run: Path, answers: Any) -> None:
     """In a process of its own: train, and answer with peaks and times."""
-    watch, encoding_s = Watch(), 0.0
+    watch, encoding_s = Watch("Worker"), 0.0
     watch.start()
 
     def timed(work: Work, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:

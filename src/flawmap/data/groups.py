@@ -62,6 +62,17 @@ def grouped(images: Sequence[ImageT], group_by: str | None) -> tuple[ImageT, ...
     return tuple(replace(image, group=group_in(image.key, group_by)) for image in images)
 
 
+def grouped_as_trained(images: Sequence[ImageT], group_by: str | None) -> tuple[ImageT, ...]:
+    """The groups of images that a trained model is given: what their own data names counts.
+
+    Args:
+        images: of one list or folder.
+        group_by: ``data.group_by`` of the training, for data that names no groups.
+    """
+    named = any(image.group is not None for image in images)
+    return tuple(images) if named else grouped(images, group_by)
+
+
 def refuse_unmatched(images: Sequence[Image], group_by: str | None, place: str) -> None:
     """Raises: UserError: ``group_by`` is a pattern that fits no image."""
     if images and group_by not in (None, FOLDER, IMAGE) and all(image.group is None for image in images):

@@ -8,7 +8,7 @@ import numpy as np
 
 from flawmap.advice import install
 from flawmap.data.checks import CheckedData, check_good_images
-from flawmap.data.groups import refuse_shared_groups
+from flawmap.data.groups import grouped, refuse_shared_groups
 from flawmap.data.left_out import refuse_left_out, unreadable
 from flawmap.data.open_data import Location, locations_of, open_training_data
 from flawmap.data.sample import LeftOut, TrainingData
@@ -76,7 +76,8 @@ class GoodImages:
     Attributes:
         images: where they are, or the reviews.csv of ``flawmap serve``.
         false_alarm_rate: wanted share of good images called anomalous, in (0, 1).
-        group_by: how their groups are found, see :mod:`flawmap.data.groups`; None: as the data says.
+        group_by: how training has found groups, see :mod:`flawmap.data.groups`. A group of training is refused by this
+            name, and by that which the images' own list gives it.
         skip_unreadable: leave out files that cannot be decoded.
         strict: refuse folders with anything in them that is not read.
     """
@@ -124,7 +125,9 @@ def good_scores(
     _refuse_seen([fact.path for fact in checked.facts if trained_on & {fact.sha256, fact.pixels_sha256}], manifest)
     _refuse_few(len(checked.facts), "here", checked.data.root, "add good images that training has not seen")
     data, groups = checked.data, {row.group: row.key for row in trained_rows if row.group}
-    refuse_shared_groups(data.images, groups, data.grouped_by, str(data.root), "the calibration")
+    as_trained = grouped(data.images, asked.group_by)
+    for named, grouped_by in ((data.images, data.grouped_by), (as_trained, asked.group_by)):
+        refuse_shared_groups(named, groups, grouped_by, str(data.root), "the calibration")
     used = tuple((fact.key, fact.sha256) for fact in checked.facts)
     left_out = checked.data.left_out + unreadable(checked.data.skipped)
     return GoodScores(calibrated(checked.data, false_alarm_rate), used, len(checked.duplicates), left_out)
@@ -144,7 +147,9 @@ def _reviews_among(locations: Sequence[str | Path]) -> Path | None:
 
 
 def _checked(images: Location, group_by: str | None, skip_unreadable: bool, strict: bool) -> CheckedData:
-    data = open_training_data(images, DataSettings(group_by=group_by))
+    data = open_training_data(images, DataSettings())
+    if data.grouped_by is None and group_by is not None:
+        data = open_training_data(images, DataSettings(group_by=group_by))
     if strict:
         refuse_left_out(data.left_out, str(data.root))
     return check_good_images(data, skip_unreadable)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flawmap.data.groups import by_image_if_few, grouped
+from flawmap.data.groups import by_image_if_few, grouped_as_trained
 from flawmap.data.products import refuse_without_product
 from flawmap.data.sample import KnownDefect, NormalImage, content_hash
 from flawmap.detect.detector import AnomalyDetector
@@ -68,7 +68,7 @@ def update_detector(
     new = only_new(images, learned.images)
     if not new:
         raise UserError("none of these images is new: the model has learned from all of them", "", "give other images")
-    new = tuple(grouped(new, recipe.data.group_by))
+    new = grouped_as_trained(new, recipe.data.group_by)
     refuse_without_product((*learned.images, *new), "the new images")
     compute = choose_compute(device, recipe.training_precision, recipe.compute.devices, recipe.encoder_precision)
     inputs = {
