@@ -3,7 +3,6 @@
 Bytes of files travel, so nodes need no disk in common. What lies in a store is read by the node itself.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from flawmap.errors import UserError
 from flawmap.storage.remote_file import RemoteFile
 from flawmap_cluster.connect import connected
 from flawmap_cluster.packed_model import packed, refuse_other_version, unpacked
+from flawmap_cluster.scratch import scratch_folder
 
 
 class Scorer:
@@ -24,7 +24,7 @@ class Scorer:
 
     def __init__(self, content: bytes, facts: ModelFacts, drawn: Drawn, device: Any, version: str) -> None:
         self._content, self._facts, self._drawn, self._device = content, facts, drawn, device
-        self._version, self._folder = version, tempfile.TemporaryDirectory(prefix="flawmap-")
+        self._version = version
 
     def ready(self) -> None:
         """Open the model.
@@ -33,7 +33,8 @@ class Scorer:
             UserError: the node has another flawmap, or cannot open the model.
         """
         refuse_other_version(self._version)
-        model = open_model(unpacked(self._content, Path(self._folder.name)), self._device, threads=1)
+        with scratch_folder() as folder:  # Ray kills actors, which then remove nothing
+            model = open_model(unpacked(self._content, folder), self._device, threads=1)
         self._content, self._model = b"", model.with_facts(self._facts)
 
     def score(self, job: Job, content: bytes | None) -> Finished | UserError:

@@ -3,7 +3,6 @@
 Bytes of files travel to the nodes, and maps come back.
 """
 
-import tempfile
 import time
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from flawmap.errors import UserError
 from flawmap.evaluate.evaluable import AnalysesElsewhere, Evaluable, ScoredFile
 from flawmap_cluster.connect import connected
 from flawmap_cluster.packed_model import packed, refuse_other_version, unpacked
+from flawmap_cluster.scratch import scratch_folder
 
 AnswerT = TypeVar("AnswerT")
 
@@ -38,7 +38,6 @@ class Analyst:
 
     def __init__(self, content: bytes, device: Any, version: str) -> None:
         self._content, self._device, self._version = content, device, version
-        self.folder = tempfile.TemporaryDirectory(prefix="flawmap-")
 
     def ready(self) -> None:
         """Open the model.
@@ -47,7 +46,8 @@ class Analyst:
             UserError: the node has another flawmap, or cannot open the model.
         """
         refuse_other_version(self._version)
-        self._model = opened(unpacked(self._content, Path(self.folder.name)), self._device)
+        with scratch_folder() as folder:  # Ray kills actors, which then remove nothing
+            self._model = opened(unpacked(self._content, folder), self._device)
         self._content = b""
 
     def analyse(self, content: bytes, place: str, camera: str | None = None) -> ScoredFile | UserError:

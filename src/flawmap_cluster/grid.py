@@ -1,7 +1,6 @@
 """The runs of a grid as tasks of a Ray cluster: stages that they share once, lost tasks again, answers as they come."""
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import chdir
@@ -17,6 +16,7 @@ from flawmap.runs.json_files import read_json
 from flawmap.runs.run_folder import RunFolder
 from flawmap_cluster.connect import connected
 from flawmap_cluster.packed_model import refuse_other_version
+from flawmap_cluster.scratch import scratch_folder
 from flawmap_cluster.stage_store import Files, StageStore
 from flawmap_cluster.stages import SUFFIXES, GridRun, StageElsewhereError, files_of, write_files
 
@@ -120,8 +120,8 @@ def run_here(
         if not os.path.isdir(folder):
             problem = "a node does not have the folder in which the command was started"
             raise UserError(problem, folder, "data, and files that a recipe names, must lie at the same paths on all")
-        with chdir(folder), tempfile.TemporaryDirectory(prefix="flawmap-") as temporary:
-            return task(row, Path(temporary), lambda path: GridRun(path, claim, keep))
+        with chdir(folder), scratch_folder() as scratch:
+            return task(row, scratch, lambda path: GridRun(path, claim, keep))
     except StageElsewhereError as error:
         return Waiting(error.name)
     except UserError as error:

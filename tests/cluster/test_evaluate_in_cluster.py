@@ -32,7 +32,6 @@ def analyst(tmp_path):
     analyst = Analyst(packed(tmp_path / "model"), "cpu", __version__)
     analyst.ready()
     yield analyst
-    analyst.folder.cleanup()
     torch.set_num_threads(threads)
 
 

@@ -87,6 +87,6 @@ cat said >&2
     command = ["env", f"TMPDIR={temporary}", str(TWO_NODES), "bash", str(script)]
     said = run(work, command)
     assert said.count("/6 runs,") == 6
-    assert list(temporary.glob("flawmap-*/runs/*")), "the killed node was at work on no row"
+    assert list(temporary.glob("flawmap-task-*/task/runs/*")), "the killed node was at work on no row"
     assert results(work / "two") == results(work / "one")
     assert trainings_of_stage_1(work / "two") == 1
