@@ -31,6 +31,14 @@ def test_an_update_is_told_and_taken_back(cli):
     assert " ".join(lines[0].split()) == "images 3 new, of 24 that the model has learned from"
     assert [line.split()[-3:] for line in lines if "good images above" in line] == [["0", "of", "24"]]
     assert lines[-1].endswith("flawmap update runs/a --undo") and "update-0001 is current" in lines[-1]
+    listed = cli("calibrate", "runs/a", "--versions").out.splitlines()
+    assert [line.split("  ")[-1].split(":")[0] for line in listed] == [
+        *("model of the training", "calibrate", "camera left", "model of update-0001")
+    ]
+    record = cli("calibrate", "runs/a", "--versions", "--json").json
+    assert record["versions"] == []
+    (earlier,) = record["earlier_models"]
+    assert earlier["model"] == "the training" and [one["number"] for one in earlier["versions"]] == [1, 2]
     undone = cli("update", "runs/a", "--undo")
     assert " ".join(undone.out.split()) == "undone update-0001; the model is again that of the training"
     assert RunFolder(Path("runs/a")).version is None

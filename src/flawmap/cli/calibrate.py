@@ -13,6 +13,7 @@ from flawmap.errors import UserError
 
 if TYPE_CHECKING:
     from flawmap.deploy.good_scores import Recalibration
+    from flawmap.runs.versions import History
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -118,18 +119,28 @@ def _refuse_contradictions(arguments: Namespace) -> None:
 def _list(run: Path, as_json: bool) -> int:
     from flawmap.deploy.runtime import is_exported
     from flawmap.runs.model_folder import model_folder, read_model
+    from flawmap.runs.run_folder import RunFolder
+    from flawmap.runs.updates import models_in_force
     from flawmap.runs.versions import describe, read_history
 
     if not is_exported(run):
         read_model(run, with_thresholds=False)  # raises where there is none
     elif not run.is_file():
         raise UserError(f"no such file: {run}  (you are in {Path.cwd()})", "", "flawmap export RUN --to onnx")
-    history = read_history(model_folder(run))
+    current, folder = read_history(model_folder(run)), RunFolder(run)
+    models = {} if is_exported(run) or folder.version is None else models_in_force(folder)
+    histories = {name: read_history(model) for name, model in models.items()}
     if as_json:
-        print(json.dumps(asdict(history) | {"without_effect": sorted(history.without_effect)}))
-    else:
-        print("\n".join(describe(history)) or "no change of a threshold is recorded since the training")
+        earlier = [_record(history) | {"model": name} for name, history in list(histories.items())[:-1]]
+        print(json.dumps(_record(current) | {"earlier_models": earlier}))
+        return 0
+    lines = [line for name, history in histories.items() for line in (f"model of {name}", *describe(history))]
+    print("\n".join(lines or describe(current)) or "no change of a threshold is recorded since the training")
     return 0
+
+
+def _record(history: "History") -> dict[str, object]:
+    return asdict(history) | {"without_effect": sorted(history.without_effect)}
 
 
 def _as_json(result: "Recalibration", arguments: Namespace) -> dict[str, object]:

@@ -18,14 +18,16 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from pathlib import Path
 
 from flawmap.errors import UserError
 from flawmap.reproducibility import atomic_write_text
 from flawmap.runs.json_files import read_json, write_csv, write_json
-from flawmap.runs.run_folder import CURRENT, UPDATE, VERSIONS, RunFolder
+from flawmap.runs.run_folder import CURRENT, MODEL, UPDATE, VERSIONS, RunFolder
 
 FORMAT = 1
 RECORD, IMAGES = "update.json", "update_images.csv"
+THE_TRAINING = "the training"  # the version that no update has made
 THE_DEFAULT = "the default"  # threshold, beside those of cameras, whose names have no space
 _UNFINISHED = ".unfinished-update-"
 
@@ -179,6 +181,20 @@ def updates_in_force(run: RunFolder) -> tuple[UpdateRecord, ...]:
         records.append(read_update(run, version))
         version = records[-1].former
     return tuple(reversed(records))
+
+
+def models_in_force(run: RunFolder) -> dict[str, Path]:
+    """The model folders of the training and of the updates that the current model has learned from, oldest first.
+
+    Raises:
+        UserError: a record is damaged, or gone.
+    """
+    versions: list[str] = []
+    version = run.version
+    while version is not None:
+        versions.append(version)
+        version = read_update(run, version).former
+    return {THE_TRAINING: run.path / MODEL} | {name: run.path / VERSIONS / name / MODEL for name in reversed(versions)}
 
 
 def read_update(run: RunFolder, version: str) -> UpdateRecord:
