@@ -66,7 +66,8 @@ def run_grid(
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        # not soft: a cluster that has just started may then take another node, which may be lost
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         on_disk = {path.stem: path for path in stages.glob(f"*{SUFFIXES[0]}") if is_complete(path)}
         store: Any = ray.remote(num_cpus=0)(StageStore).options(scheduling_strategy=here).remote(ray.put, list(on_disk))
         remote: Any = ray.remote(num_cpus=1, max_retries=MOST_RETRIES, scheduling_strategy="SPREAD")(run_here)
@@ -147,8 +148,7 @@ def answer_of(reference: Any, name: str) -> Any:
     except RayError as error:
         cause = getattr(error, "cause", None) if isinstance(error, RayTaskError) else error
         if isinstance(cause, RayActorError):
-            problem = "the node with the record of stages was lost"
-            raise UserError(problem, "", "the same command again runs what is missing") from error
+            raise _no_record() from error
         if isinstance(error, RayTaskError):
             raise
         problem = f"its process died {1 + MOST_RETRIES} times ({type(error).__name__})"
@@ -156,14 +156,27 @@ def answer_of(reference: Any, name: str) -> Any:
 
 
 def keep_new(store: Any, stages: Path, on_disk: dict[str, Path]) -> None:
-    """Write the stages that were finished since the last time, and add them to those on this disk."""
-    import ray
+    """Write the stages that were finished since the last time, and add them to those on this disk.
 
-    kept: Any = ray.get(store.kept.remote())
+    Raises:
+        UserError: the node with the record of stages is lost.
+    """
+    import ray
+    from ray.exceptions import RayActorError
+
+    try:
+        kept: Any = ray.get(store.kept.remote())
+    except RayActorError as error:
+        raise _no_record() from error
     for name, reference in kept.items():
         if name not in on_disk:
             on_disk[name] = stages / f"{name}{SUFFIXES[0]}"
             write_files(on_disk[name], ray.get(reference))
+
+
+def _no_record() -> UserError:
+    problem = "the node with the record of stages was lost"
+    return UserError(problem, "", "the same command again runs what is missing")
 
 
 def is_complete(stage: Path) -> bool:
