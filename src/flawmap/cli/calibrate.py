@@ -140,7 +140,8 @@ def _list(run: Path, as_json: bool) -> int:
 
 
 def _record(history: "History") -> dict[str, object]:
-    return asdict(history) | {"without_effect": sorted(history.without_effect)}
+    record: dict[str, object] = asdict(history)
+    return record | {"without_effect": sorted(history.without_effect)}
 
 
 def _as_json(result: "Recalibration", arguments: Namespace) -> dict[str, object]:
