@@ -99,18 +99,19 @@ def test_a_group_that_trained_is_found_by_the_names_of_the_training_and_of_the_l
 
     def calibrated(data: TrainingData, rate: float) -> Calibration:
         groups.extend(image.group for image in data.images)
-        return calibrate([0.1 * number for number in range(6)][: len(data.images)], [0.5] * len(data.images), rate)
+        scores = [0.1 * number for number, _ in enumerate(data.images)]
+        return calibrate(scores, [0.5] * len(scores), rate)
 
-    def scores(boards: str, group_by: str) -> list[str | None]:
+    def groups_of(boards: str, group_by: str) -> list[str | None]:
         rows = [f"P{number}_1.png,train,0,{board}" for number, board in enumerate(boards)]
         fresh = write_manifest_of(tmp_path / "fresh", rows)
         groups.clear()
         good_scores(GoodImages([fresh], 0.2, group_by), "model", calibrated, tmp_path / "rows.csv")
         return groups
 
-    assert scores("AABBCC", "{group}_9.png") == ["A", "A", "B", "B", "C", "C"]
+    assert groups_of("AABBCC", "{group}_9.png") == ["A", "A", "B", "B", "C", "C"]
     with pytest.raises(UserError, match=r"group 'P0' is in training and in the calibration: P0_9\.png and P0_1\.png"):
-        scores("AABBCC", "{group}_*")
+        groups_of("AABBCC", "{group}_*")
     (tmp_path / "fresh" / "manifest.csv").unlink()
     (tmp_path / "fresh" / "P0_1.png").unlink()
     good_scores(GoodImages([tmp_path / "fresh"], 0.2, "{group}_*"), "model", calibrated, tmp_path / "rows.csv")

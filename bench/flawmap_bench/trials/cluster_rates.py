@@ -1,4 +1,4 @@
-"""How fast is detection with so many workers of a local cluster, and what do they take?
+"""How fast is detection by several workers of a local cluster, and what do they take?
 
     python -m flawmap_bench.trials.cluster_rates IMAGES --model MODEL --workers 0 1 2 4 --turns 3
 
@@ -38,10 +38,10 @@ def detect(images: Path, model: Path, workers: int, answers: Any) -> None:
         words = ["detect", str(images), "--model", str(model), "--device", "cpu", "--no-overlays", *how]
         with redirect_stdout(StringIO()):
             code = flawmap([*words, "--output", str(Path(folder) / "results")])
+        if code:
+            raise SystemExit(code)
         scored = (Path(folder) / "results" / "results.jsonl").read_text().count("\n")
     watch.done.set()
-    if code:
-        raise SystemExit(code)
     answers.put(
         {
             "images": scored,
