@@ -98,6 +98,10 @@ def test_a_file_that_is_named_may_not_be_of_several_cameras_or_missing(tmp_path)
     (tmp_path / "line.json").write_text(json.dumps({"cameras": {"left": "none.png"}}), encoding="utf-8")
     with pytest.raises(UserError, match=r"no such file: .*none\.png"):
         read_rois(tmp_path / "line.json")
+    (tmp_path / "left_mask.png").write_bytes(b"")
+    (tmp_path / "line.json").write_text(json.dumps({"cameras": {"left": "left_msk.png"}}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"left_mask\.png exists"):
+        read_rois(tmp_path / "line.json")
 
 
 @pytest.mark.parametrize(

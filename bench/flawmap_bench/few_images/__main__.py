@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, required=True, help="folder for results and encoded images (1.2 MB each)"
     )
-    parser.add_argument("--methods", type=_methods, default=DEFAULT_METHODS, help="; ".join(METHODS))
+    parser.add_argument("--methods", type=_methods, default=DEFAULT_METHODS, help="; ".join(METHODS).replace("%", "%%"))
     parser.add_argument("--most-test", type=int, default=100, help="test images per board, drawn by a fixed seed")
     parser.add_argument("--recipe", default="quick", help="of flawmap, whose encoder and size all methods share")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")

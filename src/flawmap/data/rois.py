@@ -23,6 +23,7 @@ from flawmap.data.roi import (
     roi_of_mask,
 )
 from flawmap.data.sample import KnownDefect, NormalImage
+from flawmap.data.similar_name import similar_beside
 from flawmap.errors import UserError
 from flawmap.recipe.settings import Recipe
 
@@ -66,8 +67,9 @@ class RegionsOfInterest:
             known = ", ".join(self.cameras)
             problem = "nobody has named the camera of this image" if camera is None else f"none is for camera {camera}"
             problem = f"each region of interest is for one camera ({known}), and {problem}"
-            remedy = f"name one of these, by --camera or a manifest's column camera; or give a default beside {CAMERAS}"
-            raise UserError(problem, SETTING, f"{remedy}, such as {WHOLE_IMAGE}, and train again")
+            remedy = "name one of these: in training by a manifest's column camera, in detection by --camera"
+            remedy += f"; or give a default beside {CAMERAS}, such as {WHOLE_IMAGE}, and train again"
+            raise UserError(problem, SETTING, remedy)
         return found
 
     def of_each(self, images: Iterable[FromCamera]) -> list[RegionOfInterest]:
@@ -185,7 +187,9 @@ def read_rois(path: str | Path) -> RegionsOfInterest:
     if not path.is_file():
         problem = f"{path} is a folder, not a file" if path.is_dir() else f"no such file: {path}"
         remedy = "give a PNG mask (white counts, black does not) or a JSON file"
-        raise UserError(f"{problem}  (you are in {Path.cwd()})", "--roi", remedy)
+        near = similar_beside(path)
+        hint = f"; {near} exists" if near else ""
+        raise UserError(f"{problem}  (you are in {Path.cwd()}{hint})", "--roi", remedy)
     if path.suffix.lower() != ".json":
         roi = roi_of_mask(mask_of(read_image(path), str(path)))
         return RegionsOfInterest(roi, {}, roi.text)

@@ -225,7 +225,8 @@ def encode_examples(
     """
     items = simulated_items(len(defects), settings.simulated_images, context.seed)
     items.sort(key=lambda item: item[1])  # so that each image is read once, however many defects it gets
-    say("simulate", f"defects on {plural(len(items), 'good image')}")
+    n_images = len({number for _, number in items})
+    say("simulate", f"{plural(len(items), 'defect')} on {plural(n_images, 'good image')}")
     scorer.eval().to(context.compute.device)
     frozen = FrozenEncoder(scorer.encoder, scorer.frozen.precision)  # of its own: its session goes with it
     generator = torch.Generator().manual_seed(context.seed)
