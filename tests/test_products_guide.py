@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_heads")]
 def test_the_commands_of_the_guide_judge_calibrate_and_update_by_product(tmp_path, monkeypatch, capsys):
     guide = GUIDE.with_name("products.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    header, screw, nut = blocks(guide, "text")[0].split()
+    manifest, new = blocks(guide, "text")
+    header, screw, nut = manifest.split()
+    Path("new.csv").write_text(new, encoding="utf-8")
     write_good(Path("a"), 24)
     write_good(Path("b"), 24, first_seed=100)
     rows = [screw.replace("0001", f"{number:03d}") for number in range(24)]
@@ -36,4 +38,4 @@ def test_the_commands_of_the_guide_judge_calibrate_and_update_by_product(tmp_pat
         words = shlex.split(line)[1:]
         verbs.append(words[0])
         assert main(words) == 0, f"{line}\n{capsys.readouterr().err}"
-    assert verbs == ["detect", "detect", "calibrate", "update"]
+    assert verbs == ["detect", "detect", "detect", "calibrate", "update"]

@@ -9,9 +9,8 @@ from typing import Any
 
 from flawmap import __version__
 from flawmap.data.images.files import decode_image, read_file, read_image
-from flawmap.deploy.batch import Drawn, Finished, Job, Scored, ScoresElsewhere, finished
+from flawmap.deploy.batch import Drawn, FactsByName, Finished, Job, Scored, ScoresElsewhere, finished
 from flawmap.deploy.opened_model import open_model
-from flawmap.detect.model_facts import ModelFacts
 from flawmap.errors import UserError
 from flawmap.storage.remote_file import RemoteFile
 from flawmap_cluster.connect import connected
@@ -22,7 +21,7 @@ from flawmap_cluster.scratch import scratch_folder
 class Scorer:
     """An actor: a model on one core of a node."""
 
-    def __init__(self, content: bytes, facts: ModelFacts, drawn: Drawn, device: Any, version: str) -> None:
+    def __init__(self, content: bytes, facts: FactsByName, drawn: Drawn, device: Any, version: str) -> None:
         self._content, self._facts, self._drawn, self._device = content, facts, drawn, device
         self._version = version
 
@@ -35,16 +34,16 @@ class Scorer:
         refuse_other_version(self._version)
         with scratch_folder() as folder:  # Ray kills actors, which then remove nothing
             model = open_model(unpacked(self._content, folder), self._device, threads=1)
-        self._content, self._model = b"", model.with_facts(self._facts)
+        self._content, self._models = b"", {name: model.with_facts(facts) for name, facts in self._facts.items()}
 
     def score(self, job: Job, content: bytes | None) -> Finished | UserError:
         """The outcome of an image; ``content`` of its file, None where it is in a store."""
         try:
             image = read_image(job.image) if content is None else decode_image(content, place=str(job.image))
-            (detection,) = self._model.predict_many([image])
+            (detection,) = self._models[job.judged_as].predict_many([image])
         except UserError as error:
             return error
-        return finished(job, image, detection, self._facts, self._drawn)
+        return finished(job, image, detection, self._facts[job.judged_as], self._drawn)
 
 
 def in_cluster(address: str, model: Path, device: str) -> ScoresElsewhere:
@@ -56,7 +55,7 @@ def in_cluster(address: str, model: Path, device: str) -> ScoresElsewhere:
         device: of each node.
     """
 
-    def scored(jobs: Sequence[Job], facts: ModelFacts, drawn: Drawn) -> Scored:
+    def scored(jobs: Sequence[Job], facts: FactsByName, drawn: Drawn) -> Scored:
         with connected(address):
             import ray
 

@@ -242,6 +242,34 @@ def test_results_of_another_camera_are_no_resume(cli, two_cameras, parts):
     assert back.code == 2 and "for camera right; now it is none" in back.err
 
 
+def test_a_list_says_which_camera_took_each_image(cli, two_cameras, parts):
+    names = [path.name for path in sorted(parts.iterdir())]
+    Path("new.csv").write_text(f"image,camera\n{parts / names[0]},left\n{parts / names[1]},\n", encoding="utf-8")
+    words = ("detect", "new.csv", parts / names[2], "--model", two_cameras)
+    assert cli(*words).code == 0
+    found = written()
+    assert [one["camera"] for one in found["images"]] == ["left", None, None]
+    assert [one["threshold"] for one in found["images"]] == [-1e6, 1e6, 1e6]
+    assert [one["is_anomalous"] for one in found["images"]] == [True, False, False]
+    assert (found["camera"], found["judged_by"]["threshold"]) == (None, 1e6)
+    (left,) = found["listed"]
+    assert (left["product"], left["camera"], left["judged_by"]["threshold"]) == (None, "left", -1e6)
+    again = cli(*words, "--resume")
+    assert again.code == 0 and "3 of 3 images have a result already" in again.err
+    elsewhere = cli(*words, "--resume", "--camera", "left")  # what the list leaves open, the option says
+    assert elsewhere.code == 2 and "for camera none; now it is left" in elsewhere.err
+    assert cli(*words, "--camera", "left", "--output", "left").code == 0
+    records = json.loads(Path("left/result.json").read_text())
+    assert [one["camera"] for one in records["images"]] == ["left"] * 3 and records["listed"] == []
+
+
+def test_a_camera_of_a_list_that_the_model_does_not_know_is_refused(cli, two_cameras, parts):
+    Path("new.csv").write_text(f"image,camera\n{parts / '000.png'},lft\n", encoding="utf-8")
+    said = cli("detect", "new.csv", "--model", two_cameras)
+    assert_explained(said, ("there is no threshold for camera 'lft'", "left"), two_cameras.name, ("did you mean camera left?",))
+    assert not Path("detections").exists()
+
+
 def test_results_of_an_earlier_flawmap_are_those_of_the_default(cli, trained, parts):
     assert cli("detect", parts, "--model", trained.run).code == 0
     lines = Path("detections/results.jsonl")

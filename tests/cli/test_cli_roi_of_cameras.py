@@ -175,6 +175,23 @@ def test_detect_takes_the_region_of_the_named_camera_and_refuses_none(root):
     assert "nobody has named the camera of this image" in error and not Path("refused").exists()
 
 
+def test_a_list_names_the_camera_of_each_image(root):
+    rows = [f"new/{camera}/{number}.png,{camera}" for camera in ("west", "east") for number in range(10)]
+    rows = [row for row in rows if Path(row.partition(",")[0]).is_file()]
+    Path("new.csv").write_text("\n".join(["image,camera", *rows[::-1]]), encoding="utf-8")
+    done("detect", "new.csv", "--model", "run", "--output", "listed", "--device", "cpu")
+    found = json.loads(Path("listed/result.json").read_text(encoding="utf-8"))
+    by_name = {one["image"]: one for one in found["images"]}
+    assert [*by_name] == [row.partition(",")[0] for row in rows[::-1]] and len(by_name) == 10
+    for camera in ("west", "east"):
+        done("detect", f"new/{camera}", "--model", "run", "--camera", camera, "--output", camera, "--device", "cpu")
+        alone = json.loads(Path(f"{camera}/result.json").read_text(encoding="utf-8"))
+        for one in alone["images"]:
+            assert {**by_name[one["image"]], "overlay": ""} == {**one, "overlay": ""}
+        (of_list,) = [one for one in found["listed"] if one["camera"] == camera]
+        assert of_list["judged_by"] == alone["judged_by"] and of_list["drift"]["n_images"] == len(alone["images"])
+
+
 @pytest.mark.slow
 def test_an_update_learns_in_the_region_of_the_named_camera(root):
     shutil.copytree("run", "other")

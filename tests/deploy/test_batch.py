@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,17 @@ def test_where_images_share_a_pass_the_batches_are_the_same_for_any_number_of_th
     records = records_of(Batch(model, twenty, tmp_path / "out"), workers)
     assert model.most <= workers and sorted(model.batches) == [4, 8, 8]
     assert [record["score"] for record in records] == [10.0 * n for n in range(20)]
+
+
+def test_images_of_two_cameras_that_take_turns_share_the_passes_of_their_own(twenty, tmp_path):
+    model = Watched(batch_size=8)
+    left = replace(model.facts, camera="left")
+    batch = Batch(model, twenty, tmp_path / "out", facts_of=dict.fromkeys(twenty.images[::2], left))
+    records = records_of(batch, 2)
+    assert sorted(model.batches) == [2, 2, 4, 4, 4, 4]
+    assert [record["score"] for record in records] == [10.0 * n for n in range(20)]
+    assert [record["camera"] for record in records] == ["left", None] * 10
+    assert {name: watch.n_images for name, watch in batch.watches.items()} == {None: 10, "left": 10}
 
 
 def test_the_threads_of_a_batch_take_turns_in_one_model_whose_images_share_a_pass(twenty, tmp_path, monkeypatch):

@@ -113,5 +113,5 @@ def test_detect_writes_the_drift_of_all_images_those_of_an_earlier_call_included
     again = Batch(model, Listing(tuple(paths)), tmp_path / "out", resume=True, overlays=False)
     list(again.run(Path("parts")))
     drift = json.loads((tmp_path / "out/result.json").read_text())["drift"]
-    assert drift["n_images"] == 30 and drift["is_warning"] and drift["text"] == again.watch.text(Path("parts"))
+    assert drift["n_images"] == 30 and drift["is_warning"] and drift["text"] == again.watches[None].text(Path("parts"))
     assert drift["measures"][0]["since"] == str(paths[0]) and drift["measures"][0]["n_since"] == 30

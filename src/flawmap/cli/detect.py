@@ -20,8 +20,13 @@ from flawmap.cli.arguments import (
 from flawmap.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flawmap.data.image_list import Shows
     from flawmap.deploy.batch import ScoresElsewhere
     from flawmap.deploy.opened_model import OpenedModel
+    from flawmap.detect.model_facts import ModelFacts
+    from flawmap.storage.remote_file import RemoteFile
 
 PROGRESS_FROM = 20  # images; for fewer, their own lines show the progress
 
@@ -29,7 +34,10 @@ PROGRESS_FROM = 20  # images; for fewer, their own lines show the progress
 def add_arguments(parser: ArgumentParser) -> None:
     """IMAGES, the model and where results go."""
     parser.add_argument(
-        "images", nargs="+", help="image files, folders or patterns, here or in a store (s3://BUCKET/FOLDER)"
+        "images",
+        nargs="+",
+        help="image files, folders or patterns, here or in a store (s3://BUCKET/FOLDER); or a CSV list with the column "
+        "image, and product and camera where they differ",
     )
     parser.add_argument(
         "--model", help="a run or model folder, or an exported file, here or in a store (default: the latest run)"
@@ -76,7 +84,8 @@ def run(arguments: Namespace) -> int:
     from flawmap.storage.upload import Destination
 
     destination = Destination.of(arguments.output, arguments.resume)
-    found = find_images_anywhere(arguments.images)
+    asked = find_images_anywhere(arguments.images)
+    found = asked.listing
     if arguments.strict:
         refuse_left_out(found.left_out, " ".join(arguments.images))
     for line in left_out_lines(found.left_out):
@@ -85,7 +94,8 @@ def run(arguments: Namespace) -> int:
     workers = min(arguments.workers or usable_cores(), len(images))
     with without_collecting():
         path, model = _load(arguments, workers)
-    batch = Batch(model, found, destination.local, arguments.resume, arguments.maps, not arguments.no_overlays)
+    overlays, facts_of = not arguments.no_overlays, _listed(arguments, path, model, asked.shows)
+    batch = Batch(model, found, destination.local, arguments.resume, arguments.maps, overlays, facts_of)
     if batch.n_resumed:
         print(f"resumed    {batch.n_resumed} of {len(images)} images have a result already", file=sys.stderr)
     progress = ProgressLine("detect") if batch.n_to_score > PROGRESS_FROM else None
@@ -113,8 +123,9 @@ def run(arguments: Namespace) -> int:
     counts += [counted(found.left_out)] if found.left_out else []
     counts += [f"{batch.n_anomalous} anomalous", f"{seconds:.2f} s per image -> {batch.folder}/"]
     print(", ".join(counts), file=sys.stderr)
-    if drift := batch.watch.text(path if isinstance(path, Path) else None):
-        print(f"drift      {drift}", file=sys.stderr)
+    for watch in batch.watches.values():
+        if drift := watch.text(path if isinstance(path, Path) else None):
+            print(f"drift      {drift}", file=sys.stderr)
     if uploaded := destination.upload(batch.folder):
         print(f"uploaded   {uploaded}", file=sys.stderr)
     if batch.not_scored:
@@ -162,6 +173,25 @@ def _load(arguments: Namespace, workers: int) -> tuple[str | Path, "OpenedModel"
             raise UserError("without a threshold nothing is called anomalous", str(path), remedy)
         print(f"note       no threshold yet, so nothing is called anomalous: {remedy}", file=sys.stderr)
     return path, model
+
+
+def _listed(
+    arguments: Namespace, path: str | Path, model: "OpenedModel", shows: "Mapping[Path | RemoteFile, Shows]"
+) -> "dict[Path | RemoteFile, ModelFacts]":
+    """The facts with the thresholds of the product and camera that a list names; what it leaves open, options say."""
+    if not shows:
+        return {}
+    from flawmap.deploy.current_model import CurrentModel
+    from flawmap.runs.threshold_names import threshold_name
+    from flawmap.storage.local_copy import path_of_model
+
+    named = {
+        image: threshold_name(shown.product or arguments.product, shown.camera or arguments.camera)
+        for image, shown in shows.items()
+    }
+    current = CurrentModel(model, path_of_model(path), threshold_choice(arguments))
+    facts_of = {name: current.facts_of_camera(name) for name in set(named.values()) if name is not None}
+    return {image: facts_of[name] for image, name in named.items() if name in facts_of}
 
 
 def as_line(record: dict[str, Any], width: int) -> str:

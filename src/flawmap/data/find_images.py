@@ -1,9 +1,11 @@
 """Images that a person names: files, folders and patterns."""
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from flawmap.data.image_list import Shows, is_image_list, read_image_list
 from flawmap.data.images.files import IMAGE_SUFFIXES
 from flawmap.data.layouts.image_folders import images_in
 from flawmap.data.left_out import counted
@@ -13,6 +15,19 @@ from flawmap.data.walk import Listing, not_meant, without_companions
 from flawmap.errors import UserError
 from flawmap.storage.address import is_address
 from flawmap.storage.remote_file import RemoteFile, files_at, is_file
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """Images to judge.
+
+    Attributes:
+        listing: of the images, and of what was passed over.
+        shows: what lists say of some of them.
+    """
+
+    listing: Listing[Path | RemoteFile]
+    shows: Mapping[Path | RemoteFile, Shows]
 
 
 def find_images(patterns: Sequence[str]) -> Listing[Path]:
@@ -47,21 +62,30 @@ def find_images(patterns: Sequence[str]) -> Listing[Path]:
     return Listing(tuple(images), left_out)
 
 
-def find_images_anywhere(patterns: Sequence[str]) -> Listing[Path | RemoteFile]:
-    """As :func:`find_images`, also in stores: ``s3://bucket/line3``, a file there, or a pattern.
+def find_images_anywhere(patterns: Sequence[str]) -> FoundImages:
+    """As :func:`find_images`, also in lists (a CSV file) and in stores: a folder, a file or a pattern at an address.
 
     A file in a store is judged by its name alone. Names of what is passed over are relative to what was named.
 
     Raises:
-        UserError: as :func:`find_images`, or a store does not answer.
+        UserError: as :func:`find_images` and :func:`read_image_list`, or a store does not answer.
     """
     images: dict[Path | RemoteFile, None] = {}
     left_out: tuple[LeftOut, ...] = ()
+    shows: dict[Path | RemoteFile, Shows] = {}
     for pattern in patterns:
+        if not is_address(pattern) and is_image_list(Path(pattern)) and Path(pattern).is_file():
+            listed = read_image_list(Path(pattern))
+            if differs := next((image for image in listed if shows.get(image, listed[image]) != listed[image]), None):
+                problem = f"{differs} has another product or camera in an earlier list"
+                raise UserError(problem, pattern, "name each image in one list")
+            shows.update(listed)
+            images.update(dict.fromkeys(listed))
+            continue
         found = _images_in_store(pattern) if is_address(pattern) else find_images([pattern])
         images.update(dict.fromkeys(found.images))
         left_out += found.left_out
-    return Listing(tuple(images), left_out)
+    return FoundImages(Listing(tuple(images), left_out), shows)
 
 
 def _images_in_store(address: str) -> Listing[RemoteFile]:

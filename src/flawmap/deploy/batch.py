@@ -4,7 +4,7 @@ What ``flawmap detect`` does, for Python.
 """
 
 import io
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -18,7 +18,7 @@ from PIL import Image
 from flawmap.data.images.files import read_image
 from flawmap.data.left_out import as_records
 from flawmap.data.walk import Listing
-from flawmap.deploy.drift_watch import DriftWatch, watching
+from flawmap.deploy.drift_watch import DriftWatch
 from flawmap.deploy.opened_model import OpenedModel
 from flawmap.deploy.result_table import write_table
 from flawmap.detect.detection import Detection
@@ -29,8 +29,8 @@ from flawmap.engine.in_order import PIXELS_PER_THREAD, PixelBudget, batches_of, 
 from flawmap.errors import UserError
 from flawmap.runs.file_names import numbered_name
 from flawmap.runs.result_folders import new_folder
-from flawmap.runs.result_log import ResultLog
-from flawmap.runs.threshold_names import camera_in
+from flawmap.runs.result_log import ResultLog, Verdicts
+from flawmap.runs.threshold_names import camera_in, product_in
 from flawmap.storage.remote_file import RemoteFile
 
 MAPS = "maps"  # the folder of raw maps
@@ -48,11 +48,16 @@ Outcome = dict[str, Any] | UserError  # the record of an image, or why it has no
 
 @dataclass(frozen=True)
 class Job:
-    """An image, where its picture and its map go, and their names without the verdict, such as ``0003_part``."""
+    """An image, where its picture and its map go, and their names without the verdict, such as ``0003_part``.
+
+    ``judged_as`` says whose thresholds judge it, of a camera or a product, by the names of
+    :mod:`flawmap.runs.threshold_names`; None takes the default ones.
+    """
 
     image: Path | RemoteFile
     folder: Path
     name: str
+    judged_as: str | None
 
     def picture(self, verdict: str) -> Path:
         """The picture's file: the verdict comes first, so that a folder sorted by name is sorted by verdict."""
@@ -89,7 +94,8 @@ class Drawn:
 
 
 Scored = Generator[tuple[Job, Finished | UserError], None, None]
-ScoresElsewhere = Callable[[Sequence[Job], ModelFacts, Drawn], Scored]  # scores jobs on other machines, in any order
+FactsByName = Mapping[str | None, ModelFacts]  # the same model with the thresholds that jobs are judged by
+ScoresElsewhere = Callable[[Sequence[Job], FactsByName, Drawn], Scored]  # scores jobs on other machines, in any order
 
 
 class Batch:
@@ -102,16 +108,18 @@ class Batch:
         resume: continue in ``folder``: images with a result are not scored again.
         maps: also write the raw maps into ``folder``/maps, in this format.
         overlays: write a picture of each image.
+        facts_of: the model's facts with other thresholds, for images that are of another product or camera.
 
     Attributes:
         folder: where the results are.
         n_resumed: images that had a result already.
         not_scored: images that could not be read, with the reason.
-        watch: whether the images, those of an earlier call included, differ from the model's good ones.
+        watches: whether the images of each camera and product, those of an earlier call included, differ from the good
+            ones of its thresholds.
 
     Raises:
         UserError: with ``resume``, the folder holds results of another model, camera, threshold or minimum area; or
-            the model has no region of interest for the camera in use.
+            the model has no region of interest for a camera.
     """
 
     def __init__(
@@ -122,20 +130,37 @@ class Batch:
         resume: bool = False,
         maps: MapFormat | None = None,
         overlays: bool = True,
+        facts_of: Mapping[Path | RemoteFile, ModelFacts] | None = None,
     ) -> None:
-        model.facts.rois_of(None, 1)  # raises where no region of interest is for the camera in use, or for no camera
         self._drawn = Drawn(overlays, maps)
         self._model, self._images, self._left_out = model, found.images, found.left_out
+        own, others = model.facts, facts_of or {}
+        self._judged_as: dict[str, str | None] = {str(image): facts.camera for image, facts in others.items()}
+        of_others = {facts.camera: model.with_facts(facts) for facts in others.values()}
+        self._models: dict[str | None, OpenedModel] = {**of_others, own.camera: model}
+        for judged_as in {self._named(image) for image in found.images}:
+            self._models[judged_as].facts.rois_of(None, 1)  # raises where no region of interest is for its camera
         self.folder: Path = folder if resume else new_folder(folder)
         (self.folder / MAPS if maps else self.folder).mkdir(parents=True, exist_ok=True)
-        calibration = model.facts.calibration
-        facts = model.facts
-        self.watch: DriftWatch = DriftWatch(calibration, facts.camera)
-        judged_by = facts.judging.thresholds, camera_in(facts.camera), facts.min_area_px
-        self._log = ResultLog(self.folder, facts.model_id, *judged_by, watching(self.watch))
+        self.watches: dict[str | None, DriftWatch] = {
+            name: DriftWatch(one.facts.calibration, name) for name, one in self._models.items()
+        }
+        self._log = ResultLog(self.folder, own.model_id, self._verdicts_on, own.min_area_px, self._see)
         self._jobs = self._plan()
         self.n_resumed: int = len(self._images) - len(self._jobs)
         self.not_scored: dict[Path | RemoteFile, str] = {}
+
+    def _named(self, image: Path | RemoteFile | str) -> str | None:
+        """Whose thresholds judge an image."""
+        return self._judged_as.get(str(image), self._model.facts.camera)
+
+    def _verdicts_on(self, image: str) -> Verdicts:
+        judged_as = self._named(image)
+        return Verdicts(camera_in(judged_as), self._models[judged_as].facts.judging.thresholds)
+
+    def _see(self, record: Mapping[str, Any]) -> None:
+        """Show a record to the watch on its camera."""
+        self.watches[self._named(record["image"])].see(record["scores"], record["score"], record["image"])
 
     def _plan(self) -> list[Job]:
         numbers = [path.name.split("_")[1] for path in self.folder.glob("*_*_*.png")]
@@ -143,7 +168,7 @@ class Batch:
         first = 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
         remaining = [path for path in self._images if str(path) not in self._log.done]
         names = [numbered_name(number, PurePath(image.name)) for number, image in enumerate(remaining, first)]
-        return [Job(image, self.folder, name) for image, name in zip(remaining, names, strict=True)]
+        return [Job(image, self.folder, name, self._named(image)) for image, name in zip(remaining, names, strict=True)]
 
     @property
     def n_to_score(self) -> int:
@@ -177,7 +202,8 @@ class Batch:
         is_complete = False
         try:
             here = elsewhere is None
-            scored = self._outcomes(workers) if here else elsewhere(self._jobs, self._model.facts, self._drawn)
+            facts = {name: model.facts for name, model in self._models.items()}
+            scored = self._outcomes(workers) if here else elsewhere(self._jobs, facts, self._drawn)
             with closing(scored) as outcomes:
                 for job, outcome in outcomes:
                     if isinstance(outcome, UserError):
@@ -194,10 +220,23 @@ class Batch:
         finally:  # also when interrupted
             failures = [{"image": str(path), "problem": problem} for path, problem in self.not_scored.items()]
             left_out = as_records(self._left_out)
-            on_disk = model_path if isinstance(model_path, Path) else None
-            judged_by, drift = self._model.facts.judged_by, self.watch.to_json(on_disk)
-            self._log.close(str(model_path), failures, left_out, is_complete, judged_by, drift)
+            own, *listed = self._in_words(model_path if isinstance(model_path, Path) else None)
+            self._log.close(str(model_path), failures, left_out, is_complete, **own, listed=listed)
             write_table(self.folder, self.not_scored)
+
+    def _in_words(self, model_path: Path | None) -> list[dict[str, Any]]:
+        """Of the model's own thresholds, then of those that lists name: whose they are, where from, and their watch."""
+        own = self._model.facts.camera
+        names = [own, *sorted(name for name in self._models if name is not None and name != own)]
+        return [
+            {
+                **({} if name == own else {"product": product_in(name)}),
+                "camera": camera_in(name),
+                "judged_by": self._models[name].facts.judged_by,
+                "drift": self.watches[name].to_json(model_path),
+            }
+            for name in names
+        ]
 
     def _outcomes(self, workers: int) -> Scored:
         batches = batches_of(self._jobs, self._images_per_batch())
@@ -206,22 +245,31 @@ class Batch:
 
         def work(number: int, jobs: Sequence[Job]) -> list[Finished | UserError]:
             """From files to what is to be written; the images of a batch are always the same."""
-            images = [_read(job) for job in jobs]
-            pixels = [image for image in images if not isinstance(image, UserError)]
-            budget.take(number, sum(image.shape[0] * image.shape[1] for image in pixels))
+            images = {job: _read(job) for job in jobs}
+            unread = {job: image for job, image in images.items() if isinstance(image, UserError)}
+            pixels = {job: image for job, image in images.items() if not isinstance(image, UserError)}
+            budget.take(number, sum(image.shape[0] * image.shape[1] for image in pixels.values()))
             with scoring:
-                detections = iter(_detections(self._model, pixels))
+                detections = self._detections(pixels)
             return [
-                image
-                if isinstance(image, UserError)
-                else finished(job, image, next(detections), self._model.facts, self._drawn)
-                for job, image in zip(jobs, images, strict=True)
+                unread[job]
+                if job in unread
+                else finished(job, pixels[job], detections[job], self._models[job.judged_as].facts, self._drawn)
+                for job in jobs
             ]
 
         threads = max(1, min(workers + READING_AND_DRAWING, len(batches)))
         with closing(in_order(work, batches, threads, budget)) as results:
             for jobs, outcomes in zip(batches, results, strict=True):
                 yield from zip(jobs, outcomes, strict=True)
+
+    def _detections(self, pixels: Mapping[Job, NDArray[np.uint8]]) -> dict[Job, Detection | UserError]:
+        """The verdict on each image; those that are judged alike share a forward pass."""
+        found: dict[Job, Detection | UserError] = {}
+        for judged_as in dict.fromkeys(job.judged_as for job in pixels):
+            alike = [job for job in pixels if job.judged_as == judged_as]
+            found |= zip(alike, _detections(self._models[judged_as], [pixels[job] for job in alike]), strict=True)
+        return found
 
     def _images_per_batch(self) -> int:
         """As many as share a forward pass, and fewer where the first image is large."""

@@ -6,7 +6,7 @@ promises, are in :mod:`flawmap.metrics.drift_chart`. Needs no torch.
 
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -228,11 +228,6 @@ class DriftWatch:
         if state.reference == self.reference and set(state.measures) == set(self.measures):
             self.n_images = state.n_images
             self.measures = {name: state.measures[name] for name in self.measures}
-
-
-def watching(watch: DriftWatch) -> Callable[[Mapping[str, Any]], None]:
-    """What shows a watch the records of ``flawmap detect``."""
-    return lambda record: watch.see(record["scores"], record["score"], record["image"])
 
 
 def _good_values(calibration: Calibration | None) -> dict[Measure, Sequence[float]]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,26 @@ LINE_START = b'{"image": '  # of each of our lines
 OTHER_OUTPUT = "choose another --output"
 
 
+@dataclass(frozen=True)
+class Verdicts:
+    """What the verdict on an image rests on.
+
+    Attributes:
+        camera: whose threshold judges; None stands for the default.
+        thresholds: one of which it is, None where there is none.
+    """
+
+    camera: str | None
+    thresholds: Collection[float | None]
+
+
 class ResultLog:
     """results.jsonl in a folder: one JSON object per scored image, written at once and completely.
 
     Args:
         folder: exists.
         model_id: of the model that scores; a file holds scores of one model only.
-        threshold: of its verdicts, None without one; a file holds verdicts by one threshold only.
-        camera: whose threshold that is; None stands for the default.
+        verdicts_on: what the verdict on an image rests on, by the image's name; a file holds no other verdicts.
         min_area_px: of regions; a file holds verdicts by one minimum only.
         see: is shown each record, those of earlier calls first.
 
@@ -35,13 +48,12 @@ class ResultLog:
         self,
         folder: Path,
         model_id: str,
-        thresholds: Collection[float | None],
-        camera: str | None = None,
+        verdicts_on: Callable[[str], Verdicts],
         min_area_px: float = 0.0,
         see: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self._see = see or (lambda _: None)
-        self._path, self._model_id, self._camera = folder / LINES, model_id, camera
+        self._path, self._model_id, self._verdicts_on = folder / LINES, model_id, verdicts_on
         self._min_area_px = min_area_px
         self.done: dict[str, bool] = {}
         if self._path.exists():
@@ -49,7 +61,7 @@ class ResultLog:
             with self._path.open("rb") as file:
                 for number, line in enumerate(file, start=1):
                     if line.endswith(b"\n"):
-                        self._take(line, number, thresholds)
+                        self._take(line, number)
                         kept += len(line)
                     elif not (line.startswith(LINE_START) or LINE_START.startswith(line)):
                         raise UserError("this file is not from flawmap detect", str(self._path), OTHER_OUTPUT)
@@ -58,7 +70,7 @@ class ResultLog:
             raise UserError(f"the folder has a {theirs[0]} that is not from flawmap detect", str(folder), OTHER_OUTPUT)
         self._file = self._path.open("ab")
 
-    def _take(self, line: bytes, number: int, thresholds: Collection[float | None]) -> None:
+    def _take(self, line: bytes, number: int) -> None:
         """Take over a line of an earlier call."""
         try:
             record = json.loads(line)
@@ -69,13 +81,14 @@ class ResultLog:
             raise UserError("this line is not from flawmap detect", place, OTHER_OUTPUT) from error
         if model_id != self._model_id:
             raise UserError("the results there are from another model", str(self._path), OTHER_OUTPUT)
-        if record.get("camera") != self._camera:  # flawmap 0.1.0 had none
-            before, now = (name or "none" for name in (record.get("camera"), self._camera))
+        verdicts = self._verdicts_on(record["image"])
+        if record.get("camera") != verdicts.camera:  # flawmap 0.1.0 had none
+            before, now = (name or "none" for name in (record.get("camera"), verdicts.camera))
             raise UserError(
                 f"the verdicts there are for camera {before}; now it is {now}", str(self._path), OTHER_OUTPUT
             )
-        if line_threshold not in thresholds:
-            now = " or ".join(map(_shown, thresholds))
+        if line_threshold not in verdicts.thresholds:
+            now = " or ".join(map(_shown, verdicts.thresholds))
             problem = f"the verdicts there used the threshold {_shown(line_threshold)}; now it is {now}"
             raise UserError(problem, str(self._path), OTHER_OUTPUT)
         if (theirs := record.get("min_area_px", 0.0)) != self._min_area_px:
@@ -85,9 +98,8 @@ class ResultLog:
 
     def add(self, record: dict[str, Any]) -> str:
         """Write a record; returns its line."""
-        line = json.dumps(
-            record | {"model_id": self._model_id, "camera": self._camera, "min_area_px": self._min_area_px}
-        )
+        of_model = {"model_id": self._model_id, "min_area_px": self._min_area_px}
+        line = json.dumps(record | {"camera": self._verdicts_on(record["image"]).camera} | of_model)
         self._file.write(line.encode("ascii") + b"\n")
         self._file.flush()
         self.done[record["image"]] = record["is_anomalous"]
@@ -102,6 +114,8 @@ class ResultLog:
         is_complete: bool = True,
         judged_by: Mapping[str, Any] | None = None,
         drift: Mapping[str, Any] | None = None,
+        camera: str | None = None,
+        listed: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Write result.json from the lines, one at a time, so that memory does not grow with their number.
 
@@ -112,6 +126,8 @@ class ResultLog:
             is_complete: whether every image was tried; not after an interruption.
             judged_by: the thresholds that were used, and where they are from.
             drift: whether the images differ from the good ones of the thresholds.
+            camera: of all images that no list gives another one.
+            listed: the same for each product and camera that lists name.
         """
         self._file.close()
         target = self._path.with_name(RESULT)
@@ -119,10 +135,11 @@ class ResultLog:
         with self._path.open(encoding="ascii") as lines, unfinished.open("w", encoding="ascii") as file:
             head = {
                 "model": model,
-                "camera": self._camera,
+                "camera": camera,
                 "judged_by": dict(judged_by or {}),
                 "complete": is_complete,
                 "drift": dict(drift) if drift else None,
+                "listed": [dict(one) for one in listed],
             }
             file.write(f'{json.dumps(head)[:-1]}, "images": [')
             for number, line in enumerate(lines):

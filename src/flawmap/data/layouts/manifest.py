@@ -159,7 +159,7 @@ def _rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
     first_line: dict[str, tuple[int, Path]] = {}
     for line, row in rows:
         row["split"] = _split(row, line, manifest)
-        image = row["image"] = _listed_file(row["image"], "image", line, manifest)
+        image = row["image"] = listed_file(row["image"], "image", line, manifest)
         path = Path(os.path.normpath(manifest.parent.absolute() / image))  # one file may be named in several ways
         earlier, same_path = first_line.setdefault(str(path).casefold(), (line, path))
         if earlier != line and (path == same_path or path.samefile(same_path)):  # some systems do not tell A from a
@@ -208,7 +208,7 @@ def _strata(row: dict[str, str]) -> dict[str, str]:
     return {name: row[name] for name in CsvManifest.strata if row.get(name)}
 
 
-def _listed_file(listed: str, what: str, line: int, manifest: Path) -> str:
+def listed_file(listed: str, what: str, line: int, manifest: Path) -> str:
     """The path of a file as a key: relative to the manifest, with forward slashes, each folder named once.
 
     Raises:
@@ -255,7 +255,7 @@ def _truth(row: dict[str, str], line: int, manifest: Path) -> MaskFile | Boxes |
     if row.get("mask") and row.get("boxes"):
         raise UserError(f"row {line} has a mask and boxes", str(manifest), "leave one of them empty")
     if row.get("mask"):
-        return MaskFile(manifest.parent / _listed_file(row["mask"], "mask", line, manifest))
+        return MaskFile(manifest.parent / listed_file(row["mask"], "mask", line, manifest))
     if not row.get("boxes"):
         return None
     try:
