@@ -266,7 +266,9 @@ def test_a_list_says_which_camera_took_each_image(cli, two_cameras, parts):
 def test_a_camera_of_a_list_that_the_model_does_not_know_is_refused(cli, two_cameras, parts):
     Path("new.csv").write_text(f"image,camera\n{parts / '000.png'},lft\n", encoding="utf-8")
     said = cli("detect", "new.csv", "--model", two_cameras)
-    assert_explained(said, ("there is no threshold for camera 'lft'", "left"), two_cameras.name, ("did you mean camera left?",))
+    assert_explained(
+        said, ("there is no threshold for camera 'lft'", "left"), two_cameras.name, ("did you mean camera left?",)
+    )
     assert not Path("detections").exists()
 
 

@@ -76,10 +76,10 @@ def find_images_anywhere(patterns: Sequence[str]) -> FoundImages:
     for pattern in patterns:
         if not is_address(pattern) and is_image_list(Path(pattern)) and Path(pattern).is_file():
             listed = read_image_list(Path(pattern))
-            if differs := next((image for image in listed if shows.get(image, listed[image]) != listed[image]), None):
-                problem = f"{differs} has another product or camera in an earlier list"
-                raise UserError(problem, pattern, "name each image in one list")
-            shows.update(listed)
+            for image, shown in listed.items():
+                if shows.setdefault(image, shown) != shown:
+                    problem = f"{image} has another product or camera in an earlier list"
+                    raise UserError(problem, pattern, "name each image in one list")
             images.update(dict.fromkeys(listed))
             continue
         found = _images_in_store(pattern) if is_address(pattern) else find_images([pattern])
