@@ -100,6 +100,7 @@ class ModelAnswer(BaseModel):
     camera: str | None = Field(description="whose threshold is used; null for the default one")
     product: str | None = Field(None, description="of all images; null: found by likeness, where there are several")
     products: list[str] = Field([], description="that the model was trained on, where it knows their names")
+    cameras: list[str] = Field([], description="with a threshold or region of interest of their own")
     version: int | None = Field(description="of the change that set the threshold; null for that of the training")
     behind: str = Field(description="why this is not what lies on disk now; empty where it is")
     threshold: float | None
@@ -244,6 +245,7 @@ def model_answer(model: CurrentModel, max_bytes: int, max_pixels: int) -> ModelA
         camera=camera_in(facts.camera),
         product=product_in(facts.camera),
         products=list(products_in(facts.trained)),
+        cameras=list(facts.known_cameras),
         version=model.version,
         behind=model.behind,
         sizes_px=list(facts.sizes_px),

@@ -103,6 +103,12 @@ class ModelFacts:
         return self.rois is not None and bool(self.rois.cameras)
 
     @property
+    def known_cameras(self) -> tuple[str, ...]:
+        """Cameras with thresholds or a region of interest of their own, sorted."""
+        of_thresholds = {camera for name in self.cameras if (camera := camera_in(name)) is not None}
+        return tuple(sorted(of_thresholds | set(() if self.rois is None else self.rois.cameras)))
+
+    @property
     def camera_of_self_test(self) -> str | None:
         """Whose region of interest the self-test image has; None for the default one, or the whole image."""
         return None if self.rois is None else self.rois.camera_of_self_test

@@ -39,7 +39,7 @@ for (const tab of document.querySelectorAll("[role=tab]")) {
   });
 }
 for (const id of ["files", "folder"]) {
-  byId(id).addEventListener("change", (event) => { add(chosenFiles(event.target.files)); event.target.value = ""; });
+  byId(id).addEventListener("change", (event) => { add(chosenFiles(event.target.files).map(ofChosenPart)); event.target.value = ""; });
 }
 byId("filter").addEventListener("change", showFilter);
 byId("search").addEventListener("input", showFilter);
@@ -65,7 +65,7 @@ byId("token-form").addEventListener("submit", (event) => {
 const drop = byId("drop");
 for (const kind of ["dragenter", "dragover"]) window.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
 for (const kind of ["dragleave", "drop"]) window.addEventListener(kind, () => drop.classList.remove("over"));
-window.addEventListener("drop", (event) => { event.preventDefault(); droppedFiles(event.dataTransfer).then(add, (error) => problem("drop", error.message)); });
+window.addEventListener("drop", (event) => { event.preventDefault(); droppedFiles(event.dataTransfer).then((files) => add(files.map(ofChosenPart)), (error) => problem("drop", error.message)); });
 
 document.addEventListener("visibilitychange", followModel);
 setInterval(followModel, LOOK_AGAIN_MS);

@@ -3,8 +3,9 @@
 
 // All regions are smaller than the server's minimum area: such an image is ok whatever its score.
 const isTolerated = (row) => row.answer.n_small_regions > 0 && !row.answer.regions.length;
-// The slider is the common threshold; it moves those of products with it.
-const thresholdOf = (row) => state.threshold + (row.answer.product && state.model.threshold !== null ? row.answer.threshold - state.model.threshold : 0);
+// The slider is the common threshold; it moves those of products and other cameras with it.
+const hasItsOwn = ({ answer, camera }) => (answer.product || camera) && answer.threshold !== null && state.model.threshold !== null;
+const thresholdOf = (row) => state.threshold + (hasItsOwn(row) ? row.answer.threshold - state.model.threshold : 0);
 const isAnomalous = (row) => state.threshold !== null && (row.answer.is_unknown_product || (row.answer.score > thresholdOf(row) && !isTolerated(row)));
 const number = (value) => (value === 0 || Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
 const FILTERS = {
@@ -20,8 +21,14 @@ const FILTERS = {
 function insert(row) {
   const same = state.rows.find((other) => other.answer.sha256 === row.answer.sha256);
   if (same) {
-    Object.assign(same, { name: row.name, file: row.file ?? same.file, answer: row.answer });
+    const isOfAnother = row.answer.camera !== same.answer.camera || row.answer.product !== same.answer.product;
+    Object.assign(same, { name: row.name, camera: row.camera, file: row.file ?? same.file, answer: row.answer });
     move(same);
+    if (!isOfAnother) return;
+    same.details = null; // another region of interest may count
+    if (state.selected !== same) return;
+    state.selected = state.painted = null;
+    select(same);
     return;
   }
   row.line = rowElement(row);

@@ -34,6 +34,19 @@ function showModel() {
     : `threshold ${number(threshold)}${camera ? ` of camera ${camera}` : ""} for ${(100 * rate).toFixed(1)} % false alarms, from ${count} good images${file ? `, in ${file}` : ""}${area ? `; regions from ${number(area)} px` : ""}`;
   byId("model").textContent = `${name} · ${sizes.join(", ")} px, ${precision} · ${promise}`;
   byId("behind").textContent = behind;
+  offer("camera", "taken-by", state.model.cameras, camera, "not named");
+  offer("product", "showing", state.model.products, state.model.product, "found by likeness");
+}
+
+// Whose thresholds and region of interest are for the next images. What a person has chosen stays chosen.
+function offer(id, part, names, served, without) {
+  const select = byId(id);
+  const named = [...new Set([...names, served])].filter(Boolean).map((name) => new Option(name, name));
+  const options = served ? named : [new Option(without, ""), ...named];
+  const chosen = select.options.length ? select.value : served ?? "";
+  select.replaceChildren(...options);
+  select.value = options.some(({ value }) => value === chosen) ? chosen : options[0]?.value ?? "";
+  byId(part).hidden = !names.length;
 }
 
 // A calibration or another model changes the threshold while the page is open; a slider that was moved stays where it is.
@@ -139,7 +152,7 @@ const painted = () => new Promise((done) => requestAnimationFrame(() => requestA
 
 async function detailsOf(row) {
   row.file ??= await keptFile(row.answer.sha256, row.name);
-  const answer = await score(row.file, { name: row.name, withMaps: true });
+  const answer = await score(row.file, { name: row.name, camera: row.camera, product: row.answer.product, withMaps: true });
   const map = await bitmapOf(answer.map_png);
   const inside = answer.inside_png ? await bitmapOf(answer.inside_png) : null;
   const attention = answer.attention_png ? await bitmapOf(answer.attention_png) : null;
@@ -156,7 +169,7 @@ function forgetOldDetails(newest) {
 
 function showVerdict(row) {
   const { score: value, width_px: width, height_px: height } = row.answer;
-  byId("verdict").replaceChildren(badge(row), `${row.answer.product ? ` ${row.answer.product} ·` : ""} score ${number(value)} · ${width} × ${height} px`);
+  byId("verdict").replaceChildren(badge(row), `${[row.answer.product, row.answer.camera].map((part) => (part ? ` ${part} ·` : "")).join("")} score ${number(value)} · ${width} × ${height} px`);
   const verdict = state.threshold === null ? "" : isAnomalous(row) ? "“anomaly”" : "“ok”";
   byId("question").textContent = verdict ? `Is ${verdict} right?` : "Without a threshold there is no verdict.";
   byId("agree").disabled = byId("disagree").disabled = !verdict || state.painted !== row;

@@ -19,13 +19,15 @@ async function answerOf(reply) {
   return content;
 }
 
+// camera, product: that the image is of; empty where nobody has said
 // inSession: the server keeps the image for a page that is loaded again
 // withMaps: also ask for the map, the attention, and the image itself where the browser cannot show all of it
-async function score(file, { name, inSession = false, withMaps = false }) {
+async function score(file, { name, camera, product, inSession = false, withMaps = false }) {
   const form = new FormData();
   form.append("image", new Blob([file], { type: "application/octet-stream" }), name.slice(-255));
   const views = withMaps ? `&with_map=true&with_attention=true&with_picture=${!(await browserShowsAll(file))}` : "";
-  const query = `?in_session=${inSession}${views}`;
+  const of = (camera ? `&camera=${encodeURIComponent(camera)}` : "") + (product ? `&product=${encodeURIComponent(product)}` : "");
+  const query = `?in_session=${inSession}${of}${views}`;
   return answerOf(await ask(`/v1/detect${query}`, { method: "POST", body: form }));
 }
 

@@ -5,8 +5,9 @@ async function loadSession() {
   const { images } = await answerOf(await ask("/v1/session"));
   const outdated = [];
   for (const { name, answer, has_file: hasFile, review, note } of images) {
-    if (answer.model_id === state.model.model_id) insert({ name, file: null, hasFile, answer, review, note, details: null });
-    else if (hasFile) outdated.push({ name, sha256: answer.sha256 }); // its review was of another model's verdict
+    const camera = answer.camera === state.model.camera ? "" : answer.camera;
+    if (answer.model_id === state.model.model_id) insert({ name, camera, file: null, hasFile, answer, review, note, details: null });
+    else if (hasFile) outdated.push({ name, camera, sha256: answer.sha256 }); // its review was of another model's verdict
   }
   add(outdated);
   showCounts();

@@ -4,7 +4,7 @@
 const UPLOADS_AT_ONCE = 2; // the server scores one image after the other
 const SYSTEM_NAMES = /^(\.|~\$|Thumbs\.db$|desktop\.ini$|@eaDir$|#recycle$|\$RECYCLE\.BIN$|__MACOSX$|System Volume Information$)/i;
 
-// entries: { name, file } of an image to be scored, or { name, sha256 } of one that the server keeps
+// entries: { name, file, camera, product } of an image to be scored, or { name, sha256, camera } of one that the server keeps
 function add(entries) {
   for (const entry of entries) {
     if (entry.file && state.model && entry.file.size > state.model.max_bytes) {
@@ -23,8 +23,8 @@ async function work() {
     const entry = state.waiting.shift();
     try {
       entry.file ??= await keptFile(entry.sha256, entry.name);
-      const answer = await score(entry.file, { name: entry.name, inSession: true });
-      insert({ name: entry.name, file: entry.file, answer, review: entry.review ?? "", note: entry.note ?? "", details: null });
+      const answer = await score(entry.file, { ...entry, inSession: true });
+      insert({ name: entry.name, camera: entry.camera, file: entry.file, answer, review: entry.review ?? "", note: entry.note ?? "", details: null });
       state.seconds.push(answer.seconds);
     } catch (error) {
       problem(entry.name, error.message);
@@ -40,6 +40,9 @@ function problem(name, text) {
   line.textContent = `${name}: ${text}`;
   byId("problems").append(line);
 }
+
+// What the person has chosen for the files that come next.
+const ofChosenPart = (entry) => ({ ...entry, camera: byId("camera").value, product: byId("product").value });
 
 // The files of a drop, those in folders among them, by their paths. What the system put there is passed over.
 async function droppedFiles(transfer) {
