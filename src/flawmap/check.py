@@ -23,7 +23,7 @@ from flawmap.data.open_data import Location, find_all_test_data, open_training_d
 from flawmap.data.pool import Pool, read_pool
 from flawmap.data.remark_lines import remark_lines
 from flawmap.data.remarks import detail_lost, few_images, nearly_black, ungrouped_patients
-from flawmap.data.roi_proposal import RoiProposal, propose_roi
+from flawmap.data.roi_proposal import ProposedRois, propose_rois
 from flawmap.data.rois import in_words, refuse_too_small, refuse_unfit
 from flawmap.data.sample import FileRemark, LeftOut, SkippedFile, TrainingData
 from flawmap.plural import plural
@@ -271,14 +271,14 @@ def report_on_tests(sound: SoundData, location: Location, recipe: Recipe) -> Tes
     )
 
 
-def proposed_roi(sound: SoundData, recipe: Recipe) -> RoiProposal | None:
-    """What a region of interest should leave out; None also where the recipe has one, or its method knows none."""
+def proposed_rois(sound: SoundData, recipe: Recipe) -> ProposedRois | None:
+    """What regions of interest should leave out; None also where the recipe has one, or its method knows none."""
     if recipe.data.roi is not None or not is_used("data.roi", recipe):
         return None
-    return propose_roi(sound.checked.data.images)
+    return propose_rois(sound.checked.data.images)
 
 
-def write_proposed_roi(proposal: RoiProposal, folder: Path) -> Path:
+def write_proposed_rois(proposal: ProposedRois, folder: Path) -> Path:
     """Write a proposal as JSON, unless the folder has it. A proposal that somebody has changed is kept."""
     text, path = proposal.to_text(), folder / PROPOSED_ROI
     for written in sorted(folder.glob(f"{path.stem}*{path.suffix}")):

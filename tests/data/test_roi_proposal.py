@@ -1,12 +1,22 @@
 """The proposed region of interest: dark borders and burnt-in text that stay at their place, in made-up X-rays."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from flawmap.data.roi_proposal import CELLS, dark_border, mark_cells, proposal_of, propose_roi
+from flawmap.data.roi_proposal import (
+    CELLS,
+    ProposedRois,
+    dark_border,
+    mark_cells,
+    proposal_of,
+    propose_roi,
+    propose_rois,
+)
+from flawmap.data.rois import rois_of_text
 from flawmap.data.sample import NormalImage
 
 CELL = 1 / CELLS
@@ -73,7 +83,7 @@ def test_what_stays_at_its_place_is_proposed(rng, tmp_path):
     ((left, top, right, bottom),) = proposal.texts
     assert 150 / 256 - 2 * CELL <= left <= 150 / 256 and 200 / 256 - 2 * CELL <= top <= 204 / 256
     assert right > 160 / 256 and bottom > 208 / 256 and right - left < 0.25 and bottom - top < 0.12
-    content = json.loads(proposal.to_text())
+    content = json.loads(ProposedRois({None: proposal}).to_text())
     assert content["inside"] == [{"rectangle": [0.0781, 0.043, 1, 1]}]
     assert content["outside"] == [{"rectangle": [round(edge, 4) for edge in proposal.texts[0]]}]
     assert "80% of the images (left 7.8%, top 4.3%)" in proposal.words and "one place" in proposal.words
@@ -86,6 +96,33 @@ def test_text_at_another_place_in_each_image_is_not_proposed(rng, tmp_path):
 
 def test_borders_of_fewer_images_are_not_proposed(rng, tmp_path):
     assert propose_roi(saved(tmp_path, [xray(rng, left=20 if number % 4 else 0) for number in range(12)])) is None
+
+
+def test_each_camera_has_a_proposal_of_its_own_that_can_be_read_back(rng, tmp_path):
+    """One with a border at the left, one at the right, and one without any, all mixed in one list."""
+    borders = {"west": {"left": 32}, "east": {"right": 64}, "top": {}}
+    images = saved(tmp_path, [xray(rng, **borders[camera]) for _ in range(12) for camera in borders])
+    images = [replace(image, camera=camera) for image, camera in zip(images, [*borders] * 12, strict=True)]
+    assert propose_roi(images) is None  # together, no border stays at its place
+    proposed = propose_rois(images)
+    assert proposed is not None
+    assert proposed.words == (
+        "a dark border in 80% of the images (left 12.5%) (camera west); "
+        "a dark border in 80% of the images (right 25.0%) (camera east)"
+    )
+    rois = rois_of_text(proposed.to_text())
+    shares = {camera: rois.of(camera).share for camera in ("west", "east", "top", None, "other")}
+    assert shares == {"west": 0.875, "east": 0.75, "top": 1.0, None: 1.0, "other": 1.0}
+    assert propose_rois([image for image in images if image.camera == "top"]) is None
+
+
+def test_images_without_a_camera_have_the_regions_default(rng, tmp_path):
+    images = saved(tmp_path, [xray(rng, left=32 if number < 12 else 0) for number in range(24)])
+    images[12:] = [replace(image, camera="right") for image in images[12:]]
+    proposed = propose_rois(images)
+    assert proposed is not None and proposed.words == "a dark border in 80% of the images (left 12.5%)"
+    rois = rois_of_text(proposed.to_text())
+    assert (rois.of(None).share, rois.of("right").share) == (0.875, 1.0)
 
 
 def test_few_images_and_colours_are_not_looked_at(rng, tmp_path):

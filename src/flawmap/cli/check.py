@@ -31,12 +31,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Check the data and print what was found. Exits with 2 at the first thing that train would refuse."""
     from flawmap.check import (
-        proposed_roi,
+        proposed_rois,
         read_sound_data,
         remarks,
         report_on,
         report_on_tests,
-        write_proposed_roi,
+        write_proposed_rois,
     )
     from flawmap.data.left_out import as_records, counted
 
@@ -54,8 +54,8 @@ def run(arguments: Namespace) -> int:
             f"test       {test.good} good, {test.anomalous} anomalous{kinds}; {test.with_truth} have a mask or boxes",
             f"leak       none: {report.test_files_compared} test files share no content{group} with training",
         ]
-    if (proposal := proposed_roi(sound, recipe)) is not None:
-        written = write_proposed_roi(proposal, Path("runs") / "check" / possible_name(report.data))
+    if (proposal := proposed_rois(sound, recipe)) is not None:
+        written = write_proposed_rois(proposal, Path("runs") / "check" / possible_name(report.data))
         facts["proposed_roi"] = str(written)
         lines.append(f"proposal   a region of interest without {proposal.words}: {written}")
         recipe_words = ["--recipe", arguments.recipe] if arguments.recipe else []

@@ -1,13 +1,16 @@
 """A region of interest proposed from good X-rays: without the dark border of the collimator and without burnt-in text.
 
 A model may tell hospitals apart by either. Both are looked for in good images alone, and only where they stay at the
-same place: a region of interest is the same in all images. It is a proposal, which nothing applies by itself.
+same place: a region of interest is the same in all images of a camera. It is a proposal, which nothing applies by
+itself.
 """
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +30,7 @@ CONTRAST = 100  # and so much brighter than what lies around it
 LARGEST_MARK = 1 / 20  # of the longer side
 TEXT_IMAGES = 0.5  # share of the images with text at the same place
 OPENING_PX = 256  # longer side of the image in which everything is removed that is not larger than a mark
+WHOLE = {"inside": [{"rectangle": [0, 0, 1, 1]}]}
 CELLS = 64  # along each side: as exactly a place is known
 
 Box = tuple[float, float, float, float]  # in shares of an image
@@ -55,16 +59,57 @@ class RoiProposal:
             found.append(f"small bright marks, like text, at {places} in half of the images or more")
         return " and ".join(found)
 
-    def to_text(self) -> str:
-        """The region as JSON, for :mod:`flawmap.data.roi`."""
+    @property
+    def content(self) -> dict[str, Any]:
+        """The region, for :mod:`flawmap.data.roi`."""
         left, top, right, bottom = self.border
         inside = [{"rectangle": _rounded(left, top, 1 - right, 1 - bottom)}] if any(self.border) else []
         content = {"inside": inside, "outside": [{"rectangle": _rounded(*text)} for text in self.texts]}
-        return json.dumps({name: shapes for name, shapes in content.items() if shapes}, indent=2) + "\n"
+        return {name: shapes for name, shapes in content.items() if shapes}
+
+
+@dataclass(frozen=True)
+class ProposedRois:
+    """What the region of interest of each camera should leave out.
+
+    Attributes:
+        of_cameras: by the name of the camera, None where there is nothing to leave out. The name None stands for images
+            whose camera nobody has named.
+    """
+
+    of_cameras: Mapping[str | None, RoiProposal | None]
+
+    @property
+    def words(self) -> str:
+        """What was found, in one line."""
+        found = ((camera, proposal) for camera, proposal in self.of_cameras.items() if proposal is not None)
+        return "; ".join(f"{proposal.words}{f' (camera {camera})' if camera else ''}" for camera, proposal in found)
+
+    def to_text(self) -> str:
+        """The regions as JSON, for :mod:`flawmap.data.rois`."""
+        content = {name: proposal.content if proposal else WHOLE for name, proposal in self.of_cameras.items()}
+        others = content.pop(None, WHOLE)
+        return json.dumps({"cameras": content, **others} if content else others, indent=2) + "\n"
+
+
+def propose_rois(images: Sequence[NormalImage]) -> ProposedRois | None:
+    """Look for dark borders and text in the images of each camera.
+
+    Args:
+        images: good images that can be decoded.
+
+    Returns:
+        what was found; None where that is nothing, see :func:`propose_roi`.
+    """
+    of_cameras = defaultdict[str | None, list[NormalImage]](list)
+    for image in images:
+        of_cameras[image.camera].append(image)
+    proposed = {camera: propose_roi(its) for camera, its in of_cameras.items()}
+    return ProposedRois(proposed) if any(proposed.values()) else None
 
 
 def propose_roi(images: Sequence[NormalImage]) -> RoiProposal | None:
-    """Look for dark borders and text.
+    """Look for dark borders and text that all these images have in common.
 
     Args:
         images: good images that can be decoded.
