@@ -55,7 +55,7 @@ def test_a_name_that_would_leave_its_folder_is_refused(store):
 
 def test_images_are_found_by_name_and_the_rest_is_left_out_with_a_reason(store, tmp_path):
     put(store, "b/p/2.png", "b/p/1.JPG", "b/p/1_mask.png", "b/p/notes.txt", "b/p/3.png.part", "b/p/.hidden/4.png")
-    listing = find_images_anywhere(["memory://b/p", str(write_image(tmp_path / "here.png", noise(1)))])
+    listing = find_images_anywhere(["memory://b/p", str(write_image(tmp_path / "here.png", noise(1)))]).listing
     assert [str(image) for image in listing.images] == [
         "memory://b/p/1.JPG",
         "memory://b/p/2.png",
