@@ -57,7 +57,7 @@ class Job:
     image: Path | RemoteFile
     folder: Path
     name: str
-    judged_as: str | None
+    judged_as: str | None = None
 
     def picture(self, verdict: str) -> Path:
         """The picture's file: the verdict comes first, so that a folder sorted by name is sorted by verdict."""
