@@ -272,6 +272,15 @@ def test_a_camera_of_a_list_that_the_model_does_not_know_is_refused(cli, two_cam
     assert not Path("detections").exists()
 
 
+def test_one_threshold_file_judges_no_list_of_several_cameras(cli, two_cameras, parts):
+    Path("new.csv").write_text(f"image,camera\n{parts / '000.png'},left\n", encoding="utf-8")
+    of_left = two_cameras / "model" / "cameras" / "left.json"
+    said = cli("detect", "new.csv", "--model", two_cameras, "--threshold", of_left)
+    problem = "a list names products or cameras, and the file has one threshold"
+    assert_explained(said, (problem,), "--threshold", ("leave out --threshold",))
+    assert not Path("detections").exists()
+
+
 def test_results_of_an_earlier_flawmap_are_those_of_the_default(cli, trained, parts):
     assert cli("detect", parts, "--model", trained.run).code == 0
     lines = Path("detections/results.jsonl")

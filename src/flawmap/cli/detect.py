@@ -85,7 +85,7 @@ def run(arguments: Namespace) -> int:
 
     destination = Destination.of(arguments.output, arguments.resume)
     asked = find_images_anywhere(arguments.images)
-    found = asked.listing
+    found, shows = asked.listing, _shows(arguments, asked.shows)
     if arguments.strict:
         refuse_left_out(found.left_out, " ".join(arguments.images))
     for line in left_out_lines(found.left_out):
@@ -94,7 +94,7 @@ def run(arguments: Namespace) -> int:
     workers = min(arguments.workers or usable_cores(), len(images))
     with without_collecting():
         path, model = _load(arguments, workers)
-    overlays, facts_of = not arguments.no_overlays, _listed(arguments, path, model, asked.shows)
+    overlays, facts_of = not arguments.no_overlays, _listed(arguments, path, model, shows)
     batch = Batch(model, found, destination.local, arguments.resume, arguments.maps, overlays, facts_of)
     if batch.n_resumed:
         print(f"resumed    {batch.n_resumed} of {len(images)} images have a result already", file=sys.stderr)
@@ -173,6 +173,14 @@ def _load(arguments: Namespace, workers: int) -> tuple[str | Path, "OpenedModel"
             raise UserError("without a threshold nothing is called anomalous", str(path), remedy)
         print(f"note       no threshold yet, so nothing is called anomalous: {remedy}", file=sys.stderr)
     return path, model
+
+
+def _shows(arguments: Namespace, shows: "Mapping[Path | RemoteFile, Shows]") -> "Mapping[Path | RemoteFile, Shows]":
+    """Raises: UserError: lists name products or cameras, which one threshold file cannot judge."""
+    if arguments.threshold and any(shown.product or shown.camera for shown in shows.values()):
+        remedy = "leave out --threshold, or the columns product and camera"
+        raise UserError("a list names products or cameras, and the file has one threshold", "--threshold", remedy)
+    return shows
 
 
 def _listed(
